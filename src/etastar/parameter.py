@@ -1,0 +1,96 @@
+"""What a law may know of one parameter: its shape, its role, its place in the graph."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["LayerType", "ParamInfo", "Role", "canonical_name"]
+
+Role = Literal["input", "hidden", "output", "norm", "bias", "embedding"]
+"""Place of a parameter in the network, from the graph alone.
+
+`input`: weight of a layer that reads nothing but data; `output`: weight of a layer that no other
+weight layer reads; `hidden`: any other weight; `embedding`: a table that is looked up; `norm`: gain
+(and shift) of a normalization; `bias`: everything else of any shape that is added, not contracted.
+"""
+
+LayerType = Literal["linear", "convolution", "embedding", "recurrent"]
+
+_WRAPPER = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
+
+
+def canonical_name(name: str, *, own_names: frozenset[str] = frozenset()) -> str:
+    """Name of a parameter without what `torch.compile`, DDP and FSDP put around it.
+
+    Args:
+        name: Dotted parameter name, as `named_parameters` gives it.
+        own_names: Names that are left as they are, because the model really uses them.
+
+    Returns:
+        The name that the unwrapped model uses.
+
+    Example:
+        >>> canonical_name("module._orig_mod.head.weight")
+        'head.weight'
+    """
+    return name if name in own_names else _WRAPPER.sub("", name)
+
+
+@dataclass(frozen=True)
+class ParamInfo:
+    """One parameter as laws, schemes and plans see it.
+
+    Attributes:
+        name: Canonical dotted name; of a tied parameter, the first name.
+        shape: Shape of the parameter.
+        role: See `Role`.
+        fan_in: Terms summed into one output unit (1 for a table that is looked up, a bias, a gain).
+        fan_out: Output units that one input unit reaches (for a bias or gain: its size).
+        layer: Module path of the first weight layer (or norm, ...) that consumed it; None if unused.
+        layer_type: What that layer is; None for what no weight layer consumed.
+        kernel_size: Spatial kernel of a convolution, else ().
+        stream: Number of the residual stream that its branch adds to; None outside of branches.
+        stream_additions: K, the number of residual additions of that stream; 0 outside.
+        branch: Number of the residual addition, counted within the stream; None outside.
+        branch_position: Weight layers of the branch before this one; None if not of a weight layer.
+        branch_length: Weight layers on the longest way through the branch; 0 outside.
+        branch_last: True for the weight (and bias) of a layer whose output the addition sums.
+        branch_fan: Number of branches that this addition sums (1 for `x + f(x)`); 0 outside.
+        aliases: Other names of the same tensor (tied parameters).
+        uses: Number of operations that consumed it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    role: Role
+    fan_in: int
+    fan_out: int
+    layer: str | None = None
+    layer_type: LayerType | None = None
+    kernel_size: tuple[int, ...] = ()
+    stream: int | None = None
+    stream_additions: int = 0
+    branch: int | None = None
+    branch_position: int | None = None
+    branch_length: int = 0
+    branch_last: bool = False
+    branch_fan: int = 0
+    aliases: tuple[str, ...] = ()
+    uses: int = 1
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def in_branch(self) -> bool:
+        """Whether it lies on a residual branch."""
+        return self.stream is not None
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether a weight layer contracts it (or looks it up)."""
+        return self.role in ("input", "hidden", "output", "embedding")
