@@ -6,6 +6,7 @@ __all__ = [
     "CaptureError",
     "DepthError",
     "EtastarError",
+    "InitError",
     "LawError",
     "MissingExtraError",
     "ModelSpecError",
@@ -55,6 +56,10 @@ class DepthError(EtastarError, ValueError):
 
 class RecurrentError(EtastarError, ValueError):
     """The network applies a parameter again on one path; the depth laws do not cover it."""
+
+
+class InitError(EtastarError, ValueError):
+    """An initialization cannot be computed for, or applied to, this model."""
 
 
 class LawError(EtastarError, ValueError):
