@@ -1,0 +1,105 @@
+"""The record that every data set is loaded into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from etastar.errors import ModelSpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+__all__ = ["Dataset", "TaskKind"]
+
+TaskKind = Literal["classification", "language modelling", "regression"]
+"""What the targets are: class numbers, next tokens at every position, or real vectors."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and test examples in memory.
+
+    Attributes:
+        name: What `load` knows it by.
+        task: See `TaskKind`.
+        num_classes: Number of classes, of tokens, or of numbers in a regression target.
+        train_inputs: (examples, ...), float, or integer tokens (examples, context).
+        train_targets: (examples,) classes; (examples, context) tokens; (examples, numbers) floats.
+        test_inputs: As `train_inputs`.
+        test_targets: As `train_targets`.
+
+    Raises:
+        ModelSpecError: Inputs and targets differ in number, or one part is empty.
+    """
+
+    name: str
+    task: TaskKind
+    num_classes: int
+    train_inputs: Tensor
+    train_targets: Tensor
+    test_inputs: Tensor
+    test_targets: Tensor
+
+    def __post_init__(self) -> None:
+        _require_pairs(self.name, "training", self.train_inputs, self.train_targets)
+        _require_pairs(self.name, "test", self.test_inputs, self.test_targets)
+
+    def batches(
+        self, seed: int, batch_size: int, num_steps: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Training batches, epoch after epoch, each epoch in a new order.
+
+        The order depends on the seed alone. What is left of an epoch when no whole batch fits is
+        dropped. The first batches for fewer steps are those for more steps.
+
+        Args:
+            seed: Of the order.
+            batch_size: Examples in a batch.
+            num_steps: Number of batches.
+
+        Returns:
+            An iterator of (inputs, targets).
+
+        Raises:
+            ModelSpecError: A batch is larger than the training set, or a size is not positive.
+
+        Example:
+            >>> from etastar.datasets import load
+            >>> data = load("teacher", num_train=64)
+            >>> [len(inputs) for inputs, _ in data.batches(0, 16, 3)]
+            [16, 16, 16]
+        """
+        num_examples = len(self.train_inputs)
+        if not (1 <= batch_size <= num_examples and num_steps >= 1):
+            raise ModelSpecError(
+                f"batch_size={batch_size}, num_steps={num_steps} on {self.name!r}",
+                f"a batch_size from 1 to {num_examples} and one step or more",
+                "change the batch size or the number of steps",
+            )
+        return self._batches(seed, batch_size, num_steps)
+
+    def _batches(
+        self, seed: int, batch_size: int, num_steps: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(seed)
+        per_epoch = len(self.train_inputs) // batch_size
+        for step in range(num_steps):
+            place = step % per_epoch
+            if place == 0:
+                order = torch.randperm(len(self.train_inputs), generator=generator)
+            chosen = order[place * batch_size : (place + 1) * batch_size]
+            yield self.train_inputs[chosen], self.train_targets[chosen]
+
+
+def _require_pairs(name: str, part: str, inputs: Tensor, targets: Tensor) -> None:
+    if len(inputs) != len(targets) or len(inputs) == 0:
+        raise ModelSpecError(
+            f"data set {name!r} with {len(inputs)} {part} inputs and {len(targets)} targets",
+            "as many targets as inputs, and at least one",
+            "ask for more examples or mend the data set",
+        )
