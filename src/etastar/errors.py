@@ -6,6 +6,7 @@ __all__ = [
     "CaptureError",
     "DepthError",
     "EtastarError",
+    "FitError",
     "InitError",
     "LawError",
     "MissingExtraError",
@@ -14,6 +15,7 @@ __all__ = [
     "PlanError",
     "RecurrentError",
     "ScheduleError",
+    "TrialError",
 ]
 
 
@@ -80,6 +82,14 @@ class ScheduleError(EtastarError, ValueError):
 
 class ModelSpecError(EtastarError, ValueError):
     """A model, data set or argument named on the command line cannot be built."""
+
+
+class FitError(EtastarError, ValueError):
+    """An optimum, a power law or a regret cannot be found from these numbers."""
+
+
+class TrialError(EtastarError, ValueError):
+    """A training run cannot be started, or its data ends before it does."""
 
 
 class MissingExtraError(EtastarError, ImportError):
