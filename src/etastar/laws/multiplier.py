@@ -1,0 +1,52 @@
+"""A factor on a layer's output, without touching the forward pass."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from etastar.laws.base import Factors
+
+if TYPE_CHECKING:
+    from etastar.laws.optimizer import OptimizerKind
+
+__all__ = ["fold_multiplier"]
+
+
+def fold_multiplier(factors: Factors, *, optimizer: OptimizerKind) -> Factors:
+    """Express the multiplier m on a layer's output by its initialization and hyperparameters.
+
+    A layer m V is a layer W with W = m V, and the gradients are g_V = m g_W. Multiplying one step
+    of V by m gives the step of W:
+
+    - SGD, V <- V - lr (g_V + wd V): W <- W - lr m^2 (g_W + wd / m^2 W).
+    - Adam-like, coupled decay, the direction is normalized from m (g_W + wd / m^2 W):
+      lr m, wd / m^2, eps / m.
+    - Adam-like, decoupled decay, V <- (1 - lr wd) V - lr n(g_V): lr m, wd / m, eps / m.
+
+    In each case the initial standard deviation is m times the one of V. Equal up to rounding, also
+    with momentum, moments and clipping by value of the update (not clipping by gradient norm,
+    which sees other gradients).
+
+    Args:
+        factors: Factors with a multiplier.
+        optimizer: Kind of the optimizer that updates the parameter.
+
+    Returns:
+        Factors with multiplier 1 that train the same function.
+
+    Example:
+        >>> from etastar.laws.optimizer import optimizer_kind
+        >>> fold_multiplier(Factors(multiplier=0.5), optimizer=optimizer_kind("sgd"))
+        Factors(lr=0.25, multiplier=1.0, init=0.5, eps=1.0, weight_decay=4.0)
+
+    Source: [TP5] Appendix J.2.1 (abc-symmetry); the weight decay is derived here.
+    """
+    m = factors.multiplier
+    if optimizer.update == "sgd":
+        change = Factors(init=m, lr=m**2, weight_decay=m**-2)
+    elif optimizer.decoupled_weight_decay:
+        change = Factors(init=m, lr=m, eps=1 / m, weight_decay=1 / m)
+    else:
+        change = Factors(init=m, lr=m, eps=1 / m, weight_decay=m**-2)
+    return replace(factors, multiplier=1.0) * change

@@ -1,0 +1,90 @@
+"""The width rule of the maximal update parametrization."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, final
+
+from etastar.laws.base import Effect, Factors, Law
+
+if TYPE_CHECKING:
+    from etastar.laws.base import Architecture, ParamPair
+    from etastar.laws.optimizer import OptimizerKind, ShapeRule
+    from etastar.parameter import ParamInfo
+
+__all__ = ["Width"]
+
+
+@final
+@dataclass(frozen=True)
+class Width(Law):
+    """muP: every layer's output and its change keep their size as the width grows.
+
+    With n_in and n_out the ratios target / base of a weight's fan-in (in channels) and of its
+    output units:
+
+    | role | SGD lr | Adam-like lr | Muon lr |
+    | --- | --- | --- | --- |
+    | input weight, embedding, bias, norm | n_out | 1 | Adam rule |
+    | hidden weight | n_out / n_in | 1 / n_in | sqrt(n_out / n_in) / own shape rule |
+    | output weight | 1 / n_in | 1 / n_in | Adam rule |
+
+    The readout is a layer with the output multiplier 1 / n_in whose own weights keep the base's
+    variance: std x n_in^(-1/2) relative to an initialization of variance 1 / fan_in, and epsilon
+    and weight decay as `fold_multiplier` derives. Other weights, initialized with variance
+    1 / fan_in, are right as they are. lr x wd of each layer's own weights stays, coupled or not,
+    as in the authors' package.
+
+    Muon's own shape rule is divided out at both sizes, so that the spectral norm of an update is
+    proportional to sqrt(fan_out / fan_in).
+
+    Example:
+        >>> Width().name
+        'width'
+
+    Source: [TP5], Tables 3 and 8.
+    """
+
+    name: ClassVar[str] = "width"
+    effects: ClassVar[frozenset[Effect]] = frozenset({"width"})
+
+    def factors(
+        self,
+        pair: ParamPair,
+        *,
+        base: Architecture,
+        target: Architecture,
+        optimizer: OptimizerKind,
+    ) -> Factors:
+        """See `Law.factors`."""
+        if pair.target.role == "output":
+            return _readout(pair, optimizer)
+        rate = _rate(pair, optimizer)
+        return Factors(lr=rate, weight_decay=1 / rate)
+
+
+def _readout(pair: ParamPair, optimizer: OptimizerKind) -> Factors:
+    n = pair.fan_in_ratio
+    rate = n if optimizer.update == "sgd" else 1.0
+    return Factors(multiplier=1 / n, init=math.sqrt(n), lr=rate, weight_decay=1 / rate)
+
+
+def _rate(pair: ParamPair, optimizer: OptimizerKind) -> float:
+    hidden = pair.target.role == "hidden"
+    if optimizer.update == "sgd":
+        return pair.units_ratio / (pair.fan_in_ratio if hidden else 1.0)
+    if not hidden:
+        return 1.0
+    if optimizer.update == "adam":
+        return 1 / pair.fan_in_ratio
+    spectral = math.sqrt(pair.units_ratio / pair.fan_in_ratio)
+    rule = optimizer.shape_rule
+    return spectral * _own_factor(pair.base, rule) / _own_factor(pair.target, rule)
+
+
+def _own_factor(info: ParamInfo, rule: ShapeRule) -> float:
+    rows, columns = info.shape
+    if rule == "match_rms_adamw":
+        return 0.2 * math.sqrt(max(rows, columns))
+    return math.sqrt(max(1, rows / columns))
