@@ -1,0 +1,1 @@
+"""Capture of the executed graph, effective depth, and the roles of parameters."""

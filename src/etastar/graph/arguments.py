@@ -1,0 +1,171 @@
+"""Tensors within nested arguments and results: take them out by name, put others in."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from etastar.graph.dag import Slot
+
+__all__ = ["map_tensors", "name_inputs", "named_tensors", "slotted", "tensors_in"]
+
+
+def _is_namedtuple(value: object) -> bool:
+    return isinstance(value, tuple) and hasattr(value, "_fields")
+
+
+def _is_dataclass(value: object) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _items(value: Any) -> Iterator[tuple[str, Any]] | None:
+    """Named children of a container; None for a leaf."""
+    if isinstance(value, Mapping):
+        return ((str(key), child) for key, child in value.items())
+    if _is_namedtuple(value):
+        return zip(value._fields, value, strict=True)
+    if isinstance(value, (list, tuple)):
+        return ((str(i), child) for i, child in enumerate(value))
+    if _is_dataclass(value):
+        fields = dataclasses.fields(value)
+        return ((f.name, getattr(value, f.name)) for f in fields if hasattr(value, f.name))
+    return None
+
+
+def named_tensors(value: Any, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor within nested dicts, sequences and dataclasses, with its dotted path.
+
+    Args:
+        value: Any nested value; leaves that are no tensors are passed over.
+        prefix: Path of `value` itself.
+
+    Yields:
+        Path and tensor, in order.
+
+    Example:
+        >>> a = torch.zeros(1)
+        >>> [name for name, _ in named_tensors({"logits": a, "extra": (a, [a, 3])})]
+        ['logits', 'extra.0', 'extra.1.0']
+    """
+    if isinstance(value, torch.Tensor):
+        yield prefix or "output", value
+        return
+    for name, child in _items(value) or ():
+        yield from named_tensors(child, f"{prefix}.{name}" if prefix else name)
+
+
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """Every tensor within a nested value.
+
+    Args:
+        value: Any nested value.
+
+    Yields:
+        The tensors, in order.
+
+    Example:
+        >>> len(list(tensors_in([torch.zeros(1), (torch.zeros(2), None)])))
+        2
+    """
+    return (tensor for _, tensor in named_tensors(value))
+
+
+def map_tensors(value: Any, function: Callable[[torch.Tensor], Any]) -> Any:
+    """The same nested value with every tensor replaced.
+
+    Args:
+        value: Any nested value; containers are rebuilt, never changed.
+        function: What to put in place of a tensor.
+
+    Returns:
+        A value of the same structure.
+
+    Example:
+        >>> map_tensors({"x": [torch.ones(2), "as it is"]}, lambda t: t.sum().item())
+        {'x': [2.0, 'as it is']}
+    """
+    if isinstance(value, torch.Tensor):
+        return function(value)
+    if isinstance(value, (list, tuple)) and not _is_namedtuple(value):
+        return type(value)([map_tensors(child, function) for child in value])
+    if _is_namedtuple(value):
+        return type(value)(*(map_tensors(child, function) for child in value))
+    if isinstance(value, dict):
+        return _mapped_dict(value, function)
+    if _is_dataclass(value) and any(True for _ in tensors_in(value)):
+        items = _items(value) or ()
+        return dataclasses.replace(value, **{n: map_tensors(c, function) for n, c in items})
+    return value
+
+
+def _mapped_dict(value: dict[Any, Any], function: Callable[[torch.Tensor], Any]) -> Any:
+    mapped = {key: map_tensors(child, function) for key, child in value.items()}
+    if type(value) is dict:
+        return mapped
+    try:  # a BatchEncoding, an OrderedDict: the model may use its methods
+        return type(value)(mapped)
+    except TypeError:
+        return mapped
+
+
+def slotted(value: Any, found: list[torch.Tensor]) -> Any:
+    """The same nested value with a `Slot` for every tensor, which is added to `found`.
+
+    Args:
+        value: Arguments of one operation.
+        found: Receives the tensors.
+
+    Returns:
+        The arguments with slots.
+
+    Example:
+        >>> found = []
+        >>> slotted((torch.zeros(1), 2), found), len(found)
+        ((Slot(operand=0), 2), 1)
+    """
+    if isinstance(value, torch.Tensor):
+        found.append(value)
+        return Slot(len(found) - 1)
+    if type(value) is tuple:
+        return tuple(slotted(child, found) for child in value)
+    if type(value) is list:
+        return [slotted(child, found) for child in value]
+    if type(value) is dict:
+        return {key: slotted(child, found) for key, child in value.items()}
+    return value
+
+
+def name_inputs(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Names of the positional arguments, from the signature of `model.forward`.
+
+    Args:
+        model: The model that will be called.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments, whose names are taken already.
+
+    Returns:
+        One name for each positional argument.
+
+    Example:
+        >>> name_inputs(nn.Linear(1, 1), (torch.zeros(1),), {})
+        ('input',)
+    """
+    names: list[str] = []
+    try:
+        parameters = list(inspect.signature(model.forward).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    for parameter in parameters:
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            names.append(parameter.name)
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            names += [f"{parameter.name}.{i}" for i in range(len(args) - len(names))]
+    names += [f"args.{i}" for i in range(len(names), len(args))]
+    return tuple(f"{n}_" if n in kwargs else n for n in names[: len(args)])

@@ -1,0 +1,274 @@
+"""From executed operations to counted nodes: data inputs, residual additions, frontiers.
+
+The *frontier* of a tensor is the set of its nearest counted ancestors (or sources). Frontiers are
+held as bit masks over node indices, so that union and comparison are single integer operations.
+A second mask holds what was reached through a mixing operation (pooling, Fourier transform,
+attention), so that `x + pool(x)` is told from a sum within a rotary embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from etastar.graph.dag import Graph, Node, Operand
+
+__all__ = [
+    "Contraction",
+    "CountedNode",
+    "contract",
+    "data_inputs",
+    "judge_sums",
+    "members",
+]
+
+
+class Frontier(NamedTuple):
+    """Nearest counted ancestors, reached directly and through a mixing operation."""
+
+    direct: int = 0
+    mixed: int = 0
+
+    @property
+    def mask(self) -> int:
+        """All of them."""
+        return self.direct | self.mixed
+
+
+_EMPTY = Frontier()
+
+
+def members(mask: int) -> Iterator[int]:
+    """Positions of the bits of a mask, ascending.
+
+    Args:
+        mask: A non-negative integer.
+
+    Yields:
+        The positions.
+
+    Example:
+        >>> list(members(0b1010))
+        [1, 3]
+    """
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
+
+
+class _Sums(NamedTuple):
+    """Sums grouped to n-ary additions: leaves of each root, and the partial sums within."""
+
+    leaves: dict[int, tuple[Operand, ...]]
+    partial: frozenset[int]
+
+
+def _is_transparent(node: Node) -> bool:
+    """Passes one tensor on unchanged, so that a chain of sums is seen through it."""
+    is_copy = node.op.split(".")[1] in ("_to_copy", "clone", "contiguous", "_unsafe_view")
+    return (node.kind == "view" or is_copy) and len(node.inputs) == 1
+
+
+def _group_sums(nodes: Sequence[Node], outputs: Iterable[int]) -> _Sums:
+    """Merge sums whose partial results have no other consumer into n-ary additions."""
+    consumers = [0] * len(nodes)
+    for node in nodes:
+        for producer in node.inputs:
+            consumers[producer] += 1
+    for producer in outputs:
+        consumers[producer] += 1
+
+    leaves: dict[int, tuple[Operand, ...]] = {}
+    partial: set[int] = set()
+    for node in nodes:
+        if node.addends:
+            flat: list[Operand] = []
+            for position in node.addends:
+                inner = _inner_sum(nodes, node.operands[position], consumers)
+                if inner is None or inner not in leaves:
+                    flat.append(node.operands[position])
+                else:
+                    partial.add(inner)
+                    flat.extend(leaves[inner])
+            leaves[node.index] = tuple(flat)
+    return _Sums(leaves, frozenset(partial))
+
+
+def _inner_sum(nodes: Sequence[Node], operand: Operand, consumers: list[int]) -> int | None:
+    """The sum that an operand is, if nothing else consumes it."""
+    while len(operand.producers) == 1 and consumers[operand.producers[0]] == 1:
+        node = nodes[operand.producers[0]]
+        if node.addends:
+            return node.index
+        if not _is_transparent(node):
+            return None
+        operand = next(o for o in node.operands if o.producers)
+    return None
+
+
+def _union(frontiers: Sequence[Frontier], operands: Iterable[Operand]) -> Frontier:
+    direct = mixed = 0
+    for operand in operands:
+        for producer in operand.producers:
+            direct |= frontiers[producer].direct
+            mixed |= frontiers[producer].mixed
+    return Frontier(direct, mixed)
+
+
+class _Frontiers:
+    """Frontiers of all nodes for one choice of sources."""
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        sources: Iterable[int],
+        sums: _Sums | None,
+    ) -> None:
+        self.of: list[Frontier] = []
+        self.counted: dict[int, int] = {}  # node index -> mask of its counted predecessors
+        chosen = frozenset(sources)
+        for node in nodes:
+            self.of.append(self._frontier(node, chosen, sums))
+
+    def _frontier(self, node: Node, sources: frozenset[int], sums: _Sums | None) -> Frontier:
+        own = Frontier(1 << node.index)
+        if node.kind == "input":
+            return own if node.index in sources else _EMPTY
+        reached = _union(self.of, node.operands)
+        if not reached.mask:
+            return _EMPTY
+        if node.weight is not None or self._is_addition(node, sums):
+            self.counted[node.index] = reached.mask
+            return own
+        return Frontier(0, reached.mask) if node.mixes else reached
+
+    def _is_addition(self, node: Node, sums: _Sums | None) -> bool:
+        """Whether the operands of an n-ary sum come from different places."""
+        if sums is None or not node.addends or node.index in sums.partial:
+            return False
+        frontiers = {_union(self.of, (leaf,)) for leaf in sums.leaves[node.index]} - {_EMPTY}
+        return len(frontiers) > 1
+
+
+def data_inputs(nodes: Sequence[Node], inputs: dict[str, int]) -> tuple[str, ...]:
+    """Inputs that some weight layer reads with nothing but inputs on its frontier.
+
+    That takes images, embeddings and token ids, and drops masks.
+
+    Args:
+        nodes: The nodes of a trace.
+        inputs: Node of every input by name.
+
+    Returns:
+        Names of the data inputs, in the order of `inputs`.
+
+    Reference:
+        [WU] arXiv 2602.07494, definition of effective depth.
+    """
+    every_input = sum(1 << index for index in inputs.values())
+    frontiers = _Frontiers(nodes, inputs.values(), None)
+    data = 0
+    for mask in frontiers.counted.values():
+        if mask & ~every_input == 0:
+            data |= mask
+    return tuple(name for name, index in inputs.items() if data >> index & 1)
+
+
+def judge_sums(
+    nodes: Sequence[Node], sources: Iterable[int], outputs: dict[str, tuple[int, ...]]
+) -> tuple[Node, ...]:
+    """The nodes with the kind of every sum decided: residual addition or not.
+
+    Args:
+        nodes: The nodes of a trace.
+        sources: Nodes of the data inputs.
+        outputs: Nodes of every output by name.
+
+    Returns:
+        The nodes.
+    """
+    sums = _group_sums(nodes, (i for produced in outputs.values() for i in produced))
+    counted = _Frontiers(nodes, sources, sums).counted
+    return tuple(
+        replace(node, kind="residual addition")
+        if node.addends and node.index in counted and node.weight is None
+        else node
+        for node in nodes
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CountedNode:
+    """A weight layer or residual addition of the contracted graph.
+
+    Attributes:
+        node: Index in `Graph.nodes`.
+        counted_as: What it counts as.
+        predecessors: Nearest counted ancestors and sources, by node index.
+        operand_predecessors: The same for each operand of an addition; () for a layer.
+    """
+
+    node: int
+    counted_as: Literal["weight layer", "residual addition"]
+    predecessors: tuple[int, ...]
+    operand_predecessors: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """The graph contracted to its counted nodes.
+
+    Attributes:
+        sources: Node of every source by name.
+        counted: Counted nodes in topological order.
+        outputs: Nearest counted ancestors (or sources) of every output by name.
+    """
+
+    sources: dict[str, int]
+    counted: tuple[CountedNode, ...]
+    outputs: dict[str, tuple[int, ...]]
+
+
+def contract(graph: Graph, sources: Sequence[str] | None = None) -> Contraction:
+    """Contract a graph to its weight layers and residual additions.
+
+    Args:
+        graph: A captured graph.
+        sources: Names of the inputs that count as data; None for those the graph found.
+
+    Returns:
+        The contracted graph.
+
+    Example:
+        >>> import torch
+        >>> from etastar.graph.capture import capture_graph
+        >>> graph = capture_graph(torch.nn.Linear(2, 2), torch.zeros(1, 2))
+        >>> [(c.counted_as, c.predecessors) for c in contract(graph).counted]
+        [('weight layer', (0,))]
+
+    Reference:
+        [WU] arXiv 2602.07494, definition of effective depth.
+    """
+    names = graph.data_inputs if sources is None else tuple(sources)
+    sums = _group_sums(graph.nodes, (i for made in graph.outputs.values() for i in made))
+    frontiers = _Frontiers(graph.nodes, (graph.inputs[name] for name in names), sums)
+    counted = tuple(
+        _counted_node(graph.nodes[index], mask, sums, frontiers)
+        for index, mask in frontiers.counted.items()
+    )
+    outputs = {
+        name: tuple(members(_union(frontiers.of, (Operand(made, (), ()),)).mask))
+        for name, made in graph.outputs.items()
+    }
+    return Contraction({name: graph.inputs[name] for name in names}, counted, outputs)
+
+
+def _counted_node(node: Node, mask: int, sums: _Sums, frontiers: _Frontiers) -> CountedNode:
+    predecessors = tuple(members(mask))
+    if node.weight is not None:
+        return CountedNode(node.index, "weight layer", predecessors)
+    leaves = (_union(frontiers.of, (leaf,)).mask for leaf in sums.leaves[node.index])
+    operands = tuple(tuple(members(leaf)) for leaf in leaves if leaf)
+    return CountedNode(node.index, "residual addition", predecessors, operands)

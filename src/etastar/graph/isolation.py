@@ -1,0 +1,188 @@
+"""Trace without a trace: a copy of the model, and every global switch put back afterwards."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parameter import UninitializedTensorMixin
+
+__all__ = ["global_state_kept", "isolated_copy", "quiet_switches"]
+
+
+def _tensors_of(model: nn.Module) -> Iterator[torch.Tensor]:
+    """Parameters, buffers and tensors kept as plain attributes."""
+    for module in model.modules():
+        for value in (*module._parameters.values(), *module._buffers.values()):
+            if value is not None:
+                yield value
+        for value in module.__dict__.values():
+            if isinstance(value, torch.Tensor):
+                yield value
+
+
+def _own_tensors(model: nn.Module, *, share_buffers: bool) -> dict[int, torch.Tensor]:
+    """What a copy shares with the model: no data is copied, none can be written to."""
+    buffers = {id(b) for m in model.modules() for b in m._buffers.values() if b is not None}
+    return {
+        id(t): t
+        for t in _tensors_of(model)
+        if (share_buffers or id(t) not in buffers) and not isinstance(t, UninitializedTensorMixin)
+    }
+
+
+def _without_meta(tensors: dict[int, torch.Tensor], fake_mode: Any) -> dict[int, torch.Tensor]:
+    """Fake CPU twins in place of meta tensors, so that constants made in forward match them."""
+    memo = dict(tensors)
+    for key, tensor in tensors.items():
+        if tensor.device.type == "meta" and fake_mode is not None:
+            memo[key] = _fake_twin(tensor, fake_mode)
+    return memo
+
+
+def _fake_twin(tensor: torch.Tensor, fake_mode: Any) -> torch.Tensor:
+    with fake_mode:
+        twin = torch.empty_strided(
+            tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu"
+        )
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(twin, requires_grad=tensor.requires_grad)
+    return twin
+
+
+@contextmanager
+def isolated_copy(
+    model: nn.Module, *, fake_mode: Any = None
+) -> Iterator[tuple[nn.Module, dict[int, torch.Tensor]]]:
+    """A model that may be run and scribbled on, in place of `model`.
+
+    It shares parameters (and, on fake tensors, buffers) with `model` and copies all else. Where a
+    model cannot be copied, it is itself given out, and its attributes are put back afterwards.
+
+    Args:
+        model: The model to protect.
+        fake_mode: The fake mode it will run under; None for a run on real tensors.
+
+    Yields:
+        The stand-in, and what stands in it for each tensor of `model`, by identity.
+    """
+    shared = _own_tensors(model, share_buffers=fake_mode is not None)
+    memo = _without_meta(shared, fake_mode)
+    try:
+        stand_in = copy.deepcopy(model, memo=dict(memo))  # type: ignore[arg-type]
+    except Exception:
+        with _attributes_kept(model, restore_data=fake_mode is None):
+            yield model, {}
+    else:
+        yield stand_in, memo
+
+
+def _shallow(value: Any) -> Any:
+    return copy.copy(value) if type(value) in (dict, list, set) else value
+
+
+@contextmanager
+def _attributes_kept(model: nn.Module, *, restore_data: bool) -> Iterator[None]:
+    """Put every attribute of every module back; on real tensors, the buffers' values too."""
+    modules = list(model.modules())
+    before = [{k: (v, _shallow(v)) for k, v in m.__dict__.items()} for m in modules]
+    data = [(b, b.detach().clone()) for b in model.buffers()] if restore_data else []
+    try:
+        yield
+    finally:
+        for module, attributes in zip(modules, before, strict=True):
+            module.__dict__.clear()
+            for key, (value, content) in attributes.items():
+                module.__dict__[key] = _refilled(value, content)
+        with torch.no_grad():
+            for buffer, value in data:
+                buffer.copy_(value)
+
+
+def _refilled(container: Any, content: Any) -> Any:
+    """The same container object with its former content."""
+    if type(container) in (dict, set):
+        container.clear()
+        container.update(content)
+    elif type(container) is list:
+        container[:] = content
+    return container
+
+
+@contextmanager
+def global_state_kept() -> Iterator[None]:
+    """Put back the random generators of PyTorch, NumPy and Python, and the default dtype.
+
+    Yields:
+        Nothing.
+
+    Example:
+        >>> with global_state_kept():
+        ...     _ = torch.manual_seed(7), torch.set_default_dtype(torch.float64)
+        >>> torch.get_default_dtype()
+        torch.float32
+    """
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    dtype = torch.get_default_dtype()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+            random.setstate(python)
+            np.random.set_state(legacy)  # noqa: NPY002
+
+
+@contextmanager
+def _mha_without_fastpath() -> Iterator[None]:
+    """The fused path of nn.MultiheadAttention is one opaque operation per layer."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def _autocast_cache_cleared() -> Iterator[None]:
+    """Cached casts would hide the parameter they were made from, or leave fakes behind."""
+    torch.clear_autocast_cache()
+    try:
+        yield
+    finally:
+        torch.clear_autocast_cache()
+
+
+@contextmanager
+def _batch_of_one_allowed() -> Iterator[None]:
+    """BatchNorm in train mode refuses one example with 1x1 maps; shapes do not care."""
+    functional = torch.nn.functional
+    before = functional._verify_batch_size
+    functional._verify_batch_size = lambda size: None
+    try:
+        yield
+    finally:
+        functional._verify_batch_size = before
+
+
+@contextmanager
+def quiet_switches() -> Iterator[None]:
+    """Run eagerly and without fused shortcuts; every switch is put back afterwards.
+
+    Yields:
+        Nothing.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_mha_without_fastpath())
+        stack.enter_context(_autocast_cache_cleared())
+        stack.enter_context(_batch_of_one_allowed())
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield

@@ -1,0 +1,224 @@
+"""What each ATen operation is: contraction, lookup, sum, norm, activation, mixing, cut.
+
+Names are those of the operation packet, without overload; a trailing underscore (in place) is
+dropped. An operation that no table lists is pointwise or of kind "other".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+__all__ = ["Contraction", "Operation", "operation_of"]
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """Argument positions of an operation that contracts two tensors.
+
+    Attributes:
+        left: Position of the first factor.
+        right: Position of the second factor.
+        family: "matmul", "linear", "convolution" or "bilinear".
+    """
+
+    left: int
+    right: int
+    family: str = "matmul"
+
+
+_CONTRACTIONS = {
+    **dict.fromkeys(
+        "mm bmm mv dot vdot matmul _grouped_mm _scaled_mm _scaled_grouped_mm _int_mm".split(),
+        Contraction(0, 1),
+    ),
+    **dict.fromkeys("addmm baddbmm addbmm addmv _addmm_activation".split(), Contraction(1, 2)),
+    **dict.fromkeys("linear mkldnn_linear".split(), Contraction(0, 1, family="linear")),
+    **dict.fromkeys(
+        "convolution _convolution convolution_overrideable mkldnn_convolution conv1d conv2d conv3d"
+        " cudnn_convolution miopen_convolution".split(),
+        Contraction(0, 1, family="convolution"),
+    ),
+    "_trilinear": Contraction(0, 1, family="bilinear"),
+}
+
+# Table first, indices second: (position of the table, position of the indices).
+_LOOKUPS = {
+    "embedding": (0, 1),
+    "_embedding_bag": (0, 1),
+    "_embedding_bag_forward_only": (0, 1),
+    "index": (0, 1),
+    "_unsafe_index": (0, 1),
+    "index_select": (0, 1),
+    "gather": (0, 1),
+    "take": (0, 1),
+}
+
+# Operands that are summed, by position among the tensor operands.
+_SUMS = {
+    "add": (0, 1),
+    "sub": (0, 1),
+    "rsub": (0, 1),
+    "lerp": (0, 1),
+    "index_add": (0, 2),
+    "scatter_add": (0, 2),
+}
+
+# A sum fused with something else: position of the argument that is added.
+_FUSED_ADDENDS = {
+    **dict.fromkeys("addmm baddbmm addbmm addmv _addmm_activation addcmul addcdiv".split(), 0),
+}
+
+_NORMS = frozenset(
+    "native_layer_norm native_batch_norm _native_batch_norm_legit batch_norm cudnn_batch_norm"
+    " _native_batch_norm_legit_no_training _batch_norm_with_update _batch_norm_no_update"
+    " miopen_batch_norm native_group_norm _fused_rms_norm rms_norm layer_norm group_norm".split()
+)
+
+_ACTIVATIONS = frozenset(
+    "relu gelu silu tanh sigmoid elu leaky_relu hardswish hardtanh hardsigmoid softplus mish celu"
+    " selu prelu _prelu_kernel rrelu_with_noise log_sigmoid_forward glu threshold softshrink"
+    " hardshrink relu6 clamp_min erf sin cos exp".split()
+)
+
+_ATTENTION = frozenset(
+    "_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention"
+    " _scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention"
+    " _scaled_dot_product_attention_math _scaled_dot_product_fused_attention_overrideable"
+    " scaled_dot_product_attention _flash_attention_forward _efficient_attention_forward"
+    " flex_attention".split()
+)
+
+# Exchange between positions without a weight: pooling and Fourier transforms.
+_MIXING = frozenset(
+    "avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d max_pool2d_with_indices"
+    " max_pool3d_with_indices adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d"
+    " adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d fractional_max_pool3d"
+    " mkldnn_max_pool2d _fft_r2c _fft_c2c _fft_c2r".split()
+)
+
+# Their result has the shape of the argument, but none of its values.
+_CUTS = frozenset(
+    "new_zeros new_ones new_empty new_full new_empty_strided zeros_like ones_like empty_like"
+    " full_like rand_like randn_like randint_like bernoulli sym_size sym_numel sym_stride"
+    " sym_storage_offset _local_scalar_dense is_same_size _shape_as_tensor device".split()
+)
+
+# They overwrite their argument without reading it.
+_OVERWRITES = frozenset(
+    "copy zero fill normal uniform bernoulli random exponential set geometric cauchy log_normal"
+    " resize".split()
+)
+
+# The same values in another place or precision.
+_COPIES = frozenset("clone _to_copy contiguous copy lift_fresh lift_fresh_copy _conj".split())
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What an operation does to the graph, read once per operation.
+
+    Attributes:
+        name: Packet name without a trailing underscore.
+        full_name: Namespace, name and overload, "aten.mm.default".
+        mutated: Names of the arguments it writes to.
+        reads_mutated: Whether it reads them first.
+        argument_names: Names of its arguments, in order.
+    """
+
+    name: str
+    full_name: str
+    mutated: tuple[str, ...]
+    reads_mutated: bool
+    argument_names: tuple[str, ...]
+
+    @property
+    def contraction(self) -> Contraction | None:
+        """How it contracts two tensors, or None."""
+        return _CONTRACTIONS.get(self.name)
+
+    @property
+    def lookup(self) -> tuple[int, int] | None:
+        """Operand positions of table and indices, if it looks rows up."""
+        return _LOOKUPS.get(self.name)
+
+    @property
+    def addends(self) -> tuple[int, ...]:
+        """Operand positions that it sums; () if it is no sum."""
+        return _SUMS.get(self.name, ())
+
+    @property
+    def fused_addend(self) -> int | None:
+        """Argument position of a tensor that is added to what the operation computes, or None."""
+        return _FUSED_ADDENDS.get(self.name)
+
+    @property
+    def is_norm(self) -> bool:
+        """Whether it normalizes."""
+        return self.name in _NORMS
+
+    @property
+    def is_activation(self) -> bool:
+        """Whether it is a named activation function."""
+        return self.name in _ACTIVATIONS
+
+    @property
+    def is_attention(self) -> bool:
+        """Whether it is fused attention."""
+        return self.name in _ATTENTION
+
+    @property
+    def is_mixing(self) -> bool:
+        """Whether it exchanges information between positions without a weight."""
+        return self.name in _MIXING or self.is_attention
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether its result carries no value of its arguments."""
+        return self.name in _CUTS
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether its result holds the values of its argument unchanged."""
+        return self.name in _COPIES
+
+    @property
+    def is_equality(self) -> bool:
+        """Whether it is the comparison that can build a one-hot table."""
+        return self.name == "eq"
+
+
+@lru_cache(maxsize=None)
+def operation_of(func: Any) -> Operation:
+    """The description of an `OpOverload` or of a higher-order operator.
+
+    Args:
+        func: What `__torch_dispatch__` received.
+
+    Returns:
+        Its description; the same object for the same operation.
+
+    Example:
+        >>> import torch
+        >>> operation_of(torch.ops.aten.addmm.default).contraction
+        Contraction(left=1, right=2, family='matmul')
+        >>> operation_of(torch.ops.aten.add_.Tensor).mutated
+        ('self',)
+    """
+    schema = getattr(func, "_schema", None)
+    if schema is None:
+        return Operation(func.name() if callable(func.name) else str(func), str(func), (), True, ())
+    namespace, _, name = schema.name.partition("::")
+    overload = schema.overload_name or "default"
+    arguments = schema.arguments
+    mutated = tuple(a.name for a in arguments if a.alias_info and a.alias_info.is_write)
+    plain = name.rstrip("_") if name.endswith("_") and not name.endswith("__") else name
+    is_out = any(a.is_out for a in arguments)
+    return Operation(
+        name=plain,
+        full_name=f"{namespace}.{name}.{overload}",
+        mutated=mutated,
+        reads_mutated=not is_out and not (mutated and plain in _OVERWRITES),
+        argument_names=tuple(a.name for a in arguments),
+    )

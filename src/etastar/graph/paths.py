@@ -1,0 +1,164 @@
+"""Statistics of all paths of the contracted graph, by dynamic programming on exact integers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import comb
+
+from etastar.graph.contraction import Contraction, CountedNode, members
+
+__all__ = ["PathStatistics", "layer_path_statistics", "path_statistics", "shortest_path"]
+
+Moments = tuple[int, int, int, int]
+_NO_PATHS: Moments = (0, 0, 0, 0)
+_ONE_PATH: Moments = (1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class PathStatistics:
+    """Statistics of the lengths of all paths.
+
+    Attributes:
+        shortest: Length of a shortest path; None if there is no path.
+        longest: Length of a longest path; None if there is no path.
+        moments: M_k = sum over paths of length^k, k = 0 to 3.
+    """
+
+    shortest: int | None
+    longest: int | None
+    moments: Moments
+
+
+def _sum(parts: Iterable[Moments]) -> Moments:
+    a = b = c = d = 0
+    for part in parts:
+        a, b, c, d = a + part[0], b + part[1], c + part[2], d + part[3]
+    return a, b, c, d
+
+
+def _lengthened(moments: Moments) -> Moments:
+    """Moments of the same paths, each one node longer: N_k = sum_j C(k, j) S_j."""
+    return tuple(  # type: ignore[return-value]
+        sum(comb(k, j) * moments[j] for j in range(k + 1)) for k in range(4)
+    )
+
+
+def path_statistics(contraction: Contraction, outputs: Iterable[str]) -> PathStatistics:
+    """Statistics over all distinct sequences of counted nodes from a source to an output.
+
+    With S_j(v) the sum of N_j(u) over the counted predecessors u of v,
+    N_k(v) = sum_j C(k, j) S_j(v).
+
+    Args:
+        contraction: The contracted graph.
+        outputs: Names of the outputs that paths end at.
+
+    Returns:
+        The statistics, with both kinds of counted nodes of length 1.
+
+    Reference:
+        [WU] arXiv 2602.07494 (shortest path), [CH] arXiv 2402.17440 (path sums).
+    """
+    shortest = dict.fromkeys(contraction.sources.values(), 0)
+    longest = dict(shortest)
+    moments = dict.fromkeys(contraction.sources.values(), _ONE_PATH)
+    for node in contraction.counted:
+        before = node.predecessors
+        shortest[node.node] = 1 + min(shortest[p] for p in before)
+        longest[node.node] = 1 + max(longest[p] for p in before)
+        moments[node.node] = _lengthened(_sum(moments[p] for p in before))
+    ends = [end for name in outputs for end in contraction.outputs[name]]
+    return PathStatistics(
+        min((shortest[end] for end in ends), default=None),
+        max((longest[end] for end in ends), default=None),
+        _sum(moments[end] for end in ends),
+    )
+
+
+class _LayerPaths:
+    """Paths that end between layers: the layers they may come from, as a mask, and their sum.
+
+    Sums of disjoint sets of layers add up; where two sets share a layer, the sum is taken anew over
+    the union, so that each sequence of layers is counted once.
+    """
+
+    def __init__(self) -> None:
+        self.ending: dict[int, Moments] = {}
+        self.longest: dict[int, int] = {}
+        self._between: dict[int, tuple[int, Moments, int]] = {}
+
+    def start(self, source: int) -> None:
+        """Add a source: one path of length 0."""
+        self.ending[source] = _ONE_PATH
+        self.longest[source] = 0
+        self._between[source] = (1 << source, _ONE_PATH, 0)
+
+    def union(self, predecessors: Iterable[int]) -> tuple[int, Moments, int]:
+        """Layers before this point, moments of the paths through them, longest of them."""
+        mask, moments, longest = 0, _NO_PATHS, 0
+        for predecessor in predecessors:
+            other, more, reach = self._between[predecessor]
+            if mask & other:
+                mask |= other
+                moments = _sum(self.ending[layer] for layer in members(mask))
+            else:
+                mask, moments = mask | other, _sum((moments, more))
+            longest = max(longest, reach)
+        return mask, moments, longest
+
+    def add(self, node: CountedNode) -> None:
+        """Add a counted node; an addition has length 0."""
+        mask, moments, longest = self.union(node.predecessors)
+        if node.counted_as == "residual addition":
+            self._between[node.node] = (mask, moments, longest)
+            return
+        self.ending[node.node] = moments = _lengthened(moments)
+        self._between[node.node] = (1 << node.node, moments, longest + 1)
+
+
+def layer_path_statistics(contraction: Contraction, outputs: Iterable[str]) -> PathStatistics:
+    """Statistics over all distinct sequences of weight layers from a source to an output.
+
+    Args:
+        contraction: The contracted graph.
+        outputs: Names of the outputs that paths end at.
+
+    Returns:
+        The statistics, with weight layers alone counted; `shortest` is not computed.
+
+    Reference:
+        [CH] arXiv 2402.17440 (path sums over layers).
+    """
+    paths = _LayerPaths()
+    for source in contraction.sources.values():
+        paths.start(source)
+    for node in contraction.counted:
+        paths.add(node)
+    ends = [paths.union(contraction.outputs[name]) for name in outputs]
+    reached = [longest for mask, _, longest in ends if mask]
+    return PathStatistics(None, max(reached, default=None), _sum(m for _, m, _ in ends))
+
+
+def shortest_path(contraction: Contraction, outputs: Iterable[str]) -> tuple[int, ...]:
+    """Nodes of one shortest path, in order; of equals, the one through the earliest nodes.
+
+    Args:
+        contraction: The contracted graph.
+        outputs: Names of the outputs that the path may end at.
+
+    Returns:
+        Indices of its counted nodes in `Graph.nodes`; () if there is no path.
+    """
+    length = dict.fromkeys(contraction.sources.values(), 0)
+    before: dict[int, int] = {}
+    for node in contraction.counted:
+        nearest = min(node.predecessors, key=lambda p: (length[p], p))
+        before[node.node], length[node.node] = nearest, length[nearest] + 1
+    ends = [end for name in outputs for end in contraction.outputs[name]]
+    if not ends:
+        return ()
+    path = [min(ends, key=lambda end: (length[end], end))]
+    while path[-1] in before:
+        path.append(before[path[-1]])
+    return tuple(reversed(path[:-1]))

@@ -1,0 +1,198 @@
+"""Who wrote what a tensor holds: a log of writes per storage, resolved by region.
+
+Views share a storage and in-place operations change part of it, so that a tensor's last
+producer is not a property of the tensor. Every write is logged with its strided region; a read
+collects the latest writes that overlap its own region.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+
+__all__ = ["NOTHING", "Region", "StorageLog", "Value"]
+
+
+class Value(NamedTuple):
+    """What a tensor was computed from: nodes that depend on an input, and parameters by name."""
+
+    producers: tuple[int, ...] = ()
+    parameters: tuple[str, ...] = ()
+
+    def __or__(self, other: object) -> Value:
+        if not isinstance(other, Value):
+            return NotImplemented
+        if other == self or other == NOTHING:
+            return self
+        return Value(
+            tuple(dict.fromkeys(self.producers + other.producers)),
+            tuple(dict.fromkeys(self.parameters + other.parameters)),
+        )
+
+
+NOTHING = Value()
+
+
+class Region(NamedTuple):
+    """The bytes of a storage that a strided tensor covers."""
+
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    itemsize: int
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> Region:
+        """Region of a strided tensor."""
+        size = tensor.element_size()
+        strides = tuple(s * size for s in tensor.stride())
+        return cls(tensor.storage_offset() * size, tuple(tensor.shape), strides, size)
+
+    def bounds(self) -> tuple[int, int]:
+        """First byte, and the byte after the last one."""
+        if 0 in self.shape:
+            return self.offset, self.offset
+        reach = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+        return self.offset, self.offset + reach + self.itemsize
+
+    def is_dense(self) -> bool:
+        """Whether it covers every byte between its bounds."""
+        expected = self.itemsize
+        for stride, n in sorted(zip(self.strides, self.shape, strict=True)):
+            if n > 1 and stride > expected:
+                return False
+            expected = max(expected, stride * n)
+        return True
+
+    def covers(self, other: Region) -> bool:
+        """Whether it surely holds every byte of `other`; False may also mean unknown."""
+        if self == other:
+            return True
+        (a, b), (c, d) = self.bounds(), other.bounds()
+        return a <= c and d <= b and self.is_dense()
+
+    def overlaps(self, other: Region) -> bool:
+        """Whether the two share a byte; exact, but True where that is too hard to decide."""
+        (a, b), (c, d) = self.bounds(), other.bounds()
+        if b <= c or d <= a:
+            return False
+        if self.is_dense() and other.is_dense():
+            return True
+        try:
+            return bool(np.shares_memory(self._as_array(), other._as_array(), max_work=100_000))
+        except np.exceptions.TooHardError:
+            return True
+
+    def _as_array(self) -> np.ndarray:
+        """An array at this region of an imaginary storage; its memory is never touched."""
+        return np.asarray(_Memory(self))
+
+
+class _Memory:
+    """Array interface of a region; NumPy decides overlap from addresses alone."""
+
+    _BASE = 1 << 40
+
+    def __init__(self, region: Region) -> None:
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (self._BASE + region.offset, True),
+            "shape": region.shape,
+            "strides": region.strides,
+            "typestr": f"|V{region.itemsize}",
+        }
+
+
+class _Entry(NamedTuple):
+    region: Region
+    value: Value
+    is_view: bool
+
+
+@dataclass
+class _Log:
+    storage: StorageWeakRef  # keeps the address from being used again
+    entries: list[_Entry] = field(default_factory=list)
+    exact: dict[Region, int] = field(default_factory=dict)
+    last_write: int = -1
+
+    def append(self, entry: _Entry) -> None:
+        if not entry.is_view:
+            self.last_write = len(self.entries)
+        self.exact[entry.region] = len(self.entries)
+        self.entries.append(entry)
+
+    def read(self, region: Region) -> Value:
+        index = self.exact.get(region, -1)
+        if index >= max(self.last_write, 0):
+            return self.entries[index].value
+        return self._collect(region)
+
+    def _collect(self, region: Region) -> Value:
+        found: list[Value] = []
+        for entry in reversed(self.entries):
+            if entry.is_view:
+                if not found and entry.region == region:
+                    return entry.value
+            elif entry.region.overlaps(region):
+                found.append(entry.value)
+                if entry.region.covers(region):
+                    break
+        value = NOTHING
+        for part in reversed(found):
+            value = value | part
+        return value
+
+
+class StorageLog:
+    """Log of all writes of one forward pass.
+
+    Example:
+        >>> log, x = StorageLog(), torch.zeros(2, 3)
+        >>> log.write(x, Value((0,)))
+        >>> log.write(x[:, 1], Value((1,)))
+        >>> log.read(x[:, 0]), log.read(x[:, 1]), log.read(x)[0]
+        (Value(producers=(0,), parameters=()), Value(producers=(1,), parameters=()), (0, 1))
+    """
+
+    def __init__(self) -> None:
+        self._logs: dict[object, _Log] = {}
+        self._without_storage: dict[int, tuple[torch.Tensor, Value]] = {}
+
+    @staticmethod
+    def key(tensor: torch.Tensor) -> object:
+        """Identity of the storage of `tensor`; of the tensor itself where it has none."""
+        try:
+            return tensor.untyped_storage()._cdata
+        except (NotImplementedError, RuntimeError):
+            return ("tensor", id(tensor))
+
+    def write(self, tensor: torch.Tensor, value: Value) -> None:
+        """Log that `tensor` holds `value` from now on."""
+        self._append(tensor, value, is_view=False)
+
+    def alias(self, tensor: torch.Tensor, value: Value) -> None:
+        """Log that `tensor` is a view named `value`, until its region is written again."""
+        self._append(tensor, value, is_view=True)
+
+    def read(self, tensor: torch.Tensor) -> Value:
+        """What `tensor` holds now."""
+        key = self.key(tensor)
+        if isinstance(key, tuple):
+            return self._without_storage.get(id(tensor), (tensor, NOTHING))[1]
+        log = self._logs.get(key)
+        return NOTHING if log is None else log.read(Region.of(tensor))
+
+    def _append(self, tensor: torch.Tensor, value: Value, *, is_view: bool) -> None:
+        key = self.key(tensor)
+        if isinstance(key, tuple):
+            self._without_storage[id(tensor)] = (tensor, value)
+            return
+        log = self._logs.get(key)
+        if log is None:
+            log = self._logs[key] = _Log(StorageWeakRef(tensor.untyped_storage()))
+        log.append(_Entry(Region.of(tensor), value, is_view))

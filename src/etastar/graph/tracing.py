@@ -1,0 +1,183 @@
+"""One recorded forward pass: set up the recorder, run, name inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from etastar.errors import CaptureError
+from etastar.graph.arguments import map_tensors, name_inputs, named_tensors, tensors_in
+from etastar.graph.dag import Node, ParameterRecord
+from etastar.graph.isolation import global_state_kept, isolated_copy, quiet_switches
+from etastar.graph.module_paths import module_paths_recorded
+from etastar.graph.recorder import Observer, Recorder
+from etastar.naming import canonical_parameters
+
+__all__ = ["Trace", "TracingError", "parameter_records", "trace"]
+
+
+class TracingError(Exception):
+    """The forward pass raised; carries where.
+
+    Args:
+        module: Dotted path of the module that ran.
+        operation: The operation that raised; None if it was none.
+    """
+
+    def __init__(self, module: str, operation: str | None) -> None:
+        super().__init__(module, operation)
+        self.module = module
+        self.operation = operation
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one recorded forward pass gave.
+
+    Attributes:
+        nodes: The nodes, sums not yet judged.
+        inputs: Node of every input tensor by name.
+        outputs: Nodes of every floating output tensor by name.
+        result: What the model returned.
+    """
+
+    nodes: tuple[Node, ...]
+    inputs: dict[str, int]
+    outputs: dict[str, tuple[int, ...]]
+    result: Any
+
+
+def parameter_records(model: nn.Module) -> dict[str, ParameterRecord]:
+    """Shape, dtype and aliases of every parameter by its first canonical name.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        The records; a tied parameter once, its further names as aliases.
+
+    Example:
+        >>> parameter_records(nn.Linear(2, 3))["weight"].shape
+        (3, 2)
+    """
+    names: dict[int, list[str]] = {}
+    tensors: dict[int, nn.Parameter] = {}
+    for name, parameter in canonical_parameters(model).items():
+        names.setdefault(id(parameter), []).append(name)
+        tensors[id(parameter)] = parameter
+    return {
+        first: ParameterRecord(tuple(tensors[key].shape), str(tensors[key].dtype), tuple(others))
+        for key, (first, *others) in names.items()
+    }
+
+
+def trace(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    fake: bool,
+    grad: bool = False,
+    observer: Observer | None = None,
+) -> Trace:
+    """Run an unwrapped model once under the recorder; the model is as before afterwards.
+
+    Args:
+        model: The model, with all parameters materialised.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        fake: Whether to run on fake tensors.
+        grad: Whether autograd records the run (for an observer that differentiates).
+        observer: Called with every node and its output tensor.
+
+    Returns:
+        The trace.
+
+    Raises:
+        TracingError: From what the forward pass raised.
+    """
+    records = parameter_records(model)
+    fake_mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
+    recorder = Recorder(records, fake_mode=fake_mode, observer=observer)
+    with ExitStack() as stack:
+        stack.enter_context(global_state_kept())
+        stack.enter_context(quiet_switches())
+        stand_in, memo = stack.enter_context(isolated_copy(model, fake_mode=fake_mode))
+        stack.enter_context(torch.set_grad_enabled(grad))
+        _add_parameters(recorder, model, memo)
+        args, kwargs = map_tensors((tuple(args), dict(kwargs)), _cloned(recorder, fake=fake))
+        inputs = _add_inputs(recorder, model, args, kwargs)
+        stack.enter_context(module_paths_recorded(stand_in, recorder))
+        result = _run(stand_in, args, kwargs, recorder)
+        outputs = _outputs(recorder, result)
+    return Trace(tuple(recorder.nodes), inputs, outputs, result)
+
+
+def _add_parameters(
+    recorder: Recorder, model: nn.Module, memo: dict[int, torch.Tensor]
+) -> None:
+    tensors = canonical_parameters(model)
+    for name in recorder.records:
+        recorder.add_parameter(name, memo.get(id(tensors[name]), tensors[name]))
+
+
+def _cloned(recorder: Recorder, *, fake: bool) -> Any:
+    """A clone for every input, so that no two share a tensor and none is the caller's."""
+
+    def clone(tensor: torch.Tensor) -> torch.Tensor:
+        if not fake:
+            return tensor.detach().clone().requires_grad_(tensor.requires_grad)
+        assert recorder.fake_mode is not None
+        with recorder.fake_mode:
+            return torch.empty_strided(
+                tensor.shape, tensor.stride(), dtype=tensor.dtype, device=_device(tensor)
+            )
+
+    return clone
+
+
+def _device(tensor: torch.Tensor) -> torch.device:
+    return torch.device("cpu") if tensor.device.type == "meta" else tensor.device
+
+
+def _add_inputs(
+    recorder: Recorder, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, int]:
+    positional = zip(name_inputs(model, args, kwargs), args, strict=True)
+    named = {**dict(positional), **kwargs}
+    return {name: recorder.add_input(tensor) for name, tensor in named_tensors(named)}
+
+
+def _run(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], recorder: Recorder
+) -> Any:
+    try:
+        if recorder.fake_mode is None:
+            with recorder:
+                return model(*args, **kwargs)
+        with recorder.fake_mode, recorder:
+            return model(*args, **kwargs)
+    except Exception as error:
+        module, operation = recorder.failed_at or (recorder.module_stack[-1], None)
+        raise TracingError(module, operation) from error
+
+
+def _outputs(recorder: Recorder, result: Any) -> dict[str, tuple[int, ...]]:
+    outputs = {
+        name: recorder.read(tensor).producers
+        for name, tensor in named_tensors(result)
+        if tensor.is_floating_point() or tensor.is_complex()
+    }
+    if not any(True for _ in tensors_in(result)):
+        raise CaptureError(
+            f"a model that returned {type(result).__name__}, which holds no tensor",
+            "a tensor, or nested dicts, sequences or dataclasses of tensors",
+            "return the tensors from forward, or wrap the model in a module that does",
+        )
+    return outputs

@@ -1,0 +1,91 @@
+"""Names of parameters and modules without what DDP, FSDP and `torch.compile` put around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+__all__ = ["canonical_modules", "canonical_parameters", "unwrap"]
+
+# Class name of a wrapper, and the attribute that holds what it wraps.
+_WRAPPED = {
+    "DistributedDataParallel": "module",
+    "DataParallel": "module",
+    "OptimizedModule": "_orig_mod",
+    "CheckpointWrapper": "_checkpoint_wrapped_module",
+    "FullyShardedDataParallel": "_fsdp_wrapped_module",
+}
+
+
+def _wrapped(module: nn.Module) -> nn.Module | None:
+    attribute = _WRAPPED.get(type(module).__name__)
+    inner = module._modules.get(attribute) if attribute else None
+    return inner
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """The module inside of any wrappers of DDP, FSDP, checkpointing and `torch.compile`.
+
+    Args:
+        module: Any module.
+
+    Returns:
+        The innermost wrapped module; `module` itself if it is no wrapper.
+
+    Example:
+        >>> import torch
+        >>> linear = torch.nn.Linear(2, 2)
+        >>> unwrap(torch.nn.DataParallel(linear)) is linear
+        True
+    """
+    inner = _wrapped(module)
+    return module if inner is None else unwrap(inner)
+
+
+def canonical_modules(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Every module with the dotted path it has in the unwrapped model.
+
+    Args:
+        model: Any module, wrapped or not.
+        prefix: Put before every path.
+
+    Yields:
+        Path and module; a wrapper has the path of what it wraps. A module that is reached by two
+        paths is given twice.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.DataParallel(torch.nn.Sequential(torch.nn.ReLU()))
+        >>> [(path, type(module).__name__) for path, module in canonical_modules(model)]
+        [('', 'DataParallel'), ('', 'Sequential'), ('0', 'ReLU')]
+    """
+    yield prefix, model
+    inner = _wrapped(model)
+    for name, child in model._modules.items():
+        if child is not None:
+            path = prefix if child is inner else f"{prefix}.{name}" if prefix else name
+            yield from canonical_modules(child, path)
+
+
+def canonical_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Every parameter by each of its names in the unwrapped model.
+
+    Args:
+        model: Any module, wrapped or not.
+
+    Returns:
+        Name to parameter, in the order of `named_parameters(remove_duplicate=False)`; a tied
+        parameter stands under each of its names.
+
+    Example:
+        >>> import torch
+        >>> list(canonical_parameters(torch.nn.DataParallel(torch.nn.Linear(2, 2))))
+        ['weight', 'bias']
+    """
+    found: dict[str, nn.Parameter] = {}
+    for path, module in canonical_modules(model):
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                found.setdefault(f"{path}.{name}" if path else name, parameter)
+    return found
