@@ -1,0 +1,1 @@
+"""Stabilizing initialization with measured gains, and the check that it does stabilize."""

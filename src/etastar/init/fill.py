@@ -1,0 +1,176 @@
+"""Apply an initialization to a model, in place, with a generator of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from etastar.graph.roles import parameter_roles
+from torch import nn
+from torch.nn.utils import parametrize
+
+from etastar.errors import InitError
+from etastar.init.plan import plan_initialization
+from etastar.init.records import InitReport, InitSettings, ParamInit, Readout, Residual, Scheme
+from etastar.naming import canonical_modules, canonical_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from etastar.graph.dag import Graph
+
+__all__ = ["initialize_"]
+
+_MOST_NAMES = 5
+_VARIANCE_TOLERANCE = 1e-3
+
+
+def initialize_(
+    model: nn.Module,
+    graph: Graph,
+    *,
+    scheme: Scheme = "he",
+    residual: Residual = "all",
+    readout: Readout = "standard",
+    seed: int = 0,
+    bias_variance: float = 0.0,
+) -> InitReport:
+    """Set every parameter of a model, in place, so that its signals are stable over depth.
+
+    Var[W] = g(phi) / fan_in, with g(phi) = 1 / E[phi(z)^2] measured on the operations through
+    which the layer's input came; on a residual branch times 1 / K [AM]. Biases become zero, norm
+    gains one. The draw of a parameter depends on `seed` and its name alone, and is the same on
+    every device. Parameters that no rule covers (frozen, unused, recurrent, layer scales,
+    positional tables) are kept, and the report says so.
+
+    Args:
+        model: The model, or a wrapped form of it.
+        graph: `capture_graph` of the same model.
+        scheme: "he", "in-degree" [CH] or "edge-of-chaos".
+        residual: Branch weights that carry 1 / K: "all", "last" or "none".
+        readout: Output weights: "standard", "mup" (1 / fan_in^2) or "zero" [TP5].
+        seed: Seed of the generator; PyTorch's global one is neither read nor moved.
+        bias_variance: sigma_b^2 of the edge of chaos.
+
+    Returns:
+        What was done to each parameter, and why.
+
+    Raises:
+        InitError: If the model's parameters are not those of the graph, or hold no memory, or an
+            option is unknown; nothing has been changed then.
+
+    Example:
+        >>> from etastar.graph.capture import capture_graph
+        >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+        >>> report = initialize_(model, capture_graph(model, torch.zeros(2, 8)))
+        >>> [(e.name, e.action, round(e.gain, 6)) for e in report.entries if e.std]
+        [('0.weight', 'normal', 1.0), ('2.weight', 'normal', 2.0)]
+
+    Reference: math.md section 2; [AM], [CH] section 3, [TP5] table 3.
+    """
+    settings = InitSettings(scheme, residual, readout, seed, bias_variance)
+    parameters = canonical_parameters(model)
+    _check_same(parameters, graph)
+    report = plan_initialization(
+        graph, parameter_roles(graph), parameters=parameters, settings=settings
+    )
+    modules = dict(canonical_modules(model))
+    with torch.no_grad():
+        entries = [_applied(entry, modules, parameters, seed) for entry in report.entries]
+    return replace(report, entries=tuple(entries))
+
+
+def _check_same(parameters: Mapping[str, nn.Parameter], graph: Graph) -> None:
+    """Refuse a model that is not the one of the graph, before anything is changed."""
+    expected = {
+        name: record.shape
+        for first, record in graph.parameters.items()
+        for name in (first, *record.aliases)
+    }
+    found = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    wrong = [
+        f"{name}: {found.get(name, 'missing')} against {expected.get(name, 'missing')}"
+        for name in dict.fromkeys((*expected, *found))
+        if found.get(name) != expected.get(name)
+    ]
+    if wrong:
+        more = f" and {len(wrong) - _MOST_NAMES} more" if len(wrong) > _MOST_NAMES else ""
+        raise InitError(
+            "a model whose parameters differ from the graph's (model against graph): "
+            + "; ".join(wrong[:_MOST_NAMES])
+            + more,
+            "the model that the graph was captured from",
+            "capture the graph of this model, and pass that",
+        )
+    empty = next((name for name, parameter in parameters.items() if parameter.is_meta), None)
+    if empty is not None:
+        raise InitError(
+            f"parameter {empty} on the meta device",
+            "parameters that hold memory",
+            "call model.to_empty(device=...) first",
+        )
+
+
+def _applied(
+    entry: ParamInit,
+    modules: Mapping[str, nn.Module],
+    parameters: Mapping[str, nn.Parameter],
+    seed: int,
+) -> ParamInit:
+    if entry.action in ("kept", "follows"):
+        return entry
+    if entry.effective is not None:
+        return _set_effective(entry, modules, seed)
+    parameter = parameters[entry.name]
+    if entry.action == "normal":
+        parameter.copy_(_drawn(entry, parameter, seed))
+    else:
+        parameter.fill_(1.0 if entry.action == "one" else 0.0)
+    return entry
+
+
+def _drawn(entry: ParamInit, like: torch.Tensor, seed: int) -> torch.Tensor:
+    """Normal values on the CPU, from a generator seeded by seed and name."""
+    digest = hashlib.sha256(f"{seed}:{entry.effective or entry.name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    dtype = torch.float64 if like.dtype is torch.float64 else torch.float32
+    values = torch.randn(like.shape, generator=generator, dtype=dtype)
+    return (values * (entry.std or 0.0)).to(like.device, like.dtype)
+
+
+def _set_effective(entry: ParamInit, modules: Mapping[str, nn.Module], seed: int) -> ParamInit:
+    """Assign the effective weight through the parametrization; undo it where that fails."""
+    path, _, tensor = (entry.effective or "").rpartition(".")
+    module = modules[path]
+    if not parametrize.is_parametrized(module, tensor):
+        return replace(entry, action="kept", std=None, why="no parametrization could be found")
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    modes = [(child, child.training) for child in module.modules()]
+    for child, _ in modes:
+        child.training = False  # power iterations run, and change buffers, in training only
+    try:
+        problem = _assigned(entry, module, tensor, seed)
+    finally:
+        for child, training in modes:
+            child.training = training
+    if problem is None:
+        return replace(entry, why=f"{entry.why}, through {entry.effective}")
+    module.load_state_dict(state)
+    why = f"{entry.effective} cannot be given a variance: {problem}"
+    return replace(entry, action="kept", std=None, why=why)
+
+
+def _assigned(entry: ParamInit, module: nn.Module, tensor: str, seed: int) -> str | None:
+    """Assign, and check that the effective weight has the variance; else the reason."""
+    values = _drawn(entry, getattr(module, tensor), seed)
+    try:
+        setattr(module, tensor, values)
+    except (NotImplementedError, RuntimeError, ValueError) as error:
+        return str(error).strip().splitlines()[0]
+    wanted, got = (float(t.double().square().mean()) for t in (values, getattr(module, tensor)))
+    if wanted == 0 or not math.isclose(wanted, got, rel_tol=_VARIANCE_TOLERANCE):
+        return f"its mean square came out as {got:.4g} instead of {wanted:.4g}"
+    return None

@@ -1,0 +1,190 @@
+"""Second moments of activations and gradients, measured in one real forward and backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from etastar.errors import CaptureError, InitError
+from etastar.graph.arguments import named_tensors
+from etastar.graph.contraction import data_inputs, judge_sums
+from etastar.graph.dag import Graph, Node
+from etastar.graph.tracing import TracingError, parameter_records, trace
+from etastar.naming import unwrap
+
+__all__ = ["LossFn", "Measurement", "measure_moments"]
+
+LossFn = Callable[[Any], torch.Tensor]
+"""From what the model returned to a scalar loss."""
+
+_OUTPUT_NAMES = ("logits", "last_hidden_state")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one pass on real tensors gave, by node.
+
+    Attributes:
+        graph: The graph of that very pass.
+        forward: Mean square of the output of each weight layer and sum.
+        gradient_norm2: Squared norm of the loss's gradient with respect to it, mean over probes;
+            absent where no gradient reaches it.
+        sizes: Number of elements of the output.
+    """
+
+    graph: Graph
+    forward: dict[int, float]
+    gradient_norm2: dict[int, float]
+    sizes: dict[int, int]
+
+
+class _EdgeKeeper(TorchDispatchMode):
+    """Keeps the gradient edge of every watched output.
+
+    An output gets its `grad_fn` only after its operation has returned, and loses it to the next
+    in-place operation. So the edge is taken when the next operation starts.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.edges: dict[int, GradientEdge] = {}
+        self.forward: dict[int, float] = {}
+        self.sizes: dict[int, int] = {}
+        self._pending: list[tuple[int, torch.Tensor]] = []
+        self._watching = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if not self._watching:
+            self.take_edges()
+        return func(*args, **(kwargs or {}))
+
+    def watch(self, node: Node, output: torch.Tensor) -> None:
+        """Observer of the recorder: measure the output, remember it until it has its edge."""
+        if node.weight is None and not node.addends:
+            return
+        self._watching = True
+        try:
+            values = output.detach()
+            wide = values.double() if values.is_floating_point() else values.abs().double()
+            self.forward[node.index] = float(wide.square().mean())
+        finally:
+            self._watching = False
+        self.sizes[node.index] = output.numel()
+        self._pending.append((node.index, output))
+
+    def take_edges(self) -> None:
+        """Take the edges of the outputs watched since the last operation."""
+        for index, output in self._pending:
+            if output.requires_grad:
+                self.edges[index] = get_gradient_edge(output)
+        self._pending.clear()
+
+
+def measure_moments(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    loss_fn: LossFn | None = None,
+    probes: int = 4,
+    seed: int = 0,
+) -> Measurement:
+    """Run the model once on real tensors, and differentiate.
+
+    Without a loss the gradient is that of <output, r> with r standard normal, averaged over
+    `probes` draws: every direction of the output counts alike.
+
+    Args:
+        model: Any module; left as it is.
+        args: Positional inputs.
+        kwargs: Keyword inputs.
+        loss_fn: Loss to differentiate instead, from what the model returned.
+        probes: Number of draws of r.
+        seed: Seed of r; the global generator is untouched.
+
+    Returns:
+        Moments by node of the graph of this pass.
+
+    Raises:
+        CaptureError: If the forward pass raises.
+        InitError: If the loss is no scalar, or the output carries no gradient.
+
+    Example:
+        >>> found = measure_moments(nn.Linear(4, 4), (torch.ones(2, 4),), {})
+        >>> sorted(found.forward) == sorted(found.gradient_norm2) == [1]
+        True
+    """
+    model, keeper = unwrap(model), _EdgeKeeper()
+    try:
+        with keeper:
+            traced = trace(model, args, kwargs, fake=False, grad=True, observer=keeper.watch)
+            keeper.take_edges()
+    except TracingError as error:
+        raise CaptureError(
+            f"a forward pass that failed in module {error.module or '(root)'!r}: {error.__cause__}",
+            "a model that runs on the inputs as they were given",
+            "call model(*args, **kwargs) yourself to see the error",
+        ) from error.__cause__
+    sources = data_inputs(traced.nodes, traced.inputs)
+    nodes = judge_sums(traced.nodes, [traced.inputs[name] for name in sources], traced.outputs)
+    graph = Graph(
+        nodes,
+        traced.inputs,
+        traced.outputs,
+        sources,
+        parameter_records(model),
+        capture="real",
+        capture_note="moments were asked for",
+    )
+    gradients = _gradients(traced.result, keeper.edges, loss_fn, probes, seed)
+    return Measurement(graph, keeper.forward, gradients, keeper.sizes)
+
+
+def _gradients(
+    result: Any, edges: dict[int, GradientEdge], loss_fn: LossFn | None, probes: int, seed: int
+) -> dict[int, float]:
+    generator = torch.Generator().manual_seed(seed)
+    found: dict[int, float] = {}
+    rounds = probes if loss_fn is None else 1
+    for _ in range(rounds):
+        loss = _random_projection(result, generator) if loss_fn is None else loss_fn(result)
+        _check_loss(loss)
+        gradients = torch.autograd.grad(
+            loss, list(edges.values()), retain_graph=True, allow_unused=True
+        )
+        for index, gradient in zip(edges, gradients, strict=True):
+            if gradient is not None:
+                norm2 = float(gradient.double().abs().square().sum())
+                found[index] = found.get(index, 0.0) + norm2 / rounds
+    return found
+
+
+def _random_projection(result: Any, generator: torch.Generator) -> torch.Tensor:
+    """<output, r> for the output that counts: logits, the last hidden state, or the first."""
+    tensors = {n: t for n, t in named_tensors(result) if t.is_floating_point()}
+    name = next((n for n in _OUTPUT_NAMES if n in tensors), next(iter(tensors), None))
+    if name is None:
+        raise InitError(
+            "a model that returned no floating tensor",
+            "an output that can be differentiated",
+            "pass loss_fn, from what the model returns to a scalar",
+        )
+    output = tensors[name]
+    return (output * torch.randn(output.shape, generator=generator).to(output)).sum()
+
+
+def _check_loss(loss: torch.Tensor) -> None:
+    if loss.numel() != 1 or not loss.requires_grad:
+        raise InitError(
+            f"a loss of shape {tuple(loss.shape)}, requires_grad={loss.requires_grad}",
+            "a scalar that depends on a parameter with requires_grad",
+            "unfreeze the parameters, or check loss_fn",
+        )

@@ -1,0 +1,235 @@
+"""The element-wise region between a tensor and its nearest ancestors that are not element-wise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from etastar.graph.dag import Call, Graph, Node, Operand, Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["NotReplayableError", "Region", "Root"]
+
+Root = tuple[object, ...]
+"""Identity of one independent standard normal variable: a node, or a slice of its output."""
+
+_SUMS = frozenset(["add", "sub", "rsub"])
+_IDENTITIES = frozenset(
+    [
+        "_to_copy",
+        "clone",
+        "contiguous",
+        "detach",
+        "alias",
+        "lift_fresh",
+        "native_dropout",
+        "dropout",
+        "feature_dropout",
+        "alpha_dropout",
+        "expand",
+    ]
+)
+# Element-wise, but without PyTorch's tag for it.
+_ALSO_POINTWISE = frozenset(
+    ["_prelu_kernel", "prelu", "hardswish", "rrelu_with_noise", "log_sigmoid_forward", "softplus"]
+)
+_SPLITS = frozenset(
+    ["split", "split_with_sizes", "chunk", "tensor_split", "unbind", "unsafe_split", "unsafe_chunk"]
+)
+_BARRIERS = frozenset(
+    {"input", "weight layer", "residual addition", "norm", "attention contraction"}
+)
+
+
+_MOST_CHANNELS = 256
+"""Different slopes that are evaluated side by side; more would only cost memory."""
+
+
+class NotReplayableError(Exception):
+    """Why a region cannot be replayed; becomes a note in the report."""
+
+
+def _name(node: Node) -> str:
+    """Packet name of the operation without namespace, overload and in-place underscore."""
+    parts = node.op.split(".")
+    return (parts[1] if len(parts) > 2 else parts[0]).rstrip("_")
+
+
+def _is_pointwise(node: Node) -> bool:
+    if node.kind in _BARRIERS or node.mixes or node.call is None:
+        return False
+    tags = getattr(node.call.func, "tags", ())
+    return torch.Tag.pointwise in tags or _name(node) in _ALSO_POINTWISE | {"glu"}
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for length in shape:
+        size *= length
+    return size
+
+
+@dataclass
+class Region:
+    """Replays the operations between one operand and its roots on other values.
+
+    Two passes over the same code: the first, with no values, only collects the roots; later ones
+    evaluate. A root is the nearest ancestor that is not element-wise, or, below a split or slice,
+    each operand that reads it: the two halves of a gated unit are different variables.
+
+    Attributes:
+        graph: The captured graph.
+        parameters: Current values of the parameters, by canonical name.
+        roots: Found by `collect`, in order of discovery.
+        notes: What had to be assumed.
+    """
+
+    graph: Graph
+    parameters: Mapping[str, torch.Tensor]
+    roots: list[Root] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    _leaf: Callable[[Root], torch.Tensor] | None = None
+    _memo: dict[tuple[object, ...], torch.Tensor] = field(default_factory=dict)
+
+    def collect(self, operand: Operand) -> tuple[Root, ...]:
+        """Find the roots of `operand` and check that everything between can be replayed."""
+        self.roots.clear()
+        self.evaluate(operand, self._discover)
+        return tuple(self.roots)
+
+    def evaluate(self, operand: Operand, leaf: Callable[[Root], torch.Tensor]) -> torch.Tensor:
+        """Value of `operand` when root r has the value leaf(r)."""
+        self._leaf, self._memo = leaf, {}
+        return self._operand(operand, ("sink",), ())
+
+    def _discover(self, root: Root) -> torch.Tensor:
+        if root not in self.roots:
+            self.roots.append(root)
+        return torch.full((1, 1, 1), 0.5, dtype=torch.float64)
+
+    def _operand(self, operand: Operand, edge: Root, tag: Root) -> torch.Tensor:
+        """Value of an operand; `edge` tells apart who reads it, `tag` the half of a GLU."""
+        if not operand.producers:
+            return self._constant(operand)
+        if len(operand.producers) > 1:
+            return self._root(("filled in parts", *operand.producers, *tag))
+        node = self.graph.nodes[operand.producers[0]]
+        return self._node(node, edge, tag)
+
+    def _root(self, root: Root) -> torch.Tensor:
+        assert self._leaf is not None
+        return self._leaf(root)
+
+    def _node(self, node: Node, edge: Root, tag: Root) -> torch.Tensor:
+        if node.kind == "view" or (_name(node) in _IDENTITIES and node.operands):
+            return self._view(node, edge, tag)
+        if not _is_pointwise(node):
+            return self._root((node.index, *tag))
+        key = (node.index, *tag)
+        if key not in self._memo:
+            self._memo[key] = self._replay(node, tag)
+        return self._memo[key]
+
+    def _view(self, node: Node, edge: Root, tag: Root) -> torch.Tensor:
+        source = next((o for o in node.operands if o.producers), None)
+        if source is None:
+            return self._root((node.index, *tag))
+        if _size(node.shape) < self._produced_size(source):
+            return self._part(node, source, edge, tag)
+        return self._operand(source, edge, tag)
+
+    def _produced_size(self, operand: Operand) -> int:
+        """Elements of what the operand is a view of."""
+        return max(_size(self.graph.nodes[index].shape) for index in operand.producers)
+
+    def _part(self, node: Node, source: Operand, edge: Root, tag: Root) -> torch.Tensor:
+        """A slice is one variable; of a split, one node for all parts, each reader has its own."""
+        part = (node.index,)
+        if _name(node) in _SPLITS:
+            self._note("each reader of a split is taken for a part of its own")
+            part = (node.index, *edge)
+        return self._operand(source, edge, (*tag, *part))
+
+    def _replay(self, node: Node, tag: Root) -> torch.Tensor:
+        if _name(node) == "glu":
+            first, second = (
+                self._operand(node.operands[0], (node.index, i), (*tag, node.index, i))
+                for i in (0, 1)
+            )
+            return first * torch.sigmoid(second)
+        noise = self._noise_free_operand(node)
+        if noise is not None:
+            return self._operand(noise, (node.index, 0), tag)
+        values = [self._read(node, k, tag) for k in range(len(node.operands))]
+        assert node.call is not None
+        return _call(node, node.call, values)
+
+    def _noise_free_operand(self, node: Node) -> Operand | None:
+        """The other factor of a product with a full-size constant: dropout's mask, or noise."""
+        if _name(node) not in ("mul", "div") or len(node.operands) != 2:
+            return None
+        active = [o for o in node.operands if o.producers]
+        constant = [o for o in node.operands if not o.producers and not o.parameters]
+        if len(active) == 1 and constant and constant[0].shape == node.shape and node.shape:
+            self._note("a product with a constant of full size is taken for dropout")
+            return active[0]
+        return None
+
+    def _read(self, node: Node, k: int, tag: Root) -> torch.Tensor:
+        operand = node.operands[k]
+        if _name(node) in _SUMS and not operand.producers and operand.parameters:
+            self._note(f"added parameter {operand.parameters[0]} is taken for a bias of zero")
+            return torch.zeros((1, 1, 1), dtype=torch.float64)
+        return self._operand(operand, (node.index, k), tag)
+
+    def _constant(self, operand: Operand) -> torch.Tensor:
+        """Value of a parameter: scalar or one per channel, along the last axis."""
+        if len(operand.parameters) != 1:
+            raise NotReplayableError("it reads a constant tensor whose value the graph lacks")
+        name = operand.parameters[0]
+        value = self.parameters.get(name)
+        if value is None or value.numel() != _size(operand.shape) or value.is_meta:
+            raise NotReplayableError(f"the value computed from parameter {name} is not known")
+        slopes = value.detach().to("cpu", torch.float64).reshape(1, 1, -1)
+        if bool((slopes == slopes[..., :1]).all()):
+            slopes = slopes[..., :1]
+        if slopes.shape[-1] > min(_MOST_CHANNELS, max((1, *operand.shape))):
+            raise NotReplayableError(f"parameter {name} has too many different values")
+        self._note(f"current value of {name}")
+        return slopes
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+
+
+def _filled(value: Any, values: list[torch.Tensor]) -> Any:
+    if isinstance(value, Slot):
+        return values[value.operand]
+    if isinstance(value, (list, tuple)):
+        return type(value)(_filled(child, values) for child in value)
+    return value
+
+
+def _call(node: Node, call: Call, values: list[torch.Tensor]) -> torch.Tensor:
+    """Call the operation on copies, so that in-place forms write to nothing of ours."""
+    if _name(node) == "_prelu_kernel" or _name(node) == "prelu":
+        x, slope = values
+        return torch.where(x > 0, x, slope * x)
+    try:
+        shape = torch.broadcast_shapes(*(value.shape for value in values))
+        copies = [value.expand(shape).clone() for value in values]
+        result = call.func(
+            *_filled(call.args, copies),
+            **{key: _filled(value, copies) for key, value in call.kwargs.items()},
+        )
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise NotReplayableError(f"{node.op} failed: {str(error).splitlines()[0]}") from error
+    first = result[0] if isinstance(result, (list, tuple)) else result
+    if not isinstance(first, torch.Tensor):
+        raise NotReplayableError(f"{node.op} returned no tensor")
+    return first
