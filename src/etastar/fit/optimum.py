@@ -1,0 +1,201 @@
+"""The optimal learning rate of one size, from the losses of a grid of rates and seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from etastar.errors import FitError
+from etastar.fit.bootstrap import percentile_interval, require_bootstrap, resampled_seeds
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Optimum", "find_optimum"]
+
+Method = Literal["quadratic", "lowest point"]
+
+_MIN_POINTS = 3
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The minimum of a learning-rate curve.
+
+    Attributes:
+        lr: Where the minimum is.
+        loss: The fitted loss there (of the lowest point itself where no parabola was fitted).
+        lowest_lr: The rate of the grid whose mean loss is lowest.
+        lowest_loss: That mean loss.
+        method: "quadratic", or "lowest point" where the points around it allow no parabola: the
+            edge of the range, a diverged neighbour, a fit that is not convex or whose minimum lies
+            outside of its points.
+        at_edge: Whether the lowest point is the first or last rate of the range; such a minimum is
+            no optimum, and the range is to be extended.
+        num_seeds: Seeds per rate.
+        num_diverged: Runs whose loss is not finite, over all rates and seeds.
+        interval: Bootstrap interval of `lr` over seeds; None with a single seed.
+        resampled_lrs: The minimum of every bootstrap resample; empty with a single seed.
+    """
+
+    lr: float
+    loss: float
+    lowest_lr: float
+    lowest_loss: float
+    method: Method
+    at_edge: bool
+    num_seeds: int
+    num_diverged: int
+    interval: tuple[float, float] | None = None
+    resampled_lrs: tuple[float, ...] = ()
+
+    @property
+    def log_variance(self) -> float | None:
+        """Variance of log `lr` over the resamples; None with a single seed."""
+        if not self.resampled_lrs:
+            return None
+        return float(np.var(np.log(self.resampled_lrs)))
+
+
+def find_optimum(
+    lrs: ArrayLike,
+    losses: ArrayLike,
+    *,
+    num_points: int = 3,
+    confidence: float = 0.95,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> Optimum:
+    """The minimum over log lr of a parabola through the lowest points of the mean loss curve.
+
+    The mean is taken over seeds; a loss that is not finite counts as +inf, so that a rate at which
+    any seed diverged has the mean +inf. The parabola goes through the `num_points` rates around
+    the lowest one (by least squares for more than three), as far as these are finite without a
+    gap; both neighbours of the lowest rate must be among them.
+
+    Args:
+        lrs: (num_lrs,), positive, all different, in any order.
+        losses: (num_lrs, num_seeds), or (num_lrs,) for a single seed.
+        num_points: Odd, 3 or more.
+        confidence: Of the interval.
+        num_resamples: Bootstrap resamples over seeds.
+        seed: Of the resamples.
+
+    Returns:
+        The minimum and how far it can be trusted.
+
+    Raises:
+        FitError: The shapes do not belong together, a rate is not positive, or every rate diverged.
+
+    Example:
+        >>> import numpy as np
+        >>> lrs = np.array([0.01, 0.1, 1.0, 10.0])
+        >>> optimum = find_optimum(lrs, np.log10(lrs / 0.2) ** 2)
+        >>> round(optimum.lr, 12), optimum.method, optimum.at_edge
+        (0.2, 'quadratic', False)
+
+    Source: math.md, section 6.
+    """
+    require_bootstrap(confidence, num_resamples)
+    rates, curves = _checked(lrs, losses, num_points)
+    mean = curves.mean(1)
+    lr, loss, method = _minimum(rates, mean, num_points)
+    lowest = int(np.argmin(mean))
+    resampled = _resampled_minima(rates, curves, num_points, num_resamples, seed)
+    return Optimum(
+        lr=lr,
+        loss=loss,
+        lowest_lr=float(rates[lowest]),
+        lowest_loss=float(mean[lowest]),
+        method=method,
+        at_edge=lowest in (0, len(mean) - 1),
+        num_seeds=curves.shape[1],
+        num_diverged=int(np.isinf(curves).sum()),
+        interval=percentile_interval(resampled, confidence) if len(resampled) else None,
+        resampled_lrs=tuple(resampled.tolist()),
+    )
+
+
+def _checked(
+    lrs: ArrayLike, losses: ArrayLike, num_points: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rates in rising order and their losses (num_lrs, num_seeds), what is not finite +inf."""
+    rates = np.asarray(lrs, dtype=np.float64)
+    curves = np.asarray(losses, dtype=np.float64)
+    curves = curves[:, None] if curves.ndim == 1 else curves
+    if rates.ndim != 1 or curves.ndim != 2 or len(rates) != len(curves) or curves.size == 0:
+        raise FitError(
+            f"rates of shape {rates.shape}, losses of shape {np.shape(losses)}",
+            "rates (num_lrs,) and losses (num_lrs, num_seeds), neither empty",
+            "give one row of losses per rate",
+        )
+    valid = np.isfinite(rates).all() and (rates > 0).all()
+    if not valid or len(np.unique(rates)) < len(rates):
+        raise FitError(f"rates {rates}", "positive rates, each once", "mend the rates")
+    if num_points < _MIN_POINTS or num_points % 2 == 0:
+        raise FitError(f"num_points={num_points}", "an odd number, 3 or more", "change num_points")
+    curves = np.where(np.isfinite(curves), curves, np.inf)
+    if np.isinf(curves).any(1).all():
+        raise FitError(
+            "losses of which every rate has a diverged run",
+            "one rate at which no seed diverged",
+            "extend the range to lower rates",
+        )
+    order = np.argsort(rates)
+    return rates[order], curves[order]
+
+
+def _minimum(
+    rates: NDArray[np.float64], mean: NDArray[np.float64], num_points: int
+) -> tuple[float, float, Method]:
+    """Where the minimum of one curve is, the loss there, and how it was found."""
+    lowest = int(np.argmin(mean))
+    fallback: tuple[float, float, Method] = (
+        float(rates[lowest]),
+        float(mean[lowest]),
+        "lowest point",
+    )
+    around = _finite_window(mean, lowest, num_points // 2)
+    if not around.start < lowest < around.stop - 1:
+        return fallback
+    # both axes are centred and scaled: the same parabola, but well conditioned
+    log_ratios = np.log(rates[around] / rates[lowest])
+    width = np.ptp(log_ratios)
+    x = log_ratios / width
+    height = float(np.ptp(mean[around])) or 1.0
+    curvature, slope, offset = np.polyfit(x, (mean[around] - mean[lowest]) / height, 2)
+    if not curvature > np.finfo(np.float64).eps * len(x):
+        return fallback
+    vertex = -slope / (2 * curvature)
+    if not x[0] <= vertex <= x[-1]:
+        return fallback
+    loss = mean[lowest] + height * (offset + slope * vertex / 2)
+    return float(rates[lowest] * np.exp(width * vertex)), float(loss), "quadratic"
+
+
+def _finite_window(mean: NDArray[np.float64], lowest: int, reach: int) -> slice:
+    """The stretch of finite points around the lowest, at most `reach` to either side."""
+    start = stop = lowest
+    while start > max(0, lowest - reach) and np.isfinite(mean[start - 1]):
+        start -= 1
+    while stop < min(len(mean) - 1, lowest + reach) and np.isfinite(mean[stop + 1]):
+        stop += 1
+    return slice(start, stop + 1)
+
+
+def _resampled_minima(
+    rates: NDArray[np.float64],
+    curves: NDArray[np.float64],
+    num_points: int,
+    num_resamples: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """The optimal rate of each resample of the seeds; none with a single seed."""
+    num_seeds = curves.shape[1]
+    if num_seeds == 1:
+        return np.empty(0)
+    draws = resampled_seeds(num_seeds, num_resamples=num_resamples, seed=seed)
+    means = (curves[:, draw].mean(1) for draw in draws)
+    return np.array([_minimum(rates, mean, num_points)[0] for mean in means])

@@ -1,0 +1,176 @@
+"""The minimum of a learning-rate curve: exact parabolas, edges, divergence, invariances."""
+
+from math import exp, inf, log, nan, sqrt
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from etastar.errors import FitError
+from etastar.fit import find_optimum
+
+GRID = np.exp2(np.arange(-6.0, 3.0))
+
+
+def parabola(lrs, best, *, curvature=1.0, floor=0.5):
+    return floor + curvature * np.log(np.asarray(lrs) / best) ** 2
+
+
+@settings(deadline=None)
+@given(
+    st.floats(log(GRID[0]) + 0.4, log(GRID[-1]) - 0.4),
+    st.floats(0.01, 100),
+    st.floats(-5, 5),
+    st.sampled_from([3, 5]),
+)
+def test_an_exact_parabola_gives_its_minimum(log_best, curvature, floor, num_points):
+    losses = parabola(GRID, exp(log_best), curvature=curvature, floor=floor)
+    found = find_optimum(GRID, losses, num_points=num_points)
+    assert found.method == "quadratic"
+    assert log(found.lr) == pytest.approx(log_best, abs=1e-6)
+    assert found.loss == pytest.approx(floor, abs=1e-6 * max(1, curvature))
+
+
+def test_an_uneven_grid_gives_the_minimum_of_an_exact_parabola():
+    lrs = [0.001, 0.01, 0.02, 0.3, 1.0]
+    assert find_optimum(lrs, parabola(lrs, 0.04)).lr == pytest.approx(0.04, rel=1e-9)
+
+
+curves = st.lists(
+    st.lists(st.floats(0, 10).map(lambda v: round(v, 3)), min_size=2, max_size=2),
+    min_size=9,
+    max_size=9,
+).map(np.array)
+
+
+@settings(deadline=None, max_examples=50)
+@given(curves, st.sampled_from([0.125, 4.0]), st.sampled_from([0.25, 8.0]), st.floats(-3, 3))
+def test_scaling_the_rates_scales_the_minimum_and_affine_losses_leave_it(losses, c, gain, shift):
+    def found(lrs, values):
+        return find_optimum(lrs, values, num_resamples=10)
+
+    mean = losses.mean(1)
+    # where two points tie, rounding decides which of them is the lowest
+    assume(len(np.unique(np.round(mean, 6))) == len(mean))
+    base, scaled = found(GRID, losses), found(c * GRID, losses)
+    assert scaled.lr == pytest.approx(c * base.lr, rel=1e-12)
+    assert scaled.interval == pytest.approx([c * end for end in base.interval], rel=1e-12)
+    affine = found(GRID, gain * losses + shift)
+    assert affine.lr == pytest.approx(base.lr, rel=1e-6)
+    assert affine.loss == pytest.approx(gain * base.loss + shift, abs=1e-6)
+    assert (affine.method, affine.at_edge) == (base.method, base.at_edge)
+
+
+@settings(deadline=None, max_examples=50)
+@given(curves, st.permutations(range(9)))
+def test_the_order_of_the_rates_does_not_matter_and_the_minimum_is_inside(losses, order):
+    found = find_optimum(GRID, losses, num_resamples=10)
+    order = list(order)
+    assert find_optimum(GRID[order], losses[order], num_resamples=10) == found
+    low, high = found.interval
+    assert GRID[0] <= low <= high <= GRID[-1]
+    assert found.loss <= found.lowest_loss + 1e-9
+    assert 0.5 * found.lowest_lr <= found.lr <= 2 * found.lowest_lr
+
+
+@pytest.mark.parametrize(("best", "edge"), [(GRID[0] / 3, GRID[0]), (GRID[-1] * 3, GRID[-1])])
+def test_a_minimum_at_the_edge_is_flagged_and_not_extrapolated(best, edge):
+    found = find_optimum(GRID, parabola(GRID, best))
+    assert (found.lr, found.method, found.at_edge) == (edge, "lowest point", True)
+
+
+def test_a_diverged_neighbour_leaves_the_lowest_point_which_is_not_an_edge():
+    losses = [4.0, 3.0, 2.0, inf, inf]
+    found = find_optimum(GRID[:5], losses)
+    assert (found.lr, found.loss, found.method) == (GRID[2], 2.0, "lowest point")
+    assert (found.at_edge, found.num_diverged) == (False, 2)
+
+
+def test_one_diverged_seed_makes_the_mean_of_its_rate_infinite():
+    losses = np.stack([parabola(GRID, 0.5)] * 3, axis=1)
+    losses[5, 1] = nan
+    found = find_optimum(GRID, losses)
+    # 0.5 itself is GRID[5]; its neighbours tie at the lowest finite mean
+    assert found.lowest_lr == GRID[4]
+    assert (found.method, found.num_diverged, found.num_seeds) == ("lowest point", 1, 3)
+
+
+def test_fewer_than_three_finite_points_leave_the_lowest():
+    found = find_optimum(GRID[:3], [2.0, 1.0, inf])
+    assert (found.lr, found.method, found.at_edge) == (GRID[1], "lowest point", False)
+    single = find_optimum([0.1], [2.0])
+    assert (single.lr, single.at_edge, single.interval) == (0.1, True, None)
+
+
+def test_a_flat_curve_has_no_parabola():
+    found = find_optimum(GRID, np.full(9, 0.1))
+    assert found.method == "lowest point"
+
+
+def test_a_least_squares_parabola_that_opens_downwards_is_not_used():
+    # the five points around the lowest: high only at its two neighbours
+    found = find_optimum(GRID[:5], [1.2, 9.0, 1.0, 9.0, 1.2], num_points=5)
+    assert (found.lr, found.method) == (GRID[2], "lowest point")
+    assert find_optimum(GRID[:5], [1.2, 9.0, 1.0, 9.0, 1.2]).method == "quadratic"
+
+
+def test_a_vertex_outside_of_its_points_is_not_used():
+    x = np.arange(-2.0, 3.0)
+    wanted = 6 * (x + 2.5) ** 2
+    # orthogonal to every parabola: the fit keeps its vertex left of all points, while the middle
+    # one becomes the lowest
+    bump = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
+    losses = wanted - 20 * bump + 200
+    assert losses.argmin() == 2
+    found = find_optimum(GRID[:5], losses, num_points=5)
+    assert (found.lr, found.method) == (GRID[2], "lowest point")
+
+
+def test_a_single_seed_has_no_interval_and_no_variance():
+    found = find_optimum(GRID, parabola(GRID, 0.3))
+    assert (found.interval, found.log_variance, found.resampled_lrs) == (None, None, ())
+
+
+def test_the_bootstrap_of_two_parabolas_is_known():
+    # the mean of parabolas of equal curvature has its minimum at the mean of the log minima
+    losses = np.stack([parabola(GRID, 0.25), parabola(GRID, 0.5)], axis=1)
+    found = find_optimum(GRID, losses, num_resamples=4000)
+    assert found.lr == pytest.approx(sqrt(0.125), rel=1e-9)
+    assert found.interval == pytest.approx((0.25, 0.5), rel=1e-9)
+    # -1, 0, 1 times log(2) / 2 with probabilities 1/4, 1/2, 1/4
+    assert found.log_variance == pytest.approx(0.5 * (log(2) / 2) ** 2, rel=0.1)
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(100):
+        best = np.exp(log(0.3) + 0.3 * rng.standard_normal(20))
+        low, high = find_optimum(
+            GRID, parabola(GRID[:, None], best), num_resamples=200, confidence=0.9
+        ).interval
+        held += low <= 0.3 <= high
+    # 90 +- 3; five of these down for the optimism of a bootstrap over few seeds
+    assert 90 - 15 <= held < 100
+
+
+@pytest.mark.parametrize(
+    ("lrs", "losses", "settings_", "message"),
+    [
+        ([0.1, 0.2], [1.0], {}, "shape"),
+        ([], [], {}, "shape"),
+        ([[0.1]], [1.0], {}, "shape"),
+        ([0.1, -0.2], [1.0, 1.0], {}, "positive"),
+        ([0.1, 0.1], [1.0, 1.0], {}, "each once"),
+        ([0.1, nan], [1.0, 1.0], {}, "positive"),
+        ([0.1, 0.2], [inf, nan], {}, "lower rates"),
+        ([0.1, 0.2], [[1.0, inf], [-inf, 1.0]], {}, "lower rates"),
+        ([0.1], [1.0], {"num_points": 4}, "num_points=4"),
+        ([0.1], [1.0], {"num_points": 1}, "num_points=1"),
+        ([0.1], [1.0], {"confidence": 2.0}, "confidence"),
+    ],
+)
+def test_bad_input_is_refused(lrs, losses, settings_, message):
+    with pytest.raises(FitError, match=message):
+        find_optimum(lrs, losses, **settings_)

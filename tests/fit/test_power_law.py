@@ -1,0 +1,165 @@
+"""Power laws: exact ones, weights, intervals, invariances."""
+
+from math import exp, inf, log, nan
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etastar.errors import FitError
+from etastar.fit import find_optimum, fit_power_law
+
+SIZES = np.array([4.0, 8.0, 16.0, 32.0])
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(1, 1000), min_size=2, max_size=6, unique=True),
+    st.floats(-3, 3),
+    st.floats(-10, 3),
+)
+def test_an_exact_power_law_is_found(sizes, exponent, intercept):
+    lrs = np.exp(intercept) * np.array(sizes, dtype=float) ** exponent
+    fit = fit_power_law(sizes, lrs)
+    assert fit.exponent == pytest.approx(exponent, abs=1e-6)
+    assert fit.intercept == pytest.approx(intercept, abs=1e-5)
+    assert fit.predict(50.0) == pytest.approx(exp(intercept) * 50.0**exponent, rel=1e-5)
+    assert fit.sizes == tuple(sizes)
+    assert fit.lrs == tuple(lrs)
+
+
+rates = st.lists(st.floats(-5, 5), min_size=4, max_size=4).map(lambda logs: np.exp(np.array(logs)))
+variances = st.lists(st.floats(0.01, 10), min_size=4, max_size=4)
+
+
+@settings(deadline=None)
+@given(rates, variances, st.floats(0.01, 100), st.floats(0.1, 10))
+def test_units_of_rate_and_size_change_the_intercept_alone(lrs, given_, rate_unit, size_unit):
+    base = fit_power_law(SIZES, lrs, variances=given_)
+    other = fit_power_law(size_unit * SIZES, rate_unit * lrs, variances=given_)
+    assert other.exponent == pytest.approx(base.exponent, abs=1e-8)
+    assert other.r_squared == pytest.approx(base.r_squared, abs=1e-6)
+    assert other.exponent_interval == pytest.approx(base.exponent_interval, abs=1e-8)
+    assert other.predict(size_unit * 64) == pytest.approx(rate_unit * base.predict(64), rel=1e-6)
+
+
+@settings(deadline=None)
+@given(rates, variances)
+def test_the_weighted_line_is_numpys(lrs, given_):
+    slope, intercept = np.polyfit(np.log(SIZES), np.log(lrs), 1, w=1 / np.sqrt(given_))
+    fit = fit_power_law(SIZES, lrs, variances=given_)
+    assert (fit.exponent, fit.intercept) == pytest.approx((slope, intercept), abs=1e-8)
+
+
+@settings(deadline=None)
+@given(rates)
+def test_r_squared_of_equal_weights_is_the_squared_correlation(lrs):
+    fit = fit_power_law(SIZES, lrs)
+    if np.ptp(np.log(lrs)) > 1e-3:
+        r = np.corrcoef(np.log(SIZES), np.log(lrs))[0, 1]
+        assert fit.r_squared == pytest.approx(r**2, abs=1e-8)
+
+
+def test_rates_that_do_not_depend_on_size_are_explained_whole():
+    fit = fit_power_law(SIZES, [0.1] * 4)
+    assert fit.exponent == pytest.approx(0.0, abs=1e-15)
+    assert fit.r_squared == 1.0
+
+
+def test_the_interval_from_given_variances_is_the_normal_one():
+    fit = fit_power_law([1.0, exp(1)], [1.0, 1.0], variances=[0.01, 0.03], confidence=0.9)
+    # b is the difference of two independent numbers over a distance of 1
+    assert fit.exponent_variance == pytest.approx(0.04)
+    reach = NormalDist().inv_cdf(0.95) * 0.2
+    assert fit.exponent_interval == pytest.approx((-reach, reach))
+
+
+def test_bare_rates_have_equal_weights_and_no_interval():
+    fit = fit_power_law(SIZES, [1.0, 0.5, 0.3, 0.2])
+    assert fit.weights == (0.25,) * 4
+    assert (fit.exponent_interval, fit.exponent_variance, fit.edge_sizes) == (None, None, ())
+
+
+def test_weights_are_inverse_variances_with_a_floor():
+    fit = fit_power_law(SIZES, [1.0] * 4, variances=[0.0, 0.01, 0.02, 0.04], variance_floor=0.005)
+    assert fit.weights == pytest.approx(np.array([8, 4, 2, 1]) / 15)
+
+
+def optimum_at(logs):
+    grid = np.exp2(np.arange(-9.0, 3.0))
+    losses = (np.log(grid)[:, None] - np.asarray(logs)) ** 2
+    return find_optimum(grid, losses, num_resamples=2000)
+
+
+def test_the_interval_from_optima_is_the_bootstrap_over_their_seeds():
+    optima = [optimum_at([-1.0, -1.2]), optimum_at([-2.0, -2.4])]
+    fit = fit_power_law([1.0, exp(1)], optima)
+    # both sizes are resampled alike: b is -1, -1.1 or -1.2
+    assert fit.exponent == pytest.approx(-1.1)
+    assert fit.exponent_interval == pytest.approx((-1.2, -1.0))
+    assert fit.exponent_variance == pytest.approx(0.005, rel=0.1)
+    own = [optimum.log_variance for optimum in optima]
+    assert fit.weights == pytest.approx(1 / np.array(own) / np.sum(1 / np.array(own)))
+
+
+def test_given_variances_replace_those_of_the_optima():
+    optima = [optimum_at([-1.0, -1.2]), optimum_at([-2.0, -2.4])]
+    fit = fit_power_law([1.0, exp(1)], optima, variances=[0.04, 0.04])
+    assert fit.weights == (0.5, 0.5)
+    assert fit.exponent_variance == pytest.approx(0.08)
+
+
+def test_an_optimum_without_seeds_makes_all_weights_equal():
+    optima = [optimum_at([-1.0, -1.2]), optimum_at([-2.0])]
+    fit = fit_power_law([2.0, 4.0], optima)
+    assert fit.weights == (0.5, 0.5)
+    assert fit.exponent_interval is None
+
+
+def test_an_optimum_at_the_edge_stays_in_the_fit_and_is_named():
+    optima = [optimum_at([-1.0]), optimum_at([-2.0]), optimum_at([-20.0])]
+    fit = fit_power_law([2.0, 4.0, 8.0], optima)
+    assert fit.edge_sizes == (8.0,)
+    assert len(fit.lrs) == 3
+    assert fit.lrs[2] == 2**-9
+
+
+def test_noise_leaves_the_true_exponent_inside_the_interval_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(500):
+        lrs = SIZES**-1.5 * np.exp(0.2 * rng.standard_normal(4))
+        fit = fit_power_law(SIZES, lrs, variances=[0.04] * 4, confidence=0.9)
+        low, high = fit.exponent_interval
+        held += low <= -1.5 <= high
+    # 450 +- 6.7
+    assert abs(held - 450) < 4 * 6.7
+
+
+@pytest.mark.parametrize(
+    ("sizes", "lrs", "settings_", "message"),
+    [
+        ([4.0], [1.0], {}, "two different sizes"),
+        ([4.0, 4.0], [1.0, 2.0], {}, "two different sizes"),
+        ([4.0, 8.0], [1.0], {}, "as many"),
+        ([[4.0], [8.0]], [1.0, 1.0], {}, "as many"),
+        ([0.0, 8.0], [1.0, 1.0], {}, "positive"),
+        ([4.0, 8.0], [nan, 1.0], {}, "positive"),
+        ([4.0, 8.0], [inf, 1.0], {}, "positive"),
+        ([4.0, 8.0], [1.0, 1.0], {"variances": [0.1]}, "variances"),
+        ([4.0, 8.0], [1.0, 1.0], {"variances": [0.1, -1.0]}, "variances"),
+        ([4.0, 8.0], [1.0, 1.0], {"variance_floor": 0.0}, "variance_floor"),
+        ([4.0, 8.0], [1.0, 1.0], {"confidence": 1.0}, "confidence"),
+    ],
+)
+def test_bad_input_is_refused(sizes, lrs, settings_, message):
+    with pytest.raises(FitError, match=message):
+        fit_power_law(sizes, lrs, **settings_)
+
+
+def test_the_exponent_of_two_points_is_the_ratio_of_logs():
+    assert fit_power_law([6, 38], [0.3, 0.02]).exponent == pytest.approx(
+        log(0.02 / 0.3) / log(38 / 6)
+    )
