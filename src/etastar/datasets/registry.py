@@ -6,6 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from etastar.datasets.digits import load_digits
+from etastar.datasets.fashion_mnist import load_fashion_mnist
 from etastar.datasets.stdlib_text import load_stdlib_text
 from etastar.datasets.teacher import load_teacher
 from etastar.errors import ModelSpecError
@@ -19,6 +20,7 @@ __all__ = ["DATASETS", "load"]
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "digits": load_digits,
+    "fashion-mnist": load_fashion_mnist,
     "stdlib-text": load_stdlib_text,
     "teacher": load_teacher,
 }
