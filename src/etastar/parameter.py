@@ -12,8 +12,8 @@ Role = Literal["input", "hidden", "output", "norm", "bias", "embedding"]
 """Place of a parameter in the network, from the graph alone.
 
 `input`: weight of a layer that reads nothing but data; `output`: weight of a layer that no other
-weight layer reads; `hidden`: any other weight; `embedding`: a table that is looked up; `norm`: gain
-(and shift) of a normalization; `bias`: everything else of any shape that is added, not contracted.
+weight layer reads; `hidden`: any other weight; `embedding`: a table that is looked up or added
+(positions, a class token); `norm`: a gain; `bias`: any other vector, the shift of a norm included.
 """
 
 LayerType = Literal["linear", "convolution", "embedding", "recurrent"]
@@ -57,6 +57,9 @@ class ParamInfo:
         branch_position: Weight layers of the branch before this one; None if not of a weight layer.
         branch_length: Weight layers on the longest way through the branch; 0 outside.
         branch_last: True for the weight (and bias) of a layer whose output the addition sums.
+        branch_scale: True for what scales the branch's output: weight and bias of its last layer, or
+            gain and shift of a norm behind that. A branch multiplier sits there; a branch without
+            such a parameter (its output is bent or normalized) cannot carry one.
         branch_fan: Number of branches that this addition sums (1 for `x + f(x)`); 0 outside.
         aliases: Other names of the same tensor (tied parameters).
         uses: Number of operations that consumed it.
@@ -76,6 +79,7 @@ class ParamInfo:
     branch_position: int | None = None
     branch_length: int = 0
     branch_last: bool = False
+    branch_scale: bool = False
     branch_fan: int = 0
     aliases: tuple[str, ...] = ()
     uses: int = 1

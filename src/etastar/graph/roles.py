@@ -1,0 +1,234 @@
+"""Role, fans and place of every parameter, read off the graph."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import Any
+
+from etastar.graph.branch_output import output_scalers
+from etastar.graph.contraction import Contraction, contract
+from etastar.graph.dag import Graph, Node, ParameterRecord, Slot
+from etastar.graph.operations import operation_of
+from etastar.graph.residual import Place, find_residuals
+from etastar.parameter import ParamInfo, Role
+
+__all__ = ["parameter_roles"]
+
+
+def parameter_roles(graph: Graph) -> tuple[ParamInfo, ...]:
+    """Role, fan-in, fan-out, residual stream and sharing of every parameter.
+
+    Fan-in is the number of terms that are summed into one output unit: of a convolution
+    (channels / groups) x kernel size, of a transposed one the same with its own input channels
+    (as if its stride were 1), of a table that is looked up 1.
+
+    Args:
+        graph: A captured graph.
+
+    Returns:
+        One record per parameter, in the order of the model; a tied parameter once.
+
+    Example:
+        >>> import torch
+        >>> from etastar.graph.capture import capture_graph
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(),
+        ...                             torch.nn.Linear(8, 2))
+        >>> for info in parameter_roles(capture_graph(model, torch.zeros(1, 4))):
+        ...     print(info.name, info.role, info.fan_in, info.fan_out)
+        0.weight input 4 8
+        0.bias bias 1 8
+        2.weight output 8 2
+        2.bias bias 1 2
+
+    Reference:
+        [TP5] arXiv 2203.03466, Table 3 (roles); [AM] arXiv 2510.04327 (branches).
+    """
+    return _Roles(graph).infos()
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """One operation that consumes a parameter, and as which argument."""
+
+    node: Node
+    argument: str
+    is_weight: bool
+
+
+class _Roles:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        contraction = contract(graph)
+        self.counted = {node.node: node for node in contraction.counted}
+        residual = find_residuals(contraction)
+        self.places = residual.places()
+        self.first, self.final = _ends(contraction)
+        self.before, self.after = _neighbours(graph, self.counted)
+        self.scalers = {
+            branch.addition: output_scalers(graph, branch, self.before)
+            for branch in residual.branches
+        }
+        self.uses: dict[str, list[_Use]] = defaultdict(list)
+        for node in graph.nodes:
+            for position, operand in enumerate(node.operands):
+                for name in operand.parameters:
+                    held = node.weight.parameters if node.weight is not None else ()
+                    self.uses[name].append(_Use(node, _argument(node, position), name in held))
+
+    def infos(self) -> tuple[ParamInfo, ...]:
+        """One record per parameter."""
+        return tuple(self._info(n, record) for n, record in self.graph.parameters.items())
+
+    def _info(self, name: str, record: ParameterRecord) -> ParamInfo:
+        uses = self.uses[name]
+        weights = [use for use in uses if use.is_weight]
+        if not uses:
+            return _unused(name, record)
+        first = (weights or uses)[0]
+        info = self._weight(name, record, weights) if weights else _vector(name, record, first)
+        info = replace(info, layer=first.node.module, aliases=record.aliases, uses=len(uses))
+        return self._placed(self._of_layer(info, first), first)
+
+    def _weight(self, name: str, record: ParameterRecord, uses: list[_Use]) -> ParamInfo:
+        use = uses[0].node.weight
+        assert use is not None
+        is_gain = len(use.parameters) > 1 and math.prod(record.shape) == max(record.shape)
+        if is_gain:  # the magnitude of a weight-normalized layer
+            return ParamInfo(name, record.shape, "norm", 1, math.prod(record.shape))
+        held = uses[0].node.operands[use.operand].shape
+        fans = use.fan_in, use.fan_out
+        if use.layer_type == "recurrent" or math.prod(held) != math.prod(record.shape):
+            fans = _own_fans(record.shape)
+        return ParamInfo(name, record.shape, self._role(uses), *fans)
+
+    def _role(self, uses: list[_Use]) -> Role:
+        types = {use.node.weight.layer_type for use in uses if use.node.weight is not None}
+        if "embedding" in types:
+            return "embedding"
+        if any(use.node.index in self.final for use in uses):
+            return "output"
+        return "input" if any(use.node.index in self.first for use in uses) else "hidden"
+
+    def _of_layer(self, info: ParamInfo, use: _Use) -> ParamInfo:
+        """Layer type and kernel of the weight layer that consumed it, or that it is a bias of."""
+        weight = use.node.weight
+        layer = self._layer_behind(use)
+        if weight is None and info.role == "bias" and layer is not None:
+            weight = self.graph.nodes[layer].weight
+        if weight is None:
+            return info
+        return replace(info, layer_type=weight.layer_type, kernel_size=weight.kernel_size)
+
+    def _layer_behind(self, use: _Use) -> int | None:
+        """The weight layer whose output the operation changes, if it is the only one."""
+        if use.node.weight is not None:
+            return use.node.index
+        if use.node.kind == "norm":
+            return None
+        before = self.before[use.node.index]
+        if len(before) == 1:
+            (node,) = before
+            return node if self.graph.nodes[node].weight is not None else None
+        return None
+
+    def _placed(self, info: ParamInfo, use: _Use) -> ParamInfo:
+        place = self._place(use)
+        if place is None:
+            return info
+        branch = place.branch
+        layer = self._layer_behind(use) if info.role == "bias" or use.is_weight else None
+        is_stream = branch.stream is not None
+        return replace(
+            info,
+            stream=branch.stream,
+            stream_additions=place.additions,
+            branch=branch.index if is_stream else None,
+            branch_position=branch.positions.get(layer) if layer is not None else None,
+            branch_length=branch.length,
+            branch_last=layer in branch.last,
+            branch_scale=is_stream and use.node.index in self.scalers[branch.addition],
+            branch_fan=branch.fan,
+        )
+
+    def _place(self, use: _Use) -> Place | None:
+        """Place of the operation: its own, or that of all layers after it, or of all before it."""
+        if use.node.index in self.places:
+            return self.places[use.node.index]
+        for neighbours in (self.after[use.node.index], self.before[use.node.index]):
+            places = [self.places.get(node) for node in neighbours]
+            branches = {place.branch.addition for place in places if place is not None}
+            if places and None not in places and len(branches) == 1:
+                return places[0]
+        return None
+
+
+def _argument(node: Node, position: int) -> str:
+    """Name of the argument that an operand was passed as; "" where it is not known."""
+    if node.call is None:
+        return ""
+    names = operation_of(node.call.func).argument_names
+    named: list[tuple[str, Any]] = [*zip(names, node.call.args, strict=False)]
+    for name, value in (*named, *node.call.kwargs.items()):
+        if value == Slot(position):
+            return name
+    return ""
+
+
+def _ends(contraction: Contraction) -> tuple[set[int], set[int]]:
+    """Layers that read nothing but data, and layers that no other layer reads."""
+    sources = set(contraction.sources.values())
+    first = {n.node for n in contraction.counted if sources.issuperset(n.predecessors)}
+    leads_on: set[int] = set()
+    for node in reversed(contraction.counted):
+        if node.counted_as == "weight layer" or node.node in leads_on:
+            leads_on.update(node.predecessors)
+    return first, {n.node for n in contraction.counted} - leads_on
+
+
+def _neighbours(
+    graph: Graph, counted: dict[int, Any]
+) -> tuple[list[frozenset[int]], list[frozenset[int]]]:
+    """Nearest counted nodes (or inputs) before each node, and counted nodes after it."""
+    before: list[frozenset[int]] = []
+    for node in graph.nodes:
+        found: frozenset[int] = frozenset()
+        for producer in node.inputs:
+            is_end = producer in counted or graph.nodes[producer].kind == "input"
+            found |= {producer} if is_end else before[producer]
+        before.append(found)
+    after: list[frozenset[int]] = [frozenset()] * len(graph.nodes)
+    for node in reversed(graph.nodes):
+        reach = frozenset((node.index,)) if node.index in counted else after[node.index]
+        for producer in node.inputs:
+            after[producer] |= reach
+    return before, after
+
+
+def _vector(name: str, record: ParameterRecord, use: _Use) -> ParamInfo:
+    """A parameter that is not contracted: a gain, a bias, or a table that is added."""
+    size = math.prod(record.shape)
+    if len(record.shape) >= 2 and size > max(record.shape):
+        return ParamInfo(name, record.shape, "embedding", 1, record.shape[-1])
+    return ParamInfo(name, record.shape, "norm" if _is_gain(use) else "bias", 1, size)
+
+
+def _is_gain(use: _Use) -> bool:
+    if use.node.kind == "norm":
+        return use.argument != "bias"
+    return use.node.op.split(".")[1].rstrip("_") in ("mul", "div")
+
+
+def _own_fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Fans of a factor of the weight, or of stacked gates, from its own shape (out, in, ...)."""
+    kernel = math.prod(shape[2:])
+    return shape[1] * kernel, shape[0] * kernel
+
+
+def _unused(name: str, record: ParameterRecord) -> ParamInfo:
+    size = math.prod(record.shape)
+    if len(record.shape) < 2:
+        return ParamInfo(name, record.shape, "bias", 1, size, aliases=record.aliases, uses=0)
+    fans = _own_fans(record.shape)
+    return ParamInfo(name, record.shape, "hidden", *fans, aliases=record.aliases, uses=0)
