@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ TINY = {"vocab_size": 64, "attn_implementation": "sdpa"}
 def chain() -> Case:
     widths = [4, 8, 6, 8, 5, 7, 8, 3]
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(widths, widths[1:], strict=False):
+    for fan_in, fan_out in itertools.pairwise(widths):
         layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
     return nn.Sequential(*layers), (torch.zeros(2, 4),)
 

@@ -8,14 +8,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from etastar.depth import DepthReport
 from etastar.graph.effective_depth import effective_depth
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

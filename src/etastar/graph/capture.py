@@ -71,9 +71,7 @@ def capture_graph(model: nn.Module, *args: Any, **kwargs: Any) -> Graph:
     )
 
 
-def _materialised(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> nn.Module:
+def _materialised(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> nn.Module:
     """The model itself; of a lazy one, a copy whose shapes a dry run has set."""
     if not any(is_lazy(p) for p in (*model.parameters(), *model.buffers())):
         return model

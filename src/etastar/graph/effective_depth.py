@@ -72,9 +72,7 @@ def effective_depth(
     return _report(graph, contraction, ends, start)
 
 
-def _chosen(
-    what: str, names: Sequence[str] | None, known: Iterable[str]
-) -> tuple[str, ...]:
+def _chosen(what: str, names: Sequence[str] | None, known: Iterable[str]) -> tuple[str, ...]:
     """The names, if all are known; () if none was asked for."""
     if names is None:
         return ()

@@ -48,9 +48,7 @@ def _without_meta(tensors: dict[int, torch.Tensor], fake_mode: Any) -> dict[int,
 
 def _fake_twin(tensor: torch.Tensor, fake_mode: Any) -> torch.Tensor:
     with fake_mode:
-        twin = torch.empty_strided(
-            tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu"
-        )
+        twin = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(twin, requires_grad=tensor.requires_grad)
     return twin

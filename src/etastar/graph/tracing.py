@@ -119,9 +119,7 @@ def trace(
     return Trace(tuple(recorder.nodes), inputs, outputs, result)
 
 
-def _add_parameters(
-    recorder: Recorder, model: nn.Module, memo: dict[int, torch.Tensor]
-) -> None:
+def _add_parameters(recorder: Recorder, model: nn.Module, memo: dict[int, torch.Tensor]) -> None:
     tensors = canonical_parameters(model)
     for name in recorder.records:
         recorder.add_parameter(name, memo.get(id(tensors[name]), tensors[name]))
