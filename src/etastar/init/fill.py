@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from etastar.graph.roles import parameter_roles
 from torch import nn
 from torch.nn.utils import parametrize
 
 from etastar.errors import InitError
+from etastar.graph.roles import parameter_roles
 from etastar.init.plan import plan_initialization
 from etastar.init.records import InitReport, InitSettings, ParamInit, Readout, Residual, Scheme
 from etastar.naming import canonical_modules, canonical_parameters

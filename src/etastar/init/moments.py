@@ -44,7 +44,7 @@ class Measurement:
     sizes: dict[int, int]
 
 
-class _EdgeKeeper(TorchDispatchMode):
+class _EdgeKeeper(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Keeps the gradient edge of every watched output.
 
     An output gets its `grad_fn` only after its operation has returned, and loses it to the next
@@ -52,7 +52,7 @@ class _EdgeKeeper(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.edges: dict[int, GradientEdge] = {}
         self.forward: dict[int, float] = {}
         self.sizes: dict[int, int] = {}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from etastar.init.activation_path import input_activation
-from etastar.init.records import InitReport, InitSettings, ParamInit
+from etastar.init.records import Action, InitReport, InitSettings, ParamInit
 from etastar.init.variance import weight_variance
 from etastar.init.vectors import vector_rule
 
@@ -44,26 +45,104 @@ def plan_initialization(
         One entry for each parameter, in the order of `roles`.
 
     Example:
+        >>> from etastar.graph.dag import Graph
+        >>> from etastar.parameter import ParamInfo
         >>> info = ParamInfo("b", (4,), "bias", fan_in=1, fan_out=4, uses=0)
         >>> report = plan_initialization(Graph((), {}, {}, (), {}), (info,), parameters={})
         >>> report["b"].why
         'no operation used it'
     """
-    settings = settings or InitSettings()
-    layers = _first_layers(graph)
-    done: dict[str, str] = {}
+    planner = _Planner(graph, roles, parameters, settings or InitSettings())
+    leaders: dict[str, str] = {}
     entries = []
     for info in roles:
-        entry = _planned(info, graph, layers.get(info.name), parameters, settings)
+        entry = planner.entry(info)
         if entry.effective is not None and entry.action != "kept":
-            first = done.setdefault(entry.effective, info.name)
-            if first != info.name:
-                entry = _entry(info, "follows", f"part of {entry.effective}, see {first}")
+            leader = leaders.setdefault(entry.effective, info.name)
+            if leader != info.name:
+                entry = _entry(info, "follows", f"part of {entry.effective}, see {leader}")
         entries.append(entry)
-    return InitReport(settings, tuple(entries))
+    return InitReport(planner.settings, tuple(entries))
 
 
-def _first_layers(graph: Graph) -> dict[str, Node]:
+class _Planner:
+    """The rules for single parameters, with what they look up computed once."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        roles: tuple[ParamInfo, ...],
+        parameters: Mapping[str, torch.Tensor],
+        settings: InitSettings,
+    ) -> None:
+        self.graph = graph
+        self.parameters = parameters
+        self.settings = settings
+        self.users: dict[str, list[Node]] = defaultdict(list)
+        for node in graph.nodes:
+            for name in node.parameters:
+                self.users[name].append(node)
+        self.layers = _deciding_layers(graph)
+        entry_names = {info.name for info in roles if info.role in ("input", "embedding")}
+        self.entry_layers = {
+            node.index
+            for node in graph.weight_layers()
+            if node.weight and entry_names.issuperset(node.weight.parameters)
+        }
+
+    def entry(self, info: ParamInfo) -> ParamInit:
+        """What happens to one parameter."""
+        value = self.parameters.get(info.name)
+        if value is not None and not value.requires_grad:
+            return _entry(info, "kept", "frozen (requires_grad is False)")
+        if any(_is_recurrent(node) for node in self.users[info.name]):
+            return _entry(info, "kept", "recurrent: no rule here covers it")
+        layer = self.layers.get(info.name)
+        return self._vector(info) if layer is None else self._weight(info, layer)
+
+    def _vector(self, info: ParamInfo) -> ParamInit:
+        if _effective_path(info.name) is not None:
+            return _entry(info, "kept", "part of a parametrization that is no weight")
+        rule = vector_rule(
+            info,
+            self.users[info.name],
+            self.graph,
+            values=self.parameters,
+            entry_layers=self.entry_layers,
+        )
+        if rule.action == "normal":
+            return replace(_entry(info, "normal", rule.why), std=1.0)
+        if rule.why == "bias" and self.settings.bias_variance:
+            std = math.sqrt(self.settings.bias_variance)
+            return replace(_entry(info, "normal", "bias of variance sigma_b^2"), std=std)
+        return _entry(info, rule.action, rule.why)
+
+    def _weight(self, info: ParamInfo, layer: Node) -> ParamInit:
+        assert layer.weight is not None
+        effective = _effective_path(info.name)
+        if effective is not None and not info.is_weight:
+            return _entry(info, "follows", f"part of {effective}")
+        makers = {_effective_path(name) or name for name in layer.weight.parameters}
+        if len(makers) > 1:
+            joined = ", ".join(layer.weight.parameters)
+            return _entry(info, "kept", f"the weight is computed from several parameters: {joined}")
+        activation = input_activation(self.graph, layer, parameters=self.parameters)
+        # of a tied table, the projection that reads it too
+        rule = weight_variance(replace(info, fan_in=layer.weight.fan_in), activation, self.settings)
+        return ParamInit(
+            info.name,
+            info.shape,
+            "normal" if rule.variance > 0 else "zero",
+            std=math.sqrt(rule.variance) if rule.variance > 0 else None,
+            gain=rule.gain,
+            factor=rule.factor,
+            fan_in=rule.fan_in,
+            why=rule.why,
+            effective=effective,
+        )
+
+
+def _deciding_layers(graph: Graph) -> dict[str, Node]:
     """The weight layer that decides each weight: the first that contracts it, else looks it up."""
     found: dict[str, Node] = {}
     for node in graph.weight_layers():
@@ -75,89 +154,12 @@ def _first_layers(graph: Graph) -> dict[str, Node]:
     return found
 
 
-def _entry(info: ParamInfo, action: str, why: str) -> ParamInit:
-    return ParamInit(info.name, info.shape, action, fan_in=info.fan_in, why=why)  # type: ignore[arg-type]
+def _is_recurrent(node: Node) -> bool:
+    return node.weight is not None and node.weight.layer_type == "recurrent"
 
 
-def _planned(
-    info: ParamInfo,
-    graph: Graph,
-    layer: Node | None,
-    parameters: Mapping[str, torch.Tensor],
-    settings: InitSettings,
-) -> ParamInit:
-    value = parameters.get(info.name)
-    if value is not None and not value.requires_grad:
-        return _entry(info, "kept", "frozen (requires_grad is False)")
-    if info.layer_type == "recurrent" or _is_recurrent(info, graph):
-        return _entry(info, "kept", "recurrent: no rule here covers it")
-    if layer is not None and layer.weight is not None:
-        return _planned_weight(info, graph, layer, parameters, settings)
-    if info.is_weight:
-        return _entry(info, "kept", "no weight layer that depends on an input used it")
-    return _planned_vector(info, graph, parameters, settings)
-
-
-def _is_recurrent(info: ParamInfo, graph: Graph) -> bool:
-    return any(
-        node.weight is not None
-        and node.weight.layer_type == "recurrent"
-        and info.name in node.parameters
-        for node in graph.weight_layers()
-    )
-
-
-def _planned_vector(
-    info: ParamInfo,
-    graph: Graph,
-    parameters: Mapping[str, torch.Tensor],
-    settings: InitSettings,
-) -> ParamInit:
-    if _effective_path(info.name) is not None:
-        return _entry(info, "kept", "part of a parametrization that is no weight")
-    rule = vector_rule(info, graph, parameters)
-    if rule.action == "zero" and rule.why == "bias" and settings.bias_variance:
-        std = math.sqrt(settings.bias_variance)
-        return ParamInit(info.name, info.shape, "normal", std=std, why="bias of variance sigma_b^2")
-    return _entry(info, rule.action, rule.why)
-
-
-def _planned_weight(
-    info: ParamInfo,
-    graph: Graph,
-    layer: Node,
-    parameters: Mapping[str, torch.Tensor],
-    settings: InitSettings,
-) -> ParamInit:
-    assert layer.weight is not None
-    effective = _effective_path(info.name)
-    others = [n for n in layer.weight.parameters if _effective_path(n) != effective]
-    if others or (effective is None and len(layer.weight.parameters) > 1):
-        joined = ", ".join(layer.weight.parameters)
-        return _entry(info, "kept", f"the weight is computed from several parameters: {joined}")
-    activation = input_activation(graph, layer, parameters=parameters)
-    fans = _with_fans(info, layer)
-    rule = weight_variance(fans, activation, settings)
-    why = rule.why
-    if fans.fan_in != info.fan_in:
-        why = f"{why}, fan_in of the projection that shares the table"
-    return ParamInit(
-        info.name,
-        info.shape,
-        "normal" if rule.variance > 0 else "zero",
-        std=math.sqrt(rule.variance) if rule.variance > 0 else None,
-        gain=rule.gain,
-        factor=rule.factor,
-        fan_in=rule.fan_in,
-        why=why,
-        effective=effective,
-    )
-
-
-def _with_fans(info: ParamInfo, layer: Node) -> ParamInfo:
-    """The role with the fan-in of the deciding layer; a tied table is read as a projection."""
-    assert layer.weight is not None
-    return replace(info, fan_in=layer.weight.fan_in)
+def _entry(info: ParamInfo, action: Action, why: str) -> ParamInit:
+    return ParamInit(info.name, info.shape, action, fan_in=info.fan_in, why=why)
 
 
 def _effective_path(name: str) -> str | None:

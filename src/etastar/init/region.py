@@ -148,7 +148,7 @@ class Region:
 
     def _part(self, node: Node, source: Operand, edge: Root, tag: Root) -> torch.Tensor:
         """A slice is one variable; of a split, one node for all parts, each reader has its own."""
-        part = (node.index,)
+        part: Root = (node.index,)
         if _name(node) in _SPLITS:
             self._note("each reader of a split is taken for a part of its own")
             part = (node.index, *edge)
@@ -221,7 +221,7 @@ def _call(node: Node, call: Call, values: list[torch.Tensor]) -> torch.Tensor:
         x, slope = values
         return torch.where(x > 0, x, slope * x)
     try:
-        shape = torch.broadcast_shapes(*(value.shape for value in values))
+        shape = torch.broadcast_shapes(*(v.shape for v in values))  # type: ignore[no-untyped-call]
         copies = [value.expand(shape).clone() for value in values]
         result = call.func(
             *_filled(call.args, copies),

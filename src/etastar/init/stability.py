@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from etastar.graph.roles import parameter_roles
-
 from etastar.errors import InitError
+from etastar.graph.roles import parameter_roles
 from etastar.init.moments import LossFn, Measurement, measure_moments
+from etastar.init.stability_report import DepthStability, Judged, LayerMoments, StabilityReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -18,110 +17,7 @@ if TYPE_CHECKING:
 
     from etastar.graph.dag import Graph, Node
 
-__all__ = [
-    "DepthStability",
-    "LayerMoments",
-    "StabilityReport",
-    "check_stability",
-    "check_stability_over",
-]
-
-Judged = Literal["both limits", "upper limit", "reference"]
-
-
-@dataclass(frozen=True)
-class LayerMoments:
-    """Moments of the output of one weight layer or residual addition.
-
-    Attributes:
-        module: Dotted path of the module it ran in.
-        kind: "weight layer" or "residual addition".
-        parameters: Names of its weights; () for an addition.
-        forward: Mean square of its output.
-        gradient: Mean square of the loss's gradient with respect to it; None if none reaches it.
-        forward_ratio: `forward` over that of the first layer.
-        gradient_ratio: Squared norm of the gradient over that at the first layer; None likewise.
-        judged: Which limits of the band it was held to.
-        leaves: The moment that left the band, "forward" or "gradient"; None if none did.
-    """
-
-    module: str
-    kind: str
-    parameters: tuple[str, ...]
-    forward: float
-    gradient: float | None
-    forward_ratio: float
-    gradient_ratio: float | None
-    judged: Judged
-    leaves: Literal["forward", "gradient"] | None = None
-
-    @property
-    def name(self) -> str:
-        """Module path and, for an addition, that it is one."""
-        place = self.module or "(root)"
-        return place if self.kind == "weight layer" else f"{self.kind} in {place}"
-
-
-@dataclass(frozen=True)
-class StabilityReport:
-    """Moments of all layers in the order of execution, and the verdict.
-
-    Attributes:
-        layers: One entry for each weight layer and residual addition.
-        band: Limits of the ratios.
-        notes: What was not judged, and why.
-    """
-
-    layers: tuple[LayerMoments, ...]
-    band: tuple[float, float]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def stable(self) -> bool:
-        """Whether no layer leaves the band."""
-        return self.first_unstable is None
-
-    @property
-    def first_unstable(self) -> LayerMoments | None:
-        """The first layer, in the order of execution, that leaves the band."""
-        return next((layer for layer in self.layers if layer.leaves), None)
-
-    @property
-    def verdict(self) -> str:
-        """The result in one sentence."""
-        low, high = self.band
-        layer = self.first_unstable
-        if layer is None:
-            return f"stable: {len(self.layers)} layers within {low:g} to {high:g}"
-        ratio = layer.forward_ratio if layer.leaves == "forward" else layer.gradient_ratio
-        return (
-            f"unstable: the {layer.leaves} moment of {layer.name} is {ratio:.3g} times that of "
-            f"the first layer, outside of {low:g} to {high:g}"
-        )
-
-
-@dataclass(frozen=True)
-class DepthStability:
-    """Stability over a range of depths.
-
-    Attributes:
-        reports: Depth and report, in the order given.
-    """
-
-    reports: tuple[tuple[int, StabilityReport], ...]
-
-    @property
-    def stable(self) -> bool:
-        """Whether no layer leaves the band at any depth."""
-        return self.first_unstable is None
-
-    @property
-    def first_unstable(self) -> tuple[int, LayerMoments] | None:
-        """The first depth at which a layer leaves the band, and that layer."""
-        for depth, report in self.reports:
-            if report.first_unstable is not None:
-                return depth, report.first_unstable
-        return None
+__all__ = ["check_stability", "check_stability_over"]
 
 
 def check_stability(
@@ -159,6 +55,8 @@ def check_stability(
         CaptureError: If the forward pass raises.
 
     Example:
+        >>> import torch
+        >>> from torch import nn
         >>> _ = torch.manual_seed(0)
         >>> model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 64))
         >>> for layer in model:
@@ -217,6 +115,8 @@ def check_stability_over(
         InitError: If there is no depth, or as for `check_stability`.
 
     Example:
+        >>> import torch
+        >>> from torch import nn
         >>> def factory(depth):
         ...     return nn.Sequential(*(nn.Linear(8, 8) for _ in range(depth))), (torch.ones(1, 8),)
         >>> check_stability_over(factory, (2, 40)).first_unstable[0]

@@ -52,6 +52,9 @@ def weight_variance(
         The variance and its parts.
 
     Example:
+        >>> from etastar.init.activation_path import InputActivation
+        >>> from etastar.init.records import InitSettings
+        >>> from etastar.parameter import ParamInfo
         >>> info = ParamInfo("w", (4, 8), "hidden", fan_in=8, fan_out=4, stream=0,
         ...                  stream_additions=5, branch=0, branch_position=0)
         >>> relu = InputActivation(0, 0.5, 1, None)
@@ -85,6 +88,8 @@ def branch_factor(info: ParamInfo, settings: InitSettings) -> tuple[float, str]:
         The factor, and why.
 
     Example:
+        >>> from etastar.init.records import InitSettings
+        >>> from etastar.parameter import ParamInfo
         >>> info = ParamInfo("w", (4, 8), "hidden", 8, 4, stream=0, stream_additions=5,
         ...                  branch_last=True, branch_fan=2)
         >>> branch_factor(info, InitSettings(scheme="in-degree"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from etastar.graph.dag import Graph, Node, Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     import torch
 
@@ -30,35 +30,76 @@ class VectorRule:
     why: str
 
 
-def vector_rule(info: ParamInfo, graph: Graph, values: Mapping[str, torch.Tensor]) -> VectorRule:
-    """Biases zero, norm gains one, norm shifts zero; anything else is kept.
+def vector_rule(
+    info: ParamInfo,
+    users: Sequence[Node],
+    graph: Graph,
+    *,
+    values: Mapping[str, torch.Tensor],
+    entry_layers: Collection[int] = (),
+) -> VectorRule:
+    """Biases zero, norm gains one, norm shifts zero; positional tables and tokens unit variance.
 
     How the graph uses the parameter decides, not its name: a vector that is multiplied (a layer
-    scale, the slope of a PReLU) is no bias.
+    scale, the slope of a PReLU) is no bias and is kept. A table that is added to what the first
+    layers made of the data, or a token joined to it, stands for data: one term per unit, hence
+    variance 1, as of an embedding.
 
     Args:
         info: Role of the parameter.
+        users: Nodes that consume it.
         graph: The captured graph.
         values: Current values by name, to tell a gain w from a gain 1 + w.
+        entry_layers: Nodes of the weight layers that read data.
 
     Returns:
         The rule.
 
     Example:
+        >>> from etastar.graph.dag import Graph
+        >>> from etastar.parameter import ParamInfo
         >>> info = ParamInfo("b", (4,), "bias", fan_in=1, fan_out=4)
-        >>> vector_rule(info, Graph((), {}, {}, (), {}), {}).action
+        >>> vector_rule(info, (), Graph((), {}, {}, (), {}), values={}).action
         'kept'
     """
-    users = [node for node in graph.nodes if info.name in node.parameters]
     if not users:
         return VectorRule("kept", "no operation used it")
+    if _stands_for_data(info, users, graph, entry_layers):
+        return VectorRule("normal", "a table or token beside the data: one term per unit")
     if all(_adds(node, info.name) for node in users):
-        if sum(length > 1 for length in info.shape) > 1:
-            return VectorRule("kept", "an added table (positions): no variance rule covers it")
+        if _is_table(info):
+            return VectorRule("kept", "a table added inside the network: no variance rule")
         return VectorRule("zero", "norm shift" if info.role == "norm" else "bias")
     if info.role == "norm":
         return _gain_rule(info, users, values)
-    return VectorRule("kept", f"multiplied or joined by {users[0].op}: no rule covers it")
+    return VectorRule("kept", f"used by {users[0].op}: no rule covers it")
+
+
+def _is_table(info: ParamInfo) -> bool:
+    return sum(length > 1 for length in info.shape) > 1
+
+
+def _stands_for_data(
+    info: ParamInfo, users: Sequence[Node], graph: Graph, entry_layers: Collection[int]
+) -> bool:
+    added = all(_operation(node) == "aten.add" for node in users) and _is_table(info)
+    joined = all(_operation(node) == "aten.cat" for node in users)
+    return (added or joined) and all(_makers(node, graph) <= set(entry_layers) for node in users)
+
+
+def _makers(node: Node, graph: Graph) -> set[int]:
+    """What a node's data came from, seen through views, joins and the addition of tables."""
+    found: set[int] = set()
+    pending = list(node.inputs)
+    while pending:
+        maker = graph.nodes[pending.pop()]
+        passes = maker.kind == "view" or _operation(maker) in ("aten.cat", "aten.clone")
+        table_added = _operation(maker) == "aten.add" and len(maker.inputs) == 1
+        if passes or table_added:
+            pending.extend(maker.inputs)
+        else:
+            found.add(maker.index)
+    return found
 
 
 def _operation(node: Node) -> str:
@@ -86,7 +127,7 @@ def _argument_name(node: Node, name: str) -> str | None:
 
 
 def _gain_rule(
-    info: ParamInfo, users: list[Node], values: Mapping[str, torch.Tensor]
+    info: ParamInfo, users: Sequence[Node], values: Mapping[str, torch.Tensor]
 ) -> VectorRule:
     if all(_argument_name(node, info.name) == "weight" for node in users):
         return VectorRule("one", "norm gain")
