@@ -55,7 +55,7 @@ class ParamPair:
     @property
     def kernel_side_ratio(self) -> float:
         """Target over base side of a convolution's kernel (geometric mean); 1 for anything else."""
-        return self.kernel_ratio ** (1 / max(1, len(self.target.kernel_size)))
+        return math.pow(self.kernel_ratio, 1 / max(1, len(self.target.kernel_size)))
 
     @property
     def fan_in_ratio(self) -> float:
@@ -183,7 +183,7 @@ class Law(abc.ABC):
     @property
     def options(self) -> dict[str, Any]:
         """The law's settings by name, as plain data."""
-        return asdict(self) if is_dataclass(self) and not isinstance(self, type) else {}
+        return asdict(self) if is_dataclass(self) else {}
 
 
 def checked_number(law: str, option: str, value: object, *, least: float = -math.inf) -> None:

@@ -1,0 +1,248 @@
+"""Which parameter of the base stands for which of the target.
+
+Parameters correspond by name, the index of a repeated block left open, and by their place in the
+network. Where the base has no counterpart (a base with no hidden layer, or one block per stage),
+the sizes that the other parameters have at both networks tell what its shape would be.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from etastar.errors import PlanError
+from etastar.laws import ParamPair
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from etastar.parameter import ParamInfo
+
+__all__ = ["match_parameters", "name_template"]
+
+_INDEX = re.compile(r"(?<![^.])\d+(?![^.])")
+
+
+def name_template(name: str) -> str:
+    """A dotted name with a star for every index.
+
+    Args:
+        name: Dotted name of a parameter.
+
+    Returns:
+        The name with each numeric component replaced.
+
+    Example:
+        >>> name_template("layer1.0.conv1.weight")
+        'layer1.*.conv1.weight'
+    """
+    return _INDEX.sub("*", name)
+
+
+def match_parameters(
+    base: Sequence[ParamInfo], target: Sequence[ParamInfo]
+) -> tuple[ParamPair, ...]:
+    """Pair every parameter of the target with what stands for it in the base.
+
+    Args:
+        base: Parameters of the network whose learning rate was tuned.
+        target: Parameters of the network to be trained.
+
+    Returns:
+        One pair for each parameter of the target, in its order.
+
+    Raises:
+        PlanError: The two are of different architecture; the parameters are named.
+
+    Example:
+        >>> from etastar.parameter import ParamInfo
+        >>> small = ParamInfo("blocks.0.weight", (4, 4), "hidden", 4, 4)
+        >>> large = ParamInfo("blocks.7.weight", (8, 8), "hidden", 8, 8)
+        >>> match_parameters([small], [large])[0].fan_in_ratio
+        2.0
+    """
+    _require_same_kinds(base, target)
+    matcher = _Matcher(base=tuple(base))
+    return matcher.match(tuple(target))
+
+
+def _place(info: ParamInfo) -> tuple[object, ...]:
+    return (*_kind(info), info.layer_type, info.in_branch, info.branch_position)
+
+
+def _kind(info: ParamInfo) -> tuple[object, ...]:
+    return name_template(info.name), info.role, info.ndim
+
+
+def _require_same_kinds(base: Sequence[ParamInfo], target: Sequence[ParamInfo]) -> None:
+    missing = _without_counterpart(target, base)
+    extra = _without_counterpart(base, target)
+    if missing or extra:
+        lines = [f"{n!r} only in the target" for n in missing]
+        lines += [f"{n!r} only in the base" for n in extra]
+        raise _different_architecture(lines)
+
+
+def _different_architecture(lines: Sequence[str]) -> PlanError:
+    shown = "; ".join(lines[:6]) + (f"; and {len(lines) - 6} more" if len(lines) > 6 else "")
+    return PlanError(
+        f"base and target of different architecture: {shown}",
+        "two networks that differ in depth and width alone",
+        "build both with the same code; give the base at least one block of every kind (two where "
+        "the first of a stage differs)",
+    )
+
+
+def _without_counterpart(ours: Sequence[ParamInfo], theirs: Sequence[ParamInfo]) -> list[str]:
+    known = {(name_template(info.name), info.ndim) for info in theirs}
+    templates = [name_template(info.name) for info in theirs]
+    return [
+        info.name
+        for info in ours
+        if (name_template(info.name), info.ndim) not in known
+        and not _new_container(name_template(info.name), templates)
+    ]
+
+
+def _new_container(template: str, others: Iterable[str]) -> bool:
+    """Whether the repeated container it lies in has no member at all on the other side."""
+    container, star, _ = template.rpartition("*")
+    return bool(star) and not any(other.startswith(f"{container}*") for other in others)
+
+
+@dataclass
+class _Matcher:
+    """State of one matching: the sizes seen at both networks, and the pairs found."""
+
+    base: tuple[ParamInfo, ...]
+    sizes: defaultdict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+    found: dict[str, ParamInfo] = field(default_factory=dict)
+
+    def match(self, target: tuple[ParamInfo, ...]) -> tuple[ParamPair, ...]:
+        for step in (self._anchor, self._same_name, self._nearest):
+            step(target)
+        if lost := [info for info in target if info.name not in self.found]:
+            raise _different_architecture(
+                [f"{i.name!r} {i.shape} fits no parameter of the base" for i in lost]
+            )
+        widths = _width_pairs((self.found[i.name], i) for i in target if i.is_weight)
+        return tuple(
+            ParamPair(self.found[i.name], i, _size_ratio(self.found[i.name], i, widths))
+            for i in target
+        )
+
+    def _anchor(self, target: tuple[ParamInfo, ...]) -> None:
+        """Places that exist once in either network are certain, whatever their index."""
+        ours, theirs = _by_place(target), _by_place(self.base)
+        for place, infos in ours.items():
+            if len(infos) == len(theirs.get(place, ())) == 1:
+                self._take(infos[0], theirs[place][0])
+
+    def _same_name(self, target: tuple[ParamInfo, ...]) -> None:
+        """The same name at the same place, unless its sizes contradict the anchors'."""
+        chosen = []
+        for info in self._open(target):
+            candidates = self._candidates(info)
+            if candidates and candidates[0].name == info.name:
+                agreeing = [c for c in candidates if self._agrees(c, info)]
+                chosen.append((info, (agreeing or candidates)[0]))
+        for info, candidate in chosen:
+            self._take(info, candidate)
+
+    def _nearest(self, target: tuple[ParamInfo, ...]) -> None:
+        """The nearest index whose sizes agree, else what the sizes alone tell."""
+        for info in self._open(target):
+            agreeing = (c for c in self._candidates(info) if self._agrees(c, info))
+            candidate = next(agreeing, None) or self._by_sizes(info)
+            if candidate is not None:
+                self._take(info, candidate)
+
+    def _open(self, target: tuple[ParamInfo, ...]) -> list[ParamInfo]:
+        return [info for info in target if info.name not in self.found]
+
+    def _take(self, info: ParamInfo, candidate: ParamInfo) -> None:
+        self.found[info.name] = candidate
+        for ours, theirs in zip(info.shape, candidate.shape, strict=True):
+            self.sizes[ours].add(theirs)
+
+    def _candidates(self, info: ParamInfo) -> list[ParamInfo]:
+        """Parameters of the base at the same place, else of the same kind; nearest first."""
+        for key in (_place, _kind):
+            if same := [c for c in self.base if key(c) == key(info)]:
+                return sorted(same, key=lambda c: _distance(c.name, info.name))
+        return []
+
+    def _agrees(self, candidate: ParamInfo, info: ParamInfo) -> bool:
+        return all(
+            ours not in self.sizes or theirs in self.sizes[ours]
+            for ours, theirs in zip(info.shape, candidate.shape, strict=True)
+        )
+
+    def _size(self, size: int) -> int | None:
+        known = self.sizes.get(size, set())
+        return next(iter(known)) if len(known) == 1 else None
+
+    def _by_sizes(self, info: ParamInfo) -> ParamInfo | None:
+        """The parameter as the base would have it, if every size has one counterpart."""
+        shape = tuple(self._size(s) for s in info.shape)
+        kernel = tuple(self._size(s) for s in info.kernel_size)
+        fan_in = self._fan(info.fan_in, info, kernel)
+        if None in shape or None in kernel or fan_in is None:
+            return None
+        numbers = tuple(s for s in shape if s is not None)
+        rest = math.prod(numbers) / math.prod(info.shape) * info.fan_in / fan_in
+        return replace(
+            info,
+            shape=numbers,
+            kernel_size=tuple(k for k in kernel if k is not None),
+            fan_in=fan_in,
+            fan_out=max(1, round(info.fan_out * rest)),
+            stream_additions=self._stream_additions(info),
+            aliases=(),
+        )
+
+    def _fan(self, fan: int, info: ParamInfo, kernel: tuple[int | None, ...]) -> int | None:
+        if fan == 1:
+            return 1
+        channels = fan // math.prod(info.kernel_size)
+        size = 1 if channels == 1 else self._size(channels)
+        return None if size is None else size * math.prod(k or 0 for k in kernel)
+
+    def _stream_additions(self, info: ParamInfo) -> int:
+        """K of the base's stream that corresponds; 0 if none is known."""
+        same = (c for c in self.base if c.in_branch and _container(c) == _container(info))
+        return next((c.stream_additions for c in same), 0) if info.in_branch else 0
+
+
+def _by_place(infos: Iterable[ParamInfo]) -> dict[tuple[object, ...], list[ParamInfo]]:
+    places: defaultdict[tuple[object, ...], list[ParamInfo]] = defaultdict(list)
+    for info in infos:
+        places[_place(info)].append(info)
+    return places
+
+
+def _container(info: ParamInfo) -> str:
+    return name_template(info.name).rpartition("*")[0]
+
+
+def _distance(name: str, other: str) -> tuple[bool, tuple[int, ...], tuple[int, ...]]:
+    """Exact name first, then the nearest index, outer before inner, lower before higher."""
+    ours = tuple(int(i) for i in _INDEX.findall(name))
+    theirs = tuple(int(i) for i in _INDEX.findall(other))
+    gaps = tuple(abs(a - b) for a, b in zip(ours, theirs, strict=True))
+    return name != other, gaps, ours
+
+
+def _width_pairs(pairs: Iterable[tuple[ParamInfo, ParamInfo]]) -> set[tuple[int, int]]:
+    return {sizes for b, t in pairs for sizes in zip(b.shape, t.shape, strict=True)}
+
+
+def _size_ratio(base: ParamInfo, target: ParamInfo, widths: set[tuple[int, int]]) -> float:
+    """Ratio of the feature dimension of a bias, gain or table; a longer context is not width."""
+    if target.ndim <= 1:
+        return math.prod(target.shape) / math.prod(base.shape)
+    sizes = zip(reversed(base.shape), reversed(target.shape), strict=True)
+    return next((t / b for b, t in sizes if b != t and (b, t) in widths), 1.0)

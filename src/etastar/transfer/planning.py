@@ -1,0 +1,231 @@
+"""From two networks, a learning rate and laws to a plan."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import mul
+from typing import TYPE_CHECKING, Literal
+
+from etastar.errors import LawError, OptimizerError, PlanError, RecurrentError
+from etastar.laws import (
+    Factors,
+    Law,
+    Width,
+    fold_multiplier,
+    get_laws,
+    optimizer_kind,
+)
+from etastar.transfer.architecture import read_architecture
+from etastar.transfer.correspondence import match_parameters
+from etastar.transfer.plan import TransferPlan
+from etastar.transfer.record import LawRecord, ParamPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from etastar.laws import Architecture, OptimizerKind, OptimizerSpec, ParamPair
+    from etastar.transfer.architecture import Network
+
+__all__ = ["WeightDecayRule", "WidthRule", "plan_transfer"]
+
+WidthRule = Literal["mup", "none"]
+WeightDecayRule = Literal["independent", "fixed"]
+
+
+def plan_transfer(
+    base: Network,
+    target: Network,
+    *,
+    lr: float,
+    optimizer: OptimizerSpec,
+    law: str | Law | Sequence[str | Law] = "effective-depth",
+    width: WidthRule = "mup",
+    weight_decay: float | None = None,
+    weight_decay_rule: WeightDecayRule = "independent",
+    eps: float | None = None,
+    aux_lr: float | None = None,
+    allow_recurrent: bool = False,
+) -> TransferPlan:
+    """Carry a learning rate tuned at the base to every parameter of the target.
+
+    lr(parameter) = lr x product of the laws' factors and the width rule's; likewise weight decay,
+    epsilon and the factor on the initialization. At the base size every factor is 1.
+
+    Args:
+        base: Network whose learning rate was tuned: a `Graph`, or (model, example inputs) with a
+            tuple of arguments or a dict of keyword arguments.
+        target: Network to be trained, in the same form.
+        lr: Learning rate tuned at the base.
+        optimizer: "sgd", "adam", "adamw", "muon", one of these torch optimizers, or what
+            `optimizer_like` returned. Momentum and betas are the caller's own and stay.
+        law: One depth law or several, by name or instance; their factors multiply.
+        width: "mup" for the width rule of [TP5], "none" to leave width alone.
+        weight_decay: Weight decay at the base, as the optimizer takes it, for all parameters; None
+            for that of an optimizer instance, else 0.
+        weight_decay_rule: "independent" lets the laws keep lr x weight decay where decay is
+            decoupled; "fixed" keeps weight decay, but for what equals a multiplier.
+        eps: Epsilon at the base; None for the optimizer's own. With Muon, AdamW's.
+        aux_lr: With Muon, the learning rate tuned for the AdamW that updates all but the hidden
+            matrices; refused otherwise.
+        allow_recurrent: Transfer also to networks that apply a parameter again on one path, which
+            the laws do not cover.
+
+    Returns:
+        The plan.
+
+    Raises:
+        PlanError: Different architectures, or a number that is no valid setting.
+        LawError: A law is unknown, or two exclude each other.
+        OptimizerError: The optimizer is undeclared, or lacks a setting that was given.
+        RecurrentError: A network is recurrent; the parameters are named.
+
+    Example:
+        >>> import torch
+        >>> def net(depth):
+        ...     layers = [torch.nn.Linear(8, 8) for _ in range(depth)]
+        ...     return torch.nn.Sequential(*layers), (torch.zeros(1, 8),)
+        >>> plan = plan_transfer(net(4), net(16), lr=0.8, optimizer="sgd")
+        >>> round(plan.lr, 6)
+        0.1
+
+    Source: the laws name theirs.
+    """
+    kind = optimizer_kind(optimizer)
+    decay = (kind.weight_decay or 0.0) if weight_decay is None else weight_decay
+    _check_numbers(kind, lr=lr, weight_decay=decay, eps=eps, aux_lr=aux_lr)
+    laws = get_laws(law) if width == "none" else (*get_laws(law), _width_law(width))
+    get_laws(laws)
+    if weight_decay_rule not in ("independent", "fixed"):
+        raise PlanError(
+            f"weight_decay_rule={weight_decay_rule!r}", "'independent' or 'fixed'", "choose one"
+        )
+    networks = read_architecture(base), read_architecture(target)
+    _refuse_recurrent(networks, allow_recurrent=allow_recurrent)
+    setting = _Setting(kind, lr, aux_lr, decay, weight_decay_rule, eps, laws, *networks)
+    pairs = match_parameters(networks[0].parameters, networks[1].parameters)
+    return TransferPlan(
+        laws=tuple(LawRecord(law.name, tuple(law.options.items())) for law in laws),
+        optimizer=kind,
+        base_lr=float(lr),
+        aux_lr=aux_lr,
+        weight_decay=float(decay),
+        eps=eps,
+        base_depth=networks[0].report.effective_depth,
+        target_depth=networks[1].report.effective_depth,
+        parameters=tuple(setting.entry(pair) for pair in pairs),
+        notes=tuple(_notes(networks, pairs, width)),
+    )
+
+
+def _width_law(width: str) -> Law:
+    if width != "mup":
+        raise LawError(f"width={width!r}", "'mup' or 'none'", "choose one of the two")
+    return Width()
+
+
+def _check_numbers(
+    kind: OptimizerKind, *, lr: float, weight_decay: float, eps: float | None, aux_lr: float | None
+) -> None:
+    _require("lr", lr, above_zero=True)
+    _require("weight_decay", weight_decay, above_zero=False)
+    if eps is not None:
+        _require("eps", eps, above_zero=False)
+        if kind.eps is None:
+            raise OptimizerError(
+                f"eps={eps} for {kind.name}", f"no eps: {kind.name} has none", "leave eps out"
+            )
+    if weight_decay and kind.weight_decay is None:
+        raise OptimizerError(
+            f"weight_decay={weight_decay} for {kind.name}",
+            f"no weight decay: {kind.name} takes none",
+            "leave weight_decay out",
+        )
+    if (aux_lr is not None) != (kind.update == "muon"):
+        raise OptimizerError(
+            f"aux_lr={aux_lr} for {kind.name}",
+            "aux_lr with muon, and with muon alone",
+            "with muon, give the learning rate of the AdamW for embeddings, biases and readout",
+        )
+    if aux_lr is not None:
+        _require("aux_lr", aux_lr, above_zero=True)
+
+
+def _require(name: str, value: object, *, above_zero: bool) -> None:
+    number = float(value) if isinstance(value, (int, float)) else math.nan
+    if isinstance(value, bool) or not math.isfinite(number) or number < 0:
+        number = math.nan
+    if math.isnan(number) or (above_zero and number == 0):
+        raise PlanError(
+            f"{name}={value!r}",
+            f"a finite number {'above zero' if above_zero else 'of at least zero'}",
+            f"give the {name} that was tuned at the base",
+        )
+
+
+def _refuse_recurrent(networks: Sequence[Architecture], *, allow_recurrent: bool) -> None:
+    names = dict.fromkeys(name for network in networks for name in network.report.recurrent)
+    if names and not allow_recurrent:
+        raise RecurrentError(
+            f"a recurrent network; applied again on one path: {', '.join(names)}",
+            "a network whose layers each have parameters of their own",
+            "tune the target itself, or insist with allow_recurrent=True",
+        )
+
+
+def _notes(networks: Sequence[Architecture], pairs: Sequence[ParamPair], width: str) -> list[str]:
+    tied = networks[1].report.tied if width != "none" else ()
+    notes = [
+        f"{pair.target.name} is embedding and readout in one: treated as an embedding, the "
+        "readout's multiplier over width cannot be applied"
+        for pair in pairs
+        if pair.target.name in tied and pair.units_ratio != 1
+    ]
+    names = dict.fromkeys(name for network in networks for name in network.report.recurrent)
+    if names:
+        notes.append(f"recurrent, not covered by the laws: {', '.join(names)}")
+    return notes
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """Everything that is the same for all parameters of a plan."""
+
+    optimizer: OptimizerKind
+    lr: float
+    aux_lr: float | None
+    weight_decay: float
+    weight_decay_rule: WeightDecayRule
+    eps: float | None
+    laws: tuple[Law, ...]
+    base: Architecture
+    target: Architecture
+
+    def entry(self, pair: ParamPair) -> ParamPlan:
+        """The plan's entry for one parameter."""
+        kind = self.optimizer.for_parameter(pair.target)
+        by_law = tuple((law.name, self._factors(law, pair, kind)) for law in self.laws)
+        total = reduce(mul, (factors for _, factors in by_law), Factors())
+        auxiliary = kind.name != self.optimizer.name
+        rate = self.aux_lr if auxiliary and self.aux_lr is not None else self.lr
+        own_eps = kind.eps if self.eps is None or kind.update == "muon" else self.eps
+        info = pair.target
+        return ParamPlan(
+            name=info.name,
+            shape=info.shape,
+            role=info.role,
+            optimizer=kind.name,
+            lr=rate * total.lr,
+            weight_decay=self.weight_decay * total.weight_decay,
+            eps=None if own_eps is None else own_eps * total.eps,
+            init=total.init,
+            factors=by_law,
+            aliases=info.aliases,
+        )
+
+    def _factors(self, law: Law, pair: ParamPair, kind: OptimizerKind) -> Factors:
+        factors = law.factors(pair, base=self.base, target=self.target, optimizer=kind)
+        if self.weight_decay_rule == "fixed":
+            factors = replace(factors, weight_decay=1.0)
+        return fold_multiplier(factors, optimizer=kind)
