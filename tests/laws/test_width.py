@@ -1,0 +1,117 @@
+"""The width rule against [TP5]'s table, role by role and kind by kind."""
+
+import math
+
+import pytest
+
+from etastar.laws import Architecture, Factors, ParamPair, Width, fold_multiplier, optimizer_kind
+from etastar.parameter import ParamInfo
+
+SGD, ADAM, ADAMW, MUON = (optimizer_kind(n) for n in ("sgd", "adam", "adamw", "muon"))
+
+
+def linear(fan_out, fan_in, role="hidden"):
+    return ParamInfo("w", (fan_out, fan_in), role, fan_in, fan_out, layer_type="linear")
+
+
+def vector(size, role="bias"):
+    return ParamInfo("b", (size,), role, 1, size)
+
+
+def folded(pair, optimizer):
+    nothing = Architecture(None, ())
+    found = Width().factors(pair, base=nothing, target=nothing, optimizer=optimizer)
+    return fold_multiplier(found, optimizer=optimizer)
+
+
+INPUT = ParamPair(linear(8, 3, "input"), linear(32, 3, "input"))
+HIDDEN = ParamPair(linear(8, 8), linear(32, 32))
+OUTPUT = ParamPair(linear(10, 8, "output"), linear(10, 32, "output"))
+BIAS = ParamPair(vector(8), vector(32), size_ratio=4.0)
+NORM = ParamPair(vector(8, "norm"), vector(32, "norm"), size_ratio=4.0)
+TABLE = ParamPair(
+    ParamInfo("t", (50, 8), "embedding", 1, 8), ParamInfo("t", (50, 32), "embedding", 1, 32)
+)
+
+
+@pytest.mark.parametrize(
+    ("pair", "sgd", "adam"),
+    [
+        (INPUT, 4.0, 1.0),
+        (TABLE, 4.0, 1.0),
+        (BIAS, 4.0, 1.0),
+        (NORM, 4.0, 1.0),
+        (HIDDEN, 1.0, 0.25),
+        (OUTPUT, 0.25, 0.25),
+    ],
+    ids=["input", "embedding", "bias", "norm", "hidden", "output"],
+)
+def test_learning_rates_follow_the_table(pair, sgd, adam):
+    assert folded(pair, SGD).lr == pytest.approx(sgd)
+    assert folded(pair, ADAM).lr == pytest.approx(adam)
+    assert folded(pair, ADAMW).lr == pytest.approx(adam)
+
+
+def test_readout_keeps_variance_one_over_fan_in_squared():
+    for optimizer in (SGD, ADAM, ADAMW):
+        assert folded(OUTPUT, optimizer).init == pytest.approx(4.0**-0.5)
+        assert folded(HIDDEN, optimizer).init == 1.0
+
+
+def test_unequal_ratios_of_a_hidden_weight():
+    pair = ParamPair(linear(8, 8), linear(16, 64))
+    assert folded(pair, SGD).lr == pytest.approx(2 / 8)
+    assert folded(pair, ADAM).lr == pytest.approx(1 / 8)
+
+
+def convolution(channels_out, channels_in, kernel, groups=1):
+    shape = (channels_out, channels_in // groups, *kernel)
+    taps = math.prod(kernel)
+    return ParamInfo(
+        "c",
+        shape,
+        "hidden",
+        channels_in // groups * taps,
+        channels_out // groups * taps,
+        layer_type="convolution",
+        kernel_size=kernel,
+    )
+
+
+def test_the_kernel_is_not_width():
+    pair = ParamPair(convolution(8, 8, (3, 3)), convolution(8, 8, (5, 5)))
+    assert folded(pair, ADAM) == Factors()
+    assert folded(pair, SGD).lr == pytest.approx(1.0)
+
+
+def test_a_depthwise_convolution_is_a_vector():
+    pair = ParamPair(convolution(8, 8, (3,), 8), convolution(32, 32, (3,), 32))
+    assert folded(pair, ADAM).lr == 1.0
+    assert folded(pair, SGD).lr == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAM, ADAMW])
+@pytest.mark.parametrize("pair", [INPUT, BIAS, HIDDEN])
+def test_rate_times_decay_stays(pair, optimizer):
+    found = folded(pair, optimizer)
+    assert found.lr * found.weight_decay == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("rule", ["original", "match_rms_adamw"])
+@pytest.mark.parametrize(
+    ("base", "target"), [((8, 8), (32, 32)), ((32, 8), (128, 32)), ((8, 32), (64, 64))]
+)
+def test_muons_update_has_the_spectral_norm_of_the_condition(rule, base, target):
+    optimizer = type(MUON)(**{**MUON.__dict__, "shape_rule": rule})
+    found = folded(ParamPair(linear(*base), linear(*target)), optimizer).lr
+
+    def spectral_norm(shape):  # of one step of torch.optim.Muon at learning rate 1
+        if rule == "original":
+            return math.sqrt(max(1, shape[0] / shape[1]))
+        return 0.2 * math.sqrt(max(shape))
+
+    def wanted(shape):
+        return math.sqrt(shape[0] / shape[1])
+
+    ratio = found * spectral_norm(target) / spectral_norm(base)
+    assert ratio == pytest.approx(wanted(target) / wanted(base))
