@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from etastar.datasets.digits import load_digits
 from etastar.datasets.fashion_mnist import load_fashion_mnist
+from etastar.datasets.hf import load_hf
 from etastar.datasets.stdlib_text import load_stdlib_text
 from etastar.datasets.teacher import load_teacher
 from etastar.errors import ModelSpecError
@@ -25,39 +27,46 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "teacher": load_teacher,
 }
 
+_HF_PREFIX = "hf:"
+
 
 def load(name: str, **kwargs: Any) -> Dataset:
     """The data set of that name.
 
     Args:
-        name: A key of `DATASETS`.
+        name: A key of `DATASETS`, or `hf:NAME` for whatever Hugging Face's `datasets` loads.
         **kwargs: Options of its loader.
 
     Returns:
         Training and test examples as tensors.
 
     Raises:
+        MissingExtraError: `hf:NAME` without the package `datasets`.
         ModelSpecError: The name, an option or a value is not accepted, or the data is not there.
 
     Example:
         >>> load("digits").task
         'classification'
     """
-    loader = DATASETS.get(name)
-    if loader is None:
-        raise ModelSpecError(
-            f"data set {name!r}", "one of: " + ", ".join(DATASETS), "choose a listed one"
-        )
-    return _call(name, loader, kwargs)
-
-
-def _call(name: str, loader: Callable[..., Dataset], options: dict[str, Any]) -> Dataset:
-    accepted = [option for option in inspect.signature(loader).parameters if option != "name"]
-    unknown = [option for option in options if option not in accepted]
+    loader = _loader(name)
+    accepted = inspect.signature(loader).parameters
+    unknown = [option for option in kwargs if option not in accepted]
     if unknown:
         raise ModelSpecError(
             f"{name} with {', '.join(unknown)}",
             "options out of: " + ", ".join(accepted),
             "leave out or rename what is not listed",
         )
-    return loader(**options)
+    return loader(**kwargs)
+
+
+def _loader(name: str) -> Callable[..., Dataset]:
+    if name.startswith(_HF_PREFIX):
+        return partial(load_hf, name.removeprefix(_HF_PREFIX))
+    if name not in DATASETS:
+        raise ModelSpecError(
+            f"data set {name!r}",
+            f"one of: {', '.join(DATASETS)}, {_HF_PREFIX}NAME",
+            "choose a listed one",
+        )
+    return DATASETS[name]

@@ -1,0 +1,64 @@
+"""The record and its batches."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etastar.datasets import Dataset
+from etastar.errors import ModelSpecError
+
+
+def numbered(num_train, num_test=1):
+    train, test = torch.arange(num_train), torch.arange(num_test)
+    return Dataset("numbers", "classification", num_train, train, -train, test, -test)
+
+
+def batch_rows(data, *arguments):
+    return [inputs.tolist() for inputs, _ in data.batches(*arguments)]
+
+
+@settings(deadline=None)
+@given(st.integers(1, 30), st.data(), st.integers(1, 40), st.integers(0, 2**32))
+def test_batches_are_full_paired_and_without_repetition_in_an_epoch(n, data, num_steps, seed):
+    batch_size = data.draw(st.integers(1, n))
+    batches = list(numbered(n).batches(seed, batch_size, num_steps))
+    assert len(batches) == num_steps
+    per_epoch = n // batch_size
+    for start in range(0, num_steps, per_epoch):
+        rows = torch.cat([inputs for inputs, _ in batches[start : start + per_epoch]]).tolist()
+        assert len(set(rows)) == len(rows)
+    for inputs, targets in batches:
+        assert len(inputs) == batch_size
+        assert torch.equal(targets, -inputs)
+
+
+def test_an_epoch_that_batches_fill_holds_every_example():
+    rows = batch_rows(numbered(12), 0, 4, 6)
+    for epoch in (rows[:3], rows[3:]):
+        assert sorted(number for row in epoch for number in row) == list(range(12))
+    assert rows[:3] != rows[3:]
+
+
+def test_the_seed_alone_decides_the_order_and_more_steps_only_add():
+    data = numbered(20)
+    torch.manual_seed(0)
+    first = batch_rows(data, 5, 3, 10)
+    state = torch.get_rng_state()
+    assert batch_rows(data, 5, 3, 25)[:10] == first
+    assert batch_rows(data, 6, 3, 10) != first
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(("batch_size", "num_steps"), [(0, 1), (21, 1), (3, 0)])
+def test_batches_that_cannot_be_made_are_refused_at_once(batch_size, num_steps):
+    with pytest.raises(ModelSpecError, match=f"batch_size={batch_size}, num_steps={num_steps}"):
+        numbered(20).batches(0, batch_size, num_steps)
+
+
+def test_parts_that_do_not_pair_are_refused():
+    three, two = torch.arange(3), torch.arange(2)
+    with pytest.raises(ModelSpecError, match="3 training inputs and 2 targets"):
+        Dataset("odd", "classification", 3, three, two, two, two)
+    with pytest.raises(ModelSpecError, match="0 test inputs"):
+        Dataset("none", "classification", 3, two, two, two[:0], two[:0])
