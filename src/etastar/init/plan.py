@@ -7,6 +7,8 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import torch
+
 from etastar.init.activation_path import input_activation
 from etastar.init.records import Action, InitReport, InitSettings, ParamInit
 from etastar.init.variance import weight_variance
@@ -14,8 +16,6 @@ from etastar.init.vectors import vector_rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import torch
 
     from etastar.graph.dag import Graph, Node
     from etastar.parameter import ParamInfo
@@ -55,8 +55,7 @@ def plan_initialization(
     planner = _Planner(graph, roles, parameters, settings or InitSettings())
     leaders: dict[str, str] = {}
     entries = []
-    for info in roles:
-        entry = planner.entry(info)
+    for info, entry in zip(roles, planner.entries(roles), strict=True):
         if entry.effective is not None and entry.action != "kept":
             leader = leaders.setdefault(entry.effective, info.name)
             if leader != info.name:
@@ -76,7 +75,7 @@ class _Planner:
         settings: InitSettings,
     ) -> None:
         self.graph = graph
-        self.parameters = parameters
+        self.parameters = dict(parameters)
         self.settings = settings
         self.users: dict[str, list[Node]] = defaultdict(list)
         for node in graph.nodes:
@@ -90,8 +89,16 @@ class _Planner:
             if node.weight and entry_names.issuperset(node.weight.parameters)
         }
 
-    def entry(self, info: ParamInfo) -> ParamInit:
-        """What happens to one parameter."""
+    def entries(self, roles: tuple[ParamInfo, ...]) -> list[ParamInit]:
+        """What happens to each; vectors first, since activations are replayed with new gains."""
+        found: dict[str, ParamInit] = {}
+        for info in sorted(roles, key=lambda info: info.name in self.layers):
+            entry = found[info.name] = self._entry(info)
+            if entry.why.startswith("norm gain") and entry.action != "kept":
+                self.parameters[info.name] = torch.ones(info.shape, dtype=torch.float64)
+        return [found[info.name] for info in roles]
+
+    def _entry(self, info: ParamInfo) -> ParamInit:
         value = self.parameters.get(info.name)
         if value is not None and not value.requires_grad:
             return _entry(info, "kept", "frozen (requires_grad is False)")
@@ -112,7 +119,7 @@ class _Planner:
         )
         if rule.action == "normal":
             return replace(_entry(info, "normal", rule.why), std=1.0)
-        if rule.why == "bias" and self.settings.bias_variance:
+        if rule.why == "bias" and info.layer_type is not None and self.settings.bias_variance:
             std = math.sqrt(self.settings.bias_variance)
             return replace(_entry(info, "normal", "bias of variance sigma_b^2"), std=std)
         return _entry(info, rule.action, rule.why)

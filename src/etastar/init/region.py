@@ -37,6 +37,7 @@ _IDENTITIES = frozenset(
 _ALSO_POINTWISE = frozenset(
     ["_prelu_kernel", "prelu", "hardswish", "rrelu_with_noise", "log_sigmoid_forward", "softplus"]
 )
+_REDUCTIONS = frozenset(["mean", "sum", "var", "var_mean", "std", "linalg_vector_norm", "norm"])
 _SPLITS = frozenset(
     ["split", "split_with_sizes", "chunk", "tensor_split", "unbind", "unsafe_split", "unsafe_chunk"]
 )
@@ -127,7 +128,7 @@ class Region:
     def _node(self, node: Node, edge: Root, tag: Root) -> torch.Tensor:
         if node.kind == "view" or (_name(node) in _IDENTITIES and node.operands):
             return self._view(node, edge, tag)
-        if not _is_pointwise(node):
+        if not _is_pointwise(node) or self._normalizes(node):
             return self._root((node.index, *tag))
         key = (node.index, *tag)
         if key not in self._memo:
@@ -168,6 +169,25 @@ class Region:
         assert node.call is not None
         return _call(node, node.call, values)
 
+    def _normalizes(self, node: Node) -> bool:
+        """Whether it is the last step of a norm written by hand: x times f(reduction of x)."""
+        active = [operand for operand in node.operands if operand.producers]
+        if _name(node) not in ("mul", "div") or len(active) < 2:
+            return False
+        return any(self._is_reduced(operand) for operand in active)
+
+    def _is_reduced(self, operand: Operand) -> bool:
+        """Whether it is an element-wise function of a reduction alone."""
+        while len(operand.producers) == 1:
+            node = self.graph.nodes[operand.producers[0]]
+            if _name(node) in _REDUCTIONS:
+                return True
+            active = [o for o in node.operands if o.producers]
+            if len(active) != 1 or not (node.kind == "view" or _is_pointwise(node)):
+                return False
+            operand = active[0]
+        return False
+
     def _noise_free_operand(self, node: Node) -> Operand | None:
         """The other factor of a product with a full-size constant: dropout's mask, or noise."""
         if _name(node) not in ("mul", "div") or len(node.operands) != 2:
@@ -199,7 +219,7 @@ class Region:
             slopes = slopes[..., :1]
         if slopes.shape[-1] > min(_MOST_CHANNELS, max((1, *operand.shape))):
             raise NotReplayableError(f"parameter {name} has too many different values")
-        self._note(f"current value of {name}")
+        self._note(f"with the value of {name}")
         return slopes
 
     def _note(self, note: str) -> None:

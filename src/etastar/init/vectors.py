@@ -21,6 +21,10 @@ _ADDITIVE = frozenset(
     ["aten.add", "aten.sub", "aten.rsub", "aten.addmm", "aten.baddbmm", "aten.addmv", "aten.addbmm"]
 )
 
+_NORMALIZING = frozenset(
+    ["aten.rsqrt", "aten.var", "aten.var_mean", "aten.linalg_vector_norm", "aten.std"]
+)
+
 
 @dataclass(frozen=True)
 class VectorRule:
@@ -69,9 +73,12 @@ def vector_rule(
     if all(_adds(node, info.name) for node in users):
         if _is_table(info):
             return VectorRule("kept", "a table added inside the network: no variance rule")
-        return VectorRule("zero", "norm shift" if info.role == "norm" else "bias")
-    if info.role == "norm":
-        return _gain_rule(info, users, values)
+        is_shift = any(node.kind == "norm" for node in users)
+        return VectorRule("zero", "norm shift" if is_shift else "bias")
+    if all(_argument_name(node, info.name) == "weight" and node.kind == "norm" for node in users):
+        return VectorRule("one", "norm gain")
+    if all(_scales_normalized(node, graph) for node in users):
+        return _written_gain(values.get(info.name))
     return VectorRule("kept", f"used by {users[0].op}: no rule covers it")
 
 
@@ -126,12 +133,23 @@ def _argument_name(node: Node, name: str) -> str | None:
     return None
 
 
-def _gain_rule(
-    info: ParamInfo, users: Sequence[Node], values: Mapping[str, torch.Tensor]
-) -> VectorRule:
-    if all(_argument_name(node, info.name) == "weight" for node in users):
-        return VectorRule("one", "norm gain")
-    value = values.get(info.name)
+def _scales_normalized(node: Node, graph: Graph) -> bool:
+    """Whether the operation multiplies what was just normalized, by a norm or by hand."""
+    if _operation(node) != "aten.mul":
+        return False
+    pending, seen = list(node.inputs), set[int]()
+    while pending:
+        maker = graph.nodes[pending.pop()]
+        if maker.kind == "norm" or _operation(maker) in _NORMALIZING:
+            return True
+        if maker.index not in seen and maker.kind in ("view", "activation", "other"):
+            seen.add(maker.index)
+            pending.extend(maker.inputs)
+    return False
+
+
+def _written_gain(value: torch.Tensor | None) -> VectorRule:
+    """One for a gain w; zero for the form 1 + w, told by the value that it has now."""
     if value is None or value.is_meta or not value.numel():
         return VectorRule("kept", "norm gain written by hand, of unknown value")
     if abs(float(value.detach().double().mean())) < 0.5:
