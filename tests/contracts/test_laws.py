@@ -53,7 +53,7 @@ def residual_network(blocks: int, width: int, kernel: int = 3) -> Architecture:
                 stream=0,
                 stream_additions=blocks,
                 branch=i,
-                branch_last=True,
+                branch_scale=True,
             ),
             ParamInfo(
                 f"blocks.{i}.bias",
@@ -64,7 +64,7 @@ def residual_network(blocks: int, width: int, kernel: int = 3) -> Architecture:
                 stream=0,
                 stream_additions=blocks,
                 branch=i,
-                branch_last=True,
+                branch_scale=True,
             ),
         )
     ]

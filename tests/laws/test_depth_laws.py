@@ -40,7 +40,7 @@ def branch_pair(base_additions, additions, **changes):
         stream=0,
         stream_additions=additions,
         branch=0,
-        branch_last=True,
+        branch_scale=True,
     )
     info = replace(info, **changes)
     return ParamPair(replace(info, stream_additions=base_additions), info)
@@ -132,7 +132,7 @@ def test_complete_p_divides_epsilon_by_width():
 @pytest.mark.parametrize("optimizer", [SGD, ADAM, ADAMW])
 class TestBranchLaws:
     def test_multiplier_sits_on_the_last_layer_alone(self, law, optimizer):
-        inner = branch_pair(2, 8, branch_last=False)
+        inner = branch_pair(2, 8, branch_scale=False)
         last = branch_pair(2, 8)
         found = factors(law, inner, optimizer=optimizer)
         assert found.multiplier == 1.0

@@ -10,11 +10,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from etastar.errors import LawError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from etastar.depth import DepthReport
     from etastar.laws.optimizer import OptimizerKind
     from etastar.parameter import ParamInfo
 
-__all__ = ["Architecture", "Effect", "Factors", "Law", "ParamPair", "learning_rate"]
+__all__ = [
+    "Architecture",
+    "Effect",
+    "Factors",
+    "Law",
+    "ParamPair",
+    "checked_number",
+    "learning_rate",
+]
 
 Effect = Literal["learning rate over depth", "branch multiplier", "width"]
 """What a law rescales; two laws may not set a branch multiplier and rescale over depth as well."""
@@ -178,6 +188,16 @@ class Law(abc.ABC):
 
         Returns:
             The factors, relative to the base.
+        """
+
+    def check(self, pairs: Sequence[ParamPair]) -> None:  # noqa: B027  most laws fit everywhere
+        """Refuse networks that the law cannot be applied to; by default none.
+
+        Args:
+            pairs: All parameters of the target with their counterparts.
+
+        Raises:
+            LawError: The law cannot be applied; the message names the place.
         """
 
     @property

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, final
 
 from etastar.laws.base import Effect, Factors, Law, checked_number, learning_rate
+from etastar.laws.branch import require_branch_scales
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from etastar.laws.base import Architecture, ParamPair
     from etastar.laws.optimizer import OptimizerKind
 
@@ -22,7 +25,7 @@ class CompleteP(Law):
     With m_L = K_target / K_base of the parameter's own residual stream, and m_N the ratio of its
     output units:
 
-    - branch multiplier m_L^(-alpha), placed on the last layer of the branch;
+    - branch multiplier m_L^(-alpha), placed on what scales the branch's output (its last layer);
     - learning rate of weights, biases and norms on the branches x m_L^(alpha - 1) for optimizers of
       the Adam kind and Muon. The paper's table has no SGD; the same requirement (the sum of K
       coherent updates, each of size lr m^2, stays) gives x m_L^(2 alpha - 1);
@@ -55,6 +58,10 @@ class CompleteP(Law):
     def __post_init__(self) -> None:
         checked_number(self.name, "alpha", self.alpha, least=0.5)
 
+    def check(self, pairs: Sequence[ParamPair]) -> None:
+        """See `Law.check`: every branch must have a place for its multiplier."""
+        require_branch_scales(pairs, law=self.name)
+
     def factors(
         self,
         pair: ParamPair,
@@ -68,7 +75,7 @@ class CompleteP(Law):
             return Factors()
         depth = pair.stream_ratio
         scale = depth**-self.alpha
-        multiplier = Factors(multiplier=scale if pair.target.branch_last else 1.0)
+        multiplier = Factors(multiplier=scale if pair.target.branch_scale else 1.0)
         if optimizer.update == "sgd":
             return multiplier * learning_rate(depth ** (2 * self.alpha - 1), optimizer=optimizer)
         rate = learning_rate(depth ** (self.alpha - 1), optimizer=optimizer)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from etastar.errors import PlanError
-from etastar.graph.dag import Graph
+from etastar.graph import Graph, capture_graph, effective_depth, parameter_roles
 from etastar.laws import Architecture
 
 if TYPE_CHECKING:
@@ -37,15 +37,11 @@ def read_architecture(network: Network) -> Architecture:
     """
     if isinstance(network, Architecture):
         return network
-    from etastar.graph import effective_depth, parameter_roles
-
     graph = network if isinstance(network, Graph) else _captured(network)
     return Architecture(report=effective_depth(graph), parameters=parameter_roles(graph))
 
 
 def _captured(network: object) -> Graph:
-    from etastar.graph import capture_graph
-
     match network:
         case (nn.Module() as model, tuple() as arguments):
             return capture_graph(model, *arguments)

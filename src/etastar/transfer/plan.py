@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from etastar.errors import PlanError
-from etastar.laws import OptimizerKind  # noqa: TC001  read at run time when a file is decoded
+from etastar.laws import OptimizerKind  # needed at run time, to decode plan files
 from etastar.laws.optimizer import KINDS
 from etastar.transfer import storage
 from etastar.transfer.grouping import group_parameters, located_parameters, optimizer_groups
-from etastar.transfer.record import LawRecord, ParamPlan  # noqa: TC001  the same
+from etastar.transfer.record import LawRecord, ParamPlan  # the same
 
 if TYPE_CHECKING:
     import os

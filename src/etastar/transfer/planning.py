@@ -103,8 +103,10 @@ def plan_transfer(
         )
     networks = read_architecture(base), read_architecture(target)
     _refuse_recurrent(networks, allow_recurrent=allow_recurrent)
-    setting = _Setting(kind, lr, aux_lr, decay, weight_decay_rule, eps, laws, *networks)
     pairs = match_parameters(networks[0].parameters, networks[1].parameters)
+    for one in laws:
+        one.check(pairs)
+    setting = _Setting(kind, lr, aux_lr, decay, weight_decay_rule, eps, laws, *networks)
     return TransferPlan(
         laws=tuple(LawRecord(law.name, tuple(law.options.items())) for law in laws),
         optimizer=kind,

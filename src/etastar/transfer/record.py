@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from etastar.errors import PlanError
-from etastar.laws import Factors  # noqa: TC001  read at run time when a plan file is decoded
-from etastar.parameter import Role  # noqa: TC001  the same
+from etastar.laws import Factors  # needed at run time, to decode plan files
+from etastar.parameter import Role  # the same
 
 __all__ = ["GroupPlan", "LawRecord", "ParamPlan"]
 
