@@ -1,0 +1,32 @@
+"""Tune the learning rate on a small network, train the big one without tuning again."""
+
+from etastar.depth import DepthReport
+from etastar.errors import EtastarError
+from etastar.fit import find_optimum, fit_power_law, transfer_regret
+from etastar.graph import Graph, capture_graph, effective_depth, parameter_roles
+from etastar.init import check_stability, initialize_
+from etastar.laws import optimizer_like
+from etastar.parameter import ParamInfo
+from etastar.transfer import TransferPlan, check_schedule, plan_transfer, schedule_arguments
+
+__all__ = [
+    "DepthReport",
+    "EtastarError",
+    "Graph",
+    "ParamInfo",
+    "TransferPlan",
+    "capture_graph",
+    "check_schedule",
+    "check_stability",
+    "effective_depth",
+    "find_optimum",
+    "fit_power_law",
+    "initialize_",
+    "optimizer_like",
+    "parameter_roles",
+    "plan_transfer",
+    "schedule_arguments",
+    "transfer_regret",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,60 @@
+# Everything here sets itself up: a Python with venv is all it needs.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+VISION_READY := .vision/.ready
+JOBS ?= 2
+
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format types imports doctest docs check clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --no-compile -e ".[hf,dev]"
+	$(BIN)/pip install --quiet --no-deps mup  # its metadata ask for torchvision, which it never imports
+	touch $@
+
+# Beside the environment, not in it: a torchvision of another build than torch breaks `transformers`.
+$(VISION_READY): $(READY)
+	$(BIN)/pip install --quiet --no-compile --no-deps --upgrade --target .vision torchvision timm
+	touch $@
+
+demo: $(READY) ## tune on a shallow network, train one six times deeper, print the regret of each law
+	$(BIN)/etastar demo
+
+test: $(READY) $(VISION_READY) ## all tests
+	$(BIN)/pytest -n $(JOBS) --dist worksteal
+
+lint: $(READY) ## style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY) ## put the format right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(READY) ## strict types
+	$(BIN)/mypy
+
+imports: $(READY) ## imports point down the list of layers
+	$(BIN)/lint-imports --no-logo
+
+doctest: $(READY) ## the examples of the docstrings
+	$(BIN)/pytest --doctest-modules --pyargs etastar -n $(JOBS)
+
+docs: $(READY) ## the examples of README and docs
+	$(BIN)/pytest tests/test_documents.py
+
+check: test lint types imports doctest docs ## what CI runs
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) .vision .hypothesis .mypy_cache .ruff_cache .import_linter_cache
