@@ -38,6 +38,11 @@ class Frontier(NamedTuple):
 
 _EMPTY = Frontier()
 
+# The same values in another place or precision.
+_COPIES = frozenset(
+    f"aten.{name}.default" for name in ("_to_copy", "clone", "contiguous", "_unsafe_view")
+)
+
 
 def members(mask: int) -> Iterator[int]:
     """Positions of the bits of a mask, ascending.
@@ -67,8 +72,7 @@ class _Sums(NamedTuple):
 
 def _is_transparent(node: Node) -> bool:
     """Passes one tensor on unchanged, so that a chain of sums is seen through it."""
-    is_copy = node.op.split(".")[1] in ("_to_copy", "clone", "contiguous", "_unsafe_view")
-    return (node.kind == "view" or is_copy) and len(node.inputs) == 1
+    return (node.kind == "view" or node.op in _COPIES) and len(node.inputs) == 1
 
 
 def _group_sums(nodes: Sequence[Node], outputs: Iterable[int]) -> _Sums:

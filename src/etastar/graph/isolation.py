@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import logging
 import random
+import warnings
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -37,9 +40,9 @@ def _own_tensors(model: nn.Module, *, share_buffers: bool) -> dict[int, torch.Te
     }
 
 
-def _without_meta(tensors: dict[int, torch.Tensor], fake_mode: Any) -> dict[int, torch.Tensor]:
+def _without_meta(tensors: dict[int, torch.Tensor], fake_mode: Any) -> dict[int, Any]:
     """Fake CPU twins in place of meta tensors, so that constants made in forward match them."""
-    memo = dict(tensors)
+    memo: dict[int, Any] = dict(tensors)
     for key, tensor in tensors.items():
         if tensor.device.type == "meta" and fake_mode is not None:
             memo[key] = _fake_twin(tensor, fake_mode)
@@ -55,34 +58,31 @@ def _fake_twin(tensor: torch.Tensor, fake_mode: Any) -> torch.Tensor:
 
 
 @contextmanager
-def isolated_copy(
-    model: nn.Module, *, fake_mode: Any = None
-) -> Iterator[tuple[nn.Module, dict[int, torch.Tensor]]]:
+def isolated_copy(model: nn.Module, *, fake_mode: Any = None) -> Iterator[nn.Module]:
     """A model that may be run and scribbled on, in place of `model`.
 
-    It shares parameters (and, on fake tensors, buffers) with `model` and copies all else. Where a
-    model cannot be copied, it is itself given out, and its attributes are put back afterwards.
+    It shares parameters (and, on fake tensors, buffers) with `model` and copies all else. Functions
+    that a copy shares (hooks, replaced forwards) may still reach `model` itself, and a model that
+    cannot be copied is given out as it is: so its attributes are put back afterwards in any case.
 
     Args:
         model: The model to protect.
         fake_mode: The fake mode it will run under; None for a run on real tensors.
 
     Yields:
-        The stand-in, and what stands in it for each tensor of `model`, by identity.
+        The stand-in.
     """
     shared = _own_tensors(model, share_buffers=fake_mode is not None)
-    memo = _without_meta(shared, fake_mode)
-    try:
-        stand_in = copy.deepcopy(model, memo=dict(memo))  # type: ignore[arg-type]
-    except Exception:
-        with _attributes_kept(model, restore_data=fake_mode is None):
-            yield model, {}
-    else:
-        yield stand_in, memo
+    with _attributes_kept(model, restore_data=fake_mode is None):
+        try:
+            stand_in = copy.deepcopy(model, memo=_without_meta(shared, fake_mode))
+        except Exception:
+            stand_in = model
+        yield stand_in
 
 
 def _shallow(value: Any) -> Any:
-    return copy.copy(value) if type(value) in (dict, list, set) else value
+    return copy.copy(value) if type(value) in (dict, OrderedDict, list, set) else value
 
 
 @contextmanager
@@ -100,12 +100,13 @@ def _attributes_kept(model: nn.Module, *, restore_data: bool) -> Iterator[None]:
                 module.__dict__[key] = _refilled(value, content)
         with torch.no_grad():
             for buffer, value in data:
-                buffer.copy_(value)
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
 
 
 def _refilled(container: Any, content: Any) -> Any:
     """The same container object with its former content."""
-    if type(container) in (dict, set):
+    if type(container) in (dict, OrderedDict, set):
         container.clear()
         container.update(content)
     elif type(container) is list:
@@ -172,8 +173,22 @@ def _batch_of_one_allowed() -> Iterator[None]:
 
 
 @contextmanager
+def _nothing_said() -> Iterator[None]:
+    """No warnings of a pass that is not a real one, no tracebacks of what fake tensors refuse."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
+
+
+@contextmanager
 def quiet_switches() -> Iterator[None]:
-    """Run eagerly and without fused shortcuts; every switch is put back afterwards.
+    """Run eagerly, silently and without fused shortcuts; every switch is put back afterwards.
 
     Yields:
         Nothing.
@@ -182,5 +197,6 @@ def quiet_switches() -> Iterator[None]:
         stack.enter_context(_mha_without_fastpath())
         stack.enter_context(_autocast_cache_cleared())
         stack.enter_context(_batch_of_one_allowed())
+        stack.enter_context(_nothing_said())
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield

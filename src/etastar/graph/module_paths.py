@@ -23,18 +23,18 @@ __all__ = ["module_paths_recorded"]
 
 
 @contextmanager
-def module_paths_recorded(model: nn.Module, recorder: Recorder) -> Iterator[None]:
+def module_paths_recorded(recorder: Recorder, *models: nn.Module) -> Iterator[None]:
     """Tell the recorder the dotted path of the module that runs, while in the context.
 
     Args:
-        model: The model that will be run.
         recorder: The recorder of its operations.
+        *models: The model that will be run, and any other with the same paths that it may reach.
 
     Yields:
         Nothing.
     """
     paths: dict[int, str] = {}
-    for path, module in canonical_modules(model):
+    for path, module in (pair for model in models for pair in canonical_modules(model)):
         paths.setdefault(id(module), path)
 
     def enter(module: nn.Module, args: Any) -> None:

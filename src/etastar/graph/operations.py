@@ -43,15 +43,15 @@ _CONTRACTIONS = {
     "_trilinear": Contraction(0, 1, family="bilinear"),
 }
 
-# Table first, indices second: (position of the table, position of the indices).
+# Argument positions of the table and of the indices.
 _LOOKUPS = {
     "embedding": (0, 1),
     "_embedding_bag": (0, 1),
     "_embedding_bag_forward_only": (0, 1),
     "index": (0, 1),
     "_unsafe_index": (0, 1),
-    "index_select": (0, 1),
-    "gather": (0, 1),
+    "index_select": (0, 2),
+    "gather": (0, 2),
     "take": (0, 1),
 }
 
@@ -111,9 +111,6 @@ _OVERWRITES = frozenset(
     " resize".split()
 )
 
-# The same values in another place or precision.
-_COPIES = frozenset("clone _to_copy contiguous copy lift_fresh lift_fresh_copy _conj".split())
-
 
 @dataclass(frozen=True)
 class Operation:
@@ -140,7 +137,7 @@ class Operation:
 
     @property
     def lookup(self) -> tuple[int, int] | None:
-        """Operand positions of table and indices, if it looks rows up."""
+        """Argument positions of table and indices, if it looks rows up."""
         return _LOOKUPS.get(self.name)
 
     @property
@@ -177,11 +174,6 @@ class Operation:
     def is_cut(self) -> bool:
         """Whether its result carries no value of its arguments."""
         return self.name in _CUTS
-
-    @property
-    def is_copy(self) -> bool:
-        """Whether its result holds the values of its argument unchanged."""
-        return self.name in _COPIES
 
     @property
     def is_equality(self) -> bool:

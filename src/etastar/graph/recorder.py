@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from etastar.graph.arguments import map_tensors, slotted, tensors_in
 from etastar.graph.dag import Call, Kind, Node, Operand, ParameterRecord, WeightUse
+from etastar.graph.fake_kernels import run_fake
 from etastar.graph.operations import Operation, operation_of
 from etastar.graph.storage import NOTHING, StorageLog, Value
 from etastar.graph.weights import Factors, contracted_factors, weight_use
@@ -66,9 +67,13 @@ class Recorder(TorchDispatchMode):
             known = self._fakes[id(tensor)] = (tensor, self.fake_mode.from_tensor(tensor))
         return known[1]
 
-    def add_parameter(self, name: str, tensor: torch.Tensor) -> None:
-        """Make the parameter known, so that its uses are recognised."""
+    def add_parameter(self, name: str, tensor: torch.Tensor, *, also: torch.Tensor) -> None:
+        """Make a parameter known, so that uses of it, or of its original, are recognised."""
         self.log.write(self.as_fake(tensor), Value((), (name,)))
+        if self.fake_mode is None:
+            self.log.write(also, Value((), (name,)))
+        elif also is not tensor:
+            self._fakes[id(also)] = (also, self.as_fake(tensor))
 
     def add_input(self, tensor: torch.Tensor) -> int:
         """Add a source; returns its node."""
@@ -136,7 +141,10 @@ class Recorder(TorchDispatchMode):
         slots = slotted((args, kwargs), tensors)
         values = [self.log.read(tensor) for tensor in tensors]
         keys = {self.log.key(tensor) for tensor in tensors}
-        result = func(*args, **kwargs)
+        if self.fake_mode is None:
+            result = func(*args, **kwargs)
+        else:
+            result = run_fake(func, operation, args, kwargs)
         mutated = _mutated(operation, args, kwargs)
         outputs = list(tensors_in(result))
         fresh = [t for t in outputs if self.log.key(t) not in keys]

@@ -8,7 +8,7 @@ collects the latest writes that overlap its own region.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -61,19 +61,13 @@ class Region(NamedTuple):
 
     def is_dense(self) -> bool:
         """Whether it covers every byte between its bounds."""
-        expected = self.itemsize
+        reach = self.itemsize
         for stride, n in sorted(zip(self.strides, self.shape, strict=True)):
-            if n > 1 and stride > expected:
-                return False
-            expected = max(expected, stride * n)
+            if n > 1:
+                if stride > reach:
+                    return False
+                reach += stride * (n - 1)
         return True
-
-    def covers(self, other: Region) -> bool:
-        """Whether it surely holds every byte of `other`; False may also mean unknown."""
-        if self == other:
-            return True
-        (a, b), (c, d) = self.bounds(), other.bounds()
-        return a <= c and d <= b and self.is_dense()
 
     def overlaps(self, other: Region) -> bool:
         """Whether the two share a byte; exact, but True where that is too hard to decide."""
@@ -83,7 +77,8 @@ class Region(NamedTuple):
         if self.is_dense() and other.is_dense():
             return True
         try:
-            return bool(np.shares_memory(self._as_array(), other._as_array(), max_work=100_000))
+            effort: Any = 100_000  # the stubs know the named levels only
+            return bool(np.shares_memory(self._as_array(), other._as_array(), max_work=effort))
         except np.exceptions.TooHardError:
             return True
 
@@ -105,6 +100,31 @@ class _Memory:
             "strides": region.strides,
             "typestr": f"|V{region.itemsize}",
         }
+
+
+class _Covered:
+    """What several regions cover together: their dense intervals merged, and the others as such."""
+
+    def __init__(self) -> None:
+        self._intervals: list[tuple[int, int]] = []
+        self._regions: set[Region] = set()
+
+    def add(self, region: Region) -> None:
+        """Cover a region more."""
+        self._regions.add(region)
+        if not region.is_dense():
+            return
+        start, end = region.bounds()
+        apart = [(a, b) for a, b in self._intervals if b < start or a > end]
+        for a, b in self._intervals:
+            if b >= start and a <= end:
+                start, end = min(start, a), max(end, b)
+        self._intervals = [*apart, (start, end)]
+
+    def covers(self, region: Region) -> bool:
+        """Whether they surely cover every byte of a region; False may also mean unknown."""
+        start, end = region.bounds()
+        return region in self._regions or any(a <= start and end <= b for a, b in self._intervals)
 
 
 class _Entry(NamedTuple):
@@ -133,14 +153,17 @@ class _Log:
         return self._collect(region)
 
     def _collect(self, region: Region) -> Value:
+        """The values of the latest writes, newest first, until they cover the region."""
         found: list[Value] = []
+        later = _Covered()
         for entry in reversed(self.entries):
             if entry.is_view:
                 if not found and entry.region == region:
                     return entry.value
-            elif entry.region.overlaps(region):
+            elif entry.region.overlaps(region) and not later.covers(entry.region):
                 found.append(entry.value)
-                if entry.region.covers(region):
+                later.add(entry.region)
+                if later.covers(region):
                     break
         value = NOTHING
         for part in reversed(found):

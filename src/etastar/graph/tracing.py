@@ -108,21 +108,22 @@ def trace(
     with ExitStack() as stack:
         stack.enter_context(global_state_kept())
         stack.enter_context(quiet_switches())
-        stand_in, memo = stack.enter_context(isolated_copy(model, fake_mode=fake_mode))
+        stand_in = stack.enter_context(isolated_copy(model, fake_mode=fake_mode))
         stack.enter_context(torch.set_grad_enabled(grad))
-        _add_parameters(recorder, model, memo)
+        _add_parameters(recorder, stand_in, model)
         args, kwargs = map_tensors((tuple(args), dict(kwargs)), _cloned(recorder, fake=fake))
         inputs = _add_inputs(recorder, model, args, kwargs)
-        stack.enter_context(module_paths_recorded(stand_in, recorder))
+        stack.enter_context(module_paths_recorded(recorder, stand_in, model))
         result = _run(stand_in, args, kwargs, recorder)
         outputs = _outputs(recorder, result)
     return Trace(tuple(recorder.nodes), inputs, outputs, result)
 
 
-def _add_parameters(recorder: Recorder, model: nn.Module, memo: dict[int, torch.Tensor]) -> None:
-    tensors = canonical_parameters(model)
+def _add_parameters(recorder: Recorder, stand_in: nn.Module, model: nn.Module) -> None:
+    """Under either identity, as a function that both share may reach the model itself."""
+    tensors, originals = canonical_parameters(stand_in), canonical_parameters(model)
     for name in recorder.records:
-        recorder.add_parameter(name, memo.get(id(tensors[name]), tensors[name]))
+        recorder.add_parameter(name, tensors[name], also=originals[name])
 
 
 def _cloned(recorder: Recorder, *, fake: bool) -> Any:
@@ -133,9 +134,10 @@ def _cloned(recorder: Recorder, *, fake: bool) -> Any:
             return tensor.detach().clone().requires_grad_(tensor.requires_grad)
         assert recorder.fake_mode is not None
         with recorder.fake_mode:
-            return torch.empty_strided(
+            twin = torch.empty_strided(
                 tensor.shape, tensor.stride(), dtype=tensor.dtype, device=_device(tensor)
             )
+        return twin.requires_grad_(tensor.requires_grad)
 
     return clone
 
