@@ -30,8 +30,8 @@ __all__ = [
     "schedule_arguments",
 ]
 
-_TOLERANCE = 1e-6
-_MOST_STEPS = 10_000
+_TOLERANCE = 1e-6  # relative, and of the highest factor: a rate that small trains nothing
+_FEWEST_STEPS, _MOST_STEPS = 100, 10_000
 _HORIZONS = ("total_steps", "T_max", "total_iters", "T_0", "total_size")
 
 _PER_GROUP: Final[Mapping[str, tuple[str, ...]]] = {
@@ -156,8 +156,8 @@ def check_schedule(
     Args:
         schedule: Any torch scheduler on an optimizer built from `plan.param_groups`; or that
             optimizer itself, after a step of a schedule written by hand.
-        num_steps: Steps to look at; by default the length that the scheduler states, at most
-            10,000, or 1,000.
+        num_steps: Steps to look at; by default the length that the scheduler states, at least 100
+            and at most 10,000, or 1,000 if it states none.
 
     Returns:
         The verdict, which is safe.
@@ -202,13 +202,15 @@ def inspect_schedule(
 
 
 def _verdict(states: Sequence[Optimizer] | Iterator[Optimizer]) -> ScheduleVerdict:
+    peak = 0.0
     for step, optimizer in enumerate(states):
         lrs = [float(group["lr"]) for group in optimizer.param_groups]
         pairs = zip(lrs, _multipliers(optimizer), strict=True)
         factors = tuple(lr / multiplier for lr, multiplier in pairs)
         names = [str(group.get("name", n)) for n, group in enumerate(optimizer.param_groups)]
         named = tuple(zip(names, lrs, strict=True))
-        if any(not math.isclose(f, factors[0], rel_tol=_TOLERANCE) for f in factors):
+        peak = max(peak, *factors)
+        if max(factors) - min(factors) > _TOLERANCE * peak:
             return ScheduleVerdict(False, step, step, named, factors)
     return ScheduleVerdict(True, step, None, named, factors)
 
@@ -232,11 +234,11 @@ def _parts(scheduler: LRScheduler) -> list[LRScheduler]:
 def _length(scheduler: LRScheduler) -> int:
     """Steps that a scheduler states as its length, summed over the parts of a sequence."""
     stated = [int(getattr(p, n, 0) or 0) for p in _parts(scheduler) for n in _HORIZONS]
-    return min(sum(stated) + 1, _MOST_STEPS) if any(stated) else 1000
+    return min(max(sum(stated) + 1, _FEWEST_STEPS), _MOST_STEPS) if any(stated) else 1000
 
 
 def _stepped(scheduler: LRScheduler, num_steps: int) -> Iterator[Optimizer]:
-    left = getattr(scheduler, "total_steps", math.inf) - scheduler.last_epoch - 1
+    left = getattr(scheduler, "total_steps", math.inf) - getattr(scheduler, "last_epoch", 0) - 1
     yield scheduler.optimizer
     for _ in range(int(min(num_steps, left))):
         with warnings.catch_warnings():

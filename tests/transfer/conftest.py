@@ -1,0 +1,45 @@
+import pytest
+import torch
+from torch import nn
+
+from etastar.transfer import plan_transfer
+
+
+class Net(nn.Module):
+    """Input layer, two-layer residual blocks, norm, head."""
+
+    def __init__(self, depth, width):
+        super().__init__()
+        self.stem = nn.Linear(6, width)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+            for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 4)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.head(self.norm(x))
+
+
+@pytest.fixture
+def make_net():
+    def make(depth, width, seed=0):
+        torch.manual_seed(seed)
+        return Net(depth, width)
+
+    return make
+
+
+@pytest.fixture
+def make_plan(make_net):
+    def make(base=(2, 8), target=(5, 32), **settings):
+        inputs = (torch.zeros(3, 6),)
+        settings = {"lr": 0.1, "optimizer": "adamw"} | settings
+        networks = [(make_net(*size), inputs) for size in (base, target)]
+        return plan_transfer(*networks, **settings)
+
+    return make

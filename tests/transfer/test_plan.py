@@ -1,0 +1,269 @@
+"""A plan on real models: base size, groups, copies and wrappers, refusal of strangers."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from etastar.errors import PlanError
+from etastar.laws import LAWS
+from etastar.transfer import plan_transfer
+
+OPTIMIZERS = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
+RATE = 0.1 + 0.2  # not a short decimal: it must come through bit for bit
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("law", LAWS)
+def test_at_base_size_nothing_changes(make_net, make_plan, law, optimizer):
+    plan = make_plan((3, 16), (3, 16), lr=RATE, optimizer=optimizer, law=law, weight_decay=0.3)
+    model, untouched = make_net(3, 16), make_net(3, 16)
+    plan.rescale_(model)
+    for ours, theirs in zip(model.parameters(), untouched.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    (group,) = plan.param_groups(model)
+    assert group["lr"] == RATE
+    assert group["weight_decay"] == 0.3
+    assert "eps" not in group
+    assert {id(p) for p in group["params"]} == {id(p) for p in model.parameters()}
+
+
+def test_at_base_size_muon_has_one_group_each(make_net, make_plan):
+    plan = make_plan((3, 16), (3, 16), lr=RATE, optimizer="muon", aux_lr=0.01)
+    model = make_net(3, 16)
+    (matrices,) = plan.param_groups(model, kind="muon")
+    (rest,) = plan.param_groups(model, kind="adamw")
+    assert (matrices["lr"], rest["lr"]) == (RATE, 0.01)
+    assert len(matrices["params"]) == 6
+    assert len(matrices["params"]) + len(rest["params"]) == len(list(model.parameters()))
+
+
+def rates(optimizer, model):
+    """Learning rate by name."""
+    names = {id(p): n for n, p in model.named_parameters()}
+    return {names[id(p)]: g["lr"] for g in optimizer.param_groups for p in g["params"]}
+
+
+def test_every_parameter_has_the_rate_of_its_role(make_net, make_plan):
+    plan, model = make_plan(law="constant"), make_net(5, 32)
+    found = rates(torch.optim.AdamW(plan.param_groups(model)), model)
+    assert found["stem.weight"] == found["norm.bias"] == found["blocks.4.0.bias"] == 0.1
+    assert found["blocks.4.2.weight"] == pytest.approx(0.1 / 4)
+    assert found["head.weight"] == pytest.approx(0.1 / 4)
+    assert plan.lr == pytest.approx(0.1 / 4)
+
+
+def test_depth_law_multiplies_the_width_rule(make_net, make_plan):
+    plan = make_plan(optimizer="sgd", law="effective-depth")
+    factor = (7 / 4) ** -1.5  # stem, additions, head: 4 layers deep at the base, 7 at the target
+    assert (plan.base_depth, plan.target_depth) == (4, 7)
+    found = {p.name: p.lr for p in plan.parameters}
+    assert found["blocks.0.0.weight"] == pytest.approx(0.1 * factor)
+    assert found["stem.weight"] == pytest.approx(0.1 * factor * 4)
+
+
+def test_width_none_leaves_width_alone(make_plan):
+    plan = make_plan(law="constant", width="none")
+    assert {p.lr for p in plan.parameters} == {0.1}
+    assert {p.init for p in plan.parameters} == {1.0}
+
+
+def wrapped(model, kind):
+    if kind == "deepcopy":
+        return copy.deepcopy(model)
+    if kind == "compile":
+        return torch.compile(model, backend="eager")
+    if kind == "data parallel":
+        return nn.DataParallel(model)
+    if kind == "compile of data parallel":
+        return torch.compile(nn.DataParallel(model), backend="eager")
+    model.load_state_dict(copy.deepcopy(model.state_dict()))
+    return model
+
+
+@pytest.mark.parametrize(
+    "kind", ["deepcopy", "state dict", "compile", "data parallel", "compile of data parallel"]
+)
+def test_a_plan_works_on_copies_and_wrappers(make_net, make_plan, kind):
+    plan, model = make_plan(law="complete-p"), make_net(5, 32)
+    expected = [[p.shape for p in g["params"]] for g in plan.param_groups(model)]
+    other = wrapped(model, kind)
+    groups = plan.param_groups(other)
+    assert [[p.shape for p in g["params"]] for g in groups] == expected
+    assert {id(p) for g in groups for p in g["params"]} == {id(p) for p in other.parameters()}
+    plan.rescale_(other)
+
+
+def test_a_plan_works_under_distributed_data_parallel(make_net, make_plan, tmp_path):
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
+    )
+    try:
+        model = nn.parallel.DistributedDataParallel(make_net(5, 32))
+        plan = make_plan(optimizer="sgd")
+        groups = plan.param_groups(model)
+        torch.optim.SGD(groups).step()
+        assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
+        captured = plan_transfer(
+            (model, (torch.zeros(3, 6),)), (model, (torch.zeros(3, 6),)), lr=1.0, optimizer="sgd"
+        )
+        assert all(not p.name.startswith("module.") for p in captured.parameters)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_frozen_parameters_are_left_out(make_net, make_plan):
+    plan, model = make_plan(), make_net(5, 32)
+    model.stem.requires_grad_(False)
+    taken = {id(p) for g in plan.param_groups(model) for p in g["params"]}
+    assert taken == {id(p) for p in model.parameters() if p.requires_grad}
+    model.requires_grad_(False)
+    with pytest.raises(PlanError, match="requires a gradient"):
+        plan.param_groups(model)
+
+
+class Tied(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.embedding = nn.Embedding(7, width)
+        self.hidden = nn.Linear(width, width)
+        self.head = nn.Linear(width, 7, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, tokens):
+        return self.head(torch.relu(self.hidden(self.embedding(tokens))))
+
+
+def test_tied_parameters_appear_once_and_are_noted():
+    tokens = torch.zeros(2, 3, dtype=torch.int64)
+    plan = plan_transfer((Tied(8), (tokens,)), (Tied(16), (tokens,)), lr=0.1, optimizer="sgd")
+    model = Tied(16)
+    assert sum(len(g["params"]) for g in plan.param_groups(model)) == 3
+    assert any("embedding.weight" in note for note in plan.notes)
+    assert "embedding.weight" in str(plan)
+    model.head.weight = nn.Parameter(torch.zeros(7, 16))
+    with pytest.raises(PlanError, match=r"'head\.weight' is tied to 'embedding\.weight'"):
+        plan.param_groups(model)
+
+
+def test_an_unplanned_tie_is_refused(make_net, make_plan):
+    plan, model = make_plan(), make_net(5, 32)
+    model.blocks[1][0].weight = model.blocks[0][0].weight
+    with pytest.raises(PlanError, match=r"'blocks\.1\.0\.weight' is tied to"):
+        plan.param_groups(model)
+
+
+@pytest.mark.parametrize("method", ["param_groups", "rescale_"])
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((5, 16), r"'stem\.weight' has shape \(16, 6\), in the plan \(32, 6\)"),
+        ((6, 32), r"'blocks\.5\.0\.weight' is not in the plan"),
+        ((4, 32), r"'blocks\.4\.0\.weight' is not in the model"),
+    ],
+)
+def test_a_model_that_differs_is_refused_unchanged(make_net, make_plan, method, size, message):
+    model, untouched = make_net(*size), make_net(*size)
+    with pytest.raises(PlanError, match=message):
+        getattr(make_plan(law="depth-mup"), method)(model)
+    for ours, theirs in zip(model.parameters(), untouched.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_rescaling_multiplies_by_the_plans_factors(make_net, make_plan):
+    plan, model, before = make_plan(law="complete-p"), make_net(5, 32), make_net(5, 32)
+    plan.rescale_(model)
+    ratio = {
+        name: (p / q).mean().item()
+        for (name, p), q in zip(model.named_parameters(), before.parameters(), strict=True)
+        if q.abs().min() > 0
+    }
+    assert ratio["blocks.3.2.weight"] == pytest.approx(2 / 5)
+    assert ratio["blocks.3.2.bias"] == pytest.approx(2 / 5)
+    assert ratio["blocks.3.0.weight"] == 1.0
+    assert ratio["head.weight"] == pytest.approx(1 / 2)
+    assert ratio["stem.weight"] == 1.0
+
+
+def test_epsilon_is_given_where_it_differs_or_was_asked_for(make_net, make_plan):
+    model = make_net(5, 32)
+    some = [g.get("eps") for g in make_plan().param_groups(model)]
+    assert None in some
+    assert 4e-8 in some
+    every = [g.get("eps") for g in make_plan(eps=1e-8).param_groups(model)]
+    assert None not in every
+    assert all("eps" not in g for g in make_plan(optimizer="sgd").param_groups(model))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_groups_differ_and_survive_the_optimizers_state(make_net, make_plan, optimizer):
+    plan, model = make_plan(optimizer=optimizer, weight_decay=0.1), make_net(5, 32)
+    made = OPTIMIZERS[optimizer](plan.param_groups(model))
+    keys = [(g["lr"], g["weight_decay"], g.get("eps")) for g in made.param_groups]
+    assert len(set(keys)) == len(keys) > 1
+    assert len({g["name"] for g in made.param_groups}) == len(keys)
+    again = OPTIMIZERS[optimizer](plan.param_groups(make_net(5, 32)))
+    again.load_state_dict(made.state_dict())
+    assert [g["lr"] for g in again.param_groups] == [g["lr"] for g in made.param_groups]
+
+
+def test_muon_trains_with_its_two_optimizers(make_net, make_plan):
+    plan, model = (
+        make_plan(optimizer="muon", lr=0.02, aux_lr=0.01, law="depth-mup"),
+        make_net(5, 32),
+    )
+    optimizers = [
+        torch.optim.Muon(plan.param_groups(model, kind="muon")),
+        torch.optim.AdamW(plan.param_groups(model, kind="adamw")),
+    ]
+    taken = [id(p) for o in optimizers for g in o.param_groups for p in g["params"]]
+    assert sorted(taken) == sorted(id(p) for p in model.parameters())
+    x, y = torch.randn(32, 6), torch.randint(4, (32,))
+    losses = []
+    for _ in range(30):
+        loss = nn.functional.cross_entropy(model(x), y)
+        losses.append(loss.item())
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize(("optimizer", "kind"), [("muon", None), ("muon", "sgd"), ("sgd", "muon")])
+def test_the_wrong_optimizers_groups_are_refused(make_net, make_plan, optimizer, kind):
+    aux = {"aux_lr": 0.1} if optimizer == "muon" else {}
+    plan = make_plan(optimizer=optimizer, **aux)
+    with pytest.raises(PlanError, match="kind="):
+        plan.param_groups(make_net(5, 32), kind=kind)
+
+
+def test_table_shows_every_law_and_every_group(make_plan):
+    plan = make_plan(law=["effective-depth", "constant"], weight_decay=0.1)
+    text = str(plan)
+    for word in ("effective-depth", "constant", "width", "init x", "weight decay", "eps"):
+        assert word in text
+    assert "blocks.*.*.weight (10)" in text
+    for group in plan.groups:
+        assert f"{group.lr:.6g}" in text
+    assert all(len(a) <= 160 for a in text.splitlines())
+
+
+@pytest.mark.parametrize("rule", ["independent", "fixed"])
+def test_weight_decay_rule(make_plan, rule):
+    plan = make_plan(weight_decay=0.2, law="effective-depth", weight_decay_rule=rule)
+    stem = next(p for p in plan.parameters if p.name == "stem.weight")
+    expected = 0.2 if rule == "fixed" else 0.2 * 0.1 / stem.lr
+    assert stem.weight_decay == pytest.approx(expected)
+    assert stem.lr < 0.1
+
+
+def test_two_plans_of_the_same_networks_are_equal(make_plan):
+    plans = [make_plan(law=law) for law in LAWS for _ in range(2)]
+    assert all(a == b for a, b in zip(plans[::2], plans[1::2], strict=True))
+    assert len(set(plans)) == len(LAWS)
