@@ -21,9 +21,9 @@ def test_the_identity_is_critical_at_one():
 
 @pytest.mark.parametrize(
     ("activation", "slope_at_zero"),
-    [(torch.tanh, 1), (F.gelu, 0.5), (F.silu, 0.5), (torch.erf, None)],
+    [(torch.tanh, 1), (torch.sin, 1), (torch.erf, None)],
 )
-def test_smooth_activations_without_bias_are_critical_where_the_variance_vanishes(
+def test_odd_activations_without_bias_are_critical_where_the_variance_vanishes(
     activation, slope_at_zero
 ):
     slope = slope_at_zero or 2 / math.sqrt(math.pi)
@@ -33,7 +33,8 @@ def test_smooth_activations_without_bias_are_critical_where_the_variance_vanishe
 
 
 @pytest.mark.parametrize(
-    ("activation", "bias_variance"), [(torch.tanh, 0.05), (torch.tanh, 1.0), (torch.sigmoid, 0.0)]
+    ("activation", "bias_variance"),
+    [(torch.tanh, 0.05), (torch.tanh, 1.0), (F.gelu, 0.2), (torch.sigmoid, 0.0)],
 )
 def test_the_point_solves_both_equations(activation, bias_variance):
     point = critical_point(activation, bias_variance=bias_variance)
@@ -51,9 +52,13 @@ def test_the_variance_map_iterated_from_afar_reaches_the_fixed_point():
     assert q == pytest.approx(point.fixed_point, rel=1e-6)
 
 
-def test_relu_with_a_bias_has_no_fixed_point():
-    with pytest.raises(InitError, match="without a fixed point"):
-        critical_point(torch.relu, bias_variance=0.1)
+@pytest.mark.parametrize(
+    ("activation", "bias_variance"),
+    [(torch.relu, 0.1), (F.softplus, 0.0), (F.gelu, 0.0), (F.silu, 0.0), (F.gelu, 0.01)],
+)
+def test_a_point_that_does_not_exist_or_repels_is_refused(activation, bias_variance):
+    with pytest.raises(InitError, match="without a stable critical point"):
+        critical_point(activation, bias_variance=bias_variance)
 
 
 @pytest.mark.parametrize("bias_variance", [-1.0, math.nan, math.inf])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from etastar.errors import InitError
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CriticalPoint", "critical_point"]
 
-_SMALLEST, _LARGEST = 1e-12, 1e6
+_SMALLEST, _NEAR_ZERO, _LARGEST = 1e-12, 1e-3, 1e6
 _SCALE_FREE = 1e-9
 """Relative distance from a fixed point that counts as none; quadrature is exact to 1e-12."""
 
@@ -40,7 +40,8 @@ def critical_point(activation: Activation, *, bias_variance: float = 0.0) -> Cri
 
     Eliminating sigma_w^2 leaves one equation, E[phi^2] / E[phi'^2] + sigma_b^2 - q = 0, solved by
     bisection on log q. For a scale-free phi (ReLU) every q is a solution when sigma_b is 0; for
-    tanh q tends to 0, where sigma_w^2 = 1 / phi'(0)^2.
+    tanh q tends to 0, where sigma_w^2 = 1 / phi'(0)^2. A point that the variances leave when they
+    are off by a little (GELU without biases) is none.
 
     Args:
         activation: phi, any differentiable element-wise function of a float64 tensor.
@@ -50,7 +51,7 @@ def critical_point(activation: Activation, *, bias_variance: float = 0.0) -> Cri
         The critical point.
 
     Raises:
-        InitError: If sigma_b^2 is negative, or phi has no critical point.
+        InitError: If sigma_b^2 is negative, or phi has no stable critical point.
 
     Example:
         >>> import torch
@@ -65,22 +66,28 @@ def critical_point(activation: Activation, *, bias_variance: float = 0.0) -> Cri
         raise InitError(
             f"bias variance {bias_variance}", "a finite number, 0 or above", "use 0 for no bias"
         )
-    low = _excess(activation, _SMALLEST, bias_variance)
-    if bias_variance == 0 and all(
-        abs(_excess(activation, q, 0.0)) < _SCALE_FREE for q in (1e-2, 1.0, 1e2)
-    ):
-        return _at(activation, 1.0, bias_variance, fixed_point=1.0)
-    high = _excess(activation, _LARGEST, bias_variance)
-    if low <= _SCALE_FREE:  # variances shrink from the start
-        return _at(activation, _SMALLEST, bias_variance, fixed_point=0.0)
-    if not high < 0:
+    scale_free = (abs(_excess(activation, q, 0.0)) < _SCALE_FREE for q in (1e-2, 1.0, 1e2))
+    if bias_variance == 0 and all(scale_free):
+        return _at(activation, 1.0, bias_variance)
+    if _excess(activation, _SMALLEST, bias_variance) <= _SCALE_FREE:  # it shrinks from the start
+        point = replace(_at(activation, _SMALLEST, bias_variance), fixed_point=0.0)
+        attracts = _mapped(activation, point, _NEAR_ZERO) <= _NEAR_ZERO
+    else:
+        point = _at(activation, _bisect(activation, bias_variance), bias_variance)
+        near = 1.01 * point.fixed_point
+        attracts = abs(_mapped(activation, point, near) - point.fixed_point) < near / 101
+    if not attracts:
         raise InitError(
-            f"an activation without a fixed point at bias variance {bias_variance}",
-            "one whose variance map meets the line of unit slope",
-            "use scheme 'he', or another bias variance",
+            f"an activation without a stable critical point at bias variance {bias_variance}",
+            "a variance that the layers reproduce when it is off by a little",
+            "use scheme 'he', or another bias variance (GELU and SiLU need one above zero)",
         )
-    q = _bisect(activation, bias_variance)
-    return _at(activation, q, bias_variance, fixed_point=q)
+    return point
+
+
+def _mapped(activation: Activation, point: CriticalPoint, q: float) -> float:
+    """The variance that one layer makes of q."""
+    return point.weight_variance * second_moment(activation, variance=q) + point.bias_variance
 
 
 def _excess(activation: Activation, q: float, bias_variance: float) -> float:
@@ -102,9 +109,7 @@ def _bisect(activation: Activation, bias_variance: float) -> float:
     return math.exp((low + high) / 2)
 
 
-def _at(
-    activation: Activation, q: float, bias_variance: float, *, fixed_point: float
-) -> CriticalPoint:
+def _at(activation: Activation, q: float, bias_variance: float) -> CriticalPoint:
     slope = slope_second_moment(activation, variance=q)
     if not (math.isfinite(slope) and slope > 0):
         raise InitError(
@@ -112,4 +117,4 @@ def _at(
             "a slope that is not zero everywhere",
             "use scheme 'he'",
         )
-    return CriticalPoint(1 / slope, bias_variance, fixed_point)
+    return CriticalPoint(1 / slope, bias_variance, q)

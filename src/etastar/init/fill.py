@@ -60,7 +60,7 @@ def initialize_(
 
     Raises:
         InitError: If the model's parameters are not those of the graph, or hold no memory, or an
-            option is unknown; nothing has been changed then.
+            option is unknown, or an activation has no edge of chaos; nothing has been changed then.
 
     Example:
         >>> from etastar.graph.capture import capture_graph

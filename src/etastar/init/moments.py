@@ -144,13 +144,22 @@ def measure_moments(
         capture="real",
         capture_note="moments were asked for",
     )
-    gradients = _gradients(traced.result, keeper.edges, loss_fn, probes, seed)
+    if keeper.forward and not keeper.edges:
+        raise InitError(
+            "a model whose layers carry no gradient",
+            "parameters with requires_grad",
+            "unfreeze the parameters: model.requires_grad_(True)",
+        )
+    with torch.enable_grad():
+        gradients = _gradients(traced.result, keeper.edges, loss_fn, probes, seed)
     return Measurement(graph, keeper.forward, gradients, keeper.sizes)
 
 
 def _gradients(
     result: Any, edges: dict[int, GradientEdge], loss_fn: LossFn | None, probes: int, seed: int
 ) -> dict[int, float]:
+    if not edges:
+        return {}
     generator = torch.Generator().manual_seed(seed)
     found: dict[int, float] = {}
     rounds = probes if loss_fn is None else 1

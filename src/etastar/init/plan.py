@@ -44,6 +44,9 @@ def plan_initialization(
     Returns:
         One entry for each parameter, in the order of `roles`.
 
+    Raises:
+        InitError: On the edge of chaos, if an activation has no stable critical point.
+
     Example:
         >>> from etastar.graph.dag import Graph
         >>> from etastar.parameter import ParamInfo

@@ -64,8 +64,13 @@ class StabilityReport:
 
     @property
     def first_unstable(self) -> LayerMoments | None:
-        """The first layer, in the order of execution, that leaves the band."""
-        return next((layer for layer in self.layers if layer.leaves), None)
+        """The first layer, in the order of execution, that leaves the band.
+
+        Forward moments are looked at first: one that overflows spoils every gradient before it.
+        """
+        leaving = [layer for layer in self.layers if layer.leaves]
+        forward = (layer for layer in leaving if layer.leaves == "forward")
+        return next(forward, leaving[0] if leaving else None)
 
     @property
     def verdict(self) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from etastar.errors import InitError
 from etastar.init.criticality import critical_point
 
@@ -51,6 +53,9 @@ def weight_variance(
     Returns:
         The variance and its parts.
 
+    Raises:
+        InitError: On the edge of chaos, if the activation has no stable critical point.
+
     Example:
         >>> from etastar.init.activation_path import InputActivation
         >>> from etastar.init.records import InitSettings
@@ -68,7 +73,7 @@ def weight_variance(
         if settings.readout == "zero":
             return WeightVariance(0.0, 0.0, 1.0, fan_in, "readout zero")
         return WeightVariance(fan_in**-2, 1.0, 1 / fan_in, fan_in, "readout 1/fan_in^2 [TP5]")
-    gain, gain_why = _gain(activation, settings)
+    gain, gain_why = _gain(info, activation, settings)
     factor, factor_why = branch_factor(info, settings)
     why = ", ".join(filter(None, (gain_why, factor_why, *activation.notes)))
     return WeightVariance(gain * factor / fan_in, gain, factor, fan_in, why)
@@ -105,21 +110,30 @@ def branch_factor(info: ParamInfo, settings: InitSettings) -> tuple[float, str]:
     return factor, ", ".join(reasons)
 
 
-def _gain(activation: InputActivation, settings: InitSettings) -> tuple[float, str]:
+def _gain(
+    info: ParamInfo, activation: InputActivation, settings: InitSettings
+) -> tuple[float, str]:
     if activation.problem is not None:
         return 1.0, f"gain 1: activation not measured, {activation.problem}"
     if settings.scheme == "edge-of-chaos":
-        return _critical_gain(activation, settings.bias_variance)
+        return _critical_gain(info, activation, settings.bias_variance)
     return activation.gain, f"gain {activation.gain:.6g}"
 
 
-def _critical_gain(activation: InputActivation, bias_variance: float) -> tuple[float, str]:
-    if activation.phi is None:
+def _critical_gain(
+    info: ParamInfo, activation: InputActivation, bias_variance: float
+) -> tuple[float, str]:
+    phi = activation.phi
+    if phi is None:
         why = "no critical point of a function of several tensors or with slopes by channel"
         return activation.gain, f"gain {activation.gain:.6g}: {why}"
+    probe = torch.linspace(-2, 2, 9, dtype=torch.float64)
+    if torch.equal(phi(probe), probe):
+        return 1.0, "no activation: sigma_w^2 1"
     try:
-        point = critical_point(activation.phi, bias_variance=bias_variance)
+        point = critical_point(phi, bias_variance=bias_variance)
     except InitError as error:
-        return activation.gain, f"gain {activation.gain:.6g}: {error.received}"
+        received = f"before {info.name}, {error.received}"
+        raise InitError(received, error.expected, error.action) from error
     why = f"critical sigma_w^2 {point.weight_variance:.6g} at q {point.fixed_point:.4g}"
     return point.weight_variance, why
