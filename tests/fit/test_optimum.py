@@ -87,6 +87,12 @@ def test_a_diverged_neighbour_leaves_the_lowest_point_which_is_not_an_edge():
     assert (found.at_edge, found.num_diverged) == (False, 2)
 
 
+def test_points_on_one_side_alone_are_not_extrapolated_towards_a_diverged_rate():
+    # the parabola through the three finite points has its minimum at 1.75, between the last two
+    found = find_optimum(GRID[:5], [8.0, 3.0, 2.0, inf, inf], num_points=5)
+    assert (found.lr, found.method) == (GRID[2], "lowest point")
+
+
 def test_one_diverged_seed_makes_the_mean_of_its_rate_infinite():
     losses = np.stack([parabola(GRID, 0.5)] * 3, axis=1)
     losses[5, 1] = nan

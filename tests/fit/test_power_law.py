@@ -62,6 +62,13 @@ def test_r_squared_of_equal_weights_is_the_squared_correlation(lrs):
         assert fit.r_squared == pytest.approx(r**2, abs=1e-8)
 
 
+def test_r_squared_counts_a_point_of_weight_two_as_two_points():
+    twice = fit_power_law([*SIZES, SIZES[1]], [1.0, 0.6, 0.1, 0.2, 0.6])
+    weighted = fit_power_law(SIZES, [1.0, 0.6, 0.1, 0.2], variances=[2.0, 1.0, 2.0, 2.0])
+    assert weighted.r_squared == pytest.approx(twice.r_squared, rel=1e-12)
+    assert 0.5 < weighted.r_squared < 0.99
+
+
 def test_rates_that_do_not_depend_on_size_are_explained_whole():
     fit = fit_power_law(SIZES, [0.1] * 4)
     assert fit.exponent == pytest.approx(0.0, abs=1e-15)

@@ -75,6 +75,5 @@ def percentile_interval(values: NDArray[np.float64], confidence: float) -> tuple
         (5.0, 95.0)
     """
     tail = (1 - confidence) / 2
-    # rounded, because 1 - 0.9 is a little less than 0.1 and would take the rank below
-    ends = np.quantile(values, np.round([tail, 1 - tail], 12), method="inverted_cdf")
+    ends = np.quantile(values, [tail, 1 - tail], method="inverted_cdf")
     return float(ends[0]), float(ends[1])
