@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from torch import nn
@@ -13,6 +14,19 @@ from etastar.integrations.settings import example_tensor
 __all__ = ["TimmSource", "TorchvisionSource"]
 
 _BATCH = 2
+
+
+def _imported(package: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(package, "timm") from error
+    except Exception as error:
+        raise ModelSpecError(
+            f"{package}, which is installed but does not import: {error}",
+            "torch and torchvision of releases that belong together",
+            "install the pair from the same place, for example both from the CPU builds",
+        ) from error
 
 
 def _rejected(spec: str, settings: dict[str, Any], error: Exception) -> ModelSpecError:
@@ -30,10 +44,7 @@ class TimmSource(ModelSource):
 
     def build(self, name: str, settings: dict[str, Any]) -> nn.Module:
         """See `ModelSource.build`."""
-        try:
-            import timm
-        except (ImportError, RuntimeError) as error:
-            raise MissingExtraError("timm", "timm") from error
+        timm = _imported("timm")
         try:
             model: nn.Module = timm.create_model(name, pretrained=False, **settings)
         except Exception as error:
@@ -56,10 +67,7 @@ class TorchvisionSource(ModelSource):
 
     def build(self, name: str, settings: dict[str, Any]) -> nn.Module:
         """See `ModelSource.build`."""
-        try:
-            import torchvision
-        except (ImportError, RuntimeError) as error:
-            raise MissingExtraError("torchvision", "timm") from error
+        torchvision = _imported("torchvision")
         try:
             weightless = {"weights": None, "weights_backbone": None}
             given = weightless if "rcnn" in name or "segmentation" in name else {"weights": None}

@@ -1,0 +1,141 @@
+"""Residual streams and branches, on networks whose structure is known."""
+
+import pytest
+import torch
+from torch import nn
+
+from etastar.graph import capture_graph
+from etastar.graph.contraction import contract
+from etastar.graph.residual import find_residuals
+
+
+class Block(nn.Module):
+    """x + last(relu(first(x))), or x + last(x)."""
+
+    def __init__(self, width, layers=2, shortcut=False):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
+        self.shortcut = nn.Linear(width, width) if shortcut else nn.Identity()
+
+    def forward(self, x):
+        y = x
+        for layer in self.layers:
+            y = layer(torch.relu(y))
+        return self.shortcut(x) + y
+
+
+def residuals(model, *inputs):
+    graph = capture_graph(model, *inputs)
+    return graph, find_residuals(contract(graph))
+
+
+X = torch.zeros(2, 4)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("blocks", [1, 2, 5])
+def test_one_stream_of_k_additions(blocks, layers):
+    model = nn.Sequential(nn.Linear(4, 4), *(Block(4, layers) for _ in range(blocks)))
+    _, found = residuals(model, X)
+    assert found.additions == (blocks,)
+    assert [branch.index for branch in found.branches] == list(range(blocks))
+    assert all(branch.length == layers for branch in found.branches)
+    assert all(len(branch.last) == 1 and branch.fan == 1 for branch in found.branches)
+    assert all(sorted(b.positions.values()) == list(range(layers)) for b in found.branches)
+
+
+def test_a_projected_shortcut_is_skip_and_the_stream_goes_on():
+    model = nn.Sequential(nn.Linear(4, 4), Block(4), Block(4, shortcut=True), Block(4))
+    graph, found = residuals(model, X)
+    assert found.additions == (3,)
+    modules = {graph.nodes[node].module for branch in found.branches for node in branch.positions}
+    assert "2.shortcut" not in modules
+
+
+def test_parallel_branches_are_two_of_one_addition():
+    class Parallel(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.a, self.b, self.c = (nn.Linear(4, 4) for _ in range(4))
+
+        def forward(self, x):
+            h = self.stem(x)
+            return self.a(h) + self.c(torch.relu(self.b(h))) + h
+
+    graph, found = residuals(Parallel(), X)
+    (branch,) = found.branches
+    assert (branch.fan, branch.length, found.additions) == (2, 2, (1,))
+    assert {graph.nodes[n].module: p for n, p in branch.positions.items()} == {
+        "a": 0,
+        "b": 0,
+        "c": 1,
+    }
+    assert {graph.nodes[n].module for n in branch.last} == {"a", "c"}
+
+
+def test_a_sum_of_equal_branches_has_no_skip_and_no_stream():
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.a, self.b = (nn.Linear(4, 4) for _ in range(3))
+
+        def forward(self, x):
+            h = self.stem(x)
+            return self.a(h) + self.b(h)
+
+    _, found = residuals(Sum(), X)
+    (branch,) = found.branches
+    assert (branch.stream, branch.fan, found.additions) == (None, 2, ())
+
+
+def test_nested_additions_are_streams_of_their_own():
+    class UNet(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.e1, self.e2, self.mid, self.d2, self.d1 = (nn.Linear(4, 4) for _ in range(5))
+
+        def forward(self, x):
+            h1 = self.e1(x)
+            h2 = self.e2(torch.relu(h1))
+            h2 = h2 + self.mid(torch.relu(h2))
+            return h1 + self.d1(torch.relu(h2))
+
+    graph, found = residuals(UNet(), X)
+    assert found.additions == (1, 1)
+    places = found.places()
+    stream_of = {graph.nodes[node].module: place.branch.stream for node, place in places.items()}
+    assert stream_of["mid"] == 0
+    assert stream_of["e2"] == stream_of["d1"] == 1
+    assert "e1" not in stream_of
+
+
+def test_sum_of_two_sources_has_no_fork():
+    class TwoTowers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x, y):
+            return self.a(x) + self.b(y)
+
+    _, found = residuals(TwoTowers(), X, X)
+    (branch,) = found.branches
+    assert branch.fork is None
+    assert branch.stream is None
+
+
+def test_cross_attention_branch_leaves_the_encoder_out():
+    class Decoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enc, self.dec, self.q, self.kv, self.o, self.kv2 = (
+                nn.Linear(4, 4) for _ in range(6)
+            )
+
+        def forward(self, x, y):
+            memory, h = self.enc(x), self.dec(y)
+            h = h + self.o(self.q(h) @ self.kv(memory).T @ self.kv(memory))
+            return h + self.q(h) @ self.kv2(memory).T @ memory
+
+    graph, found = residuals(Decoder(), X, X)
+    assert "enc" not in {graph.nodes[n].module for b in found.branches for n in b.positions}

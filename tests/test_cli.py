@@ -1,0 +1,173 @@
+"""The command line, run as a user runs it, in this process."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from etastar.cli import app
+from etastar.transfer import TransferPlan
+
+LAYERS = ["--base", "depth=2", "--target", "depth=4", "--lr", "1", "--optimizer", "sgd"]
+SIZES = ["--base", "depth=3", "--target", "depth=12,width=128", "--arg", "context=16"]
+GPT = ["transfer", "zoo:gpt", *SIZES, "--lr", "0.1"]
+
+FACTORY = """
+import torch
+from torch import nn
+
+class Twice(nn.Linear):
+    def forward(self, x):
+        return super().forward(super().forward(x))
+
+def looped(depth=2):
+    return nn.Sequential(nn.Linear(4, 4), Twice(4, 4)), (torch.zeros(1, 4),)
+
+def no_layers():
+    return nn.ReLU(), (torch.zeros(1, 4),)
+
+def raising():
+    raise RuntimeError("boom")
+
+def other(depth=2):
+    layers = [nn.Linear(4, 4), nn.Bilinear(4, 4, 4)] if depth > 2 else [nn.Linear(4, 4)]
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(layers)
+        def forward(self, x):
+            for layer in self.layers:
+                x = layer(x, x) if isinstance(layer, nn.Bilinear) else layer(x)
+            return x
+    return Net(), (torch.zeros(1, 4),)
+"""
+
+
+def run(*args):
+    return CliRunner().invoke(app, [str(a) for a in args])
+
+
+def run_json(*args):
+    result = run(*args, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "models.py"
+    path.write_text(FACTORY)
+    return path
+
+
+def test_depth_keys_and_values():
+    report = run_json("depth", "zoo:resmlp", "--arg", "depth=4", "--arg", "branch_layers=2")
+    assert report["effective_depth"] == 6
+    assert report["residual_additions"] == 4
+    assert report["path_count"] == 2**4
+    assert len(report["path"]) == 6
+    assert set(report) >= {
+        "longest_path",
+        "weight_layers",
+        "path_length_moments",
+        "layer_path_count",
+        "layer_path_length_moments",
+        "tied",
+        "recurrent",
+        "unused_parameters",
+        "sources",
+        "outputs",
+        "matrix",
+        "capture",
+        "seconds",
+    }
+
+
+def test_depth_table_names_the_path():
+    result = run("depth", "zoo:mlp", "--arg", "depth=2")
+    assert result.exit_code == 0
+    assert "effective depth" in result.stdout
+    assert "shortest path" in result.stdout
+
+
+def test_moments_stay_exact_in_json():
+    report = run_json("depth", "zoo:resmlp", "--arg", "depth=100", "--arg", "branch_layers=1")
+    assert report["path_count"] == 2**100
+    assert report["layer_path_length_moments"][1] == 2 * 2**100 + 100 * 2**99
+
+
+def test_transfer_json_and_saved_plan(tmp_path):
+    path = tmp_path / "plan.json"
+    summary = run_json(*GPT, "--optimizer", "adamw", "--weight-decay", "0.1", "--save", path)
+    assert summary["base_depth"] == 8
+    assert summary["target_depth"] == 26
+    plan = TransferPlan.load(path)
+    assert summary["lr"] == plan.lr
+    assert [group["lr"] for group in summary["groups"]] == [group.lr for group in plan.groups]
+    assert "effective-depth" in summary["law"]
+
+
+def test_transfer_with_the_law_alone():
+    args = ["transfer", "zoo:resmlp", "--base", "depth=2", "--target", "depth=14", "--lr", "0.1"]
+    summary = run_json(*args, "--optimizer", "sgd")
+    assert summary["lr"] == pytest.approx(0.1 * (16 / 4) ** -1.5)
+    assert run_json(*args, "--optimizer", "sgd", "--law", "constant")["lr"] == 0.1
+
+
+def test_transfer_table_lists_groups():
+    result = run(*GPT, "--optimizer", "muon", "--aux-lr", "0.003", "--law", "depth-mup")
+    assert result.exit_code == 0, result.output
+    assert "depth-mup" in result.stdout
+
+
+BAD = {
+    "unknown form": (["depth", "nothing"], "MODEL 'nothing'"),
+    "unknown zoo model": (["depth", "zoo:nothing"], "one of: mlp"),
+    "factory raises": (["depth", "FILE:raising"], "RuntimeError: boom"),
+    "no weight layers": (["depth", "FILE:no_layers"], "no weight layer"),
+    "wrong shapes": (["depth", "zoo:mlp", "--input", "2,5"], "aten.addmm.default"),
+    "wrong rank": (["depth", "zoo:resnet", "--input", "5"], "forward pass"),
+    "unknown source": (["depth", "zoo:mlp", "--source", "y"], "source 'y'"),
+    "unknown output": (["depth", "zoo:mlp", "--output", "y"], "output 'y'"),
+    "unknown argument": (["depth", "zoo:mlp", "--arg", "size=3"], "size"),
+    "lr of zero": ([*GPT[:-1], "0", "--optimizer", "sgd"], "lr=0"),
+    "negative lr": ([*GPT[:-1], "-1", "--optimizer", "sgd"], "lr=-1"),
+    "lr that is no number": ([*GPT[:-1], "nan", "--optimizer", "sgd"], "lr=nan"),
+    "unknown law": ([*GPT, "--optimizer", "sgd", "--law", "warp"], "law 'warp'"),
+    "laws that exclude each other": (
+        [*GPT, "--optimizer", "adam", "--law", "complete-p", "--law", "effective-depth"],
+        "complete-p",
+    ),
+    "recurrent": (
+        ["transfer", "FILE:looped", *LAYERS],
+        "1.weight",
+    ),
+    "different architecture": (
+        ["transfer", "FILE:other", *LAYERS],
+        "layers.1.weight",
+    ),
+    "unwritable plan": (
+        [*GPT, "--optimizer", "sgd", "--save", "/nowhere/plan.json"],
+        "/nowhere/plan.json",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD, ids=lambda case: case.replace(" ", "-"))
+def test_bad_input_exits_with_2_and_one_message(case, file):
+    args, message = BAD[case]
+    result = run(*(a.replace("FILE", str(file)) for a in args))
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "what to do:" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_debug_shows_where_it_arose():
+    result = run("depth", "zoo:nothing", "--debug")
+    assert result.exit_code != 0
+    assert type(result.exception).__name__ == "ModelSpecError"
+
+
+def test_unknown_optimizer_is_a_usage_error():
+    assert run(*GPT, "--optimizer", "lion").exit_code == 2
