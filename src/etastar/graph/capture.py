@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from etastar.errors import CaptureError
 from etastar.graph.contraction import data_inputs, judge_sums
 from etastar.graph.dag import Graph
-from etastar.graph.isolation import global_state_kept
+from etastar.graph.isolation import global_state_kept, lazy_copy
 from etastar.graph.tracing import Trace, TracingError, parameter_records, trace
 from etastar.naming import unwrap
 
@@ -75,7 +74,7 @@ def _materialised(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
     """The model itself; of a lazy one, a copy whose shapes a dry run has set."""
     if not any(is_lazy(p) for p in (*model.parameters(), *model.buffers())):
         return model
-    ready = copy.deepcopy(model)
+    ready = lazy_copy(model)
     try:
         with global_state_kept(), torch.no_grad():
             ready(*args, **kwargs)

@@ -127,7 +127,8 @@ def _report(
     layers = layer_path_statistics(contraction, outputs)
     on_path = _on_some_path(contraction, outputs)
     counts = [c.counted_as for c in contraction.counted if c.node in on_path]
-    assert paths.shortest is not None and paths.longest is not None
+    assert paths.shortest is not None
+    assert paths.longest is not None
     return DepthReport(
         effective_depth=paths.shortest,
         path=tuple(_step(graph, i) for i in shortest_path(contraction, outputs)),

@@ -43,7 +43,7 @@ def _grouped_mm(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
     dtype = args[4] if len(args) > 4 else kwargs.get("out_dtype")
     rows, columns = left.shape[-2], right.shape[-1]
     if left.ndim == right.ndim:
-        count = left.shape[0] if left.ndim == 3 else groups.shape[0]
+        count = (left if groups is None else groups).shape[0]
         return left.new_empty((count, rows, columns), dtype=dtype or left.dtype)
     return left.new_empty((rows, columns), dtype=dtype or left.dtype)
 

@@ -5,38 +5,44 @@ from __future__ import annotations
 import copy
 import logging
 import random
+import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, is_lazy
 
-__all__ = ["global_state_kept", "isolated_copy", "quiet_switches"]
+__all__ = ["global_state_kept", "isolated_copy", "lazy_copy", "own_tensors", "quiet_switches"]
 
 
-def _tensors_of(model: nn.Module) -> Iterator[torch.Tensor]:
-    """Parameters, buffers and tensors kept as plain attributes."""
+def own_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
+    """Parameters, buffers and tensors kept as plain attributes.
+
+    Args:
+        model: Any module.
+
+    Yields:
+        The tensors.
+    """
+    yield from (*model.parameters(), *model.buffers())
     for module in model.modules():
-        for value in (*module._parameters.values(), *module._buffers.values()):
-            if value is not None:
-                yield value
         for value in module.__dict__.values():
             if isinstance(value, torch.Tensor):
                 yield value
 
 
-def _own_tensors(model: nn.Module, *, share_buffers: bool) -> dict[int, torch.Tensor]:
+def _shared_tensors(model: nn.Module, *, share_buffers: bool) -> dict[int, torch.Tensor]:
     """What a copy shares with the model: no data is copied, none can be written to."""
-    buffers = {id(b) for m in model.modules() for b in m._buffers.values() if b is not None}
+    buffers = set(map(id, model.buffers()))
     return {
         id(t): t
-        for t in _tensors_of(model)
-        if (share_buffers or id(t) not in buffers) and not isinstance(t, UninitializedTensorMixin)
+        for t in own_tensors(model)
+        if (share_buffers or id(t) not in buffers) and not is_lazy(t)
     }
 
 
@@ -57,6 +63,23 @@ def _fake_twin(tensor: torch.Tensor, fake_mode: Any) -> torch.Tensor:
     return twin
 
 
+def lazy_copy(model: nn.Module) -> nn.Module:
+    """A copy of a model some of whose parameters have no shape yet.
+
+    Args:
+        model: The model, which stays lazy.
+
+    Returns:
+        The copy, lazy too; it shares nothing with the model.
+    """
+    unshaped: dict[int, Any] = {  # PyTorch can copy such parameters, but not such buffers
+        id(b): UninitializedBuffer(device=b.device, dtype=b.dtype)  # type: ignore[call-arg]
+        for b in model.buffers()
+        if isinstance(b, UninitializedBuffer)
+    }
+    return copy.deepcopy(model, memo=unshaped)
+
+
 @contextmanager
 def isolated_copy(model: nn.Module, *, fake_mode: Any = None) -> Iterator[nn.Module]:
     """A model that may be run and scribbled on, in place of `model`.
@@ -72,8 +95,8 @@ def isolated_copy(model: nn.Module, *, fake_mode: Any = None) -> Iterator[nn.Mod
     Yields:
         The stand-in.
     """
-    shared = _own_tensors(model, share_buffers=fake_mode is not None)
-    with _attributes_kept(model, restore_data=fake_mode is None):
+    shared = _shared_tensors(model, share_buffers=fake_mode is not None)
+    with _attributes_kept(model):
         try:
             stand_in = copy.deepcopy(model, memo=_without_meta(shared, fake_mode))
         except Exception:
@@ -86,11 +109,10 @@ def _shallow(value: Any) -> Any:
 
 
 @contextmanager
-def _attributes_kept(model: nn.Module, *, restore_data: bool) -> Iterator[None]:
-    """Put every attribute of every module back; on real tensors, the buffers' values too."""
+def _attributes_kept(model: nn.Module) -> Iterator[None]:
+    """Put every attribute of every module back, and what its containers held."""
     modules = list(model.modules())
     before = [{k: (v, _shallow(v)) for k, v in m.__dict__.items()} for m in modules]
-    data = [(b, b.detach().clone()) for b in model.buffers()] if restore_data else []
     try:
         yield
     finally:
@@ -98,10 +120,6 @@ def _attributes_kept(model: nn.Module, *, restore_data: bool) -> Iterator[None]:
             module.__dict__.clear()
             for key, (value, content) in attributes.items():
                 module.__dict__[key] = _refilled(value, content)
-        with torch.no_grad():
-            for buffer, value in data:
-                if not torch.equal(buffer, value):
-                    buffer.copy_(value)
 
 
 def _refilled(container: Any, content: Any) -> Any:
@@ -114,9 +132,35 @@ def _refilled(container: Any, content: Any) -> Any:
     return container
 
 
+class _Switches(NamedTuple):
+    """Global switches that a forward pass may set by hand, and leave set when it raises."""
+
+    default_dtype: torch.dtype
+    grad_enabled: bool
+    deterministic: bool
+    warn_only: bool
+    autocast: bool
+
+    @classmethod
+    def now(cls) -> _Switches:
+        return cls(
+            torch.get_default_dtype(),
+            torch.is_grad_enabled(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+            torch.is_autocast_enabled("cpu"),
+        )
+
+    def restore(self) -> None:
+        torch.set_default_dtype(self.default_dtype)
+        torch.set_grad_enabled(self.grad_enabled)
+        torch.use_deterministic_algorithms(self.deterministic, warn_only=self.warn_only)
+        torch.set_autocast_enabled("cpu", self.autocast)
+
+
 @contextmanager
 def global_state_kept() -> Iterator[None]:
-    """Put back the random generators of PyTorch, NumPy and Python, and the default dtype.
+    """Put back the random generators of PyTorch, NumPy and Python, and PyTorch's switches.
 
     Yields:
         Nothing.
@@ -128,13 +172,14 @@ def global_state_kept() -> Iterator[None]:
         torch.float32
     """
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    dtype = torch.get_default_dtype()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    switches = _Switches.now()
+    cuda: Any = torch.cuda
+    devices = list(range(cuda.device_count())) if cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         try:
             yield
         finally:
-            torch.set_default_dtype(dtype)
+            switches.restore()
             random.setstate(python)
             np.random.set_state(legacy)  # noqa: NPY002
 
@@ -163,13 +208,13 @@ def _autocast_cache_cleared() -> Iterator[None]:
 @contextmanager
 def _batch_of_one_allowed() -> Iterator[None]:
     """BatchNorm in train mode refuses one example with 1x1 maps; shapes do not care."""
-    functional = torch.nn.functional
-    before = functional._verify_batch_size
-    functional._verify_batch_size = lambda size: None
+    functional: Any = torch.nn.functional
+    before = functional._verify_batch_size  # noqa: SLF001
+    functional._verify_batch_size = lambda size: None  # noqa: SLF001
     try:
         yield
     finally:
-        functional._verify_batch_size = before
+        functional._verify_batch_size = before  # noqa: SLF001
 
 
 @contextmanager
@@ -198,5 +243,6 @@ def quiet_switches() -> Iterator[None]:
         stack.enter_context(_autocast_cache_cleared())
         stack.enter_context(_batch_of_one_allowed())
         stack.enter_context(_nothing_said())
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and the import is slow
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield

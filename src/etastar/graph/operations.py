@@ -7,7 +7,7 @@ dropped. An operation that no table lists is pointwise or of kind "other".
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 __all__ = ["Contraction", "Operation", "operation_of"]
@@ -112,6 +112,12 @@ _OVERWRITES = frozenset(
 )
 
 
+# Arguments that an operation writes to although its schema does not say so.
+_HIDDEN_WRITES = dict.fromkeys(
+    "native_batch_norm cudnn_batch_norm miopen_batch_norm".split(), ("running_mean", "running_var")
+)
+
+
 @dataclass(frozen=True)
 class Operation:
     """What an operation does to the graph, read once per operation.
@@ -151,6 +157,11 @@ class Operation:
         return _FUSED_ADDENDS.get(self.name)
 
     @property
+    def written(self) -> tuple[str, ...]:
+        """Names of the arguments it writes to, those included that its schema hides."""
+        return self.mutated + _HIDDEN_WRITES.get(self.name, ())
+
+    @property
     def is_norm(self) -> bool:
         """Whether it normalizes."""
         return self.name in _NORMS
@@ -181,7 +192,7 @@ class Operation:
         return self.name == "eq"
 
 
-@lru_cache(maxsize=None)
+@cache
 def operation_of(func: Any) -> Operation:
     """The description of an `OpOverload` or of a higher-order operator.
 

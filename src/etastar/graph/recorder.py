@@ -13,6 +13,7 @@ from etastar.graph.arguments import map_tensors, slotted, tensors_in
 from etastar.graph.dag import Call, Kind, Node, Operand, ParameterRecord, WeightUse
 from etastar.graph.fake_kernels import run_fake
 from etastar.graph.operations import Operation, operation_of
+from etastar.graph.step import Step, named_arguments
 from etastar.graph.storage import NOTHING, StorageLog, Value
 from etastar.graph.weights import Factors, contracted_factors, weight_use
 
@@ -22,18 +23,14 @@ Observer = Callable[[Node, torch.Tensor], None]
 """Called with every new node and its output, in the order of execution."""
 
 
-def _carries(tensor: torch.Tensor) -> bool:
-    """Whether a tensor can hold activations: floating point or complex."""
-    return tensor.is_floating_point() or tensor.is_complex()
-
-
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Dispatch mode that builds nodes from what is executed, above an optional fake mode.
 
     Args:
         records: The parameters of the model by canonical name.
         fake_mode: Mode that computes shapes only; None to run on real tensors.
         observer: Called with every node and its output.
+        before_write: Called with every tensor that an operation is about to write to.
     """
 
     supports_higher_order_operators = True
@@ -44,11 +41,13 @@ class Recorder(TorchDispatchMode):
         *,
         fake_mode: FakeTensorMode | None = None,
         observer: Observer | None = None,
+        before_write: Callable[[torch.Tensor], None] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.records = records
         self.fake_mode = fake_mode
         self.observer = observer
+        self.before_write = before_write
         self.nodes: list[Node] = []
         self.log = StorageLog()
         self._fakes: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -141,19 +140,26 @@ class Recorder(TorchDispatchMode):
         slots = slotted((args, kwargs), tensors)
         values = [self.log.read(tensor) for tensor in tensors]
         keys = {self.log.key(tensor) for tensor in tensors}
-        if self.fake_mode is None:
-            result = func(*args, **kwargs)
-        else:
-            result = run_fake(func, operation, args, kwargs)
-        mutated = _mutated(operation, args, kwargs)
+        result = self._execute(func, operation, args, kwargs)
+        mutated = named_arguments(operation, operation.mutated, args, kwargs)
         outputs = list(tensors_in(result))
         fresh = [t for t in outputs if self.log.key(t) not in keys]
         views = [t for t in outputs if self.log.key(t) in keys] if not mutated else []
-        step = _Step(operation, Call(func, *slots), tensors, values, outputs, fresh, mutated, views)
+        step = Step(operation, Call(func, *slots), tensors, values, outputs, fresh, mutated, views)
         self._record(step)
         return result
 
-    def _record(self, step: _Step) -> None:
+    def _execute(
+        self, func: Any, operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if self.fake_mode is not None:
+            return run_fake(func, operation, args, kwargs)
+        if self.before_write is not None and operation.written:
+            for tensor in named_arguments(operation, operation.written, args, kwargs):
+                self.before_write(tensor)
+        return func(*args, **kwargs)
+
+    def _record(self, step: Step) -> None:
         data = step.data_operands()
         if step.operation.is_cut or not data:
             self._record_constant(step)
@@ -164,19 +170,19 @@ class Recorder(TorchDispatchMode):
         else:
             self._record_computation(step, data)
 
-    def _record_constant(self, step: _Step) -> None:
+    def _record_constant(self, step: Step) -> None:
         names = NOTHING if step.operation.is_cut else step.parameter_value()
         for tensor in (*step.fresh, *step.mutated):
             self.log.write(tensor, names)
 
-    def _record_opaque(self, step: _Step, data: list[int]) -> None:
+    def _record_opaque(self, step: Step, data: list[int]) -> None:
         value = NOTHING
         for i in data:
             value = value | Value(step.values[i].producers)
         for tensor in (*step.fresh, *step.mutated):
             self.log.write(tensor, value if step.holds_data(tensor, data) else NOTHING)
 
-    def _record_view(self, step: _Step) -> None:
+    def _record_view(self, step: Step) -> None:
         source, *others = (i for i, v in enumerate(step.values) if v.producers)
         single = len(step.values[source].producers) == 1 and not others
         groups = [step.views] if single else [[view] for view in step.views]
@@ -190,7 +196,7 @@ class Recorder(TorchDispatchMode):
                 for view in views:
                     self.log.alias(view, Value((node.index,)))
 
-    def _record_computation(self, step: _Step, data: list[int]) -> None:
+    def _record_computation(self, step: Step, data: list[int]) -> None:
         written = [t for t in (*step.fresh, *step.mutated) if step.holds_data(t, data)]
         for tensor in (*step.fresh, *step.mutated):
             if not any(tensor is t for t in written):
@@ -217,7 +223,7 @@ class Recorder(TorchDispatchMode):
 
     def _record_fused_sum(
         self,
-        step: _Step,
+        step: Step,
         operands: tuple[Operand, ...],
         addend: int,
         written: list[torch.Tensor],
@@ -240,11 +246,13 @@ class Recorder(TorchDispatchMode):
         )
 
     def _classify(
-        self, step: _Step, operands: tuple[Operand, ...]
+        self, step: Step, operands: tuple[Operand, ...]
     ) -> tuple[Kind, WeightUse | None, bool]:
         operation, call = step.operation, step.call
         factors = contracted_factors(operation, call.args, call.kwargs)
-        weight = factors and weight_use(factors, operands, self.records, groups=step.groups())
+        weight = None
+        if factors is not None:
+            weight = weight_use(factors, operands, self.records, groups=step.groups())
         if weight is not None:
             return "weight layer", weight, False
         if operation.is_attention:
@@ -264,104 +272,3 @@ class Recorder(TorchDispatchMode):
         if all(o.producers for o in pair):
             return "attention contraction", None, True
         return "other", None, not any(o.parameters for o in pair)
-
-
-class _Step:
-    """One executed operation, before it is known what it is to the graph."""
-
-    def __init__(
-        self,
-        operation: Operation,
-        call: Call,
-        tensors: list[torch.Tensor],
-        values: list[Value],
-        outputs: list[torch.Tensor],
-        fresh: list[torch.Tensor],
-        mutated: list[torch.Tensor],
-        views: list[torch.Tensor],
-    ) -> None:
-        self.operation = operation
-        self.call = call
-        self.tensors = tensors
-        self.values = values
-        self.outputs = outputs
-        self.fresh = fresh
-        self.mutated = mutated
-        self.views = views
-
-    def _is_read(self, tensor: torch.Tensor) -> bool:
-        return self.operation.reads_mutated or not any(tensor is m for m in self.mutated)
-
-    def data_operands(self) -> list[int]:
-        """Operands that carry activations: the floating ones, else integers that are data."""
-        data = [
-            i
-            for i, (tensor, value) in enumerate(zip(self.tensors, self.values, strict=True))
-            if value.producers and self._is_read(tensor)
-        ]
-        floating = [i for i in data if _carries(self.tensors[i])]
-        return floating or data
-
-    def holds_data(self, tensor: torch.Tensor, data: list[int]) -> bool:
-        """Whether a result depends on the data operands in value, not only in its index."""
-        if _carries(tensor) or self.views:
-            return True
-        if any(_carries(self.tensors[i]) for i in data):
-            return False
-        return tensor.dtype is not torch.bool or self._builds_one_hot(tensor, data)
-
-    def _builds_one_hot(self, tensor: torch.Tensor, data: list[int]) -> bool:
-        if any(self.tensors[i].dtype is torch.bool for i in data):
-            return True  # what was kept once is kept
-        is_table = self.operation.is_equality and len(data) == 1 and len(self.tensors) == 2
-        return is_table and tensor.numel() > self.tensors[data[0]].numel()
-
-    def operands(self, data: list[int]) -> tuple[Operand, ...]:
-        """Every tensor argument; what carries no activation has no producers."""
-        return tuple(
-            Operand(
-                value.producers if i in data else (),
-                value.parameters if self._is_read(tensor) else (),
-                tuple(tensor.shape),
-            )
-            for i, (tensor, value) in enumerate(zip(self.tensors, self.values, strict=True))
-        )
-
-    def parameter_value(self) -> Value:
-        """The parameters that a result without data was computed from."""
-        names: dict[str, None] = {}
-        for tensor, value in zip(self.tensors, self.values, strict=True):
-            if self._is_read(tensor):
-                names.update(dict.fromkeys(value.parameters))
-        return Value((), tuple(names))
-
-    def fused_addend(self) -> int | None:
-        """Operand position of a fused addend; it comes first in all such operations."""
-        return self.operation.fused_addend
-
-    def addends(self) -> tuple[int, ...]:
-        """Operand positions that are summed."""
-        if self.operation.name == "index_put" and True in self.call.args[3:4]:
-            return (0, len(self.tensors) - 1)
-        addends = self.operation.addends
-        return addends if addends and max(addends) < len(self.tensors) else ()
-
-    def groups(self) -> int:
-        """Groups of a convolution; 1 for everything else."""
-        names = self.operation.argument_names
-        if "groups" not in names:
-            return 1
-        position = names.index("groups")
-        args, kwargs = self.call.args, self.call.kwargs
-        return int(args[position] if position < len(args) else kwargs.get("groups", 1))
-
-
-def _mutated(
-    operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> list[torch.Tensor]:
-    found: list[torch.Tensor] = []
-    for name in operation.mutated:
-        position = operation.argument_names.index(name)
-        value = args[position] if position < len(args) else kwargs.get(name)
-        found += tensors_in(value)
-    return found

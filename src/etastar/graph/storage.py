@@ -26,7 +26,7 @@ class Value(NamedTuple):
     def __or__(self, other: object) -> Value:
         if not isinstance(other, Value):
             return NotImplemented
-        if other == self or other == NOTHING:
+        if other in (self, NOTHING):
             return self
         return Value(
             tuple(dict.fromkeys(self.producers + other.producers)),
@@ -50,7 +50,7 @@ class Region(NamedTuple):
         """Region of a strided tensor."""
         size = tensor.element_size()
         strides = tuple(s * size for s in tensor.stride())
-        return cls(tensor.storage_offset() * size, tuple(tensor.shape), strides, size)
+        return cls(int(tensor.storage_offset()) * size, tuple(tensor.shape), strides, size)
 
     def bounds(self) -> tuple[int, int]:
         """First byte, and the byte after the last one."""
@@ -190,7 +190,7 @@ class StorageLog:
     def key(tensor: torch.Tensor) -> object:
         """Identity of the storage of `tensor`; of the tensor itself where it has none."""
         try:
-            return tensor.untyped_storage()._cdata
+            return tensor.untyped_storage()._cdata  # noqa: SLF001
         except (NotImplementedError, RuntimeError):
             return ("tensor", id(tensor))
 
@@ -217,5 +217,7 @@ class StorageLog:
             return
         log = self._logs.get(key)
         if log is None:
-            log = self._logs[key] = _Log(StorageWeakRef(tensor.untyped_storage()))
+            log = self._logs[key] = _Log(
+                StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+            )
         log.append(_Entry(Region.of(tensor), value, is_view))

@@ -14,9 +14,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from etastar.errors import CaptureError
 from etastar.graph.arguments import map_tensors, name_inputs, named_tensors, tensors_in
 from etastar.graph.dag import Node, ParameterRecord
-from etastar.graph.isolation import global_state_kept, isolated_copy, quiet_switches
+from etastar.graph.isolation import (
+    global_state_kept,
+    isolated_copy,
+    own_tensors,
+    quiet_switches,
+)
 from etastar.graph.module_paths import module_paths_recorded
 from etastar.graph.recorder import Observer, Recorder
+from etastar.graph.values import ValuesKept
 from etastar.naming import canonical_parameters
 
 __all__ = ["Trace", "TracingError", "parameter_records", "trace"]
@@ -104,10 +110,13 @@ def trace(
     """
     records = parameter_records(model)
     fake_mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
-    recorder = Recorder(records, fake_mode=fake_mode, observer=observer)
+    kept = ValuesKept(own_tensors(model))
+    guard = None if fake else kept.before_write
+    recorder = Recorder(records, fake_mode=fake_mode, observer=observer, before_write=guard)
     with ExitStack() as stack:
         stack.enter_context(global_state_kept())
         stack.enter_context(quiet_switches())
+        stack.enter_context(kept)
         stand_in = stack.enter_context(isolated_copy(model, fake_mode=fake_mode))
         stack.enter_context(torch.set_grad_enabled(grad))
         _add_parameters(recorder, stand_in, model)
