@@ -133,7 +133,7 @@ def test_cross_attention_branch_leaves_the_encoder_out():
             )
 
         def forward(self, x, y):
-            memory, h = self.enc(x), self.dec(y)
+            h, memory = self.dec(y), self.enc(x)  # the encoder runs after the fork
             h = h + self.o(self.q(h) @ self.kv(memory).T @ self.kv(memory))
             return h + self.q(h) @ self.kv2(memory).T @ memory
 
