@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
-from etastar.depth import DepthReport
+from etastar.cli import app
+from etastar.depth import DepthReport, PathStep
 from etastar.graph.effective_depth import effective_depth
 
 if TYPE_CHECKING:
@@ -135,6 +137,28 @@ def test_tied_table_is_reported_and_allowed(name: str, where: str) -> None:
     report = depth_of(name)
     assert report.tied == (where,)
     assert report.recurrent == ()
+
+
+def command_line(*args: str) -> DepthReport:
+    result = CliRunner().invoke(app, ["depth", *args, "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    steps = tuple(PathStep(**step) for step in report["path"])
+    moments = tuple(report["path_length_moments"])
+    return DepthReport(**{**report, "path": steps, "path_length_moments": moments})
+
+
+@pytest.mark.parametrize("name", [*GOLDEN["cases"], *GOLDEN["meta"]])
+def test_factory_on_the_command_line(name: str) -> None:
+    report = command_line(f"{HERE / 'depth_models.py'}:{name}")
+    check(report, {**GOLDEN["cases"], **GOLDEN["meta"]}[name])
+
+
+@pytest.mark.parametrize("name", GOLDEN["command_line"])
+def test_transformers_class_on_the_command_line(name: str) -> None:
+    spec, *settings = GOLDEN["command_line"][name].split()
+    args = [word for setting in settings for word in ("--arg", setting)]
+    check(command_line(spec, *args), GOLDEN["transformers"][name])
 
 
 _VISION = """
