@@ -181,6 +181,17 @@ def test_the_first_layer_and_an_embedding_have_gain_one():
     assert [f.gain for f in found] == [1.0, pytest.approx(1.0)]
 
 
+def test_a_buffer_filled_in_parts_is_where_the_walk_ends():
+    def function(model, x):
+        buffer = x.new_zeros(3, 16)
+        buffer[:, :8], buffer[:, 8:] = F.relu(model.a(x))[:, :8], model.c(x)[:, 8:]
+        return torch.tanh(buffer)
+
+    found = measured(function)
+    assert found.num_roots == 1
+    assert found.gain == pytest.approx(gain(torch.tanh), rel=1e-6)
+
+
 def test_a_layer_scale_before_a_layer_counts():
     def function(model, x):
         return model.a(x) * model.parts["s"].weight

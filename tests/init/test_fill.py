@@ -206,6 +206,19 @@ def test_a_class_token_stands_for_data_and_a_bias_table_inside_is_kept():
     assert report.kept == (report["table"],)
 
 
+def test_tables_added_one_after_another_all_stand_for_data():
+    model = Net(
+        lambda m, x: m.out(m.first(x) + m.row + m.column),
+        first=nn.Linear(8, 512),
+        row=nn.Parameter(torch.zeros(4, 1, 512)),
+        column=nn.Parameter(torch.zeros(4, 5, 512)),
+        out=nn.Linear(512, 2),
+    )
+    assert not initialized(model, torch.zeros(2, 4, 5, 8)).kept
+    assert mean_square(model.row) == pytest.approx(1, rel=0.1)
+    assert mean_square(model.column) == pytest.approx(1, rel=0.1)
+
+
 def test_weight_norm_gives_the_effective_weight_its_variance():
     layer = nn.utils.parametrizations.weight_norm(nn.Linear(256, 64))
     model = nn.Sequential(nn.ReLU(), layer)

@@ -61,7 +61,7 @@ def _name(node: Node) -> str:
 
 
 def _is_pointwise(node: Node) -> bool:
-    if node.kind in _BARRIERS or node.mixes or node.call is None:
+    if node.kind in _BARRIERS or node.call is None:
         return False
     tags = getattr(node.call.func, "tags", ())
     return torch.Tag.pointwise in tags or _name(node) in _ALSO_POINTWISE | {"glu"}
