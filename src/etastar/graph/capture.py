@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from etastar.errors import CaptureError
+from etastar.graph.arguments import tensors_in
 from etastar.graph.contraction import data_inputs, judge_sums
 from etastar.graph.dag import Graph
 from etastar.graph.isolation import global_state_kept, lazy_copy
@@ -95,12 +96,21 @@ def _trace_anyhow(
     note = f"fake tensors refused {refused.operation or 'the forward pass'} " + (
         f"in {refused.module or 'the model'}: {reason}"
     )
-    if any(t.device.type == "meta" for t in (*model.parameters(), *model.buffers())):
-        raise _capture_error(refused, refused.__cause__, "its parameters hold no values (meta)")
+    if (valueless := _without_values(model, args, kwargs)) is not None:
+        raise _capture_error(refused, refused.__cause__, f"{valueless} hold no values (meta)")
     try:
         return trace(model, args, kwargs, fake=False), note
     except TracingError as error:
         raise _capture_error(error, error.__cause__, None) from error.__cause__
+
+
+def _without_values(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> str | None:
+    """What is on the meta device, so that there are no real tensors to run on."""
+    if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
+        return "its parameters"
+    return "its inputs" if any(t.is_meta for t in tensors_in((args, kwargs))) else None
 
 
 def _first_line(error: BaseException | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -42,6 +43,9 @@ def module_paths_recorded(recorder: Recorder, *models: nn.Module) -> Iterator[No
         recorder.opaque_depth += isinstance(module, nn.RNNBase)
 
     def leave(module: nn.Module, args: Any, output: Any) -> None:
+        error = sys.exc_info()[1]  # set while PyTorch handles what this module raised
+        if error is not None and output is None:
+            recorder.note_failure(error)
         if isinstance(module, nn.RNNBase):
             if output is not None and recorder.opaque_depth == 1:
                 _record_recurrent(module, output, recorder)

@@ -53,7 +53,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._fakes: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self.module_stack: list[str] = [""]
         self.opaque_depth = 0
-        self.failed_at: tuple[str, str] | None = None
+        self._failures: dict[int, tuple[BaseException, str, str | None]] = {}
 
     # -- what the tracer calls ---------------------------------------------------------------
 
@@ -116,6 +116,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.observer(node, output)
         return node
 
+    def note_failure(self, error: BaseException, operation: str | None = None) -> None:
+        """Remember where an error was first seen: in the module that runs now."""
+        self._failures.setdefault(id(error), (error, self.module_stack[-1], operation))
+
+    def place_of(self, error: BaseException) -> tuple[str, str | None]:
+        """Module in which an error (or its cause) was raised, and the operation if it was one."""
+        known = self._failures.get(id(error))
+        if known is not None and known[2] is not None:
+            return known[1], known[2]
+        if error.__cause__ is not None and id(error.__cause__) in self._failures:
+            return self.place_of(error.__cause__)
+        return ("", None) if known is None else (known[1], None)
+
     # -- dispatch ----------------------------------------------------------------------------
 
     def __torch_dispatch__(
@@ -129,8 +142,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if self.fake_mode is not None:
                 args, kwargs = map_tensors((args, kwargs), self.as_fake)
             return self._run(func, operation, args, kwargs)
-        except Exception:
-            self.failed_at = self.failed_at or (self.module_stack[-1], operation.full_name)
+        except Exception as error:
+            self.note_failure(error, operation.full_name)
             raise
 
     def _run(

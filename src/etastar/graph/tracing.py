@@ -173,8 +173,7 @@ def _run(
         with recorder.fake_mode, recorder:
             return model(*args, **kwargs)
     except Exception as error:
-        module, operation = recorder.failed_at or (recorder.module_stack[-1], None)
-        raise TracingError(module, operation) from error
+        raise TracingError(*recorder.place_of(error)) from error
 
 
 def _outputs(recorder: Recorder, result: Any) -> dict[str, tuple[int, ...]]:
