@@ -123,7 +123,7 @@ class TestEveryLaw:
         networks = residual_network(2, 8), residual_network(9, 32)
         assert all_factors(law, *networks, optimizer) == all_factors(law, *networks, optimizer)
 
-    @settings(deadline=None, max_examples=25)
+    @settings(deadline=None, max_examples=8)
     @given(sizes=st.tuples(*[st.integers(1, 60)] * 2, *[st.integers(1, 512)] * 2))
     def test_factors_are_positive_and_finite(self, law, optimizer, sizes):
         base = residual_network(sizes[0], sizes[2])
@@ -132,7 +132,7 @@ class TestEveryLaw:
             numbers = (factors.lr, factors.multiplier, factors.init, factors.eps)
             assert all(math.isfinite(n) and n > 0 for n in (*numbers, factors.weight_decay))
 
-    @settings(deadline=None, max_examples=25)
+    @settings(deadline=None, max_examples=8)
     @given(sizes=st.tuples(*[st.integers(1, 40)] * 3, *[st.integers(1, 128)] * 3))
     def test_two_transfers_in_a_row_are_one(self, law, optimizer, sizes):
         small, middle, large = (

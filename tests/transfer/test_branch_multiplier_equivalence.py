@@ -1,5 +1,7 @@
 """Depth-muP and CompleteP by groups train as the same network with multipliers in its forward."""
 
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,10 +9,16 @@ import torch.nn.functional as F
 from etastar.models.gpt import gpt
 from etastar.models.resmlp import resmlp
 from etastar.models.resnet import resnet
-from etastar.transfer import plan_transfer
+from etastar.transfer import plan_transfer, read_architecture
 
 BASE_DEPTH, DEPTH = 2, 5
 RATIO = DEPTH / BASE_DEPTH
+
+
+@functools.cache
+def architecture(network, depth):
+    factory, options, batch = NETWORKS[network]
+    return read_architecture((factory(depth, **options).double(), batch(torch.Generator())[:1]))
 
 
 def token_batch(generator):
@@ -68,7 +76,7 @@ def explicit_groups(model, *, lr, factors, settings, decoupled):
 def losses(model, optimizer, batch):
     generator = torch.Generator().manual_seed(3)
     found = []
-    for _ in range(8):
+    for _ in range(6):
         x, y = batch(generator)
         optimizer.zero_grad()
         loss = F.cross_entropy(model(x).reshape(len(y), -1), y)
@@ -89,10 +97,9 @@ def test_groups_equal_explicit_multipliers(network, law, optimizer):
     plain = factory(DEPTH, **options).double()
     explicit = factory(DEPTH, **options, branch_multiplier=factors[0]).double()
     explicit.load_state_dict(plain.state_dict())
-    inputs = (batch(torch.Generator())[0],)
     plan = plan_transfer(
-        (factory(BASE_DEPTH, **options).double(), inputs),
-        (plain, inputs),
+        architecture(network, BASE_DEPTH),
+        architecture(network, DEPTH),
         lr=lr,
         optimizer=cls,
         law=law,

@@ -90,6 +90,18 @@ def test_the_nearest_block_of_the_same_stage_stands_for_a_new_one():
     assert found["stages.2.blocks.3.conv.weight"] == "stages.2.blocks.1.conv.weight"
 
 
+def test_the_stage_counts_before_the_block():
+    def stages(depths):
+        return [
+            linear(f"stages.{s}.blocks.{b}", 8, 8)
+            for s, depth in enumerate(depths)
+            for b in range(depth)
+        ]
+
+    found = names(match_parameters(stages([2, 2, 6]), stages([2, 9, 9])))
+    assert found["stages.1.blocks.5.weight"] == "stages.1.blocks.1.weight"
+
+
 def test_in_a_flat_chain_of_stages_sizes_decide():
     def flat(per_stage):
         channels = [16] * per_stage + [32] * per_stage

@@ -14,6 +14,7 @@ from etastar.transfer import (
     per_group_lr,
     schedule_arguments,
 )
+from etastar.transfer.schedule import _copied
 
 
 class WarmUpToOneRate(lrs.LRScheduler):
@@ -109,6 +110,20 @@ def test_scheduler_and_optimizer_stay_as_they_were(optimizer, make):
     assert str((optimizer.state_dict(), scheduler.state_dict())) == str(before)
     assert optimizer.step is step or optimizer.step == step
     assert scheduler.optimizer is optimizer
+
+
+def test_the_copy_holds_nothing_of_the_model(optimizer):
+    scheduler = lrs.SequentialLR(
+        optimizer, [lrs.LinearLR(optimizer), lrs.StepLR(optimizer, 9)], [5]
+    )
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    copied = _copied(scheduler).optimizer
+    assert not copied.state
+    assert all(p.numel() == 1 for group in copied.param_groups for p in group["params"])
+    assert [g["lr"] for g in copied.param_groups] == [g["lr"] for g in optimizer.param_groups]
 
 
 def test_the_check_looks_as_far_as_the_schedule_goes(optimizer):

@@ -36,6 +36,9 @@ class Width(Law):
     1 / fan_in, are right as they are. lr x wd of each layer's own weights stays, coupled or not,
     as in the authors' package.
 
+    Attention logits are outside of what an initialization and groups can express: let heads keep
+    their size and grow in number, or divide the logits by the head's size in the network itself.
+
     Muon's own shape rule is divided out at both sizes, so that the spectral norm of an update is
     proportional to sqrt(fan_out / fan_in).
 
