@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["demo_table"]
 
-_INIT = {"all": "1/K", "none": "law's"}
+_INIT = {"all": "1/K", "none": "law"}
 _DIVERGED = "diverged"
 
 
@@ -59,10 +60,17 @@ def _curve(curve: DemoCurve) -> str:
 
 def _rules(result: DemoResult) -> Table:
     confidence = f"{100 * result.settings.confidence:g}% interval"
-    table = Table(title="each rule, trained at the target", title_justify="left", padding=(0, 1))
+    table = Table(
+        title="each rule, trained at the target",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=0,
+    )
+    wrapped = ("mean loss", confidence)  # in a narrow terminal
     table.add_column("rule", no_wrap=True)
-    for heading in ("lr", "factor", "init", "mean loss", "test", "regret", confidence, "relative"):
-        table.add_column(heading, justify="right")
+    for heading in ("lr", "factor", "init", wrapped[0], "test", "regret", wrapped[1], "rel."):
+        table.add_column(heading, justify="right", no_wrap=heading not in wrapped)
     for rule in result.rules:
         table.add_row(*_row(rule))
     table.add_section()
@@ -106,8 +114,9 @@ def _notes(result: DemoResult) -> list[str]:
     lines = [
         "mean loss: training loss, mean over the budget and the seeds, ± their standard deviation; "
         "test: accuracy; regret: mean loss minus that of the target's own optimum under init 1/K; "
-        "relative: over what that optimum gained from the loss at initialization.",
-        "init: variance of the branches 1/K, or with the law's own factor (tuned so at the base).",
+        "rel.: over what that optimum gained from the loss at initialization.",
+        "init: variance of the branches 1/K; or law: without K but for the law's own factor (then "
+        "the base was tuned without K too).",
     ]
     for rule in result.rules:
         if rule.other_lrs:
@@ -115,8 +124,6 @@ def _notes(result: DemoResult) -> list[str]:
             lines.append(f"* {rule.name}: hidden weights; outside of the branches {others}.")
     if result.reference_note:
         lines.append(f"own optimum: {result.reference_note}.")
-    flagged = [c for c in result.curves if c.optimum.at_edge]
-    lines += [f"The {c.size}'s rate (init {_INIT[c.residual]}) is at an edge." for c in flagged]
     return lines
 
 
