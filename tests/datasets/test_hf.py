@@ -79,9 +79,15 @@ def test_grey_images_have_one_channel_and_a_colour_one_gives_all_three(served):
     grey = image_set(pixels(3, channels=1), [0, 1, 0])
     served(train=grey, test=grey)
     assert load("hf:x").train_inputs.shape == (3, 1, 4, 4)
-    mixed = image_set([*pixels(2, channels=1), *pixels(1)], [0, 1, 0])
+    mixed = image_set([*pixels(1), *pixels(2, channels=1)], [0, 1, 0])
     served(train=mixed, test=mixed)
     assert load("hf:x").train_inputs.shape == (3, 3, 4, 4)
+
+
+def test_a_class_without_examples_still_counts(served):
+    two_of_three = image_set(pixels(3), [0, 1, 0])
+    served(train=two_of_three, test=two_of_three)
+    assert load("hf:x").num_classes == 3
 
 
 def test_images_of_several_sizes_need_a_size(served):
