@@ -138,6 +138,12 @@ def test_the_check_looks_as_far_as_the_schedule_goes(optimizer):
     assert inspect_schedule(late).first_step == 50
 
 
+def test_a_stated_length_is_looked_at_to_its_end(optimizer):
+    parts = [lrs.LinearLR(optimizer, total_iters=200), lrs.CosineAnnealingLR(optimizer, 300)]
+    assert inspect_schedule(parts[1]).steps == 301
+    assert inspect_schedule(lrs.SequentialLR(optimizer, parts, [200])).steps == 501
+
+
 def test_a_schedule_under_way_is_looked_at_from_there(optimizer):
     scheduler = lrs.OneCycleLR(
         optimizer, **schedule_arguments(lrs.OneCycleLR, optimizer, max_lr=0.1, total_steps=40)
