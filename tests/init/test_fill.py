@@ -185,6 +185,7 @@ def test_tables_have_unit_variance_and_a_tied_one_that_of_the_projection():
     assert [e.name for e in report.entries].count("head.weight") == 0
     assert tied.head.weight is tied.embedding.weight
     assert mean_square(tied.head.weight) == pytest.approx(1 / 64, rel=0.1)
+    assert mean_square(tied.position.weight) == pytest.approx(1 / 64, rel=0.1)
 
 
 def test_a_class_token_stands_for_data_and_a_bias_table_inside_is_kept():
@@ -344,3 +345,16 @@ def test_biases_of_the_edge_of_chaos_have_their_variance():
     initialized(model, torch.zeros(2, 8), scheme="edge-of-chaos", bias_variance=0.2)
     assert mean_square(model[0].bias) == pytest.approx(0.2, rel=0.1)
     assert not model[2].bias.any()
+
+
+def test_a_shift_written_by_hand_is_no_bias_of_a_layer():
+    model = Net(
+        lambda m, x: m.out(m.norm(m.first(x)) + m.shift),
+        first=nn.Linear(8, 16),
+        norm=nn.LayerNorm(16, elementwise_affine=False),
+        shift=nn.Parameter(torch.ones(16)),
+        out=nn.Linear(16, 2),
+    )
+    initialized(model, torch.zeros(2, 8), scheme="edge-of-chaos", bias_variance=0.2)
+    assert not model.shift.any()
+    assert bool(model.first.bias.any())

@@ -123,6 +123,11 @@ def test_a_loss_that_cannot_be_differentiated_is_refused(loss_fn, message):
         measure_moments(build("mlp"), example_inputs("mlp"), {}, loss_fn=loss_fn)
 
 
+def test_no_probes_are_refused():
+    with pytest.raises(InitError, match="probes=0"):
+        measure_moments(build("mlp"), example_inputs("mlp"), {}, probes=0)
+
+
 def test_a_frozen_model_is_refused():
     with pytest.raises(InitError, match="unfreeze"):
         measure_moments(build("mlp").requires_grad_(False), example_inputs("mlp"), {})

@@ -44,7 +44,7 @@ def initialize_(
     which the layer's input came; on a residual branch times 1 / K [AM]. Biases become zero, norm
     gains one. The draw of a parameter depends on `seed` and its name alone, and is the same on
     every device. Parameters that no rule covers (frozen, unused, recurrent, layer scales,
-    positional tables) are kept, and the report says so.
+    tables inside the network) are kept, and the report says so. Initialize before sharding (FSDP).
 
     Args:
         model: The model, or a wrapped form of it.
@@ -69,7 +69,7 @@ def initialize_(
         >>> [(e.name, e.action, round(e.gain, 6)) for e in report.entries if e.std]
         [('0.weight', 'normal', 1.0), ('2.weight', 'normal', 2.0)]
 
-    Reference: math.md section 2; [AM], [CH] section 3, [TP5] table 3.
+    Reference: math.md section 2; [AM], [CH], [TP5] table 3.
     """
     settings = InitSettings(scheme, residual, readout, seed, bias_variance)
     parameters = canonical_parameters(model)

@@ -93,7 +93,7 @@ def gain(activation: Activation) -> float:
         >>> round(gain(torch.relu), 10), round(gain(torch.tanh), 4)
         (2.0, 2.5362)
 
-    Reference: [AM] section 2, after He et al., arXiv 1502.01852.
+    Reference: [AM], after He et al., arXiv 1502.01852.
     """
     moment = second_moment(activation)
     if not (math.isfinite(moment) and moment > 0):

@@ -115,13 +115,15 @@ def measure_moments(
 
     Raises:
         CaptureError: If the forward pass raises.
-        InitError: If the loss is no scalar, or the output carries no gradient.
+        InitError: If the loss is no scalar, no layer carries a gradient, or probes is below 1.
 
     Example:
         >>> found = measure_moments(nn.Linear(4, 4), (torch.ones(2, 4),), {})
         >>> sorted(found.forward) == sorted(found.gradient_norm2) == [1]
         True
     """
+    if probes < 1:
+        raise InitError(f"probes={probes}", "at least one", "leave probes out for the default")
     model, keeper = unwrap(model), _EdgeKeeper()
     try:
         with keeper:

@@ -84,6 +84,7 @@ class _Planner:
         for node in graph.nodes:
             for name in node.parameters:
                 self.users[name].append(node)
+        self.beside: dict[str, frozenset[int]] = {}
         self.layers = _deciding_layers(graph)
         entry_names = {info.name for info in roles if info.role in ("input", "embedding")}
         self.entry_layers = {
@@ -99,7 +100,15 @@ class _Planner:
             entry = found[info.name] = self._entry(info)
             if entry.why.startswith("norm gain") and entry.action != "kept":
                 self.parameters[info.name] = torch.ones(info.shape, dtype=torch.float64)
+        for name, layers in self.beside.items():
+            found[name] = replace(found[name], std=self._data_std(layers, found))
         return [found[info.name] for info in roles]
+
+    def _data_std(self, layers: frozenset[int], found: Mapping[str, ParamInit]) -> float:
+        """Of looked-up rows the std of their table, of what other first layers make, one."""
+        uses = (self.graph.nodes[index].weight for index in layers)
+        tables = [u.parameters[0] for u in uses if u and u.layer_type == "embedding"]
+        return min((found[name].std or 1.0 for name in tables), default=1.0)
 
     def _entry(self, info: ParamInfo) -> ParamInit:
         value = self.parameters.get(info.name)
@@ -121,7 +130,8 @@ class _Planner:
             entry_layers=self.entry_layers,
         )
         if rule.action == "normal":
-            return replace(_entry(info, "normal", rule.why), std=1.0)
+            self.beside[info.name] = rule.beside
+            return _entry(info, "normal", rule.why)
         if rule.why == "bias" and info.layer_type is not None and self.settings.bias_variance:
             std = math.sqrt(self.settings.bias_variance)
             return replace(_entry(info, "normal", "bias of variance sigma_b^2"), std=std)

@@ -117,6 +117,7 @@ def check_stability_over(
     Example:
         >>> import torch
         >>> from torch import nn
+        >>> _ = torch.manual_seed(0)
         >>> def factory(depth):
         ...     return nn.Sequential(*(nn.Linear(8, 8) for _ in range(depth))), (torch.ones(1, 8),)
         >>> check_stability_over(factory, (2, 40)).first_unstable[0]

@@ -28,10 +28,17 @@ _NORMALIZING = frozenset(
 
 @dataclass(frozen=True)
 class VectorRule:
-    """What to do with one parameter that is no weight, and why."""
+    """What to do with one parameter that is no weight, and why.
+
+    Attributes:
+        action: What to do.
+        why: The rule.
+        beside: For a table or token beside the data, the layers whose outputs it stands beside.
+    """
 
     action: Action
     why: str
+    beside: frozenset[int] = frozenset()
 
 
 def vector_rule(
@@ -42,12 +49,11 @@ def vector_rule(
     values: Mapping[str, torch.Tensor],
     entry_layers: Collection[int] = (),
 ) -> VectorRule:
-    """Biases zero, norm gains one, norm shifts zero; positional tables and tokens unit variance.
+    """Biases zero, norm gains one, norm shifts zero; positional tables and tokens as the data.
 
     How the graph uses the parameter decides, not its name: a vector that is multiplied (a layer
     scale, the slope of a PReLU) is no bias and is kept. A table that is added to what the first
-    layers made of the data, or a token joined to it, stands for data: one term per unit, hence
-    variance 1, as of an embedding.
+    layers made of the data, or a token joined to it, stands for data and has its variance.
 
     Args:
         info: Role of the parameter.
@@ -68,8 +74,9 @@ def vector_rule(
     """
     if not users:
         return VectorRule("kept", "no operation used it")
-    if _stands_for_data(info, users, graph, entry_layers):
-        return VectorRule("normal", "a table or token beside the data: one term per unit")
+    beside = _data_beside(info, users, graph)
+    if beside and beside <= set(entry_layers):
+        return VectorRule("normal", "a table or token beside the data", beside)
     if all(_adds(node, info.name) for node in users):
         if _is_table(info):
             return VectorRule("kept", "a table added inside the network: no variance rule")
@@ -86,12 +93,13 @@ def _is_table(info: ParamInfo) -> bool:
     return sum(length > 1 for length in info.shape) > 1
 
 
-def _stands_for_data(
-    info: ParamInfo, users: Sequence[Node], graph: Graph, entry_layers: Collection[int]
-) -> bool:
+def _data_beside(info: ParamInfo, users: Sequence[Node], graph: Graph) -> frozenset[int]:
+    """What a table is added to, or a token joined to; nothing if it is neither."""
     added = all(_operation(node) == "aten.add" for node in users) and _is_table(info)
     joined = all(_operation(node) == "aten.cat" for node in users)
-    return (added or joined) and all(_makers(node, graph) <= set(entry_layers) for node in users)
+    if not (added or joined):
+        return frozenset()
+    return frozenset().union(*(_makers(node, graph) for node in users))
 
 
 def _makers(node: Node, graph: Graph) -> set[int]:
