@@ -157,7 +157,7 @@ class DemoCurve:
                 (found.at_edge, "AT THE EDGE of the range: no optimum"),
                 (found.method == "lowest point", "lowest point of the grid, no parabola fitted"),
                 (bool(self.added_lrs), f"range extended by {len(self.added_lrs)}"),
-                (found.num_diverged > 0, f"{found.num_diverged} runs diverged"),
+                (found.num_diverged > 0, f"diverged runs: {found.num_diverged}"),
             )
             if holds
         )
