@@ -147,6 +147,24 @@ def test_scaling_these_parameters_scales_the_branch(norm_last):
     torch.testing.assert_close(model[1](x) - x, 0.25 * before)
 
 
+class Gated(nn.Module):
+    """x + down(x) * gate, where the gate reads x, or the branch itself."""
+
+    def __init__(self, own):
+        super().__init__()
+        self.down, self.gate, self.own = nn.Linear(4, 4), nn.Linear(4, 1), own
+
+    def forward(self, x):
+        y = self.down(x)
+        return x + y * torch.sigmoid(self.gate(y if self.own else x))
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_gated_branch_is_scaled_by_what_the_gate_does_not_read(own):
+    found = roles(nn.Sequential(nn.Linear(3, 4), Gated(own), nn.Linear(4, 2)), X)
+    assert scaling(found) == (set() if own else {"1.down.weight", "1.down.bias"})
+
+
 def test_tied_table_is_one_embedding():
     class LM(nn.Module):
         def __init__(self):

@@ -96,7 +96,7 @@ def find_optimum(
         >>> round(optimum.lr, 12), optimum.method, optimum.at_edge
         (0.2, 'quadratic', False)
 
-    Source: math.md, section 6.
+    Source: docs/definitions.md, section 5.
     """
     require_bootstrap(confidence, num_resamples)
     rates, curves = _checked(lrs, losses, num_points)

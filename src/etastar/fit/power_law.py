@@ -101,7 +101,7 @@ def fit_power_law(
         >>> round(fit.exponent, 12), round(fit.r_squared, 12)
         (-1.5, 1.0)
 
-    Source: math.md, section 6.
+    Source: docs/definitions.md, section 5.
     """
     require_bootstrap(confidence, 1)
     x, y = _logs(sizes, _rates(optima))

@@ -73,7 +73,7 @@ def transfer_regret(
         >>> found.regret, found.interval, found.relative
         (0.5, (0.5, 0.5), 0.5)
 
-    Source: math.md, section 6.
+    Source: docs/definitions.md, section 5.
     """
     require_bootstrap(confidence, num_resamples)
     transferred = np.asarray(transferred_losses, dtype=np.float64)

@@ -13,7 +13,7 @@ __all__ = ["output_scalers"]
 _HOMOGENEOUS = frozenset(
     "add sub neg native_dropout relu leaky_relu mean sum cat stack avg_pool1d avg_pool2d avg_pool3d"
     " _adaptive_avg_pool2d _adaptive_avg_pool3d max_pool2d_with_indices index_add slice_scatter"
-    " constant_pad_nd _to_copy clone contiguous copy _unsafe_view".split()
+    " constant_pad_nd index index_select _to_copy clone contiguous copy _unsafe_view".split()
 )
 _SCALING = frozenset(("mul", "div"))
 
@@ -41,33 +41,79 @@ def output_scalers(
     Reference:
         [TP6] arXiv 2310.02244 and [CP] arXiv 2505.01618 put a multiplier on each branch's output.
     """
-    found: set[int] = set()
-    seen: set[int] = set()
-    pending = list(graph.nodes[branch.addition].inputs)
-    while pending:
-        node = graph.nodes[pending.pop()]
-        is_layer = node.index in branch.last
-        if node.index in seen or not (is_layer or before[node.index] & branch.last):
-            continue
-        seen.add(node.index)
-        if node.index in branch.positions and not is_layer:
+    walk = _Walk(graph, branch, before)
+    scalers = walk.union(graph.nodes[branch.addition].inputs)
+    return scalers if scalers is not None else frozenset()
+
+
+class _Walk:
+    """Backwards from the addition to what scales the branch; None where a factor is lost."""
+
+    def __init__(self, graph: Graph, branch: Branch, before: Sequence[frozenset[int]]) -> None:
+        self.nodes = graph.nodes
+        self.branch = branch
+        self.before = before
+        self.known: dict[int, frozenset[int] | None] = {}
+
+    def union(self, producers: Sequence[int]) -> frozenset[int] | None:
+        """What scales all of these at once; what does not come from the branch is passed over."""
+        found: frozenset[int] = frozenset()
+        for producer in producers:
+            scalers = self.of(producer)
+            if scalers is None:
+                return None
+            found |= scalers
+        return found
+
+    def of(self, index: int) -> frozenset[int] | None:
+        """What scales the output of one node."""
+        if index not in self.known:
+            self.known[index] = self._find(self.nodes[index])
+        return self.known[index]
+
+    def _find(self, node: Node) -> frozenset[int] | None:
+        is_layer = node.index in self.branch.last
+        if is_layer or (self.before[node.index] & self.branch.last and _is_gain(node)):
+            return frozenset((node.index,))
+        if node.index in self.branch.positions:
+            return None
+        if not self.before[node.index] & self.branch.last:
             return frozenset()
-        if is_layer or _is_gain(node):
-            found.add(node.index)
-        elif node.kind == "norm" or not _passes_on(node):
-            return frozenset()
-        else:
-            found.update((node.index,) if node.parameters else ())
-            pending += node.inputs
-    return frozenset(found)
+        if _name(node) in _SCALING and len(node.inputs) > 1:
+            return self._product(node)
+        if node.kind == "norm" or not _passes_on(node):
+            return None
+        found = self.union(node.inputs)
+        own = frozenset((node.index,) if node.parameters else ())
+        return None if found is None else found | own
+
+    def _product(self, node: Node) -> frozenset[int] | None:
+        """A product scales with one factor, if the other one does not depend on what scales it."""
+        factors = [o.producers for o in node.operands if o.producers]
+        for number, producers in enumerate(factors[:1] if _name(node) == "div" else factors):
+            scalers = self.union(producers)
+            others = [p for i, o in enumerate(factors) if i != number for p in o]
+            if scalers and not self._depends(others, scalers):
+                return scalers
+        return None
+
+    def _depends(self, producers: list[int], scalers: frozenset[int]) -> bool:
+        first, seen, pending = min(scalers), set[int](), list(producers)
+        while pending:
+            index = pending.pop()
+            if index in scalers:
+                return True
+            if index >= first and index not in seen:
+                seen.add(index)
+                pending += self.nodes[index].inputs
+        return False
 
 
 def _is_gain(node: Node) -> bool:
     """Multiplies by a parameter: an affine norm, a layer scale."""
-    return bool(node.parameters) and (node.kind == "norm" or _name(node) in _SCALING)
+    is_scaled = node.kind == "norm" or (_name(node) in _SCALING and len(node.inputs) == 1)
+    return bool(node.parameters) and is_scaled
 
 
 def _passes_on(node: Node) -> bool:
-    if _name(node) in _SCALING:
-        return len(node.inputs) == 1
-    return node.kind == "view" or _name(node) in _HOMOGENEOUS
+    return node.kind == "view" or _name(node) in _HOMOGENEOUS | _SCALING
