@@ -205,7 +205,8 @@ def test_a_dead_network_is_not_stable():
     model, inputs = prepared("mlp", 4, width=32, inputs=features())
     nn.init.constant_(model.layers[2].bias, -1e6)
     found = check_stability(model, *inputs)
-    assert not found.stable
+    assert found.first_unstable.module == "layers.2"
+    assert all(layer.leaves == "gradient" for layer in found.layers[:2])
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -231,6 +232,8 @@ def test_keyword_inputs_and_a_loss_are_passed_on():
     found = check_stability(model, kwargs={"x": x}, loss_fn=lambda y: y.square().mean())
     assert found.stable
     assert all(layer.gradient > 0 for layer in found.layers)
+    default = check_stability(model, x)
+    assert [a.gradient for a in found.layers] != [b.gradient for b in default.layers]
 
 
 @pytest.mark.parametrize("band", [(0.0, 10.0), (2.0, 10.0), (0.1, 0.5), (0.1, math.nan)])

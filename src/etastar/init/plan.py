@@ -132,10 +132,18 @@ class _Planner:
         if rule.action == "normal":
             self.beside[info.name] = rule.beside
             return _entry(info, "normal", rule.why)
-        if rule.why == "bias" and info.layer_type is not None and self.settings.bias_variance:
+        is_bias = rule.why == "bias" and self._is_of_layer(info)
+        if is_bias and self.settings.bias_variance:
             std = math.sqrt(self.settings.bias_variance)
             return replace(_entry(info, "normal", "bias of variance sigma_b^2"), std=std)
         return _entry(info, rule.action, rule.why)
+
+    def _is_of_layer(self, info: ParamInfo) -> bool:
+        """Whether it is added to what a weight layer made, with nothing in between."""
+        return any(
+            node.weight is not None or any(self.graph.nodes[p].weight for p in node.inputs)
+            for node in self.users[info.name]
+        )
 
     def _weight(self, info: ParamInfo, layer: Node) -> ParamInit:
         assert layer.weight is not None

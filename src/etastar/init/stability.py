@@ -78,9 +78,7 @@ def check_stability(
             "a model without weight layers", "at least one weight layer", "check the model"
         )
     places = _places(measured.graph)
-    zero_readout = any(
-        _place(node, places) == "output" and measured.forward[node.index] == 0 for node in nodes
-    )
+    zero_readout = _only_readout_is_zero(nodes, measured, places)
     layers = tuple(
         _judged(node, nodes[0], measured, places, band, zero_readout=zero_readout) for node in nodes
     )
@@ -148,6 +146,14 @@ def _places(graph: Graph) -> dict[str, str]:
 def _place(node: Node, places: Mapping[str, str]) -> str:
     names = node.weight.parameters if node.weight else ()
     return places.get(names[0], "stream") if names else "stream"
+
+
+def _only_readout_is_zero(
+    nodes: list[Node], measured: Measurement, places: Mapping[str, str]
+) -> bool:
+    """Whether an output layer gives zeros though its network is alive."""
+    zeros = [_place(node, places) for node in nodes if measured.forward[node.index] == 0]
+    return "output" in zeros and "stream" not in zeros
 
 
 def _judged(
