@@ -79,8 +79,9 @@ def _group_sums(nodes: Sequence[Node], outputs: Iterable[int]) -> _Sums:
     """Merge sums whose partial results have no other consumer into n-ary additions."""
     consumers = [0] * len(nodes)
     for node in nodes:
-        for producer in node.inputs:
-            consumers[producer] += 1
+        for operand in node.operands:  # `v + v` consumes v twice, however it is bracketed
+            for producer in operand.producers:
+                consumers[producer] += 1
     for producer in outputs:
         consumers[producer] += 1
 

@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
+from etastar.graph.fake_twins import FakeTwins
+
 __all__ = ["global_state_kept", "isolated_copy", "lazy_copy", "own_tensors", "quiet_switches"]
 
 
@@ -46,21 +48,23 @@ def _shared_tensors(model: nn.Module, *, share_buffers: bool) -> dict[int, torch
     }
 
 
-def _without_meta(tensors: dict[int, torch.Tensor], fake_mode: Any) -> dict[int, Any]:
-    """Fake CPU twins in place of meta tensors, so that constants made in forward match them."""
-    memo: dict[int, Any] = dict(tensors)
-    for key, tensor in tensors.items():
-        if tensor.device.type == "meta" and fake_mode is not None:
-            memo[key] = _fake_twin(tensor, fake_mode)
-    return memo
+def _without_meta(
+    tensors: dict[int, torch.Tensor], twins: FakeTwins | None
+) -> dict[int, torch.Tensor]:
+    """Fake twins in place of meta tensors, so that constants made in forward match them."""
+    if twins is None:
+        return tensors
+    return {key: twins.of(t) if t.is_meta else t for key, t in tensors.items()}
 
 
-def _fake_twin(tensor: torch.Tensor, fake_mode: Any) -> torch.Tensor:
-    with fake_mode:
-        twin = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(twin, requires_grad=tensor.requires_grad)
-    return twin
+def _empty_containers(model: nn.Module) -> dict[int, Any]:
+    """New containers for the many empty ones of modules, which copying as such would take long."""
+    return {
+        id(value): type(value)()
+        for module in model.modules()
+        for value in module.__dict__.values()
+        if type(value) in (dict, OrderedDict, list, set) and not value
+    }
 
 
 def lazy_copy(model: nn.Module) -> nn.Module:
@@ -81,7 +85,7 @@ def lazy_copy(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def isolated_copy(model: nn.Module, *, fake_mode: Any = None) -> Iterator[nn.Module]:
+def isolated_copy(model: nn.Module, *, twins: FakeTwins | None = None) -> Iterator[nn.Module]:
     """A model that may be run and scribbled on, in place of `model`.
 
     It shares parameters (and, on fake tensors, buffers) with `model` and copies all else. Functions
@@ -90,22 +94,23 @@ def isolated_copy(model: nn.Module, *, fake_mode: Any = None) -> Iterator[nn.Mod
 
     Args:
         model: The model to protect.
-        fake_mode: The fake mode it will run under; None for a run on real tensors.
+        twins: Fake twins, if it will run on fake tensors; None for a run on real ones.
 
     Yields:
         The stand-in.
     """
-    shared = _shared_tensors(model, share_buffers=fake_mode is not None)
+    shared = _shared_tensors(model, share_buffers=twins is not None)
+    memo = {**_empty_containers(model), **_without_meta(shared, twins)}
     with _attributes_kept(model):
         try:
-            stand_in = copy.deepcopy(model, memo=_without_meta(shared, fake_mode))
+            stand_in = copy.deepcopy(model, memo=memo)
         except Exception:
             stand_in = model
         yield stand_in
 
 
 def _shallow(value: Any) -> Any:
-    return copy.copy(value) if type(value) in (dict, OrderedDict, list, set) else value
+    return value.copy() if type(value) in (dict, OrderedDict, list, set) else value
 
 
 @contextmanager

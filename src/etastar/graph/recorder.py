@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from etastar.graph.arguments import map_tensors, slotted, tensors_in
 from etastar.graph.dag import Call, Kind, Node, Operand, ParameterRecord, WeightUse
 from etastar.graph.fake_kernels import run_fake
+from etastar.graph.fake_twins import FakeTwins
 from etastar.graph.operations import Operation, operation_of
 from etastar.graph.step import Step, named_arguments
 from etastar.graph.storage import NOTHING, StorageLog, Value
@@ -28,7 +28,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Args:
         records: The parameters of the model by canonical name.
-        fake_mode: Mode that computes shapes only; None to run on real tensors.
+        twins: Fake twins, of the mode that computes shapes; None to run on real tensors.
         observer: Called with every node and its output.
         before_write: Called with every tensor that an operation is about to write to.
     """
@@ -39,18 +39,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self,
         records: dict[str, ParameterRecord],
         *,
-        fake_mode: FakeTensorMode | None = None,
+        twins: FakeTwins | None = None,
         observer: Observer | None = None,
         before_write: Callable[[torch.Tensor], None] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.records = records
-        self.fake_mode = fake_mode
+        self.twins = twins
         self.observer = observer
         self.before_write = before_write
         self.nodes: list[Node] = []
         self.log = StorageLog()
-        self._fakes: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self.module_stack: list[str] = [""]
         self.opaque_depth = 0
         self._failures: dict[int, tuple[BaseException, str, str | None]] = {}
@@ -59,20 +58,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def as_fake(self, tensor: torch.Tensor) -> torch.Tensor:
         """The fake twin of a real tensor, always the same; `tensor` itself on real tensors."""
-        if self.fake_mode is None or isinstance(tensor, FakeTensor):
-            return tensor
-        known = self._fakes.get(id(tensor))
-        if known is None:  # both are kept alive: the identity stays theirs, the twin the same
-            known = self._fakes[id(tensor)] = (tensor, self.fake_mode.from_tensor(tensor))
-        return known[1]
+        return tensor if self.twins is None else self.twins.of(tensor)
 
     def add_parameter(self, name: str, tensor: torch.Tensor, *, also: torch.Tensor) -> None:
         """Make a parameter known, so that uses of it, or of its original, are recognised."""
         self.log.write(self.as_fake(tensor), Value((), (name,)))
-        if self.fake_mode is None:
+        if self.twins is None:
             self.log.write(also, Value((), (name,)))
         elif also is not tensor:
-            self._fakes[id(also)] = (also, self.as_fake(tensor))
+            self.twins.pair(also, self.as_fake(tensor))
 
     def add_input(self, tensor: torch.Tensor) -> int:
         """Add a source; returns its node."""
@@ -139,7 +133,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if operation.name == "device":
             return func(*args, **kwargs)
         try:
-            if self.fake_mode is not None:
+            if self.twins is not None:
                 args, kwargs = map_tensors((args, kwargs), self.as_fake)
             return self._run(func, operation, args, kwargs)
         except Exception as error:
@@ -165,7 +159,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _execute(
         self, func: Any, operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if self.fake_mode is not None:
+        if self.twins is not None:
             return run_fake(func, operation, args, kwargs)
         if self.before_write is not None and operation.written:
             for tensor in named_arguments(operation, operation.written, args, kwargs):

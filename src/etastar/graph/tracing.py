@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from etastar.errors import CaptureError
 from etastar.graph.arguments import map_tensors, name_inputs, named_tensors, tensors_in
 from etastar.graph.dag import Node, ParameterRecord
+from etastar.graph.fake_twins import FakeTwins
 from etastar.graph.isolation import (
     global_state_kept,
     isolated_copy,
@@ -110,17 +111,19 @@ def trace(
     """
     records = parameter_records(model)
     fake_mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
+    twins = None if fake_mode is None else FakeTwins(fake_mode)
     kept = ValuesKept(own_tensors(model))
     guard = None if fake else kept.before_write
-    recorder = Recorder(records, fake_mode=fake_mode, observer=observer, before_write=guard)
+    recorder = Recorder(records, twins=twins, observer=observer, before_write=guard)
     with ExitStack() as stack:
         stack.enter_context(global_state_kept())
         stack.enter_context(quiet_switches())
         stack.enter_context(kept)
-        stand_in = stack.enter_context(isolated_copy(model, fake_mode=fake_mode))
+        stand_in = stack.enter_context(isolated_copy(model, twins=twins))
         stack.enter_context(torch.set_grad_enabled(grad))
         _add_parameters(recorder, stand_in, model)
-        args, kwargs = map_tensors((tuple(args), dict(kwargs)), _cloned(recorder, fake=fake))
+        clone = _cloned if twins is None else twins.clone_of
+        args, kwargs = map_tensors((tuple(args), dict(kwargs)), clone)
         inputs = _add_inputs(recorder, model, args, kwargs)
         stack.enter_context(module_paths_recorded(recorder, stand_in, model))
         result = _run(stand_in, args, kwargs, recorder)
@@ -135,24 +138,9 @@ def _add_parameters(recorder: Recorder, stand_in: nn.Module, model: nn.Module) -
         recorder.add_parameter(name, tensors[name], also=originals[name])
 
 
-def _cloned(recorder: Recorder, *, fake: bool) -> Any:
-    """A clone for every input, so that no two share a tensor and none is the caller's."""
-
-    def clone(tensor: torch.Tensor) -> torch.Tensor:
-        if not fake:
-            return tensor.detach().clone().requires_grad_(tensor.requires_grad)
-        assert recorder.fake_mode is not None
-        with recorder.fake_mode:
-            twin = torch.empty_strided(
-                tensor.shape, tensor.stride(), dtype=tensor.dtype, device=_device(tensor)
-            )
-        return twin.requires_grad_(tensor.requires_grad)
-
-    return clone
-
-
-def _device(tensor: torch.Tensor) -> torch.device:
-    return torch.device("cpu") if tensor.device.type == "meta" else tensor.device
+def _cloned(tensor: torch.Tensor) -> torch.Tensor:
+    """A clone of a real input, so that no two share a tensor and none is the caller's."""
+    return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
 def _add_inputs(
@@ -167,10 +155,7 @@ def _run(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], recorder: Recorder
 ) -> Any:
     try:
-        if recorder.fake_mode is None:
-            with recorder:
-                return model(*args, **kwargs)
-        with recorder.fake_mode, recorder:
+        with nullcontext() if recorder.twins is None else recorder.twins.mode, recorder:
             return model(*args, **kwargs)
     except Exception as error:
         raise TracingError(*recorder.place_of(error)) from error
