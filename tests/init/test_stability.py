@@ -258,3 +258,14 @@ def test_a_model_without_layers_is_refused():
 def test_no_depths_are_refused():
     with pytest.raises(InitError, match="no depths"):
         check_stability_over(lambda depth: prepared("mlp", depth), ())
+
+
+def test_the_report_prints_its_verdict_and_a_line_for_each_layer():
+    model, inputs = prepared("resmlp", 6, width=64, inputs=features(), init={"residual": "none"})
+    report = check_stability(model, *inputs, band=(0.5, 2.0))
+    first, head, *lines = str(report).splitlines()
+    assert first == report.verdict
+    assert head.split() == ["forward", "gradient", "layer", "(ratios", "to", "the", "first)"]
+    assert len(lines) == len(report.layers) + len(report.notes)
+    marked = [line for line in lines if line.endswith("<- forward")]
+    assert len(marked) == sum(layer.leaves == "forward" for layer in report.layers) > 0

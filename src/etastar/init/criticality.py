@@ -60,7 +60,7 @@ def critical_point(activation: Activation, *, bias_variance: float = 0.0) -> Cri
         >>> critical_point(torch.tanh).fixed_point
         0.0
 
-    Reference: math.md section 2; Schoenholz et al., arXiv 1611.01232.
+    Reference: docs/definitions.md, section 2; Schoenholz et al., arXiv 1611.01232.
     """
     if not (math.isfinite(bias_variance) and bias_variance >= 0):
         raise InitError(

@@ -69,7 +69,7 @@ def initialize_(
         >>> [(e.name, e.action, round(e.gain, 6)) for e in report.entries if e.std]
         [('0.weight', 'normal', 1.0), ('2.weight', 'normal', 2.0)]
 
-    Reference: math.md section 2; [AM], [CH], [TP5] table 3.
+    Reference: docs/definitions.md, section 2; [AM], [CH], [TP5] table 3.
     """
     settings = InitSettings(scheme, residual, readout, seed, bias_variance)
     parameters = canonical_parameters(model)

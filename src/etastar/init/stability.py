@@ -67,7 +67,7 @@ def check_stability(
         >>> check_stability(model, torch.randn(8, 64)).first_unstable.module
         '1'
 
-    Reference: math.md section 2; [AM], [CH].
+    Reference: docs/definitions.md, section 2; [AM], [CH].
     """
     if not 0 < band[0] < 1 < band[1]:
         raise InitError(f"band {band}", "0 < lower < 1 < upper", "use (0.1, 10.0)")

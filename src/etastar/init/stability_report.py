@@ -42,6 +42,11 @@ class LayerMoments:
         place = self.module or "(root)"
         return place if self.kind == "weight layer" else f"{self.kind} in {place}"
 
+    def __str__(self) -> str:
+        gradient = "none" if self.gradient_ratio is None else f"{self.gradient_ratio:.3g}"
+        mark = f"  <- {self.leaves}" if self.leaves else ""
+        return f"{self.forward_ratio:>10.3g}  {gradient:>10}  {self.name}{mark}"
+
 
 @dataclass(frozen=True)
 class StabilityReport:
@@ -84,6 +89,10 @@ class StabilityReport:
             f"unstable: the {layer.leaves} moment of {layer.name} is {ratio:.3g} times that of "
             f"the first layer, outside of {low:g} to {high:g}"
         )
+
+    def __str__(self) -> str:
+        head = f"{'forward':>10}  {'gradient':>10}  layer (ratios to the first)"
+        return "\n".join((self.verdict, head, *map(str, self.layers), *self.notes))
 
 
 @dataclass(frozen=True)

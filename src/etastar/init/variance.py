@@ -66,7 +66,7 @@ def weight_variance(
         >>> weight_variance(info, relu, InitSettings()).variance
         0.05
 
-    Reference: math.md section 2.
+    Reference: docs/definitions.md, section 2.
     """
     fan_in = info.fan_in
     if info.role == "output" and settings.readout != "standard":
