@@ -68,7 +68,7 @@ def run_demo(
         >>> [rule.name for rule in result.rules][0], result.reference.regret.regret
         ('effective-depth', 0.0)
 
-    Source: math.md, sections 4 and 6.
+    Source: docs/definitions.md, sections 4 and 5.
     """
     start = time.perf_counter()
     settings = settings or DemoSettings()
