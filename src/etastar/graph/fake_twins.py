@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 
 __all__ = ["FakeTwins"]
 
@@ -40,7 +40,8 @@ class FakeTwins:
             return known[1]
         if isinstance(tensor, FakeTensor):
             return tensor
-        twin = self._made(tensor)
+        with unset_fake_temporarily():  # what a twin is made of is not fake itself
+            twin = self._made(tensor)
         self.pair(tensor, twin)
         return twin
 
@@ -50,24 +51,23 @@ class FakeTwins:
 
     def clone_of(self, tensor: torch.Tensor) -> torch.Tensor:
         """A fake tensor of the same form with a storage of its own, every time another one."""
-        empty = torch.empty_strided(
-            tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta"
-        )
-        device = _CPU if tensor.is_meta else tensor.device
-        return FakeTensor(self.mode, empty, device, requires_grad=tensor.requires_grad)
+        form = (tensor.shape, tensor.stride())
+        with unset_fake_temporarily():
+            empty = torch.empty_strided(*form, dtype=tensor.dtype, device="meta")
+            return self._fake(empty, like=tensor)
 
     def _made(self, tensor: torch.Tensor) -> torch.Tensor:
         is_plain = type(tensor) in _PLAIN and tensor.layout is torch.strided
         if not is_plain or tensor.is_quantized or tensor.is_conj() or tensor.is_neg():
             return self.mode.from_tensor(tensor)
-        is_parameter = isinstance(tensor, nn.Parameter)
-        return FakeTensor(
-            self.mode,
-            tensor.detach() if tensor.is_meta else self._on_meta(tensor),
-            _CPU if tensor.is_meta else tensor.device,
-            requires_grad=tensor.requires_grad,
-            _is_param=is_parameter,
-        )
+        twin = self._fake(tensor.detach() if tensor.is_meta else self._on_meta(tensor), like=tensor)
+        if isinstance(tensor, nn.Parameter):
+            twin._is_param = True  # noqa: SLF001  what makes it an instance of nn.Parameter
+        return twin
+
+    def _fake(self, meta: torch.Tensor, *, like: torch.Tensor) -> torch.Tensor:
+        device = _CPU if like.is_meta else like.device
+        return FakeTensor(self.mode, meta.requires_grad_(like.requires_grad), device)
 
     def _on_meta(self, tensor: torch.Tensor) -> torch.Tensor:
         """A meta tensor at the same place of the meta storage that stands for the same storage."""
