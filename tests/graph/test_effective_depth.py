@@ -122,7 +122,7 @@ def test_output_without_a_path_is_refused() -> None:
     def run(self: Any, x: Tensor) -> Any:
         return {"constant": self.a.weight * 2, "other": self.a(x)}
 
-    with pytest.raises(DepthError, match="no path from args.0 to constant") as error:
+    with pytest.raises(DepthError, match=r"no path from args\.0 to constant") as error:
         effective_depth(Calls(run, a=linear()), X, outputs=["constant"])
     assert "other" in _parts(error)[2]
 

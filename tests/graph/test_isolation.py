@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import sys
@@ -79,6 +80,7 @@ def global_state() -> dict[str, Any]:
         "warnings": list(warnings.filters),
         "logger": logging.getLogger("torch._subclasses.fake_tensor").disabled,
         "batch_check": torch.nn.functional._verify_batch_size,
+        "collector": gc.isenabled(),
         "anomaly": torch.is_anomaly_enabled(),
         "sdpa": torch.backends.cuda.flash_sdp_enabled(),
     }

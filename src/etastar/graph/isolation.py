@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 import random
 import sys
@@ -237,6 +238,18 @@ def _nothing_said() -> Iterator[None]:
 
 
 @contextmanager
+def _collector_paused() -> Iterator[None]:
+    """A pass makes many objects that all stay: looking through them again and again is vain."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@contextmanager
 def quiet_switches() -> Iterator[None]:
     """Run eagerly, silently and without fused shortcuts; every switch is put back afterwards.
 
@@ -248,6 +261,7 @@ def quiet_switches() -> Iterator[None]:
         stack.enter_context(_autocast_cache_cleared())
         stack.enter_context(_batch_of_one_allowed())
         stack.enter_context(_nothing_said())
+        stack.enter_context(_collector_paused())
         if "torch._dynamo" in sys.modules:  # else nothing is compiled, and the import is slow
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield

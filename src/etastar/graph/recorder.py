@@ -35,6 +35,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     supports_higher_order_operators = True
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled while it runs, so PyTorch need not guard every call."""
+        return False
+
     def __init__(
         self,
         records: dict[str, ParameterRecord],
@@ -84,12 +89,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         output: torch.Tensor,
         *,
         write: Sequence[torch.Tensor] = (),
+        fresh: Sequence[torch.Tensor] = (),
         weight: WeightUse | None = None,
         addends: tuple[int, ...] = (),
         mixes: bool = False,
         call: Call | None = None,
     ) -> Node:
-        """Append a node and log that the tensors `write` hold its result."""
+        """Append a node and log that the tensors `write`, and the new ones `fresh`, hold it."""
         node = Node(
             index=len(self.nodes),
             op=op,
@@ -106,6 +112,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.nodes.append(node)
         for tensor in write:
             self.log.write(tensor, Value((node.index,)))
+        for tensor in fresh:
+            self.log.write(tensor, Value((node.index,)), fresh=True)
         if self.observer is not None:
             self.observer(node, output)
         return node
@@ -180,7 +188,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _record_constant(self, step: Step) -> None:
         names = NOTHING if step.operation.is_cut else step.parameter_value()
         for tensor in (*step.fresh, *step.mutated):
-            self.log.write(tensor, names)
+            self.log.write(tensor, names, fresh=step.is_fresh(tensor))
 
     def _record_opaque(self, step: Step, data: list[int]) -> None:
         value = NOTHING
@@ -207,7 +215,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         written = [t for t in (*step.fresh, *step.mutated) if step.holds_data(t, data)]
         for tensor in (*step.fresh, *step.mutated):
             if not any(tensor is t for t in written):
-                self.log.write(tensor, NOTHING)
+                self.log.write(tensor, NOTHING, fresh=step.is_fresh(tensor))
         if not written:
             return
         operands = step.operands(data)
@@ -221,7 +229,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             kind,
             operands,
             written[0],
-            write=written,
+            write=[t for t in written if not step.is_fresh(t)],
+            fresh=[t for t in written if step.is_fresh(t)],
             weight=weight,
             addends=step.addends(),
             mixes=mixes,

@@ -46,6 +46,10 @@ class Step:
     def _is_read(self, tensor: torch.Tensor) -> bool:
         return self.operation.reads_mutated or not any(tensor is m for m in self.mutated)
 
+    def is_fresh(self, tensor: torch.Tensor) -> bool:
+        """Whether it made the storage of a result."""
+        return any(tensor is t for t in self.fresh)
+
     def data_operands(self) -> list[int]:
         """Operands that carry activations: the floating ones, else integers that are data."""
         data = [

@@ -102,6 +102,9 @@ class _Memory:
         }
 
 
+_WHOLE = Region(0, (1 << 62,), (1,), 1)  # of any storage
+
+
 class _Covered:
     """What several regions cover together: their dense intervals merged, and the others as such."""
 
@@ -194,9 +197,9 @@ class StorageLog:
         except (NotImplementedError, RuntimeError):
             return ("tensor", id(tensor))
 
-    def write(self, tensor: torch.Tensor, value: Value) -> None:
-        """Log that `tensor` holds `value` from now on."""
-        self._append(tensor, value, is_view=False)
+    def write(self, tensor: torch.Tensor, value: Value, *, fresh: bool = False) -> None:
+        """Log that `tensor` holds `value` from now on; `fresh`: nothing else has its storage."""
+        self._append(tensor, value, is_view=False, fresh=fresh)
 
     def alias(self, tensor: torch.Tensor, value: Value) -> None:
         """Log that `tensor` is a view named `value`, until its region is written again."""
@@ -208,9 +211,16 @@ class StorageLog:
         if isinstance(key, tuple):
             return self._without_storage.get(id(tensor), (tensor, NOTHING))[1]
         log = self._logs.get(key)
-        return NOTHING if log is None else log.read(Region.of(tensor))
+        if log is None:
+            return NOTHING
+        first = log.entries[0]
+        if first.region is _WHOLE and len(log.entries) == 1:
+            return first.value  # by far the most frequent case
+        return log.read(Region.of(tensor))
 
-    def _append(self, tensor: torch.Tensor, value: Value, *, is_view: bool) -> None:
+    def _append(
+        self, tensor: torch.Tensor, value: Value, *, is_view: bool, fresh: bool = False
+    ) -> None:
         key = self.key(tensor)
         if isinstance(key, tuple):
             self._without_storage[id(tensor)] = (tensor, value)
@@ -220,4 +230,4 @@ class StorageLog:
             log = self._logs[key] = _Log(
                 StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
             )
-        log.append(_Entry(Region.of(tensor), value, is_view))
+        log.append(_Entry(_WHOLE if fresh else Region.of(tensor), value, is_view))

@@ -1,0 +1,62 @@
+"""Tensors within nested values: found by name, replaced, structure kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict, namedtuple
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from etastar.graph.arguments import map_tensors, name_inputs, named_tensors, slotted
+from etastar.graph.dag import Slot
+
+Pair = namedtuple("Pair", ["left", "right"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    logits: Tensor
+    note: str
+
+
+ONE = torch.ones(1)
+
+
+def test_every_container_is_looked_into_by_name() -> None:
+    value = {"a": [ONE, (ONE, 3)], "p": Pair(ONE, None), "r": Record(ONE, "x"), 5: ONE}
+    names = [name for name, _ in named_tensors(value)]
+    assert names == ["a.0", "a.1.0", "p.left", "r.logits", "5"]
+    assert [name for name, _ in named_tensors(ONE)] == ["output"]
+
+
+def test_replacement_keeps_structure_and_changes_nothing_given() -> None:
+    value: dict[str, Any] = {"a": [ONE, (ONE, 3)], "p": Pair(ONE, None), "r": Record(ONE, "x")}
+    doubled = map_tensors(value, lambda t: t * 2)
+    assert type(doubled["p"]) is Pair
+    assert type(doubled["r"]) is Record
+    assert all(t.item() == 2 for _, t in named_tensors(doubled))
+    assert all(t is ONE for _, t in named_tensors(value))
+    assert type(map_tensors(OrderedDict(a=ONE), lambda t: t)) is OrderedDict
+
+
+def test_values_without_tensors_are_passed_on_as_they_are() -> None:
+    record = Record("none", "x")  # type: ignore[arg-type]
+    assert map_tensors(record, lambda t: t) is record
+
+
+def test_slots_stand_for_tensors_in_order() -> None:
+    found: list[Tensor] = []
+    assert slotted((ONE, [2, {"k": ONE}]), found) == (Slot(0), [2, {"k": Slot(1)}])
+    assert found == [ONE, ONE]
+
+
+def test_inputs_are_named_by_the_signature_of_forward() -> None:
+    class Model(nn.Module):
+        def forward(self, first: Any, second: Any = None, *rest: Any, key: Any = None) -> Any:
+            return first
+
+    model = Model()
+    assert name_inputs(model, (1, 2, 3, 4), {}) == ("first", "second", "rest.0", "rest.1")
+    assert name_inputs(model, (1,), {"key": 2}) == ("first",)
