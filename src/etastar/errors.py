@@ -15,6 +15,7 @@ __all__ = [
     "PlanError",
     "RecurrentError",
     "ScheduleError",
+    "StorageError",
     "TrialError",
 ]
 
@@ -111,3 +112,7 @@ class MissingExtraError(EtastarError, ImportError):
 
     def __reduce__(self) -> tuple[type[EtastarError], tuple[str, str]]:  # type: ignore[override]
         return type(self), (self.package, self.extra)
+
+
+class StorageError(EtastarError, OSError):
+    """A store of a sweep cannot be read, written, or is of another experiment."""

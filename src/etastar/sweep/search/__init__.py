@@ -1,0 +1,1 @@
+"""Search strategies: which points of a size to run."""

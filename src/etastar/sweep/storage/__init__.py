@@ -1,0 +1,1 @@
+"""Stores: where the runs of a sweep are kept."""
