@@ -37,7 +37,7 @@ class Shortcut(nn.Module):
         self.layer = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x + relu(W x)."""
+        """The block: x + relu(W x)."""
         return x + torch.relu(self.layer(x))
 
 

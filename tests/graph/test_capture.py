@@ -398,6 +398,16 @@ def test_routing_indices_are_dropped_beside_the_values_they_route() -> None:
         assert {graph.nodes[p].module for p in node.inputs} == {"value"}
 
 
+def test_indices_that_are_inputs_are_no_path_beside_activations() -> None:
+    def run(self: Any, x: Tensor, rows: Tensor) -> Tensor:
+        h = self.a(x)
+        return self.b(torch.gather(h, 1, rows) + h[torch.arange(2), rows[:, 0]][:, None])
+
+    model = Calls(run, a=nn.Linear(4, 4), b=nn.Linear(4, 4))
+    report = effective_depth(model, x24, torch.zeros(2, 4, dtype=torch.long))
+    assert report.matrix == {"args.0": {"output": 2}, "args.1": {"output": None}}
+
+
 # -- inputs and outputs --------------------------------------------------------------------------
 
 Pair = namedtuple("Pair", ["logits", "extra"])

@@ -170,6 +170,14 @@ def test_scripted_submodule_is_seen_inside(how: str) -> None:
         assert capture_graph(torch.jit.script(Net()), X).weight_layers()
 
 
+def test_scripted_part_of_a_patched_model_keeps_its_names() -> None:
+    model = Net()
+    model.b = torch.jit.script(model.b)  # copied with its data, while the forward is not copied
+    inner = model.forward
+    model.forward = lambda x: inner(x)
+    assert effective_depth(model, X).path_length_moments == PLAIN
+
+
 def test_hooked_and_monkey_patched_modules_are_captured() -> None:
     model = Net()
     model.b.register_forward_hook(lambda module, args, output: output * 2)
