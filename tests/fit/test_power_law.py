@@ -5,7 +5,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from etastar.errors import FitError
@@ -37,6 +37,7 @@ variances = st.lists(st.floats(0.01, 10), min_size=4, max_size=4)
 @settings(deadline=None)
 @given(rates, variances, st.floats(0.01, 100), st.floats(0.1, 10))
 def test_units_of_rate_and_size_change_the_intercept_alone(lrs, given_, rate_unit, size_unit):
+    assume(np.ptp(np.log(lrs)) > 1e-3)  # of rates that differ by rounding, r^2 is rounding
     base = fit_power_law(SIZES, lrs, variances=given_)
     other = fit_power_law(size_unit * SIZES, rate_unit * lrs, variances=given_)
     assert other.exponent == pytest.approx(base.exponent, abs=1e-8)
