@@ -1,0 +1,190 @@
+"""Weights as they are met: normalized, adapted, mapped, in functions of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from etastar.graph.capture import capture_graph
+from etastar.graph.dag import Graph
+from etastar.graph.effective_depth import effective_depth
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own
+
+X = torch.zeros(2, 4)
+
+
+class Net(nn.Module):
+    """Two layers, the second one on a branch, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        return self.head(h + torch.relu(self.b(h)))
+
+
+PLAIN = (2, 7, 25, 91)  # paths of length 3 and 4
+
+
+def layers(graph: Graph) -> list[tuple[str, tuple[str, ...]]]:
+    found = []
+    for node in graph.weight_layers():
+        assert node.weight is not None
+        found.append((node.module, node.weight.parameters))
+    return found
+
+
+# -- reparametrized weights ----------------------------------------------------------------------
+
+
+def test_weight_norm_is_one_layer_of_both_its_parameters() -> None:
+    model = Net()
+    parametrizations.weight_norm(model.b)
+    graph = capture_graph(model, X)
+    parts = ("b.parametrizations.weight.original0", "b.parametrizations.weight.original1")
+    module, names = layers(graph)[1]
+    assert (module, set(names)) == ("b", set(parts))
+    assert effective_depth(graph).path_length_moments == PLAIN
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+def test_old_weight_norm_is_one_layer_of_both_its_parameters() -> None:
+    model = Net()
+    nn.utils.weight_norm(model.b)
+    graph = capture_graph(model, X)
+    module, names = layers(graph)[1]
+    assert (module, set(names)) == ("b", {"b.weight_g", "b.weight_v"})
+    assert effective_depth(graph).path_length_moments == PLAIN
+
+
+@pytest.mark.filterwarnings("ignore:.*spectral_norm.* is deprecated:FutureWarning")
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("norm", [parametrizations.spectral_norm, nn.utils.spectral_norm])
+def test_spectral_norm_is_one_layer_and_its_vectors_stay(norm: Any, training: bool) -> None:
+    model = Net()
+    norm(model.b)
+    model.train(training)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    graph = capture_graph(model, X)
+    assert effective_depth(graph).path_length_moments == PLAIN
+    assert [module for module, _ in layers(graph)] == ["a", "b", "head"]
+    assert before
+    for name, buffer in model.named_buffers():
+        assert torch.equal(buffer, before[name])
+
+
+class LowRank(nn.Module):
+    """A frozen layer with a trainable low-rank update, added to the output or to the weight."""
+
+    def __init__(self, *, merged: bool) -> None:
+        super().__init__()
+        self.base = nn.Linear(4, 4).requires_grad_(False)
+        self.down = nn.Parameter(torch.zeros(2, 4))
+        self.up = nn.Parameter(torch.zeros(4, 2))
+        self.merged = merged
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.merged:
+            return F.linear(x, self.base.weight + self.up @ self.down, self.base.bias)
+        return self.base(x) + 2.0 * (x @ self.down.T) @ self.up.T
+
+
+def test_merged_low_rank_adapter_is_one_layer() -> None:
+    graph = capture_graph(LowRank(merged=True), X)
+    assert layers(graph) == [("", ("base.weight", "up", "down"))]
+
+
+def test_low_rank_adapter_beside_a_layer_is_a_branch() -> None:
+    report = effective_depth(LowRank(merged=False), X)
+    assert report.path_length_moments == (2, 5, 13, 35)
+    assert report.residual_additions == 1
+
+
+class Product(torch.autograd.Function):
+    """A matrix product with a backward of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor) -> Tensor:
+        ctx.save_for_backward(x, w)
+        return x @ w.T
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        x, w = ctx.saved_tensors
+        return gradient @ w, gradient.T @ x
+
+
+def test_custom_autograd_function_is_seen_inside() -> None:
+    class Custom(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            h = Product.apply(x, self.a.weight)
+            return self.head(h + torch.relu(Product.apply(h, self.b.weight)))
+
+    graph = capture_graph(Custom(), X)
+    assert effective_depth(graph).path_length_moments == PLAIN
+    assert [names for _, names in layers(graph)] == [("a.weight",), ("b.weight",), ("head.weight",)]
+
+
+@pytest.mark.parametrize("over", ["examples", "weights"])
+def test_vmap_inside_forward_is_seen_inside(over: str) -> None:
+    class Mapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(3, 4, 4))
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if over == "examples":
+                return self.head(torch.vmap(lambda v: self.w[0] @ v)(x))
+            return self.head(torch.vmap(lambda w: x @ w)(self.w).sum(0))
+
+    graph = capture_graph(Mapped(), X)
+    assert effective_depth(graph).path_length_moments == (1, 2, 4, 8)
+    assert [names for _, names in layers(graph)] == [("w",), ("head.weight",)]
+
+
+def test_functional_call_inside_forward_is_seen_inside() -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Net()
+
+        def forward(self, x: Tensor) -> Tensor:
+            halved = {name: p * 0.5 for name, p in self.net.named_parameters()}
+            return torch.func.functional_call(self.net, halved, (x,))
+
+    assert effective_depth(Functional(), X).path_length_moments == PLAIN
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
+@pytest.mark.parametrize("causal", [False, True])
+def test_flex_attention_is_seen(causal: bool) -> None:
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    def mask(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return q >= k
+
+    class Flex(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv, self.out = nn.Linear(16, 48), nn.Linear(16, 16)
+            self.block_mask = create_block_mask(mask, None, None, 16, 16, device="cpu")
+
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = self.qkv(x).view(1, 16, 3, 1, 16).permute(2, 0, 3, 1, 4)
+            block_mask = self.block_mask if causal else None
+            return x + self.out(flex_attention(q, k, v, block_mask=block_mask).squeeze(1))
+
+    graph = capture_graph(Flex(), torch.zeros(1, 16, 16))
+    report = effective_depth(graph)
+    assert report.path_length_moments == (2, 4, 10, 28)
+    assert len(graph.weight_layers()) == 2
+    assert any(node.kind == "attention contraction" for node in graph)
