@@ -20,8 +20,7 @@ _WRAPPED = {
 
 def _wrapped(module: nn.Module) -> nn.Module | None:
     attribute = _WRAPPED.get(type(module).__name__)
-    inner = module._modules.get(attribute) if attribute else None
-    return inner
+    return module._modules.get(attribute) if attribute else None  # noqa: SLF001
 
 
 def unwrap(module: nn.Module) -> nn.Module:
@@ -62,7 +61,7 @@ def canonical_modules(model: nn.Module, prefix: str = "") -> Iterator[tuple[str,
     """
     yield prefix, model
     inner = _wrapped(model)
-    for name, child in model._modules.items():
+    for name, child in model._modules.items():  # noqa: SLF001  named_children drops repeats
         if child is not None:
             path = prefix if child is inner else f"{prefix}.{name}" if prefix else name
             yield from canonical_modules(child, path)
@@ -85,7 +84,7 @@ def canonical_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """
     found: dict[str, nn.Parameter] = {}
     for path, module in canonical_modules(model):
-        for name, parameter in module._parameters.items():
+        for name, parameter in module._parameters.items():  # noqa: SLF001  the same
             if parameter is not None:
                 found.setdefault(f"{path}.{name}" if path else name, parameter)
     return found

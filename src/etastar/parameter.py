@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["LayerType", "ParamInfo", "Role", "canonical_name"]
+__all__ = ["LayerType", "ParamInfo", "Role"]
 
 Role = Literal["input", "hidden", "output", "norm", "bias", "embedding"]
 """Place of a parameter in the network, from the graph alone.
@@ -18,25 +17,6 @@ weight layer reads; `hidden`: any other weight; `embedding`: a table that is loo
 
 LayerType = Literal["linear", "convolution", "embedding", "recurrent"]
 
-_WRAPPER = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
-
-
-def canonical_name(name: str, *, own_names: frozenset[str] = frozenset()) -> str:
-    """Name of a parameter without what `torch.compile`, DDP and FSDP put around it.
-
-    Args:
-        name: Dotted parameter name, as `named_parameters` gives it.
-        own_names: Names that are left as they are, because the model really uses them.
-
-    Returns:
-        The name that the unwrapped model uses.
-
-    Example:
-        >>> canonical_name("module._orig_mod.head.weight")
-        'head.weight'
-    """
-    return name if name in own_names else _WRAPPER.sub("", name)
-
 
 @dataclass(frozen=True)
 class ParamInfo:
@@ -46,9 +26,9 @@ class ParamInfo:
         name: Canonical dotted name; of a tied parameter, the first name.
         shape: Shape of the parameter.
         role: See `Role`.
-        fan_in: Terms summed into one output unit (1 for a table that is looked up, a bias, a gain).
+        fan_in: Terms summed into one output unit (1 for a looked-up table, a bias, a gain).
         fan_out: Output units that one input unit reaches (for a bias or gain: its size).
-        layer: Module path of the first weight layer (or norm, ...) that consumed it; None if unused.
+        layer: Module path of the first weight layer (or norm, ...) that used it; None if none did.
         layer_type: What that layer is; None for what no weight layer consumed.
         kernel_size: Spatial kernel of a convolution, else ().
         stream: Number of the residual stream that its branch adds to; None outside of branches.
@@ -57,9 +37,9 @@ class ParamInfo:
         branch_position: Weight layers of the branch before this one; None if not of a weight layer.
         branch_length: Weight layers on the longest way through the branch; 0 outside.
         branch_last: True for the weight (and bias) of a layer whose output the addition sums.
-        branch_scale: True for what scales the branch's output: weight and bias of its last layer, or
-            gain and shift of a norm behind that. A branch multiplier sits there; a branch without
-            such a parameter (its output is bent or normalized) cannot carry one.
+        branch_scale: True for what scales the branch's output: weight and bias of its last layer,
+            or gain and shift of a norm behind that. A branch multiplier sits there; a branch
+            without such a parameter (its output is bent or normalized) cannot carry one.
         branch_fan: Number of branches that this addition sums (1 for `x + f(x)`); 0 outside.
         aliases: Other names of the same tensor (tied parameters).
         uses: Number of operations that consumed it.
