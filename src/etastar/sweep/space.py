@@ -13,13 +13,49 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-__all__ = ["Budget", "Experiment", "Objective", "Point", "Size"]
+__all__ = ["Budget", "Experiment", "Objective", "Point", "Size", "format_size", "parse_size"]
 
 Objective = Literal["mean", "final", "validation"]
 """Loss of a run: its mean over the budget, its mean over the last part, or that of `evaluate`."""
 
 Size = tuple[tuple[str, int], ...]
 """Size of a network as sorted (name, value) pairs: (("depth", 6), ("width", 64))."""
+
+
+def format_size(size: Size) -> str:
+    """A size as text, as it names a study and stands in messages.
+
+    Args:
+        size: Sorted (name, value) pairs.
+
+    Returns:
+        name=value, separated by commas.
+
+    Example:
+        >>> format_size((("depth", 6), ("width", 64)))
+        'depth=6,width=64'
+    """
+    return ",".join(f"{name}={value}" for name, value in size)
+
+
+def parse_size(text: str) -> Size:
+    """The size that `format_size` wrote.
+
+    Args:
+        text: name=value, separated by commas.
+
+    Returns:
+        Sorted (name, value) pairs.
+
+    Raises:
+        ValueError: It is no such text.
+
+    Example:
+        >>> parse_size("width=64,depth=6")
+        (('depth', 6), ('width', 64))
+    """
+    pairs = (part.split("=") for part in text.split(","))
+    return tuple(sorted((name, int(value)) for name, value in pairs))
 
 
 @dataclass(frozen=True, order=True)
