@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from etastar.fit.optimum import Optimum, find_optimum
+from etastar.fit.posterior import PowerLawPosterior, power_law_posterior
 from etastar.fit.power_law import PowerLawFit, fit_power_law
 from etastar.fit.regret import TransferRegret, transfer_regret
 
 __all__ = [
     "Optimum",
     "PowerLawFit",
+    "PowerLawPosterior",
     "TransferRegret",
     "find_optimum",
     "fit_power_law",
+    "power_law_posterior",
     "transfer_regret",
 ]

@@ -5,6 +5,7 @@ from etastar.laws.complete_p import CompleteP
 from etastar.laws.constant import Constant
 from etastar.laws.depth_mup import DepthMuP
 from etastar.laws.effective_depth import EffectiveDepth
+from etastar.laws.fitted import Fitted
 from etastar.laws.multiplier import fold_multiplier
 from etastar.laws.nominal_depth import NominalDepth
 from etastar.laws.optimizer import OptimizerKind, OptimizerSpec, optimizer_kind, optimizer_like
@@ -20,6 +21,7 @@ __all__ = [
     "DepthMuP",
     "EffectiveDepth",
     "Factors",
+    "Fitted",
     "Law",
     "NominalDepth",
     "OptimizerKind",

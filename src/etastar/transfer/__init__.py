@@ -2,6 +2,7 @@
 
 from etastar.transfer.architecture import read_architecture
 from etastar.transfer.correspondence import match_parameters
+from etastar.transfer.fitting import TunedFit, fit_tuned
 from etastar.transfer.plan import TransferPlan
 from etastar.transfer.planning import plan_transfer
 from etastar.transfer.record import GroupPlan, LawRecord, ParamPlan
@@ -19,7 +20,9 @@ __all__ = [
     "ParamPlan",
     "ScheduleVerdict",
     "TransferPlan",
+    "TunedFit",
     "check_schedule",
+    "fit_tuned",
     "inspect_schedule",
     "match_parameters",
     "per_group_lr",

@@ -19,6 +19,7 @@ from etastar.laws import (
 )
 from etastar.transfer.architecture import read_architecture
 from etastar.transfer.correspondence import match_parameters
+from etastar.transfer.fitting import Tuned, TunedFit, fit_tuned
 from etastar.transfer.plan import TransferPlan
 from etastar.transfer.record import LawRecord, ParamPlan
 
@@ -35,11 +36,12 @@ WeightDecayRule = Literal["independent", "fixed"]
 
 
 def plan_transfer(
-    base: Network,
-    target: Network,
+    base: Network | None = None,
+    target: Network | None = None,
     *,
-    lr: float,
     optimizer: OptimizerSpec,
+    lr: float | None = None,
+    bases: Sequence[Tuned] | None = None,
     law: str | Law | Sequence[str | Law] = "effective-depth",
     width: WidthRule = "mup",
     weight_decay: float | None = None,
@@ -58,6 +60,9 @@ def plan_transfer(
             tuple of arguments or a dict of keyword arguments.
         target: Network to be trained, in the same form.
         lr: Learning rate tuned at the base.
+        bases: In place of `base`, `lr` and `law`: two or more tuned networks of one width with
+            their learning rates, for the law `fitted` (`fit_tuned` has its settings); the plan
+            starts from the deepest, and its notes hold the predictive interval.
         optimizer: "sgd", "adam", "adamw", "muon", one of these torch optimizers, or what
             `optimizer_like` returned. Momentum and betas are the caller's own and stay.
         law: One depth law or several, by name or instance; their factors multiply.
@@ -92,6 +97,21 @@ def plan_transfer(
 
     Source: the laws name theirs.
     """
+    if target is None:
+        raise PlanError(
+            "no target",
+            "the network to be trained: a Graph, or (model, example inputs)",
+            "give target=...",
+        )
+    fit = _fit_or_none(bases, base=base, lr=lr, law=law)
+    if fit is not None:
+        base, lr, law = fit.base, fit.lr, fit.law
+    if base is None or lr is None:
+        raise PlanError(
+            f"a network given as {type(base).__name__} with lr={lr!r}, and no bases",
+            "the tuned base network with its learning rate, or bases",
+            "give base and lr",
+        )
     kind = optimizer_kind(optimizer)
     decay = (kind.weight_decay or 0.0) if weight_decay is None else weight_decay
     _check_numbers(kind, lr=lr, weight_decay=decay, eps=eps, aux_lr=aux_lr)
@@ -117,8 +137,40 @@ def plan_transfer(
         base_depth=networks[0].report.effective_depth,
         target_depth=networks[1].report.effective_depth,
         parameters=tuple(setting.entry(pair) for pair in pairs),
-        notes=tuple(_notes(networks, pairs, width)),
+        notes=(*_notes(networks, pairs, width), *_fit_notes(fit, networks[1])),
     )
+
+
+def _fit_or_none(
+    bases: Sequence[Tuned] | None, *, base: object, lr: object, law: object
+) -> TunedFit | None:
+    if bases is None:
+        if law == "fitted":
+            raise LawError(
+                "law 'fitted' without bases",
+                "two or more tuned networks",
+                "give bases=[(network, lr), ...] in place of base, lr and law",
+            )
+        return None
+    if base is not None or lr is not None or law not in ("effective-depth", "fitted"):
+        raise PlanError(
+            "bases together with base, lr or law",
+            "bases alone: they are the tuned networks, and the law is fitted to them",
+            "leave base, lr and law out, or bases",
+        )
+    return fit_tuned(bases)
+
+
+def _fit_notes(fit: TunedFit | None, target: Architecture) -> list[str]:
+    if fit is None:
+        return []
+    depth = target.report.effective_depth
+    low, high = fit.posterior.interval(depth)
+    return [
+        f"fitted: exponent {fit.law.exponent:.3f} +- {fit.law.exponent_sd:.3f}; at depth {depth} "
+        f"lr {fit.posterior.predict(depth):.4g}, 95% predictive interval {low:.4g} to {high:.4g}, "
+        "before the width rule"
+    ]
 
 
 def _width_law(width: str) -> Law:
