@@ -1,0 +1,110 @@
+"""The optimum of one size from its runs, though rates may have unequally many seeds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from etastar.fit import Optimum, find_optimum
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from etastar.sweep.record import TrialRecord
+
+__all__ = ["loss_table", "size_optimum"]
+
+
+def size_optimum(
+    records: Sequence[TrialRecord], *, num_points: int = 3, confidence: float = 0.95
+) -> Optimum | None:
+    """The optimum of one size by `find_optimum`, on all its runs.
+
+    Args:
+        records: Finished runs of one size, in any order.
+        num_points: Points of the parabola; see `find_optimum`.
+        confidence: Of the interval.
+
+    Returns:
+        The optimum; None without runs, or when every rate has a diverged run.
+
+    Example:
+        >>> from etastar.sweep.record import TrialRecord
+        >>> from etastar.sweep.space import Point
+        >>> runs = [
+        ...     TrialRecord((("depth", 3),), Point(lr, 0), loss, (loss,), False, 1, 1.0)
+        ...     for lr, loss in [(0.1, 0.5), (1.0, 0.25), (10.0, 0.5)]
+        ... ]
+        >>> optimum = size_optimum(runs)
+        >>> round(optimum.lr, 12), optimum.method, optimum.at_edge
+        (1.0, 'quadratic', False)
+
+    Source: docs/definitions.md, section 5.
+    """
+    if not records:
+        return None
+    lrs, losses = loss_table(records)
+    if not np.isfinite(losses).all(1).any():
+        return None
+    return find_optimum(lrs, losses, num_points=num_points, confidence=confidence)
+
+
+def loss_table(
+    records: Sequence[TrialRecord],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Losses by rate and seed; a seed that a rate lacks is filled in from the others.
+
+    A missing loss is l(r, s) = mean over the seeds t that r has of (l(r, t) - b_t) + b_s, b_s being
+    how much seed s lies above the mean of all seeds over the rates that have every seed. A rate
+    with few seeds then stands where it would with all of them, and the lucky draw of a seed that
+    only the best rates were given does not bend the curve. A rate of which a run diverged stays at
+    +inf. Seeds that share no finite rate with the seed that has most rates cannot be compared and
+    are left out.
+
+    Args:
+        records: Finished runs of one size, one at least.
+
+    Returns:
+        Rates (num_lrs,) rising, and losses (num_lrs, num_seeds).
+
+    Example:
+        >>> from etastar.sweep.record import TrialRecord
+        >>> from etastar.sweep.space import Point
+        >>> runs = [
+        ...     TrialRecord((("depth", 3),), Point(lr, seed), loss, (loss,), False, 1, 1.0)
+        ...     for lr, seed, loss in [(0.1, 0, 5.0), (1.0, 0, 2.0), (1.0, 1, 3.0)]
+        ... ]
+        >>> loss_table(runs)[1].tolist()
+        [[5.0, 6.0], [2.0, 3.0]]
+    """
+    lrs = sorted({record.point.lr for record in records})
+    seeds = sorted({record.point.seed for record in records})
+    table = np.full((len(lrs), len(seeds)), np.nan)
+    for record in records:
+        loss = record.loss if np.isfinite(record.loss) and not record.diverged else np.inf
+        table[lrs.index(record.point.lr), seeds.index(record.point.seed)] = loss
+    table = table[:, _comparable(table)]
+    kept = ~np.isnan(table).all(1)
+    return np.array(lrs)[kept], _filled(table[kept])
+
+
+def _comparable(table: NDArray[np.float64]) -> list[int]:
+    """Columns that, together, have a rate at which all are finite; those with most rates first."""
+    num_rates = (~np.isnan(table)).sum(0)
+    columns: list[int] = []
+    for column in np.argsort(-num_rates, kind="stable").tolist():
+        if not columns or np.isfinite(table[:, [*columns, column]]).all(1).any():
+            columns.append(column)
+    return sorted(columns)
+
+
+def _filled(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    complete = np.isfinite(table).all(1)
+    if not complete.any():
+        return np.where(np.isnan(table), np.inf, table)
+    offset = (table[complete] - table[complete].mean(1, keepdims=True)).mean(0)
+    level = np.nanmean(table - offset, axis=1, keepdims=True)
+    return np.where(np.isnan(table), level + offset, table)
