@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from etastar.experiments.demo_runs import Curve, DemoRuns
 from etastar.experiments.demo_training import network_graph, run_of_plan, train
-from etastar.experiments.workers import worker_pool
 from etastar.fit import transfer_regret
 from etastar.laws import LAWS
 from etastar.report.demo_result import DemoNetwork, DemoResult, DemoRule, DemoSettings
+from etastar.sweep.executors.workers import worker_pool
 from etastar.transfer import plan_transfer, read_architecture
 
 if TYPE_CHECKING:

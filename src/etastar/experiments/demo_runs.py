@@ -13,9 +13,9 @@ from etastar.report.demo_result import DemoCurve, DemoTrial
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from etastar.experiments.workers import Workers
     from etastar.report.demo_result import BranchInit, DemoSettings, Size
     from etastar.sweep import TrialResult
+    from etastar.sweep.executors.workers import Workers
 
 __all__ = ["Curve", "DemoRuns"]
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from etastar.errors import TrialError
-from etastar.experiments.workers import worker_pool
+from etastar.sweep.executors.workers import worker_pool
 
 SCRIPT = """
 import os, sys, time
-from etastar.experiments.workers import worker_pool
+from etastar.sweep.executors.workers import worker_pool
 
 def wait(task, check):
     print(os.getpid(), flush=True)
