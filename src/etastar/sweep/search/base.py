@@ -25,12 +25,15 @@ class Context:
         seeds: The sweep's seeds, in order; a search uses a prefix of them, or all.
         optima: Optima of the sizes done before, in the order of the sweep.
         num_steps: Steps of one run.
+        depths: Effective depths of this size and of those in `optima`, where they are known; in
+            their place a search may use the sizes' own "depth".
     """
 
     size: Size
     seeds: tuple[int, ...]
     optima: tuple[tuple[Size, Optimum], ...]
     num_steps: int
+    depths: tuple[tuple[Size, float], ...] = ()
 
 
 class Search(ABC):
