@@ -1,0 +1,199 @@
+"""The optimum of a size with few runs: start where the law predicts, enclose, refine, repeat."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from math import ceil, exp, inf, isfinite, log, log2
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from etastar.errors import TrialError
+from etastar.sweep.search.base import Search
+from etastar.sweep.search.descent import Lattice, Triple, next_position
+from etastar.sweep.search.precision import half_width
+from etastar.sweep.search.prediction import predicted_lr
+from etastar.sweep.space import Point
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from etastar.sweep.record import TrialRecord
+    from etastar.sweep.search.base import Context
+
+__all__ = ["Bracket"]
+
+_UNLEARNING = 1.25
+"""A run whose losses rose on the whole by this factor learned nothing; empirical, in no way fine."""
+
+
+@dataclass(frozen=True)
+class Bracket(Search):
+    """Few runs, where the minimum is.
+
+    Rates lie on a lattice, start * factor^k. The start is what a power law through the optima of
+    the sizes done before predicts. With the first seed alone, the search walks downhill in steps
+    that double until both neighbours of the lowest rate are higher (a diverged one is), then brings
+    the neighbours near: where the local parabola in log lr has its minimum next, down to one
+    factor; a diverged neighbour, which no parabola can use, down to the precision. Then the three
+    rates that define the optimum are run with one further seed after the other, moving on should
+    their mean ask for it, until the optimum's log lr is known to the precision or the seeds end.
+
+    Args:
+        start: Learning rate of the first two runs (the other is start * factor) when no size has
+            been done.
+        factor: Ratio of neighbouring rates at the end.
+        precision: Half-width of the interval of log lr that is enough.
+        max_trials: Most runs of one size; the search may end there with the optimum not enclosed.
+        prior_exponent: Exponent of the law by which one optimum predicts the next.
+        reach: Furthest rate from the first one, either way, as a ratio.
+        confidence: Of the interval.
+
+    Raises:
+        TrialError: A setting is out of range.
+
+    Example:
+        >>> from etastar.sweep.search.base import Context
+        >>> context = Context((("depth", 2),), seeds=(0, 1), optima=(), num_steps=10)
+        >>> Bracket(0.1, factor=2.0).propose((), context)
+        (Point(lr=0.1, seed=0), Point(lr=0.2, seed=0))
+    """
+
+    start: float
+    factor: float = 1.6
+    precision: float = 0.15
+    max_trials: int = 40
+    prior_exponent: float = -1.5
+    reach: float = 1e4
+    confidence: float = 0.95
+
+    name = "bracket"
+
+    def __post_init__(self) -> None:
+        in_range = (
+            0 < self.start < inf
+            and 1 < self.factor <= self.reach < inf
+            and 0 < self.precision < inf
+            and self.max_trials >= 1
+            and isfinite(self.prior_exponent)
+            and 0 < self.confidence < 1
+        )
+        if not in_range:
+            raise TrialError(
+                f"a bracket with {self.options}",
+                "a positive start and precision, 1 < factor <= reach, max_trials of 1 or more, "
+                "a confidence between 0 and 1",
+                "change the setting that is out of range",
+            )
+
+    @property
+    def options(self) -> dict[str, float | int | str]:
+        """All settings."""
+        return asdict(self)
+
+    def propose(self, finished: Sequence[TrialRecord], context: Context) -> tuple[Point, ...]:
+        """The next run, or those of the next seed; see `Search.propose`."""
+        room = self.max_trials - len({record.point for record in finished})
+        if room <= 0:
+            return ()
+        first = predicted_lr(context, self.start, prior_exponent=self.prior_exponent)
+        runs = _Runs(finished, context.seeds, first, self._unit)
+        return tuple(self._wanted(runs)[:room])
+
+    @cached_property
+    def _unit(self) -> float:
+        """Distance of neighbouring positions in log lr: the factor, halved down to the precision."""
+        return log(self.factor) / self._gap
+
+    @cached_property
+    def _gap(self) -> int:
+        """Positions in one factor."""
+        return int(2 ** max(0, ceil(log2(log(self.factor) / self.precision))))
+
+    def _wanted(self, runs: _Runs) -> list[Point]:
+        """What the first number of seeds that is not finished with asks for."""
+        limit = int(log(self.reach) / self._unit)
+        asked: tuple[int, ...] = (0, self._gap)
+        for num_seeds in range(1, len(runs.seeds) + 1):
+            growth = 2 if num_seeds == 1 else 1  # the mean of more seeds has moved a little at most
+            lattice = Lattice(self._gap, limit, growth)
+            missing = runs.missing(asked, num_seeds)
+            if missing:
+                return missing
+            found = next_position(runs.values(num_seeds), lattice)
+            if isinstance(found, int):
+                return runs.missing((found,), num_seeds)
+            if not found.left < found.centre < found.right or self._is_precise(
+                runs, found, num_seeds
+            ):
+                return []
+            asked = (found.left, found.centre, found.right)
+        return []
+
+    def _is_precise(self, runs: _Runs, triple: Triple, num_seeds: int) -> bool:
+        """Whether the optimum is known well enough; one seed cannot tell."""
+        if num_seeds == 1:
+            return False
+        positions = (triple.left, triple.centre, triple.right)
+        losses = np.array([runs.losses(k, num_seeds) for k in positions])
+        log_lrs = self._unit * np.array(positions, dtype=np.float64)
+        return half_width(log_lrs, losses, confidence=self.confidence) <= self.precision
+
+
+class _Runs:
+    """Finished runs by position and seed.
+
+    Args:
+        finished: Runs; those that lie on no position, or have another seed, are left aside.
+        seeds: Seeds of the sweep.
+        first: Learning rate at position 0.
+        unit: Distance of neighbouring positions in log lr.
+    """
+
+    def __init__(
+        self, finished: Sequence[TrialRecord], seeds: tuple[int, ...], first: float, unit: float
+    ) -> None:
+        self.seeds = seeds
+        self._first = first
+        self._unit = unit
+        self._by_point = {record.point: record for record in finished}
+        near = {
+            round(log(record.point.lr / first) / unit) for record in finished if record.point.lr > 0
+        }
+        self._positions = sorted(k for k in near)
+
+    def _point(self, position: int, seed: int) -> Point:
+        """Six digits are finer than any optimum, and the same on every machine."""
+        return Point(float(f"{self._first * exp(self._unit * position):.6g}"), seed)
+
+    def missing(self, positions: tuple[int, ...], num_seeds: int) -> list[Point]:
+        """Points at these positions, with this many seeds, that have not been run."""
+        points = [self._point(k, seed) for seed in self.seeds[:num_seeds] for k in positions]
+        return [point for point in dict.fromkeys(points) if point not in self._by_point]
+
+    def losses(self, position: int, num_seeds: int) -> list[float]:
+        """Losses of the first seeds, +inf where they are not finite."""
+        points = [self._point(position, seed) for seed in self.seeds[:num_seeds]]
+        losses = [self._by_point[point].loss for point in points]
+        return [loss if isfinite(loss) else inf for loss in losses]
+
+    def values(self, num_seeds: int) -> dict[int, float]:
+        """Mean losses of the positions that have all of the first seeds.
+
+        While no run has learned anything, all count as +inf: there the loss need not fall towards
+        the minimum, and the way to it is down.
+        """
+        done = [k for k in self._positions if not self.missing((k,), num_seeds)]
+        seeds = self.seeds[:num_seeds]
+        if all(_unlearned(self._by_point[self._point(k, seed)]) for k in done for seed in seeds):
+            return dict.fromkeys(done, inf)
+        return {k: sum(self.losses(k, num_seeds)) / num_seeds for k in done}
+
+
+def _unlearned(record: TrialRecord) -> bool:
+    """Whether a run diverged, or its losses at the end were above the first one's by much."""
+    if not isfinite(record.loss) or not record.losses:
+        return not isfinite(record.loss)
+    last = record.losses[-max(1, len(record.losses) // 4) :]
+    return sum(last) / len(last) > _UNLEARNING * abs(record.initial_loss)
