@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from etastar.sweep.space import Experiment, Objective, Point, Size
     from etastar.sweep.trial import TrialResult
 
-__all__ = ["objective_loss", "run_point", "running_versions", "trial_error"]
+__all__ = ["objective_loss", "run_point", "running_versions", "trial_error", "trial_record"]
 
 
 def run_point(
@@ -81,10 +81,33 @@ def run_point(
         raise
     except Exception as error:
         raise trial_error(error, size, point) from error
+    return trial_record(experiment, size, point, result, device=device)
+
+
+def trial_record(
+    experiment: Experiment,
+    size: Size,
+    point: Point,
+    result: TrialResult,
+    *,
+    device: torch.device | str = "cpu",
+) -> TrialRecord:
+    """The record of a finished run, with the versions of this process.
+
+    Args:
+        experiment: What a run is.
+        size: Size of the network.
+        point: Learning rate and seed.
+        result: What the run came to.
+        device: Where it was trained.
+
+    Returns:
+        The record.
+    """
     return TrialRecord(
         size=size,
         point=point,
-        loss=objective_loss(result, budget.objective),
+        loss=objective_loss(result, experiment.budget.objective),
         losses=result.losses,
         diverged=result.diverged,
         steps=result.steps_done,

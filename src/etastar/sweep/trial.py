@@ -12,12 +12,12 @@ import torch
 from etastar.errors import TrialError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-__all__ = ["TrialResult", "run_trial"]
+__all__ = ["TrialResult", "run_trial", "trial_result"]
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,39 @@ def run_trial(
             on_step=on_step,
         )
         evaluation = None if evaluate is None or diverged else _evaluate(model, evaluate)
+    return trial_result(
+        losses,
+        diverged,
+        num_steps=num_steps,
+        final_fraction=final_fraction,
+        evaluation=evaluation,
+    )
+
+
+def trial_result(
+    losses: Sequence[float],
+    diverged: bool,
+    *,
+    num_steps: int,
+    final_fraction: float = 0.1,
+    evaluation: float | None = None,
+) -> TrialResult:
+    """The result that follows from the losses of a run.
+
+    Args:
+        losses: Training loss of each step's batch.
+        diverged: Whether the last of them says that the run diverged.
+        num_steps: Steps of a whole run.
+        final_fraction: Share of the steps, at the end, over which `final_loss` is taken.
+        evaluation: What `evaluate` said of the trained model.
+
+    Returns:
+        The result.
+
+    Example:
+        >>> trial_result([3.0, 1.0], False, num_steps=2).mean_loss
+        2.0
+    """
     window = ceil(final_fraction * num_steps)
     return TrialResult(
         losses=tuple(losses),
