@@ -1,0 +1,87 @@
+"""What goes wrong below a store, as the one error that its callers know."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from etastar.errors import EtastarError, MissingExtraError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+__all__ = ["import_optuna", "storage_errors"]
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def import_optuna() -> ModuleType:
+    """Optuna, or the extra that brings it.
+
+    Returns:
+        The module.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise MissingExtraError("optuna", "sweep") from error
+    module: ModuleType = optuna
+    return module
+
+
+@contextmanager
+def storage_errors(where: str, doing: str) -> Iterator[None]:
+    """Turn every failure of files, databases and Optuna into a StorageError.
+
+    Args:
+        where: The store, as messages name it.
+        doing: What is being done to it: "reading" or "writing".
+
+    Yields:
+        Nothing.
+
+    Raises:
+        StorageError: Something failed; the records written before are as they were.
+    """
+    import sqlalchemy.exc
+    from optuna.exceptions import OptunaError
+
+    try:
+        yield
+    except EtastarError:
+        raise
+    except (OSError, OptunaError, sqlalchemy.exc.SQLAlchemyError) as error:
+        raise _translated(error, where, doing) from error
+    except (ValueError, KeyError, RuntimeError, AssertionError) as error:
+        # optuna's journal raises these on a line that is no entry of its own
+        raise StorageError(
+            f"{where}, damaged or of another program: {type(error).__name__}: {_line(error)}",
+            "a store that this version of Optuna can read",
+            "restore it from a copy, or give another path",
+        ) from error
+
+
+def _translated(error: Exception, where: str, doing: str) -> StorageError:
+    failure = f"{type(error).__name__} while {doing} {where}: {_line(error)}"
+    full = isinstance(error, OSError) and error.errno in _FULL
+    if full or "disk is full" in str(error):
+        return StorageError(
+            failure, "room for the next record", "make room, then run the same command again"
+        )
+    if doing == "writing":
+        return StorageError(
+            failure,
+            "a store that can be written",
+            "give write access or another store; finished runs are kept and can be read",
+        )
+    return StorageError(failure, "a store that can be read", "check the path or URL and its server")
+
+
+def _line(error: Exception) -> str:
+    """The first line of a message; databases add statements and links."""
+    return str(error).partition("\n")[0]
