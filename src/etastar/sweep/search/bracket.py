@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Bracket"]
 
 _UNLEARNING = 1.25
-"""A run whose losses rose on the whole by this factor learned nothing; empirical, in no way fine."""
+"""A run whose last losses exceed its first by this factor learned nothing; empirical, coarse."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,12 @@ class Bracket(Search):
 
     @cached_property
     def _unit(self) -> float:
-        """Distance of neighbouring positions in log lr: the factor, halved down to the precision."""
+        """Distance of neighbouring positions in log lr."""
         return log(self.factor) / self._gap
 
     @cached_property
     def _gap(self) -> int:
-        """Positions in one factor."""
+        """Positions in one factor, which is halved down to the precision."""
         return int(2 ** max(0, ceil(log2(log(self.factor) / self.precision))))
 
     def _wanted(self, runs: _Runs) -> list[Point]:

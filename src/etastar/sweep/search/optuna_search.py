@@ -126,7 +126,8 @@ class OptunaSearch(Search):
         return ()
 
     def _lr(self, trial: Trial) -> float:
-        return trial.suggest_float("lr", self.low, self.high, log=True)
+        lr: float = trial.suggest_float("lr", self.low, self.high, log=True)
+        return lr
 
     def _study(self) -> Study:
         optuna = _optuna()

@@ -44,7 +44,8 @@ def minima(log_lrs: NDArray[np.float64], curves: NDArray[np.float64]) -> NDArray
         curvature = (slope_left + slope_right) / (left + right)
         vertices = log_lrs[1] + (curvature * right - slope_right) / (2 * curvature)
     convex = np.isfinite(curves).all(1) & (np.argmin(curves, axis=1) == 1) & (curvature > 0)
-    return np.where(convex & np.isfinite(vertices), vertices, lowest)
+    found: NDArray[np.float64] = np.where(convex & np.isfinite(vertices), vertices, lowest)
+    return found
 
 
 def half_width(
