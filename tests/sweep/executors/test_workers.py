@@ -13,8 +13,11 @@ from etastar.errors import TrialError
 from etastar.sweep.executors.workers import worker_pool
 
 SCRIPT = """
-import os, sys, time
+import os, signal, sys, time
 from etastar.sweep.executors.workers import worker_pool
+
+# a shell's background jobs, and their children, ignore Ctrl-C; here it is to be heard
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def wait(task, check):
     print(os.getpid(), flush=True)
