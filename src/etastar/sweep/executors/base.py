@@ -32,9 +32,12 @@ class Executor(ABC):
       TrialError.
     - It is a context manager: on exit, by Ctrl-C too, no process of it is left.
     - The global random numbers and thread counts of the calling process are as before.
+    - `handful` is how many points a sweep hands over at a time when it shares its store with
+      others: enough to keep the executor busy, few enough to leave work for them; None is all.
     """
 
     name: str
+    handful: int | None = None
 
     @abstractmethod
     def run(

@@ -30,6 +30,7 @@ class Sequential(Executor):
     """
 
     name = "sequential"
+    handful = 1
 
     def __init__(self, *, device: torch.device | str = "cpu") -> None:
         self._device = device
