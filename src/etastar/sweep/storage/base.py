@@ -31,7 +31,11 @@ class Store(ABC):
       differ. So does a store of an unknown format version.
     - A failed write (full disk, read-only) raises StorageError and leaves the records readable.
     - Numbers come back exactly, +inf and NaN too.
+    - A point has at most one record: where two are finished, the first stays.
+    - `shared` says whether other processes can see it.
     """
+
+    shared: bool = True
 
     @abstractmethod
     def open(self, settings: Mapping[str, str]) -> None:

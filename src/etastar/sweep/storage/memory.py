@@ -30,6 +30,8 @@ class MemoryStore(Store):
         ()
     """
 
+    shared = False
+
     def __init__(self) -> None:
         self._settings: dict[str, str] = {}
         self._records: dict[Size, dict[Point, TrialRecord]] = {}

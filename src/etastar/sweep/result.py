@@ -1,0 +1,189 @@
+"""What a sweep came to: every run, and the optimum of each size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from etastar.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from etastar.fit import Optimum
+    from etastar.sweep.record import TrialRecord
+    from etastar.sweep.space import Size
+
+__all__ = ["SizeResult", "SweepResult"]
+
+
+@dataclass(frozen=True)
+class SizeResult:
+    """The runs of one size.
+
+    Attributes:
+        size: Size of the network.
+        trials: Its runs, sorted by point.
+        optimum: Where the loss is lowest; None when every rate has a diverged run.
+    """
+
+    size: Size
+    trials: tuple[TrialRecord, ...]
+    optimum: Optimum | None
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps spent on this size."""
+        return sum(trial.steps for trial in self.trials)
+
+    @property
+    def num_diverged(self) -> int:
+        """Runs that diverged."""
+        return sum(trial.diverged for trial in self.trials)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What makes the optimum less trustworthy.
+
+        "edge": it lies at the edge of the range, and the range is to be extended; "diverged": some
+        run did; "no optimum": every rate has a diverged run.
+        """
+        raised = {
+            "edge": self.optimum is not None and self.optimum.at_edge,
+            "diverged": self.num_diverged > 0,
+            "no optimum": self.optimum is None,
+        }
+        return tuple(flag for flag, is_raised in raised.items() if is_raised)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Optimum, interval, flags and cost as JSON-safe values."""
+        optimum = self.optimum
+        return {
+            "size": dict(self.size),
+            "lr": None if optimum is None else optimum.lr,
+            "interval": (
+                None if optimum is None or not optimum.interval else list(optimum.interval)
+            ),
+            "loss": None if optimum is None else optimum.loss,
+            "method": None if optimum is None else optimum.method,
+            "num_seeds": 0 if optimum is None else optimum.num_seeds,
+            "num_trials": len(self.trials),
+            "num_diverged": self.num_diverged,
+            "flags": list(self.flags),
+            "steps": self.steps,
+        }
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A sweep that is done.
+
+    Attributes:
+        sizes: Runs and optimum of each size, in the order of the sweep.
+        settings: What tells the experiment from another.
+        search: Name of the search, and its options as (name, value) pairs.
+
+    Example:
+        >>> from etastar.sweep.record import TrialRecord
+        >>> from etastar.sweep.space import Point
+        >>> trial = TrialRecord((("depth", 3),), Point(0.1, 0), 0.5, (0.5,), False, 1, 1.0)
+        >>> result = SweepResult((SizeResult(trial.size, (trial,), None),))
+        >>> result.steps, result.frame["lr"].tolist()
+        (1, [0.1])
+    """
+
+    sizes: tuple[SizeResult, ...]
+    settings: tuple[tuple[str, str], ...] = ()
+    search: tuple[tuple[str, float | int | str], ...] = ()
+
+    @property
+    def trials(self) -> tuple[TrialRecord, ...]:
+        """All runs, size by size."""
+        return tuple(trial for size in self.sizes for trial in size.trials)
+
+    @property
+    def optima(self) -> dict[Size, Optimum | None]:
+        """Optimum of each size; None where every rate has a diverged run."""
+        return {size.size: size.optimum for size in self.sizes}
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps spent on all sizes."""
+        return sum(size.steps for size in self.sizes)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Every run as a row of a table: the size's own columns, then those of the run.
+
+        Raises:
+            MissingExtraError: Pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingExtraError("pandas", "sweep") from error
+        names = dict.fromkeys(name for trial in self.trials for name, _ in trial.size)
+        columns = [*names, *_RUN_COLUMNS]
+        return pd.DataFrame([_row(trial) for trial in self.trials], columns=columns)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The whole result as JSON-safe values.
+
+        A number that is not finite is None; whether a run's loss is a number says `finite`.
+        """
+        return {
+            "settings": dict(self.settings),
+            "search": dict(self.search),
+            "steps": self.steps,
+            "optima": [size.as_dict() for size in self.sizes],
+            "trials": [_trial_dict(trial) for trial in self.trials],
+        }
+
+
+_RUN_COLUMNS = (
+    "lr",
+    "seed",
+    "loss",
+    "diverged",
+    "steps",
+    "initial_loss",
+    "device",
+    "versions",
+    "losses",
+)
+
+
+def _row(trial: TrialRecord) -> dict[str, Any]:
+    return {
+        **dict(trial.size),
+        "lr": trial.point.lr,
+        "seed": trial.point.seed,
+        "loss": trial.loss,
+        "diverged": trial.diverged,
+        "steps": trial.steps,
+        "initial_loss": trial.initial_loss,
+        "device": trial.device,
+        "versions": ", ".join(f"{package} {version}" for package, version in trial.versions),
+        "losses": trial.losses,
+    }
+
+
+def _trial_dict(trial: TrialRecord) -> dict[str, Any]:
+    return {
+        "size": dict(trial.size),
+        "lr": trial.point.lr,
+        "seed": trial.point.seed,
+        "loss": _number(trial.loss),
+        "finite": isfinite(trial.loss),
+        "diverged": trial.diverged,
+        "steps": trial.steps,
+        "initial_loss": _number(trial.initial_loss),
+        "losses": [_number(loss) for loss in trial.losses],
+        "device": trial.device,
+        "versions": dict(trial.versions),
+    }
+
+
+def _number(value: float) -> float | None:
+    return value if isfinite(value) else None
