@@ -1,0 +1,78 @@
+"""Experiments of importable functions, for executors that send them to other processes."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from etastar.sweep.space import Budget, Experiment, Point
+
+SIZE = (("depth", 2), ("width", 8))
+POINTS = tuple(Point(lr, seed) for lr in (0.01, 0.1, 1e6) for seed in (0, 1))
+
+
+def network(depth, width):
+    widths = [3] + [width] * depth
+    layers = [layer for fan_in in widths[:-1] for layer in (nn.Linear(fan_in, width), nn.ReLU())]
+    return nn.Sequential(*layers, nn.Linear(width, 2)).double()
+
+
+def broken_network(depth, width):
+    raise ZeroDivisionError("no network today")
+
+
+def slow_network(depth, width):
+    time.sleep(0.05)
+    return network(depth, width)
+
+
+def batches(seed, batch_size, num_steps):
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(num_steps):
+        inputs = torch.randn(batch_size, 3, generator=generator, dtype=torch.float64)
+        yield inputs, inputs[:, :2].sin()
+
+
+def deadly_batches(flag, seed, batch_size, num_steps):
+    """The batches, in the middle of which the process kills itself, once."""
+    for step, batch in enumerate(batches(seed, batch_size, num_steps)):
+        if step == num_steps // 2 and not Path(flag).exists():
+            Path(flag).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield batch
+
+
+def always_deadly_batches(seed, batch_size, num_steps):
+    os.kill(os.getpid(), signal.SIGKILL)
+    return batches(seed, batch_size, num_steps)
+
+
+def slow_batches(seed, batch_size, num_steps):
+    for batch in batches(seed, batch_size, num_steps):
+        time.sleep(0.02)
+        yield batch
+
+
+def momentum(model, lr):
+    return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+
+
+def held_out(model):
+    inputs = torch.linspace(-1, 1, 30, dtype=torch.float64).view(10, 3)
+    return F.mse_loss(model(inputs), inputs[:, :2].sin()).item()
+
+
+def experiment(num_steps=20, **changes):
+    parts = {
+        "factory": network,
+        "batches": batches,
+        "loss_fn": F.mse_loss,
+        "make_optimizer": momentum,
+        "budget": Budget(num_steps, 4, "validation"),
+        "evaluate": held_out,
+    }
+    return Experiment(**(parts | changes))
