@@ -171,3 +171,55 @@ def test_debug_shows_where_it_arose():
 
 def test_unknown_optimizer_is_a_usage_error():
     assert run(*GPT, "--optimizer", "lion").exit_code == 2
+
+
+SWEEP = ["sweep", "zoo:mlp", "--sizes", "depth=1,3", "--data", "digits", "--optimizer", "sgd"]
+SHORT = ["--lr", "0.1", "--steps", "8", "--batch", "16", "--arg", "width=8"]
+
+
+def test_sweep_continues_and_fit_reads_its_store(tmp_path):
+    store = str(tmp_path / "runs.log")
+    first = run_json(*SWEEP, *SHORT, "--storage", store)
+    assert [found["size"] for found in first["optima"]] == [{"depth": 1}, {"depth": 3}]
+    assert set(first["optima"][0]) >= {"lr", "interval", "flags", "steps"}
+    assert sum(found["steps"] for found in first["optima"]) == sum(
+        trial["steps"] for trial in first["trials"]
+    )
+    size = (tmp_path / "runs.log").stat().st_size
+    again = run_json(*SWEEP, *SHORT, "--storage", store)
+    assert again["trials"] == first["trials"]
+    assert (tmp_path / "runs.log").stat().st_size < 1.2 * size  # nothing was run twice
+
+    fitted = run_json("fit", store)
+    assert [found["depth"] for found in fitted["optima"]] == [2.0, 4.0]
+    assert [found["lr"] for found in fitted["optima"]] == [f["lr"] for f in first["optima"]]
+    assert "depth^" in run("fit", store).stdout
+
+
+def test_a_store_of_another_experiment_is_refused(tmp_path):
+    store = ["--storage", str(tmp_path / "runs.log")]
+    assert run(*SWEEP, *SHORT, *store).exit_code == 0
+    result = run(*SWEEP, *SHORT, *store, "--momentum", "0.9")
+    assert result.exit_code == 2
+    assert "momentum" in result.output
+
+
+BAD_SWEEPS = {
+    "sizes": ([*SWEEP[:3], "deep", *SWEEP[4:]], "depth=3,6,12"),
+    "data": ([*SWEEP[:5], "numbers", *SWEEP[6:]], "numbers"),
+    "optimizer": ([*SWEEP[:-1], "lion"], "lion"),
+    "search": ([*SWEEP, "--search", "random"], "random"),
+    "executor": ([*SWEEP, "--executor", "cloud"], "cloud"),
+    "objective": ([*SWEEP, "--objective", "best"], "best"),
+    "init": ([*SWEEP, "--init", "some"], "some"),
+    "store": (["fit", "/nowhere/runs.log"], "/nowhere/runs.log"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SWEEPS)
+def test_bad_sweeps_exit_with_2_and_one_message(case):
+    args, message = BAD_SWEEPS[case]
+    result = run(*args)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output

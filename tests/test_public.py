@@ -6,10 +6,13 @@ import sys
 import etastar
 
 PUBLIC = [
+    "Budget",
     "DepthReport",
     "EtastarError",
+    "Experiment",
     "Graph",
     "ParamInfo",
+    "SweepResult",
     "TransferPlan",
     "capture_graph",
     "check_schedule",
@@ -21,11 +24,22 @@ PUBLIC = [
     "optimizer_like",
     "parameter_roles",
     "plan_transfer",
+    "run_sweep",
     "schedule_arguments",
     "transfer_regret",
 ]
 
-HEAVY = ("matplotlib", "plotly", "ray", "optuna", "transformers", "sklearn", "datasets", "typer")
+HEAVY = (
+    "matplotlib",
+    "plotly",
+    "ray",
+    "optuna",
+    "transformers",
+    "sklearn",
+    "datasets",
+    "typer",
+    "pandas",
+)
 
 
 def test_public_names_are_pinned():

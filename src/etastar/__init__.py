@@ -7,13 +7,17 @@ from etastar.graph import Graph, capture_graph, effective_depth, parameter_roles
 from etastar.init import check_stability, initialize_
 from etastar.laws import optimizer_like
 from etastar.parameter import ParamInfo
+from etastar.sweep import Budget, Experiment, SweepResult, run_sweep
 from etastar.transfer import TransferPlan, check_schedule, plan_transfer, schedule_arguments
 
 __all__ = [
+    "Budget",
     "DepthReport",
     "EtastarError",
+    "Experiment",
     "Graph",
     "ParamInfo",
+    "SweepResult",
     "TransferPlan",
     "capture_graph",
     "check_schedule",
@@ -25,6 +29,7 @@ __all__ = [
     "optimizer_like",
     "parameter_roles",
     "plan_transfer",
+    "run_sweep",
     "schedule_arguments",
     "transfer_regret",
 ]

@@ -65,14 +65,14 @@ def test_the_seed_decides_the_initialization():
 
 
 def test_the_residual_rule_is_applied_or_left_to_the_model():
-    def last_weight(residual):
+    def last_weight(init):
         torch.manual_seed(0)
-        model = experiment(residual=residual).factory(depth=4)
+        model = experiment(init=init).factory(depth=4)
         return model.get_parameter("blocks.3.conv1.weight").std().item()
 
     scaled, plain = last_weight("all"), last_weight("none")
     assert plain / scaled == pytest.approx(2.0, rel=1e-4)
-    assert last_weight(None) not in (scaled, plain)
+    assert last_weight("own") not in (scaled, plain)
 
 
 def test_settings_tell_experiments_apart():
@@ -81,7 +81,7 @@ def test_settings_tell_experiments_apart():
         experiment(settings={"width": 16}),
         experiment(optimizer="adam"),
         experiment(weight_decay=0.1),
-        experiment(residual="last"),
+        experiment(init="last"),
         experiment(data_options={"num_test": 100}),
     ]
     assert all(other.settings != experiment().settings for other in changed)
@@ -90,6 +90,8 @@ def test_settings_tell_experiments_apart():
 def test_bad_names():
     with pytest.raises(ModelSpecError, match="sgd, adam, adamw"):
         experiment(optimizer="lion")
+    with pytest.raises(ModelSpecError, match="all, last, none, own"):
+        experiment(init="some")
     with pytest.raises(ModelSpecError, match="momentum"):
         experiment(optimizer="adam", momentum=0.9)
     with pytest.raises(ModelSpecError, match="digits"):

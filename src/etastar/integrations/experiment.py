@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from functools import lru_cache, partial
-from typing import Any, Literal
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +19,10 @@ from etastar.init import initialize_
 from etastar.integrations.model_spec import load_model
 from etastar.sweep.space import Budget, Experiment
 
-__all__ = ["OPTIMIZERS", "Residual", "named_experiment"]
+__all__ = ["INITS", "OPTIMIZERS", "named_experiment"]
 
-Residual = Literal["all", "last", "none"]
+INITS = ("all", "last", "none", "own")
+"""Our He initialization with that residual rule, or the model's own initialization."""
 
 OPTIMIZERS: dict[str, Any] = {
     "sgd": torch.optim.SGD,
@@ -39,7 +40,7 @@ def named_experiment(
     optimizer: str,
     momentum: float = 0.0,
     weight_decay: float = 0.0,
-    residual: Residual | None = "all",
+    init: str = "all",
     budget: Budget,
 ) -> Experiment:
     """The experiment that names say.
@@ -52,14 +53,14 @@ def named_experiment(
         optimizer: A key of `OPTIMIZERS`.
         momentum: Of SGD.
         weight_decay: As the optimizer takes it.
-        residual: Our He initialization with this residual rule; None for the model's own.
+        init: One of `INITS`.
         budget: Length of a run and its loss.
 
     Returns:
         An experiment whose callables can be pickled.
 
     Raises:
-        ModelSpecError: An unknown optimizer, or momentum for one that has none.
+        ModelSpecError: An unknown optimizer or initialization, or momentum where there is none.
 
     Example:
         >>> experiment = named_experiment(
@@ -73,6 +74,8 @@ def named_experiment(
         raise ModelSpecError(
             f"optimizer {optimizer!r}", f"one of: {', '.join(OPTIMIZERS)}", "choose a listed one"
         )
+    if init not in INITS:
+        raise ModelSpecError(f"init {init!r}", f"one of: {', '.join(INITS)}", "choose a listed one")
     if momentum and optimizer != "sgd":
         raise ModelSpecError(
             f"momentum={momentum} for {optimizer}", "momentum with sgd alone", "leave it out"
@@ -81,7 +84,7 @@ def named_experiment(
     options = {"weight_decay": weight_decay} | ({"momentum": momentum} if momentum else {})
     source = partial(_dataset, data, json.dumps(data_options, sort_keys=True))
     return Experiment(
-        factory=partial(_build, model, settings, residual),
+        factory=partial(_build, model, settings, init),
         batches=partial(_batches, source),
         loss_fn=partial(_loss, task),
         make_optimizer=partial(_make_optimizer, optimizer, options),
@@ -94,7 +97,7 @@ def named_experiment(
             "data options": json.dumps(data_options, sort_keys=True),
             "optimizer": optimizer,
             "optimizer options": json.dumps(options, sort_keys=True),
-            "initialization": "the model's own" if residual is None else f"he, residual={residual}",
+            "initialization": init,
         },
     )
 
@@ -105,14 +108,12 @@ def _dataset(name: str, options: str) -> Dataset:
     return load(name, **json.loads(options))
 
 
-def _build(
-    spec: str, settings: dict[str, Any], residual: Residual | None, **size: Any
-) -> nn.Module:
+def _build(spec: str, settings: dict[str, Any], init: str, **size: Any) -> nn.Module:
     """A network of one size; its initialization draws from the run's own seed."""
     loaded = load_model(spec, {**settings, **size})
-    if residual is not None:
+    if init != "own":
         graph = capture_graph(loaded.model, *loaded.args, **loaded.kwargs)
-        initialize_(loaded.model, graph, residual=residual, seed=torch.initial_seed())
+        initialize_(loaded.model, graph, residual=cast("Any", init), seed=torch.initial_seed())
     return loaded.model
 
 
