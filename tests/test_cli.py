@@ -6,6 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from etastar.cli import app
+from etastar.sweep.executors.sequential import Sequential
+from etastar.sweep.running import run_point
 from etastar.transfer import TransferPlan
 
 LAYERS = ["--base", "depth=2", "--target", "depth=4", "--lr", "1", "--optimizer", "sgd"]
@@ -202,6 +204,26 @@ def test_a_store_of_another_experiment_is_refused(tmp_path):
     result = run(*SWEEP, *SHORT, *store, "--momentum", "0.9")
     assert result.exit_code == 2
     assert "momentum" in result.output
+
+
+def test_ctrl_c_keeps_the_store_and_says_so(tmp_path, monkeypatch):
+    store = tmp_path / "runs.log"
+    calls = []
+
+    def interrupted(self, experiment, size, points, *, on_step=None):
+        for point in points:
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            calls.append(point)
+            yield run_point(experiment, size, point)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sequential, "run", interrupted)
+        result = run(*SWEEP, *SHORT, "--storage", store)
+    assert result.exit_code == 130
+    assert "stopped by Ctrl-C" in result.output
+    undisturbed = run_json(*SWEEP, *SHORT)
+    assert run_json(*SWEEP, *SHORT, "--storage", store)["optima"] == undisturbed["optima"]
 
 
 BAD_SWEEPS = {

@@ -58,7 +58,10 @@ def _fail(error: EtastarError) -> NoReturn:
 
 
 def _clear_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Exit code 2 and one message for an error of ours; a traceback only with --debug."""
+    """Exit code 2 and one message for an error of ours, 130 for Ctrl-C.
+
+    A traceback is shown only with --debug.
+    """
 
     @wraps(command)
     def wrapped(*args: Any, debug: bool = False, **kwargs: Any) -> None:
@@ -68,6 +71,9 @@ def _clear_errors(command: Callable[..., None]) -> Callable[..., None]:
             if debug:
                 raise
             _fail(error)
+        except KeyboardInterrupt:
+            Console(stderr=True).print("stopped by Ctrl-C; what a store has is kept")
+            raise typer.Exit(130) from None
 
     return wrapped
 
