@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
+
 from etastar.parameter import LayerType
 
 __all__ = ["Call", "Graph", "Kind", "Node", "Operand", "ParameterRecord", "Slot", "WeightUse"]
@@ -73,6 +75,18 @@ class Call:
     func: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+
+    def __reduce__(self) -> tuple[Callable[..., Call], tuple[Any, ...]]:
+        """By the operation's name: operations themselves cannot be pickled."""
+        return _named_call, (str(self.func), self.args, self.kwargs)
+
+
+def _named_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    """A call of the operation "aten.mm.default", or of the higher-order operator "name"."""
+    place: Any = torch.ops if "." in name else torch.ops.higher_order
+    for part in name.split("."):
+        place = getattr(place, part)
+    return Call(place, args, kwargs)
 
 
 @dataclass(frozen=True, slots=True)
