@@ -57,7 +57,7 @@ def vertex(left: float, right: float, *, rise_left: float, rise_right: float) ->
         0.5
     """
     height = max(rise_left, rise_right)
-    if not (0 < height < inf and min(rise_left, rise_right) >= 0):
+    if not (isfinite(rise_left + rise_right) and height > 0 and min(rise_left, rise_right) >= 0):
         return None
     slope_left, slope_right = rise_left / height / left, rise_right / height / right
     curvature = (slope_left + slope_right) / (left + right)
@@ -91,13 +91,24 @@ def next_position(values: Mapping[int, float], lattice: Lattice) -> int | Triple
     place = min(range(len(known)), key=lambda i: (heights[known[i]], i))
     centre = known[place]
     if place in (0, len(known) - 1):
-        outer = _further_out(known, lattice, downwards=place == 0)
-        if outer is not None:
-            return outer
-        return Triple(known[max(place - 1, 0)], centre, known[min(place + 1, len(known) - 1)])
+        return _at_end(heights, known, lattice, downwards=place == 0)
     triple = Triple(known[place - 1], centre, known[place + 1])
     inner = _further_in(triple, heights, lattice)
     return triple if inner is None else inner
+
+
+def _at_end(
+    heights: Mapping[int, float], known: list[int], lattice: Lattice, *, downwards: bool
+) -> int | Triple:
+    """Further out; at the limit nearer to it from inside, as far as that tells anything."""
+    outer = _further_out(known, lattice, downwards=downwards)
+    if outer is not None:
+        return outer
+    centre, inner = (known[0], known[1]) if downwards else (known[-1], known[-2])
+    near = lattice.gap if isfinite(heights[inner]) else 1
+    if isfinite(heights[centre]) and abs(inner - centre) > near:
+        return (centre + inner) // 2
+    return Triple(centre, centre, inner) if downwards else Triple(inner, centre, centre)
 
 
 def _further_out(known: list[int], lattice: Lattice, *, downwards: bool) -> int | None:

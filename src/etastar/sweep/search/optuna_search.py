@@ -92,6 +92,8 @@ class OptunaSearch(Search):
                 "change the setting that is out of range",
             )
 
+        self._made(_optuna().samplers)  # refuse now what would be refused at the first proposal
+
     @property
     def options(self) -> dict[str, float | int | str]:
         """All settings; those of the sampler with its name before them."""

@@ -72,6 +72,7 @@ def half_width(
         >>> half_width(np.array([-1.0, 0.0, 1.0]), same, confidence=0.95)
         0.0
     """
+    losses = _scaled(losses)
     num_seeds = losses.shape[1]
     draws = resampled_seeds(num_seeds, num_resamples=_NUM_RESAMPLES, seed=0)
     means = losses[:, draws].mean(2).T
@@ -79,6 +80,13 @@ def half_width(
     if num_seeds >= _FEW_SEEDS or not np.isfinite(losses).all():
         return (high - low) / 2
     return max((high - low) / 2, _own_half_width(log_lrs, losses, confidence))
+
+
+def _scaled(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The losses over the largest of them, which moves no minimum and lets no sum overflow."""
+    largest = np.abs(losses[np.isfinite(losses)]).max(initial=0.0)
+    scaled: NDArray[np.float64] = losses / largest if largest > 0 else losses
+    return scaled
 
 
 def _own_half_width(
