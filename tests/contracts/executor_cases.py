@@ -25,11 +25,6 @@ def broken_network(depth, width):
     raise ZeroDivisionError("no network today")
 
 
-def slow_network(depth, width):
-    time.sleep(0.05)
-    return network(depth, width)
-
-
 def batches(seed, batch_size, num_steps):
     generator = torch.Generator().manual_seed(seed)
     for _ in range(num_steps):
@@ -76,3 +71,9 @@ def experiment(num_steps=20, **changes):
         "evaluate": held_out,
     }
     return Experiment(**(parts | changes))
+
+
+def network_of_threads(threads, depth, width):
+    if torch.get_num_threads() != threads:
+        raise RuntimeError(f"{torch.get_num_threads()} threads")
+    return network(depth, width)

@@ -1,0 +1,175 @@
+"""Executors beside a plain sequential loop: processes with two workers, and batched.
+
+Usage: python benchmarks/executors.py [--repetitions N] [--steps N]
+
+The same points of the same network, run by each executor in turn, N times interleaved, so that
+other work on the machine falls on all of them. Every process has one thread. Written to
+benchmarks/results/executors.json and executors.md: ratios of sequential to executor, the median
+over repetitions with lowest and highest; above 1 the executor is faster. Wall clock is disturbed by
+whatever else the machine does; CPU time is less so, and for `batched`, which is one process, says
+the same. For `processes` the ratio of CPU times is what its speed-up is divided by: 2 x (that
+ratio) is the most that two free cores can give.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from etastar.datasets import load
+from etastar.models import build
+from etastar.sweep.executors import Executor, get_executor
+from etastar.sweep.executors.batched import Batched
+from etastar.sweep.space import Budget, Experiment, Point, Size
+
+RESULTS = Path(__file__).parent / "results"
+WORKERS = 2
+LRS = (2.0**-12, 2.0**-10, 2.0**-8, 2.0**-6)
+SEEDS = (0, 1)
+POINTS = tuple(Point(lr, seed) for lr in LRS for seed in SEEDS)
+
+NETWORKS: dict[str, tuple[str, str, str, Size]] = {
+    "MLP": ("mlp", "digits", "classes", (("depth", 6), ("width", 64))),
+    "residual CNN": ("resnet", "digits", "classes", (("depth", 6), ("width", 16))),
+    "GPT": ("gpt", "stdlib-text", "tokens", (("depth", 2), ("width", 32))),
+}
+
+
+def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of the next token at every position."""
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def adamw(model: nn.Module, lr: float) -> torch.optim.Optimizer:
+    """AdamW as PyTorch sets it."""
+    return torch.optim.AdamW(model.parameters(), lr=lr)
+
+
+def experiment(name: str, num_steps: int) -> tuple[Experiment, Size]:
+    """Training of one of the networks."""
+    model, data, kind, size = NETWORKS[name]
+    return Experiment(
+        factory=partial(build, model),
+        batches=load(data).batches,
+        loss_fn=token_loss if kind == "tokens" else F.cross_entropy,
+        make_optimizer=adamw,
+        budget=Budget(num_steps, 32),
+    ), size
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def cpu_of_children(executor: Executor) -> float:
+    """CPU time so far of the processes that an executor holds (Linux)."""
+    pool = getattr(executor, "_pool", None)
+    ticks = 0
+    for worker in pool._workers if pool is not None else ():
+        fields = Path(f"/proc/{worker.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def timed(executor: Executor, run: Callable[[Executor], Any]) -> tuple[float, float]:
+    """Wall and CPU seconds of a run, its worker processes' CPU among them."""
+    start, cpu, children = time.perf_counter(), cpu_seconds(), cpu_of_children(executor)
+    run(executor)
+    spent = cpu_seconds() - cpu + cpu_of_children(executor) - children
+    return time.perf_counter() - start, spent
+
+
+def measure(name: str, num_steps: int, repetitions: int) -> dict[str, Any]:
+    """Ratios of one network."""
+    wanted, size = experiment(name, num_steps)
+
+    def run(executor: Executor) -> None:
+        assert len(list(executor.run(wanted, size, POINTS))) == len(POINTS)
+
+    sequential = get_executor("sequential")
+    with get_executor("processes", workers=WORKERS) as processes:
+        list(processes.run(wanted, size, POINTS[:WORKERS]))  # its processes start here
+        list(sequential.run(wanted, size, POINTS[:1]))
+        rows = []
+        notes = []
+        for _ in range(repetitions):
+            # both are new each time: the probe is a part of what batched costs
+            batched, forced = Batched(), Batched(probe_steps=0)
+            executors = (sequential, processes, batched, forced)
+            rows.append([timed(executor, run) for executor in executors])
+            notes.append(batched.note)
+    found: dict[str, Any] = {}
+    for index, label in enumerate(("processes", "batched", "always vectorised"), start=1):
+        found[label] = {
+            "wall": spread([row[0][0] / row[index][0] for row in rows]),
+            "cpu": spread([row[0][1] / row[index][1] for row in rows]),
+        }
+    found["batched"]["picked"] = ["sequential" if note else "vectorised" for note in notes]
+    return found
+
+
+def spread(ratios: list[float]) -> list[float]:
+    """Median, lowest and highest."""
+    return [round(value, 2) for value in (median(ratios), min(ratios), max(ratios))]
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    lines = [
+        "# Executors beside a sequential loop",
+        "",
+        f"PyTorch {results['torch']}, {results['cores']} cores, one thread per process, "
+        f"{len(POINTS)} runs of {results['steps']} steps, {results['repetitions']} interleaved "
+        f"repetitions; load of the machine before and after: {results['load']}.",
+        "Ratio of sequential to executor, median (lowest to highest); above 1 is faster.",
+        "",
+        "| network | executor | wall clock | CPU time | picked |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, row in results["networks"].items():
+        for label, found in row.items():
+            cells = [f"{m} ({low} to {high})" for m, low, high in (found["wall"], found["cpu"])]
+            picked = ", ".join(found.get("picked", []))
+            lines.append(f"| {name} | {label} | {' | '.join(cells)} | {picked} |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    """Measure, write and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=100)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    before = os.getloadavg()[0]
+    networks = {name: measure(name, options.steps, options.repetitions) for name in NETWORKS}
+    results = {
+        "torch": torch.__version__,
+        "cores": os.cpu_count(),
+        "steps": options.steps,
+        "repetitions": options.repetitions,
+        "load": [round(load, 1) for load in (before, os.getloadavg()[0])],
+        "networks": networks,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "executors.json").write_text(json.dumps(results, indent=2) + "\n")
+    (RESULTS / "executors.md").write_text(table(results))
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
