@@ -1,7 +1,14 @@
-"""Settings of all tests: one thread, and the same Hypothesis examples at every run of CI."""
+"""For all tests: one thread, the same Hypothesis examples at every run of CI; a database."""
 
 import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
 
+import pytest
 import torch
 from hypothesis import settings
 
@@ -10,3 +17,46 @@ torch.set_num_threads(1)
 settings.register_profile("developer", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "developer")
+
+
+@pytest.fixture(scope="session")
+def postgres_url():
+    """URL of an empty PostgreSQL on loopback, started for this session by Debian's own binaries."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("no PostgreSQL server under /usr/lib/postgresql (Debian: postgresql)")
+    programs = found[-1].parent
+    folder = Path(tempfile.mkdtemp(prefix="etastar-postgres-"))
+    # the server refuses to run as root
+    user = "postgres" if os.geteuid() == 0 else None
+    if user is not None:
+        shutil.chown(folder, user)
+    try:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        subprocess.run(
+            [programs / "initdb", "-D", folder / "data", "-A", "trust", "-U", "etastar", "-N"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            user=user,
+            cwd=folder,
+        )
+        options = ["-D", folder / "data", "-h", "127.0.0.1", "-p", str(port), "-k", folder]
+        with open(folder / "log", "wb") as log:
+            server = subprocess.Popen(
+                [programs / "postgres", *options], user=user, cwd=folder, stdout=log, stderr=log
+            )
+        try:
+            probe = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+            for _ in range(600):
+                if subprocess.run(probe, check=False).returncode == 0:
+                    break
+                assert server.poll() is None, (folder / "log").read_text()
+                time.sleep(0.1)
+            yield f"postgresql+psycopg2://etastar@127.0.0.1:{port}/postgres"
+        finally:
+            server.terminate()
+            server.wait(60)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -102,7 +102,7 @@ def _connect_database(url: str) -> BaseStorage:
 def _database(url: str, *, again: bool) -> RDBStorage | None:
     """The database; None where `again` and another process is making its tables just now."""
     from optuna.storages import RDBStorage
-    from sqlalchemy.exc import IntegrityError, ProgrammingError
+    from sqlalchemy.exc import DatabaseError
 
     options: dict[str, object] = {"pool_pre_ping": True}
     if url.startswith("sqlite"):
@@ -115,10 +115,15 @@ def _database(url: str, *, again: bool) -> RDBStorage | None:
             "the Python package that the URL names",
             "pip install it: psycopg2-binary for postgresql+psycopg2://",
         ) from error
-    except (IntegrityError, ProgrammingError):
-        if not again:
+    except DatabaseError as error:
+        if not again or not _is_race(error):
             raise
         return None
+
+
+def _is_race(error: Exception) -> bool:
+    """Whether a table or its first row was there though it was not a moment ago."""
+    return any(words in str(error) for words in ("already exists", "UNIQUE", "duplicate key"))
 
 
 def disconnect(storage: BaseStorage) -> None:

@@ -1,0 +1,167 @@
+"""What every store promises."""
+
+import json
+from dataclasses import replace
+from math import inf, isnan, nan
+from uuid import uuid4
+
+import pytest
+
+from etastar.errors import StorageError
+from etastar.sweep.record import TrialRecord
+from etastar.sweep.space import Point
+from etastar.sweep.storage import MemoryStore, OptunaStore
+
+SIZE = (("depth", 6), ("width", 64))
+SMALL = (("depth", 3), ("width", 64))
+SETTINGS = {"model": "mlp", "budget.num_steps": "3"}
+POINTS = [Point(0.1, 0), Point(1e-3, 1), Point(0.1, 1)]
+
+
+def record(point=POINTS[0], size=SIZE, **changes):
+    plain = TrialRecord(
+        size=size,
+        point=point,
+        loss=0.1 + 0.2,
+        losses=(1 / 3, 0.1),
+        diverged=False,
+        steps=2,
+        initial_loss=1 / 3,
+        device="cpu",
+        versions=(("numpy", "2.0"), ("torch", "2.13.0+cpu")),
+    )
+    return replace(plain, **changes)
+
+
+@pytest.fixture(
+    params=["memory", "journal", "sqlite", pytest.param("postgres", marks=pytest.mark.slow)]
+)
+def make_store(request, tmp_path):
+    """Makes a store; called again, another one of the same data, as after a restart."""
+    made, name = [], f"contract-{uuid4().hex}"
+
+    def make():
+        if request.param == "memory":
+            made.append(made[0] if made else MemoryStore())
+        else:
+            location = {
+                "journal": lambda: tmp_path / "runs.log",
+                "sqlite": lambda: f"sqlite:///{tmp_path}/runs.db",
+                "postgres": lambda: request.getfixturevalue("postgres_url"),
+            }[request.param]()
+            made.append(OptunaStore(location, name=name))
+        return made[-1]
+
+    yield make
+    for store in made:
+        store.close()
+
+
+@pytest.fixture
+def store(make_store):
+    store = make_store()
+    store.open(SETTINGS)
+    return store
+
+
+def test_a_new_store_holds_nothing(make_store):
+    store = make_store()
+    assert (store.settings(), store.sizes(), store.records(SIZE)) == ({}, (), ())
+
+
+def test_nothing_begins_in_a_store_that_is_not_open(make_store):
+    with pytest.raises(StorageError, match="not open"):
+        make_store().begin(SIZE, POINTS)
+
+
+def test_records_are_there_after_a_restart_sorted_and_equal(store, make_store):
+    written = [record(point) for point in POINTS]
+    assert store.begin(SIZE, POINTS) == tuple(POINTS)
+    for one in written:
+        store.finish(one)
+    store.close()
+    again = make_store()
+    assert again.records(SIZE) == tuple(sorted(written, key=lambda one: one.point))
+    assert again.settings() == SETTINGS
+
+
+@pytest.mark.parametrize("loss", [inf, nan, -inf, 5e-324, 1.7e308, 0.1 + 0.2])
+@pytest.mark.parametrize("length", [1, 500])
+def test_numbers_come_back_exactly(store, make_store, loss, length):
+    store.finish(record(loss=loss, losses=(1 / 3,) * length + (loss,), initial_loss=loss))
+    store.close()
+    (back,) = make_store().records(SIZE)
+    assert repr((back.loss, back.losses, back.initial_loss)) == repr(
+        (loss, (1 / 3,) * length + (loss,), loss)
+    )
+
+
+def test_a_diverged_run_is_a_record(store, make_store):
+    store.finish(record(loss=inf, losses=(1.0, nan), diverged=True))
+    store.close()
+    (back,) = make_store().records(SIZE)
+    assert (back.diverged, back.loss) == (True, inf)
+    assert isnan(back.losses[1])
+
+
+def test_what_was_begun_and_not_finished_can_be_begun_again(store, make_store):
+    store.begin(SIZE, POINTS)
+    store.close()
+    again = make_store()
+    again.open(SETTINGS)
+    assert again.records(SIZE) == ()
+    assert again.begin(SIZE, POINTS) == tuple(POINTS)
+
+
+def test_begin_returns_own_points_again_and_each_once(store):
+    store.begin(SIZE, POINTS[:1])
+    assert store.begin(SIZE, [*POINTS, *POINTS]) == tuple(POINTS)
+
+
+def test_a_finished_point_is_not_begun(store):
+    store.finish(record(POINTS[0]))
+    assert store.begin(SIZE, POINTS) == tuple(POINTS[1:])
+    assert store.begin(SMALL, POINTS[:1]) == tuple(POINTS[:1])
+
+
+def test_of_two_finished_runs_of_a_point_the_first_stays(store):
+    store.finish(record(loss=1.0))
+    store.finish(record(loss=2.0))
+    assert [one.loss for one in store.records(SIZE)] == [1.0]
+
+
+def test_sizes_stand_in_the_order_in_which_they_were_begun(store):
+    store.begin(SIZE, POINTS[:1])
+    store.begin((("depth", 99),), POINTS[:1])
+    store.finish(record(size=SMALL))
+    store.finish(record(size=SIZE))
+    assert store.sizes() == (SIZE, SMALL)
+
+
+def test_another_experiment_is_refused_and_told_apart(store, make_store):
+    store.finish(record())
+    store.close()
+    other = make_store()
+    with pytest.raises(StorageError, match="model is 'mlp' there and 'gpt' here") as caught:
+        other.open({**SETTINGS, "model": "gpt"})
+    assert "budget" not in str(caught.value)
+    other.close()
+    same = make_store()
+    same.open(dict(reversed(SETTINGS.items())))
+    assert same.records(SIZE) == (record(),)
+
+
+def test_settings_are_plain_text(store):
+    assert json.loads(json.dumps(store.settings())) == SETTINGS
+
+
+def test_two_live_stores_never_have_one_point(store, make_store):
+    other = make_store()
+    if other is store:
+        pytest.skip("a store in memory is not shared")
+    other.open(SETTINGS)
+    assert store.begin(SIZE, POINTS[:2]) == tuple(POINTS[:2])
+    assert other.begin(SIZE, POINTS) == tuple(POINTS[2:])
+    store.finish(record(POINTS[0]))
+    store.close()  # lets go of the second point
+    assert other.begin(SIZE, POINTS) == tuple(POINTS[1:])

@@ -1,0 +1,124 @@
+"""A process that imports everything once and forks sweeps, for tests to kill. Run as a script.
+
+It reads one JSON task a line from its input and answers with JSON lines: the child's pid, then how
+the child ended.
+"""
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from etastar.sweep.search.registry import get_search
+from etastar.sweep.space import Budget, Experiment
+from etastar.sweep.study import run_sweep
+
+WIDTHS = (2, 4, 8)
+SEARCHES = {
+    "grid": {"lrs": tuple(0.002 * 2**i for i in range(8))},
+    "bracket": {"start": 0.003, "precision": 0.02},
+}
+
+
+def make_batches(seed, batch_size, num_steps):
+    random = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(num_steps, batch_size, 8, generator=random)
+    return [(batch, batch.sum(1, keepdim=True)) for batch in inputs]
+
+
+class FirstColumns(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.width, self.linear = width, nn.Linear(width, 1)
+
+    def forward(self, inputs):
+        return self.linear(inputs[:, : self.width])
+
+
+def make_optimizer(journal, model, lr):
+    if journal:
+        line = f"{os.getpid()} {model.width} {lr!r} {torch.initial_seed()}\n"
+        descriptor = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(descriptor, line.encode())
+        os.close(descriptor)
+    return torch.optim.SGD(model.parameters(), lr)
+
+
+def sweep(task):
+    experiment = Experiment(
+        factory=FirstColumns,
+        batches=make_batches,
+        loss_fn=nn.functional.mse_loss,
+        make_optimizer=lambda model, lr: make_optimizer(task.get("journal"), model, lr),
+        budget=Budget(num_steps=task.get("num_steps", 8), batch_size=8),
+        settings={"model": "first columns"},
+    )
+    return run_sweep(
+        experiment,
+        [{"width": width} for width in WIDTHS],
+        search=get_search(task["search"], **SEARCHES[task["search"]]),
+        seeds=(0, 1),
+        storage=task["storage"],
+        name=task["name"],
+        on_progress=lambda _: Path(task["began"]).touch() if "began" in task else None,
+    )
+
+
+def run_child(task):
+    result = sweep(task)
+    if "result" in task:
+        with open(task["result"], "w") as file:
+            json.dump(result.as_dict(), file)
+
+
+def say(**answer):
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+def warm_up():
+    """Import whatever a sweep imports on its way, so that the children start fast."""
+    import sqlalchemy.dialects.postgresql.psycopg2  # noqa: F401
+    from optuna.storages import RDBStorage
+    from optuna.trial import create_trial
+
+    create_trial(value=0.0)
+    RDBStorage("sqlite://").engine.dispose()
+    sweep({"search": "grid", "storage": None, "name": "warm", "num_steps": 1})
+
+
+def fork(task):
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            run_child(task)
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+            raise
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    return pid
+
+
+def main():
+    torch.set_num_threads(1)
+    warm_up()
+    say(ready=True)
+    for line in sys.stdin:
+        task = json.loads(line)
+        if task == "wait":
+            pid, status = os.wait()
+            say(pid=pid, status=os.waitstatus_to_exitcode(status))
+        else:
+            say(pid=fork(task))
+
+
+if __name__ == "__main__":
+    main()
