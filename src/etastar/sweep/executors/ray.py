@@ -107,7 +107,9 @@ class Ray(Executor):
 
     def _connected(self) -> Any:
         ray = _imported(self._address)
-        if not ray.is_initialized():
+        # with an address, Ray itself refuses a second connection
+        is_usable = self._address is None or self._started is not None
+        if not (ray.is_initialized() and is_usable):
             try:
                 _start(ray, self._address)
             except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:

@@ -169,10 +169,7 @@ def stack_optimizers(
         name: {option: tuple(run[name][option] for run in per_run) for option in options}
         for name, options in per_run[0].items()
     }
-    for options in stacked.values():
-        for option in _FIXED:
-            if len({bool(value) for value in options.get(option, ())}) > 1:
-                raise UnstackableError(f"{option} is on in some runs and off in others")
+    _require_one_formula(stacked)
     return _KNOWN[kind](stacked)
 
 
@@ -190,6 +187,13 @@ def _require_known(optimizer: Optimizer) -> None:
             raise UnstackableError(f"the optimizer's {', '.join(refused)} is set")
         if type(optimizer) is Adam and group.get("decoupled_weight_decay"):
             raise UnstackableError("an Adam with decoupled weight decay that is not AdamW")
+
+
+def _require_one_formula(stacked: Mapping[str, Mapping[str, tuple[float, ...]]]) -> None:
+    for options in stacked.values():
+        for option in _FIXED:
+            if len({bool(value) for value in options.get(option, ())}) > 1:
+                raise UnstackableError(f"{option} is on in some runs and off in others")
 
 
 def _settings(

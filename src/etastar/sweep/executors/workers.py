@@ -50,6 +50,12 @@ class _Worker:
         with suppress(OSError):  # of a dead process; it is found at the next `receive`
             remote.send(self.connection, remote.Order(new, task))
 
+    def finish(self) -> int:
+        """It is idle again; returns the index of the task it was at."""
+        index, self.index = self.index, None
+        assert index is not None, "an idle worker sends no outcome"
+        return index
+
     def receive(self) -> Any:
         """Its next message; None when it is dead."""
         try:
@@ -109,17 +115,14 @@ class WorkerPool:
         try:
             while waiting or self._busy():
                 self._start(len(waiting) + len(self._busy()))
-                for worker in [w for w in self._workers if w.is_ready and w.index is None]:
-                    if waiting:
-                        index = waiting.popleft()
-                        worker.give(index, payload, _pickled(tasks[index]))
+                for worker, index in zip(self._idle(), list(waiting), strict=False):
+                    waiting.remove(index)
+                    worker.give(index, payload, _pickled(tasks[index]))
                 for worker, message in self._messages():
                     if message is None:
                         self._replace(worker, waiting, losses)
                     elif isinstance(message, remote.Outcome):
-                        done, worker.index = worker.index, None
-                        assert done is not None
-                        yield tasks[done], message.value
+                        yield tasks[worker.finish()], message.value
                     else:
                         _note(worker, message, on_step)
         finally:
@@ -132,6 +135,9 @@ class WorkerPool:
 
     def _busy(self) -> list[_Worker]:
         return [worker for worker in self._workers if worker.index is not None]
+
+    def _idle(self) -> list[_Worker]:
+        return [worker for worker in self._workers if worker.is_ready and worker.index is None]
 
     def _start(self, wanted: int) -> None:
         if not self._workers:
