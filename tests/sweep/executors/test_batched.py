@@ -238,6 +238,7 @@ def test_what_cannot_be_trained_as_one_is_trained_alone_and_said(name):
 @pytest.mark.parametrize(("least_gain", "is_alone"), [(0.0, False), (float("inf"), True)])
 def test_timing_decides_once_for_a_size(least_gain, is_alone, monkeypatch):
     monkeypatch.setattr(batched, "LEAST_GAIN", least_gain)
+    monkeypatch.setattr(batched, "LEAST_STEPS_PER_PROBE_STEP", 1)
     probes = []
     real = batched._require_gain
 

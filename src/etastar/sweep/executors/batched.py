@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Batched"]
 
 LEAST_GAIN = 1.05  # empirical: below it the timing of a few steps cannot tell a gain from noise
-LEAST_STEPS_PER_PROBE_STEP = 5  # so that a probe that finds no gain costs at most a fifth of a run
+LEAST_STEPS_PER_PROBE_STEP = 30  # so that a probe that finds no gain costs about a twentieth
 
 
 class Batched(Executor):
@@ -59,7 +59,7 @@ class Batched(Executor):
         self,
         *,
         max_batch: int = 32,
-        probe_steps: int = 3,
+        probe_steps: int = 2,
         device: torch.device | str = "cpu",
     ) -> None:
         if max_batch < 1 or probe_steps < 0:
