@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -56,7 +57,7 @@ def postgres_url():
                 time.sleep(0.1)
             yield f"postgresql+psycopg2://etastar@127.0.0.1:{port}/postgres"
         finally:
-            server.terminate()
+            server.send_signal(signal.SIGINT)  # the fast shutdown, which waits for no client
             server.wait(60)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -207,3 +207,14 @@ def test_marks_of_another_host_count_until_its_heartbeat_stops(path, monkeypatch
         store.finish(record(POINTS[1]))
         assert record(POINTS[1]) in store.records(SIZE)
     elsewhere.close()
+
+
+def test_a_point_that_another_process_took_or_finished_a_moment_ago_is_not_won(path, monkeypatch):
+    from etastar.sweep.storage.marks import Marks
+
+    first, second = reopened(path), reopened(path)
+    first.begin(SIZE, POINTS[1:2])
+    monkeypatch.setattr(Marks, "_taken", lambda *_: set())  # it looked before the first had it
+    assert second.begin(SIZE, POINTS[:3]) == (POINTS[2],)
+    first.close()
+    second.close()

@@ -70,12 +70,19 @@ def finished_per_point(location, name):
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
-    url = location if "://" in location else None
-    storage = url or optuna.storages.JournalStorage(JournalFileBackend(location))
-    studies = [n for n in optuna.get_all_study_names(storage) if n.startswith(f"{name}/")]
+    if "://" in location:
+        storage = optuna.storages.RDBStorage(location)
+    else:
+        storage = optuna.storages.JournalStorage(JournalFileBackend(location))
     trials = [
-        (s, t) for s in studies for t in optuna.load_study(study_name=s, storage=storage).trials
+        (study.study_name, trial)
+        for study in storage.get_all_studies()
+        if study.study_name.startswith(f"{name}/")
+        for trial in storage.get_all_trials(storage.get_study_id_from_name(study.study_name))
     ]
+    storage.remove_session()
+    if "://" in location:
+        storage.engine.dispose()
     return Counter(
         (study, trial.params["lr"], trial.user_attrs["seed"])
         for study, trial in trials
