@@ -70,6 +70,7 @@ class Batched(Executor):
             )
         self.note = ""
         self._max_batch = max_batch
+        self.handful = max_batch
         self._probe_steps = probe_steps
         self._device = device
         self._experiment: Experiment | None = None

@@ -54,6 +54,7 @@ class Processes(Executor):
     ) -> None:
         self._pool = WorkerPool(workers, threads=threads, retries=retries)
         self._device = str(device)
+        self.handful = 4 * workers  # enough that no worker waits long for the last of them
 
     def run(
         self,
