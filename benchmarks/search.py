@@ -228,7 +228,8 @@ def run_all(methods: Sequence[str]) -> dict[tuple[str, int], dict[str, list[Tria
 
 HEAD = (
     "| depth | grid's optimum | interval | bracket's | ratio | agrees"
-    " | loss above the grid's lowest | bracket's runs | bracket's steps / grid's | Optuna's steps / grid's |"
+    " | loss above the grid's lowest | bracket's runs"
+    " | bracket's steps / grid's | Optuna's steps / grid's |"
 )
 
 

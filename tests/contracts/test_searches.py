@@ -16,7 +16,7 @@ SEARCHES_UNDER_TEST = {
     "bracket": Bracket(0.1),
     "bracket, coarse": Bracket(3.0, factor=3.0, precision=0.5, reach=30.0),
     "bracket, exacting": Bracket(1e-3, factor=1.2, precision=1e-3, max_trials=25),
-    "tpe": OptunaSearch(1e-3, 10.0, num_trials=12),
+    "tpe": OptunaSearch(1e-3, 10.0, num_trials=6, sampler_options={"n_startup_trials": 3}),
     "random": OptunaSearch(1e-3, 10.0, num_trials=6, sampler="random", batch_size=4),
 }
 SIZE = (("depth", 2),)
@@ -77,7 +77,7 @@ def drive(search, landscape, context, limit=500):
 
 
 @EVERY
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(landscapes, contexts)
 def test_ends_and_asks_for_nothing_twice(search, landscape, context):
     asked = [point for _, proposal in drive(search, landscape, context) for point in proposal]

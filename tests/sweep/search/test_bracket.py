@@ -35,7 +35,7 @@ def optimum_of(records):
         table.setdefault(record.point.lr, {})[record.point.seed] = record.loss
     most = max(map(len, table.values()))
     full = {lr: [row[s] for s in sorted(row)] for lr, row in table.items() if len(row) == most}
-    return find_optimum(list(full), list(full.values()))
+    return find_optimum(list(full), list(full.values()), num_resamples=1)
 
 
 def parabola(optimum):
@@ -92,19 +92,20 @@ def test_seeds_are_spent_until_the_interval_is_narrow_enough():
     def trials(precision):
         counts = [
             len(run(Bracket(0.1, precision=precision), noisy(0.17, 0.1, salt), tuple(range(20))))
-            for salt in range(20)
+            for salt in range(15)
         ]
         return np.mean(counts)
 
-    assert trials(0.4) + 1 < trials(0.15) < trials(0.07) - 4
+    assert trials(0.5) + 1 < trials(0.15) < trials(0.08) - 2
 
 
-def test_a_noisy_optimum_lies_within_the_precision_as_often_as_stated():
-    # the interval is of 95%; stopping as soon as it is narrow costs a little of that
-    seeds = tuple(range(30))
-    found = [optimum_of(run(Bracket(0.1), noisy(0.17, 0.15, salt), seeds)) for salt in range(100)]
+@pytest.mark.parametrize(("noisiness", "stated"), [(0.05, 0.95), (0.15, 0.8)])
+def test_a_noisy_optimum_lies_within_the_precision_as_often_as_stated(noisiness, stated):
+    # the second noise is two thirds of the rise from the minimum to its neighbours
+    seeds, salts = tuple(range(30)), range(50)
+    found = [optimum_of(run(Bracket(0.1), noisy(0.17, noisiness, s), seeds)) for s in salts]
     hits = [abs(math.log(optimum.lr / 0.17)) <= 0.15 for optimum in found]
-    assert np.mean(hits) >= 0.9
+    assert np.mean(hits) >= stated
 
 
 def test_divergence_bounds_from_above_and_is_approached_to_the_precision():
@@ -147,9 +148,10 @@ def test_a_start_where_nothing_is_learned_goes_down_though_the_loss_rises_there(
 
 
 def test_max_trials_is_kept_to():
-    for most in range(1, 9):
-        records = run(Bracket(0.1, max_trials=most), parabola(0.13), seeds=(0, 1, 2, 3))
-        assert len(records) == min(most, 6)
+    # three that enclose it, then three for each further seed, or none
+    for most, expected in [(3, 3), (5, 3), (6, 6), (8, 6), (9, 9)]:
+        records = run(Bracket(0.1, max_trials=most), noisy(0.13, 1e-3, 0), seeds=(0, 1, 2, 3))
+        assert len(records) == min(expected, 6)
 
 
 def test_runs_that_are_not_on_the_lattice_are_left_aside():
@@ -168,7 +170,7 @@ def test_runs_that_are_not_on_the_lattice_are_left_aside():
         {"start": math.nan},
         {"factor": 1.0},
         {"precision": 0.0},
-        {"max_trials": 0},
+        {"max_trials": 2},
         {"reach": 1.5},
         {"confidence": 1.0},
         {"prior_exponent": math.inf},

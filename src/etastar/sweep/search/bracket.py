@@ -28,6 +28,10 @@ _UNLEARNING = 1.25
 """A run whose last losses exceed its first by this factor learned nothing; empirical, coarse."""
 
 
+_LEAST_TRIALS = 3
+"""A minimum is enclosed by three."""
+
+
 @dataclass(frozen=True)
 class Bracket(Search):
     """Few runs, where the minimum is.
@@ -39,6 +43,9 @@ class Bracket(Search):
     factor; a diverged neighbour, which no parabola can use, down to the precision. Then the three
     rates that define the optimum are run with one further seed after the other, moving on should
     their mean ask for it, until the optimum's log lr is known to the precision or the seeds end.
+    Asking after every seed costs some of the confidence: where one run's noise is two thirds of
+    the rise to the neighbours, the optimum lies within the precision in 85% of cases, not 95%
+    (empirical, on parabolas; 95% or more at a quarter).
 
     Args:
         start: Learning rate of the first two runs (the other is start * factor) when no size has
@@ -75,14 +82,14 @@ class Bracket(Search):
             0 < self.start < inf
             and 1 < self.factor <= self.reach < inf
             and 0 < self.precision < inf
-            and self.max_trials >= 1
+            and self.max_trials >= _LEAST_TRIALS
             and isfinite(self.prior_exponent)
             and 0 < self.confidence < 1
         )
         if not in_range:
             raise TrialError(
                 f"a bracket with {self.options}",
-                "a positive start and precision, 1 < factor <= reach, max_trials of 1 or more, "
+                "a positive start and precision, 1 < factor <= reach, max_trials of 3 or more, "
                 "a confidence between 0 and 1",
                 "change the setting that is out of range",
             )
@@ -95,11 +102,11 @@ class Bracket(Search):
     def propose(self, finished: Sequence[TrialRecord], context: Context) -> tuple[Point, ...]:
         """The next run, or those of the next seed; see `Search.propose`."""
         room = self.max_trials - len({record.point for record in finished})
-        if room <= 0:
-            return ()
         first = predicted_lr(context, self.start, prior_exponent=self.prior_exponent)
         runs = _Runs(finished, context.seeds, first, self._unit)
-        return tuple(self._wanted(runs)[:room])
+        wanted = self._wanted(runs)
+        # half a seed would say nothing
+        return tuple(wanted) if len(wanted) <= room else ()
 
     @cached_property
     def _unit(self) -> float:

@@ -32,10 +32,9 @@ SAMPLERS: Final[Mapping[str, str]] = MappingProxyType(
         "random": "RandomSampler",
         "qmc": "QMCSampler",
         "gp": "GPSampler",
-        "cmaes": "CmaEsSampler",
     }
 )
-"""Optuna's samplers that search one continuous number, by short name."""
+"""Optuna's samplers that search one continuous number, by short name (its CMA-ES needs two)."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,8 @@ class OptunaSearch(Search):
                 "change the setting that is out of range",
             )
 
-        self._made(_optuna().samplers)  # refuse now what would be refused at the first proposal
+        with _quiet():
+            self._made(_optuna().samplers)  # refuse now what would be refused at the first proposal
 
     @property
     def options(self) -> dict[str, float | int | str]:
