@@ -119,24 +119,33 @@ class Bracket(Search):
         return int(2 ** max(0, ceil(log2(log(self.factor) / self.precision))))
 
     def _wanted(self, runs: _Runs) -> list[Point]:
-        """What the first number of seeds that is not finished with asks for."""
-        limit = int(log(self.reach) / self._unit)
+        """What the first number of seeds that is not finished with asks for.
+
+        The search is gone through again from its start, each number of seeds with the positions
+        that it asked for itself. So a run that a later number of seeds added changes nothing
+        before it, and a proposal of which a part has been run is followed by its rest.
+        """
         asked: tuple[int, ...] = (0, self._gap)
         for num_seeds in range(1, len(runs.seeds) + 1):
-            growth = 2 if num_seeds == 1 else 1  # the mean of more seeds has moved a little at most
-            lattice = Lattice(self._gap, limit, growth)
-            missing = runs.missing(asked, num_seeds)
-            if missing:
-                return missing
-            found = next_position(runs.values(num_seeds), lattice)
-            if isinstance(found, int):
-                return runs.missing((found,), num_seeds)
-            if not found.left < found.centre < found.right or self._is_precise(
-                runs, found, num_seeds
-            ):
+            found = self._walk(runs, asked, num_seeds)
+            if not isinstance(found, Triple):
+                return found
+            enclosed = found.left < found.centre < found.right
+            if not enclosed or self._is_precise(runs, found, num_seeds):
                 return []
             asked = (found.left, found.centre, found.right)
         return []
+
+    def _walk(self, runs: _Runs, asked: tuple[int, ...], num_seeds: int) -> list[Point] | Triple:
+        """The missing runs of one number of seeds, or where its minimum is."""
+        limit = int(log(self.reach) / self._unit)
+        growth = 2 if num_seeds == 1 else 1  # the mean of more seeds has moved a little at most
+        while not (missing := runs.missing(asked, num_seeds)):
+            found = next_position(runs.values(asked, num_seeds), Lattice(self._gap, limit, growth))
+            if isinstance(found, Triple):
+                return found
+            asked = (*asked, found)
+        return missing
 
     def _is_precise(self, runs: _Runs, triple: Triple, num_seeds: int) -> bool:
         """Whether the optimum is known well enough; one seed cannot tell."""
@@ -152,7 +161,7 @@ class _Runs:
     """Finished runs by position and seed.
 
     Args:
-        finished: Runs; those that lie on no position, or have another seed, are left aside.
+        finished: Runs; those that lie on no position are left aside.
         seeds: Seeds of the sweep.
         first: Learning rate at position 0.
         unit: Distance of neighbouring positions in log lr.
@@ -165,10 +174,6 @@ class _Runs:
         self._first = first
         self._unit = unit
         self._by_point = {record.point: record for record in finished}
-        near = {
-            round(log(record.point.lr / first) / unit) for record in finished if record.point.lr > 0
-        }
-        self._positions = sorted(k for k in near)
 
     def _point(self, position: int, seed: int) -> Point:
         """Six digits are finer than any optimum, and the same on every machine."""
@@ -185,17 +190,16 @@ class _Runs:
         losses = [self._by_point[point].loss for point in points]
         return [loss if isfinite(loss) else inf for loss in losses]
 
-    def values(self, num_seeds: int) -> dict[int, float]:
-        """Mean losses of the positions that have all of the first seeds.
+    def values(self, positions: tuple[int, ...], num_seeds: int) -> dict[int, float]:
+        """Mean losses over the first seeds, all of which have been run.
 
         While no run has learned anything, all count as +inf: there the loss need not fall towards
         the minimum, and the way to it is down.
         """
-        done = [k for k in self._positions if not self.missing((k,), num_seeds)]
-        seeds = self.seeds[:num_seeds]
-        if all(_unlearned(self._by_point[self._point(k, seed)]) for k in done for seed in seeds):
-            return dict.fromkeys(done, inf)
-        return {k: sum(self.losses(k, num_seeds)) / num_seeds for k in done}
+        points = [self._point(k, seed) for k in positions for seed in self.seeds[:num_seeds]]
+        if all(_unlearned(self._by_point[point]) for point in points):
+            return dict.fromkeys(positions, inf)
+        return {k: sum(self.losses(k, num_seeds)) / num_seeds for k in positions}
 
 
 def _unlearned(record: TrialRecord) -> bool:
