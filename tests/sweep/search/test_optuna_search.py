@@ -45,6 +45,16 @@ def test_samplers_end_on_losses_that_say_nothing(sampler, loss):
     assert len(drive(search, lambda point: loss)) == 11
 
 
+def test_a_diverged_rate_counts_as_the_worst_so_far_however_it_diverged():
+    def rates(bad):
+        search = OptunaSearch(1e-3, 10.0, num_trials=14, sampler_options={"n_startup_trials": 4})
+        records = drive(search, lambda point: bad if point.lr > 0.5 else parabola(point))
+        assert any(record.loss is bad for record in records)
+        return [record.point.lr for record in records]
+
+    assert rates(math.nan) == rates(math.inf)
+
+
 def test_the_gaussian_process_finds_a_parabola():
     records = drive(OptunaSearch(1e-3, 10.0, num_trials=12, sampler="gp"), parabola)
     assert min(record.loss for record in records) < 0.05
