@@ -9,6 +9,7 @@ __all__ = [
     "FitError",
     "InitError",
     "LawError",
+    "MeasureError",
     "MissingExtraError",
     "ModelSpecError",
     "OptimizerError",
@@ -67,6 +68,10 @@ class InitError(EtastarError, ValueError):
 
 class LawError(EtastarError, ValueError):
     """A law is unknown, in conflict with another, or has a bad setting."""
+
+
+class MeasureError(EtastarError, ValueError):
+    """The criterion cannot be measured on this model, batch or optimizer."""
 
 
 class OptimizerError(EtastarError, TypeError):

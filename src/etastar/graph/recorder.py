@@ -15,6 +15,7 @@ from etastar.graph.fake_twins import FakeTwins
 from etastar.graph.operations import Operation, operation_of
 from etastar.graph.step import Step, named_arguments
 from etastar.graph.storage import NOTHING, StorageLog, Value
+from etastar.graph.tangents import TangentLog
 from etastar.graph.weights import Factors, contracted_factors, weight_use
 
 __all__ = ["Observer", "Recorder"]
@@ -31,6 +32,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         twins: Fake twins, of the mode that computes shapes; None to run on real tensors.
         observer: Called with every node and its output.
         before_write: Called with every tensor that an operation is about to write to.
+        tangents: The tangents of a pass in forward mode; what computes with them is not recorded.
     """
 
     supports_higher_order_operators = True
@@ -47,12 +49,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         twins: FakeTwins | None = None,
         observer: Observer | None = None,
         before_write: Callable[[torch.Tensor], None] | None = None,
+        tangents: TangentLog | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.records = records
         self.twins = twins
         self.observer = observer
         self.before_write = before_write
+        self.tangents = tangents
         self.nodes: list[Node] = []
         self.log = StorageLog()
         self.module_stack: list[str] = [""]
@@ -140,6 +144,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         operation = operation_of(func)
         if operation.name == "device":
             return func(*args, **kwargs)
+        if self.tangents is not None and self.tangents.is_among((args, kwargs)):
+            result = func(*args, **kwargs)
+            self.tangents.add(result)
+            return result
         try:
             if self.twins is not None:
                 args, kwargs = map_tensors((args, kwargs), self.as_fake)

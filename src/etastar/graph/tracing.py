@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
 
 from etastar.errors import CaptureError
 from etastar.graph.arguments import map_tensors, name_inputs, named_tensors, tensors_in
@@ -23,6 +24,7 @@ from etastar.graph.isolation import (
 )
 from etastar.graph.module_paths import module_paths_recorded
 from etastar.graph.recorder import Observer, Recorder
+from etastar.graph.tangents import TangentLog
 from etastar.graph.values import ValuesKept
 from etastar.naming import canonical_parameters
 
@@ -92,6 +94,7 @@ def trace(
     fake: bool,
     grad: bool = False,
     observer: Observer | None = None,
+    tangents: Mapping[str, torch.Tensor] | None = None,
 ) -> Trace:
     """Run an unwrapped model once under the recorder; the model is as before afterwards.
 
@@ -102,6 +105,8 @@ def trace(
         fake: Whether to run on fake tensors.
         grad: Whether autograd records the run (for an observer that differentiates).
         observer: Called with every node and its output tensor.
+        tangents: Tangents of parameters by canonical name, on real tensors: the pass is then made
+            in forward mode, under the `forward_ad.dual_level` of the caller.
 
     Returns:
         The trace.
@@ -114,7 +119,8 @@ def trace(
     twins = None if fake_mode is None else FakeTwins(fake_mode)
     kept = ValuesKept(own_tensors(model))
     guard = None if fake else kept.before_write
-    recorder = Recorder(records, twins=twins, observer=observer, before_write=guard)
+    log = None if tangents is None else TangentLog()
+    recorder = Recorder(records, twins=twins, observer=observer, before_write=guard, tangents=log)
     with ExitStack() as stack:
         stack.enter_context(global_state_kept())
         stack.enter_context(quiet_switches())
@@ -126,7 +132,8 @@ def trace(
         args, kwargs = map_tensors((tuple(args), dict(kwargs)), clone)
         inputs = _add_inputs(recorder, model, args, kwargs)
         stack.enter_context(module_paths_recorded(recorder, stand_in, model))
-        result = _run(stand_in, args, kwargs, recorder)
+        duals = {} if log is None else _duals(stand_in, tangents or {}, log)
+        result = _run(stand_in, args, kwargs, recorder, duals)
         outputs = _outputs(recorder, result)
     return Trace(tuple(recorder.nodes), inputs, outputs, result)
 
@@ -151,11 +158,32 @@ def _add_inputs(
     return {name: recorder.add_input(tensor) for name, tensor in named_tensors(named)}
 
 
+def _duals(
+    model: nn.Module, tangents: Mapping[str, torch.Tensor], log: TangentLog
+) -> dict[str, torch.Tensor]:
+    """The parameters with their tangents, by every name, so that tied ones stay tied."""
+    found: dict[int, torch.Tensor] = {}
+    parameters = canonical_parameters(model)
+    for name, tangent in tangents.items():
+        log.add(tangent)
+        found[id(parameters[name])] = forward_ad.make_dual(  # type: ignore[no-untyped-call]
+            parameters[name].detach(), tangent
+        )
+    own_names = model.named_parameters(remove_duplicate=False)
+    return {name: found[id(p)] for name, p in own_names if id(p) in found}
+
+
 def _run(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], recorder: Recorder
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    recorder: Recorder,
+    duals: dict[str, torch.Tensor],
 ) -> Any:
     try:
         with nullcontext() if recorder.twins is None else recorder.twins.mode, recorder:
+            if duals:
+                return torch.func.functional_call(model, duals, args, dict(kwargs))
             return model(*args, **kwargs)
     except Exception as error:
         raise TracingError(*recorder.place_of(error)) from error

@@ -1,0 +1,122 @@
+"""Batches as the caller has them, and the loss of a model on one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from etastar.errors import MeasureError
+from etastar.graph.arguments import map_tensors
+
+__all__ = ["Batch", "Examples", "LossFn", "read_batch"]
+
+Batch: TypeAlias = "tuple[Any, Any] | Mapping[str, Any]"
+"""(inputs, targets), the inputs one argument, a tuple or a dict of several; or a dict of keyword
+arguments, targets among them where the model computes its own loss."""
+
+LossFn: TypeAlias = Callable[..., Tensor]
+"""`loss_fn(output, targets)`; for a dict batch `loss_fn(output, batch)`."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A batch, read.
+
+    Attributes:
+        args: Positional arguments of the model.
+        kwargs: Keyword arguments of the model.
+        targets: Second argument of the loss function.
+        is_mapping: Whether it was a dict, so that the model may compute its own loss.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    targets: Any
+    is_mapping: bool
+
+    def to(self, model: nn.Module) -> Examples:
+        """The examples on the model's device; low-precision floats as float32.
+
+        Args:
+            model: Whose first parameter says where.
+
+        Returns:
+            New examples.
+        """
+        device = next(model.parameters()).device
+
+        def moved(tensor: Tensor) -> Tensor:
+            low = tensor.is_floating_point() and tensor.dtype.itemsize < torch.float32.itemsize
+            return tensor.to(device, torch.float32 if low else tensor.dtype)
+
+        args, kwargs, targets = map_tensors((self.args, self.kwargs, self.targets), moved)
+        return Examples(args, kwargs, targets, self.is_mapping)
+
+    def loss(self, model: nn.Module, loss_fn: LossFn | None) -> Tensor:
+        """The loss of a model on these examples.
+
+        Args:
+            model: The model.
+            loss_fn: See `LossFn`; None for the loss that the model itself returned.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            MeasureError: No scalar, or the model returned none.
+        """
+        output = model(*self.args, **self.kwargs)
+        loss = self._own_loss(output) if loss_fn is None else loss_fn(output, self.targets)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise MeasureError(
+                f"a loss of {shape}", "one number", "reduce the loss, by .mean() for example"
+            )
+        return loss.squeeze()
+
+    def _own_loss(self, output: Any) -> Any:
+        found = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+        if found is None:
+            raise MeasureError(
+                f"no loss_fn, and a model that returned {type(output).__name__} without a loss",
+                "loss_fn(output, targets), or a model that computes its loss from a dict batch",
+                "give loss_fn, or put the labels into the batch",
+            )
+        return found
+
+
+def read_batch(batch: Batch) -> Examples:
+    """Tell inputs from targets.
+
+    Args:
+        batch: See `Batch`.
+
+    Returns:
+        The examples.
+
+    Raises:
+        MeasureError: It is none of the forms.
+
+    Example:
+        >>> read_batch((torch.zeros(2, 3), torch.zeros(2))).args[0].shape
+        torch.Size([2, 3])
+        >>> sorted(read_batch({"input_ids": torch.zeros(1, 4), "labels": None}).kwargs)
+        ['input_ids', 'labels']
+    """
+    if isinstance(batch, Mapping):
+        return Examples((), dict(batch), batch, is_mapping=True)
+    if isinstance(batch, (tuple, list)) and len(batch) == 2:
+        inputs, targets = batch
+        if isinstance(inputs, Mapping):
+            return Examples((), dict(inputs), targets, is_mapping=False)
+        args = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+        return Examples(args, {}, targets, is_mapping=False)
+    raise MeasureError(
+        f"a batch given as {type(batch).__name__}",
+        "(inputs, targets), or a dict of the model's keyword arguments",
+        "put it into one of these forms",
+    )

@@ -1,0 +1,279 @@
+"""Three ways to the mean-square update of the pre-activations along a direction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from etastar.errors import MeasureError
+from etastar.measure.pre_activations import (
+    mean_square,
+    run_observed,
+    run_with_tangents,
+    wanted_nodes,
+)
+from etastar.measure.records import SeedUpdate
+from etastar.naming import canonical_parameters
+
+if TYPE_CHECKING:
+    from etastar.graph.dag import Node
+    from etastar.graph.tracing import Trace
+    from etastar.measure.batch import Examples
+    from etastar.measure.records import Method, PreActivations
+
+__all__ = ["by_bisection", "by_differences", "by_forward_mode"]
+
+Direction = Mapping[str, Tensor]
+Seeded = Callable[[], None]
+
+_FIRST_STEP = 1e-3  # of the parameters' norm
+_LEAST_CHANGE, _GREATEST_CHANGE = 3e-4, 3e-2  # of the pre-activations' norm; float32 and curvature
+_MAX_ATTEMPTS = 5
+_GRID = tuple(2.0**power for power in range(-5, 7))  # around the first-order rate
+_BISECTIONS = 7  # of a factor 2: to half a percent
+
+
+def by_forward_mode(
+    model: nn.Module,
+    examples: Examples,
+    direction: Direction,
+    pre_activations: PreActivations,
+    *,
+    seeded: Seeded,
+) -> SeedUpdate:
+    """M_l = mean (dz_l / d eta)^2 along the direction, in forward mode.
+
+    Args:
+        model: The model; left as it is.
+        examples: The probe.
+        direction: Update per unit of the learning rate, by name of the parameter.
+        pre_activations: Which count.
+        seeded: Sets the random numbers of a pass.
+
+    Returns:
+        The measurement.
+
+    Raises:
+        CaptureError: An operation has no forward mode.
+    """
+    traced, tangents, values = run_with_tangents(
+        model, examples, pre_activations, direction, seeded=seeded
+    )
+    return _measured(traced, pre_activations, tangents, values, method="forward")
+
+
+def by_differences(
+    model: nn.Module,
+    examples: Examples,
+    direction: Direction,
+    pre_activations: PreActivations,
+    *,
+    seeded: Seeded,
+    note: str = "",
+) -> SeedUpdate:
+    """M_l = mean ((z_l(theta + h u) - z_l(theta - h u)) / 2h)^2.
+
+    The step h is chosen so that the pre-activations change by a share between 3e-4 and 3e-2.
+
+    Args:
+        model: The model; left as it is.
+        examples: The probe.
+        direction: Update per unit of the learning rate, by name of the parameter.
+        pre_activations: Which count.
+        seeded: Sets the random numbers of a pass.
+        note: Why not in forward mode.
+
+    Returns:
+        The measurement.
+
+    Raises:
+        CaptureError: The forward pass raised.
+    """
+    step = _FIRST_STEP * _scale(model, direction)
+    for _ in range(_MAX_ATTEMPTS):
+        below, _ = _values(model, examples, direction, -step, pre_activations, seeded=seeded)
+        changes: dict[int, float] = {}
+        values: dict[int, float] = {}
+
+        def compare(
+            index: int,
+            output: Tensor,
+            changes: dict[int, float] = changes,
+            values: dict[int, float] = values,
+            below: dict[int, Tensor] = below,
+        ) -> None:
+            changes[index] = mean_square(output - below.pop(index))
+            values[index] = mean_square(output)
+
+        with _moved(model, direction, step):
+            traced = run_observed(model, examples, pre_activations, compare, seeded=seeded)
+        share = _largest_share(changes, values)
+        found = {index: change / (2 * step) ** 2 for index, change in changes.items()}
+        if share == 0 or _LEAST_CHANGE <= share <= _GREATEST_CHANGE:
+            break
+        middle = math.sqrt(_LEAST_CHANGE * _GREATEST_CHANGE)
+        step *= middle / share if math.isfinite(share) else 1e-3
+    return _measured(traced, pre_activations, found, values, method="differences", note=note)
+
+
+def by_bisection(
+    model: nn.Module,
+    examples: Examples,
+    direction: Direction,
+    pre_activations: PreActivations,
+    *,
+    seeded: Seeded,
+    c: float,
+) -> SeedUpdate:
+    """The largest eta whose finite step theta + eta u changes the pre-activations by c at most.
+
+    S(eta) is looked at on a grid of factors of 2 around the first-order rate; between the last rate
+    on it that keeps S <= c and the next, eta is found by bisection.
+
+    Args:
+        model: The model; left as it is.
+        examples: The probe.
+        direction: Update per unit of the learning rate, by name of the parameter.
+        pre_activations: Which count.
+        seeded: Sets the random numbers of a pass.
+        c: Allowed mean-square change.
+
+    Returns:
+        The measurement: S_l(eta) / eta^2 at that eta, so that c / M is eta^2.
+
+    Raises:
+        MeasureError: No rate of the grid keeps S <= c, or all do.
+    """
+    linear = by_differences(model, examples, direction, pre_activations, seeded=seeded)
+    centre = math.sqrt(c / linear.mean_square) if linear.mean_square else math.inf
+    if not math.isfinite(centre):
+        raise MeasureError("a step that changes nothing", "a step that does", "check the gradients")
+    before, traced = _values(model, examples, direction, 0.0, pre_activations, seeded=seeded)
+    nodes = wanted_nodes(traced, pre_activations)
+
+    def changes(eta: float) -> list[float]:
+        found: dict[int, float] = {}
+
+        def compare(index: int, output: Tensor) -> None:
+            found[index] = mean_square(output - before[index])
+
+        with _moved(model, direction, eta):
+            run_observed(model, examples, pre_activations, compare, seeded=seeded)
+        return [_or_infinite(found[node.index]) for node in nodes]
+
+    def within(eta: float) -> bool:
+        found = changes(eta)
+        return math.fsum(found) / len(found) <= c
+
+    eta = _largest(within, centre)
+    return SeedUpdate(
+        places=linear.places,
+        mean_squares=tuple(change / eta**2 for change in changes(eta)),
+        second_moments=linear.second_moments,
+        method="exact",
+    )
+
+
+def _largest(within: Callable[[float], bool], centre: float) -> float:
+    """The upper end of the last stretch of a grid that is within bounds, by bisection."""
+    inside = [within(centre * factor) for factor in _GRID]
+    last = max((i for i, ok in enumerate(inside) if ok), default=None)
+    if last is None or last == len(_GRID) - 1:
+        raise MeasureError(
+            f"a step that is within bounds at {sum(inside)} of {len(_GRID)} rates around the "
+            "first-order one",
+            "a rate at which the change of the pre-activations passes c",
+            "measure to first order, method='forward'",
+        )
+    low, high = centre * _GRID[last], centre * _GRID[last + 1]
+    for _ in range(_BISECTIONS):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if within(middle) else (low, middle)
+    return low
+
+
+def _measured(
+    traced: Trace,
+    pre_activations: PreActivations,
+    mean_squares: Mapping[int, float],
+    second_moments: Mapping[int, float],
+    *,
+    method: Method,
+    note: str = "",
+) -> SeedUpdate:
+    nodes = wanted_nodes(traced, pre_activations)
+    return SeedUpdate(
+        places=tuple((node.module, _name(node)) for node in nodes),
+        mean_squares=tuple(_or_infinite(mean_squares[node.index]) for node in nodes),
+        second_moments=tuple(_or_infinite(second_moments[node.index]) for node in nodes),
+        method=method,
+        note=note,
+    )
+
+
+def _name(node: Node) -> str:
+    return "addition" if node.weight is None else "+".join(node.weight.parameters)
+
+
+def _or_infinite(value: float) -> float:
+    return value if math.isfinite(value) else math.inf
+
+
+def _scale(model: nn.Module, direction: Direction) -> float:
+    """Norm of the parameters over that of the direction."""
+    parameters = canonical_parameters(model)
+    moved = math.sqrt(sum(float(u.norm()) ** 2 for u in direction.values()))
+    size = math.sqrt(sum(float(parameters[name].detach().norm()) ** 2 for name in direction))
+    return (size or 1.0) / moved if moved else 1.0
+
+
+def _largest_share(changes: Mapping[int, float], values: Mapping[int, float]) -> float:
+    """Largest change of a pre-activation over its size (there and back: half of the distance)."""
+    shares = [
+        math.sqrt(change / values[index]) / 2
+        for index, change in changes.items()
+        if values[index] > 0 and math.isfinite(change)
+    ]
+    infinite = any(not math.isfinite(change) for change in changes.values())
+    return math.inf if infinite else max(shares, default=0.0)
+
+
+def _values(
+    model: nn.Module,
+    examples: Examples,
+    direction: Direction,
+    step: float,
+    pre_activations: PreActivations,
+    *,
+    seeded: Seeded,
+) -> tuple[dict[int, Tensor], Trace]:
+    """Pre-activations at theta + step u, by node."""
+    found: dict[int, Tensor] = {}
+
+    def keep(index: int, output: Tensor) -> None:
+        found[index] = output.detach().clone()
+
+    with _moved(model, direction, step):
+        traced = run_observed(model, examples, pre_activations, keep, seeded=seeded)
+    return found, traced
+
+
+@contextmanager
+def _moved(model: nn.Module, direction: Direction, step: float) -> Iterator[None]:
+    """The model at theta + step u, and at theta again afterwards, to the bit."""
+    parameters = canonical_parameters(model)
+    before = {name: parameters[name].detach().clone() for name in direction}
+    with torch.no_grad():
+        for name, u in direction.items():
+            parameters[name].add_(u, alpha=step)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, values in before.items():
+                parameters[name].copy_(values)

@@ -1,0 +1,230 @@
+"""Pre-activations of one forward pass, found from its graph: values, changes and tangents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import enable_reentrant_dispatch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from etastar.errors import CaptureError, MeasureError
+from etastar.graph.contraction import data_inputs, judge_sums
+from etastar.graph.tracing import Trace, TracingError, trace
+
+if TYPE_CHECKING:
+    from etastar.graph.dag import Node
+    from etastar.measure.batch import Examples
+    from etastar.measure.records import PreActivations
+
+__all__ = ["mean_square", "run_observed", "run_with_tangents", "wanted_nodes"]
+
+Seeded = Callable[[], None]
+"""Sets the random numbers of a pass, so that two passes draw the same dropout masks."""
+
+
+def mean_square(tensor: Tensor) -> float:
+    """Mean of the squared absolute values, summed in float64.
+
+    Args:
+        tensor: Any floating or complex tensor.
+
+    Returns:
+        The mean.
+
+    Example:
+        >>> mean_square(torch.tensor([1.0, 3.0]))
+        5.0
+    """
+    values = tensor.detach()
+    if values.is_complex():
+        values = torch.view_as_real(values.resolve_conj())
+        return 2 * mean_square(values)
+    norm = torch.linalg.vector_norm(values, dtype=torch.float64)
+    return float(norm) ** 2 / max(1, values.numel())
+
+
+def is_candidate(node: Node, pre_activations: PreActivations) -> bool:
+    """Whether a node may turn out to be a pre-activation, as far as is known while it runs."""
+    return node.weight is not None or (pre_activations == "stream" and bool(node.addends))
+
+
+def wanted_nodes(traced: Trace, pre_activations: PreActivations) -> tuple[Node, ...]:
+    """The pre-activations of a pass, in the order of execution.
+
+    Args:
+        traced: The pass.
+        pre_activations: Which count.
+
+    Returns:
+        Weight layers, and residual additions for the stream.
+
+    Raises:
+        MeasureError: There is none.
+    """
+    sources = [traced.inputs[name] for name in data_inputs(traced.nodes, traced.inputs)]
+    nodes = judge_sums(traced.nodes, sources, traced.outputs)
+    found = [node for node in nodes if node.kind == "weight layer"]
+    if pre_activations == "stream":
+        found = [n for n in nodes if n.kind in ("weight layer", "residual addition")]
+    elif pre_activations == "hidden":
+        found = [node for node in found if _is_followed(node, nodes)]
+    if not found:
+        raise MeasureError(
+            f"a model without pre-activations of the kind {pre_activations!r}",
+            "a weight layer that the inputs reach",
+            "check the batch, or choose pre_activations='layers'",
+        )
+    return tuple(found)
+
+
+def _is_followed(node: Node, nodes: Sequence[Node]) -> bool:
+    """Whether a later weight layer depends on it."""
+    reached = {node.index}
+    for later in nodes[node.index + 1 :]:
+        if reached.intersection(later.inputs):
+            if later.kind == "weight layer":
+                return True
+            reached.add(later.index)
+    return False
+
+
+def run_observed(
+    model: nn.Module,
+    examples: Examples,
+    pre_activations: PreActivations,
+    observer: Callable[[int, Tensor], None],
+    *,
+    seeded: Seeded,
+) -> Trace:
+    """One forward pass, its candidates shown to the observer with their order of execution.
+
+    Args:
+        model: The model; left as it is.
+        examples: What it is run on.
+        pre_activations: Which count.
+        observer: Called with a node's index and its output, which it may not keep unless cloned.
+        seeded: Called before the pass.
+
+    Returns:
+        The pass.
+
+    Raises:
+        CaptureError: The forward pass raised.
+    """
+
+    def watch(node: Node, output: Tensor) -> None:
+        if is_candidate(node, pre_activations):
+            observer(node.index, output)
+
+    return _traced(model, examples, seeded=seeded, observer=watch)
+
+
+def run_with_tangents(
+    model: nn.Module,
+    examples: Examples,
+    pre_activations: PreActivations,
+    tangents: Mapping[str, Tensor],
+    *,
+    seeded: Seeded,
+) -> tuple[Trace, dict[int, float], dict[int, float]]:
+    """One forward pass in forward mode.
+
+    Args:
+        model: The model; left as it is.
+        examples: What it is run on.
+        pre_activations: Which count.
+        tangents: Direction, by name of the parameter.
+        seeded: Called before the pass.
+
+    Returns:
+        The pass; mean square of the tangent, and of the value, of each candidate by node.
+
+    Raises:
+        CaptureError: The forward pass raised, as it does where an operation has no forward mode.
+    """
+    keeper = _TangentKeeper()
+
+    def watch(node: Node, output: Tensor) -> None:
+        if is_candidate(node, pre_activations):
+            keeper.watch(node.index, output)
+
+    # fused attention has no forward mode
+    with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), keeper:
+        traced = _traced(model, examples, seeded=seeded, observer=watch, tangents=tangents)
+        keeper.take(enable_reentrant=False)
+    return traced, keeper.tangents, keeper.values
+
+
+def _traced(
+    model: nn.Module,
+    examples: Examples,
+    *,
+    seeded: Seeded,
+    observer: Callable[[Node, Tensor], None],
+    tangents: Mapping[str, Tensor] | None = None,
+) -> Trace:
+    seeded()
+    try:
+        return trace(
+            model, examples.args, examples.kwargs, fake=False, observer=observer, tangents=tangents
+        )
+    except TracingError as error:
+        raise CaptureError(
+            f"a forward pass that failed in module {error.module or '(root)'!r}: {error.__cause__}",
+            "a model that runs on the batch as it was given",
+            "call model(inputs) yourself to see the error",
+        ) from error.__cause__
+
+
+class _TangentKeeper(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Measures the tangent of every watched output.
+
+    An output gets its tangent after its operation has returned, and later operations may write to
+    it in place. So the tangent is looked for whenever an operation starts, until it is there.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.tangents: dict[int, float] = {}
+        self.values: dict[int, float] = {}
+        self._pending: list[tuple[int, Tensor]] = []
+        self._busy = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if self._pending and not self._busy:
+            self.take()
+        return func(*args, **(kwargs or {}))
+
+    def watch(self, index: int, output: Tensor) -> None:
+        """Observer: measure the value now, the tangent once it is there."""
+        self._busy = True
+        try:
+            self.values[index] = mean_square(output)
+        finally:
+            self._busy = False
+        self.tangents[index] = 0.0
+        self._pending.append((index, output))
+
+    def take(self, *, enable_reentrant: bool = True) -> None:
+        """Measure the tangents that are there by now."""
+        self._busy = True
+        try:
+            with enable_reentrant_dispatch() if enable_reentrant else nullcontext():
+                self._pending = [one for one in self._pending if not self._measured(*one)]
+        finally:
+            self._busy = False
+
+    def _measured(self, index: int, output: Tensor) -> bool:
+        dual: Any = forward_ad.unpack_dual(output)  # type: ignore[no-untyped-call]
+        tangent = dual.tangent
+        if tangent is not None:
+            self.tangents[index] = mean_square(tangent)
+        return tangent is not None
