@@ -11,6 +11,7 @@ NAMES = {
     "effective-depth",
     "path-sum",
     "nominal-depth",
+    "structure",
     "depth-mup",
     "complete-p",
     "constant",

@@ -11,6 +11,7 @@ from etastar.laws.nominal_depth import NominalDepth
 from etastar.laws.optimizer import OptimizerKind, OptimizerSpec, optimizer_kind, optimizer_like
 from etastar.laws.path_sum import PathSum
 from etastar.laws.registry import LAWS, get_law, get_laws
+from etastar.laws.structure import Structure
 from etastar.laws.width import Width
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "OptimizerSpec",
     "ParamPair",
     "PathSum",
+    "Structure",
     "Width",
     "fold_multiplier",
     "get_law",

@@ -14,6 +14,7 @@ from etastar.laws.depth_mup import DepthMuP
 from etastar.laws.effective_depth import EffectiveDepth
 from etastar.laws.nominal_depth import NominalDepth
 from etastar.laws.path_sum import PathSum
+from etastar.laws.structure import Structure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +24,7 @@ __all__ = ["LAWS", "get_law", "get_laws"]
 LAWS: Final[Mapping[str, type[Law]]] = MappingProxyType(
     {
         law.name: law
-        for law in (EffectiveDepth, PathSum, NominalDepth, DepthMuP, CompleteP, Constant)
+        for law in (EffectiveDepth, PathSum, NominalDepth, Structure, DepthMuP, CompleteP, Constant)
     }
 )
 """The depth laws by name."""

@@ -1,0 +1,201 @@
+"""The structure law: an exponent from the residual branches and how they were initialized."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, ClassVar, Literal, final, get_args
+
+from etastar.errors import LawError
+from etastar.laws.base import Architecture, Effect, Factors, Law, learning_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from etastar.laws.base import ParamPair
+    from etastar.laws.optimizer import OptimizerKind
+    from etastar.parameter import ParamInfo
+
+__all__ = ["ScaledWeights", "Structure"]
+
+ScaledWeights = Literal["all", "last", "none"]
+"""Weights of a residual branch whose variance carries 1 / K; as in `initialize_`."""
+
+_CHAIN = -1.5  # [JE]: the Jacobian's singular values spread, sum_l u_l^2 grows as L^3
+
+
+@final
+@dataclass(frozen=True)
+class Structure(Law):
+    """The learning rate at which the coherent updates of all layers keep their summed size.
+
+    For every parameter lr_target = lr_base g_target / g_base, with
+
+    - no residual stream, a chain: g = L^(-3/2), L the effective depth;
+    - residual streams: g = T^(-3/2) / sum over streams of mean over branches of K^max(0, 1 - a m),
+
+    K the additions of the stream, T the weight layers outside of all branches (stem, head), and m
+    the number of *other* weights on a way through the branch whose variance carries 1/K. A weight's
+    update moves the branch's output in proportion to the variances of those other weights under
+    SGD (a = 1), to their standard deviations where an update has a size of its own (a = 1/2: Adam,
+    and Muon, whose update is orthogonal whatever the gradient's scale). So for one stream and a
+    constant stem and head the exponent in K is min(0, -1 + a m); weights outside of the branches
+    set the cap.
+
+    Decisions where the argument leaves room: several streams (stages, encoder and decoder) add up;
+    so do branches of different length in one stream; weights side by side (query, key and value)
+    count as one; of the ways through a branch the one with the fewest such weights decides; a trunk
+    that grows together with its streams counts in full, which errs towards small rates. Norms
+    inside of a branch, which undo the scale of the weights before them, are not seen.
+
+    Args:
+        residual: Branch weights that carry 1/K at both sizes: "all" (what `initialize_` does),
+            "last" or "none".
+
+    Raises:
+        LawError: residual is none of these; base or target alone has residual streams.
+
+    Example:
+        >>> Structure(residual="last").options
+        {'residual': 'last'}
+
+    Source: docs/definitions.md, section 4; the criterion is that of [JE] and [AM].
+    """
+
+    residual: ScaledWeights = "all"
+
+    name: ClassVar[str] = "structure"
+    effects: ClassVar[frozenset[Effect]] = frozenset({"learning rate over depth"})
+
+    def __post_init__(self) -> None:
+        if self.residual not in get_args(ScaledWeights):
+            raise LawError(
+                f"residual={self.residual!r} of the law {self.name!r}",
+                f"one of: {', '.join(get_args(ScaledWeights))}",
+                "name the branch weights whose initial variance carries 1/K",
+            )
+
+    def exponent(self, network: Architecture, *, optimizer: OptimizerKind) -> float:
+        """Exponent of the learning rate: in the effective depth of a chain, else in K.
+
+        Args:
+            network: Any size of the network.
+            optimizer: Kind of the optimizer.
+
+        Returns:
+            -3/2 for a chain, else min(0, -1 + a m) with the smallest m of all branches.
+
+        Example:
+            >>> from etastar.depth import DepthReport
+            >>> from etastar.laws.optimizer import optimizer_kind
+            >>> chain = Architecture(DepthReport(2, (), 2, 0, 2, 1, (1, 2, 4, 8), 2, 1, ()), ())
+            >>> Structure().exponent(chain, optimizer=optimizer_kind("sgd"))
+            -1.5
+        """
+        streams = _read(network, self.residual).streams
+        powers = [_power(m, optimizer) for stream in streams for m in stream.scaled_others]
+        return 0.0 - max(powers) if powers else _CHAIN
+
+    def factors(
+        self,
+        pair: ParamPair,
+        *,
+        base: Architecture,
+        target: Architecture,
+        optimizer: OptimizerKind,
+    ) -> Factors:
+        """See `Law.factors`."""
+        ours, theirs = (_read(network, self.residual) for network in (target, base))
+        if bool(ours.streams) != bool(theirs.streams):
+            raise LawError(
+                f"residual streams in the {'target' if ours.streams else 'base'} alone",
+                "networks that both have residual branches, or both none",
+                "take a base network that has blocks of every kind the target has",
+            )
+        chain = (ours.chain_length / theirs.chain_length) ** _CHAIN
+        coherent = _coherent(theirs, optimizer) / _coherent(ours, optimizer)
+        return learning_rate(chain * coherent, optimizer=optimizer)
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """K of one residual stream, and for each branch with weights m, see `Structure`."""
+
+    additions: int
+    scaled_others: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What the law reads off a network: its chain of layers, and its streams."""
+
+    chain_length: int
+    streams: tuple[_Stream, ...]
+
+
+class _ByIdentity:
+    """A network as a key of a cache: the records it holds cannot be hashed."""
+
+    def __init__(self, network: Architecture) -> None:
+        self.network = network
+
+    def __hash__(self) -> int:
+        return id(self.network)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByIdentity) and other.network is self.network
+
+
+def _read(network: Architecture, residual: ScaledWeights) -> _Shape:
+    return _read_once(_ByIdentity(network), residual)
+
+
+@lru_cache(maxsize=8)
+def _read_once(key: _ByIdentity, residual: ScaledWeights) -> _Shape:
+    """The shape of a network; a plan asks once for every parameter."""
+    network = key.network
+    layers = [p for p in network.parameters if p.is_weight and p.layer_type is not None]
+    branches: dict[tuple[int, int, int], list[ParamInfo]] = defaultdict(list)
+    for info in layers:
+        if info.stream is not None and info.branch is not None:
+            branches[info.stream, info.stream_additions, info.branch].append(info)
+    streams: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for (stream, additions, _), weights in branches.items():
+        streams[stream, additions].append(_scaled_others(weights, residual))
+    trunk = sum(not info.in_branch for info in layers)
+    return _Shape(
+        chain_length=max(1, trunk) if streams else network.report.effective_depth,
+        streams=tuple(_Stream(k, tuple(others)) for (_, k), others in streams.items()),
+    )
+
+
+def _scaled_others(weights: Iterable[ParamInfo], residual: ScaledWeights) -> int:
+    """The smallest m of a branch: all weights of one way through it have the same others.
+
+    A way ends in a layer that the addition sums, with as many others as lie before it; where the
+    branch ends in an addition of its own, the longest way is taken. Where the last weight alone is
+    scaled, nothing scales that weight's own update.
+    """
+    if residual != "all":
+        return 0
+    infos = list(weights)
+    ends = [info.branch_position or 0 for info in infos if info.branch_last]
+    return min(ends) if ends else max(0, infos[0].branch_length - 1)
+
+
+def _power(scaled_others: int, optimizer: OptimizerKind) -> float:
+    share = 1.0 if optimizer.update == "sgd" else 0.5
+    return max(0.0, 1.0 - share * scaled_others)
+
+
+def _coherent(shape: _Shape, optimizer: OptimizerKind) -> float:
+    """Number of branches whose updates add up at full size; 1 without a stream."""
+    if not shape.streams:
+        return 1.0
+    return sum(
+        sum(math.pow(stream.additions, _power(m, optimizer)) for m in stream.scaled_others)
+        / len(stream.scaled_others)
+        for stream in shape.streams
+    )
