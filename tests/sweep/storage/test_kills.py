@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-NUM_KILLS = int(os.environ.get("ETASTAR_KILLS", "4"))  # the full proof takes 50, and minutes
+NUM_KILLS = int(os.environ.get("ETASTAR_KILLS", "4"))  # the full proof takes 50, and some minutes
 VICTIM = Path(__file__).parent / "victim.py"
 
 
@@ -41,21 +41,20 @@ class Sweeps:
     def start(self, **task):
         return self.ask(task)["pid"]
 
-    def wait(self):
-        return self.ask("wait")["status"]
+    def wait(self, pid):
+        return self.ask({"wait": pid})["status"]
 
     def run(self, **task):
-        self.start(**task)
-        assert self.wait() == 0
+        assert self.wait(self.start(**task)) == 0
 
     def table(self, path, **task):
         self.run(result=str(path), **task)
         return json.loads(path.read_text())
 
 
-@pytest.fixture
-def sweeps(tmp_path):
-    with open(tmp_path / "stderr", "wb") as log:
+@pytest.fixture(scope="module")  # its imports take longer than most tests
+def sweeps(tmp_path_factory):
+    with open(tmp_path_factory.mktemp("victim") / "stderr", "wb") as log:
         running = Sweeps(log)
         try:
             yield running
@@ -90,28 +89,35 @@ def finished_per_point(location, name):
     )
 
 
-def kill_until(sweeps, location, began, *, seed, longest):
+def kill_until(sweeps, pulse, *, seed, num_runs, pause, **task):
     """Start sweeps and kill them until enough kills have hit one that runs; names and searches.
 
-    The moment is drawn from when the sweep has begun: it may first wait for a killed one's lock.
+    The moment is when some number of runs has begun, at most as many as are left to run, and a part
+    of a run's time later. A sweep may first wait for a killed one's lock.
     """
     moments = random.Random(seed)
-    rounds, num_hit = [("round0", "grid")], 0
+    rounds, left, num_hit = [], 0, 0
     while num_hit < NUM_KILLS:
-        name, search = rounds[-1]
-        began.unlink(missing_ok=True)
-        pid = sweeps.start(storage=location, name=name, search=search, began=str(began))
-        patience = time.monotonic() + 10
-        while not began.exists() and time.monotonic() < patience:
-            time.sleep(0.005)
-        time.sleep(moments.uniform(0, longest))
-        os.kill(pid, signal.SIGKILL)
-        status = sweeps.wait()
-        assert status in (0, -signal.SIGKILL)
-        if status == 0:
+        if not left:
             rounds.append((f"round{len(rounds)}", ("grid", "bracket")[len(rounds) % 2]))
-        num_hit += status == -signal.SIGKILL and began.exists()
+            left = num_runs[rounds[-1][1]]
+        pulse.unlink(missing_ok=True)
+        pid = sweeps.start(pulse=str(pulse), name=rounds[-1][0], search=rounds[-1][1], **task)
+        wait_for_size(pulse, 1 + moments.randint(0, left))
+        time.sleep(moments.uniform(0, pause))
+        os.kill(pid, signal.SIGKILL)
+        status = sweeps.wait(pid)
+        assert status in (0, -signal.SIGKILL)
+        num_hit += status == -signal.SIGKILL
+        left -= min(left, pulse.stat().st_size - 1)
     return rounds
+
+
+def wait_for_size(path, size):
+    patience = time.monotonic() + 60
+    while not path.exists() or path.stat().st_size < size:
+        assert time.monotonic() < patience
+        time.sleep(0.002)
 
 
 def assert_survives(sweeps, location, tmp_path, *, seed):
@@ -119,10 +125,12 @@ def assert_survives(sweeps, location, tmp_path, *, seed):
         search: sweeps.table(tmp_path / search, storage=None, name="alone", search=search)
         for search in ("grid", "bracket")
     }
-    start = time.monotonic()  # so that most kills hit, on a fast machine and on a slow one
+    num_runs = {search: len(table["trials"]) for search, table in undisturbed.items()}
+    start = time.monotonic()
     sweeps.run(storage=location, name="timed", search="grid")
-    longest = time.monotonic() - start
-    rounds = kill_until(sweeps, location, tmp_path / "began", seed=seed, longest=longest)
+    pause = (time.monotonic() - start) / num_runs["grid"]
+    pulse = tmp_path / "pulse"
+    rounds = kill_until(sweeps, pulse, seed=seed, num_runs=num_runs, pause=pause, storage=location)
     for name, search in rounds:
         table = sweeps.table(tmp_path / name, storage=location, name=name, search=search)
         assert table == undisturbed[search]
@@ -137,20 +145,19 @@ def test_kills_on_a_journal_file_change_nothing(sweeps, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("ETASTAR_KILLS" not in os.environ, reason="takes minutes: set ETASTAR_KILLS=50")
 def test_kills_on_postgresql_change_nothing(sweeps, tmp_path, postgres_url):
     assert_survives(sweeps, postgres_url, tmp_path, seed=2)
 
 
 def assert_shared(sweeps, location, tmp_path):
     journal = tmp_path / "runs"
-    for _ in range(2):
-        sweeps.start(storage=location, name="shared", search="grid", journal=str(journal))
-    assert [sweeps.wait(), sweeps.wait()] == [0, 0]
+    task = {"storage": location, "name": "shared", "search": "grid", "journal": str(journal)}
+    pids = [sweeps.start(**task), sweeps.start(**task)]
+    assert [sweeps.wait(pid) for pid in pids] == [0, 0]
     runs = [line.split() for line in journal.read_text().splitlines()]
     assert len({pid for pid, *_ in runs}) == 2
     assert set(Counter(tuple(point) for _, *point in runs).values()) == {1}
-    assert len(runs) == 3 * 8 * 2
+    assert len(runs) == 2 * 6 * 2
     alone = sweeps.table(tmp_path / "alone", storage=None, name="alone", search="grid")
     shared = sweeps.table(tmp_path / "shared", storage=location, name="shared", search="grid")
     assert shared == alone

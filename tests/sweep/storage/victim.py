@@ -1,14 +1,14 @@
 """A process that imports everything once and forks sweeps, for tests to kill. Run as a script.
 
-It reads one JSON task a line from its input and answers with JSON lines: the child's pid, then how
-the child ended.
+It reads one JSON task a line from its input and answers each with a line: the pid of the child that
+it forked, or, when asked to wait for a child, how that one ended.
 """
 
 import json
 import os
 import sys
 import traceback
-from pathlib import Path
+from functools import partial
 
 import torch
 from torch import nn
@@ -17,9 +17,9 @@ from etastar.sweep.search.registry import get_search
 from etastar.sweep.space import Budget, Experiment
 from etastar.sweep.study import run_sweep
 
-WIDTHS = (2, 4, 8)
+WIDTHS = (2, 4)
 SEARCHES = {
-    "grid": {"lrs": tuple(0.002 * 2**i for i in range(8))},
+    "grid": {"lrs": tuple(0.004 * 2**i for i in range(6))},
     "bracket": {"start": 0.003, "precision": 0.02},
 }
 
@@ -39,12 +39,23 @@ class FirstColumns(nn.Module):
         return self.linear(inputs[:, : self.width])
 
 
-def make_optimizer(journal, model, lr):
-    if journal:
-        line = f"{os.getpid()} {model.width} {lr!r} {torch.initial_seed()}\n"
-        descriptor = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(descriptor, line.encode())
-        os.close(descriptor)
+def append(path, text):
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, text.encode())
+    os.close(descriptor)
+
+
+def begin_pulse(task, _):
+    """One byte once the store is open; each run that begins adds another."""
+    if "pulse" in task and not os.path.exists(task["pulse"]):
+        append(task["pulse"], ".")
+
+
+def make_optimizer(task, model, lr):
+    if "journal" in task:
+        append(task["journal"], f"{os.getpid()} {model.width} {lr!r} {torch.initial_seed()}\n")
+    if "pulse" in task:
+        append(task["pulse"], ".")
     return torch.optim.SGD(model.parameters(), lr)
 
 
@@ -53,7 +64,7 @@ def sweep(task):
         factory=FirstColumns,
         batches=make_batches,
         loss_fn=nn.functional.mse_loss,
-        make_optimizer=lambda model, lr: make_optimizer(task.get("journal"), model, lr),
+        make_optimizer=partial(make_optimizer, task),
         budget=Budget(num_steps=task.get("num_steps", 8), batch_size=8),
         settings={"model": "first columns"},
     )
@@ -64,7 +75,7 @@ def sweep(task):
         seeds=(0, 1),
         storage=task["storage"],
         name=task["name"],
-        on_progress=lambda _: Path(task["began"]).touch() if "began" in task else None,
+        on_progress=partial(begin_pulse, task),
     )
 
 
@@ -113,9 +124,9 @@ def main():
     say(ready=True)
     for line in sys.stdin:
         task = json.loads(line)
-        if task == "wait":
-            pid, status = os.wait()
-            say(pid=pid, status=os.waitstatus_to_exitcode(status))
+        if "wait" in task:
+            _, status = os.waitpid(task["wait"], 0)
+            say(status=os.waitstatus_to_exitcode(status))
         else:
             say(pid=fork(task))
 
