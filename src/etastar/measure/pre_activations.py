@@ -223,8 +223,16 @@ class _TangentKeeper(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._busy = False
 
     def _measured(self, index: int, output: Tensor) -> bool:
+        if _below_autograd():
+            return False  # an operation of another's kernel; the tangents can be seen later
         dual: Any = forward_ad.unpack_dual(output)  # type: ignore[no-untyped-call]
         tangent = dual.tangent
         if tangent is not None:
             self.tangents[index] = mean_square(tangent)
         return tangent is not None
+
+
+def _below_autograd() -> bool:
+    internals: Any = torch._C  # noqa: SLF001
+    key = internals.DispatchKey.AutogradFunctionality
+    return bool(internals._dispatch_tls_is_dispatch_key_excluded(key))  # noqa: SLF001
