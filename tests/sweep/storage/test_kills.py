@@ -44,6 +44,9 @@ class Sweeps:
     def wait(self, pid):
         return self.ask({"wait": pid})["status"]
 
+    def is_over(self, pid):
+        return self.ask({"look": pid})["over"]
+
     def run(self, **task):
         assert self.wait(self.start(**task)) == 0
 
@@ -103,21 +106,21 @@ def kill_until(sweeps, pulse, *, seed, num_runs, pause, **task):
             left = num_runs[rounds[-1][1]]
         pulse.unlink(missing_ok=True)
         pid = sweeps.start(pulse=str(pulse), name=rounds[-1][0], search=rounds[-1][1], **task)
-        wait_for_size(pulse, 1 + moments.randint(0, left))
+        num_begun = moments.randint(0, left)
+        while begun_runs(pulse) < num_begun and not sweeps.is_over(pid):
+            time.sleep(0.002)
         time.sleep(moments.uniform(0, pause))
         os.kill(pid, signal.SIGKILL)
         status = sweeps.wait(pid)
         assert status in (0, -signal.SIGKILL)
         num_hit += status == -signal.SIGKILL
-        left -= min(left, pulse.stat().st_size - 1)
+        left -= min(left, max(0, begun_runs(pulse)))
     return rounds
 
 
-def wait_for_size(path, size):
-    patience = time.monotonic() + 60
-    while not path.exists() or path.stat().st_size < size:
-        assert time.monotonic() < patience
-        time.sleep(0.002)
+def begun_runs(pulse):
+    """How many runs a sweep has begun; -1 before its store is open."""
+    return pulse.stat().st_size - 1 if pulse.exists() else -1
 
 
 def assert_survives(sweeps, location, tmp_path, *, seed):

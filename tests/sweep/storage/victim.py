@@ -1,7 +1,7 @@
 """A process that imports everything once and forks sweeps, for tests to kill. Run as a script.
 
 It reads one JSON task a line from its input and answers each with a line: the pid of the child that
-it forked, or, when asked to wait for a child, how that one ended.
+it forked, or, when asked for a child, whether that one is over, or how it ended.
 """
 
 import json
@@ -127,6 +127,9 @@ def main():
         if "wait" in task:
             _, status = os.waitpid(task["wait"], 0)
             say(status=os.waitstatus_to_exitcode(status))
+        elif "look" in task:
+            look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            say(over=os.waitid(os.P_PID, task["look"], look) is not None)
         else:
             say(pid=fork(task))
 
