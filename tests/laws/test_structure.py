@@ -115,9 +115,17 @@ def test_branches_of_one_stream_count_by_their_share():
     assert factor(base, deep, ADAM).lr == pytest.approx((4 + 2) / (16 + 4))
 
 
-def test_a_trunk_that_grows_counts_as_a_chain():
+def test_a_trunk_that_outgrows_its_stream_counts_as_a_chain():
     base, deep = branches([1] * 2, trunk=2), branches([1] * 6, trunk=14)
-    assert factor(base, deep).lr == pytest.approx((16 / 4) ** -1.5 / 3)
+    assert factor(base, deep).lr == pytest.approx((16 / 4) ** -0.5 * 2 / 14)
+    same_trunk = branches([1] * 16, trunk=2)
+    assert factor(base, same_trunk).lr == pytest.approx(2 / 16)
+
+
+def test_weights_of_a_sum_inside_a_branch_are_no_trunk():
+    inner = "avgpool,conv1x1,conv1x1,avgpool,zero,conv3x3"
+    base, deep = zoo("cell", 2, edges=inner), zoo("cell", 8, edges=inner)
+    assert factor(base, deep, ADAM).lr == pytest.approx(1 / 2)
 
 
 def test_a_way_of_one_layer_beside_a_longer_one_decides():

@@ -24,6 +24,7 @@ ScaledWeights = Literal["all", "last", "none"]
 """Weights of a residual branch whose variance carries 1 / K; as in `initialize_`."""
 
 _CHAIN = -1.5  # [JE]: the Jacobian's singular values spread, sum_l u_l^2 grows as L^3
+_ENDS = 2  # stem and head: their contribution does not change with depth
 
 
 @final
@@ -34,20 +35,22 @@ class Structure(Law):
     For every parameter lr_target = lr_base g_target / g_base, with
 
     - no residual stream, a chain: g = L^(-3/2), L the effective depth;
-    - residual streams: g = T^(-3/2) / sum over streams of mean over branches of K^max(0, 1 - a m),
+    - residual streams: g = T^(-1/2) / max(S, T - 2), S the sum over streams of the mean over
+      branches of K^max(0, 1 - a m),
 
-    K the additions of the stream, T the weight layers outside of all branches (stem, head), and m
-    the number of *other* weights on a way through the branch whose variance carries 1/K. A weight's
-    update moves the branch's output in proportion to the variances of those other weights under
-    SGD (a = 1), to their standard deviations where an update has a size of its own (a = 1/2: Adam,
-    and Muon, whose update is orthogonal whatever the gradient's scale). So for one stream and a
+    K the additions of the stream, T the weight layers of the trunk, outside of all branches (stem
+    and head are two of them), and m the number of *other* weights on a way through the branch whose
+    variance carries 1/K. A weight's update moves the branch's output in proportion to the variances
+    of those other weights under SGD (a = 1), to their standard deviations where an update has a
+    size of its own (a = 1/2: Adam, and Muon, whose update is orthogonal). So for one stream and a
     constant stem and head the exponent in K is min(0, -1 + a m); weights outside of the branches
-    set the cap.
+    set the cap. T^(-1/2) is the spread of a chain's singular values, max(S, T - 2) the number of
+    updates that add up: a trunk that outgrows its streams is a chain again.
 
     Decisions where the argument leaves room: several streams (stages, encoder and decoder) add up;
     so do branches of different length in one stream; weights side by side (query, key and value)
-    count as one; of the ways through a branch the one with the fewest such weights decides; a trunk
-    that grows together with its streams counts in full, which errs towards small rates. Norms
+    count as one; of the ways through a branch the one with the fewest such weights decides; T is
+    the smaller of the weight layers on the shortest path and those outside of all branches. Norms
     inside of a branch, which undo the scale of the weights before them, are not seen.
 
     Args:
@@ -114,9 +117,8 @@ class Structure(Law):
                 "networks that both have residual branches, or both none",
                 "take a base network that has blocks of every kind the target has",
             )
-        chain = (ours.chain_length / theirs.chain_length) ** _CHAIN
-        coherent = _coherent(theirs, optimizer) / _coherent(ours, optimizer)
-        return learning_rate(chain * coherent, optimizer=optimizer)
+        rates = [_relative_rate(shape, optimizer) for shape in (ours, theirs)]
+        return learning_rate(rates[0] / rates[1], optimizer=optimizer)
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,10 @@ class _Stream:
 
 @dataclass(frozen=True)
 class _Shape:
-    """What the law reads off a network: its chain of layers, and its streams."""
+    """What the law reads off a network: L, T and its streams, see `Structure`."""
 
-    chain_length: int
+    effective_depth: int
+    trunk: int
     streams: tuple[_Stream, ...]
 
 
@@ -164,9 +167,11 @@ def _read_once(key: _ByIdentity, residual: ScaledWeights) -> _Shape:
     streams: dict[tuple[int, int], list[int]] = defaultdict(list)
     for (stream, additions, _), weights in branches.items():
         streams[stream, additions].append(_scaled_others(weights, residual))
-    trunk = sum(not info.in_branch for info in layers)
+    outside = sum(not info.in_branch for info in layers)
+    on_path = sum(step.counted_as == "weight layer" for step in network.report.path)
     return _Shape(
-        chain_length=max(1, trunk) if streams else network.report.effective_depth,
+        effective_depth=network.report.effective_depth,
+        trunk=max(1, min(outside, on_path)),
         streams=tuple(_Stream(k, tuple(others)) for (_, k), others in streams.items()),
     )
 
@@ -190,12 +195,13 @@ def _power(scaled_others: int, optimizer: OptimizerKind) -> float:
     return max(0.0, 1.0 - share * scaled_others)
 
 
-def _coherent(shape: _Shape, optimizer: OptimizerKind) -> float:
-    """Number of branches whose updates add up at full size; 1 without a stream."""
+def _relative_rate(shape: _Shape, optimizer: OptimizerKind) -> float:
+    """The learning rate up to a constant, g of `Structure`."""
     if not shape.streams:
-        return 1.0
-    return sum(
+        return math.pow(shape.effective_depth, _CHAIN)
+    coherent = sum(
         sum(math.pow(stream.additions, _power(m, optimizer)) for m in stream.scaled_others)
         / len(stream.scaled_others)
         for stream in shape.streams
     )
+    return 1 / (math.sqrt(shape.trunk) * max(coherent, shape.trunk - _ENDS))
