@@ -1,0 +1,22 @@
+"""The named experiments."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from etastar.experiments import mlp_trained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from etastar.experiments.declaration import Scale, Study
+
+__all__ = ["EXPERIMENTS"]
+
+EXPERIMENTS: Final[Mapping[str, Callable[[Scale], Study]]] = MappingProxyType(
+    {
+        "mlp-trained": mlp_trained.study,
+    }
+)
+"""What `etastar reproduce` takes: the declaration of each experiment at a scale, by name."""

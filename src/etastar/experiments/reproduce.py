@@ -1,0 +1,112 @@
+"""Run a named experiment at a scale, and keep what it came to in a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from etastar.errors import ModelSpecError
+from etastar.experiments.declaration import Scale
+from etastar.experiments.gathering import Workplace
+from etastar.experiments.registry import EXPERIMENTS
+from etastar.experiments.verdicts import judge
+from etastar.report.evidence import Evidence
+from etastar.report.evidence_files import require_plotly, write_evidence
+from etastar.sweep.executors.registry import get_executor
+from etastar.sweep.running import running_versions
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping
+
+    from etastar.experiments.declaration import Study
+    from etastar.sweep.progress import Progress
+
+__all__ = ["JOURNAL", "Reproduction", "reproduce", "run_study"]
+
+JOURNAL = "runs.journal"
+"""The store of the runs in the results folder, from which an interrupted experiment goes on."""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """An experiment that was run, and where its results are."""
+
+    evidence: Evidence
+    folder: Path
+
+
+def reproduce(
+    name: str,
+    *,
+    scale: str = "cpu",
+    out: str | os.PathLike[str] = "results",
+    storage: str | None = None,
+    executor: str = "sequential",
+    executor_options: Mapping[str, Any] | None = None,
+    on_progress: Callable[[str, Progress], None] | None = None,
+) -> Reproduction:
+    """Run a named experiment, or the part of it that has not been run, and write its results.
+
+    Args:
+        name: A key of `EXPERIMENTS`.
+        scale: "smoke", "cpu" or "paper".
+        out: Folder of all results; those of this one go to NAME/SCALE in it.
+        storage: Journal file or database URL of the runs; None for a journal in that folder.
+        executor: Where runs are trained, by name.
+        executor_options: Options of the executor.
+        on_progress: Called with a family's name and the progress of its sweep.
+
+    Returns:
+        The evidence and its folder.
+
+    Raises:
+        ModelSpecError: The name or the scale is unknown.
+        MissingExtraError: Plotly is not installed.
+        TrialError: A run raised; what is finished is kept.
+        StorageError: The store is of another declaration, or cannot be read or written.
+    """
+    if name not in EXPERIMENTS or scale not in get_args(Scale):
+        raise ModelSpecError(
+            f"experiment {name!r} at scale {scale!r}",
+            f"one of: {', '.join(EXPERIMENTS)}; at {', '.join(get_args(Scale))}",
+            "choose a listed one",
+        )
+    require_plotly()
+    options = dict(executor_options or {})
+    folder = Path(out) / name / scale
+    folder.mkdir(parents=True, exist_ok=True)
+    work = Workplace(
+        storage=storage or folder / JOURNAL,
+        make_executor=lambda: get_executor(executor, **options),
+        on_progress=on_progress,
+    )
+    study: Study = EXPERIMENTS[name](scale)
+    evidence = run_study(study, work)
+    write_evidence(evidence, folder)
+    return Reproduction(evidence, folder)
+
+
+def run_study(study: Study, work: Workplace) -> Evidence:
+    """Run the families of a study one after the other, and judge its claims.
+
+    Args:
+        study: The declaration.
+        work: Where to train and to keep.
+
+    Returns:
+        The evidence.
+    """
+    families = tuple(family.gather(work) for family in study.families)
+    return Evidence(
+        name=study.name,
+        title=study.title,
+        papers=study.papers,
+        scale=study.scale,
+        command=f"etastar reproduce {study.name} --scale {study.scale}",
+        versions=running_versions(),
+        notes=study.notes,
+        families=families,
+        judgements=judge(study.claims, families),
+    )

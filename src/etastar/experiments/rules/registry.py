@@ -1,0 +1,48 @@
+"""The transfer rules that the regret table compares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from etastar.experiments.rules.by_law import ByLaw
+from etastar.experiments.rules.fitted import FittedRule
+
+if TYPE_CHECKING:
+    from etastar.experiments.declaration import Family
+    from etastar.experiments.rules.base import Rule
+
+__all__ = ["RULES", "rules_of"]
+
+RULES: Final[tuple[Rule, ...]] = (
+    ByLaw("constant"),
+    ByLaw("effective-depth"),
+    ByLaw("path-sum"),
+    ByLaw("nominal-depth"),
+    FittedRule(2),
+    FittedRule(3),
+)
+
+
+def rules_of(family: Family) -> tuple[tuple[str, Rule], ...]:
+    """The rules that are tried on a family, under the names that stand in tables.
+
+    A family whose parametrization holds a depth law keeps the base's rate, which the plan carries:
+    that is the law's own rule and stands under the law's name. "+mup" says that a plan carries
+    the rate across width.
+
+    Args:
+        family: The declaration.
+
+    Returns:
+        (label, rule) pairs.
+
+    Example:
+        >>> [rule.name for rule in RULES][:2]
+        ['constant', 'effective-depth']
+    """
+    chosen = family.parametrization
+    suffix = "+mup" if chosen is not None and chosen.width == "mup" else ""
+    if chosen is not None and chosen.law != "constant":
+        return ((f"{chosen.law}{suffix}", RULES[0]),)
+    wanted = RULES if family.rules is None else [r for r in RULES if r.name in family.rules]
+    return tuple((f"{rule.name}{suffix}", rule) for rule in wanted)

@@ -1,0 +1,163 @@
+"""From a family to the experiment that a sweep runs; all of it picklable for other processes."""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from etastar.datasets import load
+from etastar.errors import TrialError
+from etastar.experiments.network import captured, network_architecture
+from etastar.naming import canonical_parameters
+from etastar.sweep.space import Experiment
+from etastar.transfer import plan_transfer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch.optim import Optimizer
+
+    from etastar.datasets import Dataset
+    from etastar.experiments.declaration import Data, Family
+    from etastar.sweep.space import Size
+    from etastar.transfer import TransferPlan
+
+__all__ = ["family_experiment", "family_plan", "load_data"]
+
+_OPTIMIZERS: dict[str, Any] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
+
+
+def family_experiment(family: Family) -> Experiment:
+    """The experiment whose runs are those of a family.
+
+    Args:
+        family: The declaration.
+
+    Returns:
+        An experiment whose callables can be pickled.
+
+    Raises:
+        TrialError: The optimizer is unknown.
+    """
+    if family.optimizer.name not in _OPTIMIZERS:
+        raise TrialError(
+            f"optimizer {family.optimizer.name!r}",
+            f"one of: {', '.join(_OPTIMIZERS)}",
+            "choose a listed one",
+        )
+    return Experiment(
+        factory=partial(_initialized, family),
+        batches=partial(_batches, family.data),
+        loss_fn=cross_entropy,
+        make_optimizer=partial(_optimizer, family),
+        budget=family.budget,
+        settings=family.settings,
+    )
+
+
+@lru_cache(maxsize=4)
+def load_data(data: Data) -> Dataset:
+    """A data set, loaded once in a process.
+
+    Args:
+        data: Which.
+
+    Returns:
+        The data set.
+    """
+    return load(data.name, **dict(data.options))
+
+
+def cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy in nats over examples, and positions where there are any.
+
+    Args:
+        scores: (batch, classes) or (batch, time, tokens).
+        targets: (batch,) or (batch, time).
+
+    Returns:
+        A scalar.
+
+    Example:
+        >>> round(cross_entropy(torch.zeros(2, 10), torch.tensor([3, 4])).item(), 4)
+        2.3026
+    """
+    return F.cross_entropy(scores.flatten(0, -2), targets.flatten())
+
+
+@lru_cache(maxsize=64)
+def family_plan(family: Family, size: Size) -> TransferPlan | None:
+    """The plan that a family's parametrization makes at a size, for a base rate of 1.
+
+    Args:
+        family: The declaration.
+        size: A size of it.
+
+    Returns:
+        The plan; None without a parametrization.
+    """
+    chosen = family.parametrization
+    if chosen is None:
+        return None
+    return plan_transfer(
+        network_architecture(family.network, chosen.base),
+        network_architecture(family.network, size),
+        lr=1.0,
+        optimizer=family.optimizer.name,
+        law=chosen.law,
+        width=chosen.width,
+        weight_decay=dict(family.optimizer.options).get("weight_decay", 0.0),
+    )
+
+
+def _initialized(family: Family, **size: int) -> nn.Module:
+    """A model of one size; what is drawn comes from the run's own seed."""
+    key = tuple(sorted(size.items()))
+    graph = captured(family.network, key)
+    model = family.network.build(**size)
+    family.initialization.apply_(model, graph, family=family, seed=torch.initial_seed())
+    plan = family_plan(family, key)
+    if plan is not None:
+        plan.rescale_(model)
+    return model
+
+
+def _optimizer(family: Family, model: nn.Module, lr: float) -> Optimizer:
+    """The optimizer at a base rate: one rate, or the plan's groups times it."""
+    options = dict(family.optimizer.options)
+    plan = None if family.parametrization is None else family_plan(family, _size_of(family, model))
+    if plan is None:
+        parameters: Any = model.parameters()
+    else:
+        parameters = [{**group, "lr": group["lr"] * lr} for group in plan.param_groups(model)]
+    made: Optimizer = _OPTIMIZERS[family.optimizer.name](parameters, lr=lr, **options)
+    return made
+
+
+def _size_of(family: Family, model: nn.Module) -> Size:
+    """The size of a model, from the shapes of its parameters."""
+    shapes = {name: tuple(value.shape) for name, value in canonical_parameters(model).items()}
+    for size in family.sizes:
+        records = captured(family.network, size).parameters
+        names = {alias: r.shape for name, r in records.items() for alias in (name, *r.aliases)}
+        if names == shapes:
+            return size
+    raise TrialError(
+        f"a model that is none of the sizes of {family.name!r}",
+        f"one of: {family.sizes}",
+        "declare its size",
+    )
+
+
+def _batches(
+    data: Data, seed: int, batch_size: int, num_steps: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    return load_data(data).batches(seed, batch_size, num_steps)
