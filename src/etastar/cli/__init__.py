@@ -1,0 +1,16 @@
+"""The command line: parse, call, print; one file for each command."""
+
+from __future__ import annotations
+
+import os
+
+from etastar.cli import demo, depth, fit, sweep, transfer
+from etastar.cli.application import app
+
+__all__ = ["app", "demo", "depth", "fit", "main", "sweep", "transfer"]
+
+
+def main() -> None:
+    """Entry point of the command `etastar`."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    app()

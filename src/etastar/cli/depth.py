@@ -1,0 +1,38 @@
+"""`etastar depth`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from etastar.cli.application import app, clear_errors, print_result
+from etastar.cli.options import Args, AsJSON, Debug, Inputs, Model, given_inputs
+
+__all__ = ["depth"]
+
+
+@app.command()
+@clear_errors
+def depth(
+    model: Model,
+    arg: Args = [],  # noqa: B006  typer reads the default, nobody writes to it
+    inputs: Inputs = [],  # noqa: B006
+    source: Annotated[
+        list[str], typer.Option("--source", help="An input that paths start at; repeatable.")
+    ] = [],  # noqa: B006
+    output: Annotated[
+        list[str], typer.Option("--output", help="An output that paths end at; repeatable.")
+    ] = [],  # noqa: B006
+    as_json: AsJSON = False,
+    debug: Debug = False,
+) -> None:
+    """Effective depth of a model: fewest weight layers and residual additions on a path."""
+    from etastar.graph.effective_depth import effective_depth
+    from etastar.integrations.model_spec import capture_spec
+    from etastar.integrations.settings import parse_settings
+    from etastar.report.depth_table import depth_table
+
+    graph = capture_spec(model, parse_settings(arg), inputs=given_inputs(inputs))
+    report = effective_depth(graph, sources=source or None, outputs=output or None)
+    print_result(as_json, report.as_dict(), lambda: depth_table(report))

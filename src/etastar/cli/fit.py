@@ -1,0 +1,28 @@
+"""`etastar fit`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from etastar.cli.application import app, clear_errors, print_result
+from etastar.cli.options import AsJSON, Debug
+
+__all__ = ["fit"]
+
+
+@app.command()
+@clear_errors
+def fit(
+    store: Annotated[str, typer.Argument(metavar="STORE", help="Journal file or database URL.")],
+    name: Annotated[str, typer.Option("--name", help="Of the experiment in the store.")] = "sweep",
+    as_json: AsJSON = False,
+    debug: Debug = False,
+) -> None:
+    """Fit a power law in effective depth to the optima of a sweep."""
+    from etastar.integrations.sweeping import fit_store
+    from etastar.report.sweep_table import fit_table
+
+    found = fit_store(store, name=name)
+    print_result(as_json, found.as_dict(), lambda: fit_table(found.fit, found.optima))

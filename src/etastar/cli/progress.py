@@ -1,0 +1,51 @@
+"""What a command shows on standard error while it runs; standard output holds the result alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+
+__all__ = ["stage_progress", "sweep_progress"]
+
+
+@contextmanager
+def sweep_progress() -> Iterator[Callable[[Any], None]]:
+    """One live line per size on standard error, with the present bracket."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from etastar.report.sweep_table import progress_text
+
+    columns = (SpinnerColumn(finished_text="-"), TextColumn("{task.description}"))
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as lines:
+        tasks: dict[Any, Any] = {}
+
+        def show(progress: Any) -> None:
+            task = tasks.setdefault(progress.size, None)
+            if task is None:
+                task = tasks[progress.size] = lines.add_task("", total=1)
+            text = (
+                f"{progress_text(progress)}  {progress.num_finished} runs, {progress.steps} steps"
+            )
+            lines.update(task, description=text, completed=int(progress.done))
+
+        yield show
+
+
+@contextmanager
+def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Bars on standard error, one per stage, so that standard output holds the result alone."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield advance

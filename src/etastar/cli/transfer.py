@@ -1,0 +1,70 @@
+"""`etastar transfer`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from etastar.cli.application import app, clear_errors, print_result
+from etastar.cli.options import Args, AsJSON, Debug, Inputs, Model, OptimizerName, given_inputs
+
+__all__ = ["transfer"]
+
+
+@app.command()
+@clear_errors
+def transfer(
+    model: Model,
+    base: Annotated[
+        str, typer.Option("--base", metavar="K=V,...", help="Settings of the tuned network.")
+    ],
+    target: Annotated[
+        str, typer.Option("--target", metavar="K=V,...", help="Settings of the network to train.")
+    ],
+    lr: Annotated[float, typer.Option("--lr", help="Learning rate tuned at the base.")],
+    optimizer: Annotated[OptimizerName, typer.Option("--optimizer", help="Of both networks.")],
+    law: Annotated[
+        list[str], typer.Option("--law", metavar="NAME", help="Depth law; repeatable.")
+    ] = ["effective-depth"],  # noqa: B006
+    arg: Args = [],  # noqa: B006
+    inputs: Inputs = [],  # noqa: B006
+    weight_decay: Annotated[
+        float | None, typer.Option("--weight-decay", help="Weight decay at the base.")
+    ] = None,
+    aux_lr: Annotated[
+        float | None, typer.Option("--aux-lr", help="With muon: the rate of its AdamW.")
+    ] = None,
+    allow_recurrent: Annotated[
+        bool, typer.Option("--allow-recurrent", help="Transfer although no law covers it.")
+    ] = False,
+    save: Annotated[
+        Path | None, typer.Option("--save", help="Write the plan to this JSON file.")
+    ] = None,
+    as_json: AsJSON = False,
+    debug: Debug = False,
+) -> None:
+    """Carry a learning rate tuned at a base size to every parameter of a target size."""
+    from etastar.integrations.model_spec import capture_spec
+    from etastar.integrations.settings import parse_settings, split_settings
+    from etastar.report.plan_summary import plan_summary
+    from etastar.transfer import plan_transfer
+
+    given = given_inputs(inputs)
+    graphs = [
+        capture_spec(model, parse_settings([*arg, *split_settings(size)]), inputs=given)
+        for size in (base, target)
+    ]
+    plan = plan_transfer(
+        *graphs,
+        lr=lr,
+        optimizer=optimizer.value,
+        law=law,
+        weight_decay=weight_decay,
+        aux_lr=aux_lr,
+        allow_recurrent=allow_recurrent,
+    )
+    if save is not None:
+        plan.save(save)
+    print_result(as_json, plan_summary(plan), lambda: plan)
