@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from etastar.sweep.executors import batched
 from etastar.sweep.executors.batched import Batched
+from etastar.sweep.executors.gain import NoGainError
 from etastar.sweep.executors.sequential import Sequential
 from etastar.sweep.space import Budget, Experiment, Point
 
@@ -235,31 +236,70 @@ def test_what_cannot_be_trained_as_one_is_trained_alone_and_said(name):
     assert sum(counts) == sum(record.steps for record in expected)
 
 
-@pytest.mark.parametrize(("least_gain", "is_alone"), [(0.0, False), (float("inf"), True)])
-def test_timing_decides_once_for_a_size(least_gain, is_alone, monkeypatch):
-    monkeypatch.setattr(batched, "LEAST_GAIN", least_gain)
-    monkeypatch.setattr(batched, "LEAST_STEPS_PER_PROBE_STEP", 1)
-    probes = []
-    real = batched._require_gain
+def probed(monkeypatch, *, has_gain):
+    """A Batched whose probe says so, and the numbers of runs that were probed."""
+    counts = []
 
-    def counted(*args):
-        probes.append(args)
-        real(*args)
+    def told(run, most_steps, on_steps):
+        counts.append(len(run.lanes))
+        if not has_gain:
+            run.step()
+            on_steps(len(run.active))
+            raise NoGainError("no gain")
 
-    monkeypatch.setattr(batched, "_require_gain", counted)
-    executor, wanted = Batched(), experiment()
+    monkeypatch.setattr(batched, "require_gain", told)
+    return Batched(), counts
+
+
+@pytest.mark.parametrize("has_gain", [True, False])
+def test_a_probe_decides_once_for_so_many_runs_of_a_size(has_gain, monkeypatch):
+    executor, counts = probed(monkeypatch, has_gain=has_gain)
+    wanted, steps = experiment(budget=Budget(50, 4)), []
     for _ in range(2):
         assert_like_sequential(executor, wanted)
-        assert ("times the speed of a loop" in executor.note) is is_alone
-    assert len(probes) == 1
-    list(executor.run(wanted, (("width", 7),), POINTS))
-    assert len(probes) == 2
+        assert executor.note == ("" if has_gain else "width=6: sequential, since no gain")
+    assert counts == [9]
+    records = list(executor.run(wanted, (("width", 7),), POINTS, on_step=steps.append))
+    assert counts == [9, 9]
+    assert sum(steps) == sum(record.steps for record in records)
+
+
+def test_what_is_no_gain_is_tried_again_with_more_runs_only(monkeypatch):
+    executor, counts = probed(monkeypatch, has_gain=False)
+    wanted = experiment(budget=Budget(50, 4))
+    for count in (4, 3, 4, 5, 2):
+        list(executor.run(wanted, SIZE, POINTS[:count]))
+    assert counts == [4, 5]
+
+
+def test_what_cannot_be_vectorised_is_not_built_again_for_as_many_runs_or_more(monkeypatch):
+    counts, real = [], batched.StackedRun
+
+    def counted(experiment, size, points, **options):
+        counts.append(len(points))
+        return real(experiment, size, points, **options)
+
+    monkeypatch.setattr(batched, "StackedRun", counted)
+    executor, wanted = Batched(probe_steps=0), experiment(hooked)
+    for count in (4, 5, 4, 3):
+        list(executor.run(wanted, SIZE, POINTS[:count]))
+        assert "hook" in executor.note
+    assert counts == [4, 3]
 
 
 def test_few_steps_are_not_worth_a_probe():
-    executor = Batched(probe_steps=3)
-    assert_like_sequential(executor, experiment(budget=Budget(14, 4)))
+    executor = Batched()
+    assert_like_sequential(executor, experiment(budget=Budget(49, 4)))
     assert "too few" in executor.note
+
+
+def test_a_probe_is_a_fiftieth_of_the_steps(monkeypatch):
+    lengths = []
+    monkeypatch.setattr(batched, "require_gain", lambda run, most, on_steps: lengths.append(most))
+    for num_steps in (50, 149, 300):
+        wanted = experiment(budget=Budget(num_steps, 4))
+        list(Batched(probe_steps=4).run(wanted, SIZE, POINTS[:2]))
+    assert lengths == [1, 2, 4]
 
 
 def test_draws_that_depend_on_the_rate_are_followed():

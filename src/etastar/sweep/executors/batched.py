@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import sys
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +11,12 @@ import torch
 
 from etastar.errors import TrialError
 from etastar.sweep.executors.base import Executor
+from etastar.sweep.executors.gain import (
+    STEPS_PER_PROBE_STEP,
+    Findings,
+    NoGainError,
+    require_gain,
+)
 from etastar.sweep.executors.stacked_optimizers import UnstackableError
 from etastar.sweep.executors.stacked_run import StackedRun
 from etastar.sweep.running import run_point, trial_record
@@ -26,9 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Batched"]
 
-LEAST_GAIN = 1.05  # empirical: below it the timing of a few steps cannot tell a gain from noise
-LEAST_STEPS_PER_PROBE_STEP = 30  # so that a probe that finds no gain costs about a twentieth
-
 
 class Batched(Executor):
     """Trains runs of one size as one, by PyTorch's `vmap`, and sequentially where that is no gain.
@@ -37,12 +40,13 @@ class Batched(Executor):
     batches per seed, the same update by SGD, Adam or AdamW, the same step of divergence. What
     cannot be vectorised so is run one after another: other optimizers, recurrent networks,
     dropout and whatever draws random numbers in the forward pass, `.item()` in the model. The first
-    steps of a size are timed against a plain loop, and the faster way is taken. `note` says why
-    runs were sequential.
+    steps of a size are timed against a plain loop, at most one in fifty, and the runs are
+    vectorised where that is clearly faster. `note` says why runs were sequential. Records of runs
+    that are trained together come at their common end.
 
     Args:
         max_batch: Most runs to be trained together; it bounds memory.
-        probe_steps: Steps that are timed; 0 to vectorise wherever it is possible.
+        probe_steps: Most steps that are timed; 0 to vectorise wherever it is possible.
         device: Where to train.
 
     Raises:
@@ -59,7 +63,7 @@ class Batched(Executor):
         self,
         *,
         max_batch: int = 32,
-        probe_steps: int = 2,
+        probe_steps: int = 4,
         device: torch.device | str = "cpu",
     ) -> None:
         if max_batch < 1 or probe_steps < 0:
@@ -74,7 +78,7 @@ class Batched(Executor):
         self._probe_steps = probe_steps
         self._device = device
         self._experiment: Experiment | None = None
-        self._findings: dict[tuple[Size, int], str] = {}
+        self._findings = Findings()
 
     def run(
         self,
@@ -86,40 +90,57 @@ class Batched(Executor):
     ) -> Iterator[TrialRecord]:
         """Run every point once, at most `max_batch` together; see `Executor.run`."""
         if experiment is not self._experiment:
-            self._experiment, self._findings = experiment, {}
+            self._experiment, self._findings = experiment, Findings()
         for start in range(0, len(points), self._max_batch):
             chunk = points[start : start + self._max_batch]
             progress = _Progress(on_step)
             try:
-                records = self._together(experiment, size, chunk, progress)
-            except Exception as error:
-                # also an error of the experiment's own: run alone, the point in question shows it
-                self._findings[size, len(chunk)] = reason = _reason(error)
+                self._require_prospect(experiment, size, len(chunk))
+                yield from self._together(experiment, size, chunk, progress)
+                continue
+            except UnstackableError as reason:
                 self.note = f"{format_size(size)}: sequential, since {reason}"
-                progress.restart()
-                for point in chunk:
-                    yield run_point(experiment, size, point, progress.add, device=self._device)
-            else:
-                yield from records
+            progress.restart()
+            for point in chunk:
+                yield run_point(experiment, size, point, progress.add, device=self._device)
+
+    def _require_prospect(self, experiment: Experiment, size: Size, count: int) -> None:
+        """Refuse what is known to be no gain, before anything is built."""
+        num_steps = experiment.budget.num_steps
+        if count == 1:
+            raise UnstackableError("there is one run")
+        if self._probe_steps and num_steps < STEPS_PER_PROBE_STEP:
+            raise UnstackableError(f"{num_steps} steps are too few to find out what is faster")
+        if known := self._findings.find(size, count):
+            raise UnstackableError(known)
 
     def _together(
         self, experiment: Experiment, size: Size, points: Sequence[Point], progress: _Progress
     ) -> list[TrialRecord]:
         """Records of all points; raises where they have to be, or had better be, run alone."""
-        if known := self._findings.get((size, len(points))):
-            raise UnstackableError(known)
-        num_steps = experiment.budget.num_steps
-        if len(points) == 1:
-            raise UnstackableError("there is one run")
-        if num_steps < LEAST_STEPS_PER_PROBE_STEP * self._probe_steps:
-            raise UnstackableError(f"{num_steps} steps are too few to find out what is faster")
+        count = len(points)
+        try:
+            records = self._vectorised(experiment, size, points, progress)
+        except NoGainError as reason:
+            self._findings.add(size, range(count + 1), str(reason))
+            raise
+        except Exception as error:
+            # also an error of the experiment's own: run alone, the point in question shows it
+            self._findings.add(size, range(count, sys.maxsize), _reason(error))
+            raise UnstackableError(_reason(error)) from error
+        self._findings.add(size, range(count, count + 1), "")
+        return records
+
+    def _vectorised(
+        self, experiment: Experiment, size: Size, points: Sequence[Point], progress: _Progress
+    ) -> list[TrialRecord]:
         with _random_numbers_kept(torch.device(self._device)), warnings.catch_warnings():
             # vmap's, about operations that it loops over: the probe finds out what that costs
             warnings.filterwarnings("ignore", message="There is a performance drop")
             run = StackedRun(experiment, size, points, device=self._device)
-            if self._probe_steps and (size, len(points)) not in self._findings:
-                _require_gain(run, self._probe_steps, progress)
-                self._findings[size, len(points)] = ""
+            if self._probe_steps and self._findings.find(size, len(points)) is None:
+                most_steps = experiment.budget.num_steps // STEPS_PER_PROBE_STEP
+                require_gain(run, min(self._probe_steps, most_steps), progress.add)
             while not run.is_done:
                 run.step()
                 progress.add(len(run.active))
@@ -142,27 +163,6 @@ class _Progress:
 
     def restart(self) -> None:
         self.done = 0
-
-
-def _require_gain(run: StackedRun, num_steps: int, progress: _Progress) -> None:
-    """Time steps of the run against steps of one of its lanes alone; the first ones warm up."""
-    alone = run.copy_of_one()
-    together_seconds, alone_seconds = [], []
-    for _ in range(num_steps + 1):
-        if run.is_done:
-            return
-        together_seconds.append(_seconds(run.step) / max(1, len(run.active)))
-        progress.add(len(run.active))
-        alone_seconds.append(_seconds(alone))
-    gain = min(alone_seconds[1:]) / min(together_seconds[1:])
-    if gain < LEAST_GAIN:
-        raise UnstackableError(f"one vectorised run has {gain:.2f} times the speed of a loop here")
-
-
-def _seconds(step: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
 
 
 def _records(
