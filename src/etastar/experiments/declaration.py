@@ -26,6 +26,7 @@ __all__ = [
     "Data",
     "Family",
     "OptimizerChoice",
+    "Options",
     "Parametrization",
     "Scale",
     "Study",
@@ -99,7 +100,7 @@ class Family:
     """One network at several sizes, all else fixed.
 
     Attributes:
-        name: Unique in its study; names its runs in the store.
+        name: Unique in its study; names its runs in the store (with ':' for '/').
         group: Families of one group differ in the parametrization alone: a row of the regret table.
         network: Makes the model and its example inputs.
         data: What it is trained on.
@@ -138,11 +139,10 @@ class Family:
 
     def __post_init__(self) -> None:
         strangers = [s for s in (*self.bases, *self.targets) if s not in self.sizes]
-        if strangers or (self.targets and not self.bases) or "/" in self.name:
+        if strangers or (self.targets and not self.bases):
             raise TrialError(
                 f"family {self.name!r} with bases {self.bases} and targets {self.targets}",
-                "bases and targets among its sizes, a base where there are targets, no '/' in the "
-                "name",
+                "bases and targets among its sizes, a base where there are targets",
                 "mend the declaration",
             )
 

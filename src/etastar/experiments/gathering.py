@@ -58,6 +58,7 @@ def gather_family(family: Family, work: Workplace) -> FamilyEvidence:
         StorageError: The store is of another declaration, or cannot be read or written.
     """
     experiment = family_experiment(family)
+    name = family.name.replace("/", ":")  # a store takes no "/"
 
     def report(progress: Progress) -> None:
         if work.on_progress is not None:
@@ -73,7 +74,7 @@ def gather_family(family: Family, work: Workplace) -> FamilyEvidence:
             seeds=family.seeds,
             executor=work.make_executor(),
             storage=work.storage,
-            name=f"{family.name} transfer",
+            name=f"{name} transfer",
             on_progress=report,
         )
         # the store may hold rates of rules that are no longer asked
@@ -86,7 +87,7 @@ def gather_family(family: Family, work: Workplace) -> FamilyEvidence:
         seeds=family.seeds,
         executor=work.make_executor(),
         storage=work.storage,
-        name=family.name,
+        name=name,
         depths={size: _depth(family, size) for size in family.sizes},
         on_progress=report,
     )

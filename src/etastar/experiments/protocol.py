@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
-from etastar.experiments.declaration import OptimizerChoice, far_sizes, ladder
+from etastar.experiments.declaration import Family, OptimizerChoice, far_sizes, options
+from etastar.experiments.initialization import StableInit
+from etastar.experiments.network import ZooNetwork
 from etastar.sweep.search.bracket import Bracket
 from etastar.sweep.search.grid import Grid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from etastar.experiments.declaration import Data
+    from etastar.experiments.declaration import Data, Options
+    from etastar.experiments.initialization import Initialization
     from etastar.sweep.search.base import Search
     from etastar.sweep.space import Budget, Size
 
@@ -23,6 +24,7 @@ ADAM = OptimizerChoice("adam")
 ADAMW = OptimizerChoice("adamw", (("weight_decay", 0.0),))
 """Without weight decay, which is another experiment's subject."""
 
+_STABLE: Final = StableInit()
 _FACTOR = 2.0
 _PRECISION = 0.25
 _MOST_TRIALS = 30
@@ -66,34 +68,19 @@ class Protocol:
 
     Attributes:
         data: What is trained on.
-        depths: Values of `depth`, smallest first.
+        sizes: Sizes of the network, smallest first.
         budget: Length of a run.
         seeds: Of initialization and batch order.
-        model: Arguments of the network that go with the data.
+        model: Arguments of every network of the study.
         exhaustive: Whether rates are searched until enclosed; else three are tried (smoke).
     """
 
     data: Data
-    depths: tuple[int, ...]
+    sizes: tuple[Size, ...]
     budget: Budget
     seeds: tuple[int, ...]
-    model: Mapping[str, int]
+    model: Options = ()
     exhaustive: bool = True
-
-    @property
-    def sizes(self) -> tuple[Size, ...]:
-        """A size for each depth."""
-        return ladder(self.depths)
-
-    @property
-    def bases(self) -> tuple[Size, ...]:
-        """The three smallest."""
-        return self.sizes[:3]
-
-    @property
-    def targets(self) -> tuple[Size, ...]:
-        """Those at least four times deeper than the smallest."""
-        return far_sizes(self.sizes)
 
     def search(self, start: float) -> Search:
         """How a size is tuned.
@@ -105,3 +92,47 @@ class Protocol:
             The search.
         """
         return bracket(start) if self.exhaustive else few_rates(start)
+
+    def family(
+        self,
+        name: str,
+        zoo: str,
+        *,
+        optimizer: OptimizerChoice,
+        start: float,
+        initialization: Initialization = _STABLE,
+        group: str | None = None,
+        grows: str = "depth",
+        **model: Any,
+    ) -> Family:
+        """A family of the zoo under this protocol.
+
+        Bases are the three smallest sizes, targets those at least four times larger.
+
+        Args:
+            name: Of the family.
+            zoo: Name of the network.
+            optimizer: With what it is trained.
+            start: First rate of the search.
+            initialization: He with 1/K on all branch weights, if nothing else is said.
+            group: Families that differ in the parametrization alone; the name, if None.
+            grows: Argument that is compared to find the targets.
+            **model: Arguments of the network beside the protocol's.
+
+        Returns:
+            The declaration.
+        """
+        return Family(
+            name=name,
+            group=group or name,
+            network=ZooNetwork(zoo, options(**{**dict(self.model), **model})),
+            data=self.data,
+            optimizer=optimizer,
+            budget=self.budget,
+            sizes=self.sizes,
+            bases=self.sizes[:3],
+            targets=far_sizes(self.sizes, argument=grows),
+            search=self.search(start),
+            seeds=self.seeds,
+            initialization=initialization,
+        )

@@ -1,0 +1,95 @@
+"""Residual convolutional networks: branches, normalization, dropout, activations [AM] [WU]."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from etastar.experiments.declaration import Data, Study, ladder, options
+from etastar.experiments.initialization import StableInit
+from etastar.experiments.protocol import ADAM, SGD, Protocol
+from etastar.report.evidence import Claim
+from etastar.sweep.space import Budget
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from etastar.experiments.declaration import Scale
+
+__all__ = ["study"]
+
+_PROTOCOLS: Final[Mapping[str, Protocol]] = MappingProxyType(
+    {
+        "smoke": Protocol(
+            Data("digits"),
+            ladder([1, 2, 4]),
+            Budget(2, 8),
+            (0, 1),
+            options(width=4),
+            exhaustive=False,
+        ),
+        "cpu": Protocol(
+            Data("digits"), ladder([2, 4, 8, 16]), Budget(100, 32), (0, 1), options(width=16)
+        ),
+        "paper": Protocol(
+            Data("hf:cifar10"),
+            ladder([4, 8, 16, 32, 64]),
+            Budget(390, 128),
+            (0, 1, 2),
+            options(width=64, in_channels=3, image_size=32),
+        ),
+    }
+)
+"""`paper`: one epoch of CIFAR-10 in batches of 128."""
+
+_ONE = "one-layer 1/K"
+
+
+def study(scale: Scale) -> Study:
+    """One change at a time from ReLU, one-layer branches, variance 1/K, plain SGD.
+
+    Args:
+        scale: "smoke", "cpu" or "paper".
+
+    Returns:
+        The declaration.
+    """
+    make = _PROTOCOLS[scale].family
+    families = (
+        make(_ONE, "resnet", optimizer=SGD, start=0.1),
+        make(
+            "one-layer 1/K^2",
+            "resnet",
+            optimizer=SGD,
+            start=0.1,
+            initialization=StableInit(power=2.0),
+        ),
+        make("with BatchNorm", "resnet", optimizer=SGD, start=0.1, batch_norm=True),
+        make("with dropout", "resnet", optimizer=SGD, start=0.1, dropout=0.1),
+        make("with GELU", "resnet", optimizer=SGD, start=0.1, activation="gelu"),
+        make("two-layer 1/K", "resnet", optimizer=SGD, start=0.1, branch_layers=2),
+        make("one-layer 1/K, Adam", "resnet", optimizer=ADAM, start=0.005),
+        make("two-layer 1/K, Adam", "resnet", optimizer=ADAM, start=0.005, branch_layers=2),
+    )
+    claims = (
+        Claim("-3/2, variance 1/K", "[AM]", _ONE, -1.5),
+        Claim("-3/2, variance 1/K^2", "[WU]", "one-layer 1/K^2", -1.5),
+        Claim("-3/2, two-layer branches", "[AM]", "two-layer 1/K", -1.5),
+        Claim("-3/2 with Adam", "[WU]", "one-layer 1/K, Adam", -1.5),
+        Claim("-3/2 with Adam, two-layer branches", "[WU]", "two-layer 1/K, Adam", -1.5),
+        Claim("BatchNorm does not move it", "[AM]", "with BatchNorm", 0.0, against=_ONE),
+        Claim("dropout does not move it", "[AM]", "with dropout", 0.0, against=_ONE),
+        Claim("GELU is steeper", "[AM]", "with GELU", 0.0, relation="below", against=_ONE),
+    )
+    return Study(
+        name="resnet",
+        title="Optimal learning rate of residual convolutional networks over depth",
+        papers=("[AM] arXiv 2510.04327", "[WU] arXiv 2602.07494"),
+        scale=scale,
+        families=families,
+        claims=claims,
+        notes=(
+            "K is the number of residual blocks; 1/K stands on every weight of a branch. Width "
+            "and image size are constant.",
+        ),
+    )
