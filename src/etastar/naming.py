@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from torch import nn
 
-__all__ = ["canonical_modules", "canonical_parameters", "unwrap"]
+__all__ = ["canonical_modules", "canonical_parameters", "name_indices", "name_template", "unwrap"]
+
+_INDEX = re.compile(r"(?<![^.])\d+(?![^.])")
 
 # Class name of a wrapper, and the attribute that holds what it wraps.
 _WRAPPED = {
@@ -88,3 +91,35 @@ def canonical_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
             if parameter is not None:
                 found.setdefault(f"{path}.{name}" if path else name, parameter)
     return found
+
+
+def name_template(name: str) -> str:
+    """A dotted name with a star for every index.
+
+    Args:
+        name: Dotted name of a parameter or module.
+
+    Returns:
+        The name with each numeric component replaced.
+
+    Example:
+        >>> name_template("layer1.0.conv1.weight")
+        'layer1.*.conv1.weight'
+    """
+    return _INDEX.sub("*", name)
+
+
+def name_indices(name: str) -> tuple[int, ...]:
+    """The indices in a dotted name, which `name_template` leaves open.
+
+    Args:
+        name: Dotted name of a parameter or module.
+
+    Returns:
+        Its numeric components, outer before inner.
+
+    Example:
+        >>> name_indices("layer1.0.conv1.weight")
+        (0,)
+    """
+    return tuple(int(index) for index in _INDEX.findall(name))

@@ -8,38 +8,20 @@ the sizes that the other parameters have at both networks tell what its shape wo
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from etastar.errors import PlanError
 from etastar.laws import ParamPair
+from etastar.naming import name_indices, name_template
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from etastar.parameter import ParamInfo
 
-__all__ = ["match_parameters", "name_template"]
-
-_INDEX = re.compile(r"(?<![^.])\d+(?![^.])")
-
-
-def name_template(name: str) -> str:
-    """A dotted name with a star for every index.
-
-    Args:
-        name: Dotted name of a parameter.
-
-    Returns:
-        The name with each numeric component replaced.
-
-    Example:
-        >>> name_template("layer1.0.conv1.weight")
-        'layer1.*.conv1.weight'
-    """
-    return _INDEX.sub("*", name)
+__all__ = ["match_parameters"]
 
 
 def match_parameters(
@@ -230,8 +212,7 @@ def _container(info: ParamInfo) -> str:
 
 def _distance(name: str, other: str) -> tuple[bool, tuple[int, ...], tuple[int, ...]]:
     """Exact name first, then the nearest index, outer before inner, lower before higher."""
-    ours = tuple(int(i) for i in _INDEX.findall(name))
-    theirs = tuple(int(i) for i in _INDEX.findall(other))
+    ours, theirs = name_indices(name), name_indices(other)
     gaps = tuple(abs(a - b) for a, b in zip(ours, theirs, strict=True))
     return name != other, gaps, ours
 

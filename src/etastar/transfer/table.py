@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from etastar.transfer.correspondence import name_template
+from etastar.naming import name_template
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
