@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,14 +86,15 @@ def exponent_fit(
         "no optimum": len(points) < len(values),
         "two sizes": len(set(x)) == _LEAST_SIZES,
     }
-    pairs = zip(points[:-1], points[1:], strict=True)
     return ExponentFit(
         axis=axis,
         exponent=fit.exponent,
         seed_interval=fit.exponent_interval,
         scatter_interval=_scatter_interval(x, fit.lrs, fit.weights, fit.exponent),
         r_squared=fit.r_squared,
-        neighbours=tuple(_neighbours(*pair) for pair in pairs if pair[0][0] < pair[1][0]),
+        neighbours=tuple(
+            _neighbours(*pair) for pair in pairwise(points) if pair[0][0] < pair[1][0]
+        ),
         flags=tuple(flag for flag, is_raised in raised.items() if is_raised),
     )
 
@@ -104,7 +106,7 @@ def _value(point: tuple[float, Optimum]) -> float:
 def _scatter_interval(
     sizes: Sequence[float], lrs: Sequence[float], weights: Sequence[float], exponent: float
 ) -> tuple[float, float] | None:
-    """b +- t sqrt(n / (n - 2) sum w r^2 / (n S_xx)), with weights that sum to one."""
+    """Slope +- t sqrt(sum w r^2 / ((n - 2) sum w x^2)), weights w that sum to one."""
     freedom = len(sizes) - 2
     if freedom < 1:
         return None

@@ -25,6 +25,10 @@ __all__ = ["Network", "ZooNetwork", "captured", "network_architecture"]
 class Network(Protocol):
     """Makes models of any size; hashable, picklable, and its `repr` says all that it does."""
 
+    def __hash__(self) -> int:
+        """Equal networks have equal hashes, in every process."""
+        ...
+
     def build(self, **size: int) -> nn.Module:
         """A model with PyTorch's own initialization, drawn from the global random numbers."""
         ...

@@ -5,7 +5,16 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from etastar.experiments import mlp_trained, resnet, transformer
+from etastar.experiments import (
+    cnn,
+    deep_linear,
+    horizon,
+    joint,
+    mlp_trained,
+    resnet,
+    transformer,
+    width,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,8 +26,14 @@ __all__ = ["EXPERIMENTS"]
 EXPERIMENTS: Final[Mapping[str, Callable[[Scale], Study]]] = MappingProxyType(
     {
         "mlp-trained": mlp_trained.study,
+        "cnn1d": cnn.study_1d,
+        "cnn2d": cnn.study_2d,
         "resnet": resnet.study,
         "transformer": transformer.study,
+        "width": width.study,
+        "joint": joint.study,
+        "deep-linear": deep_linear.study,
+        "horizon": horizon.study,
     }
 )
 """What `etastar reproduce` takes: the declaration of each experiment at a scale, by name."""

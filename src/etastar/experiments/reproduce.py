@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from etastar.errors import ModelSpecError
 from etastar.experiments.declaration import Scale
@@ -82,7 +82,7 @@ def reproduce(
         make_executor=lambda: get_executor(executor, **options),
         on_progress=on_progress,
     )
-    study: Study = EXPERIMENTS[name](scale)
+    study: Study = EXPERIMENTS[name](cast("Scale", scale))
     evidence = run_study(study, work)
     write_evidence(evidence, folder)
     return Reproduction(evidence, folder)

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["require_plotly", "write_evidence"]
 
-_COLUMNS = (
-    "family stage size lr seed loss initial_loss diverged steps".split()  # one row for each run
-)
+_COLUMNS = "family stage size lr seed loss initial_loss diverged steps".split()
 
 
 def require_plotly() -> None:
@@ -36,7 +34,7 @@ def require_plotly() -> None:
         MissingExtraError: Plotly is not installed.
     """
     if importlib.util.find_spec("plotly") is None:
-        raise MissingExtraError("plotly", "report")
+        raise MissingExtraError("plotly", "plotly")
 
 
 def write_evidence(evidence: Evidence, folder: str | os.PathLike[str]) -> None:
@@ -91,11 +89,16 @@ def _runs(family: FamilyEvidence) -> Iterator[tuple[str, TrialRecord]]:
 
 
 def _trial_row(family: str, stage: str, trial: TrialRecord) -> list[str]:
-    point, size = trial.point, format_size(trial.size).replace(",", " ")
-    loss, initial = f"{trial.loss:.8g}", f"{trial.initial_loss:.8g}"
-    diverged = str(int(trial.diverged))
-    return [family, stage, size, f"{point.lr!r}", str(point.seed), loss, initial, diverged] + [
-        str(trial.steps)
+    return [
+        family,
+        stage,
+        format_size(trial.size).replace(",", " "),
+        repr(trial.point.lr),
+        str(trial.point.seed),
+        f"{trial.loss:.8g}",
+        f"{trial.initial_loss:.8g}",
+        str(int(trial.diverged)),
+        str(trial.steps),
     ]
 
 

@@ -39,7 +39,7 @@ def exponent_figure(evidence: Evidence) -> go.Figure:
     try:
         from plotly.subplots import make_subplots
     except ImportError as error:
-        raise MissingExtraError("plotly", "report") from error
+        raise MissingExtraError("plotly", "plotly") from error
     axis = evidence.families[0].axes[0][0]
     figure = make_subplots(cols=2, subplot_titles=("optimal learning rate", "mean loss"))
     for place, family in enumerate(evidence.families):

@@ -1,0 +1,112 @@
+"""Random cells: which depth of a graph predicts the optimal learning rate [WU] [CH]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from etastar.experiments.declaration import Data, Study, options, size
+from etastar.experiments.protocol import ADAM, SGD, Protocol
+from etastar.init import initialize_
+from etastar.report.evidence import Claim
+from etastar.sweep.space import Budget
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+    from etastar.experiments.declaration import Axis, Family, OptimizerChoice, Scale
+    from etastar.graph import Graph
+    from etastar.sweep.space import Size
+
+__all__ = ["InDegreeInit", "study"]
+
+_AXES: Final[tuple[Axis, ...]] = ("effective-depth", "path-sum", "nominal-depth")
+
+
+@dataclass(frozen=True)
+class InDegreeInit:
+    """`etastar.initialize_` with the variance of a branch divided by the number that is summed."""
+
+    def apply_(self, model: nn.Module, graph: Graph, *, family: Family, seed: int) -> None:
+        """See `Initialization.apply_`."""
+        initialize_(model, graph, scheme="in-degree", seed=seed)
+
+
+def _cells(seeds: range, depths: tuple[int, ...]) -> tuple[Size, ...]:
+    """The shallow network of every cell before the deep ones: the first size starts the search."""
+    return tuple(size(cell_seed=seed, depth=depth) for depth in depths for seed in seeds)
+
+
+_PROTOCOLS: Final[Mapping[str, Protocol]] = MappingProxyType(
+    {
+        "smoke": Protocol(
+            Data("digits"),
+            _cells(range(2), (1, 2)),
+            Budget(2, 8),
+            (0, 1),
+            options(width=4),
+            exhaustive=False,
+        ),
+        "cpu": Protocol(
+            Data("digits"), _cells(range(8), (2, 6)), Budget(100, 32), (0, 1), options(width=8)
+        ),
+        "paper": Protocol(
+            Data("hf:cifar10"),
+            _cells(range(40), (3, 9)),
+            Budget(390, 128),
+            (0, 1, 2),
+            options(width=32, in_channels=3, image_size=32),
+        ),
+    }
+)
+"""Cells are drawn by seeds 0, 1, ...: none was looked at before it was taken."""
+
+
+def study(scale: Scale) -> Study:
+    """Cells drawn at random, each at two depths; one power law through the optima of all of them.
+
+    Args:
+        scale: "smoke", "cpu" or "paper".
+
+    Returns:
+        The declaration.
+
+    Example:
+        >>> [family.name for family in study("smoke").families]
+        ['random cells, SGD', 'random cells, Adam']
+    """
+    protocol = _PROTOCOLS[scale]
+    families = (
+        _family(protocol, "random cells, SGD", SGD, start=0.1),
+        _family(protocol, "random cells, Adam", ADAM, start=0.01),
+    )
+    claims = tuple(
+        Claim(statement, source, family.name, -1.5, axis=axis)
+        for family in families
+        for statement, source, axis in (
+            ("-3/2 in effective depth", "[WU]", "effective-depth"),
+            ("-3/2 in path-sum depth, M_3^(1/3)", "[CH]", "path-sum"),
+        )
+    )
+    return Study(
+        name="graphs",
+        title="Optimal learning rate of random cells: which depth predicts it",
+        papers=("[WU] arXiv 2602.07494", "[CH] arXiv 2402.17440", "arXiv 2001.00326 (cells)"),
+        scale=scale,
+        families=families,
+        claims=claims,
+        notes=(
+            "A size is a cell and the number of times it is stacked. All cells share one power "
+            "law, so R^2 says which depth predicts best; widths and image sizes are the same.",
+            "Initialization: in-degree [CH], and 1/K where a cell has a skip from input to output.",
+        ),
+    )
+
+
+def _family(protocol: Protocol, name: str, optimizer: OptimizerChoice, *, start: float) -> Family:
+    """No targets: laws carry a rate to another depth of the same cell, not to another cell."""
+    made = protocol.family(name, "cell", optimizer=optimizer, start=start)
+    return replace(made, bases=(), targets=(), axes=_AXES, initialization=InDegreeInit())
