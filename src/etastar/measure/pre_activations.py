@@ -38,8 +38,8 @@ def mean_square(tensor: Tensor) -> float:
         The mean.
 
     Example:
-        >>> mean_square(torch.tensor([1.0, 3.0]))
-        5.0
+        >>> mean_square(torch.tensor([3.0, 4.0]))
+        12.5
     """
     values = tensor.detach()
     if values.is_complex():
@@ -62,7 +62,7 @@ def wanted_nodes(traced: Trace, pre_activations: PreActivations) -> tuple[Node, 
         pre_activations: Which count.
 
     Returns:
-        Weight layers, and residual additions for the stream.
+        Weight layers, or residual additions.
 
     Raises:
         MeasureError: There is none.
@@ -70,9 +70,10 @@ def wanted_nodes(traced: Trace, pre_activations: PreActivations) -> tuple[Node, 
     sources = [traced.inputs[name] for name in data_inputs(traced.nodes, traced.inputs)]
     nodes = judge_sums(traced.nodes, sources, traced.outputs)
     found = [node for node in nodes if node.kind == "weight layer"]
-    if pre_activations == "stream":
-        found = [n for n in nodes if n.kind in ("weight layer", "residual addition")]
-    elif pre_activations == "hidden":
+    stream = [node for node in nodes if node.kind == "residual addition"]
+    if pre_activations == "stream" and stream:
+        found = stream
+    elif pre_activations != "layers":
         found = [node for node in found if _is_followed(node, nodes)]
     if not found:
         raise MeasureError(

@@ -11,8 +11,8 @@ from etastar.errors import MeasureError
 __all__ = ["LayerUpdate", "Method", "PreActivations", "SeedUpdate", "UpdateReport"]
 
 PreActivations = Literal["layers", "hidden", "stream"]
-"""Outputs of all weight layers, of all but those that no other follows (the head), or those of all
-weight layers and the residual stream after each addition."""
+"""Outputs of all weight layers; of all but those that no other follows (the head); or the residual
+stream after each addition, which in a network without additions is the outputs of `hidden`."""
 
 Method = Literal["forward", "differences", "exact"]
 """Forward-mode derivative, central differences, or the finite step found by bisection."""

@@ -61,7 +61,8 @@ def measure_update(
         probe: Examples whose pre-activations are compared; None for those of `batch`, and with
             `after` for the batch of `batches` that follows the steps.
         pre_activations: "layers" for the outputs of all weight layers, "hidden" without those that
-            none follows, "stream" with the residual stream after every addition.
+            none follows (the head), "stream" for the residual stream after every addition, or for
+            the hidden layers of a network without any.
         method: See `MethodChoice`; "exact" finds the finite step with S(eta) = c.
         c: Mean-square change that eta* makes.
         lr_unit: Learning rate, as the optimizer has it, that eta* is told in the place of; None
@@ -80,6 +81,7 @@ def measure_update(
         CaptureError: The forward pass raised.
 
     Example:
+        >>> import torch
         >>> from torch import nn
         >>> report = measure_update(
         ...     nn.Linear(1, 1, bias=False),

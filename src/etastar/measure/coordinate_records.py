@@ -1,0 +1,209 @@
+"""What a coordinate check gives."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from etastar.parameter import Role
+
+__all__ = ["AxisCheck", "AxisKind", "CoordinateReport", "LayerCheck", "Remedy", "Trend", "Verdict"]
+
+Verdict = Literal["flat", "grows", "shrinks", "unclear"]
+"""`unclear`: the seeds disagree by too much to say which of the others it is."""
+
+AxisKind = Literal["width", "depth"]
+"""Whether the axis leaves the layers the same in number, or not."""
+
+
+@dataclass(frozen=True)
+class Trend:
+    """How one quantity of a layer goes with the size: quantity = exp(a) size^exponent.
+
+    Attributes:
+        exponent: Mean over the steps of the exponents of the seeds' mean; infinite where it stops
+            being finite at the largest size, NaN where it is zero at some sizes alone.
+        interval: 95% interval by bootstrap over seeds; None with one seed.
+        verdict: See `Verdict`.
+        curves: Mean over seeds, (steps, sizes).
+    """
+
+    exponent: float
+    interval: tuple[float, float] | None
+    verdict: Verdict
+    curves: tuple[tuple[float, ...], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The trend as JSON-safe values."""
+        return {
+            "exponent": _finite(self.exponent),
+            "interval": None if self.interval is None else [_finite(e) for e in self.interval],
+            "verdict": self.verdict,
+            "curves": [[_finite(value) for value in curve] for curve in self.curves],
+        }
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A setting of one parameter that does not follow the rule for this axis.
+
+    Attributes:
+        parameter: Its name at the largest size.
+        group: Optimizer and parameter group that it is in.
+        setting: What does not follow.
+        found: Ratio of the setting, largest to smallest size, as it was.
+        wanted: The ratio that the rule gives.
+        rule: The rule, and what applies it.
+    """
+
+    parameter: str
+    group: str
+    setting: Literal["learning rate", "initial size"]
+    found: float
+    wanted: float
+    rule: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.setting} of {self.parameter} x {self.wanted:.3g} from the smallest to the "
+            f"largest size, not x {self.found:.3g}: {self.rule}"
+        )
+
+
+@dataclass(frozen=True)
+class LayerCheck:
+    """The verdict on one layer, or on all layers of one kind over depth.
+
+    Attributes:
+        module: Module path; over depth with a star for every index.
+        name: Its weights' names, "addition" for the residual stream, "attention logits".
+        role: Role of its weights; None for the last two.
+        init: Trend of its size before the first step.
+        change: Trend of the size of z_t - z_0, over all steps.
+        values: Size of z_t, mean over seeds, (steps + 1, sizes).
+        verdict: Of the change, or where that is flat, of the size before the first step.
+        quantity: Which of them it is of.
+        exception: Why a shrinking is none of a mistake, as muP has two; "" otherwise.
+        parameters: Parameters whose step moves it, at the largest size.
+        groups: The optimizer's parameter groups that these are in.
+        remedies: Settings of them that do not follow the rule for this axis.
+        advice: What would mend it; "" where nothing needs mending.
+    """
+
+    module: str
+    name: str
+    role: Role | None
+    init: Trend
+    change: Trend
+    values: tuple[tuple[float, ...], ...]
+    verdict: Verdict
+    quantity: Literal["change", "size at initialization"]
+    exception: str = ""
+    parameters: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
+    advice: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is flat, or a known exception."""
+        return self.verdict == "flat" or bool(self.exception)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The verdict as JSON-safe values."""
+        return {
+            "module": self.module,
+            "name": self.name,
+            "role": self.role,
+            "passed": self.passed,
+            "verdict": self.verdict,
+            "quantity": self.quantity,
+            "exception": self.exception,
+            "init": self.init.as_dict(),
+            "change": self.change.as_dict(),
+            "values": [[_finite(value) for value in curve] for curve in self.values],
+            "parameters": list(self.parameters),
+            "groups": list(self.groups),
+            "remedies": [vars(remedy) for remedy in self.remedies],
+            "advice": self.advice,
+        }
+
+
+@dataclass(frozen=True)
+class AxisCheck:
+    """The layers along one axis, the other settings at their first value.
+
+    Attributes:
+        axis: Name of the setting that varies.
+        kind: Whether it is one of width or of depth.
+        sizes: Its values, ascending.
+        layers: The verdicts, in the order of execution at the largest size.
+        unmatched: Layers that some sizes lack, so that there is no verdict on them.
+    """
+
+    axis: str
+    kind: AxisKind
+    sizes: tuple[int, ...]
+    layers: tuple[LayerCheck, ...]
+    unmatched: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every layer is flat or a known exception."""
+        return all(layer.passed for layer in self.layers)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The check as JSON-safe values."""
+        return {
+            "axis": self.axis,
+            "kind": self.kind,
+            "sizes": list(self.sizes),
+            "passed": self.passed,
+            "layers": [layer.as_dict() for layer in self.layers],
+            "unmatched": list(self.unmatched),
+        }
+
+
+@dataclass(frozen=True)
+class CoordinateReport:
+    """Whether pre-activations and their changes keep their size over width and depth.
+
+    Attributes:
+        axes: One check for each axis.
+        num_steps: Steps of the optimizer.
+        seeds: The seeds.
+        norm: "rms" for (mean z^2)^(1/2), "l1" for mean |z|.
+        band: Largest exponent, up or down, that is called flat.
+    """
+
+    axes: tuple[AxisCheck, ...]
+    num_steps: int
+    seeds: tuple[int, ...]
+    norm: Literal["rms", "l1"]
+    band: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether every layer of every axis is flat or a known exception."""
+        return all(axis.passed for axis in self.axes)
+
+    @property
+    def failures(self) -> tuple[LayerCheck, ...]:
+        """The layers that are not."""
+        return tuple(layer for axis in self.axes for layer in axis.layers if not layer.passed)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON-safe values."""
+        return {
+            "passed": self.passed,
+            "num_steps": self.num_steps,
+            "seeds": list(self.seeds),
+            "norm": self.norm,
+            "band": self.band,
+            "axes": [axis.as_dict() for axis in self.axes],
+        }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

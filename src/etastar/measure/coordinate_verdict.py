@@ -1,0 +1,183 @@
+"""Flat, growing or shrinking: the exponent of a quantity against the size, and what it means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from etastar.fit.bootstrap import percentile_interval, resampled_seeds
+from etastar.measure.coordinate_pass import LOGITS
+from etastar.measure.coordinate_records import Trend
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from etastar.measure.coordinate_curves import Norm
+    from etastar.measure.coordinate_layers import MatchedLayer
+    from etastar.measure.coordinate_records import AxisKind, Verdict
+
+__all__ = ["BAND", "chosen_quantity", "known_exception", "size_curves", "trend_of", "verdict_of"]
+
+BAND = math.log(1.2) / math.log(4)
+"""0.13: the bound of the authors' package, a factor of 1.2 over a fourfold width, as an exponent
+(its `mup/test/__main__.py`, `CoordCheckCase`)."""
+
+_NUM_RESAMPLES = 1000
+_CONFIDENCE = 0.95
+_READOUT = -0.5  # exponent of muP's readout and attention logits at initialization [TP5]
+
+Quantity = Literal["change", "size at initialization"]
+
+
+def trend_of(
+    moments: NDArray[np.float64], sizes: Sequence[int], *, norm: Norm, band: float
+) -> Trend:
+    """Exponent of a quantity against the size, with an interval over seeds.
+
+    A step at which the quantity is zero at every size and seed (what lies before a readout of
+    zeros does not move at the first step) says nothing and is left out of the exponent; a quantity
+    that is zero throughout is flat.
+
+    Args:
+        moments: Mean z^2 for the rms, mean |z| for l1; (seeds, steps, sizes).
+        sizes: The sizes, ascending.
+        norm: Which moment.
+        band: Largest exponent that is called flat.
+
+    Returns:
+        The trend.
+
+    Example:
+        >>> import numpy as np
+        >>> trend = trend_of(np.array([[[1.0, 4.0, 16.0]]]), [8, 16, 32], norm="rms", band=0.1)
+        >>> round(trend.exponent, 12), trend.verdict, trend.curves
+        (1.0, 'grows', ((1.0, 2.0, 4.0),))
+    """
+    mean = moments.mean(axis=0)
+    moving = mean.any(axis=1)
+    exponent = float(_exponents(mean[None], moving, sizes, norm)[0])
+    interval = None
+    if len(moments) > 1:
+        draws = resampled_seeds(len(moments), num_resamples=_NUM_RESAMPLES, seed=0)
+        interval = _interval(_exponents(moments[draws].mean(axis=1), moving, sizes, norm))
+    return Trend(
+        exponent=exponent,
+        interval=interval,
+        verdict=verdict_of(exponent, interval, band=band),
+        curves=size_curves(moments, norm=norm),
+    )
+
+
+def size_curves(moments: NDArray[np.float64], *, norm: Norm) -> tuple[tuple[float, ...], ...]:
+    """Mean over seeds of a quantity, in the unit of z.
+
+    Args:
+        moments: As of `trend_of`.
+        norm: Which moment.
+
+    Returns:
+        (steps, sizes).
+    """
+    mean = moments.mean(axis=0)
+    return tuple(map(tuple, (np.sqrt(mean) if norm == "rms" else mean).tolist()))
+
+
+def _exponents(
+    moments: NDArray[np.float64], moving: NDArray[np.bool_], sizes: Sequence[int], norm: Norm
+) -> NDArray[np.float64]:
+    """Slopes against log size, mean over steps; moments are (draws, steps, sizes)."""
+    if not moving.any():
+        return np.zeros(len(moments))
+    kept = moments[:, moving]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        y = np.log(kept) * (0.5 if norm == "rms" else 1.0)
+        x = np.log(np.asarray(sizes, dtype=np.float64))
+        x -= x.mean()
+        slopes = (y @ x / (x @ x)).mean(axis=1)
+    slopes[~np.isfinite(slopes)] = np.nan
+    finite = np.isfinite(kept).all(axis=1)  # (draws, sizes)
+    ends = np.where(finite[:, -1], -np.inf, np.inf)
+    return np.where(finite.all(axis=1), slopes, ends)
+
+
+def _interval(exponents: NDArray[np.float64]) -> tuple[float, float]:
+    if np.isnan(exponents).any():
+        return -math.inf, math.inf
+    return percentile_interval(exponents, _CONFIDENCE)
+
+
+def verdict_of(exponent: float, interval: tuple[float, float] | None, *, band: float) -> Verdict:
+    """What an exponent with its interval says.
+
+    Flat: the exponent within the band, and the interval within twice the band. Grows or shrinks:
+    the exponent outside of the band, and the interval on one side of zero. Else unclear.
+
+    Args:
+        exponent: Of a quantity against the size.
+        interval: Of it; None with one seed.
+        band: Largest exponent that is called flat.
+
+    Returns:
+        The verdict.
+
+    Example:
+        >>> verdict_of(0.02, (-0.1, 0.1), band=0.13), verdict_of(0.9, (0.8, 1.1), band=0.13)
+        ('flat', 'grows')
+        >>> verdict_of(0.2, (-0.3, 0.6), band=0.13)
+        'unclear'
+    """
+    low, high = (exponent, exponent) if interval is None else interval
+    if abs(exponent) <= band and max(-low, high) <= 2 * band:
+        return "flat"
+    if exponent > band and low > 0:
+        return "grows"
+    if exponent < -band and high < 0:
+        return "shrinks"
+    return "unclear"
+
+
+def chosen_quantity(init: Trend, change: Trend) -> tuple[Verdict, Quantity]:
+    """The verdict on a layer: of its change, or where that is flat, of its size before.
+
+    Args:
+        init: Trend of the size before the first step.
+        change: Trend of the change.
+
+    Returns:
+        The verdict, and what it is of.
+    """
+    if change.verdict != "flat":
+        return change.verdict, "change"
+    return init.verdict, "size at initialization"
+
+
+def known_exception(
+    layer: MatchedLayer, init: Trend, *, kind: AxisKind, quantity: Quantity, band: float
+) -> str:
+    """Why a size that shrinks with width before the first step is as muP has it.
+
+    Args:
+        layer: The layer.
+        init: Trend of its size before the first step.
+        kind: Kind of the axis.
+        quantity: What the verdict is of.
+        band: Largest exponent that is called flat.
+
+    Returns:
+        The reason; "" where it is no exception.
+
+    Source: [TP5] Appendix D.1 and the documentation of its package: output and attention logits
+        shrink as width^(-1/2) at initialization; it passes after a few steps.
+    """
+    shrinks = init.verdict in ("shrinks", "unclear")
+    within = _READOUT - 2 * band <= init.exponent <= band
+    if kind != "width" or quantity == "change" or not (shrinks and within):
+        return ""
+    if layer.role == "output":
+        return "muP's readout shrinks as width^(-1/2) before the first step"
+    if layer.name.startswith(LOGITS):
+        return "muP's attention logits shrink as width^(-1/2) before the first step"
+    return ""
