@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from etastar.cli import demo, depth, fit, sweep, transfer
+from etastar.cli import demo, depth, fit, reproduce, sweep, transfer
 from etastar.cli.application import app
 
-__all__ = ["app", "demo", "depth", "fit", "main", "sweep", "transfer"]
+__all__ = ["app", "demo", "depth", "fit", "main", "reproduce", "sweep", "transfer"]
 
 
 def main() -> None:

@@ -6,12 +6,12 @@ import csv
 import importlib.util
 import io
 import json
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etastar.errors import MissingExtraError, StorageError
 from etastar.report.evidence_page import evidence_page
+from etastar.report.evidence_table import claim_data
 from etastar.report.figure_exponents import exponent_figure
 from etastar.sweep.space import format_size
 
@@ -121,27 +121,8 @@ def _fits(evidence: Evidence) -> dict[str, Any]:
             for family in evidence.families
             for fit in family.fits
         ],
-        "claims": [
-            {
-                "statement": one.claim.statement,
-                "source": one.claim.source,
-                "family": one.claim.family,
-                "against": one.claim.against,
-                "axis": one.claim.axis,
-                "relation": one.claim.relation,
-                "claimed": one.claim.value,
-                "measured": _finite(one.measured),
-                "interval": one.interval,
-                "verdict": one.verdict,
-                "reason": one.reason,
-            }
-            for one in evidence.judgements
-        ],
+        "claims": [claim_data(judgement) for judgement in evidence.judgements],
     }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and isfinite(value) else None
 
 
 def _study(evidence: Evidence) -> dict[str, Any]:
