@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from etastar.experiments.declaration import Data, Study, options, size
+from etastar.experiments.declaration import Data, Study, ladder, options, size
 from etastar.experiments.protocol import ADAM, SGD, Protocol
 from etastar.init import initialize_
 from etastar.report.evidence import Claim
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from etastar.sweep.space import Size
 
 __all__ = ["InDegreeInit", "study"]
+
+_STACKED: Final = ladder([1, 2, 4, 8])
 
 _AXES: Final[tuple[Axis, ...]] = ("effective-depth", "path-sum", "nominal-depth")
 
@@ -51,7 +53,7 @@ _PROTOCOLS: Final[Mapping[str, Protocol]] = MappingProxyType(
             exhaustive=False,
         ),
         "cpu": Protocol(
-            Data("digits"), _cells(range(8), (2, 6)), Budget(100, 32), (0, 1), options(width=8)
+            Data("digits"), _cells(range(6), (2, 6)), Budget(100, 32), (0, 1), options(width=8)
         ),
         "paper": Protocol(
             Data("hf:cifar10"),
@@ -75,13 +77,18 @@ def study(scale: Scale) -> Study:
         The declaration.
 
     Example:
-        >>> [family.name for family in study("smoke").families]
+        >>> [family.name for family in study("smoke").families[:2]]
         ['random cells, SGD', 'random cells, Adam']
     """
     protocol = _PROTOCOLS[scale]
     families = (
         _family(protocol, "random cells, SGD", SGD, start=0.1),
         _family(protocol, "random cells, Adam", ADAM, start=0.01),
+    )
+    stacks = tuple(
+        _stack(protocol, f"{which}, {label}", cell_seed, optimizer, start=start)
+        for which, cell_seed in (("cell without skip", 0), ("cell with skip", 3))
+        for label, optimizer, start in (("SGD", SGD, 0.1), ("Adam", ADAM, 0.01))
     )
     claims = tuple(
         Claim(statement, source, family.name, -1.5, axis=axis)
@@ -96,11 +103,13 @@ def study(scale: Scale) -> Study:
         title="Optimal learning rate of random cells: which depth predicts it",
         papers=("[WU] arXiv 2602.07494", "[CH] arXiv 2402.17440", "arXiv 2001.00326 (cells)"),
         scale=scale,
-        families=families,
+        families=families + stacks,
         claims=claims,
         notes=(
-            "A size is a cell and the number of times it is stacked. All cells share one power "
-            "law, so R^2 says which depth predicts best; widths and image sizes are the same.",
+            "Random cells: a size is a cell and the number of times it is stacked. All cells share "
+            "one power law, so R^2 says which depth predicts best. Width and image size are fixed.",
+            "The stacks of one cell are for the regret table: cell 0 has no way from input to "
+            "output without a layer, cell 3 has one.",
             "Initialization: in-degree [CH], and 1/K where a cell has a skip from input to output.",
         ),
     )
@@ -110,3 +119,12 @@ def _family(protocol: Protocol, name: str, optimizer: OptimizerChoice, *, start:
     """No targets: laws carry a rate to another depth of the same cell, not to another cell."""
     made = protocol.family(name, "cell", optimizer=optimizer, start=start)
     return replace(made, bases=(), targets=(), axes=_AXES, initialization=InDegreeInit())
+
+
+def _stack(
+    protocol: Protocol, name: str, cell_seed: int, optimizer: OptimizerChoice, *, start: float
+) -> Family:
+    """One cell over depth."""
+    stacked = replace(protocol, sizes=_STACKED)
+    made = stacked.family(name, "cell", optimizer=optimizer, start=start, cell_seed=cell_seed)
+    return replace(made, axes=_AXES, initialization=InDegreeInit())

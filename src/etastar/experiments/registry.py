@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Final
 from etastar.experiments import (
     cnn,
     deep_linear,
+    gradinit,
+    graphs,
     horizon,
     joint,
+    mlp_criterion,
     mlp_trained,
     resnet,
     transformer,
@@ -25,6 +28,7 @@ __all__ = ["EXPERIMENTS"]
 
 EXPERIMENTS: Final[Mapping[str, Callable[[Scale], Study]]] = MappingProxyType(
     {
+        "mlp-criterion": mlp_criterion.study,
         "mlp-trained": mlp_trained.study,
         "cnn1d": cnn.study_1d,
         "cnn2d": cnn.study_2d,
@@ -32,8 +36,10 @@ EXPERIMENTS: Final[Mapping[str, Callable[[Scale], Study]]] = MappingProxyType(
         "transformer": transformer.study,
         "width": width.study,
         "joint": joint.study,
+        "graphs": graphs.study,
         "deep-linear": deep_linear.study,
         "horizon": horizon.study,
+        "gradinit": gradinit.study,
     }
 )
 """What `etastar reproduce` takes: the declaration of each experiment at a scale, by name."""
