@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from etastar.sweep.space import Size
     from etastar.transfer import TransferPlan
 
-__all__ = ["family_experiment", "family_plan", "load_data"]
+__all__ = ["cross_entropy", "family_experiment", "family_plan", "initialized_model", "load_data"]
 
 _OPTIMIZERS: dict[str, Any] = {
     "sgd": torch.optim.SGD,
@@ -54,7 +54,7 @@ def family_experiment(family: Family) -> Experiment:
             "choose a listed one",
         )
     return Experiment(
-        factory=partial(_initialized, family),
+        factory=partial(initialized_model, family),
         batches=partial(_batches, family.data),
         loss_fn=cross_entropy,
         make_optimizer=partial(_optimizer, family),
@@ -118,8 +118,16 @@ def family_plan(family: Family, size: Size) -> TransferPlan | None:
     )
 
 
-def _initialized(family: Family, **size: int) -> nn.Module:
-    """A model of one size; what is drawn comes from the run's own seed."""
+def initialized_model(family: Family, **size: int) -> nn.Module:
+    """A model of one size, initialized as the family says, its plan's factors included.
+
+    Args:
+        family: The declaration.
+        **size: Arguments of the network's factory.
+
+    Returns:
+        The model; what is drawn comes from PyTorch's global seed.
+    """
     key = tuple(sorted(size.items()))
     graph = captured(family.network, key)
     model = family.network.build(**size)
