@@ -18,10 +18,17 @@ from etastar.laws import Architecture
 from etastar.measure.batch import Batch, Examples, LossFn, read_batch
 from etastar.measure.coordinate_curves import Curves, Made, Norm, RunSetting, run_curves
 from etastar.measure.coordinate_layers import MatchedLayer, SizeRuns, match_layers
-from etastar.measure.coordinate_records import AxisCheck, CoordinateReport, LayerCheck
-from etastar.measure.coordinate_remedy import axis_law, find_remedies, written_advice
+from etastar.measure.coordinate_records import AxisCheck, CoordinateReport, LayerCheck, Trend
+from etastar.measure.coordinate_remedy import (
+    axis_law,
+    find_remedies,
+    fitting_remedies,
+    written_advice,
+)
 from etastar.measure.coordinate_verdict import (
     BAND,
+    INIT,
+    Quantity,
     chosen_quantity,
     known_exception,
     size_curves,
@@ -32,7 +39,6 @@ if TYPE_CHECKING:
     from etastar.laws import Law
     from etastar.measure.coordinate_records import AxisKind
     from etastar.measure.optimizers import MakeOptimizer
-    from etastar.measure.records import PreActivations
     from etastar.measure.warm_up import Batches
 
 __all__ = ["coordinate_check"]
@@ -51,13 +57,13 @@ def coordinate_check(
     num_steps: int = 3,
     seeds: Sequence[int] = (0, 1, 2),
     batches: Batches | None = None,
-    pre_activations: PreActivations = "stream",
     norm: Norm = "rms",
     band: float = BAND,
 ) -> CoordinateReport:
     """Train networks of several sizes for a few steps, and say which layers depend on the size.
 
-    For every pre-activation z the exponents against the size are fitted of |z_0| and, mean over the
+    For every pre-activation z (outputs of weight layers, the residual stream after each addition,
+    attention logits) the exponents against the size are fitted of |z_0| and, mean over the
     steps t, of |z_t - z_0|, with intervals by bootstrap over seeds. Flat: exponent within the band,
     interval within twice the band. A layer that is not flat fails, but for the two exceptions of
     muP (before the first step, output and attention logits may shrink as width^(-1/2)). It comes
@@ -65,7 +71,8 @@ def coordinate_check(
     settings that do not follow the rule: muP over width; over depth complete-p, or for chains -3/2.
 
     Over width layers match by their place in the order of execution; over depth by kind: module
-    path with a star for every index, and role, mean over the layers of a kind.
+    path with a star for every index, and role, compared at the same relative depth. There, what lies
+    within a branch may shrink, as K branches add up.
 
     Args:
         factory: `factory(width=64)` gives a model, or (model, optimizer) where each size has its
@@ -80,9 +87,6 @@ def coordinate_check(
         num_steps: Steps of the optimizer.
         seeds: Of the factory, of dropout and of `batches`.
         batches: `batches(seed)` gives the batches of the steps.
-        pre_activations: "layers" for the outputs of all weight layers, "hidden" without the head,
-            "stream" with the residual stream after every addition. Attention logits are always
-            looked at.
         norm: Size of z: "rms" for (mean z^2)^(1/2), "l1" for mean |z|.
         band: Largest exponent that is called flat.
 
@@ -101,7 +105,7 @@ def coordinate_check(
         ...     return nn.Sequential(*ends)
         >>> batch = torch.randn(8, 4, generator=torch.Generator().manual_seed(0)), torch.zeros(8)
         >>> report = coordinate_check(
-        ...     make, {"width": [64, 256, 1024]}, batch, lambda z, _: z.sin().mean(),
+        ...     make, {"width": [64, 256, 1024]}, batch, lambda z, _: z.mean(),
         ...     optimizer="adam", lr=1e-4,
         ... )
         >>> report.passed, [(layer.module, layer.verdict) for layer in report.axes[0].layers]
@@ -111,9 +115,7 @@ def coordinate_check(
     """
     axes = {name: tuple(sorted(set(values))) for name, values in sizes.items()}
     _require(axes, seeds=seeds, num_steps=num_steps, lr=lr, optimizer=optimizer, band=band)
-    setting = RunSetting(
-        optimizer, lr, read_batch(batch), loss_fn, num_steps, batches, pre_activations, norm
-    )
+    setting = RunSetting(optimizer, lr, read_batch(batch), loss_fn, num_steps, batches, norm)
     first = {name: values[0] for name, values in sizes.items()}
     checker = _Checker(factory, setting, tuple(seeds), band)
     with global_state_kept():
@@ -158,9 +160,8 @@ class _Checker:
         verdict, quantity = chosen_quantity(init, change)
         names = layer.parameters(sizes[-1], len(sizes) - 1)
         settings = sizes[-1].runs[0].settings
-        found = find_remedies(names, law, sizes[0], sizes[-1]) if verdict != "flat" else ()
-        if quantity != "change":
-            found = tuple(one for one in found if one.setting == "initial size")
+        found = find_remedies(names, law, sizes[0], sizes[-1])
+        trends: dict[Quantity, Trend] = {"change": change, INIT: init}
         return LayerCheck(
             module=layer.module,
             name=layer.name,
@@ -170,11 +171,26 @@ class _Checker:
             values=size_curves(values, norm=norm),
             verdict=verdict,
             quantity=quantity,
-            exception=known_exception(layer, init, kind=kind, quantity=quantity, band=self.band),
+            exception=known_exception(
+                layer,
+                trends,
+                kind=kind,
+                quantity=quantity,
+                follows=not found,
+                in_branch=_in_branch(names, sizes[-1]),
+                band=self.band,
+            ),
             parameters=names,
             groups=tuple(dict.fromkeys(settings[n].group for n in names if n in settings)),
-            remedies=found,
+            remedies=()
+            if verdict == "flat"
+            else fitting_remedies(found, trends[quantity], quantity=quantity),
         )
+
+
+def _in_branch(names: Sequence[str], size: SizeRuns) -> bool:
+    infos = [size.info(name) for name in names]
+    return any(info is not None and info.in_branch for info in infos)
 
 
 def _architecture(make: Callable[[], Made], examples: Examples, seed: int) -> Architecture:

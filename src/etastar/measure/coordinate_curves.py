@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from etastar.graph.tracing import Trace
-    from etastar.measure.records import PreActivations
     from etastar.measure.warm_up import Batches
 
 __all__ = ["Curves", "Made", "Norm", "ParamSetting", "RunSetting", "run_curves"]
@@ -84,7 +83,6 @@ class RunSetting:
     loss_fn: LossFn | None
     num_steps: int
     batches: Batches | None
-    pre_activations: PreActivations
     norm: Norm
 
 
@@ -108,15 +106,15 @@ def run_curves(make: Callable[[], Made], setting: RunSetting, *, seed: int) -> C
     settings = _settings(subject.model, maker.made)
     examples = setting.examples.to(subject.model)
     first, values, changes = _First(setting), [], []
-    traced = observed_pass(subject, examples, setting.pre_activations, first.keep)
-    places = pass_places(traced, setting.pre_activations)
+    traced = observed_pass(subject, examples, first.keep)
+    places = pass_places(traced)
     values.append(first.restricted_to(places))
     for batch in _batches(setting, seed):
         gradient_on(subject, batch.to(subject.model), setting.loss_fn)
         subject.optimizers.step()
         subject.optimizers.zero_grad()
         after = _After(first, setting)
-        again = observed_pass(subject, examples, setting.pre_activations, after.compare)
+        again = observed_pass(subject, examples, after.compare)
         _require_same(traced, again)
         values.append([after.values[place.node] for place in places])
         changes.append([after.changes[place.node] for place in places])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from etastar.errors import MeasureError
+from etastar.measure.coordinate_pass import ADDITION
 from etastar.naming import name_template
 
 if TYPE_CHECKING:
@@ -61,13 +62,15 @@ class MatchedLayer:
         module: Module path; over depth with a star for every index.
         name: See `Place.name`, likewise.
         role: Role of its weights; None for sums and products.
-        members: Positions among the places of each size, (sizes, members).
+        members: Positions among the places, for each size.
+        weights: Of each member in the mean, for each size; positive, they sum to one.
     """
 
     module: str
     name: str
     role: Role | None
     members: tuple[tuple[int, ...], ...]
+    weights: tuple[tuple[float, ...], ...]
 
     def values(self, sizes: Sequence[SizeRuns]) -> NDArray[np.float64]:
         """Moments of z_t, mean over the members: (seeds, steps + 1, sizes)."""
@@ -79,8 +82,8 @@ class MatchedLayer:
 
     def _mean(self, moments: list[list[NDArray[np.float64]]]) -> NDArray[np.float64]:
         means = [
-            [run[:, list(members)].mean(axis=1) for run in runs]
-            for runs, members in zip(moments, self.members, strict=True)
+            [run[:, list(members)] @ np.array(weights) for run in runs]
+            for runs, members, weights in zip(moments, self.members, self.weights, strict=True)
         ]
         return np.moveaxis(np.array(means), 0, -1)
 
@@ -104,8 +107,10 @@ def match_layers(
     """Match the pre-activations of all sizes.
 
     Where all sizes execute the same layers (width), they match by position. Otherwise (depth) they
-    match by kind: module path and parameter names with a star for every index, and role; all of a
-    kind at one size are averaged, so that a network of any depth gives one number for each kind.
+    match by kind: module path and parameter names with a star for every index, and role. Those of a
+    kind are compared at the same relative depth (additions before, over all additions; of chains
+    layers): at the places that the kind has at the smallest size, every other size is read off by
+    linear interpolation between its own, and the mean over these places is taken.
 
     Args:
         sizes: Ascending.
@@ -128,7 +133,13 @@ def match_layers(
 def _by_position(sizes: Sequence[SizeRuns]) -> tuple[MatchedLayer, ...]:
     largest = sizes[-1]
     return tuple(
-        MatchedLayer(place.module, place.name, largest.role(place), ((position,),) * len(sizes))
+        MatchedLayer(
+            place.module,
+            place.name,
+            largest.role(place),
+            ((position,),) * len(sizes),
+            ((1.0,),) * len(sizes),
+        )
         for position, place in enumerate(largest.places)
     )
 
@@ -150,11 +161,43 @@ def _by_kind(
             "networks of one family",
             "check the factory, or start from a larger size",
         )
-    matched = tuple(
-        MatchedLayer(*key, tuple(tuple(found[key]) for found in members)) for key in shared
-    )
+    matched = tuple(_compared(key, [found[key] for found in members], sizes) for key in shared)
     lacking = {key: None for found in members for key in found if key not in shared}
     return matched, tuple(f"{module or '(root)'}: {name}" for module, name, _ in lacking)
+
+
+def _compared(
+    key: tuple[str, str, Role | None], members: list[list[int]], sizes: Sequence[SizeRuns]
+) -> MatchedLayer:
+    """The members of a kind, weighted so that their mean is at the smallest size's places."""
+    positions = [
+        [_relative_depth(size.places, member) for member in own]
+        for size, own in zip(sizes, members, strict=True)
+    ]
+    weights = [_interpolation(positions[0], own) for own in positions]
+    kept = [
+        [(member, weight) for member, weight in zip(*both, strict=True) if weight > 0]
+        for both in zip(members, weights, strict=True)
+    ]
+    return MatchedLayer(
+        *key,
+        tuple(tuple(member for member, _ in one) for one in kept),
+        tuple(tuple(weight for _, weight in one) for one in kept),
+    )
+
+
+def _relative_depth(places: Sequence[Place], position: int) -> float:
+    """Share of the network's additions (of a chain's layers) up to a place."""
+    counts = [place.name.startswith(ADDITION) for place in places]
+    if not any(counts):
+        counts = [place.is_layer for place in places]
+    return sum(counts[: position + 1]) / sum(counts)
+
+
+def _interpolation(wanted: Sequence[float], own: Sequence[float]) -> list[float]:
+    """Weight of each own place in the mean over the wanted ones, by linear interpolation."""
+    units = np.eye(len(own))
+    return [float(np.interp(wanted, own, unit).mean()) for unit in units]
 
 
 def _require_same_over_seeds(sizes: Sequence[SizeRuns]) -> None:

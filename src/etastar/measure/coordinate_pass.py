@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from etastar.errors import CaptureError
+from etastar.errors import CaptureError, MeasureError
+from etastar.graph.contraction import data_inputs, judge_sums
 from etastar.graph.tracing import TracingError, trace
-from etastar.measure.pre_activations import is_candidate, wanted_nodes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from etastar.graph.dag import Node
     from etastar.graph.tracing import Trace
     from etastar.measure.batch import Examples
-    from etastar.measure.records import PreActivations
     from etastar.measure.subject import Subject
 
 __all__ = ["ADDITION", "LOGITS", "Place", "observed_pass", "pass_places"]
@@ -54,7 +53,6 @@ class Place:
 def observed_pass(
     subject: Subject,
     examples: Examples,
-    pre_activations: PreActivations,
     observer: Callable[[int, Tensor], None],
 ) -> Trace:
     """Run the model once and show what may be a pre-activation to the observer.
@@ -64,7 +62,6 @@ def observed_pass(
     Args:
         subject: Whose model runs; left as it is.
         examples: What it runs on.
-        pre_activations: Which count.
         observer: Called with a node's index and its output.
 
     Returns:
@@ -75,7 +72,7 @@ def observed_pass(
     """
 
     def watch(node: Node, output: Tensor) -> None:
-        if is_candidate(node, pre_activations) or node.kind == "attention contraction":
+        if node.weight is not None or node.addends or node.kind == "attention contraction":
             observer(node.index, output)
 
     subject.seed_pass()
@@ -90,12 +87,14 @@ def observed_pass(
         ) from error.__cause__
 
 
-def pass_places(traced: Trace, pre_activations: PreActivations) -> tuple[Place, ...]:
-    """The pre-activations of a pass, attention logits among them, in the order of execution.
+def pass_places(traced: Trace) -> tuple[Place, ...]:
+    """The pre-activations of a pass, in the order of execution.
+
+    They are the outputs of weight layers, the residual stream after each addition, and attention
+    logits.
 
     Args:
         traced: The pass.
-        pre_activations: Which count.
 
     Returns:
         Their places.
@@ -103,28 +102,31 @@ def pass_places(traced: Trace, pre_activations: PreActivations) -> tuple[Place, 
     Raises:
         MeasureError: There is none.
     """
-    nodes = list(traced.nodes)
-    wanted = {node.index: node for node in wanted_nodes(traced, pre_activations)}
-    for index, node in wanted.items():
-        nodes[index] = node  # sums as they were judged
-    logits = {node.index for node in nodes if _is_logits(node, nodes)}
+    sources = [traced.inputs[name] for name in data_inputs(traced.nodes, traced.inputs)]
+    nodes = judge_sums(traced.nodes, sources, traced.outputs)
     seen: Counter[tuple[str, str]] = Counter()
     places = []
-    for index in sorted(wanted.keys() | logits):
-        node = nodes[index]
-        stem = LOGITS if index in logits else _stem(node)
-        seen[node.module, stem] += 1
-        number = seen[node.module, stem]
-        name = stem if number == 1 else f"{stem} {number}"
-        parameters = (
-            node.parameters if index not in logits and node.weight else _before(node, nodes)
+    for node in nodes:
+        stem = _stem(node, nodes)
+        if stem:
+            seen[node.module, stem] += 1
+            number = seen[node.module, stem]
+            name = stem if number == 1 else f"{stem} {number}"
+            parameters = node.parameters if node.weight is not None else _before(node, nodes)
+            places.append(Place(node.index, node.module, name, parameters))
+    if not places:
+        raise MeasureError(
+            "a model without a weight layer that the inputs reach", "one or more", "check the batch"
         )
-        places.append(Place(index, node.module, name, parameters))
     return tuple(places)
 
 
-def _stem(node: Node) -> str:
-    return ADDITION if node.weight is None else "+".join(node.weight.parameters)
+def _stem(node: Node, nodes: Sequence[Node]) -> str:
+    if node.kind == "weight layer" and node.weight is not None:
+        return "+".join(node.weight.parameters)
+    if node.kind == "residual addition":
+        return ADDITION
+    return LOGITS if _is_logits(node, nodes) else ""
 
 
 def _is_logits(node: Node, nodes: Sequence[Node]) -> bool:

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from etastar.laws import Factors, Law, OptimizerKind
     from etastar.measure.coordinate_curves import ParamSetting
     from etastar.measure.coordinate_layers import SizeRuns
-    from etastar.measure.coordinate_records import AxisKind, LayerCheck
+    from etastar.measure.coordinate_records import AxisKind, LayerCheck, Trend
+    from etastar.measure.coordinate_verdict import Quantity
     from etastar.parameter import ParamInfo
 
-__all__ = ["axis_law", "find_remedies", "written_advice"]
+__all__ = ["axis_law", "find_remedies", "fitting_remedies", "written_advice"]
 
 _LR_TOLERANCE = 0.01
 _SIZE_TOLERANCE = 0.2  # of a ratio of sizes drawn at random
@@ -79,6 +80,27 @@ def find_remedies(
         if factors is not None:
             found += _deviations(pair, *settings, factors, _RULES[law.name])
     return tuple(found)
+
+
+def fitting_remedies(
+    remedies: Sequence[Remedy], trend: Trend, *, quantity: Quantity
+) -> tuple[Remedy, ...]:
+    """Those remedies that would turn a trend round.
+
+    Args:
+        remedies: All settings of a layer that do not follow the rule.
+        trend: What failed.
+        quantity: Of which it is: a size before the first step knows no learning rate.
+
+    Returns:
+        Those that lower a setting where the trend grows, or raise it where it shrinks.
+    """
+    return tuple(
+        one
+        for one in remedies
+        if (one.wanted < one.found) == (trend.exponent > 0)
+        and (quantity == "change" or one.setting == "initial size")
+    )
 
 
 def _pair(name: str, smallest: SizeRuns, largest: SizeRuns) -> ParamPair | None:
@@ -153,8 +175,6 @@ def written_advice(layer: LayerCheck, earlier: Sequence[LayerCheck], *, law: Law
     Returns:
         One line.
     """
-    if layer.verdict == "unclear":
-        return "the seeds disagree: give more seeds, or sizes further apart"
     if layer.remedies:
         by_change: dict[tuple[str, float, float], list[str]] = {}
         for one in layer.remedies:
@@ -165,6 +185,8 @@ def written_advice(layer: LayerCheck, earlier: Sequence[LayerCheck], *, law: Law
             for (setting, wanted, found), names in by_change.items()
         )
         return f"{'; '.join(changes)} from smallest to largest: {layer.remedies[0].rule}"
+    if layer.verdict == "unclear":
+        return "the seeds disagree: give more seeds, or sizes further apart"
     others = ", ".join(f"{one.module or '(root)'} ({one.name})" for one in earlier[:2])
     if others:
         return f"its own settings follow {law.name}; it changes with others, mend {others} first"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
 from etastar.fit.bootstrap import percentile_interval, resampled_seeds
-from etastar.measure.coordinate_pass import LOGITS
+from etastar.measure.coordinate_pass import ADDITION, LOGITS
 from etastar.measure.coordinate_records import Trend
 
 if TYPE_CHECKING:
@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from etastar.measure.coordinate_layers import MatchedLayer
     from etastar.measure.coordinate_records import AxisKind, Verdict
 
-__all__ = ["BAND", "chosen_quantity", "known_exception", "size_curves", "trend_of", "verdict_of"]
+__all__ = [
+    "BAND",
+    "INIT",
+    "chosen_quantity",
+    "known_exception",
+    "size_curves",
+    "trend_of",
+    "verdict_of",
+]
 
 BAND = math.log(1.2) / math.log(4)
 """0.13: the bound of the authors' package, a factor of 1.2 over a fourfold width, as an exponent
@@ -27,9 +35,11 @@ BAND = math.log(1.2) / math.log(4)
 
 _NUM_RESAMPLES = 1000
 _CONFIDENCE = 0.95
+_BRANCH = -1.0  # the branch multiplier of [CP]
 _READOUT = -0.5  # exponent of muP's readout and attention logits at initialization [TP5]
 
 Quantity = Literal["change", "size at initialization"]
+INIT: Final[Quantity] = "size at initialization"
 
 
 def trend_of(
@@ -98,9 +108,9 @@ def _exponents(
         x -= x.mean()
         slopes = (y @ x / (x @ x)).mean(axis=1)
     slopes[~np.isfinite(slopes)] = np.nan
-    finite = np.isfinite(kept).all(axis=1)  # (draws, sizes)
+    finite: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(kept), axis=1)  # (draws, sizes)
     ends = np.where(finite[:, -1], -np.inf, np.inf)
-    return np.where(finite.all(axis=1), slopes, ends)
+    return np.where(np.logical_and.reduce(finite, axis=1), slopes, ends)
 
 
 def _interval(exponents: NDArray[np.float64]) -> tuple[float, float]:
@@ -151,33 +161,53 @@ def chosen_quantity(init: Trend, change: Trend) -> tuple[Verdict, Quantity]:
     """
     if change.verdict != "flat":
         return change.verdict, "change"
-    return init.verdict, "size at initialization"
+    return init.verdict, INIT
 
 
 def known_exception(
-    layer: MatchedLayer, init: Trend, *, kind: AxisKind, quantity: Quantity, band: float
+    layer: MatchedLayer,
+    trends: Mapping[Quantity, Trend],
+    *,
+    kind: AxisKind,
+    quantity: Quantity,
+    follows: bool,
+    in_branch: bool,
+    band: float,
 ) -> str:
-    """Why a size that shrinks with width before the first step is as muP has it.
+    """Why a quantity that shrinks is as it has to be.
+
+    Over depth: what lies within one of K branches may shrink, down to 1/K.
+
+    Over width, where the layer's own settings follow muP:
+    Output and attention logits shrink as width^(-1/2) before the first step. The output's change
+    holds W_0 (h_t - h_0), which a random readout W_0 of size 1/width lets shrink so as well; what
+    the step of W adds does not shrink, and takes over.
 
     Args:
         layer: The layer.
-        init: Trend of its size before the first step.
+        trends: Both trends of it.
         kind: Kind of the axis.
         quantity: What the verdict is of.
+        follows: Whether its own settings follow the rule of the axis.
+        in_branch: Whether it is a layer or a product within a residual branch.
         band: Largest exponent that is called flat.
 
     Returns:
         The reason; "" where it is no exception.
 
-    Source: [TP5] Appendix D.1 and the documentation of its package: output and attention logits
-        shrink as width^(-1/2) at initialization; it passes after a few steps.
+    Source: [TP5] Appendix D.1, and the documentation of its package.
     """
-    shrinks = init.verdict in ("shrinks", "unclear")
-    within = _READOUT - 2 * band <= init.exponent <= band
-    if kind != "width" or quantity == "change" or not (shrinks and within):
+    trend = trends[quantity]
+    lowest = (_READOUT if kind == "width" else _BRANCH) - 2 * band
+    if trend.verdict not in ("shrinks", "unclear") or not lowest <= trend.exponent <= band:
         return ""
-    if layer.role == "output":
-        return "muP's readout shrinks as width^(-1/2) before the first step"
-    if layer.name.startswith(LOGITS):
-        return "muP's attention logits shrink as width^(-1/2) before the first step"
+    if kind == "depth":
+        inside = in_branch and not layer.name.startswith(ADDITION)
+        return "one of K branches, which add up" if inside else ""
+    if not follows:
+        return ""
+    if layer.role == "output" and lowest <= trends[INIT].exponent < -band:
+        return f"muP's random readout: its {quantity} shrinks at first, up to width^(-1/2)"
+    if layer.name.startswith(LOGITS) and quantity == INIT:
+        return "muP's attention logits shrink before the first step, up to width^(-1/2)"
     return ""
