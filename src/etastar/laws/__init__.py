@@ -6,6 +6,7 @@ from etastar.laws.constant import Constant
 from etastar.laws.depth_mup import DepthMuP
 from etastar.laws.effective_depth import EffectiveDepth
 from etastar.laws.fitted import Fitted
+from etastar.laws.measured import Measured
 from etastar.laws.multiplier import fold_multiplier
 from etastar.laws.nominal_depth import NominalDepth
 from etastar.laws.optimizer import OptimizerKind, OptimizerSpec, optimizer_kind, optimizer_like
@@ -24,6 +25,7 @@ __all__ = [
     "Factors",
     "Fitted",
     "Law",
+    "Measured",
     "NominalDepth",
     "OptimizerKind",
     "OptimizerSpec",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from etastar.measure.batch import Batch
     from etastar.measure.records import PreActivations
@@ -20,6 +20,7 @@ class MeasureOptions(TypedDict, total=False):
 
     seeds: Sequence[int]
     probe: Batch | None
+    moves: Collection[str] | None
     pre_activations: PreActivations
     method: MethodChoice
     c: float

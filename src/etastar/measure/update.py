@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,6 +35,7 @@ def measure_update(
     optimizer: OptimizerChoice,
     seeds: Sequence[int] = (0,),
     probe: Batch | None = None,
+    moves: Collection[str] | None = None,
     pre_activations: PreActivations = "layers",
     method: MethodChoice = "auto",
     c: float = 1.0,
@@ -60,6 +61,7 @@ def measure_update(
         seeds: Of the function, of dropout and of `batches`; mean and interval are over them.
         probe: Examples whose pre-activations are compared; None for those of `batch`, and with
             `after` for the batch of `batches` that follows the steps.
+        moves: Names of the parameters that the measured step moves; None for all.
         pre_activations: "layers" for the outputs of all weight layers, "hidden" without those that
             none follows (the head), "stream" for the residual stream after every addition, or for
             the hidden layers of a network without any.
@@ -102,6 +104,7 @@ def measure_update(
         optimizer=optimizer,
         seeds=tuple(seeds),
         probe=None if probe is None else read_batch(probe),
+        moves=None if moves is None else frozenset(moves),
         pre_activations=pre_activations,
         method=method,
         c=c,
@@ -125,6 +128,7 @@ class _Setting:
     optimizer: OptimizerChoice
     seeds: tuple[int, ...]
     probe: Examples | None
+    moves: frozenset[str] | None
     pre_activations: PreActivations
     method: MethodChoice
     c: float
@@ -162,6 +166,8 @@ class _Setting:
             gradient_on(subject, self.batch.to(subject.model), self.loss_fn)
         direction = subject.optimizers.direction()
         subject.optimizers.zero_grad()
+        if self.moves is not None:
+            direction = {name: u for name, u in direction.items() if name in self.moves}
         _require_direction(direction)
         return self._measured(subject, (probe or self.batch).to(subject.model), direction)
 

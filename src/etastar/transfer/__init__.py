@@ -3,6 +3,7 @@
 from etastar.transfer.architecture import read_architecture
 from etastar.transfer.correspondence import match_parameters
 from etastar.transfer.fitting import TunedFit, fit_tuned
+from etastar.transfer.measuring import Measure
 from etastar.transfer.plan import TransferPlan
 from etastar.transfer.planning import plan_transfer
 from etastar.transfer.record import GroupPlan, LawRecord, ParamPlan
@@ -17,6 +18,7 @@ from etastar.transfer.schedule import (
 __all__ = [
     "GroupPlan",
     "LawRecord",
+    "Measure",
     "ParamPlan",
     "ScheduleVerdict",
     "TransferPlan",

@@ -20,6 +20,7 @@ from etastar.laws import (
 from etastar.transfer.architecture import read_architecture
 from etastar.transfer.correspondence import match_parameters
 from etastar.transfer.fitting import Tuned, TunedFit, fit_tuned
+from etastar.transfer.measuring import Measure, split_measured, with_measured
 from etastar.transfer.plan import TransferPlan
 from etastar.transfer.record import LawRecord, ParamPlan
 
@@ -49,6 +50,7 @@ def plan_transfer(
     eps: float | None = None,
     aux_lr: float | None = None,
     allow_recurrent: bool = False,
+    measure: Measure | None = None,
 ) -> TransferPlan:
     """Carry a learning rate tuned at the base to every parameter of the target.
 
@@ -65,7 +67,8 @@ def plan_transfer(
             starts from the deepest, and its notes hold the predictive interval.
         optimizer: "sgd", "adam", "adamw", "muon", one of these torch optimizers, or what
             `optimizer_like` returned. Momentum and betas are the caller's own and stay.
-        law: One depth law or several, by name or instance; their factors multiply.
+        law: One depth law or several, by name or instance; their factors multiply. "measured"
+            needs `measure`.
         width: "mup" for the width rule of [TP5], "none" to leave width alone.
         weight_decay: Weight decay at the base, as the optimizer takes it, for all parameters; None
             for that of an optimizer instance, else 0.
@@ -76,12 +79,17 @@ def plan_transfer(
             matrices; refused otherwise.
         allow_recurrent: Transfer also to networks that apply a parameter again on one path, which
             the laws do not cover.
+        measure: Batch and loss to measure the criterion on at both networks, which must be models
+            then, initialized as they will be. The law "measured" is made from it; beside any other
+            law its answer stands in the plan's notes, with a warning where they differ by more
+            than a factor of two.
 
     Returns:
         The plan.
 
     Raises:
         PlanError: Different architectures, or a number that is no valid setting.
+        MeasureError: The criterion cannot be measured; see `measure_update`.
         LawError: A law is unknown, or two exclude each other.
         OptimizerError: The optimizer is undeclared, or lacks a setting that was given.
         RecurrentError: A network is recurrent; the parameters are named.
@@ -115,29 +123,29 @@ def plan_transfer(
     kind = optimizer_kind(optimizer)
     decay = (kind.weight_decay or 0.0) if weight_decay is None else weight_decay
     _check_numbers(kind, lr=lr, weight_decay=decay, eps=eps, aux_lr=aux_lr)
-    laws = get_laws(law) if width == "none" else (*get_laws(law), _width_law(width))
+    asked, wants_measured = split_measured(law, measure)
+    laws = get_laws(asked) if width == "none" else (*get_laws(asked), _width_law(width))
     get_laws(laws)
     if weight_decay_rule not in ("independent", "fixed"):
         raise PlanError(
             f"weight_decay_rule={weight_decay_rule!r}", "'independent' or 'fixed'", "choose one"
         )
     networks = read_architecture(base), read_architecture(target)
-    _refuse_recurrent(networks, allow_recurrent=allow_recurrent)
-    pairs = match_parameters(networks[0].parameters, networks[1].parameters)
-    for one in laws:
-        one.check(pairs)
-    setting = _Setting(kind, lr, aux_lr, decay, weight_decay_rule, eps, laws, *networks)
-    return TransferPlan(
-        laws=tuple(LawRecord(law.name, tuple(law.options.items())) for law in laws),
-        optimizer=kind,
-        base_lr=float(lr),
-        aux_lr=aux_lr,
-        weight_decay=float(decay),
-        eps=eps,
-        base_depth=networks[0].report.effective_depth,
-        target_depth=networks[1].report.effective_depth,
-        parameters=tuple(setting.entry(pair) for pair in pairs),
-        notes=(*_notes(networks, pairs, width), *_fit_notes(fit, networks[1])),
+
+    def planned(network: Architecture, *more: Law) -> TransferPlan:
+        _refuse_recurrent((networks[0], network), allow_recurrent=allow_recurrent)
+        every = (*laws, *more)
+        setting = _Setting(
+            kind, lr, aux_lr, decay, weight_decay_rule, eps, every, networks[0], network
+        )
+        return setting.plan(width)
+
+    plan = planned(networks[1])
+    plan = replace(plan, notes=(*plan.notes, *_fit_notes(fit, networks[1])))
+    if measure is None:
+        return plan
+    return with_measured(
+        plan, planned, networks=(base, target), measure=measure, applied=wants_measured
     )
 
 
@@ -255,6 +263,25 @@ class _Setting:
     laws: tuple[Law, ...]
     base: Architecture
     target: Architecture
+
+    def plan(self, width: str) -> TransferPlan:
+        """The plan for all parameters."""
+        networks = self.base, self.target
+        pairs = match_parameters(self.base.parameters, self.target.parameters)
+        for law in self.laws:
+            law.check(pairs)
+        return TransferPlan(
+            laws=tuple(LawRecord(law.name, tuple(law.options.items())) for law in self.laws),
+            optimizer=self.optimizer,
+            base_lr=float(self.lr),
+            aux_lr=self.aux_lr,
+            weight_decay=float(self.weight_decay),
+            eps=self.eps,
+            base_depth=self.base.report.effective_depth,
+            target_depth=self.target.report.effective_depth,
+            parameters=tuple(self.entry(pair) for pair in pairs),
+            notes=tuple(_notes(networks, pairs, width)),
+        )
 
     def entry(self, pair: ParamPair) -> ParamPlan:
         """The plan's entry for one parameter."""

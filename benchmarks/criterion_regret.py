@@ -1,0 +1,179 @@
+"""Which form of the criterion transfers best: regret at 4 and 8 times the depth.
+
+Usage: python benchmarks/criterion_regret.py
+
+MLP, residual CNN and GPT, each with SGD and Adam; tuned at depth 2 by `bracket`, transferred to
+depth 8 and 16 by each rule, and trained there with the rate of each rule and with the target's own
+optimum, same seeds. The rules: `constant`, the -3/2 law, and the criterion at initialization, after
+20 steps at 0.3 times each depth's own initial eta*, and self-consistent (kappa 0.5), each with the
+three sets of pre-activations. Everything is fixed below; no run is left out. Written to
+benchmarks/results/criterion_regret.json and criterion_regret.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import search_networks as networks
+import torch
+from torch import Tensor
+
+from etastar.fit import fit_power_law, transfer_regret
+from etastar.graph import effective_depth
+from etastar.measure import UpdateReport, measure_update
+from etastar.sweep import Budget, Experiment, run_sweep
+from etastar.sweep.running import run_point
+from etastar.sweep.search.registry import get_search
+from etastar.sweep.space import Point
+
+RESULTS = Path(__file__).parent / "results"
+BASE, DEPTHS, TARGETS = 2, (2, 4, 8, 16), (8, 16)
+BUDGET = Budget(num_steps=100, batch_size=32)
+SWEEP_SEEDS, RUN_SEEDS, MEASURE_SEEDS = (0, 1), (0, 1), (0, 1, 2)
+AFTER, SHARE, KAPPA = 20, 0.3, 0.5
+DATA_SEED = 1000
+NETWORKS = {"MLP": "mlp", "residual CNN": "resnet", "GPT": "gpt"}
+OPTIMIZERS = {"SGD": networks.sgd, "Adam": networks.adam}
+START = {"SGD": 0.1, "Adam": 0.01}
+SETS = ("layers", "hidden", "stream")
+Measurement = Callable[[int], UpdateReport]
+
+
+def batches(network: str, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches for the steps before the measured one and for its probe."""
+    return networks.batches(network, DATA_SEED + 1 + seed, BUDGET.batch_size, AFTER + 1)
+
+
+def measured(network: str, optimizer: Any, form: str, which: Any, depth: int) -> UpdateReport:
+    """The criterion in one of its forms at one depth."""
+    batch = next(iter(networks.batches(network, DATA_SEED, BUDGET.batch_size, 1)))
+    measure = partial(
+        measure_update,
+        partial(networks.make_model, network, depth=depth),
+        batch,
+        networks.loss_fn,
+        optimizer=partial(optimizer, lr=1.0),
+        seeds=MEASURE_SEEDS,
+        pre_activations=which,
+    )
+    initial = measure()
+    if form == "init":
+        return initial
+    steps = {"after": AFTER, "batches": partial(batches, network)}
+    if form == "self-consistent":
+        return measure(**steps, kappa=KAPPA)
+    found = measure(**steps, lr=SHARE * initial.eta_star)
+    return replace(found, cost_steps=found.cost_steps + initial.cost_steps)
+
+
+def losses(experiment: Experiment, depth: int, lr: float) -> tuple[list[float], list[float]]:
+    """Loss of each seed at a rate, and before training."""
+    records = [
+        run_point(experiment, (("depth", depth),), Point(lr=lr, seed=seed)) for seed in RUN_SEEDS
+    ]
+    return [r.loss for r in records], [r.initial_loss for r in records]
+
+
+def rules(network: str, optimizer: Any) -> Iterator[tuple[str, dict[int, float], int]]:
+    """Name, factor on the base's rate at each depth, and cost in steps."""
+    depths = {d: effective_depth(networks.graph_of(network, d)).effective_depth for d in DEPTHS}
+    yield "constant", dict.fromkeys(DEPTHS, 1.0), 0
+    yield "effective-depth, -3/2", {d: (n / depths[BASE]) ** -1.5 for d, n in depths.items()}, 0
+    for form in ("init", "after", "self-consistent"):
+        for which in SETS:
+            found = {d: measured(network, optimizer, form, which, d) for d in DEPTHS}
+            factors = {d: found[d].eta_star / found[BASE].eta_star for d in DEPTHS}
+            yield f"measured, {form}, {which}", factors, sum(r.cost_steps for r in found.values())
+
+
+def compared(network: str, kind: str) -> dict[str, Any]:
+    """One network with one optimizer."""
+    experiment = replace(networks.experiment(network, BUDGET), make_optimizer=OPTIMIZERS[kind])
+    depths = [effective_depth(networks.graph_of(network, d)).effective_depth for d in DEPTHS]
+    sweep = run_sweep(
+        experiment,
+        [{"depth": depth} for depth in DEPTHS],
+        search=get_search("bracket", start=START[kind]),
+        seeds=SWEEP_SEEDS,
+        depths={(("depth", d),): float(n) for d, n in zip(DEPTHS, depths, strict=True)},
+    )
+    tuned = {dict(one.size)["depth"]: one.optimum.lr for one in sweep.optima if one.optimum}
+    own = {depth: losses(experiment, depth, tuned[depth]) for depth in TARGETS}
+    found: dict[str, Any] = {
+        "tuned": tuned,
+        "exponent": fit_power_law(depths, [tuned[d] for d in DEPTHS]).exponent,
+        "rules": {},
+    }
+    for name, factors, cost in rules(network, OPTIMIZERS[kind]):
+        regrets = {}
+        for depth in TARGETS:
+            lr = tuned[BASE] * factors[depth]
+            mine, _ = losses(experiment, depth, lr)
+            regret = transfer_regret(mine, own[depth][0], initial_losses=own[depth][1])
+            regrets[depth] = [lr, regret.relative, regret.relative_interval]
+        found["rules"][name] = {
+            "exponent": fit_power_law(depths, [factors[d] for d in DEPTHS]).exponent,
+            "cost_steps": cost,
+            "regret": regrets,
+        }
+        print(network, kind, name, found["rules"][name], flush=True)
+    return found
+
+
+def shown(value: float | None) -> str:
+    """A relative regret as a percentage."""
+    return "diverged" if value is None or not np.isfinite(value) else f"{100 * value:.1f}%"
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    lines = [
+        "# Which form of the criterion transfers best",
+        "",
+        f"PyTorch {results['torch']}; tuned at depth {BASE}, relative regret at depths {TARGETS}, "
+        f"{BUDGET.num_steps} steps, {len(RUN_SEEDS)} seeds. Exponent: of the rule, and (tuned) of "
+        "the optimum, over depths 2 to 16. Cost: training steps' worth of gradients over all four "
+        "depths.",
+        "",
+        "| network | tuned | rule | exponent | cost | regret at 4x | regret at 8x |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    totals: dict[str, list[float]] = {}
+    for name, one in results["networks"].items():
+        for rule, row in one["rules"].items():
+            regrets = [row["regret"][str(depth)][1] for depth in TARGETS]
+            totals.setdefault(rule, []).extend(np.inf if r is None else r for r in regrets)
+            lines.append(
+                f"| {name} | {one['exponent']:.2f} | {rule} | {row['exponent']:.2f} | "
+                f"{row['cost_steps']} | {' | '.join(map(shown, regrets))} |"
+            )
+    lines += ["", "| rule | median regret | worst regret |", "| --- | --- | --- |"]
+    for rule, values in sorted(totals.items(), key=lambda item: max(item[1])):
+        lines.append(f"| {rule} | {shown(median(values))} | {shown(max(values))} |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    """Measure, write after each network, and print."""
+    torch.set_num_threads(1)
+    results: dict[str, Any] = {"torch": torch.__version__, "networks": {}}
+    RESULTS.mkdir(exist_ok=True)
+    for label, network in NETWORKS.items():
+        for kind in OPTIMIZERS:
+            results["networks"][f"{label}, {kind}"] = compared(network, kind)
+            text = json.dumps(results, indent=1) + "\n"
+            (RESULTS / "criterion_regret.json").write_text(text)
+    results = json.loads(text)
+    (RESULTS / "criterion_regret.md").write_text(table(results))
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
