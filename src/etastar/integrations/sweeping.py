@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from etastar.sweep.space import Size
 
-__all__ = ["StoreFit", "fit_store", "parse_sizes", "size_depths"]
+__all__ = ["StoreFit", "fit_store", "parse_axes", "parse_sizes", "size_depths"]
 
 
 def parse_sizes(texts: Iterable[str]) -> tuple[dict[str, int], ...]:
@@ -38,7 +38,27 @@ def parse_sizes(texts: Iterable[str]) -> tuple[dict[str, int], ...]:
         >>> parse_sizes(["width=8,16", "depth=3"])
         ({'width': 8, 'depth': 3}, {'width': 16, 'depth': 3})
     """
-    axes: dict[str, list[int]] = {}
+    axes = parse_axes(texts)
+    return tuple(dict(zip(axes, values, strict=True)) for values in product(*axes.values()))
+
+
+def parse_axes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Values of each setting from "depth=3,6,12" and the like.
+
+    Args:
+        texts: Each NAME=N,N,...
+
+    Returns:
+        Name to values, in the order given.
+
+    Raises:
+        ModelSpecError: Not of that form.
+
+    Example:
+        >>> parse_axes(["width=8,16", "depth=3"])
+        {'width': (8, 16), 'depth': (3,)}
+    """
+    axes: dict[str, tuple[int, ...]] = {}
     for text in texts:
         name, _, values = text.partition("=")
         numbers = [value.strip() for value in values.split(",")]
@@ -46,10 +66,10 @@ def parse_sizes(texts: Iterable[str]) -> tuple[dict[str, int], ...]:
             raise ModelSpecError(
                 f"sizes {text!r}", "NAME=N,N,..., each name once", "write for example depth=3,6,12"
             )
-        axes[name] = [int(number) for number in numbers]
+        axes[name] = tuple(int(number) for number in numbers)
     if not axes:
         raise ModelSpecError("no sizes", "one --sizes or more", "write for example depth=3,6,12")
-    return tuple(dict(zip(axes, values, strict=True)) for values in product(*axes.values()))
+    return axes
 
 
 def size_depths(

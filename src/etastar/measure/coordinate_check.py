@@ -34,6 +34,7 @@ from etastar.measure.coordinate_verdict import (
     size_curves,
     trend_of,
 )
+from etastar.naming import name_template
 
 if TYPE_CHECKING:
     from etastar.laws import Law
@@ -71,8 +72,8 @@ def coordinate_check(
     settings that do not follow the rule: muP over width; over depth complete-p, or for chains -3/2.
 
     Over width layers match by their place in the order of execution; over depth by kind: module
-    path with a star for every index, and role, compared at the same relative depth. There, what lies
-    within a branch may shrink, as K branches add up.
+    path with a star for every index, and role, compared at the same relative depth. There, what
+    lies within a branch may shrink, as K branches add up.
 
     Args:
         factory: `factory(width=64)` gives a model, or (model, optimizer) where each size has its
@@ -180,7 +181,9 @@ class _Checker:
                 in_branch=_in_branch(names, sizes[-1]),
                 band=self.band,
             ),
-            parameters=names,
+            parameters=names
+            if kind == "width"
+            else tuple(dict.fromkeys(map(name_template, names))),
             groups=tuple(dict.fromkeys(settings[n].group for n in names if n in settings)),
             remedies=()
             if verdict == "flat"

@@ -78,7 +78,8 @@ def find_remedies(
             continue
         factors = _factors(law, pair, settings[1].kind, smallest, largest)
         if factors is not None:
-            found += _deviations(pair, *settings, factors, _RULES[law.name])
+            shown = name if law.name == "width" else name_template(name)
+            found += _deviations(pair, shown, *settings, factors, _RULES[law.name])
     return tuple(found)
 
 
@@ -142,9 +143,14 @@ def _factors(
 
 
 def _deviations(
-    pair: ParamPair, small: ParamSetting, large: ParamSetting, factors: Factors, rule: str
+    pair: ParamPair,
+    name: str,
+    small: ParamSetting,
+    large: ParamSetting,
+    factors: Factors,
+    rule: str,
 ) -> list[Remedy]:
-    name, group = pair.target.name, large.group
+    group = large.group
     found = []
     ratio = large.lr / small.lr if small.lr else math.nan
     if abs(math.log(ratio / factors.lr)) > _LR_TOLERANCE if ratio > 0 else True:

@@ -176,7 +176,8 @@ def known_exception(
 ) -> str:
     """Why a quantity that shrinks is as it has to be.
 
-    Over depth: what lies within one of K branches may shrink, down to 1/K.
+    Over depth: what lies within one of K branches may shrink, down to 1/K. Before the first step
+    branches with the multiplier 1/K add up incoherently, and the stream tends to what it began as.
 
     Over width, where the layer's own settings follow muP:
     Output and attention logits shrink as width^(-1/2) before the first step. The output's change
@@ -201,11 +202,16 @@ def known_exception(
     lowest = (_READOUT if kind == "width" else _BRANCH) - 2 * band
     if trend.verdict not in ("shrinks", "unclear") or not lowest <= trend.exponent <= band:
         return ""
-    if kind == "depth":
-        inside = in_branch and not layer.name.startswith(ADDITION)
-        return "one of K branches, which add up" if inside else ""
+    is_sum = layer.name.startswith(ADDITION)
+    if kind == "depth" and in_branch and not is_sum:
+        return "one of K branches, which add up"
     if not follows:
         return ""
+    if kind == "depth":
+        is_stream = is_sum and quantity == INIT
+        return (
+            "K branches of size 1/K add up to K^(-1/2) before the first step" if is_stream else ""
+        )
     if layer.role == "output" and lowest <= trends[INIT].exponent < -band:
         return f"muP's random readout: its {quantity} shrinks at first, up to width^(-1/2)"
     if layer.name.startswith(LOGITS) and quantity == INIT:
