@@ -93,6 +93,12 @@ def rules(network: str, optimizer: Any) -> Iterator[tuple[str, dict[int, float],
             yield f"measured, {form}, {which}", factors, sum(r.cost_steps for r in found.values())
 
 
+def exponent(depths: list[int], rates: dict[int, float]) -> float | None:
+    """Of positive finite rates; None where there are others."""
+    usable = all(0 < rates[d] < np.inf for d in DEPTHS)
+    return fit_power_law(depths, [rates[d] for d in DEPTHS]).exponent if usable else None
+
+
 def compared(network: str, kind: str) -> dict[str, Any]:
     """One network with one optimizer."""
     experiment = replace(networks.experiment(network, BUDGET), make_optimizer=OPTIMIZERS[kind])
@@ -104,22 +110,25 @@ def compared(network: str, kind: str) -> dict[str, Any]:
         seeds=SWEEP_SEEDS,
         depths={(("depth", d),): float(n) for d, n in zip(DEPTHS, depths, strict=True)},
     )
-    tuned = {dict(one.size)["depth"]: one.optimum.lr for one in sweep.optima if one.optimum}
+    tuned = {dict(size)["depth"]: best.lr for size, best in sweep.optima.items() if best}
     own = {depth: losses(experiment, depth, tuned[depth]) for depth in TARGETS}
     found: dict[str, Any] = {
         "tuned": tuned,
-        "exponent": fit_power_law(depths, [tuned[d] for d in DEPTHS]).exponent,
+        "exponent": exponent(depths, tuned),
         "rules": {},
     }
     for name, factors, cost in rules(network, OPTIMIZERS[kind]):
         regrets = {}
         for depth in TARGETS:
             lr = tuned[BASE] * factors[depth]
+            if not 0 < lr < np.inf:  # the self-consistent form found no rate
+                regrets[depth] = [None, None, None]
+                continue
             mine, _ = losses(experiment, depth, lr)
             regret = transfer_regret(mine, own[depth][0], initial_losses=own[depth][1])
             regrets[depth] = [lr, regret.relative, regret.relative_interval]
         found["rules"][name] = {
-            "exponent": fit_power_law(depths, [factors[d] for d in DEPTHS]).exponent,
+            "exponent": exponent(depths, factors),
             "cost_steps": cost,
             "regret": regrets,
         }
@@ -129,7 +138,9 @@ def compared(network: str, kind: str) -> dict[str, Any]:
 
 def shown(value: float | None) -> str:
     """A relative regret as a percentage."""
-    return "diverged" if value is None or not np.isfinite(value) else f"{100 * value:.1f}%"
+    return (
+        "diverged or no rate" if value is None or not np.isfinite(value) else f"{100 * value:.1f}%"
+    )
 
 
 def table(results: dict[str, Any]) -> str:
@@ -150,8 +161,9 @@ def table(results: dict[str, Any]) -> str:
         for rule, row in one["rules"].items():
             regrets = [row["regret"][str(depth)][1] for depth in TARGETS]
             totals.setdefault(rule, []).extend(np.inf if r is None else r for r in regrets)
+            own = "none" if row["exponent"] is None else f"{row['exponent']:.2f}"
             lines.append(
-                f"| {name} | {one['exponent']:.2f} | {rule} | {row['exponent']:.2f} | "
+                f"| {name} | {one['exponent']:.2f} | {rule} | {own} | "
                 f"{row['cost_steps']} | {' | '.join(map(shown, regrets))} |"
             )
     lines += ["", "| rule | median regret | worst regret |", "| --- | --- | --- |"]

@@ -47,9 +47,7 @@ def mean_squares(model, run, loss, make_optimizer, counted=COUNTED, h=1e-6):
                 p.copy_(b + step * u)
         return outputs(other, run, counted)
 
-    return [
-        float(((a - b) / (2 * h)).square().mean()) for a, b in zip(at(h), at(-h), strict=True)
-    ]
+    return [float(((a - b) / (2 * h)).square().mean()) for a, b in zip(at(h), at(-h), strict=True)]
 
 
 def sgd(model):

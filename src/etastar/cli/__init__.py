@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import os
 
-from etastar.cli import demo, depth, fit, reproduce, sweep, transfer
+from etastar.cli import check, demo, depth, fit, measure, reproduce, sweep, transfer
 from etastar.cli.application import app
 
-__all__ = ["app", "demo", "depth", "fit", "main", "reproduce", "sweep", "transfer"]
+__all__ = [
+    "app",
+    "check",
+    "demo",
+    "depth",
+    "fit",
+    "main",
+    "measure",
+    "reproduce",
+    "sweep",
+    "transfer",
+]
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from typing import Any, TypeAlias
 
 import torch
@@ -29,6 +30,8 @@ NAMED: dict[str, Any] = {
 
 _LOST_IN_ROUNDING = 1e-4  # largest relative update of which float32 keeps three digits or fewer
 _SAFE_UPDATE = 2.0**-7
+_LEAST_UPDATE = 2.0**-24  # below it nothing is left of an update in float32
+_MAX_ATTEMPTS = 4
 
 
 class Optimizers:
@@ -93,27 +96,21 @@ class Optimizers:
         Returns:
             Name to (theta' - theta) / lr for every parameter that the step changed.
         """
-        self.set_rate(self.unit)
-        states = [one.state_dict() for one in self._all] if self._has_state() else None
-        states = _cloned(states)
-        found, relative = self._stepped(self.unit)
-        if 0 < relative < _LOST_IN_ROUNDING:
-            rate = self.unit * _SAFE_UPDATE / relative
-            self._restore(states)
+        states = deepcopy([one.state_dict() for one in self._all])
+        rate = self.unit
+        for _ in range(_MAX_ATTEMPTS):
             self.set_rate(rate)
-            found, _ = self._stepped(rate)
-            self.set_rate(self.unit)
+            found, relative = self._stepped(rate)
+            if relative >= _LOST_IN_ROUNDING:
+                break
+            self._restore(states)
+            rate *= _SAFE_UPDATE / max(relative, _LEAST_UPDATE)
+        self.set_rate(self.unit)
         return found
 
-    def _has_state(self) -> bool:
-        return any(one.state for one in self._all)
-
-    def _restore(self, states: list[Any] | None) -> None:
-        for position, optimizer in enumerate(self._all):
-            if states is None:
-                optimizer.state.clear()
-            else:
-                optimizer.load_state_dict(states[position])
+    def _restore(self, states: list[Any]) -> None:
+        for optimizer, state in zip(self._all, states, strict=True):
+            optimizer.load_state_dict(deepcopy(state))
         # loading puts new group objects in place of those held here
         self._groups = [group for one in self._all for group in one.param_groups]
 
@@ -138,12 +135,6 @@ class Optimizers:
         own = dict(self._model.named_parameters())
         names = {id(p): name for name, p in reversed(canonical_parameters(self._model).items())}
         return {names[id(own[name])]: tensor for name, tensor in found.items()}
-
-
-def _cloned(states: Any) -> Any:
-    from copy import deepcopy
-
-    return deepcopy(states)
 
 
 def _largest_rate(groups: list[dict[str, Any]]) -> float:

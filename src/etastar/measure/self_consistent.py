@@ -13,17 +13,18 @@ if TYPE_CHECKING:
 __all__ = ["fixed_point"]
 
 _TOLERANCE = 0.05  # of log eta
-_MAX_ROUNDS = 8
+_MAX_ROUNDS = 10
 _DIVERGED = 0.25  # factor on the rate after steps that led to infinite updates
 
 
 def fixed_point(
     report_at: Callable[[float | None], UpdateReport], *, kappa: float, start: UpdateReport
 ) -> UpdateReport:
-    """Iterate eta <- sqrt(eta eta*(kappa eta)) until it stays within 5%.
+    """Solve eta = eta*(kappa eta), eta*(lr) the criterion after steps at lr, to 5%.
 
-    The geometric mean of the old and the new rate damps the iteration: the criterion falls as the
-    rate of the steps rises.
+    The criterion falls as the rate of the steps rises. So a rate below its own criterion is below
+    the solution, and one above it is above: the next rate is between the two once there are both,
+    and before the geometric mean of the rate and its criterion.
 
     Args:
         report_at: The criterion after steps at a given rate.
@@ -35,7 +36,7 @@ def fixed_point(
 
     Source: docs/definitions.md, section 6.
     """
-    eta = start.eta_star
+    eta, low, high = start.eta_star, 0.0, math.inf
     cost = start.cost_steps
     rounds = 0
     while True:
@@ -46,4 +47,11 @@ def fixed_point(
         converged = found > 0 and abs(math.log(found / eta)) < _TOLERANCE
         if converged or rounds == _MAX_ROUNDS:
             return replace(report, rounds=rounds, converged=converged, cost_steps=cost)
-        eta = math.sqrt(eta * found) if found > 0 and math.isfinite(found) else eta * _DIVERGED
+        low, high = (eta, high) if found > eta else (low, eta)
+        eta = _between(low, high, eta, found)
+
+
+def _between(low: float, high: float, eta: float, found: float) -> float:
+    if low > 0 and math.isfinite(high):
+        return math.sqrt(low * high)
+    return math.sqrt(eta * found) if found > 0 and math.isfinite(found) else eta * _DIVERGED

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from etastar.errors import MeasureError
 from etastar.graph.isolation import global_state_kept
 from etastar.measure.batch import Batch, Examples, LossFn, read_batch
 from etastar.measure.derivative import by_bisection, by_differences, by_forward_mode
+from etastar.measure.records import PreActivations
 from etastar.measure.reporting import report_of
 from etastar.measure.self_consistent import fixed_point
 from etastar.measure.subject import make_subject
@@ -18,7 +19,7 @@ from etastar.measure.warm_up import Batches, gradient_on, state_kept, trained
 
 if TYPE_CHECKING:
     from etastar.measure.optimizers import OptimizerChoice
-    from etastar.measure.records import PreActivations, SeedUpdate, UpdateReport
+    from etastar.measure.records import SeedUpdate, UpdateReport
     from etastar.measure.subject import ModelChoice, Subject
 
 __all__ = ["MethodChoice", "measure_update"]
@@ -96,6 +97,8 @@ def measure_update(
 
     Source: [JE] section 3, [AM]; docs/definitions.md, section 6.
     """
+    _require_choice("pre_activations", pre_activations, get_args(PreActivations))
+    _require_choice("method", method, get_args(MethodChoice))
     _require(seeds=seeds, c=c, after=after, lr=lr, kappa=kappa, batches=batches)
     setting = _Setting(
         model=model,
@@ -199,6 +202,13 @@ def _require_direction(direction: Any) -> None:
             "a step that changes no parameter",
             "gradients that reach a parameter of the optimizer",
             "check the loss, requires_grad, and which parameters the optimizer holds",
+        )
+
+
+def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise MeasureError(
+            f"{name}={value!r}", f"one of: {', '.join(choices)}", "choose a listed one"
         )
 
 
