@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["import_optuna", "storage_errors"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+_FULL_WORDS = ("disk is full", "No space left on device")  # SQLite's and PostgreSQL's
 
 
 def import_optuna() -> ModuleType:
@@ -67,11 +69,16 @@ def storage_errors(where: str, doing: str) -> Iterator[None]:
 
 
 def _translated(error: Exception, where: str, doing: str) -> StorageError:
-    failure = f"{type(error).__name__} while {doing} {where}: {_line(error)}"
-    full = isinstance(error, OSError) and error.errno in _FULL
-    if full or "disk is full" in str(error):
+    cause = _cause(error)
+    failure = f"{type(cause).__name__} while {doing} {where}: {_line(cause)}"
+    full = isinstance(cause, OSError) and cause.errno in _FULL
+    if full or any(words in str(cause) for words in _FULL_WORDS):
         return StorageError(
             failure, "room for the next record", "make room, then run the same command again"
+        )
+    if isinstance(cause, _NO_FILE):
+        return StorageError(
+            failure, "a file in a folder that is there", "make the folder, or give another path"
         )
     if doing == "writing":
         return StorageError(
@@ -82,6 +89,13 @@ def _translated(error: Exception, where: str, doing: str) -> StorageError:
     return StorageError(failure, "a store that can be read", "check the path or URL and its server")
 
 
-def _line(error: Exception) -> str:
+def _cause(error: BaseException) -> BaseException:
+    """What the driver or the system said; Optuna and SQLAlchemy put their own words around it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _line(error: BaseException) -> str:
     """The first line of a message; databases add statements and links."""
     return str(error).partition("\n")[0]

@@ -1,0 +1,53 @@
+"""What drivers and the system say reaches the user, with what to do about it."""
+
+import errno
+import os
+import sqlite3
+
+import pytest
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import OperationalError
+
+from etastar.errors import StorageError
+from etastar.sweep.storage.failures import storage_errors
+
+
+def of_database(text):
+    """An error as Optuna raises it: the driver's, inside SQLAlchemy's, inside its own."""
+    try:
+        try:
+            try:
+                raise sqlite3.OperationalError(text)
+            except sqlite3.OperationalError as error:
+                raise OperationalError("INSERT INTO trials", {}, error) from error
+        except OperationalError as error:
+            raise StorageInternalError("typically happens due to invalid data") from error
+    except StorageInternalError as error:
+        return error
+
+
+def of_system(number):
+    return OSError(number, os.strerror(number), "runs.log")
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "advice"),
+    [
+        (of_database("database or disk is full"), "disk is full", "make room"),
+        (of_database("could not extend file: No space left on device"), "No space", "make room"),
+        (of_database("attempt to write a readonly database"), "readonly", "write access"),
+        (of_database("a\nb"), "writing runs: a", "write access"),
+        (of_system(errno.ENOSPC), "No space left", "make room"),
+        (of_system(errno.EDQUOT), "quota", "make room"),
+        (of_system(errno.EROFS), "Read-only", "write access"),
+        (of_system(errno.ENOENT), "No such file", "make the folder"),
+        (of_system(errno.EISDIR), "Is a directory", "give another path"),
+    ],
+)
+def test_a_failure_is_told_in_the_words_of_its_cause(error, said, advice):
+    with pytest.raises(StorageError) as caught, storage_errors("runs", "writing"):
+        raise error
+    assert said in caught.value.received
+    assert "\n" not in caught.value.received
+    assert "invalid data" not in caught.value.received
+    assert advice in caught.value.action
