@@ -1,10 +1,12 @@
 """The experiment on random cells: its sizes are graphs, and its initialization divides by d."""
 
 import pytest
+import torch
 
-from etastar.experiments.graphs import InDegreeInit, study
+from etastar.experiments.graphs import InDegreeInit, _weightless_ways, stable_cells, study
 from etastar.experiments.network import captured, network_architecture
 from etastar.experiments.registry import EXPERIMENTS
+from etastar.models.cell import cell_plan
 
 SCALES = ("smoke", "cpu", "paper")
 
@@ -17,7 +19,7 @@ def test_every_cell_stands_at_two_depths_and_claims_are_about_two_axes(scale):
     depths = {dict(one)["depth"] for one in family.sizes}
     assert len(family.sizes) == len(cells) * len(depths)
     assert len(depths) == 2
-    assert cells == set(range(len(cells)))
+    assert cells == set(stable_cells(len(cells)))
     assert family.targets == ()
     assert {claim.axis for claim in declared.claims} == {"effective-depth", "path-sum"}
     assert all(set(f.axes) >= {"nominal-depth", "path-sum"} for f in declared.families)
@@ -52,3 +54,24 @@ def test_the_variance_of_a_branch_is_divided_by_the_number_that_is_summed():
     # cell 0: node 3 sums conv1x1(0), avgpool(1) and conv3x3(2); node 2 is conv3x3(0) alone
     summed, alone = (model.cells[0].ops[edge][1].weight for edge in ("2to3", "0to2"))
     assert (alone.var() / summed.var()).item() == pytest.approx(3.0, rel=0.05)
+
+
+def test_stable_cells_keep_their_signals_over_depth():
+    family = study("smoke").families[0]
+    x = torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    for cell_seed in stable_cells(8):
+        scales = []
+        for depth in (1, 8):
+            size = (("cell_seed", cell_seed), ("depth", depth), ("width", 32))
+            model = family.network.build(**dict(size))
+            InDegreeInit().apply_(model, captured(family.network, size), family=family, seed=1)
+            scales.append(model(x).square().mean().sqrt().item())
+        assert 1 / 40 < scales[1] / scales[0] < 20, (cell_seed, scales)
+
+
+def test_a_cell_that_doubles_its_input_is_left_out():
+    doubled = "skip,skip,zero,zero,conv1x1,skip"
+    assert max(_weightless_ways(cell_plan(edges=doubled)).values()) == 1
+    doubled = "skip,skip,skip,skip,conv1x1,skip"
+    assert _weightless_ways(cell_plan(edges=doubled)) == {3: 1, 2: 1, 1: 1, 0: 3}
+    assert 3 not in stable_cells(5)

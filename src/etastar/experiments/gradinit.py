@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from etastar.experiments.declaration import Family, Scale
-    from etastar.experiments.initialization import Initialization
     from etastar.graph import Graph
+    from etastar.init.records import Residual
 
 __all__ = ["LearntScales", "study"]
 
@@ -46,10 +46,15 @@ class LearntScales:
         scale_lr: Their learning rate.
     """
 
-    start: Initialization
+    start: StableInit
     lr: float
     num_steps: int
     scale_lr: float
+
+    @property
+    def residual(self) -> Residual:
+        """Which branch weights carry 1/K before they are scaled."""
+        return self.start.residual
 
     def apply_(self, model: nn.Module, graph: Graph, *, family: Family, seed: int) -> None:
         """See `Initialization.apply_`."""

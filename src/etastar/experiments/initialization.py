@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
 
@@ -66,6 +66,8 @@ class StableInit:
 @dataclass(frozen=True)
 class OwnInit:
     """The model's own initialization, as its factory left it."""
+
+    residual: ClassVar[Residual] = "none"
 
     def apply_(self, model: nn.Module, graph: Graph, *, family: Family, seed: int) -> None:
         """See `Initialization.apply_`: nothing is touched."""

@@ -10,6 +10,7 @@ from etastar.errors import ModelSpecError
 from etastar.experiments.declaration import Scale
 from etastar.experiments.gathering import Workplace
 from etastar.experiments.registry import EXPERIMENTS
+from etastar.experiments.rules import RULES
 from etastar.experiments.verdicts import judge
 from etastar.report.evidence import Evidence
 from etastar.report.evidence_files import require_plotly, write_evidence
@@ -63,7 +64,7 @@ def reproduce(
 
     Raises:
         ModelSpecError: The name or the scale is unknown.
-        MissingExtraError: Plotly is not installed.
+        MissingExtraError: Plotly, or a package of a rule, is not installed.
         TrialError: A run raised; what is finished is kept.
         StorageError: The store is of another declaration, or cannot be read or written.
     """
@@ -74,6 +75,8 @@ def reproduce(
             "choose a listed one",
         )
     require_plotly()
+    for rule in RULES:
+        rule.require()
     options = dict(executor_options or {})
     folder = Path(out) / name / scale
     folder.mkdir(parents=True, exist_ok=True)

@@ -180,7 +180,7 @@ def _row(
         optimizer=family.optimizer.name,
         bases=offer.bases,
         target=target,
-        ratio=max(value / dict(offer.bases[0])[name] for name, value in target),
+        ratio=max(value / dict(family.bases[0])[name] for name, value in target),
         lr=offer.lr,
         reference_lr=reference[0].point.lr,
         loss=float(np.mean(losses)),

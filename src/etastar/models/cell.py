@@ -13,12 +13,13 @@ from etastar.models.activation import activation_module
 from etastar.models.arguments import require_positive
 from etastar.models.convolution import Padding, require_kernel, same_conv2d
 
-__all__ = ["CellNetwork", "CellPlan", "EdgeOp", "cell", "cell_plan"]
+__all__ = ["EDGES", "NODES", "CellNetwork", "CellPlan", "EdgeOp", "cell", "cell_plan"]
 
 EdgeOp = Literal["zero", "skip", "conv1x1", "conv3x3", "avgpool"]
 """What an edge does to the tensor it carries; `zero` is no edge."""
 
 NODES = 4
+"""Of a cell, its input and its output among them."""
 EDGES: tuple[tuple[int, int], ...] = tuple(
     (source, node) for node in range(NODES) for source in range(node)
 )

@@ -51,7 +51,7 @@ class Question:
 
     @property
     def base(self) -> TunedSize:
-        """The smallest base."""
+        """The smallest base; there is none for a rule that takes none."""
         return self.bases[0]
 
     @property
@@ -79,6 +79,13 @@ class Rule(ABC):
 
     name: str
     num_bases: int = 1
+
+    def require(self) -> None:  # noqa: B027  most rules need nothing
+        """Refuse at once what would fail after hours of runs: a package that is not installed.
+
+        Raises:
+            EtastarError: It is not.
+        """
 
     @abstractmethod
     def rate(self, question: Question) -> float | None:

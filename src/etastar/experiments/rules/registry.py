@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from etastar.experiments.rules.by_law import ByLaw
 from etastar.experiments.rules.fitted import FittedRule
+from etastar.experiments.rules.lr_finder import LRFinderRule
+from etastar.experiments.rules.measured import MeasuredRule
+from etastar.experiments.rules.structure import StructureRule
 
 if TYPE_CHECKING:
     from etastar.experiments.declaration import Family
@@ -18,8 +21,12 @@ RULES: Final[tuple[Rule, ...]] = (
     ByLaw("effective-depth"),
     ByLaw("path-sum"),
     ByLaw("nominal-depth"),
+    StructureRule(),
+    MeasuredRule(),
+    MeasuredRule(after=20),
     FittedRule(2),
     FittedRule(3),
+    LRFinderRule(),
 )
 
 
