@@ -46,7 +46,7 @@ def mean_square(tensor: Tensor) -> float:
         values = torch.view_as_real(values.resolve_conj())
         return 2 * mean_square(values)
     norm = torch.linalg.vector_norm(values, dtype=torch.float64)
-    return float(norm) ** 2 / max(1, values.numel())
+    return float(norm**2) / max(1, values.numel())  # infinite, where a float would raise
 
 
 def is_candidate(node: Node, pre_activations: PreActivations) -> bool:
