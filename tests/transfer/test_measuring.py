@@ -1,0 +1,167 @@
+"""The measured law in plans: applied, beside others, by role, through proxies."""
+
+import copy
+import math
+import warnings
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from etastar.errors import LawError, MeasureError, OptimizerError, PlanError
+from etastar.graph import capture_graph
+from etastar.laws import Measured
+from etastar.measure import measure_update
+from etastar.transfer import Measure, TransferPlan, plan_transfer
+
+INPUTS = torch.randn(6, 16, generator=torch.Generator().manual_seed(0))
+TARGETS = torch.arange(6) % 4
+BATCH = Measure((INPUTS, TARGETS), F.cross_entropy)
+
+
+def chain(depth, width=32):
+    torch.manual_seed(depth)
+    sizes = [16] + [width] * depth
+    layers = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())]
+    model = nn.Sequential(*layers, nn.Linear(width, 4))
+    for name, parameter in model.named_parameters():
+        if name.endswith("weight"):
+            nn.init.kaiming_normal_(parameter)
+    return model
+
+
+def network(depth, width=32):
+    return chain(depth, width), (INPUTS,)
+
+
+def eta(model, optimizer="sgd"):
+    return measure_update(model, (INPUTS, TARGETS), F.cross_entropy, optimizer=optimizer).eta_star
+
+
+def test_the_plan_follows_the_ratio_of_the_criterion():
+    base, target = network(2), network(8)
+    plan = plan_transfer(base, target, lr=0.1, optimizer="sgd", law="measured", measure=BATCH)
+    expected = 0.1 * eta(target[0]) / eta(base[0])
+    assert plan.lr == pytest.approx(expected, rel=1e-4)
+    assert {entry.lr for entry in plan.parameters} == {plan.lr}
+    assert [law.name for law in plan.laws] == ["constant", "width", "measured"]
+    assert any(note.startswith("measured: eta*") for note in plan.notes)
+    assert TransferPlan.from_json(plan.to_json()) == plan
+
+
+def test_at_the_base_nothing_changes():
+    base = network(3)
+    plan = plan_transfer(base, base, lr=0.1, optimizer="adamw", law="measured", measure=BATCH)
+    assert {entry.lr for entry in plan.parameters} == {0.1}
+
+
+def test_another_law_stands_beside_it_and_warns_where_they_differ():
+    base, target = network(2), network(20)
+    ratio = eta(target[0]) / eta(base[0])
+    with pytest.warns(UserWarning, match="the criterion would have"):
+        plan = plan_transfer(base, target, lr=0.1, optimizer="sgd", law="constant", measure=BATCH)
+    assert ratio < 0.5
+    assert plan.lr == 0.1
+    assert any(f"times {ratio:.3g}" in note for note in plan.notes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plan_transfer(base, network(3), lr=0.1, optimizer="sgd", law="constant", measure=BATCH)
+
+
+def test_what_the_other_laws_do_is_not_done_again():
+    """On top of a law that is right already, the criterion has nothing left to do."""
+    base, target = network(2), network(8)
+    exponent = math.log(eta(target[0]) / eta(base[0])) / math.log(9 / 3)
+    from etastar.laws import EffectiveDepth
+
+    plan = plan_transfer(
+        base, target, lr=0.1, optimizer="sgd",
+        law=[EffectiveDepth(exponent=exponent), "measured"], measure=BATCH,
+    )  # fmt: skip
+    (law,) = (dict(one.options) for one in plan.laws if one.name == "measured")
+    assert math.sqrt(law["base"] / law["target"]) == pytest.approx(1.0, rel=1e-3)
+    assert plan.lr == pytest.approx(0.1 * eta(target[0]) / eta(base[0]), rel=1e-3)
+
+
+def test_roles_can_have_factors_of_their_own():
+    base, target = network(2), network(8)
+    measure = Measure((INPUTS, TARGETS), F.cross_entropy, by="role")
+    plan = plan_transfer(base, target, lr=0.1, optimizer="sgd", law="measured", measure=measure)
+    by_role = {entry.role: entry.lr for entry in plan.parameters}
+    assert len(set(by_role.values())) == len(by_role) > 2
+
+    def alone(model, names):
+        report = measure_update(
+            model, (INPUTS, TARGETS), F.cross_entropy, optimizer="sgd", moves=names
+        )
+        return report.eta_star
+
+    ratio = alone(target[0], ["16.weight"]) / alone(base[0], ["4.weight"])
+    assert by_role["output"] == pytest.approx(0.1 * ratio, rel=1e-4)
+
+
+def test_proxies_of_two_widths_stand_for_a_target_and_show_whether_width_drops_out():
+    base, target = network(2), (nn.Module(), None)
+    target = capture_graph(chain(8, width=128), INPUTS)
+    proxies = (network(8, width=48), network(8, width=32))
+    measure = Measure((INPUTS, TARGETS), F.cross_entropy, proxies=proxies)
+    plan = plan_transfer(base, target, lr=0.1, optimizer="sgd", law="measured", measure=measure)
+    (note,) = (note for note in plan.notes if note.startswith("measured"))
+    assert "proxies' widths" in note
+    (law,) = (dict(one.options) for one in plan.laws if one.name == "measured")
+    expected = math.sqrt(law["base"] / law["target"])
+    assert expected == pytest.approx(eta(proxies[1][0]) / eta(base[0]), rel=1e-4)
+    hidden = [entry for entry in plan.parameters if entry.role == "hidden"]
+    assert hidden[0].lr == pytest.approx(0.1 * expected)
+
+
+def test_the_networks_are_untouched():
+    base, target = network(2), network(4, width=64)
+    before = [copy.deepcopy(model.state_dict()) for model, _ in (base, target)]
+    plan_transfer(base, target, lr=0.1, optimizer="adam", law="measured", measure=BATCH)
+    for (model, _), state in zip((base, target), before, strict=True):
+        assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+
+
+def test_muon_is_measured_with_both_of_its_optimizers():
+    plan = plan_transfer(
+        network(2), network(6), lr=0.02, aux_lr=0.01, optimizer="muon", law="measured",
+        measure=BATCH,
+    )  # fmt: skip
+    factors = {
+        entry.lr / (0.02 if entry.optimizer == "muon" else 0.01) for entry in plan.parameters
+    }
+    assert max(factors) == pytest.approx(min(factors))
+
+
+def test_missing_measurements_and_graphs_are_refused():
+    base, target = network(2), network(4)
+    with pytest.raises(LawError, match="without measure"):
+        plan_transfer(base, target, lr=0.1, optimizer="sgd", law="measured")
+    with pytest.raises(LawError, match="twice"):
+        plan_transfer(
+            base, target, lr=0.1, optimizer="sgd", law=["measured", "measured"], measure=BATCH
+        )
+    graph = capture_graph(target[0], INPUTS)
+    with pytest.raises(PlanError, match="to be measured"):
+        plan_transfer(base, graph, lr=0.1, optimizer="sgd", law="measured", measure=BATCH)
+    from etastar.laws import optimizer_like
+
+    kind = optimizer_like(torch.optim.NAdam, "adam", decoupled_weight_decay=False)
+    with pytest.raises(OptimizerError, match="make_optimizer"):
+        plan_transfer(base, target, lr=0.1, optimizer=kind, law="measured", measure=BATCH)
+    made = Measure((INPUTS, TARGETS), F.cross_entropy, make_optimizer=torch.optim.NAdam)
+    plan = plan_transfer(base, target, lr=0.1, optimizer=kind, law="measured", measure=made)
+    assert plan.lr < 0.1
+
+
+def test_the_law_refuses_a_step_that_moves_nothing():
+    with pytest.raises(LawError, match="target"):
+        Measured(base=1.0, target=0.0)
+    with pytest.raises((LawError, MeasureError)):
+        plan_transfer(
+            network(2), network(4), lr=0.1, optimizer="sgd", law="measured",
+            measure=Measure((INPUTS, TARGETS), lambda out, _: (out * 0).sum()),
+        )  # fmt: skip
