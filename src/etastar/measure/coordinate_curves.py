@@ -138,11 +138,11 @@ class _Maker:
                 "a factory of models with an optimizer beside, or one of (model, optimizer)",
                 "give the optimizer in one of the two places",
             )
-        if isinstance(made, nn.Module):
-            return made
-        model, own = made
-        self.made = _as_tuple(own)
-        return model
+        if isinstance(made, tuple):
+            model, own = made
+            self.made = _as_tuple(own)
+            return model
+        return made
 
     def optimizers(self, model: nn.Module) -> tuple[Optimizer, ...]:
         chosen = self._setting.optimizer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from etastar.parameter import ParamInfo, Role
 
 __all__ = ["MatchedLayer", "SizeRuns", "match_layers"]
+
+_Kind: TypeAlias = "tuple[str, str, Role | None]"  # module path, name, role
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class MatchedLayer:
 
     Attributes:
         module: Module path; over depth with a star for every index.
-        name: See `Place.name`, likewise.
+        name: See `Place.name`, likewise; with a number where a module has several.
         role: Role of its weights; None for sums and products.
         members: Positions among the places, for each size.
         weights: Of each member in the mean, for each size; positive, they sum to one.
@@ -123,7 +125,7 @@ def match_layers(
         MeasureError: The seeds gave different networks, the sizes the same one, or nothing matches.
     """
     _require_same_over_seeds(sizes)
-    names = [[(place.module, place.name) for place in size.places] for size in sizes]
+    names = [[(p.module, p.name, p.number) for p in size.places] for size in sizes]
     if all(one == names[0] for one in names):
         _require_different(sizes)
         return "width", _by_position(sizes), ()
@@ -135,7 +137,7 @@ def _by_position(sizes: Sequence[SizeRuns]) -> tuple[MatchedLayer, ...]:
     return tuple(
         MatchedLayer(
             place.module,
-            place.name,
+            _numbered(place.name, place.number),
             largest.role(place),
             ((position,),) * len(sizes),
             ((1.0,),) * len(sizes),
@@ -144,15 +146,23 @@ def _by_position(sizes: Sequence[SizeRuns]) -> tuple[MatchedLayer, ...]:
     )
 
 
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name} {number}"
+
+
 def _by_kind(
     sizes: Sequence[SizeRuns],
 ) -> tuple[tuple[MatchedLayer, ...], tuple[str, ...]]:
-    members: list[dict[tuple[str, str, Role | None], list[int]]] = []
+    repeats = [_repeats(size.places) for size in sizes]
+    members: list[dict[_Kind, list[int]]] = []
     for size in sizes:
-        found: dict[tuple[str, str, Role | None], list[int]] = {}
+        found: dict[_Kind, list[int]] = {}
         for position, place in enumerate(size.places):
-            key = name_template(place.module), name_template(place.name), size.role(place)
-            found.setdefault(key, []).append(position)
+            stem = _stem(place)
+            # in a loop of the module's own forward the number is one of depth
+            is_fixed = all(one.get(stem) == repeats[0].get(stem) for one in repeats)
+            name = _numbered(stem[1], place.number if is_fixed else 1)
+            found.setdefault((stem[0], name, size.role(place)), []).append(position)
         members.append(found)
     shared = [key for key in members[-1] if all(key in found for found in members)]
     if not shared:
@@ -166,9 +176,19 @@ def _by_kind(
     return matched, tuple(f"{module or '(root)'}: {name}" for module, name, _ in lacking)
 
 
-def _compared(
-    key: tuple[str, str, Role | None], members: list[list[int]], sizes: Sequence[SizeRuns]
-) -> MatchedLayer:
+def _stem(place: Place) -> tuple[str, str]:
+    return name_template(place.module), name_template(place.name)
+
+
+def _repeats(places: Sequence[Place]) -> dict[tuple[str, str], int]:
+    """Most places of one name in one module, by kind."""
+    most: dict[tuple[str, str], int] = {}
+    for place in places:
+        most[_stem(place)] = max(place.number, most.get(_stem(place), 0))
+    return most
+
+
+def _compared(key: _Kind, members: list[list[int]], sizes: Sequence[SizeRuns]) -> MatchedLayer:
     """The members of a kind, weighted so that their mean is at the smallest size's places."""
     positions = [
         [_relative_depth(size.places, member) for member in own]
@@ -188,7 +208,7 @@ def _compared(
 
 def _relative_depth(places: Sequence[Place], position: int) -> float:
     """Share of the network's additions (of a chain's layers) up to a place."""
-    counts = [place.name.startswith(ADDITION) for place in places]
+    counts = [place.name == ADDITION for place in places]
     if not any(counts):
         counts = [place.is_layer for place in places]
     return sum(counts[: position + 1]) / sum(counts)

@@ -33,8 +33,8 @@ class Place:
     Attributes:
         node: Its place in the order of execution.
         module: Dotted path of the module it was computed in.
-        name: Its weights' names joined by "+", `ADDITION` or `LOGITS`; further ones of a module
-            are numbered.
+        name: Its weights' names joined by "+", `ADDITION` or `LOGITS`.
+        number: 1 for the first of this name in its module, 2 for the second, ...
         parameters: Whose step moves it, given the inputs: weights and bias of the layer; of an
             addition or a product those of the nearest layers before.
     """
@@ -42,12 +42,13 @@ class Place:
     node: int
     module: str
     name: str
+    number: int
     parameters: tuple[str, ...]
 
     @property
     def is_layer(self) -> bool:
         """Whether it is the output of a weight layer."""
-        return not self.name.startswith((ADDITION, LOGITS))
+        return self.name not in (ADDITION, LOGITS)
 
 
 def observed_pass(
@@ -110,10 +111,9 @@ def pass_places(traced: Trace) -> tuple[Place, ...]:
         stem = _stem(node, nodes)
         if stem:
             seen[node.module, stem] += 1
-            number = seen[node.module, stem]
-            name = stem if number == 1 else f"{stem} {number}"
             parameters = node.parameters if node.weight is not None else _before(node, nodes)
-            places.append(Place(node.index, node.module, name, parameters))
+            number = seen[node.module, stem]
+            places.append(Place(node.index, node.module, stem, number, parameters))
     if not places:
         raise MeasureError(
             "a model without a weight layer that the inputs reach", "one or more", "check the batch"

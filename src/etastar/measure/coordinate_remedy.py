@@ -108,14 +108,15 @@ def _pair(name: str, smallest: SizeRuns, largest: SizeRuns) -> ParamPair | None:
     target = largest.info(name)
     if target is None:
         return None
-    known = smallest.architecture.parameters
-    same = [info for info in known if info.name == target.name and info.role == target.role]
     alike = [
         info
-        for info in known
-        if name_template(info.name) == name_template(target.name) and info.role == target.role
+        for info in smallest.architecture.parameters
+        if name_template(info.name) == name_template(target.name)
+        and info.in_branch == target.in_branch
     ]
-    base = next(iter((*same, *alike)), None)
+    # the same parameter, else one of the same role, else any of its kind
+    alike.sort(key=lambda info: (info.name != target.name, info.role != target.role))
+    base = next(iter(alike), None)
     if base is None or base.ndim != target.ndim:
         return None
     return ParamPair(base, target, math.prod(target.shape) / math.prod(base.shape))
@@ -170,13 +171,14 @@ def _fan_factor(pair: ParamPair) -> float:
     return math.sqrt(pair.base.fan_in / pair.target.fan_in)
 
 
-def written_advice(layer: LayerCheck, earlier: Sequence[LayerCheck], *, law: Law) -> str:
+def written_advice(layer: LayerCheck, earlier: Sequence[LayerCheck], *, law: Law, span: str) -> str:
     """The remedies in words, or where the layer's own settings follow the rule, what comes first.
 
     Args:
         layer: A layer that failed.
         earlier: Failed layers that have remedies, in the order of execution.
         law: The rule for this axis.
+        span: The axis with its ends, "width=32 to 256".
 
     Returns:
         One line.
@@ -190,7 +192,7 @@ def written_advice(layer: LayerCheck, earlier: Sequence[LayerCheck], *, law: Law
             f"{setting} of {', '.join(names)} x {wanted:.3g}, not x {found:.3g}"
             for (setting, wanted, found), names in by_change.items()
         )
-        return f"{'; '.join(changes)} from smallest to largest: {layer.remedies[0].rule}"
+        return f"from {span} {'; '.join(changes)}: {layer.remedies[0].rule}"
     if layer.verdict == "unclear":
         return "the seeds disagree: give more seeds, or sizes further apart"
     others = ", ".join(f"{one.module or '(root)'} ({one.name})" for one in earlier[:2])
