@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["import_optuna", "storage_errors"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_AWAY_WORD = "connection"  # in whatever way PostgreSQL or MySQL is not there, or no longer
 _NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _FULL_WORDS = ("disk is full", "No space left on device")  # SQLite's and PostgreSQL's
 
@@ -79,6 +80,12 @@ def _translated(error: Exception, where: str, doing: str) -> StorageError:
     if isinstance(cause, _NO_FILE):
         return StorageError(
             failure, "a file in a folder that is there", "make the folder, or give another path"
+        )
+    if _AWAY_WORD in str(cause):
+        return StorageError(
+            failure,
+            "a database that answers",
+            "check the URL and its server, then run the same command again",
         )
     if doing == "writing":
         return StorageError(
