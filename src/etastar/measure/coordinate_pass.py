@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,9 +71,12 @@ def observed_pass(
     Raises:
         CaptureError: The forward pass raised.
     """
+    products: set[int] = set()
 
     def watch(node: Node, output: Tensor) -> None:
-        if node.weight is not None or node.addends or node.kind == "attention contraction":
+        if node.kind == "attention contraction" or _is_scaled(node, products):
+            products.add(node.index)
+        if node.weight is not None or node.addends or node.index in products:
             observer(node.index, output)
 
     subject.seed_pass()
@@ -113,7 +116,8 @@ def pass_places(traced: Trace) -> tuple[Place, ...]:
             seen[node.module, stem] += 1
             parameters = node.parameters if node.weight is not None else _before(node, nodes)
             number = seen[node.module, stem]
-            places.append(Place(node.index, node.module, stem, number, parameters))
+            index = _scaled(node, nodes) if stem == LOGITS else node.index
+            places.append(Place(index, node.module, stem, number, parameters))
     if not places:
         raise MeasureError(
             "a model without a weight layer that the inputs reach", "one or more", "check the batch"
@@ -141,6 +145,27 @@ def _is_logits(node: Node, nodes: Sequence[Node]) -> bool:
             if later.kind not in ("weight layer", "attention contraction"):
                 reached.add(later.index)
     return False
+
+
+def _is_scale(node: Node) -> bool:
+    return node.op.startswith(("aten.mul", "aten.div"))
+
+
+def _is_scaled(node: Node, products: Container[int]) -> bool:
+    """Whether it is one of these nodes times a number, or in another shape."""
+    is_same = _is_scale(node) or node.kind == "view" or node.op.startswith("aten._unsafe_view")
+    return is_same and len(node.inputs) == 1 and node.inputs[0] in products
+
+
+def _scaled(node: Node, nodes: Sequence[Node]) -> int:
+    """Where a product has been divided by the head's size, if that is done afterwards."""
+    chain = {node.index}
+    found = node.index
+    for later in nodes[node.index + 1 :]:
+        if _is_scaled(later, chain):
+            chain.add(later.index)
+            found = later.index if _is_scale(later) else found
+    return found
 
 
 def _before(node: Node, nodes: Sequence[Node]) -> tuple[str, ...]:
