@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types imports doctest docs check clean
+.PHONY: help demo test lint format types imports doctest docs evidence check clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -53,6 +53,9 @@ doctest: $(READY) ## the examples of the docstrings
 
 docs: $(READY) ## the examples of README and docs
 	$(BIN)/pytest tests/test_documents.py
+
+evidence: $(READY) ## docs/evidence.md and the README's regret table, from the stored results
+	$(BIN)/python -m etastar.experiments.evidence
 
 check: test lint types imports doctest docs ## what CI runs
 

@@ -61,6 +61,11 @@ class Measure:
     by: Literal["network", "role"] = "network"
     options: MeasureOptions = field(default_factory=dict)  # type: ignore[assignment]
 
+    @property
+    def rule(self) -> str:
+        """The name under which the regret table has it: after steps it is another rule."""
+        return "measured-self" if self.options.get("after", 0) else "measured"
+
 
 def split_measured(
     law: str | Law | Sequence[str | Law], measure: Measure | None

@@ -12,12 +12,14 @@ from etastar.errors import LawError, OptimizerError, PlanError, RecurrentError
 from etastar.laws import (
     Factors,
     Law,
+    Measured,
     Width,
     fold_multiplier,
     get_laws,
     optimizer_kind,
 )
 from etastar.transfer.architecture import read_architecture
+from etastar.transfer.auto import AUTO, CANDIDATES, choose_rule, network_kind, read_table
 from etastar.transfer.correspondence import match_parameters
 from etastar.transfer.fitting import Tuned, TunedFit, fit_tuned
 from etastar.transfer.measuring import Measure, split_measured, with_measured
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from etastar.laws import Architecture, OptimizerKind, OptimizerSpec, ParamPair
     from etastar.transfer.architecture import Network
+    from etastar.transfer.auto import Choice
 
 __all__ = ["WeightDecayRule", "WidthRule", "plan_transfer"]
 
@@ -68,7 +71,8 @@ def plan_transfer(
         optimizer: "sgd", "adam", "adamw", "muon", one of these torch optimizers, or what
             `optimizer_like` returned. Momentum and betas are the caller's own and stay.
         law: One depth law or several, by name or instance; their factors multiply. "measured"
-            needs `measure`.
+            needs `measure`. "auto" takes the law with the lowest worst regret on stored results of
+            networks of this kind that were initialized by `initialize_`, and says why in the notes.
         width: "mup" for the width rule of [TP5], "none" to leave width alone.
         weight_decay: Weight decay at the base, as the optimizer takes it, for all parameters; None
             for that of an optimizer instance, else 0.
@@ -123,14 +127,15 @@ def plan_transfer(
     kind = optimizer_kind(optimizer)
     decay = (kind.weight_decay or 0.0) if weight_decay is None else weight_decay
     _check_numbers(kind, lr=lr, weight_decay=decay, eps=eps, aux_lr=aux_lr)
-    asked, wants_measured = split_measured(law, measure)
-    laws = get_laws(asked) if width == "none" else (*get_laws(asked), _width_law(width))
-    get_laws(laws)
     if weight_decay_rule not in ("independent", "fixed"):
         raise PlanError(
             f"weight_decay_rule={weight_decay_rule!r}", "'independent' or 'fixed'", "choose one"
         )
     networks = read_architecture(base), read_architecture(target)
+    choice = _auto_or_none(law, networks[0], kind, measure)
+    asked, wants_measured = split_measured(law if choice is None else choice.rule, measure)
+    laws = get_laws(asked) if width == "none" else (*get_laws(asked), _width_law(width))
+    get_laws(laws)
 
     def planned(network: Architecture, *more: Law) -> TransferPlan:
         _refuse_recurrent((networks[0], network), allow_recurrent=allow_recurrent)
@@ -142,11 +147,11 @@ def plan_transfer(
 
     plan = planned(networks[1])
     plan = replace(plan, notes=(*plan.notes, *_fit_notes(fit, networks[1])))
-    if measure is None:
-        return plan
-    return with_measured(
-        plan, planned, networks=(base, target), measure=measure, applied=wants_measured
-    )
+    if measure is not None:
+        plan = with_measured(
+            plan, planned, networks=(base, target), measure=measure, applied=wants_measured
+        )
+    return plan if choice is None else replace(plan, notes=(choice.why, *plan.notes))
 
 
 def _fit_or_none(
@@ -160,13 +165,29 @@ def _fit_or_none(
                 "give bases=[(network, lr), ...] in place of base, lr and law",
             )
         return None
-    if base is not None or lr is not None or law not in ("effective-depth", "fitted"):
+    if base is not None or lr is not None or law not in ("effective-depth", "fitted", AUTO):
         raise PlanError(
             "bases together with base, lr or law",
             "bases alone: they are the tuned networks, and the law is fitted to them",
             "leave base, lr and law out, or bases",
         )
     return fit_tuned(bases)
+
+
+def _auto_or_none(
+    law: str | Law | Sequence[str | Law],
+    base: Architecture,
+    kind: OptimizerKind,
+    measure: Measure | None,
+) -> Choice | None:
+    """What `law="auto"` takes; None for any other law."""
+    if law not in (AUTO, [AUTO], (AUTO,)):
+        return None
+    measured = () if measure is None else (measure.rule,)
+    choice = choose_rule(
+        read_table(), network_kind(base, kind), candidates=(*CANDIDATES, *measured)
+    )
+    return replace(choice, rule=Measured.name) if choice.rule in measured else choice
 
 
 def _fit_notes(fit: TunedFit | None, target: Architecture) -> list[str]:

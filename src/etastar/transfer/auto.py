@@ -1,0 +1,179 @@
+"""`law="auto"`: the rule that did best on networks of the same kind, by the stored regret table."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from statistics import median
+from typing import TYPE_CHECKING, Final
+
+from etastar.errors import LawError
+from etastar.laws import Structure, optimizer_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from etastar.laws import Architecture, OptimizerKind
+
+__all__ = [
+    "AUTO",
+    "CANDIDATES",
+    "TABLE",
+    "Choice",
+    "RegretsByKind",
+    "best_rule",
+    "choose_rule",
+    "network_kind",
+    "read_table",
+]
+
+AUTO: Final = "auto"
+TABLE: Final = "auto_table.json"
+"""Beside this file; written by `python -m etastar.experiments.evidence`."""
+
+CANDIDATES: Final = ("constant", "effective-depth", "structure", "path-sum", "nominal-depth")
+"""Laws that rescale the learning rate alone and cost nothing; "measured" beside, where asked."""
+
+RegretsByKind = dict[str, dict[str, tuple[float, ...]]]
+"""Kind of network -> rule -> relative regret of every case, +inf where it diverged."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What `law="auto"` takes, and why.
+
+    Attributes:
+        rule: Name of the law.
+        why: For the plan's printout.
+    """
+
+    rule: str
+    why: str
+
+
+def network_kind(network: Architecture, optimizer: OptimizerKind) -> str:
+    """What of a network and its optimizer decides which rule is taken.
+
+    Three structures, read off the graph as `Structure` does: a chain; residual with a branch of one
+    layer; residual with two layers or more on every branch. Two kinds of optimizers: SGD, whose
+    step is linear in the gradient, and all others.
+
+    Args:
+        network: Any size of it.
+        optimizer: Kind of the optimizer.
+
+    Returns:
+        A key of the table.
+
+    Example:
+        >>> from etastar.depth import DepthReport
+        >>> from etastar.laws import Architecture
+        >>> chain = Architecture(DepthReport(2, (), 2, 0, 2, 1, (1, 2, 4, 8), 2, 1, ()), ())
+        >>> network_kind(chain, optimizer_kind("adamw"))
+        'chain, Adam'
+    """
+    exponent = Structure().exponent(network, optimizer=optimizer_kind("sgd"))
+    structure = {-1.5: "chain", -1.0: "residual, one-layer branches"}.get(
+        exponent, "residual, longer branches"
+    )
+    return f"{structure}, {'SGD' if optimizer.update == 'sgd' else 'Adam'}"
+
+
+def best_rule(regrets: Mapping[str, Sequence[float]]) -> str | None:
+    """The rule with the lowest worst regret, among those that answered in every case.
+
+    Ties, and rules that diverged somewhere, are ordered by the number of diverged cases, the worst
+    finite regret, and the median.
+
+    Args:
+        regrets: Relative regret of every case, by rule.
+
+    Returns:
+        Its name; None if there is no case.
+
+    Example:
+        >>> best_rule({"constant": [0.0, 0.5], "structure": [0.1, 0.2], "path-sum": [0.0]})
+        'structure'
+    """
+    most = max((len(cases) for cases in regrets.values()), default=0)
+    complete = {rule: cases for rule, cases in regrets.items() if cases and len(cases) == most}
+    return min(complete, key=lambda rule: _score(complete[rule]), default=None)
+
+
+def _score(cases: Sequence[float]) -> tuple[int, float, float]:
+    finite = [case for case in cases if math.isfinite(case)]
+    return len(cases) - len(finite), max(finite, default=math.inf), median(cases)
+
+
+def choose_rule(table: RegretsByKind, kind: str, *, candidates: Sequence[str]) -> Choice:
+    """The best rule on the kind; on all kinds together, where the table has no case of it.
+
+    Args:
+        table: Regrets of every kind.
+        kind: See `network_kind`.
+        candidates: Rules that may be taken.
+
+    Returns:
+        The choice.
+
+    Raises:
+        LawError: The table has no case at all.
+
+    Example:
+        >>> choose_rule({"chain, SGD": {"constant": (0.5,), "effective-depth": (0.01,)}},
+        ...             "chain, SGD", candidates=CANDIDATES).rule
+        'effective-depth'
+    """
+    own = {rule: cases for rule, cases in table.get(kind, {}).items() if rule in candidates}
+    rule = best_rule(own)
+    if rule is not None:
+        return Choice(rule, f"auto: {rule} for the kind '{kind}': {_record(own[rule])}")
+    pooled = {rule: _pooled(table, rule) for rule in candidates}
+    rule = best_rule(pooled)
+    if rule is None:
+        raise LawError(
+            "law 'auto' with an empty regret table",
+            "stored results of experiments to choose by",
+            "name a law, or run etastar reproduce and python -m etastar.experiments.evidence",
+        )
+    elsewhere = f"no stored case of the kind '{kind}', on others {_record(pooled[rule])}"
+    return Choice(rule, f"auto: {rule}; {elsewhere}")
+
+
+def _pooled(table: RegretsByKind, rule: str) -> tuple[float, ...]:
+    return tuple(case for rules in table.values() for case in rules.get(rule, ()))
+
+
+def _record(cases: Sequence[float]) -> str:
+    return (
+        f"median relative regret {_percent(median(cases))}, worst {_percent(max(cases))} "
+        f"in {len(cases)} stored cases"
+    )
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}%" if math.isfinite(value) else "diverged"
+
+
+@lru_cache(maxsize=1)
+def read_table() -> RegretsByKind:
+    """The table that comes with the package.
+
+    Returns:
+        Regrets by kind and rule; empty where no results are stored.
+
+    Example:
+        >>> all(isinstance(kind, str) for kind in read_table())
+        True
+    """
+    text = resources.files("etastar.transfer").joinpath(TABLE).read_text(encoding="utf-8")
+    return {
+        kind: {
+            rule: tuple(math.inf if case is None else float(case) for case in cases)
+            for rule, cases in rules.items()
+        }
+        for kind, rules in json.loads(text)["kinds"].items()
+    }

@@ -1,0 +1,154 @@
+"""The generated documents: they match the stored results, and auto learns from other families."""
+
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+
+from etastar.errors import StorageError
+from etastar.experiments import evidence
+from etastar.experiments.evidence import documents, main
+from etastar.experiments.registry import EXPERIMENTS
+from etastar.transfer import plan_transfer
+from etastar.transfer.auto import read_table
+
+ROOT = Path(__file__).parents[2]
+MARKS = f"# name\n\n{evidence._BEGIN}\n{evidence._END}\n\nrest\n"
+
+
+def test_the_documents_match_the_stored_results():
+    assert main(["--root", str(ROOT), "--check"]) == 0
+
+
+def test_auto_is_the_default_only_where_the_stored_results_say_so():
+    rows = evidence.read_regrets(ROOT / "results", scale="cpu")
+    found = evidence.gather_regrets(ROOT, rows, evidence._kinds("cpu", rows), scale="cpu")
+    default = inspect.signature(plan_transfer).parameters["law"].default
+    assert (default == "auto") == found.auto_leads
+
+
+def test_the_plans_table_is_that_of_the_stored_results():
+    rows = evidence.read_regrets(ROOT / "results", scale="cpu")
+    assert read_table() == evidence._by_kind(rows, evidence._kinds("cpu", rows))
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "README.md").write_text(MARKS)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "src" / "etastar" / "transfer").mkdir(parents=True)
+    return tmp_path
+
+
+def store(root, experiment, family, regrets, *, ratio=8.0, suffix=""):
+    folder = root / "results" / experiment / "smoke"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "regret.json"
+    known = json.loads(path.read_text()) if path.exists() else []
+    rows = [
+        {
+            "family": family,
+            "group": family,
+            "rule": rule + suffix,
+            "optimizer": "sgd",
+            "target": {"depth": 8},
+            "ratio": ratio,
+            "relative": value,
+            "relative_interval": None,
+            "cost_steps": 100,
+            "diverged": value is None,
+        }
+        for rule, value in regrets.items()
+    ]
+    path.write_text(json.dumps(known + rows))
+
+
+def made(root):
+    rows = evidence.read_regrets(root / "results", scale="smoke")
+    kinds = evidence._kinds("smoke", rows)
+    return evidence.gather_regrets(root, rows, kinds, scale="smoke")
+
+
+def auto_of(found, family):
+    return [row.relative for row in found.rows if row.family == family and row.rule == "auto"]
+
+
+def test_the_law_of_a_family_is_chosen_by_the_others(root):
+    one, two = (family.name for family in EXPERIMENTS["mlp-trained"]("smoke").families[:2])
+    store(root, "mlp-trained", one, {"constant": 0.1, "effective-depth": 0.3})
+    store(root, "mlp-trained", two, {"constant": 0.5, "effective-depth": 0.2})
+    found = made(root)
+    assert auto_of(found, one) == [0.3]
+    assert auto_of(found, two) == [0.5]
+    (choice,) = found.choices
+    assert choice.kind == "chain, SGD"
+    assert "effective-depth" in choice.why
+    assert set(choice.families) == {one, two}
+    assert found.rivals == ("effective-depth",)
+
+
+def test_a_lone_family_has_no_case_of_auto(root):
+    one = EXPERIMENTS["mlp-trained"]("smoke").families[0].name
+    store(root, "mlp-trained", one, {"constant": 0.1})
+    assert auto_of(made(root), one) == []
+
+
+def test_other_initializations_and_parametrizations_are_not_learnt_from(root):
+    for experiment, family in (
+        ("transformer", "GPT SGD, standard"),
+        ("transformer", "GPT SGD, depth-mup"),
+        ("resnet", "one-layer 1/K^2"),
+        ("resnet", "one-layer 1/K"),
+    ):
+        store(root, experiment, family, {"constant": 0.1})
+    (choice,) = made(root).choices
+    assert choice.families == ("one-layer 1/K",)
+
+
+def test_rules_with_the_width_rule_count_under_their_own_name(root):
+    name = next(
+        family.name
+        for family in EXPERIMENTS["width"]("smoke").families
+        if family.name.endswith("mup") and "MLP, SGD" in family.name
+    )
+    store(root, "width", name, {"constant": 0.25}, suffix="+mup")
+    rows = evidence.read_regrets(root / "results", scale="smoke")
+    table = evidence._by_kind(rows, evidence._kinds("smoke", rows))
+    assert table == {"chain, SGD": {"constant": (0.25,)}}
+
+
+def test_what_is_declared_and_not_stored_is_missing(root):
+    one = EXPERIMENTS["mlp-trained"]("smoke").families[0].name
+    everything = made(root).missing
+    store(root, "mlp-trained", one, {"constant": 0.1})
+    assert set(everything) - set(made(root).missing) == {f"mlp-trained: {one}"}
+    assert any(line.startswith("transformer: ") for line in everything)
+
+
+def test_files_are_written_once_and_then_match(root, capsys):
+    one = EXPERIMENTS["mlp-trained"]("smoke").families[0].name
+    store(root, "mlp-trained", one, {"constant": None})
+    texts = documents(root, scale="smoke")
+    for path, text in texts.items():
+        path.write_text(text)
+    assert documents(root, scale="smoke") == texts
+    assert json.loads(texts[root / "src/etastar/transfer/auto_table.json"])["kinds"] == {
+        "chain, SGD": {"constant": [None]}
+    }
+    assert (root / "README.md").read_text().endswith(f"{evidence._END}\n\nrest\n")
+
+
+def test_the_command_writes_and_checks(root, capsys):
+    assert main(["--root", str(root), "--check"]) == 1
+    assert "does not match" in capsys.readouterr().out
+    assert (root / "README.md").read_text() == MARKS
+    assert main(["--root", str(root)]) == 0
+    assert main(["--root", str(root), "--check"]) == 0
+    assert "No results are stored yet." in (root / "README.md").read_text()
+
+
+def test_a_readme_without_its_marks_is_refused(root):
+    (root / "README.md").write_text("# name\n")
+    with pytest.raises(StorageError, match=r"README\.md without the lines"):
+        documents(root)

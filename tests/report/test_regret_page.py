@@ -1,0 +1,77 @@
+"""The documents on regret: what they say, and what they own up to."""
+
+from math import inf
+
+from etastar.report.regret_page import (
+    AutoChoice,
+    RegretEvidence,
+    evidence_document,
+    readme_block,
+)
+from etastar.report.regret_table import StoredRegret
+
+CLAIM = ("resnet", "-3/2", "[AM]", "-1.5", "-0.98", "-1.10 to -0.90", "**contradicts**")
+
+
+def row(rule, relative, *, family="net", ratio=8.0, interval=None, experiment="resnet"):
+    return StoredRegret(
+        experiment, family, family, "sgd", rule, f"depth {ratio}", ratio, relative, interval, 700
+    )
+
+
+def evidence(*rows, **changes):
+    settings = {
+        "scale": "cpu",
+        "rows": rows,
+        "choices": (AutoChoice("chain, SGD", "auto: structure for ...", ("net", "other")),),
+        "missing": (),
+        "claims": (CLAIM,),
+        "default_law": "effective-depth",
+    }
+    return RegretEvidence(**(settings | changes))
+
+
+def lines(text, start):
+    return [line for line in text.splitlines() if line.startswith(start)]
+
+
+def test_a_case_shows_its_interval_divergence_and_what_is_not_there():
+    page = evidence_document(
+        evidence(
+            row("constant", inf),
+            row("structure", 0.123, interval=(0.05, 0.25)),
+            row("structure", None, ratio=4.0),
+        )
+    )
+    assert lines(page, "| net | depth 8.0") == [
+        "| net | depth 8.0 | diverged | 12.3% [5.0, 25.0] |"
+    ]
+    assert lines(page, "| net | depth 4.0") == ["| net | depth 4.0 | - | target did not learn |"]
+    assert "| " + " | ".join(CLAIM) + " |" in page
+    assert "| chain, SGD | structure for ... | net; other |" in page
+
+
+def test_missing_families_are_named_in_both_documents():
+    gap = evidence(row("constant", 0.1), missing=("width: MLP", "joint: GPT"))
+    for text in (evidence_document(gap), readme_block(gap)):
+        assert "not in the stored results (2): width: MLP; joint: GPT." in text
+    assert "Every declared family is in" in evidence_document(evidence())
+
+
+def test_the_readme_takes_far_targets_alone():
+    text = readme_block(evidence(row("constant", 0.1), row("constant", 0.9, ratio=4.0)))
+    assert lines(text, "| `constant`") == ["| `constant` | 1 | 0 | 10.0% | 10.0% | 700 |"]
+    assert "over 1 cases" in text
+    assert readme_block(evidence()) == "No results are stored yet."
+
+
+def test_it_says_whether_auto_leads():
+    won = evidence(row("auto", 0.1), row("constant", 0.2))
+    lost = evidence(row("auto+mup", 0.3), row("constant+mup", 0.2))
+    none = evidence(row("constant", 0.2))
+    assert won.auto_leads
+    assert "so it is the default" in evidence_document(won)
+    assert not lost.auto_leads
+    assert "worst regret of `constant` is lower" in evidence_document(lost)
+    assert not none.auto_leads
+    assert "no case yet" in evidence_document(none)
