@@ -198,6 +198,20 @@ def test_sweep_continues_and_fit_reads_its_store(tmp_path):
     assert "depth^" in run("fit", store).stdout
 
 
+def test_without_a_store_each_experiment_has_a_journal_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*SWEEP, *SHORT)
+    (journal,) = tmp_path.iterdir()
+    assert f"runs are kept in {journal.name}" in result.stderr
+    before = journal.stat().st_size
+    search = ["--search", "grid", "--search-option", "lrs=0.1,0.2"]  # another goes on there
+    assert run(*SWEEP, *SHORT, *search).exit_code == 0
+    assert list(tmp_path.iterdir()) == [journal]
+    assert journal.stat().st_size > before
+    run(*SWEEP, *SHORT, "--momentum", "0.9")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_store_of_another_experiment_is_refused(tmp_path):
     store = ["--storage", str(tmp_path / "runs.log")]
     assert run(*SWEEP, *SHORT, *store).exit_code == 0
@@ -222,7 +236,7 @@ def test_ctrl_c_keeps_the_store_and_says_so(tmp_path, monkeypatch):
         result = run(*SWEEP, *SHORT, "--storage", store)
     assert result.exit_code == 130
     assert "stopped by Ctrl-C" in result.output
-    undisturbed = run_json(*SWEEP, *SHORT)
+    undisturbed = run_json(*SWEEP, *SHORT, "--storage", str(tmp_path / "undisturbed.log"))
     assert run_json(*SWEEP, *SHORT, "--storage", store)["optima"] == undisturbed["optima"]
 
 

@@ -12,14 +12,17 @@ __all__ = ["stage_progress", "sweep_progress"]
 
 
 @contextmanager
-def sweep_progress() -> Iterator[Callable[[Any], None]]:
-    """One live line per size on standard error, with the present bracket."""
+def sweep_progress(store: str) -> Iterator[Callable[[Any], None]]:
+    """One live line per size on standard error, with the present bracket; first, the store."""
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from etastar.report.sweep_table import progress_text
+    from etastar.sweep.storage.connection import shown
 
+    console = Console(stderr=True)
+    console.print(f"runs are kept in {shown(store)}", markup=False, highlight=False, soft_wrap=True)
     columns = (SpinnerColumn(finished_text="-"), TextColumn("{task.description}"))
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as lines:
+    with Progress(*columns, TimeElapsedColumn(), console=console) as lines:
         tasks: dict[Any, Any] = {}
 
         def show(progress: Any) -> None:

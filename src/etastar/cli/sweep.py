@@ -51,7 +51,10 @@ def sweep(
         list[str], typer.Option("--executor-option", metavar="K=V", help="Such as workers=2.")
     ] = [],  # noqa: B006
     storage: Annotated[
-        str | None, typer.Option("--storage", help="Journal file or database URL to continue from.")
+        str | None,
+        typer.Option(
+            "--storage", help="Journal file or database URL. [default: sweep-..., by the settings]"
+        ),
     ] = None,
     name: Annotated[str, typer.Option("--name", help="Of the experiment in the store.")] = "sweep",
     as_json: AsJSON = False,
@@ -65,7 +68,8 @@ def sweep(
     from etastar.sweep.executors.registry import get_executor
     from etastar.sweep.search.registry import get_search
     from etastar.sweep.space import Budget
-    from etastar.sweep.study import run_sweep
+    from etastar.sweep.storage.opening import journal_name
+    from etastar.sweep.study import experiment_settings, run_sweep
 
     start = {"start": lr} if search == "bracket" else {}
     grid, settings = parse_sizes(sizes), parse_settings(arg)
@@ -80,14 +84,15 @@ def sweep(
         init=init,
         budget=Budget(steps, batch, cast("Any", objective)),
     )
-    with sweep_progress() as on_progress:
+    store = storage or journal_name(experiment_settings(experiment))
+    with sweep_progress(store) as on_progress:
         result = run_sweep(
             experiment,
             grid,
             search=get_search(search, **start, **parse_settings(search_option)),
             seeds=range(seeds),
             executor=get_executor(executor, **parse_settings(executor_option)),
-            storage=storage,
+            storage=store,
             name=name,
             depths=size_depths(model, settings, grid),
             on_progress=on_progress,

@@ -3,12 +3,14 @@
 import errno
 import os
 import sqlite3
+import sys
 
 import pytest
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
 from etastar.errors import StorageError
+from etastar.sweep.storage.connection import shown
 from etastar.sweep.storage.failures import storage_errors
 
 
@@ -52,3 +54,13 @@ def test_a_failure_is_told_in_the_words_of_its_cause(error, said, advice):
     assert "\n" not in caught.value.received
     assert "invalid data" not in caught.value.received
     assert advice in caught.value.action
+
+
+@pytest.mark.parametrize("url", ["nothing://me:secret@host:port/runs", "mysql://me:secret@[/runs"])
+def test_no_password_is_shown_of_a_url_that_cannot_be_read(url):
+    assert shown(url) == f"{url.partition(':')[0]}://..."
+
+
+def test_no_password_is_shown_without_sqlalchemy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sqlalchemy.engine", None)
+    assert shown("postgresql://me:secret@host/runs") == "postgresql://..."

@@ -57,13 +57,16 @@ def shown(location: str | os.PathLike[str]) -> str:
     """
     if not is_url(location):
         return str(location)
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
+    unread = str(location).partition("://")[0] + "://..."
+    try:
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import ArgumentError
+    except ImportError:  # which the store itself tells with its extra
+        return unread
     try:
         return str(make_url(str(location)).render_as_string(hide_password=True))
-    except ArgumentError:
-        return str(location).partition("://")[0] + "://..."
+    except (ArgumentError, ValueError):
+        return unread
 
 
 def connect(location: str | os.PathLike[str], *, create: bool) -> BaseStorage | None:

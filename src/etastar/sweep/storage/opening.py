@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING
 
 from etastar.sweep.storage.base import Store
@@ -10,8 +12,9 @@ from etastar.sweep.storage.optuna_store import OptunaStore
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
-__all__ = ["as_store"]
+__all__ = ["as_store", "journal_name"]
 
 
 def as_store(storage: Store | str | os.PathLike[str] | None, *, name: str = "sweep") -> Store:
@@ -34,3 +37,20 @@ def as_store(storage: Store | str | os.PathLike[str] | None, *, name: str = "swe
     if storage is None:
         return MemoryStore()
     return storage if isinstance(storage, Store) else OptunaStore(storage, name=name)
+
+
+def journal_name(settings: Mapping[str, str]) -> str:
+    """Name of a journal file for an experiment, where a user gives none.
+
+    Args:
+        settings: All that tells the experiment from another.
+
+    Returns:
+        A name that is the same for the same settings alone.
+
+    Example:
+        >>> journal_name({"model": "zoo:mlp"}), journal_name({"model": "zoo:gpt"})
+        ('sweep-3382b59c.log', 'sweep-c8d496c8.log')
+    """
+    text = json.dumps(sorted(settings.items()))
+    return f"sweep-{hashlib.sha256(text.encode()).hexdigest()[:8]}.log"
