@@ -17,6 +17,7 @@ PUBLIC = [
     "capture_graph",
     "check_schedule",
     "check_stability",
+    "coordinate_check",
     "effective_depth",
     "find_optimum",
     "fit_power_law",

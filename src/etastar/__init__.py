@@ -6,6 +6,7 @@ from etastar.fit import find_optimum, fit_power_law, transfer_regret
 from etastar.graph import Graph, capture_graph, effective_depth, parameter_roles
 from etastar.init import check_stability, initialize_
 from etastar.laws import optimizer_like
+from etastar.measure import coordinate_check
 from etastar.parameter import ParamInfo
 from etastar.sweep import Budget, Experiment, SweepResult, run_sweep
 from etastar.transfer import TransferPlan, check_schedule, plan_transfer, schedule_arguments
@@ -22,6 +23,7 @@ __all__ = [
     "capture_graph",
     "check_schedule",
     "check_stability",
+    "coordinate_check",
     "effective_depth",
     "find_optimum",
     "fit_power_law",
