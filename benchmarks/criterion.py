@@ -184,10 +184,17 @@ def table(rows: list[dict[str, Any]]) -> str:
     for one in rows:
         low, high = one["interval"]
         slopes = ", ".join(f"{slope[2]:.2f}" for slope in one["slopes"])
-        lines.append(
-            f"| {one['name']} | {one['pre_activations']} | {one['seeds']} | {one['band'][0]} to {one['band'][1]} | {one['exponent']:.3f} | "
-            f"{low:.3f} to {high:.3f} | {slopes} | {'yes' if one['inside'] else 'no'} |"
+        cells = (
+            one["name"],
+            one["pre_activations"],
+            one["seeds"],
+            f"{one['band'][0]} to {one['band'][1]}",
+            f"{one['exponent']:.3f}",
+            f"{low:.3f} to {high:.3f}",
+            slopes,
+            "yes" if one["inside"] else "no",
         )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join([*lines, ""])
 
 
