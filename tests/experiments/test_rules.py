@@ -6,14 +6,24 @@ from dataclasses import replace
 import pytest
 import torch
 
-from etastar.errors import MissingExtraError
-from etastar.experiments.declaration import Data, ladder, options, size
+from etastar.errors import EtastarError
+from etastar.experiments.declaration import (
+    Data,
+    OptimizerChoice,
+    Parametrization,
+    ladder,
+    options,
+    size,
+)
 from etastar.experiments.initialization import OwnInit, StableInit
+from etastar.experiments.mup_package import MupInit
 from etastar.experiments.network import network_architecture
 from etastar.experiments.protocol import ADAM, SGD, Protocol
+from etastar.experiments.reproduce import reproduce
 from etastar.experiments.rules import RULES, Question, TunedSize
 from etastar.experiments.rules.lr_finder import LRFinderRule
 from etastar.experiments.rules.measured import MeasuredRule
+from etastar.experiments.rules.mup_package import MupRule
 from etastar.experiments.rules.structure import StructureRule
 from etastar.experiments.training import family_experiment
 from etastar.experiments.transferring import proposals
@@ -144,13 +154,20 @@ def test_the_range_test_proposes_without_a_base():
     assert offers["constant"].lr == pytest.approx(TUNED.lr, rel=1e-5)
 
 
-def test_a_missing_package_is_named_before_anything_runs(monkeypatch):
+@pytest.mark.parametrize(
+    ("package", "experiment", "message"),
+    [("torch_lr_finder", "resnet", "torch-lr-finder"), ("mup", "width", "--no-deps mup")],
+)
+def test_a_missing_package_is_named_before_anything_runs(
+    monkeypatch, tmp_path, package, experiment, message
+):
     found = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda n, *a: None if n == "torch_lr_finder" else found(n, *a)
+        importlib.util, "find_spec", lambda n, *a: None if n == package else found(n, *a)
     )
-    with pytest.raises(MissingExtraError, match="torch-lr-finder"):
-        _require_all()
+    with pytest.raises(EtastarError, match=message):
+        reproduce(experiment, scale="smoke", out=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_names_of_rules_are_unique():
@@ -159,6 +176,52 @@ def test_names_of_rules_are_unique():
     assert {"structure", "measured", "measured-self", "fitted-2", "lr-finder"} <= set(names)
 
 
-def _require_all():
-    for rule in RULES:
-        rule.require()
+def mup_family():
+    protocol = replace(PROTOCOL, sizes=tuple(size(depth=2, width=w) for w in (8, 16, 32)))
+    plain = replace(protocol, model=()).family("plain", "mlp", optimizer=ADAM, start=0.1)
+    chosen = OptimizerChoice("mup-adam")
+    return replace(plain, initialization=MupInit(protocol.sizes[0]), optimizer=chosen), plain
+
+
+def trained(family, lr, **sizes):
+    """Losses of a few steps in double precision would need the package's attributes: float32."""
+    experiment = family_experiment(family)
+    torch.manual_seed(0)
+    model = experiment.factory(**sizes)
+    optimizer = experiment.make_optimizer(model, lr)
+    losses = []
+    for x, y in experiment.batches(0, 16, 6):
+        optimizer.zero_grad()
+        loss = experiment.loss_fn(model(x), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_the_mup_package_trains_as_the_width_rule_does():
+    theirs, plain = mup_family()
+    ours = replace(plain, parametrization=Parametrization("constant", plain.sizes[0], "mup"))
+    for width in (8, 32):
+        found = [trained(family, 0.02, depth=2, width=width) for family in (theirs, ours, plain)]
+        assert found[0] == pytest.approx(found[1], rel=1e-4)
+    assert found[0] != pytest.approx(found[2], rel=1e-2)
+
+
+def test_the_mup_peer_keeps_the_rate_of_its_own_networks():
+    theirs, plain = mup_family()
+    tuned = TunedSize(
+        theirs.sizes[0], network_architecture(theirs.network, theirs.sizes[0]), TUNED, 1
+    )
+    assert MupRule().rate(Question(theirs, (tuned,), theirs.sizes[2])) == TUNED.lr
+    assert MupRule().rate(Question(plain, (tuned,), plain.sizes[2])) is None
+
+
+def test_the_mup_peer_leaves_the_random_numbers_of_the_run():
+    theirs, plain = mup_family()
+    states = []
+    for family in (theirs, plain):
+        torch.manual_seed(0)
+        family_experiment(family).factory(depth=2, width=16)
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)

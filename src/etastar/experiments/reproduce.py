@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from etastar.errors import ModelSpecError
-from etastar.experiments.declaration import Scale
+from etastar.experiments.declaration import Family, Scale
 from etastar.experiments.gathering import Workplace
 from etastar.experiments.registry import EXPERIMENTS
-from etastar.experiments.rules import RULES
+from etastar.experiments.rules import rules_of
 from etastar.experiments.verdicts import judge
 from etastar.report.evidence import Evidence
 from etastar.report.evidence_files import require_plotly, write_evidence
@@ -75,8 +75,8 @@ def reproduce(
             "choose a listed one",
         )
     require_plotly()
-    for rule in RULES:
-        rule.require()
+    study: Study = EXPERIMENTS[name](cast("Scale", scale))
+    _require_packages(study)
     options = dict(executor_options or {})
     folder = Path(out) / name / scale
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,10 +85,16 @@ def reproduce(
         make_executor=lambda: get_executor(executor, **options),
         on_progress=on_progress,
     )
-    study: Study = EXPERIMENTS[name](cast("Scale", scale))
     evidence = run_study(study, work)
     write_evidence(evidence, folder)
     return Reproduction(evidence, folder)
+
+
+def _require_packages(study: Study) -> None:
+    """Refuse at once what a rule would miss after hours of runs."""
+    transferred = [one for one in study.families if isinstance(one, Family) and one.targets]
+    for rule in dict.fromkeys(rule for one in transferred for _, rule in rules_of(one)):
+        rule.require()
 
 
 def run_study(study: Study, work: Workplace) -> Evidence:

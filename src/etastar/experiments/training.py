@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from etastar.datasets import load
 from etastar.errors import TrialError
+from etastar.experiments.mup_package import MUP_OPTIMIZERS
 from etastar.experiments.network import captured, network_architecture
 from etastar.naming import canonical_parameters
 from etastar.sweep.space import Experiment
@@ -32,6 +33,7 @@ _OPTIMIZERS: dict[str, Any] = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
+    **MUP_OPTIMIZERS,
 }
 
 

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from etastar.experiments.declaration import Data, Parametrization, Study, options, size
+from etastar.experiments.mup_package import MupInit
 from etastar.experiments.protocol import ADAM, ADAMW, SGD, Protocol
 from etastar.report.evidence import Claim
 from etastar.sweep.space import Budget
@@ -106,11 +107,12 @@ def study(scale: Scale) -> Study:
         title="Optimal learning rate over width at fixed depth",
         papers=("[TP5] arXiv 2203.03466", "[JE] arXiv 2305.07810"),
         scale=scale,
-        families=tuple(one for family in plain for one in _both(family)),
+        families=(*(one for family in plain for one in _both(family)), *map(_peer, plain[1:])),
         claims=tuple(_claims(family.name for family in plain)),
         notes=(
             "mup: the plan of the width rule from the narrowest network, one base rate; standard: "
-            "one rate for all parameters, variance gain / fan-in everywhere.",
+            "one rate for all parameters, variance gain / fan-in everywhere. mup package: the same "
+            "with readout, initialization factors and optimizer of the package of that name.",
         ),
     )
 
@@ -121,6 +123,18 @@ def _both(family: Family) -> Iterator[Family]:
     chosen = Parametrization("constant", base=family.sizes[0], width="mup")
     yield replace(along, name=f"{family.name}, mup", parametrization=chosen)
     yield replace(along, name=f"{family.name}, standard")
+
+
+def _peer(family: Family) -> Family:
+    """The width rule as its authors' package applies it."""
+    return replace(
+        family,
+        name=f"{family.name}, mup package",
+        axes=("width",),
+        rules=("mup",),
+        initialization=MupInit(family.sizes[0]),
+        optimizer=replace(family.optimizer, name=f"mup-{family.optimizer.name}"),
+    )
 
 
 def _claims(names: Iterable[str]) -> Iterator[Claim]:

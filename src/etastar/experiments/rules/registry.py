@@ -8,6 +8,7 @@ from etastar.experiments.rules.by_law import ByLaw
 from etastar.experiments.rules.fitted import FittedRule
 from etastar.experiments.rules.lr_finder import LRFinderRule
 from etastar.experiments.rules.measured import MeasuredRule
+from etastar.experiments.rules.mup_package import MupRule
 from etastar.experiments.rules.structure import StructureRule
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ RULES: Final[tuple[Rule, ...]] = (
     FittedRule(2),
     FittedRule(3),
     LRFinderRule(),
+    MupRule(),
 )
 
 
