@@ -2,12 +2,14 @@
 
 import inspect
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from etastar.errors import StorageError
 from etastar.experiments import evidence
+from etastar.experiments.declaration import Parametrization
 from etastar.experiments.evidence import documents, main
 from etastar.experiments.registry import EXPERIMENTS
 from etastar.transfer import plan_transfer
@@ -104,6 +106,21 @@ def test_other_initializations_and_parametrizations_are_not_learnt_from(root):
         store(root, experiment, family, {"constant": 0.1})
     (choice,) = made(root).choices
     assert choice.families == ("one-layer 1/K",)
+
+
+def test_a_law_in_the_parametrization_is_not_learnt_from():
+    family = EXPERIMENTS["resnet"]("smoke").families[0]
+    base = family.sizes[0]
+    for law, width, learnt in (
+        ("constant", "mup", True),
+        ("constant", "none", False),
+        ("complete-p", "none", False),
+    ):
+        chosen = replace(family, parametrization=Parametrization(law, base, width))
+        assert evidence._is_learnt_from(chosen) == learnt
+    scaled = replace(family, network=replace(family.network, branch_power=-0.5))
+    assert not evidence._is_learnt_from(scaled)
+    assert evidence._is_learnt_from(family)
 
 
 def test_rules_with_the_width_rule_count_under_their_own_name(root):
