@@ -211,3 +211,12 @@ def test_logits_over_the_width_shrink_before_the_first_step_as_an_exception():
     assert (logits.verdict, logits.quantity) == ("shrinks", "size at initialization")
     assert "attention logits" in logits.exception
     assert logits.passed
+
+
+def test_a_table_tied_to_the_readout_is_named_as_such(text):
+    family = Family("gpt", {"width": 32}, "adam", 1e-3, depth=1, context=8, tied=True)
+    report = coordinate_check(family, {"width": [32, 128]}, text, loss_fn, seeds=[0], num_steps=1)
+    head = report.axes[0].layers[-1]
+    assert (head.module, head.role, head.verdict) == ("head", "embedding", "grows")
+    assert "untie" in head.advice
+    assert head.remedies == ()

@@ -137,12 +137,11 @@ class _Checker:
         kind, matched, unmatched = match_layers(sizes)
         law = axis_law(kind, sizes[-1])
         layers = [self._layer(layer, sizes, kind, law) for layer in matched]
-        mended = [layer for layer in layers if not layer.passed and layer.remedies]
         span = f"{name}={values[0]} to {values[-1]}"
         told = tuple(
             layer
             if layer.passed
-            else replace(layer, advice=written_advice(layer, mended, law=law, span=span))
+            else replace(layer, advice=written_advice(layer, layers, law=law, span=span))
             for layer in layers
         )
         return AxisCheck(name, kind, values, told, unmatched)

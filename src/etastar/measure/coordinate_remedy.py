@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["axis_law", "find_remedies", "fitting_remedies", "written_advice"]
 
+_MOST_NAMES = 2
 _LR_TOLERANCE = 0.01
 _SIZE_TOLERANCE = 0.2  # of a ratio of sizes drawn at random
 
@@ -171,12 +172,12 @@ def _fan_factor(pair: ParamPair) -> float:
     return math.sqrt(pair.base.fan_in / pair.target.fan_in)
 
 
-def written_advice(layer: LayerCheck, earlier: Sequence[LayerCheck], *, law: Law, span: str) -> str:
+def written_advice(layer: LayerCheck, others: Sequence[LayerCheck], *, law: Law, span: str) -> str:
     """The remedies in words, or where the layer's own settings follow the rule, what comes first.
 
     Args:
         layer: A layer that failed.
-        earlier: Failed layers that have remedies, in the order of execution.
+        others: All layers of the axis, in the order of execution.
         law: The rule for this axis.
         span: The axis with its ends, "width=32 to 256".
 
@@ -195,7 +196,11 @@ def written_advice(layer: LayerCheck, earlier: Sequence[LayerCheck], *, law: Law
         return f"from {span} {'; '.join(changes)}: {layer.remedies[0].rule}"
     if layer.verdict == "unclear":
         return "the seeds disagree: give more seeds, or sizes further apart"
-    others = ", ".join(f"{one.module or '(root)'} ({one.name})" for one in earlier[:2])
-    if others:
-        return f"its own settings follow {law.name}; it changes with others, mend {others} first"
-    return f"all settings follow {law.name}, which does not fit here: measure_update gives a rate"
+    namesakes = [one for one in others if one.name == layer.name and one.role == "embedding"]
+    if len(namesakes) > 1 and law.name == "width":
+        return "one table serves embedding and readout, which no rule fits both: untie them"
+    first = [one for one in others if not one.passed and one.remedies][:_MOST_NAMES]
+    if first:
+        shown = ", ".join(f"{one.module or '(root)'} ({one.name})" for one in first)
+        return f"its own settings follow {law.name!r}; it changes with others, mend {shown} first"
+    return f"all settings follow {law.name!r}, which does not fit here: measure_update gives a rate"
