@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from etastar.errors import StorageError
-from etastar.experiments import evidence
+from etastar.experiments import auto_evidence, evidence
+from etastar.experiments.auto_evidence import family_kinds, regrets_by_kind
 from etastar.experiments.declaration import Parametrization
 from etastar.experiments.evidence import documents, main
 from etastar.experiments.registry import EXPERIMENTS
@@ -25,14 +26,14 @@ def test_the_documents_match_the_stored_results():
 
 def test_auto_is_the_default_only_where_the_stored_results_say_so():
     rows = evidence.read_regrets(ROOT / "results", scale="cpu")
-    found = evidence.gather_regrets(ROOT, rows, evidence._kinds("cpu", rows), scale="cpu")
+    found = evidence.gather_regrets(ROOT, rows, family_kinds("cpu", rows), scale="cpu")
     default = inspect.signature(plan_transfer).parameters["law"].default
     assert (default == "auto") == found.auto_leads
 
 
 def test_the_plans_table_is_that_of_the_stored_results():
     rows = evidence.read_regrets(ROOT / "results", scale="cpu")
-    assert read_table() == evidence._by_kind(rows, evidence._kinds("cpu", rows))
+    assert read_table() == regrets_by_kind(rows, family_kinds("cpu", rows))
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def store(root, experiment, family, regrets, *, ratio=8.0, suffix=""):
 
 def made(root):
     rows = evidence.read_regrets(root / "results", scale="smoke")
-    kinds = evidence._kinds("smoke", rows)
+    kinds = family_kinds("smoke", rows)
     return evidence.gather_regrets(root, rows, kinds, scale="smoke")
 
 
@@ -117,10 +118,10 @@ def test_a_law_in_the_parametrization_is_not_learnt_from():
         ("complete-p", "none", False),
     ):
         chosen = replace(family, parametrization=Parametrization(law, base, width))
-        assert evidence._is_learnt_from(chosen) == learnt
+        assert auto_evidence._is_learnt_from(chosen) == learnt
     scaled = replace(family, network=replace(family.network, branch_power=-0.5))
-    assert not evidence._is_learnt_from(scaled)
-    assert evidence._is_learnt_from(family)
+    assert not auto_evidence._is_learnt_from(scaled)
+    assert auto_evidence._is_learnt_from(family)
 
 
 def test_rules_with_the_width_rule_count_under_their_own_name(root):
@@ -131,7 +132,7 @@ def test_rules_with_the_width_rule_count_under_their_own_name(root):
     )
     store(root, "width", name, {"constant": 0.25}, suffix="+mup")
     rows = evidence.read_regrets(root / "results", scale="smoke")
-    table = evidence._by_kind(rows, evidence._kinds("smoke", rows))
+    table = regrets_by_kind(rows, family_kinds("smoke", rows))
     assert table == {"chain, SGD": {"constant": (0.25,)}}
 
 
@@ -141,6 +142,42 @@ def test_what_is_declared_and_not_stored_is_missing(root):
     store(root, "mlp-trained", one, {"constant": 0.1})
     assert set(everything) - set(made(root).missing) == {f"mlp-trained: {one}"}
     assert any(line.startswith("transformer: ") for line in everything)
+
+
+def test_claims_and_exponents_are_taken_from_the_fits(root):
+    folder = root / "results" / "mlp-trained" / "smoke"
+    folder.mkdir(parents=True)
+    claim = {
+        "statement": "-3/2",
+        "source": "[JE]",
+        "claimed": -1.5,
+        "relation": "below",
+        "measured": None,
+        "interval": None,
+        "verdict": "undecided",
+    }
+    fit = {
+        "family": "wide",
+        "axis": "effective-depth",
+        "exponent": -1.234,
+        "interval": [-1.5, -1.0],
+        "r_squared": 0.98765,
+        "flags": ["edge", "two sizes"],
+    }
+    (folder / "fits.json").write_text(json.dumps({"exponents": [fit], "claims": [claim]}))
+    found = made(root)
+    assert found.claims == (("mlp-trained", "-3/2", "[JE]", "< -1.5", "-", "-", "**undecided**"),)
+    assert found.exponents == (
+        (
+            "mlp-trained",
+            "wide",
+            "effective-depth",
+            "-1.23",
+            "-1.50 to -1.00",
+            "0.988",
+            "edge, two sizes",
+        ),
+    )
 
 
 def test_files_are_written_once_and_then_match(root, capsys):

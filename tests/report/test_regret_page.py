@@ -12,6 +12,8 @@ from etastar.report.regret_table import StoredRegret
 
 CLAIM = ("resnet", "-3/2", "[AM]", "-1.5", "-0.98", "-1.10 to -0.90", "**contradicts**")
 
+FIT = ("graphs", "random cells, SGD", "path-sum", "-0.51", "-0.80 to -0.22", "0.713", "edge")
+
 
 def row(rule, relative, *, family="net", ratio=8.0, interval=None, experiment="resnet"):
     return StoredRegret(
@@ -26,6 +28,7 @@ def evidence(*rows, **changes):
         "choices": (AutoChoice("chain, SGD", "auto: structure for ...", ("net", "other")),),
         "missing": (),
         "claims": (CLAIM,),
+        "exponents": (FIT,),
         "default_law": "effective-depth",
     }
     return RegretEvidence(**(settings | changes))
@@ -47,7 +50,8 @@ def test_a_case_shows_its_interval_divergence_and_what_is_not_there():
         "| net | depth 8.0 | diverged | 12.3% [5.0, 25.0] |"
     ]
     assert lines(page, "| net | depth 4.0") == ["| net | depth 4.0 | - | target did not learn |"]
-    assert "| " + " | ".join(CLAIM) + " |" in page
+    for told in (CLAIM, FIT):
+        assert "| " + " | ".join(told) + " |" in page
     assert "| chain, SGD | structure for ... | net; other |" in page
 
 

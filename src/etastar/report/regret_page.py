@@ -38,6 +38,7 @@ class RegretEvidence:
         choices: What `auto` takes for each kind of network.
         missing: Declared families without stored rates, as "experiment: family".
         claims: (experiment, statement, source, claimed, measured, interval, verdict), as text.
+        exponents: (experiment, family, axis, exponent, interval, R^2, flags), as text.
         default_law: What `plan_transfer` takes when nothing is said.
     """
 
@@ -46,6 +47,7 @@ class RegretEvidence:
     choices: tuple[AutoChoice, ...]
     missing: tuple[str, ...]
     claims: tuple[tuple[str, ...], ...]
+    exponents: tuple[tuple[str, ...], ...]
     default_law: str
 
     @property
@@ -107,6 +109,13 @@ def evidence_document(evidence: RegretEvidence) -> str:
         _table(
             ("experiment", "claim", "source", "claimed", "measured", "interval", "verdict"),
             evidence.claims,
+        ),
+        "## Exponents",
+        "Of the optimal learning rate in the size named. Of the random graphs' lines, R^2 says "
+        "which depth predicts the optimum best.",
+        _table(
+            ("experiment", "family", "in", "exponent", "interval", "R^2", "flags"),
+            evidence.exponents,
         ),
         "## Regret by rule",
         _HOW,
