@@ -243,6 +243,15 @@ def changing(width):
     return Other(width)
 
 
+def test_another_network_for_another_seed_is_refused():
+    def factory(width):
+        layers = [nn.Linear(width, width) for _ in range(1 + torch.initial_seed())]
+        return nn.Sequential(nn.Linear(4, width), *layers).double()
+
+    with pytest.raises(MeasureError, match="other layers by seed"):
+        check(factory, {"width": [4, 8]}, seeds=[0, 1])
+
+
 @pytest.mark.parametrize(
     ("factory", "sizes", "settings", "message"),
     [
