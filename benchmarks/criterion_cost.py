@@ -31,7 +31,7 @@ METHODS = ("forward", "differences")
 REPETITIONS = 9
 NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
     "MLP": ("mlp", {"depth": 8, "width": 512}, 512),
-    "ResNet": ("resnet", {"depth": 8, "width": 32}, 128),
+    "ResNet": ("resnet", {"depth": 8, "width": 32}, 32),
     "GPT": ("gpt", {"depth": 6, "width": 128, "context": 64, "vocabulary": 256}, 32),
 }
 
@@ -44,7 +44,8 @@ def made(name: str) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
     if model == "gpt":
         ids = torch.randint(options["vocabulary"], (examples, options["context"]))
         return network, (ids, ids)
-    return network, (torch.randn(examples, 1, 8, 8), torch.randint(10, (examples,)))
+    side = 28 if model == "resnet" else 8
+    return network, (torch.randn(examples, 1, side, side), torch.randint(10, (examples,)))
 
 
 def loss_fn(scores: Tensor, targets: Tensor) -> Tensor:

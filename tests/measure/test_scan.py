@@ -40,7 +40,7 @@ def mean_of_squares(depth):
 
 def test_the_exponent_of_a_scalar_chain_is_that_of_the_closed_form():
     depths = (2, 4, 8, 16)
-    scan = depth_scan(Doubling, depths, ONE, total, optimizer="sgd")
+    scan = depth_scan(Doubling, depths, ONE, total, optimizer="sgd", method="forward")
     rates = [mean_of_squares(depth) ** -0.5 for depth in depths]
     assert [p.report.eta_star for p in scan.points] == pytest.approx(rates, rel=1e-5)
     expected = np.polyfit(np.log(depths), np.log(rates), 1)[0]
@@ -90,7 +90,7 @@ class Wide(nn.Module):
 
 def test_the_exponent_over_width_of_a_sum_is_minus_one():
     scan = width_scan(Wide, (8, 16, 64), ONE, total, optimizer="sgd")
-    assert scan.exponent == pytest.approx(-1.0, abs=1e-6)
+    assert scan.exponent == pytest.approx(-1.0, abs=1e-3)
     assert scan.as_dict()["points"][2]["width"] == 64.0
 
 
@@ -100,7 +100,7 @@ def test_every_size_can_have_an_optimizer_of_its_own():
 
     optimizers = {width: partial(sgd, lr=1.0 / width) for width in (8, 16)}
     scan = width_scan(Wide, (8, 16), ONE, total, optimizer=optimizers, lr_unit=1.0)
-    assert scan.exponent == pytest.approx(0.0, abs=1e-6)
+    assert scan.exponent == pytest.approx(0.0, abs=1e-3)
     with pytest.raises(MeasureError, match="one for each"):
         width_scan(Wide, (8, 32), ONE, total, optimizer=optimizers)
 

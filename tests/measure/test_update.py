@@ -59,7 +59,7 @@ def test_two_layers_have_a_closed_form():
         model[0].weight.fill_(a)
         model[1].weight.fill_(b)
     inputs = (torch.full((1, 1), x), None)
-    report = measure_update(model, inputs, total, optimizer="sgd")
+    report = measure_update(model, inputs, total, optimizer="sgd", method="forward")
     first, second = (layer.mean_square_update for layer in report.layers)
     assert first == pytest.approx((b * x**2) ** 2, rel=1e-5)
     assert second == pytest.approx(((b**2 + a**2) * x**2) ** 2, rel=1e-5)
@@ -72,7 +72,7 @@ def test_two_layers_have_a_closed_form():
 def test_the_first_step_of_adam_has_unit_size():
     model = nn.Linear(3, 1, bias=False)
     inputs = torch.tensor([[1.0, -2.0, 4.0]])
-    report = measure_update(model, (inputs, None), total, optimizer="adam")
+    report = measure_update(model, (inputs, None), total, optimizer="adam", method="forward")
     assert report.mean_square_update == pytest.approx(7.0**2, rel=1e-4)
 
 
@@ -157,7 +157,7 @@ def test_an_optimizer_of_the_model_is_measured_at_its_next_step():
     total(model(inputs), None).backward()
     optimizer.step()
     report = measure_update(model, (inputs, None), total, optimizer=optimizer)
-    assert report.mean_square_update == pytest.approx((1.9 * 9) ** 2, rel=1e-4)
+    assert report.mean_square_update == pytest.approx((1.9 * 9) ** 2, rel=1e-3)
 
 
 def test_ratios_of_the_groups_rates_are_kept():
@@ -269,11 +269,26 @@ def test_what_has_no_forward_mode_is_measured_by_differences():
             return self.second(Cut.apply(self.first(x)))
 
     torch.manual_seed(0)
-    report = measure_update(Model(), (torch.ones(1, 4), None), total, optimizer="sgd")
+    model, inputs = Model(), (torch.ones(1, 4), None)
+    report = measure_update(model, inputs, total, optimizer="sgd", method="forward")
     assert report.method == "differences"
     assert "forward mode" in report.note
-    with pytest.raises((CaptureError, RuntimeError)):
-        measure_update(Model(), (torch.ones(1, 4), None), total, optimizer="sgd", method="forward")
+    asked = measure_update(model, inputs, total, optimizer="sgd")
+    assert (asked.note, asked.eta_star) == ("", report.eta_star)
+
+
+def test_a_forward_pass_that_raises_is_not_taken_for_one_without_forward_mode():
+    model = chain()
+    calls = []
+
+    def later(*_):
+        calls.append(1)
+        if len(calls) > 1:
+            raise ValueError("broken")
+
+    model[0].register_forward_pre_hook(later)
+    with pytest.raises(CaptureError, match="broken"):
+        measure_update(model, batch(), F.cross_entropy, optimizer="sgd", method="forward")
 
 
 def test_seeds_give_intervals_that_hold_the_mean():
@@ -358,7 +373,7 @@ def test_the_self_consistent_rate_reproduces_itself():
         ({"optimizer": "lion"}, "lion"),
         ({"optimizer": 3}, "int"),
         ({"pre_activations": "all"}, "layers, hidden, stream"),
-        ({"method": "magic"}, "auto, forward"),
+        ({"method": "magic"}, "differences, forward"),
         ({"c": 0.0}, "c=0.0"),
         ({"seeds": ()}, "seeds"),
         ({"after": 3}, "batches"),

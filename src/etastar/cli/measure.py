@@ -27,8 +27,8 @@ def measure(
         str, typer.Option("--pre-activations", help="layers, hidden or stream.")
     ] = "layers",
     method: Annotated[
-        str, typer.Option("--method", help="auto, forward, differences or exact.")
-    ] = "auto",
+        str, typer.Option("--method", help="differences, forward or exact.")
+    ] = "differences",
     c: Annotated[float, typer.Option("--c", help="Mean-square change that eta* makes.")] = 1.0,
     after: Annotated[int, typer.Option("--after", help="Real steps before the measured one.")] = 0,
     lr: Annotated[

@@ -31,8 +31,8 @@ __all__ = ["by_bisection", "by_differences", "by_forward_mode"]
 Direction = Mapping[str, Tensor]
 Seeded = Callable[[], None]
 
-_FIRST_STEP = 1e-3  # of the parameters' norm
-_LEAST_CHANGE, _GREATEST_CHANGE = 3e-4, 3e-2  # of the pre-activations' norm; float32 and curvature
+_FIRST_STEP = 1e-4  # of the parameters' norm
+_LEAST_CHANGE, _GREATEST_CHANGE = 1e-4, 5e-2  # of the pre-activations' norm; float32 and curvature
 _MAX_ATTEMPTS = 5
 _GRID = tuple(2.0**power for power in range(-5, 7))  # around the first-order rate
 _BISECTIONS = 7  # of a factor 2: to half a percent
@@ -78,7 +78,7 @@ def by_differences(
 ) -> SeedUpdate:
     """M_l = mean ((z_l(theta + h u) - z_l(theta - h u)) / 2h)^2.
 
-    The step h is chosen so that the pre-activations change by a share between 3e-4 and 3e-2.
+    The step h is chosen so that the pre-activations change by a share between 1e-4 and 5e-2.
 
     Args:
         model: The model; left as it is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ Seeded = Callable[[], None]
 
 
 def mean_square(tensor: Tensor) -> float:
-    """Mean of the squared absolute values, summed in float64.
+    """Mean of the squared absolute values.
 
     Args:
         tensor: Any floating or complex tensor.
@@ -45,7 +46,9 @@ def mean_square(tensor: Tensor) -> float:
     if values.is_complex():
         values = torch.view_as_real(values.resolve_conj())
         return 2 * mean_square(values)
-    norm = torch.linalg.vector_norm(values, dtype=torch.float64)
+    norm = torch.linalg.vector_norm(values).double()
+    if not 0 < float(norm) < math.inf:  # the squares may not fit into float32
+        norm = torch.linalg.vector_norm(values, dtype=torch.float64)
     return float(norm**2) / max(1, values.numel())  # infinite, where a float would raise
 
 

@@ -47,7 +47,7 @@ class SeedUpdate:
         mean_squares: S_l / eta^2 of each.
         second_moments: Mean of z^2 of each before the step.
         method: How it was measured.
-        note: Why not by the method that comes first; "" where it was.
+        note: Why not by the method that was asked for; "" where it was.
     """
 
     places: tuple[tuple[str, str], ...]
@@ -77,7 +77,7 @@ class UpdateReport:
         seeds: The seeds.
         c: Mean-square change that eta* makes.
         method: How the derivative was taken.
-        note: Why not in forward mode; "" where it was.
+        note: Why not by the method that was asked for; "" where it was.
         pre_activations: Which pre-activations counted.
         after: Optimizer steps before the one that was measured.
         lr: Learning rate of those steps; None without.
