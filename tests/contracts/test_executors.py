@@ -103,10 +103,10 @@ def test_random_numbers_and_threads_are_as_before(executor, cases):
     assert torch.get_num_threads() == threads
 
 
-@pytest.mark.parametrize("name", ["batched", "processes"])
-def test_no_process_is_left(name, cases):
+@pytest.mark.parametrize(("name", "options"), [("batched", {}), ("processes", {"workers": 1})])
+def test_no_process_is_left(name, options, cases):
     before = set(multiprocessing.active_children())
-    with get_executor(name) as executor:
+    with get_executor(name, **options) as executor:
         next(executor.run(cases.experiment(), cases.SIZE, cases.POINTS))
     assert set(multiprocessing.active_children()) <= before
 
