@@ -48,8 +48,8 @@ def test_one_stack_has_a_skip_and_the_other_has_not():
 
 def test_the_variance_of_a_branch_is_divided_by_the_number_that_is_summed():
     family = study("smoke").families[2]
-    graph = captured(family.network, (("depth", 2), ("width", 64)))
-    model = family.network.build(depth=2, width=64)
+    graph = captured(family.network, (("batch_norm", False), ("depth", 2), ("width", 64)))
+    model = family.network.build(depth=2, width=64, batch_norm=False)
     InDegreeInit().apply_(model, graph, family=family, seed=3)
     # cell 0: node 3 sums conv1x1(0), avgpool(1) and conv3x3(2); node 2 is conv3x3(0) alone
     summed, alone = (model.cells[0].ops[edge][1].weight for edge in ("2to3", "0to2"))
@@ -62,7 +62,12 @@ def test_stable_cells_keep_their_signals_over_depth():
     for cell_seed in stable_cells(8):
         scales = []
         for depth in (1, 8):
-            size = (("cell_seed", cell_seed), ("depth", depth), ("width", 32))
+            size = (
+                ("batch_norm", False),
+                ("cell_seed", cell_seed),
+                ("depth", depth),
+                ("width", 32),
+            )
             model = family.network.build(**dict(size))
             InDegreeInit().apply_(model, captured(family.network, size), family=family, seed=1)
             scales.append(model(x).square().mean().sqrt().item())
