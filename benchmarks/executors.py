@@ -1,6 +1,6 @@
 """Executors beside a plain sequential loop: processes with two workers, and batched.
 
-Usage: python benchmarks/executors.py [--repetitions N] [--steps N]
+Usage: python benchmarks/executors.py [--repetitions N] [--steps N] [--executors NAME ...]
 
 The same points of the same network, run by each executor in turn, N times interleaved, so that
 other work on the machine falls on all of them. Every process has one thread. Written to
@@ -8,7 +8,8 @@ benchmarks/results/executors.json and executors.md: ratios of sequential to exec
 over repetitions with lowest and highest; above 1 the executor is faster. Wall clock is disturbed by
 whatever else the machine does; CPU time is less so, and for `batched`, which is one process, says
 the same. For `processes` the ratio of CPU times is what its speed-up is divided by: 2 x (that
-ratio) is the most that two free cores can give.
+ratio) is the most that two free cores can give. With `--executors` only those rows are measured
+again and the others stay; each says how loaded the machine was when it was measured.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import json
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -38,6 +40,7 @@ RESULTS = Path(__file__).parent / "results"
 WORKERS = 2
 LRS = (2.0**-12, 2.0**-10, 2.0**-8, 2.0**-6)
 SEEDS = (0, 1)
+LABELS = ("processes", "batched", "always vectorised")
 POINTS = tuple(Point(lr, seed) for lr in LRS for seed in SEEDS)
 
 NETWORKS: dict[str, tuple[str, str, str, Size]] = {
@@ -93,32 +96,42 @@ def timed(executor: Executor, run: Callable[[Executor], Any]) -> tuple[float, fl
     return time.perf_counter() - start, spent
 
 
-def measure(name: str, num_steps: int, repetitions: int) -> dict[str, Any]:
-    """Ratios of one network."""
+def measure(
+    name: str, num_steps: int, repetitions: int, labels: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Rows of one network."""
     wanted, size = experiment(name, num_steps)
 
     def run(executor: Executor) -> None:
         assert len(list(executor.run(wanted, size, POINTS))) == len(POINTS)
 
-    sequential = get_executor("sequential")
-    with get_executor("processes", workers=WORKERS) as processes:
-        list(processes.run(wanted, size, POINTS[:WORKERS]))  # its processes start here
-        list(sequential.run(wanted, size, POINTS[:1]))
-        rows = []
-        notes = []
+    sequential, before = get_executor("sequential"), os.getloadavg()[0]
+    list(sequential.run(wanted, size, POINTS[:1]))
+    rows, notes = [], []
+    with ExitStack() as stack:
+        processes = None
+        if "processes" in labels:
+            processes = stack.enter_context(get_executor("processes", workers=WORKERS))
+            list(processes.run(wanted, size, POINTS[:WORKERS]))  # its processes start here
         for _ in range(repetitions):
             # both are new each time: the probe is a part of what batched costs
             batched, forced = Batched(), Batched(probe_steps=0)
-            executors = (sequential, processes, batched, forced)
-            rows.append([timed(executor, run) for executor in executors])
+            executors = dict(zip(LABELS, (processes, batched, forced), strict=True))
+            base = timed(sequential, run)
+            rows.append([(base, timed(executors[label], run)) for label in labels])
             notes.append(batched.note)
-    found: dict[str, Any] = {}
-    for index, label in enumerate(("processes", "batched", "always vectorised"), start=1):
+    load = [round(load, 1) for load in (before, os.getloadavg()[0])]
+    found: dict[str, dict[str, Any]] = {}
+    for index, label in enumerate(labels):
+        pairs = [row[index] for row in rows]
         found[label] = {
-            "wall": spread([row[0][0] / row[index][0] for row in rows]),
-            "cpu": spread([row[0][1] / row[index][1] for row in rows]),
+            "wall": spread([base[0] / other[0] for base, other in pairs]),
+            "cpu": spread([base[1] / other[1] for base, other in pairs]),
+            "repetitions": repetitions,
+            "load": load,
         }
-    found["batched"]["picked"] = ["sequential" if note else "vectorised" for note in notes]
+    if "batched" in found:
+        found["batched"]["picked"] = ["sequential" if note else "vectorised" for note in notes]
     return found
 
 
@@ -133,18 +146,21 @@ def table(results: dict[str, Any]) -> str:
         "# Executors beside a sequential loop",
         "",
         f"PyTorch {results['torch']}, {results['cores']} cores, one thread per process, "
-        f"{len(POINTS)} runs of {results['steps']} steps, {results['repetitions']} interleaved "
-        f"repetitions; load of the machine before and after: {results['load']}.",
-        "Ratio of sequential to executor, median (lowest to highest); above 1 is faster.",
+        f"{len(POINTS)} runs of {results['steps']} steps, interleaved repetitions.",
+        "Ratio of sequential to executor, median (lowest to highest); above 1 is faster. Load of",
+        "the machine before and after: on a busy one, CPU time is the better measure.",
         "",
-        "| network | executor | wall clock | CPU time | picked |",
-        "| --- | --- | --- | --- | --- |",
+        "| network | executor | wall clock | CPU time | picked | repetitions | load |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, row in results["networks"].items():
         for label, found in row.items():
             cells = [f"{m} ({low} to {high})" for m, low, high in (found["wall"], found["cpu"])]
-            picked = ", ".join(found.get("picked", []))
-            lines.append(f"| {name} | {label} | {' | '.join(cells)} | {picked} |")
+            cells.append(", ".join(found.get("picked", [])))
+            load = " to ".join(map(str, found["load"]))
+            lines.append(
+                f"| {name} | {label} | {' | '.join(cells)} | {found['repetitions']} | {load} |"
+            )
     return "\n".join([*lines, ""])
 
 
@@ -153,20 +169,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--executors", nargs="+", choices=LABELS, default=LABELS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    before = os.getloadavg()[0]
-    networks = {name: measure(name, options.steps, options.repetitions) for name in NETWORKS}
+    file = RESULTS / "executors.json"
+    networks: dict[str, Any] = {name: {} for name in NETWORKS}
+    if set(options.executors) < set(LABELS):
+        before = json.loads(file.read_text())
+        if before["steps"] != options.steps:
+            parser.error(f"the other rows are of {before['steps']} steps: give --steps, or all")
+        networks = before["networks"]
+    for name in NETWORKS:
+        networks[name] |= measure(name, options.steps, options.repetitions, options.executors)
     results = {
         "torch": torch.__version__,
         "cores": os.cpu_count(),
         "steps": options.steps,
-        "repetitions": options.repetitions,
-        "load": [round(load, 1) for load in (before, os.getloadavg()[0])],
         "networks": networks,
     }
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "executors.json").write_text(json.dumps(results, indent=2) + "\n")
+    file.write_text(json.dumps(results, indent=2) + "\n")
     (RESULTS / "executors.md").write_text(table(results))
     print(table(results))
 
