@@ -20,8 +20,15 @@ __all__ = ["study_1d", "study_2d"]
 _DATA: Final[Mapping[str, Data]] = MappingProxyType(
     {"smoke": Data("digits"), "cpu": Data("digits"), "paper": Data("hf:cifar10")}
 )
-_BUDGETS: Final[Mapping[str, Budget]] = MappingProxyType(
-    {"smoke": Budget(2, 8), "cpu": Budget(100, 32), "paper": Budget(390, 128)}
+_BUDGETS: Final[Mapping[tuple[str, str], Budget]] = MappingProxyType(
+    {
+        ("cnn1d", "smoke"): Budget(2, 8),
+        ("cnn2d", "smoke"): Budget(2, 8),
+        ("cnn1d", "cpu"): Budget(100, 16),
+        ("cnn2d", "cpu"): Budget(100, 32),
+        ("cnn1d", "paper"): Budget(390, 128),
+        ("cnn2d", "paper"): Budget(390, 128),
+    }
 )
 """`paper`: one epoch of CIFAR-10 in batches of 128."""
 
@@ -76,7 +83,7 @@ def _study(name: str, scale: Scale, channels: Options, dimension: str) -> Study:
     protocol = Protocol(
         _DATA[scale],
         ladder(_DEPTHS[scale]),
-        _BUDGETS[scale],
+        _BUDGETS[name, scale],
         _SEEDS[scale],
         options(width=_WIDTHS[scale], **dict(channels)),
         exhaustive=scale != "smoke",

@@ -32,9 +32,9 @@ _PROTOCOLS: Final[Mapping[str, Protocol]] = MappingProxyType(
         ),
         "cpu": Protocol(
             Data("digits"),
-            ladder([2, 4, 8, 16, 32]),
+            ladder([2, 4, 8, 16]),
             Budget(100, 64),
-            (0, 1, 2),
+            (0, 1),
             options(width=64, activation="identity"),
         ),
         "paper": Protocol(

@@ -44,6 +44,11 @@ _LENGTHS: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
 )
 """Optimizer steps; `paper`: one, ten and a hundred epochs."""
 
+_LONGEST_DEPTHS: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
+    {"smoke": (1, 2, 4), "cpu": (2, 4, 8), "paper": (4, 8, 16, 32, 64)}
+)
+"""At the longest training; what a CPU can do in minutes ends there."""
+
 _WIDTHS: Final[Mapping[str, tuple[int, int, int]]] = MappingProxyType(
     {"smoke": (8, 4, 16), "cpu": (64, 16, 256), "paper": (256, 64, 1024)}
 )
@@ -83,6 +88,7 @@ def _series(scale: Scale, zoo: str, label: str) -> Iterator[Family]:
         family = protocol.family(name, zoo, optimizer=SGD, start=0.2, width=width)
         yield replace(family, budget=replace(protocol.budget, num_steps=shortest))
     for length in longer:
+        sizes = ladder(_LONGEST_DEPTHS[scale]) if length == longer[-1] else protocol.sizes
+        chosen = replace(protocol, sizes=sizes, budget=replace(protocol.budget, num_steps=length))
         name = f"{label} {middle}, {length} steps"
-        family = protocol.family(name, zoo, optimizer=SGD, start=0.2, width=middle)
-        yield replace(family, budget=replace(protocol.budget, num_steps=length))
+        yield chosen.family(name, zoo, optimizer=SGD, start=0.2, width=middle)

@@ -1,4 +1,4 @@
-"""From shallow and narrow to deep and wide at once, zero-shot [WU] [TP6] [CP]."""
+"""From shallow and narrow to deep and wide at once, zero-shot [WU] [TP5] [CP]."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ __all__ = ["study"]
 
 
 def _sizes(depths: Sequence[int], widths: tuple[int, int]) -> tuple[Size, ...]:
-    """The first three depths narrow, the rest wide."""
+    """The first depths narrow, as many as are bases; the rest wide."""
     return tuple(
         size(depth=depth, width=widths[place >= _NUM_BASES]) for place, depth in enumerate(depths)
     )
 
 
-_NUM_BASES = 3
+_NUM_BASES = 2
 _IMAGES: Final[Mapping[str, Protocol]] = MappingProxyType(
     {
         "smoke": Protocol(
-            Data("digits"), _sizes([1, 2, 3, 4], (4, 8)), Budget(2, 8), (0, 1), exhaustive=False
+            Data("digits"), _sizes([1, 2, 4], (4, 8)), Budget(2, 8), (0, 1), exhaustive=False
         ),
-        "cpu": Protocol(Data("digits"), _sizes([2, 4, 6, 8, 16], (8, 32)), Budget(100, 32), (0, 1)),
+        "cpu": Protocol(Data("digits"), _sizes([2, 4, 16], (4, 16)), Budget(100, 32), (0, 1)),
         "paper": Protocol(
             Data("hf:cifar10"),
             _sizes([4, 8, 16, 32, 64], (32, 256)),
@@ -48,7 +48,7 @@ _TEXT: Final[Mapping[str, Protocol]] = MappingProxyType(
     {
         "smoke": Protocol(
             Data("stdlib-text", options(context=8, num_bytes=20_000)),
-            _sizes([1, 2, 3, 4], (16, 32)),
+            _sizes([1, 2, 4], (16, 32)),
             Budget(2, 4),
             (0, 1),
             options(context=8),
@@ -56,7 +56,7 @@ _TEXT: Final[Mapping[str, Protocol]] = MappingProxyType(
         ),
         "cpu": Protocol(
             Data("stdlib-text", options(context=16)),
-            _sizes([1, 2, 3, 4, 8], (16, 64)),
+            _sizes([1, 2, 8], (16, 64)),
             Budget(100, 16),
             (0, 1),
             options(context=16),
@@ -91,12 +91,6 @@ def study(scale: Scale) -> Study:
         for claim in (
             Claim(f"{family.name}, mup, 1/K: -3/2", "[WU]", f"{family.name}, mup, 1/K", -1.5),
             Claim(
-                f"{family.name}, mup, depth-mup: one rate for all sizes",
-                "[TP6]",
-                f"{family.name}, mup, depth-mup",
-                0.0,
-            ),
-            Claim(
                 f"{family.name}, mup, complete-p: one rate for all sizes",
                 "[CP]",
                 f"{family.name}, mup, complete-p",
@@ -107,32 +101,30 @@ def study(scale: Scale) -> Study:
     return Study(
         name="joint",
         title="From shallow and narrow to deep and wide at once",
-        papers=("[WU] arXiv 2602.07494", "[TP6] arXiv 2310.02244", "[CP] arXiv 2505.01618"),
+        papers=("[WU] arXiv 2602.07494", "[TP5] arXiv 2203.03466", "[CP] arXiv 2505.01618"),
         scale=scale,
-        families=tuple(one for family in plain for one in _three(family)),
+        families=tuple(one for family in plain for one in _both(family)),
         claims=tuple(claims),
         notes=(
-            "Bases are narrow, targets four times as wide and four and eight times as deep. Every "
+            "Bases are narrow, targets four times as wide and eight times as deep (cpu). Every "
             "family is trained through a plan with the width rule from the smallest network.",
         ),
     )
 
 
-def _three(family: Family) -> Iterator[Family]:
-    """Depth left to the rules, with variance 1/K; and the two laws with branch multipliers."""
-    base = family.sizes[0]
-    group = f"{family.name}, joint"
-    wide = tuple(one for one in family.targets if dict(one)["width"] > dict(base)["width"])
-    chosen = replace(family, group=group, targets=wide)
+def _both(family: Family) -> Iterator[Family]:
+    """Depth left to the rules, with variance 1/K; and CompleteP's branch multipliers."""
+    base, bases = family.sizes[0], family.sizes[:_NUM_BASES]
+    wide = tuple(one for one in family.targets if one not in bases)
+    chosen = replace(family, group=f"{family.name}, joint", bases=bases, targets=wide)
     yield replace(
         chosen,
         name=f"{family.name}, mup, 1/K",
         parametrization=Parametrization("constant", base=base, width="mup"),
     )
-    for law in ("depth-mup", "complete-p"):
-        yield replace(
-            chosen,
-            name=f"{family.name}, mup, {law}",
-            initialization=StableInit(residual="none"),
-            parametrization=Parametrization(law, base=base, width="mup"),
-        )
+    yield replace(
+        chosen,
+        name=f"{family.name}, mup, complete-p",
+        initialization=StableInit(residual="none"),
+        parametrization=Parametrization("complete-p", base=base, width="mup"),
+    )
