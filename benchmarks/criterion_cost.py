@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/criterion_cost.py
 
-Time: forward passes (as in training, recorded by autograd) and measurements in turn, so that other
-work on the machine falls on both; ratio of the medians. Memory: growth of the resident set over one
+Time: CPU time of one thread; forward passes (as in training, recorded by autograd) and measurements
+in turn; ratio of the medians. Memory: growth of the resident set over one
 AdamW step, and over one measurement with AdamW, each in a process of its own. Written to
 benchmarks/results/criterion_cost.json and criterion_cost.md.
 """
@@ -59,10 +59,10 @@ def adamw(network: nn.Module) -> torch.optim.Optimizer:
 
 
 def seconds(action: Any) -> float:
-    """Time of one call."""
-    start = time.perf_counter()
+    """CPU time of one call: what the clock would say on an idle machine, as there is one thread."""
+    start = time.process_time()
     action()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def time_ratios(name: str) -> dict[str, float]:

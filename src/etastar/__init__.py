@@ -6,10 +6,22 @@ from etastar.fit import find_optimum, fit_power_law, transfer_regret
 from etastar.graph import Graph, capture_graph, effective_depth, parameter_roles
 from etastar.init import check_stability, initialize_
 from etastar.laws import optimizer_like
-from etastar.measure import coordinate_check
+from etastar.measure import (
+    UpdateReport,
+    coordinate_check,
+    depth_scan,
+    measure_update,
+    width_scan,
+)
 from etastar.parameter import ParamInfo
 from etastar.sweep import Budget, Experiment, SweepResult, run_sweep
-from etastar.transfer import TransferPlan, check_schedule, plan_transfer, schedule_arguments
+from etastar.transfer import (
+    Measure,
+    TransferPlan,
+    check_schedule,
+    plan_transfer,
+    schedule_arguments,
+)
 
 __all__ = [
     "Budget",
@@ -17,23 +29,28 @@ __all__ = [
     "EtastarError",
     "Experiment",
     "Graph",
+    "Measure",
     "ParamInfo",
     "SweepResult",
     "TransferPlan",
+    "UpdateReport",
     "capture_graph",
     "check_schedule",
     "check_stability",
     "coordinate_check",
+    "depth_scan",
     "effective_depth",
     "find_optimum",
     "fit_power_law",
     "initialize_",
+    "measure_update",
     "optimizer_like",
     "parameter_roles",
     "plan_transfer",
     "run_sweep",
     "schedule_arguments",
     "transfer_regret",
+    "width_scan",
 ]
 
 __version__ = "0.1.0"
