@@ -88,7 +88,7 @@ def outputs(model, x):
 
 
 def derivative_by_hand(family, depth):
-    """Mean over seeds and layers of the mean square of dz / d eta along one SGD step."""
+    """Mean over seeds and hidden layers of the mean square of dz / d eta along one SGD step."""
     experiment = family_experiment(family)
     (batch,) = experiment.batches(family.seeds[0] - 1 + 20_000, family.budget.batch_size, 1)
     found = []

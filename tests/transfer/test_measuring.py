@@ -37,7 +37,10 @@ def network(depth, width=32):
 
 
 def eta(model, optimizer="sgd"):
-    return measure_update(model, (INPUTS, TARGETS), F.cross_entropy, optimizer=optimizer).eta_star
+    report = measure_update(
+        model, (INPUTS, TARGETS), F.cross_entropy, optimizer=optimizer, pre_activations="stream"
+    )
+    return report.eta_star
 
 
 def test_the_plan_follows_the_ratio_of_the_criterion():
@@ -87,19 +90,38 @@ def test_what_the_other_laws_do_is_not_done_again():
 
 def test_roles_can_have_factors_of_their_own():
     base, target = network(2), network(8)
-    measure = Measure((INPUTS, TARGETS), F.cross_entropy, by="role")
+    # the head moves no hidden layer
+    options = {"pre_activations": "layers"}
+    measure = Measure((INPUTS, TARGETS), F.cross_entropy, by="role", options=options)
     plan = plan_transfer(base, target, lr=0.1, optimizer="sgd", law="measured", measure=measure)
     by_role = {entry.role: entry.lr for entry in plan.parameters}
     assert len(set(by_role.values())) == len(by_role) > 2
 
     def alone(model, names):
         report = measure_update(
-            model, (INPUTS, TARGETS), F.cross_entropy, optimizer="sgd", moves=names
+            model,
+            (INPUTS, TARGETS),
+            F.cross_entropy,
+            optimizer="sgd",
+            moves=names,
+            pre_activations="layers",
         )
         return report.eta_star
 
     ratio = alone(target[0], ["16.weight"]) / alone(base[0], ["4.weight"])
     assert by_role["output"] == pytest.approx(0.1 * ratio, rel=1e-4)
+
+
+def test_a_role_that_moves_no_stream_takes_the_factor_of_the_network():
+    measure = Measure((INPUTS, TARGETS), F.cross_entropy, by="role")
+    plan = plan_transfer(
+        network(2), network(8), lr=0.1, optimizer="sgd", law="measured", measure=measure
+    )
+    (law,) = (one for one in plan.laws if one.name == "measured")
+    options = dict(law.options)
+    assert "output factor" not in options
+    by_role = {entry.role: entry.lr for entry in plan.parameters}
+    assert by_role["output"] == pytest.approx(0.1 * math.sqrt(options["base"] / options["target"]))
 
 
 def test_proxies_of_two_widths_stand_for_a_target_and_show_whether_width_drops_out():

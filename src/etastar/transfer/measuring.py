@@ -51,7 +51,9 @@ class Measure:
             small widths, (model, example inputs). Under muP width drops out; whether it does is
             what the second one shows.
         by: One factor for the whole "network", or one for each "role" of parameters.
-        options: Further keyword arguments of `measure_update`.
+        options: Further keyword arguments of `measure_update`. Of the residual stream at
+            initialization, if nothing else is said: of nine forms it had the lowest regret at four
+            and eight times the depth (benchmarks/results/criterion_regret.md).
     """
 
     batch: Batch
@@ -179,7 +181,7 @@ def _roles(
     unit: float,
 ) -> tuple[tuple[str, float, float], ...]:
     names = [_names_by_role(plan) for _, plan in (base, target)]
-    return tuple(
+    found = [
         (
             role,
             _mean_square(*base, measure, unit=unit, moves=names[0][role]),
@@ -187,7 +189,9 @@ def _roles(
         )
         for role in names[1]
         if role in names[0]
-    )
+    ]
+    # a role that moves no pre-activation, as the head moves no stream, takes the network's factor
+    return tuple(one for one in found if min(one[1:]) > 0)
 
 
 def _names_by_role(plan: TransferPlan) -> dict[str, list[str]]:
@@ -207,7 +211,7 @@ def _mean_square(
 ) -> float:
     private = copy.deepcopy(model)
     plan.rescale_(private)
-    options: dict[str, Any] = {**measure.options, "lr_unit": unit}
+    options: dict[str, Any] = {"pre_activations": "stream", **measure.options, "lr_unit": unit}
     if moves is not None:
         options["moves"] = moves
     report = measure_update(

@@ -31,7 +31,7 @@ _KAPPA: Final = 0.5
 
 @dataclass(frozen=True)
 class MeasuredRule(Rule):
-    """lr_base (M_base / M_target)^(1/2), M measured on both networks with the family's seeds.
+    """lr_base (M_base / M_target)^(1/2), M of the residual stream of both networks.
 
     Batches, loss and optimizer are the family's. `after` steps are real ones, at kappa times the
     rate that the criterion then gives (self-consistent; where the rounds of `measure_update` end
@@ -92,6 +92,7 @@ def _report(family: Family, size: Size, after: int) -> UpdateReport:
         experiment.loss_fn,
         optimizer=partial(_optimizer, family),
         seeds=family.seeds,
+        pre_activations="stream",
         **options,
     )
 
