@@ -1,5 +1,6 @@
 """The criterion of named models on named data."""
 
+import json
 import math
 
 import pytest
@@ -8,9 +9,10 @@ from typer.testing import CliRunner
 from etastar.cli import app
 from etastar.errors import MeasureError, ModelSpecError
 from etastar.integrations.experiment import named_experiment
-from etastar.integrations.measuring import measure_named, scan_named
+from etastar.integrations.measuring import measurable, measure_named, scan_named
 from etastar.measure import measure_update
 from etastar.sweep.space import Budget
+from etastar.transfer import plan_transfer
 
 SETTINGS = {"width": 16}
 
@@ -85,3 +87,29 @@ def test_the_command_prints_tables_and_ends_with_2_on_bad_input():
     bad = run(app, [*COMMAND, "--pre-activations", "none"])
     assert bad.exit_code == 2
     assert "layers, hidden, stream" in bad.output
+
+
+TRANSFER = [
+    "transfer", "zoo:mlp", "--arg", "width=32", "--base", "depth=2", "--target", "depth=6",
+    "--lr", "0.1", "--optimizer", "sgd", "--data", "digits", "--batch", "8", "--json",
+]  # fmt: skip
+
+
+def test_transfer_measures_on_named_data():
+    run = CliRunner().invoke
+    measured = run(app, [*TRANSFER, "--law", "measured"])
+    assert measured.exit_code == 0, measured.output
+    plan = json.loads(measured.stdout)
+    assert "measured" in plan["law"]
+    (note,) = (note for note in plan["notes"] if note.startswith("measured"))
+    factor = float(note.rsplit(" ", 1)[1])
+    assert plan["lr"] == pytest.approx(0.1 * factor, rel=5e-3)
+    networks, measure = measurable(
+        "zoo:mlp", [{"width": 32, "depth": depth} for depth in (2, 6)], data="digits",
+        data_options={}, init="all", batch_size=8,
+    )  # fmt: skip
+    direct = plan_transfer(*networks, lr=0.1, optimizer="sgd", law="measured", measure=measure)
+    assert plan["lr"] == direct.lr
+    both = run(app, [*TRANSFER, "--input", "2,64"])
+    assert both.exit_code == 2
+    assert "--input" in both.output

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,6 +39,17 @@ def transfer(
     allow_recurrent: Annotated[
         bool, typer.Option("--allow-recurrent", help="Transfer although no law covers it.")
     ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="Data set to measure the criterion on, for any law."),
+    ] = None,
+    data_arg: Annotated[
+        list[str], typer.Option("--data-arg", metavar="K=V", help="Of the data set; repeatable.")
+    ] = [],  # noqa: B006
+    batch: Annotated[int, typer.Option("--batch", help="Examples in that batch.")] = 64,
+    init: Annotated[
+        str, typer.Option("--init", help="With --data: all, last, none, or own.")
+    ] = "all",
     save: Annotated[
         Path | None, typer.Option("--save", help="Write the plan to this JSON file.")
     ] = None,
@@ -46,24 +57,37 @@ def transfer(
     debug: Debug = False,
 ) -> None:
     """Carry a learning rate tuned at a base size to every parameter of a target size."""
+    from etastar.errors import ModelSpecError
+    from etastar.integrations.measuring import measurable
     from etastar.integrations.model_spec import capture_spec
     from etastar.integrations.settings import parse_settings, split_settings
     from etastar.report.plan_summary import plan_summary
     from etastar.transfer import plan_transfer
 
     given = given_inputs(inputs)
-    graphs = [
-        capture_spec(model, parse_settings([*arg, *split_settings(size)]), inputs=given)
-        for size in (base, target)
-    ]
+    sizes = [parse_settings([*arg, *split_settings(size)]) for size in (base, target)]
+    measure = None
+    networks: Any = [capture_spec(model, size, inputs=given) for size in sizes if data is None]
+    if data is not None:
+        if given is not None:
+            raise ModelSpecError("--input with --data", "one of them", "leave --input out")
+        networks, measure = measurable(
+            model,
+            sizes,
+            data=data,
+            data_options=parse_settings(data_arg),
+            init=init,
+            batch_size=batch,
+        )
     plan = plan_transfer(
-        *graphs,
+        *networks,
         lr=lr,
         optimizer=optimizer.value,
         law=law,
         weight_decay=weight_decay,
         aux_lr=aux_lr,
         allow_recurrent=allow_recurrent,
+        measure=measure,
     )
     if save is not None:
         plan.save(save)

@@ -6,8 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from etastar.graph.isolation import global_state_kept
+from etastar.integrations.experiment import named_experiment
 from etastar.integrations.sweeping import parse_sizes, size_depths
 from etastar.measure import ScanReport, UpdateReport, depth_scan, measure_update, width_scan
+from etastar.sweep.space import Budget
+from etastar.transfer import Measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +22,7 @@ if TYPE_CHECKING:
 
     from etastar.sweep.space import Experiment
 
-__all__ = ["NamedScan", "measure_named", "scan_named"]
+__all__ = ["NamedScan", "measurable", "measure_named", "scan_named"]
 
 _BATCH_SEED = 0
 _STEPS_SEED = 1  # batches of the steps before, and of the probe after them, are others
@@ -119,6 +125,56 @@ def scan_named(
         **every,
     )
     return NamedScan(name, found)
+
+
+def measurable(
+    model: str,
+    sizes: Iterable[Mapping[str, Any]],
+    *,
+    data: str,
+    data_options: dict[str, Any],
+    init: str,
+    batch_size: int,
+) -> tuple[tuple[tuple[nn.Module, tuple[Tensor]], ...], Measure]:
+    """Networks of a named model that `plan_transfer` can measure, and what to measure them on.
+
+    Args:
+        model: MODEL, as the command line takes it.
+        sizes: All settings of each network.
+        data: Name of a data set.
+        data_options: Options of its loader.
+        init: Of the networks; one of `INITS`.
+        batch_size: Examples in the batch.
+
+    Returns:
+        (model, (inputs,)) of each size, drawn from seed 0, and the batch with the data's loss.
+
+    Raises:
+        ModelSpecError: A name or an option is not accepted.
+
+    Example:
+        >>> networks, measure = measurable(
+        ...     "zoo:mlp", [{"depth": 2}], data="digits", data_options={}, init="all", batch_size=4
+        ... )
+        >>> networks[0][1][0].shape
+        torch.Size([4, 1, 8, 8])
+    """
+    experiment = named_experiment(
+        model,
+        settings={},
+        data=data,
+        data_options=data_options,
+        optimizer="sgd",  # the plan makes its own
+        init=init,
+        budget=Budget(1, batch_size),
+    )
+    batch = _batch(experiment)
+    networks = []
+    for size in sizes:
+        with global_state_kept():
+            torch.manual_seed(0)
+            networks.append((experiment.factory(**size), (batch[0],)))
+    return tuple(networks), Measure(batch, experiment.loss_fn)
 
 
 def _batch(experiment: Experiment) -> tuple[Tensor, Tensor]:
