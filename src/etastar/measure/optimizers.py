@@ -121,14 +121,13 @@ class Optimizers:
         self.step()
         found: dict[str, Tensor] = {}
         relative = 0.0
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                change = parameter.detach() - before[name]
-                parameter.copy_(before[name])
-                size, moved = float(before.pop(name).norm()), float(change.norm())
-                if moved:
-                    relative = max(relative, moved / size if size else 1.0)
-                    found[name] = change.div_(rate)
+        for name, parameter in parameters.items():
+            # the values before take the parameter's place, so that nothing is copied back
+            change, parameter.data = parameter.data.sub_(before[name]), before.pop(name)
+            size, moved = float(parameter.detach().norm()), float(change.norm())
+            if moved:
+                relative = max(relative, moved / size if size else 1.0)
+                found[name] = change.div_(rate)
         return self._canonical(found), relative
 
     def _canonical(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
