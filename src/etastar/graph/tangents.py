@@ -19,6 +19,7 @@ class TangentLog:
     followed by those that compute its tangent. Whatever reads a tangent is one of the latter.
 
     Example:
+        >>> import torch
         >>> log, tangent = TangentLog(), torch.ones(2)
         >>> log.add(tangent)
         >>> log.is_among([torch.zeros(2), tangent[:1]]), log.is_among(torch.zeros(2))
