@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import TYPE_CHECKING
@@ -58,8 +59,12 @@ class RegretEvidence:
 
     @property
     def auto_leads(self) -> bool:
-        """Whether `auto` has cases, and no rule a lower worst regret in them."""
-        return any(row.rule.startswith("auto") for row in self.rows) and not self.rivals
+        """Whether all declared families are stored, and no rule has a lower worst regret.
+
+        A default that turned with every experiment that ends would help nobody.
+        """
+        has_cases = any(row.rule.startswith("auto") for row in self.rows)
+        return has_cases and not self.rivals and not self.missing
 
 
 def readme_block(evidence: RegretEvidence) -> str:
@@ -85,7 +90,7 @@ def readme_block(evidence: RegretEvidence) -> str:
             "worst regret first:",
             _rules(summarize(far)),
             chosen,
-            _missing(evidence.missing),
+            _missing_by_experiment(evidence.missing),
         ]
     )
 
@@ -145,6 +150,11 @@ def _default(evidence: RegretEvidence) -> str:
     if evidence.rivals:
         better = ", ".join(f"`{rule}`" for rule in evidence.rivals)
         return f"It is not the default: in its cases the worst regret of {better} is lower."
+    if evidence.missing:
+        return (
+            "No rule has a lower worst regret in its cases so far; it can be the default once every "
+            "declared family is stored."
+        )
     return "No rule has a lower worst regret in its cases, so it is the default."
 
 
@@ -210,7 +220,7 @@ def _cell(row: StoredRegret) -> str:
 def _missing(missing: Sequence[str]) -> str:
     if not missing:
         return "Every declared family is in the stored results."
-    return f"Declared but not in the stored results ({len(missing)}): " + "; ".join(missing) + "."
+    return "Declared but not in the stored results: " + "; ".join(missing) + "."
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -220,3 +230,10 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _percent(value: float) -> str:
     return f"{100 * value:.1f}%" if isfinite(value) else "diverged"
+
+
+def _missing_by_experiment(missing: Sequence[str]) -> str:
+    """The same in short: experiments, and how many of their families."""
+    counts = Counter(name.partition(":")[0] for name in missing)
+    listed = [f"{name} ({number})" for name, number in counts.items()]
+    return _missing(listed) if listed else _missing(missing)
