@@ -152,8 +152,8 @@ def _default(evidence: RegretEvidence) -> str:
         return f"It is not the default: in its cases the worst regret of {better} is lower."
     if evidence.missing:
         return (
-            "No rule has a lower worst regret in its cases so far; it can be the default once every "
-            "declared family is stored."
+            "No rule has a lower worst regret in its cases so far; it can be the default once "
+            "every declared family is stored."
         )
     return "No rule has a lower worst regret in its cases, so it is the default."
 
