@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import numpy as np
@@ -166,9 +166,10 @@ def table(results: dict[str, Any]) -> str:
                 f"| {name} | {one['exponent']:.2f} | {rule} | {own} | "
                 f"{row['cost_steps']} | {' | '.join(map(shown, regrets))} |"
             )
-    lines += ["", "| rule | median regret | worst regret |", "| --- | --- | --- |"]
-    for rule, values in sorted(totals.items(), key=lambda item: max(item[1])):
-        lines.append(f"| {rule} | {shown(median(values))} | {shown(max(values))} |")
+    lines += ["", "| rule | mean regret | median | worst |", "| --- | --- | --- | --- |"]
+    for rule, values in sorted(totals.items(), key=lambda item: mean(item[1])):
+        cells = (mean(values), median(values), max(values))
+        lines.append(f"| {rule} | {' | '.join(map(shown, cells))} |")
     return "\n".join([*lines, ""])
 
 

@@ -52,8 +52,8 @@ class Measure:
             what the second one shows.
         by: One factor for the whole "network", or one for each "role" of parameters.
         options: Further keyword arguments of `measure_update`. Of the residual stream at
-            initialization, if nothing else is said: of nine forms it had the lowest regret at four
-            and eight times the depth (benchmarks/results/criterion_regret.md).
+            initialization, if nothing else is said: of nine forms it had the lowest mean regret at
+            four and eight times the depth (benchmarks/results/criterion_regret.md).
     """
 
     batch: Batch
