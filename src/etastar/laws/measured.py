@@ -37,7 +37,7 @@ class Measured(Law):
         >>> Measured(base=4.0, target=16.0).factor("hidden")
         0.5
 
-    Source: [JE] section 3, [AM]; docs/definitions.md, section 6.
+    Source: [JE], [AM]; docs/definitions.md, section 6.
     """
 
     base: float

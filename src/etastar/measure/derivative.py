@@ -118,6 +118,8 @@ def by_differences(
             break
         middle = math.sqrt(_LEAST_CHANGE * _GREATEST_CHANGE)
         step *= middle / share if math.isfinite(share) else 1e-3
+    else:
+        note = f"{note} the changes did not settle: {share:.2g} of a pre-activation".strip()
     return _measured(traced, pre_activations, found, values, method="differences", note=note)
 
 

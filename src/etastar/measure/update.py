@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["MethodChoice", "measure_update"]
 
 MethodChoice = Literal["differences", "forward", "exact"]
-"""Central differences (some six forward passes with the gradient, on every model), forward mode
-(free of rounding, eight to eleven passes; differences where an operation has none), or the finite
-step with S(eta) = c."""
+"""Central differences (six to eight forward passes with the gradient, on every model), forward mode
+(without a step size, seven to eleven passes; differences where an operation has none), or the
+finite step with S(eta) = c."""
 
 
 def measure_update(
@@ -97,7 +97,7 @@ def measure_update(
         >>> round(report.mean_square_update, 1), round(report.eta_star, 3)  # dz/d eta = -x^2
         (16.0, 0.25)
 
-    Source: [JE] section 3, [AM]; docs/definitions.md, section 6.
+    Source: [JE], [AM]; docs/definitions.md, section 6.
     """
     _require_choice("pre_activations", pre_activations, get_args(PreActivations))
     _require_choice("method", method, get_args(MethodChoice))
