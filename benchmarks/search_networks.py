@@ -1,4 +1,4 @@
-"""The three networks of the search benchmark, as experiments."""
+"""The networks of the search benchmark, as experiments."""
 
 from __future__ import annotations
 
@@ -19,17 +19,23 @@ from etastar.sweep.space import Budget, Experiment
 CONTEXT = 16
 OPTIONS: dict[str, dict[str, int]] = {
     "mlp": {"width": 32},
+    "mlp-wide": {"width": 128},
     "resnet": {"width": 16},
     "gpt": {"width": 16, "context": CONTEXT, "head_width": 8},
 }
+
+
+def zoo_name(network: str) -> str:
+    """The network's name in the zoo."""
+    return network.removesuffix("-wide")
 
 
 @cache
 def graph_of(network: str, depth: int) -> Graph:
     """The captured graph; once in a process."""
     options = {"depth": depth, **OPTIONS[network]}
-    inputs = example_inputs(network, **options)
-    return capture_graph(build(network, **options), *inputs)
+    inputs = example_inputs(zoo_name(network), **options)
+    return capture_graph(build(zoo_name(network), **options), *inputs)
 
 
 @cache
@@ -41,7 +47,7 @@ def _dataset(network: str) -> Dataset:
 
 def make_model(network: str, *, depth: int) -> nn.Module:
     """A network with stabilizing initialization, drawn from the global random numbers."""
-    model = build(network, depth=depth, **OPTIONS[network])
+    model = build(zoo_name(network), depth=depth, **OPTIONS[network])
     initialize_(model, graph_of(network, depth), residual="last", seed=torch.initial_seed())
     return model
 
@@ -74,6 +80,6 @@ def experiment(network: str, budget: Budget) -> Experiment:
         factory=partial(make_model, network),
         batches=partial(batches, network),
         loss_fn=loss_fn,
-        make_optimizer=sgd if network == "mlp" else adam,
+        make_optimizer=sgd if zoo_name(network) == "mlp" else adam,
         budget=budget,
     )

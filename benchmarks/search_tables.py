@@ -1,0 +1,194 @@
+"""The tables of the search benchmark, from its stored runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import inf, log
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+import optuna
+from search import CASES, FACTOR, Case, restored, run_bracket, size_of
+
+from etastar.fit import Optimum, find_optimum
+from etastar.sweep.optimum import size_optimum
+from etastar.sweep.record import TrialRecord
+from etastar.sweep.space import Point, Size
+
+TOLERANCE, NUM_DRAWS, NUM_OPTUNA_RATES = 0.15, 20, 40
+Runs = dict[str, list[TrialRecord]]
+
+
+def table_of(records: Sequence[TrialRecord]) -> tuple[np.ndarray, np.ndarray]:
+    """Rates (num_rates,), rising, and losses (num_rates, num_seeds)."""
+    losses: dict[float, dict[int, float]] = {}
+    for record in records:
+        losses.setdefault(record.point.lr, {})[record.point.seed] = record.loss
+    return np.array(sorted(losses)), np.array(
+        [[losses[lr][seed] for seed in sorted(losses[lr])] for lr in sorted(losses)]
+    )
+
+
+def grid_optimum(lrs: np.ndarray, losses: np.ndarray) -> Optimum:
+    """The dense grid's optimum and interval."""
+    reach = int(log(FACTOR) / log(lrs.max() / lrs.min()) * (len(lrs) - 1))
+    return find_optimum(lrs, losses, num_points=2 * reach + 1)
+
+
+def estimate(lrs: np.ndarray, losses: np.ndarray) -> float | None:
+    """The same estimator on rates that lie anyhow; None while every rate diverged."""
+    mean = losses.mean(1)
+    if not np.isfinite(mean).any():
+        return None
+    near = np.abs(np.log(lrs / lrs[np.argmin(mean)])) <= log(FACTOR) * 1.001
+    return find_optimum(
+        lrs[near], losses[near], num_points=2 * int(near.sum()) + 1, num_resamples=1
+    ).lr
+
+
+def agrees(lr: float | None, grid: Optimum) -> bool:
+    """Within 15% of the grid's optimum, or inside its interval."""
+    assert grid.interval is not None
+    if lr is None:
+        return False
+    inside = grid.interval[0] <= lr <= grid.interval[1]
+    return inside or 1 / (1 + TOLERANCE) <= lr / grid.lr <= 1 + TOLERANCE
+
+
+def optuna_rates(lrs: np.ndarray, losses: np.ndarray, grid: Optimum, seed: int) -> int | None:
+    """Different rates after which the default sampler's estimate agrees for good."""
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+    asked: list[int] = []
+    good: list[bool] = []
+    worst = 0.0
+    for _ in range(NUM_OPTUNA_RATES):
+        trial = study.ask()
+        lr = trial.suggest_float("lr", float(lrs[0]), float(lrs[-1]), log=True)
+        asked.append(int(np.argmin(np.abs(np.log(lrs / lr)))))
+        loss = float(losses[asked[-1]].mean())
+        worst = max(worst, loss) if loss < inf else worst
+        study.tell(trial, loss if loss < inf else worst)
+        rows = sorted(set(asked))
+        good.append(agrees(estimate(lrs[rows], losses[rows]), grid))
+    needed = max((n + 1 for n, fine in enumerate(good, start=1) if not fine), default=1)
+    return len(set(asked[:needed])) if needed <= len(good) else None
+
+
+def from_grid(network: str, grids: dict[Size, list[TrialRecord]], start: float) -> Runs:
+    """Bracket on the grid's runs; beyond the grid's range a rate counts as diverged."""
+    by_size = {
+        size: (np.array(sorted({run.point.lr for run in runs})), {run.point: run for run in runs})
+        for size, runs in grids.items()
+    }
+
+    def run(size: Size, point: Point) -> TrialRecord:
+        lrs, runs = by_size[size]
+        nearest = lrs[np.argmin(np.abs(np.log(lrs / point.lr)))]
+        found = runs[Point(float(nearest), point.seed)]
+        if not lrs[0] / 1.05 < point.lr < lrs[-1] * 1.05:
+            return replace(found, point=point, loss=inf, diverged=True)
+        return replace(found, point=point)
+
+    return {str(depth): runs for depth, runs in run_bracket(network, start, run).items()}
+
+
+def row_of(runs: Runs, others: Sequence[list[TrialRecord]]) -> dict[str, Any]:
+    """Everything that is reported of one size."""
+    lrs, losses = table_of(runs["grid"])
+    grid, optimum = grid_optimum(lrs, losses), size_optimum(runs["bracket"])
+    lr = None if optimum is None else optimum.lr
+    per_rate = steps_of(runs["grid"]) / len(lrs)
+    needed = [optuna_rates(lrs, losses, grid, seed) for seed in range(NUM_DRAWS)]
+    found = [size_optimum(records) for records in others]
+    mean = losses.mean(1)
+    halves = [estimate(lrs[first::2], losses[first::2]) or inf for first in (0, 1)]
+    return {
+        "grid": grid,
+        "halves": max(halves) / min(halves),
+        "grid_steps": steps_of(runs["grid"]),
+        "lr": lr,
+        "agrees": agrees(lr, grid),
+        "regret": None
+        if lr is None
+        else float(mean[np.argmin(np.abs(np.log(lrs / lr)))] - mean.min()),
+        "runs": len(runs["bracket"]),
+        "steps": steps_of(runs["bracket"]),
+        "optuna_steps": per_rate * median(inf if n is None else n for n in needed),
+        "optuna_reached": sum(n is not None for n in needed),
+        "others_agree": sum(agrees(o.lr if o else None, grid) for o in found),
+        "others_runs": fmean(map(len, others)),
+    }
+
+
+def steps_of(records: Sequence[TrialRecord]) -> int:
+    """Optimizer steps taken."""
+    return sum(record.steps for record in records)
+
+
+HEAD = (
+    "| depth | grid's optimum | interval | its halves apart | bracket's | ratio | agrees"
+    " | loss above the grid's lowest | bracket's runs | bracket's steps / grid's"
+    " | Optuna's steps / grid's, median of 20 | Optuna agrees, of 20"
+    " | bracket from 20 starts: agrees | mean runs |"
+)
+
+
+def markdown_row(depth: str, row: dict[str, Any]) -> str:
+    """One size."""
+    grid, steps = row["grid"], row["grid_steps"]
+    share = row["optuna_steps"] / steps
+    cells = [
+        depth,
+        f"{grid.lr:.4g}" + (" (edge)" if grid.at_edge else ""),
+        "{:.4g} to {:.4g}".format(*grid.interval),
+        f"{row['halves']:.2f}",
+        "none" if row["lr"] is None else f"{row['lr']:.4g}",
+        "" if row["lr"] is None else f"{row['lr'] / grid.lr:.2f}",
+        "yes" if row["agrees"] else "no",
+        "" if row["regret"] is None else f"{row['regret']:.4f}",
+        row["runs"],
+        f"1/{steps / row['steps']:.1f}",
+        f"over {NUM_OPTUNA_RATES / 80}" if share == inf else f"1/{1 / share:.1f}",
+        row["optuna_reached"],
+        row["others_agree"],
+        f"{row['others_runs']:.1f}",
+    ]
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def rows_of(network: str, case: Case, stored: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The rows of one network, by depth."""
+    runs = {
+        depth: {
+            method: [restored(size_of(int(depth)), run) for run in found]
+            for method, found in methods.items()
+        }
+        for depth, methods in stored.items()
+    }
+    grids = {size_of(int(depth)): methods["grid"] for depth, methods in runs.items()}
+    starts = np.logspace(case.low, case.high, NUM_DRAWS + 2)[1:-1]
+    others = [from_grid(network, grids, float(start)) for start in starts]
+    return {d: row_of(methods, [other[d] for other in others]) for d, methods in runs.items()}
+
+
+def markdown(stored: dict[str, Any], preface: str) -> str:
+    """The results as Markdown."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    lines = ["# Steps to the optimal learning rate", "", f"PyTorch {stored['torch']}.", ""]
+    lines += [preface.split("\n\n", 2)[2].rsplit("\n\n", 1)[0], ""]
+    for network, case in CASES.items():
+        found = rows_of(network, case, stored["runs"][network])
+        lines += [f"## {case.title}", "", HEAD, "| --- " * 14 + "|"]
+        lines += [markdown_row(depth, row) for depth, row in found.items()]
+        rows = list(found.values())
+        share = sum(row["grid_steps"] for row in rows) / sum(row["steps"] for row in rows)
+        lines += [
+            "",
+            f"Of {len(rows)} depths, bracket agrees at {sum(row['agrees'] for row in rows)}, with "
+            f"1/{share:.1f} of the grid's steps, and takes fewer steps than Optuna's median at "
+            f"{sum(row['steps'] < row['optuna_steps'] for row in rows)}.",
+            "",
+        ]
+    return "\n".join(lines)
