@@ -157,3 +157,17 @@ def test_a_parametrization_has_its_own_rule_under_the_laws_name(small_family):
         "effective-depth+mup",
         "fitted-2+mup",
     ]
+
+
+@pytest.mark.parametrize("answer", [np.inf, 0.0])
+def test_an_answer_that_is_no_rate_is_not_trained_and_counts_as_diverged(
+    small_family, tuned, monkeypatch, answer
+):
+    monkeypatch.setattr("etastar.experiments.rules.by_law.ByLaw.rate", lambda *_: answer)
+    asked = {}
+    rows, runs = transfer_family(small_family(), tuned, trainer(asked))
+    assert all(0 < lr < np.inf for lrs in asked.values() for lr in lrs)
+    assert all(run.steps > 0 for run in runs)
+    by_rule = {row.rule: row for row in rows if row.target == size(depth=4)}
+    assert by_rule["effective-depth"].loss == np.inf
+    assert np.isfinite(by_rule["fitted-2"].loss)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,13 +13,14 @@ from etastar.experiments.rules.base import Question, TunedSize
 from etastar.experiments.rules.registry import rules_of
 from etastar.fit import transfer_regret
 from etastar.report.evidence import RegretRow
+from etastar.sweep.record import TrialRecord
+from etastar.sweep.space import Point
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from etastar.experiments.declaration import Family
     from etastar.experiments.rules.base import Rule
-    from etastar.sweep.record import TrialRecord
     from etastar.sweep.result import SizeResult
     from etastar.sweep.space import Size
 
@@ -45,7 +47,7 @@ def transfer_family(
 
     The target's own optimum is the better of the parabola's minimum and the lowest rate of its
     sweep, both trained with all seeds. Rates that the sweep has run with all seeds are not run
-    again.
+    again. A rule whose answer is no rate at all, 0 or infinite, counts as diverged.
 
     Args:
         family: The declaration.
@@ -67,9 +69,10 @@ def transfer_family(
         own = (_rounded(found.optimum.lr), found.optimum.lowest_lr)
         wanted = dict.fromkeys((*own, *(offer.lr for offer in offers)))
         known = _complete(found.trials, family.seeds)
-        new = train(target, tuple(lr for lr in wanted if lr not in known))
+        new = train(target, tuple(lr for lr in wanted if lr not in known and _is_rate(lr)))
         runs += new
         known |= _complete(new, family.seeds)
+        known |= {lr: _untrained(target, lr, family.seeds) for lr in wanted if not _is_rate(lr)}
         rows += _rows(family, target, offers, known, own)
     return tuple(rows), tuple(runs)
 
@@ -119,6 +122,18 @@ def _tuned(family: Family, result: SizeResult) -> TunedSize | None:
 def _rounded(lr: float) -> float:
     """Six digits, as the searches round."""
     return float(f"{lr:.6g}")
+
+
+def _is_rate(lr: float) -> bool:
+    return 0 < lr < inf
+
+
+def _untrained(size: Size, lr: float, seeds: Sequence[int]) -> tuple[TrialRecord, ...]:
+    """What stands for runs at a rate that no optimizer takes."""
+    return tuple(
+        TrialRecord(size, Point(lr, seed), inf, (), diverged=True, steps=0, initial_loss=inf)
+        for seed in seeds
+    )
 
 
 Runs = dict[float, tuple["TrialRecord", ...]]
