@@ -20,7 +20,15 @@ from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from etastar.graph.fake_twins import FakeTwins
 
-__all__ = ["global_state_kept", "isolated_copy", "lazy_copy", "own_tensors", "quiet_switches"]
+__all__ = [
+    "attributes_kept",
+    "empty_containers",
+    "global_state_kept",
+    "isolated_copy",
+    "lazy_copy",
+    "own_tensors",
+    "quiet_switches",
+]
 
 
 def own_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
@@ -58,8 +66,15 @@ def _without_meta(
     return {key: twins.of(t) if t.is_meta else t for key, t in tensors.items()}
 
 
-def _empty_containers(model: nn.Module) -> dict[int, Any]:
-    """New containers for the many empty ones of modules, which copying as such would take long."""
+def empty_containers(model: nn.Module) -> dict[int, Any]:
+    """New containers for the many empty ones of modules, which copying as such would take long.
+
+    Args:
+        model: To be copied.
+
+    Returns:
+        A memo for `copy.deepcopy`.
+    """
     return {
         id(value): type(value)()
         for module in model.modules()
@@ -101,8 +116,8 @@ def isolated_copy(model: nn.Module, *, twins: FakeTwins | None = None) -> Iterat
         The stand-in.
     """
     shared = _shared_tensors(model, share_buffers=twins is not None)
-    memo = {**_empty_containers(model), **_without_meta(shared, twins)}
-    with _attributes_kept(model):
+    memo = {**empty_containers(model), **_without_meta(shared, twins)}
+    with attributes_kept(model):
         try:
             stand_in = copy.deepcopy(model, memo=memo)
         except Exception:
@@ -115,8 +130,15 @@ def _shallow(value: Any) -> Any:
 
 
 @contextmanager
-def _attributes_kept(model: nn.Module) -> Iterator[None]:
-    """Put every attribute of every module back, and what its containers held."""
+def attributes_kept(model: nn.Module) -> Iterator[None]:
+    """Put every attribute of every module back, and what its containers held.
+
+    Args:
+        model: Any module.
+
+    Yields:
+        Nothing.
+    """
     modules = list(model.modules())
     before = [{k: (v, _shallow(v)) for k, v in m.__dict__.items()} for m in modules]
     try:

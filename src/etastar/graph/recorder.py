@@ -61,6 +61,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.log = StorageLog()
         self.module_stack: list[str] = [""]
         self.opaque_depth = 0
+        self.operations: list[Any] = []
+        self.places: dict[int, tuple[int, int]] = {}
+        self._slot: int | None = None
         self._failures: dict[int, tuple[BaseException, str, str | None]] = {}
 
     # -- what the tracer calls ---------------------------------------------------------------
@@ -114,6 +117,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             call=call,
         )
         self.nodes.append(node)
+        if self._slot is not None:
+            self.places[node.index] = (len(self.operations) - 1, self._slot)
         for tensor in write:
             self.log.write(tensor, Value((node.index,)))
         for tensor in fresh:
@@ -163,6 +168,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         slots = slotted((args, kwargs), tensors)
         values = [self.log.read(tensor) for tensor in tensors]
         keys = {self.log.key(tensor) for tensor in tensors}
+        self.operations.append(func)
         result = self._execute(func, operation, args, kwargs)
         mutated = named_arguments(operation, operation.mutated, args, kwargs)
         outputs = list(tensors_in(result))
@@ -170,6 +176,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         views = [t for t in outputs if self.log.key(t) in keys] if not mutated else []
         step = Step(operation, Call(func, *slots), tensors, values, outputs, fresh, mutated, views)
         self._record(step)
+        self._slot = None
         return result
 
     def _execute(
@@ -226,6 +233,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.log.write(tensor, NOTHING, fresh=step.is_fresh(tensor))
         if not written:
             return
+        self._slot = next((i for i, t in enumerate(step.outputs) if t is written[0]), None)
         operands = step.operands(data)
         addend = step.fused_addend()
         if addend is not None and operands[addend].producers:

@@ -24,6 +24,7 @@ from etastar.graph.isolation import (
 )
 from etastar.graph.module_paths import module_paths_recorded
 from etastar.graph.recorder import Observer, Recorder
+from etastar.graph.replay import Script
 from etastar.graph.tangents import TangentLog
 from etastar.graph.values import ValuesKept
 from etastar.naming import canonical_parameters
@@ -54,12 +55,14 @@ class Trace:
         inputs: Node of every input tensor by name.
         outputs: Nodes of every floating output tensor by name.
         result: What the model returned.
+        script: What was executed, for `replay`.
     """
 
     nodes: tuple[Node, ...]
     inputs: dict[str, int]
     outputs: dict[str, tuple[int, ...]]
     result: Any
+    script: Script
 
 
 def parameter_records(model: nn.Module) -> dict[str, ParameterRecord]:
@@ -135,7 +138,8 @@ def trace(
         duals = {} if log is None else _duals(stand_in, tangents or {}, log)
         result = _run(stand_in, args, kwargs, recorder, duals)
         outputs = _outputs(recorder, result)
-    return Trace(tuple(recorder.nodes), inputs, outputs, result)
+    script = Script(tuple(recorder.operations), recorder.places)
+    return Trace(tuple(recorder.nodes), inputs, outputs, result, script)
 
 
 def _add_parameters(recorder: Recorder, stand_in: nn.Module, model: nn.Module) -> None:

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-
 from etastar.errors import MeasureError
-from etastar.measure.pre_activations import (
-    mean_square,
-    run_observed,
-    run_with_tangents,
-    wanted_nodes,
-)
+from etastar.measure.passes import Passes, moved_along
+from etastar.measure.pre_activations import run_with_tangents, wanted_nodes
 from etastar.measure.records import SeedUpdate
 from etastar.naming import canonical_parameters
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from etastar.graph.dag import Node
-    from etastar.graph.tracing import Trace
     from etastar.measure.batch import Examples
     from etastar.measure.records import Method, PreActivations
 
 __all__ = ["by_bisection", "by_differences", "by_forward_mode"]
 
-Direction = Mapping[str, Tensor]
+Direction = Mapping[str, "Tensor"]
 Seeded = Callable[[], None]
 
 _FIRST_STEP = 1e-4  # of the parameters' norm
@@ -64,7 +57,8 @@ def by_forward_mode(
     traced, tangents, values = run_with_tangents(
         model, examples, pre_activations, direction, seeded=seeded
     )
-    return _measured(traced, pre_activations, tangents, values, method="forward")
+    nodes = wanted_nodes(traced, pre_activations)
+    return _measured(nodes, tangents, values, method="forward")
 
 
 def by_differences(
@@ -94,33 +88,23 @@ def by_differences(
     Raises:
         CaptureError: The forward pass raised.
     """
+    passes = Passes(model, examples, pre_activations, seeded=seeded)
     step = _FIRST_STEP * _scale(model, direction)
-    for _ in range(_MAX_ATTEMPTS):
-        below, _ = _values(model, examples, direction, -step, pre_activations, seeded=seeded)
-        changes: dict[int, float] = {}
-        values: dict[int, float] = {}
-
-        def compare(
-            index: int,
-            output: Tensor,
-            changes: dict[int, float] = changes,
-            values: dict[int, float] = values,
-            below: dict[int, Tensor] = below,
-        ) -> None:
-            changes[index] = mean_square(output - below.pop(index))
-            values[index] = mean_square(output)
-
-        with _moved(model, direction, step):
-            traced = run_observed(model, examples, pre_activations, compare, seeded=seeded)
-        share = _largest_share(changes, values)
-        found = {index: change / (2 * step) ** 2 for index, change in changes.items()}
-        if share == 0 or _LEAST_CHANGE <= share <= _GREATEST_CHANGE:
-            break
-        middle = math.sqrt(_LEAST_CHANGE * _GREATEST_CHANGE)
-        step *= middle / share if math.isfinite(share) else 1e-3
-    else:
-        note = f"{note} the changes did not settle: {share:.2g} of a pre-activation".strip()
-    return _measured(traced, pre_activations, found, values, method="differences", note=note)
+    with moved_along(model, direction) as move_to:
+        for _ in range(_MAX_ATTEMPTS):
+            move_to(-step)
+            below = passes.kept()
+            move_to(step)
+            changes, values = passes.compared(below)
+            share = _largest_share(changes, values)
+            found = {index: change / (2 * step) ** 2 for index, change in changes.items()}
+            if share == 0 or _LEAST_CHANGE <= share <= _GREATEST_CHANGE:
+                break
+            middle = math.sqrt(_LEAST_CHANGE * _GREATEST_CHANGE)
+            step *= middle / share if math.isfinite(share) else 1e-3
+        else:
+            note = f"{note} the changes did not settle: {share:.2g} of a pre-activation".strip()
+    return _measured(passes.nodes, found, values, method="differences", note=note)
 
 
 def by_bisection(
@@ -155,27 +139,24 @@ def by_bisection(
     centre = math.sqrt(c / linear.mean_square) if linear.mean_square else math.inf
     if not math.isfinite(centre):
         raise MeasureError("a step that changes nothing", "a step that does", "check the gradients")
-    before, traced = _values(model, examples, direction, 0.0, pre_activations, seeded=seeded)
-    nodes = wanted_nodes(traced, pre_activations)
+    passes = Passes(model, examples, pre_activations, seeded=seeded)
+    before = passes.kept()
+    with moved_along(model, direction) as move_to:
 
-    def changes(eta: float) -> list[float]:
-        found: dict[int, float] = {}
+        def changes(eta: float) -> list[float]:
+            move_to(eta)
+            found, _ = passes.compared(before)
+            return [_or_infinite(found[node.index]) for node in passes.nodes]
 
-        def compare(index: int, output: Tensor) -> None:
-            found[index] = mean_square(output - before[index])
+        def within(eta: float) -> bool:
+            found = changes(eta)
+            return math.fsum(found) / len(found) <= c
 
-        with _moved(model, direction, eta):
-            run_observed(model, examples, pre_activations, compare, seeded=seeded)
-        return [_or_infinite(found[node.index]) for node in nodes]
-
-    def within(eta: float) -> bool:
-        found = changes(eta)
-        return math.fsum(found) / len(found) <= c
-
-    eta = _largest(within, centre)
+        eta = _largest(within, centre)
+        mean_squares = tuple(change / eta**2 for change in changes(eta))
     return SeedUpdate(
         places=linear.places,
-        mean_squares=tuple(change / eta**2 for change in changes(eta)),
+        mean_squares=mean_squares,
         second_moments=linear.second_moments,
         method="exact",
     )
@@ -200,15 +181,13 @@ def _largest(within: Callable[[float], bool], centre: float) -> float:
 
 
 def _measured(
-    traced: Trace,
-    pre_activations: PreActivations,
+    nodes: tuple[Node, ...],
     mean_squares: Mapping[int, float],
     second_moments: Mapping[int, float],
     *,
     method: Method,
     note: str = "",
 ) -> SeedUpdate:
-    nodes = wanted_nodes(traced, pre_activations)
     return SeedUpdate(
         places=tuple((node.module, _name(node)) for node in nodes),
         mean_squares=tuple(_or_infinite(mean_squares[node.index]) for node in nodes),
@@ -243,39 +222,3 @@ def _largest_share(changes: Mapping[int, float], values: Mapping[int, float]) ->
     ]
     infinite = any(not math.isfinite(change) for change in changes.values())
     return math.inf if infinite else max(shares, default=0.0)
-
-
-def _values(
-    model: nn.Module,
-    examples: Examples,
-    direction: Direction,
-    step: float,
-    pre_activations: PreActivations,
-    *,
-    seeded: Seeded,
-) -> tuple[dict[int, Tensor], Trace]:
-    """Pre-activations at theta + step u, by node."""
-    found: dict[int, Tensor] = {}
-
-    def keep(index: int, output: Tensor) -> None:
-        found[index] = output.detach().clone()
-
-    with _moved(model, direction, step):
-        traced = run_observed(model, examples, pre_activations, keep, seeded=seeded)
-    return found, traced
-
-
-@contextmanager
-def _moved(model: nn.Module, direction: Direction, step: float) -> Iterator[None]:
-    """The model at theta + step u, and at theta again afterwards, to the bit."""
-    parameters = canonical_parameters(model)
-    before = {name: parameters[name].detach().clone() for name in direction}
-    with torch.no_grad():
-        for name, u in direction.items():
-            parameters[name].add_(u, alpha=step)
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for name, values in before.items():
-                parameters[name].copy_(values)

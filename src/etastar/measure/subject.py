@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -12,14 +13,14 @@ from torch import nn
 from torch.optim import Optimizer
 
 from etastar.errors import MeasureError
-from etastar.graph.isolation import global_state_kept
+from etastar.graph.isolation import empty_containers, global_state_kept
 from etastar.measure.optimizers import NAMED, Optimizers
 from etastar.naming import unwrap
 
 if TYPE_CHECKING:
     from etastar.measure.optimizers import OptimizerChoice
 
-__all__ = ["ModelChoice", "Subject", "make_subject"]
+__all__ = ["ModelChoice", "Subject", "make_subject", "seed_everything"]
 
 ModelChoice: TypeAlias = "nn.Module | Callable[[], nn.Module]"
 """A model, which is copied; or a function that makes one, called once per seed."""
@@ -41,7 +42,33 @@ class Subject:
 
     def seed_pass(self) -> None:
         """Set the random numbers of a pass, so that two passes draw the same dropout masks."""
-        torch.manual_seed(self.seed)
+        seed_everything(self.seed)
+
+
+def seed_everything(seed: int) -> None:
+    """`torch.manual_seed`, which without an accelerator spends a millisecond on looking for one.
+
+    Args:
+        seed: Of all generators.
+
+    Example:
+        >>> seed_everything(1), torch.randint(100, (1,)).item()
+        (None, 45)
+    """
+    if _has_accelerator():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
+
+
+@cache
+def _has_accelerator() -> bool:
+    devices: Any = torch
+    return bool(
+        torch.cuda.is_available()
+        or torch.backends.mps.is_available()
+        or (hasattr(devices, "xpu") and devices.xpu.is_available())
+    )
 
 
 def make_subject(
@@ -71,7 +98,7 @@ def make_subject(
     copies: tuple[Optimizer, ...] = ()
     if not isinstance(model, nn.Module):
         with global_state_kept():
-            torch.manual_seed(seed)
+            seed_everything(seed)
             private = model()
         if instances:
             raise MeasureError(
@@ -105,7 +132,9 @@ def _copied(
     """Model and optimizers in one copy, so that the groups hold the copy's parameters."""
     gradients = {id(p.grad): None for p in model.parameters() if p.grad is not None}
     try:
-        copies: Any = copy.deepcopy((model, optimizers), memo=dict(gradients))
+        copies: Any = copy.deepcopy(
+            (model, optimizers), memo={**empty_containers(model), **gradients}
+        )
     except Exception as error:
         raise MeasureError(
             f"a {type(model).__name__} that cannot be copied: {error}",
