@@ -3,7 +3,8 @@
 Usage: python benchmarks/criterion_cost.py
 
 Time: CPU time of one thread; forward passes (as in training, recorded by autograd) and measurements
-in turn; ratio of the medians. Memory: growth of the resident set over one
+in turn; ratio of the medians. For comparison, what a training step itself takes (pass, gradient and
+AdamW's step). Memory: growth of the resident set over one
 AdamW step, and over one measurement with AdamW, each in a process of its own. Written to
 benchmarks/results/criterion_cost.json and criterion_cost.md.
 """
@@ -15,6 +16,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,6 +33,8 @@ METHODS = ("forward", "differences")
 REPETITIONS = 9
 NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
     "MLP": ("mlp", {"depth": 8, "width": 512}, 512),
+    "MLP, width 1024": ("mlp", {"depth": 8, "width": 1024}, 512),
+    "MLP, batch 2048": ("mlp", {"depth": 8, "width": 512}, 2048),
     "ResNet": ("resnet", {"depth": 8, "width": 32}, 32),
     "GPT": ("gpt", {"depth": 6, "width": 128, "context": 64, "vocabulary": 256}, 32),
 }
@@ -68,9 +72,11 @@ def seconds(action: Any) -> float:
 def time_ratios(name: str) -> dict[str, float]:
     """Time of a measurement over that of a forward pass, by method."""
     network, batch = made(name)
-    times: dict[str, list[float]] = {"pass": [], **{method: [] for method in METHODS}}
+    times: dict[str, list[float]] = {"pass": [], "step": [], **{method: [] for method in METHODS}}
+    step = training_step(network, batch)
     for _ in range(REPETITIONS + 1):
         times["pass"].append(median(seconds(lambda: network(batch[0])) for _ in range(5)))
+        times["step"].append(median(seconds(step) for _ in range(3)))
         for method in METHODS:
             times[method].append(
                 seconds(
@@ -80,7 +86,19 @@ def time_ratios(name: str) -> dict[str, float]:
                 )
             )
     once = median(times["pass"][1:])  # the first of each warms up
-    return {method: round(median(times[method][1:]) / once, 2) for method in METHODS}
+    return {what: round(median(times[what][1:]) / once, 2) for what in ("step", *METHODS)}
+
+
+def training_step(network: nn.Module, batch: tuple[Tensor, Tensor]) -> Callable[[], None]:
+    """One step of AdamW, which has its moments in memory after the first."""
+    optimizer = adamw(network)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        torch.autograd.backward(loss_fn(network(batch[0]), batch[1]))
+        optimizer.step()
+
+    return step
 
 
 def kibibytes(field: str) -> int:
@@ -95,11 +113,9 @@ def grown(name: str, what: str) -> None:
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew (Linux)
     before = kibibytes("VmRSS")
     if what == "step":
-        optimizer = adamw(network)
-        for _ in range(2):  # the second has the moments in memory
-            optimizer.zero_grad()
-            torch.autograd.backward(loss_fn(network(batch[0]), batch[1]))
-            optimizer.step()
+        step = training_step(network, batch)
+        step()
+        step()
     elif what in METHODS:
         measure_update(network, batch, loss_fn, optimizer=adamw, method=what)  # type: ignore[arg-type]
     print(kibibytes("VmHWM") - before)
@@ -118,14 +134,13 @@ def table(results: dict[str, Any]) -> str:
         "",
         f"PyTorch {results['torch']}, one thread, one seed, AdamW; {REPETITIONS} repetitions.",
         "",
-        "| network | method | time in forward passes | memory over that of a training step |",
-        "| --- | --- | --- | --- |",
+        "| network | method | time in forward passes | a training step's | memory over a step's |",
+        "| --- | --- | --- | --- | --- |",
     ]
     for name, row in results["networks"].items():
-        lines += [
-            f"| {name} | {method} | {row['time'][method]} | {row['memory'][method]} |"
-            for method in METHODS
-        ]
+        for method in METHODS:
+            cells = (row["time"][method], row["time"]["step"], row["memory"][method])
+            lines.append(f"| {name} | {method} | {' | '.join(map(str, cells))} |")
     return "\n".join([*lines, ""])
 
 

@@ -145,6 +145,13 @@ def test_a_diverged_rate_is_told_as_such(evidence):
     assert (bad.as_dict()["regret"], bad.as_dict()["diverged"]) == (None, True)
 
 
+def test_an_infinite_rate_is_stored_as_none():
+    bad = row(
+        regret=transfer_regret([math.inf], [1.0], initial_losses=[3.0]), loss=math.inf, lr=math.inf
+    )
+    assert json.loads(json.dumps(bad.as_dict(), allow_nan=False))["lr"] is None
+
+
 def test_without_rates_that_were_transferred_there_is_no_such_section(evidence):
     bare = tuple(replace(family, regrets=()) for family in evidence.families)
     assert "Transfer regret" not in evidence_page(replace(evidence, families=bare))

@@ -13,6 +13,7 @@ from etastar.graph.dag import Call, Kind, Node, Operand, ParameterRecord, Weight
 from etastar.graph.fake_kernels import run_fake
 from etastar.graph.fake_twins import FakeTwins
 from etastar.graph.operations import Operation, operation_of
+from etastar.graph.replay import UNSTEADY
 from etastar.graph.step import Step, named_arguments
 from etastar.graph.storage import NOTHING, StorageLog, Value
 from etastar.graph.tangents import TangentLog
@@ -168,7 +169,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         slots = slotted((args, kwargs), tensors)
         values = [self.log.read(tensor) for tensor in tensors]
         keys = {self.log.key(tensor) for tensor in tensors}
-        self.operations.append(func)
+        if operation.name not in UNSTEADY:
+            self.operations.append(func)
         result = self._execute(func, operation, args, kwargs)
         mutated = named_arguments(operation, operation.mutated, args, kwargs)
         outputs = list(tensors_in(result))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from etastar.graph.arguments import map_tensors, tensors_in
@@ -17,7 +18,11 @@ from etastar.graph.operations import operation_of
 from etastar.graph.step import named_arguments
 from etastar.graph.values import ValuesKept
 
-__all__ = ["Script", "replay"]
+__all__ = ["UNSTEADY", "Script", "replay"]
+
+
+UNSTEADY: Final = ("device", "detach")
+"""Operations that are not counted: autograd detaches what it saves, when it saves it."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,9 @@ def replay(
     observer: Callable[[int, torch.Tensor], None],
     *,
     nodes: frozenset[int],
+    grad: bool = False,
 ) -> bool:
-    """Run a model without autograd as it ran when the script was recorded.
+    """Run a model as it ran when the script was recorded; nothing can be differentiated.
 
     The model, the inputs and PyTorch's state are as before afterwards.
 
@@ -54,6 +60,7 @@ def replay(
         script: Of a pass recorded by `trace`.
         observer: Called with a node's index and its output.
         nodes: The nodes whose outputs are wanted.
+        grad: Whether autograd recorded the pass, which decides between some operations.
 
     Returns:
         Whether the pass was the recorded one. If not, it raised or took another way, the observer
@@ -79,14 +86,24 @@ def replay(
         stack.enter_context(quiet_switches())
         stack.enter_context(kept)
         stack.enter_context(attributes_kept(model))
-        stack.enter_context(torch.no_grad())
-        args, kwargs = map_tensors((tuple(args), dict(kwargs)), torch.Tensor.clone)
+        stack.enter_context(torch.set_grad_enabled(grad))
+        stack.enter_context(saved_tensors_hooks(_nothing, _nothing))
+        args, kwargs = map_tensors((tuple(args), dict(kwargs)), _cloned)
         try:
             with mode:
                 model(*args, **kwargs)
         except Exception:
             return False
     return mode.is_complete
+
+
+def _cloned(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().clone().requires_grad_(tensor.requires_grad)
+
+
+def _nothing(_: Any) -> Any:
+    """In place of what autograd would save for a gradient that nobody takes."""
+    return None
 
 
 class _DepartedError(Exception):
@@ -129,7 +146,7 @@ class _Replay(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         kwargs = kwargs or {}
         operation = operation_of(func)
-        if operation.name == "device":
+        if operation.name in UNSTEADY:
             return func(*args, **kwargs)
         number = self._done
         if self.is_complete or self._operations[number] is not func:

@@ -17,6 +17,7 @@ from etastar.graph.arguments import map_tensors, name_inputs, named_tensors, ten
 from etastar.graph.dag import Node, ParameterRecord
 from etastar.graph.fake_twins import FakeTwins
 from etastar.graph.isolation import (
+    attributes_kept,
     global_state_kept,
     isolated_copy,
     own_tensors,
@@ -98,6 +99,7 @@ def trace(
     grad: bool = False,
     observer: Observer | None = None,
     tangents: Mapping[str, torch.Tensor] | None = None,
+    private: bool = False,
 ) -> Trace:
     """Run an unwrapped model once under the recorder; the model is as before afterwards.
 
@@ -110,6 +112,7 @@ def trace(
         observer: Called with every node and its output tensor.
         tangents: Tangents of parameters by canonical name, on real tensors: the pass is then made
             in forward mode, under the `forward_ad.dual_level` of the caller.
+        private: Whether nobody else holds the model, so that it need not be copied.
 
     Returns:
         The trace.
@@ -128,7 +131,11 @@ def trace(
         stack.enter_context(global_state_kept())
         stack.enter_context(quiet_switches())
         stack.enter_context(kept)
-        stand_in = stack.enter_context(isolated_copy(model, twins=twins))
+        stand_in = model
+        if private:
+            stack.enter_context(attributes_kept(model))
+        else:
+            stand_in = stack.enter_context(isolated_copy(model, twins=twins))
         stack.enter_context(torch.set_grad_enabled(grad))
         _add_parameters(recorder, stand_in, model)
         clone = _cloned if twins is None else twins.clone_of

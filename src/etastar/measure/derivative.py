@@ -7,21 +7,22 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from etastar.errors import MeasureError
-from etastar.measure.passes import Passes, moved_along
+from etastar.measure.passes import moved_along
 from etastar.measure.pre_activations import run_with_tangents, wanted_nodes
 from etastar.measure.records import SeedUpdate
-from etastar.naming import canonical_parameters
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from etastar.graph.dag import Node
     from etastar.measure.batch import Examples
+    from etastar.measure.optimizers import Direction
+    from etastar.measure.passes import Passes
     from etastar.measure.records import Method, PreActivations
+    from etastar.measure.subject import Subject
 
 __all__ = ["by_bisection", "by_differences", "by_forward_mode"]
 
-Direction = Mapping[str, "Tensor"]
 Seeded = Callable[[], None]
 
 _FIRST_STEP = 1e-4  # of the parameters' norm
@@ -44,7 +45,7 @@ def by_forward_mode(
     Args:
         model: The model; left as it is.
         examples: The probe.
-        direction: Update per unit of the learning rate, by name of the parameter.
+        direction: Of the step.
         pre_activations: Which count.
         seeded: Sets the random numbers of a pass.
 
@@ -55,31 +56,23 @@ def by_forward_mode(
         CaptureError: An operation has no forward mode.
     """
     traced, tangents, values = run_with_tangents(
-        model, examples, pre_activations, direction, seeded=seeded
+        model, examples, pre_activations, direction.updates, seeded=seeded
     )
     nodes = wanted_nodes(traced, pre_activations)
     return _measured(nodes, tangents, values, method="forward")
 
 
 def by_differences(
-    model: nn.Module,
-    examples: Examples,
-    direction: Direction,
-    pre_activations: PreActivations,
-    *,
-    seeded: Seeded,
-    note: str = "",
+    subject: Subject, passes: Passes, direction: Direction, *, note: str = ""
 ) -> SeedUpdate:
     """M_l = mean ((z_l(theta + h u) - z_l(theta - h u)) / 2h)^2.
 
     The step h is chosen so that the pre-activations change by a share between 1e-4 and 5e-2.
 
     Args:
-        model: The model; left as it is.
-        examples: The probe.
-        direction: Update per unit of the learning rate, by name of the parameter.
-        pre_activations: Which count.
-        seeded: Sets the random numbers of a pass.
+        subject: The model; left as it is.
+        passes: Of the probe.
+        direction: Of the step.
         note: Why not in forward mode.
 
     Returns:
@@ -88,9 +81,8 @@ def by_differences(
     Raises:
         CaptureError: The forward pass raised.
     """
-    passes = Passes(model, examples, pre_activations, seeded=seeded)
-    step = _FIRST_STEP * _scale(model, direction)
-    with moved_along(model, direction) as move_to:
+    step = _FIRST_STEP * direction.scale
+    with moved_along(subject.model, direction.updates, subject.origin) as move_to:
         for _ in range(_MAX_ATTEMPTS):
             move_to(-step)
             below = passes.kept()
@@ -107,26 +99,16 @@ def by_differences(
     return _measured(passes.nodes, found, values, method="differences", note=note)
 
 
-def by_bisection(
-    model: nn.Module,
-    examples: Examples,
-    direction: Direction,
-    pre_activations: PreActivations,
-    *,
-    seeded: Seeded,
-    c: float,
-) -> SeedUpdate:
+def by_bisection(subject: Subject, passes: Passes, direction: Direction, *, c: float) -> SeedUpdate:
     """The largest eta whose finite step theta + eta u changes the pre-activations by c at most.
 
     S(eta) is looked at on a grid of factors of 2 around the first-order rate; between the last rate
     on it that keeps S <= c and the next, eta is found by bisection.
 
     Args:
-        model: The model; left as it is.
-        examples: The probe.
-        direction: Update per unit of the learning rate, by name of the parameter.
-        pre_activations: Which count.
-        seeded: Sets the random numbers of a pass.
+        subject: The model; left as it is.
+        passes: Of the probe.
+        direction: Of the step.
         c: Allowed mean-square change.
 
     Returns:
@@ -135,13 +117,12 @@ def by_bisection(
     Raises:
         MeasureError: No rate of the grid keeps S <= c, or all do.
     """
-    linear = by_differences(model, examples, direction, pre_activations, seeded=seeded)
+    linear = by_differences(subject, passes, direction)
     centre = math.sqrt(c / linear.mean_square) if linear.mean_square else math.inf
     if not math.isfinite(centre):
         raise MeasureError("a step that changes nothing", "a step that does", "check the gradients")
-    passes = Passes(model, examples, pre_activations, seeded=seeded)
     before = passes.kept()
-    with moved_along(model, direction) as move_to:
+    with moved_along(subject.model, direction.updates, subject.origin) as move_to:
 
         def changes(eta: float) -> list[float]:
             move_to(eta)
@@ -203,14 +184,6 @@ def _name(node: Node) -> str:
 
 def _or_infinite(value: float) -> float:
     return value if math.isfinite(value) else math.inf
-
-
-def _scale(model: nn.Module, direction: Direction) -> float:
-    """Norm of the parameters over that of the direction."""
-    parameters = canonical_parameters(model)
-    moved = math.sqrt(sum(float(u.norm()) ** 2 for u in direction.values()))
-    size = math.sqrt(sum(float(parameters[name].detach().norm()) ** 2 for name in direction))
-    return (size or 1.0) / moved if moved else 1.0
 
 
 def _largest_share(changes: Mapping[int, float], values: Mapping[int, float]) -> float:

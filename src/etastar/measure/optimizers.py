@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from torch.optim import Optimizer
 from etastar.errors import MeasureError
 from etastar.naming import canonical_parameters
 
-__all__ = ["NAMED", "MakeOptimizer", "OptimizerChoice", "Optimizers"]
+__all__ = ["NAMED", "Direction", "MakeOptimizer", "OptimizerChoice", "Optimizers"]
 
 MakeOptimizer: TypeAlias = "Callable[[nn.Module], Optimizer | Sequence[Optimizer]]"
 """From a model to its optimizer, or to the several that step together."""
@@ -32,6 +34,33 @@ _LOST_IN_ROUNDING = 1e-4  # largest relative update of which float32 keeps three
 _SAFE_UPDATE = 2.0**-7
 _LEAST_UPDATE = 2.0**-24  # below it nothing is left of an update in float32
 _MAX_ATTEMPTS = 4
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Where a step goes.
+
+    Attributes:
+        updates: Update per unit of the learning rate, by name of the parameter.
+        sizes: Norm of every parameter.
+        lengths: Norm of every update.
+    """
+
+    updates: Mapping[str, Tensor]
+    sizes: Mapping[str, float]
+    lengths: Mapping[str, float]
+
+    @property
+    def scale(self) -> float:
+        """Length of the parameters (1 where these are zero) over that of the update."""
+        length = math.hypot(*(self.lengths[name] for name in self.updates))
+        size = math.hypot(*(self.sizes[name] for name in self.updates))
+        return (size or 1.0) / length if length else 1.0
+
+    def only(self, names: Collection[str]) -> Direction:
+        """The part of it that moves some of the parameters."""
+        kept = {name: u for name, u in self.updates.items() if name in names}
+        return Direction(kept, self.sizes, self.lengths)
 
 
 class Optimizers:
@@ -88,25 +117,50 @@ class Optimizers:
                 "measure with an optimizer of first order",
             ) from error
 
-    def direction(self) -> dict[str, Tensor]:
+    def direction(self, origin: Mapping[str, Tensor] | None = None) -> Direction:
         """Update per unit of the learning rate, from the gradients that the parameters hold.
 
-        The optimizers' state moves on by one step; the parameters stay.
+        The optimizers' state moves on by one step; the parameters stay; the gradients are used up.
+
+        Args:
+            origin: The parameters' values where they are kept elsewhere; the others are copied.
 
         Returns:
-            Name to (theta' - theta) / lr for every parameter that the step changed.
+            (theta' - theta) / lr of every parameter that the step changed.
         """
         states = deepcopy([one.state_dict() for one in self._all])
+        own = _unique(canonical_parameters(self._model))
+        known = origin or {}
+        before = {n: known[n] if n in known else p.detach().clone() for n, p in own.items()}
         rate = self.unit
         for _ in range(_MAX_ATTEMPTS):
             self.set_rate(rate)
-            found, relative = self._stepped(rate)
+            self.step()
+            used, changes = rate, _changes(own, before)
+            relative = max((change.relative for change in changes.values()), default=0.0)
             if relative >= _LOST_IN_ROUNDING:
                 break
+            _put_back(own, before)
             self._restore(states)
             rate *= _SAFE_UPDATE / max(relative, _LEAST_UPDATE)
+        else:
+            self.set_rate(used)
+            self.step()
         self.set_rate(self.unit)
-        return found
+        moved = {name: change for name, change in changes.items() if change.length}
+        found = {name: _difference(own[name], before[name]).div_(used) for name in moved}
+        _put_back(own, before)
+        return Direction(
+            found,
+            sizes={name: change.size for name, change in moved.items()},
+            lengths={name: change.length / used for name, change in moved.items()},
+        )
+
+    def release(self) -> None:
+        """Forget gradients and state; no step can follow."""
+        self.zero_grad()
+        for one in self._all:
+            one.state.clear()
 
     def _restore(self, states: list[Any]) -> None:
         for optimizer, state in zip(self._all, states, strict=True):
@@ -114,26 +168,51 @@ class Optimizers:
         # loading puts new group objects in place of those held here
         self._groups = [group for one in self._all for group in one.param_groups]
 
-    def _stepped(self, rate: float) -> tuple[dict[str, Tensor], float]:
-        """The direction, and the largest relative change of a parameter."""
-        parameters = dict(self._model.named_parameters())
-        before = {name: p.detach().clone() for name, p in parameters.items()}
-        self.step()
-        found: dict[str, Tensor] = {}
-        relative = 0.0
-        for name, parameter in parameters.items():
-            # the values before take the parameter's place, so that nothing is copied back
-            change, parameter.data = parameter.data.sub_(before[name]), before.pop(name)
-            size, moved = float(parameter.detach().norm()), float(change.norm())
-            if moved:
-                relative = max(relative, moved / size if size else 1.0)
-                found[name] = change.div_(rate)
-        return self._canonical(found), relative
 
-    def _canonical(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
-        own = dict(self._model.named_parameters())
-        names = {id(p): name for name, p in reversed(canonical_parameters(self._model).items())}
-        return {names[id(own[name])]: tensor for name, tensor in found.items()}
+def _unique(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """Every parameter once, by its first name."""
+    names = {id(parameter): name for name, parameter in reversed(list(parameters.items()))}
+    return {name: p for name, p in parameters.items() if names[id(p)] == name}
+
+
+class _Change(NamedTuple):
+    """Norm of a parameter, and of its change."""
+
+    size: float
+    length: float
+
+    @property
+    def relative(self) -> float:
+        """One over the other; 1 where a parameter was zero."""
+        return self.length / self.size if self.size else float(self.length > 0)
+
+
+def _changes(own: Mapping[str, nn.Parameter], before: Mapping[str, Tensor]) -> dict[str, _Change]:
+    return {
+        name: _Change(float(before[name].norm()), float((parameter.detach() - before[name]).norm()))
+        for name, parameter in own.items()
+    }
+
+
+def _difference(parameter: nn.Parameter, before: Tensor) -> Tensor:
+    """The change of a parameter, in the place of its gradient, which is not needed any more."""
+    after, gradient = parameter.detach(), parameter.grad
+    fits = (
+        gradient is not None
+        and gradient.layout == torch.strided
+        and (gradient.shape, gradient.dtype) == (after.shape, after.dtype)
+    )
+    if not fits:
+        return after - before
+    parameter.grad = None
+    assert gradient is not None
+    return torch.sub(after, before, out=gradient.detach())
+
+
+def _put_back(own: Mapping[str, nn.Parameter], before: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(before[name])
 
 
 def _largest_rate(groups: list[dict[str, Any]]) -> float:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from etastar.graph.replay import replay
-from etastar.measure.pre_activations import mean_square, run_observed, wanted_nodes
+from etastar.measure.pre_activations import (
+    mean_square,
+    mean_square_difference,
+    run_observed,
+    wanted_nodes,
+)
 from etastar.naming import canonical_parameters
 
 if TYPE_CHECKING:
@@ -24,13 +30,14 @@ __all__ = ["Passes", "moved_along"]
 
 @contextmanager
 def moved_along(
-    model: nn.Module, direction: Mapping[str, Tensor]
+    model: nn.Module, direction: Mapping[str, Tensor], origin: Mapping[str, Tensor] | None = None
 ) -> Iterator[Callable[[float], None]]:
     """The model at theta + step u for the steps asked for, and at theta again, to the bit.
 
     Args:
         model: The model.
         direction: u, by name of the parameter.
+        origin: theta where it is known; what it lacks is copied.
 
     Yields:
         A function that moves the model to a step.
@@ -46,7 +53,8 @@ def moved_along(
     """
     parameters = canonical_parameters(model)
     own = {name: parameters[name].detach() for name in direction}
-    before = {name: values.clone() for name, values in own.items()}
+    known = origin or {}
+    before = {n: known[n] if n in known else values.clone() for n, values in own.items()}
 
     def move_to(step: float) -> None:
         with torch.no_grad():
@@ -125,7 +133,7 @@ class Passes:
 
         def compare(index: int, output: Tensor) -> None:
             if index in others:
-                changes[index] = mean_square(output - others[index])
+                changes[index] = mean_square_difference(output, others[index])
                 values[index] = mean_square(output)
 
         self._run(compare)
@@ -134,10 +142,15 @@ class Passes:
     def _run(self, observer: Callable[[int, Tensor], None]) -> None:
         if self._trace is not None and self._replayed(self._trace, observer):
             return
-        self._trace = run_observed(
-            self._model, self._examples, self._pre_activations, observer, seeded=self._seeded
+        traced = run_observed(
+            self._model,
+            self._examples,
+            self._pre_activations,
+            observer,
+            seeded=self._seeded,
         )
-        self.nodes = wanted_nodes(self._trace, self._pre_activations)
+        self._trace = replace(traced, result=None)
+        self.nodes = wanted_nodes(traced, self._pre_activations)
 
     def _replayed(self, traced: Trace, observer: Callable[[int, Tensor], None]) -> bool:
         self._seeded()

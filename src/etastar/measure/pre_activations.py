@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from etastar.measure.batch import Examples
     from etastar.measure.records import PreActivations
 
-__all__ = ["mean_square", "run_observed", "run_with_tangents", "wanted_nodes"]
+__all__ = [
+    "mean_square",
+    "mean_square_difference",
+    "run_observed",
+    "run_with_tangents",
+    "wanted_nodes",
+]
+
+_PART = 2**18  # elements looked at together
+
+_LEAST_SQUARE = 2.0**-96  # below, single squares may have lost digits
 
 Seeded = Callable[[], None]
 """Sets the random numbers of a pass, so that two passes draw the same dropout masks."""
@@ -46,10 +56,32 @@ def mean_square(tensor: Tensor) -> float:
     if values.is_complex():
         values = torch.view_as_real(values.resolve_conj())
         return 2 * mean_square(values)
-    norm = torch.linalg.vector_norm(values).double()
-    if not 0 < float(norm) < math.inf:  # the squares may not fit into float32
-        norm = torch.linalg.vector_norm(values, dtype=torch.float64)
-    return float(norm**2) / max(1, values.numel())  # infinite, where a float would raise
+    flat = values.reshape(-1)
+    square = float(torch.dot(flat, flat)) if flat.dtype == torch.float32 else math.nan
+    if not _LEAST_SQUARE < square < math.inf:  # the squares may not fit into float32
+        norm = torch.linalg.vector_norm(flat, dtype=torch.float64)
+        square = float(norm**2)  # infinite, where a float would raise
+    return square / max(1, flat.numel())
+
+
+def mean_square_difference(tensor: Tensor, other: Tensor) -> float:
+    """Mean of the squared absolute values of a difference, which is never held as a whole.
+
+    Args:
+        tensor: Any floating or complex tensor.
+        other: One of the same shape.
+
+    Returns:
+        The mean.
+
+    Example:
+        >>> mean_square_difference(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 2.0]))
+        2.0
+    """
+    parts = (torch.split(flat, _PART) for flat in (tensor.reshape(-1), other.reshape(-1)))
+    pairs = zip(*parts, strict=True)
+    total = math.fsum(mean_square(a - b) * a.numel() for a, b in pairs)
+    return total / max(1, tensor.numel())
 
 
 def is_candidate(node: Node, pre_activations: PreActivations) -> bool:
@@ -109,7 +141,7 @@ def run_observed(
     """One forward pass, its candidates shown to the observer with their order of execution.
 
     Args:
-        model: The model; left as it is.
+        model: The private model; left as it is.
         examples: What it is run on.
         pre_activations: Which count.
         observer: Called with a node's index and its output, which it may not keep unless cloned.
@@ -176,7 +208,13 @@ def _traced(
     seeded()
     try:
         return trace(
-            model, examples.args, examples.kwargs, fake=False, observer=observer, tangents=tangents
+            model,
+            examples.args,
+            examples.kwargs,
+            fake=False,
+            observer=observer,
+            tangents=tangents,
+            private=True,
         )
     except TracingError as error:
         raise CaptureError(

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from etastar.errors import MeasureError
 from etastar.graph.isolation import empty_containers, global_state_kept
 from etastar.measure.optimizers import NAMED, Optimizers
-from etastar.naming import unwrap
+from etastar.naming import canonical_parameters, unwrap
 
 if TYPE_CHECKING:
     from etastar.measure.optimizers import OptimizerChoice
@@ -34,11 +34,14 @@ class Subject:
         model: The private model, in float32 or better.
         optimizers: Its optimizers.
         seed: Of its initialization and of dropout.
+        origin: The caller's own parameters by name, which hold the values before any step; empty
+            for a model that was made for the measurement.
     """
 
     model: nn.Module
     optimizers: Optimizers
     seed: int
+    origin: Mapping[str, Tensor] = field(default_factory=dict)
 
     def seed_pass(self) -> None:
         """Set the random numbers of a pass, so that two passes draw the same dropout masks."""
@@ -115,7 +118,18 @@ def make_subject(
     private = unwrap(private)
     _to_single_precision(private, copies)
     made = copies or _made(optimizer, private)
-    return Subject(private, Optimizers(private, made, unit=unit), seed)
+    origin = _same_values(model, private) if isinstance(model, nn.Module) else {}
+    return Subject(private, Optimizers(private, made, unit=unit), seed, origin)
+
+
+def _same_values(model: nn.Module, private: nn.Module) -> dict[str, Tensor]:
+    """The parameters of the model that its copy holds in the same precision."""
+    own = canonical_parameters(private)
+    return {
+        name: parameter.detach()
+        for name, parameter in canonical_parameters(unwrap(model)).items()
+        if parameter.dtype == own[name].dtype
+    }
 
 
 def _instances(optimizer: OptimizerChoice) -> tuple[Optimizer, ...]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, get_args
 
 from etastar.errors import MeasureError
 from etastar.graph.isolation import global_state_kept
 from etastar.measure.batch import Batch, Examples, LossFn, read_batch
 from etastar.measure.derivative import by_bisection, by_differences, by_forward_mode
+from etastar.measure.passes import Passes
 from etastar.measure.records import PreActivations
 from etastar.measure.reporting import report_of
 from etastar.measure.self_consistent import fixed_point
@@ -18,7 +19,7 @@ from etastar.measure.subject import make_subject
 from etastar.measure.warm_up import Batches, gradient_on, state_kept, trained
 
 if TYPE_CHECKING:
-    from etastar.measure.optimizers import OptimizerChoice
+    from etastar.measure.optimizers import Direction, OptimizerChoice
     from etastar.measure.records import SeedUpdate, UpdateReport
     from etastar.measure.subject import ModelChoice, Subject
 
@@ -166,30 +167,38 @@ class _Setting:
             assert lr is not None
             stream = iter(self.batches(seed))
             trained(subject, stream, self.loss_fn, num_steps=self.after, lr=lr)
+            subject = replace(subject, origin={})
             probe = read_batch(next(stream)) if probe is None else probe
+        batch = self.batch.to(subject.model)
         with state_kept(subject.model):
-            gradient_on(subject, self.batch.to(subject.model), self.loss_fn)
-        direction = subject.optimizers.direction()
-        subject.optimizers.zero_grad()
+            gradient_on(subject, batch, self.loss_fn)
+        direction = subject.optimizers.direction(subject.origin)
+        subject.optimizers.release()
         if self.moves is not None:
-            direction = {name: u for name, u in direction.items() if name in self.moves}
+            direction = direction.only(self.moves)
         _require_direction(direction)
-        return self._measured(subject, (probe or self.batch).to(subject.model), direction)
+        examples = batch if probe is None else probe.to(subject.model)
+        return self._measured(subject, examples, direction)
 
-    def _measured(self, subject: Subject, probe: Examples, direction: Any) -> SeedUpdate:
-        arguments = (subject.model, probe, direction, self.pre_activations)
-        seeded: Callable[[], None] = subject.seed_pass
+    def _measured(self, subject: Subject, examples: Examples, direction: Direction) -> SeedUpdate:
+        note = ""
+        if self.method == "forward":
+            try:
+                return by_forward_mode(
+                    subject.model,
+                    examples,
+                    direction,
+                    self.pre_activations,
+                    seeded=subject.seed_pass,
+                )
+            except (ValueError, RuntimeError, NotImplementedError) as error:
+                if not _lacks_forward_mode(error):
+                    raise
+                note = f"no forward mode: {str(error.__cause__ or error).splitlines()[0]}"
+        passes = Passes(subject.model, examples, self.pre_activations, seeded=subject.seed_pass)
         if self.method == "exact":
-            return by_bisection(*arguments, seeded=seeded, c=self.c)
-        if self.method == "differences":
-            return by_differences(*arguments, seeded=seeded)
-        try:
-            return by_forward_mode(*arguments, seeded=seeded)
-        except (ValueError, RuntimeError, NotImplementedError) as error:
-            if not _lacks_forward_mode(error):
-                raise
-            note = f"no forward mode: {str(error.__cause__ or error).splitlines()[0]}"
-            return by_differences(*arguments, seeded=seeded, note=note)
+            return by_bisection(subject, passes, direction, c=self.c)
+        return by_differences(subject, passes, direction, note=note)
 
 
 def _lacks_forward_mode(error: BaseException) -> bool:
@@ -198,8 +207,8 @@ def _lacks_forward_mode(error: BaseException) -> bool:
     return isinstance(cause, NotImplementedError) or "forward AD" in text or "forward-mode" in text
 
 
-def _require_direction(direction: Any) -> None:
-    if not direction:
+def _require_direction(direction: Direction) -> None:
+    if not direction.updates:
         raise MeasureError(
             "a step that changes no parameter",
             "gradients that reach a parameter of the optimizer",

@@ -136,7 +136,7 @@ class RegretRow:
         found["bases"] = [dict(size) for size in self.bases]
         found["target"] = dict(self.target)
         found |= {key: _number(value) for key, value in found.pop("regret").items()}
-        found["loss"] = _number(self.loss)
+        found |= {"lr": _number(self.lr), "loss": _number(self.loss)}
         found["diverged"] = self.regret.num_diverged > 0
         return found
 
