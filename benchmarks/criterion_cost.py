@@ -3,20 +3,20 @@
 Usage: python benchmarks/criterion_cost.py
 
 Time: CPU time of one thread; forward passes (as in training, recorded by autograd) and measurements
-in turn; ratio of the medians. For comparison, what a training step itself takes (pass, gradient and
-AdamW's step). Memory: growth of the resident set over one
-AdamW step, and over one measurement with AdamW, each in a process of its own. Written to
-benchmarks/results/criterion_cost.json and criterion_cost.md.
+of four seeds in turn; ratio of the medians, per seed. For comparison, what a training step itself
+takes (pass, gradient and AdamW's step). Memory: the most that tensors hold at once, beyond the
+model, in a measurement with AdamW over that in its second training step, counted by PyTorch's
+profiler. Written to benchmarks/results/criterion_cost.json and criterion_cost.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,13 +24,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 
 from etastar.measure import measure_update
 from etastar.models import build
 
 RESULTS = Path(__file__).parent / "results"
 METHODS = ("forward", "differences")
-REPETITIONS = 9
+REPETITIONS, SEEDS = 5, (0, 1, 2, 3)
 NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
     "MLP": ("mlp", {"depth": 8, "width": 512}, 512),
     "MLP, width 1024": ("mlp", {"depth": 8, "width": 1024}, 512),
@@ -81,9 +82,10 @@ def time_ratios(name: str) -> dict[str, float]:
             times[method].append(
                 seconds(
                     lambda method=method: measure_update(
-                        network, batch, loss_fn, optimizer=adamw, method=method
+                        network, batch, loss_fn, optimizer=adamw, method=method, seeds=SEEDS
                     )
                 )
+                / len(SEEDS)
             )
     once = median(times["pass"][1:])  # the first of each warms up
     return {what: round(median(times[what][1:]) / once, 2) for what in ("step", *METHODS)}
@@ -101,30 +103,33 @@ def training_step(network: nn.Module, batch: tuple[Tensor, Tensor]) -> Callable[
     return step
 
 
-def kibibytes(field: str) -> int:
-    """A line of the process's status: present or peak resident set."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field))
+def peak(action: Callable[[], Any]) -> float:
+    """Most bytes that tensors held at once during a call, over what they held before it."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        action()
+    events = recorded.profiler.kineto_results.events()  # type: ignore[union-attr]
+    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    return max(accumulate(change for _, change in changes))
 
 
-def grown(name: str, what: str) -> None:
-    """Print the growth of the peak resident set over a training step or a measurement, in KiB."""
+def memory_ratios(name: str) -> dict[str, float]:
+    """Memory of a measurement over that of training, by method."""
     network, batch = made(name)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew (Linux)
-    before = kibibytes("VmRSS")
-    if what == "step":
+
+    def two_steps() -> None:
         step = training_step(network, batch)
+        step()  # the second has the moments in memory
         step()
-        step()
-    elif what in METHODS:
-        measure_update(network, batch, loss_fn, optimizer=adamw, method=what)  # type: ignore[arg-type]
-    print(kibibytes("VmHWM") - before)
 
-
-def memory(name: str, what: str) -> int:
-    """The same, in a process of its own."""
-    command = [sys.executable, __file__, "--grown", name, what]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    trained = peak(two_steps)
+    return {
+        method: round(
+            peak(partial(measure_update, network, batch, loss_fn, optimizer=adamw, method=method))
+            / trained,
+            2,
+        )
+        for method in METHODS
+    }
 
 
 def table(results: dict[str, Any]) -> str:
@@ -132,7 +137,8 @@ def table(results: dict[str, Any]) -> str:
     lines = [
         "# Cost of the criterion",
         "",
-        f"PyTorch {results['torch']}, one thread, one seed, AdamW; {REPETITIONS} repetitions.",
+        f"PyTorch {results['torch']}, one thread, {len(SEEDS)} seeds, AdamW; "
+        f"{REPETITIONS} repetitions.",
         "",
         "| network | method | time in forward passes | a training step's | memory over a step's |",
         "| --- | --- | --- | --- | --- |",
@@ -146,20 +152,11 @@ def table(results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure, write and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--grown", nargs=2)
-    options = parser.parse_args()
+    argparse.ArgumentParser(description=__doc__).parse_args()
     torch.set_num_threads(1)
-    if options.grown:
-        grown(*options.grown)
-        return
     found: dict[str, Any] = {}
     for name in NETWORKS:
-        step = memory(name, "step")
-        found[name] = {
-            "time": time_ratios(name),
-            "memory": {method: round(memory(name, method) / step, 2) for method in METHODS},
-        }
+        found[name] = {"time": time_ratios(name), "memory": memory_ratios(name)}
     results = {"torch": torch.__version__, "networks": found}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "criterion_cost.json").write_text(json.dumps(results, indent=1) + "\n")

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from etastar.errors import MeasureError
 from etastar.measure import measure_update
 from etastar.measure.batch import read_batch
 from etastar.measure.passes import Passes, moved_along
@@ -53,6 +54,22 @@ def test_only_the_first_pass_is_recorded(monkeypatch):
     assert moments == pytest.approx([float(output.square().mean()) for output in outputs])
 
 
+def test_networks_of_other_seeds_are_not_recorded_again(monkeypatch):
+    recorded = count_recordings(monkeypatch)
+    batch = (torch.randn(5, 3), torch.randn(5, 1))
+
+    def made():
+        return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+
+    def report(seeds):
+        return measure_update(made, batch, nn.functional.mse_loss, optimizer="adamw", seeds=seeds)
+
+    together = report((0, 1, 2))
+    assert recorded == [1]
+    apart = [report((seed,)).mean_square_update for seed in (0, 1, 2)]
+    assert together.mean_square_update == pytest.approx(sum(apart) / 3, rel=1e-6)
+
+
 def test_a_model_that_takes_another_way_is_recorded_anew(monkeypatch):
     recorded = count_recordings(monkeypatch)
     torch.manual_seed(0)
@@ -64,6 +81,43 @@ def test_a_model_that_takes_another_way_is_recorded_anew(monkeypatch):
     same = measure_update(steady, batch, loss_fn, optimizer="sgd")
     assert len(recorded) == 3
     assert found.eta_star == pytest.approx(same.eta_star, rel=1e-5)
+
+
+class Growing(nn.Module):
+    """Has one layer more on every call of the whole process."""
+
+    calls = 0
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x):
+        type(self).calls += 1
+        for _ in range(6 - type(self).calls):
+            x = self.layer(x)
+        return x
+
+
+def test_a_model_without_the_same_layers_on_every_pass_is_refused():
+    batch = (torch.randn(5, 3), torch.randn(5, 3))
+    with pytest.raises(MeasureError, match="operations differ between two passes"):
+        measure_update(Growing(), batch, nn.functional.mse_loss, optimizer="sgd")
+
+
+def test_outputs_are_kept_as_they_were_before_they_are_written_to():
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True), nn.Linear(3, 2))
+    x = torch.randn(5, 3)
+    passes = passes_of(model, x)
+    with torch.no_grad():
+        expected = [model[0](x), model(x)]
+    for _ in range(2):  # recorded, and replayed
+        kept = passes.kept()
+        assert all(
+            torch.equal(kept[node.index], output)
+            for node, output in zip(passes.nodes, expected, strict=True)
+        )
+    assert float(expected[0].min()) < 0
 
 
 class Square(nn.Module):

@@ -389,3 +389,10 @@ def test_seeds_that_change_the_architecture_are_refused():
 
     with pytest.raises(MeasureError, match="same network for every seed"):
         measure_update(fickle, batch(), F.cross_entropy, optimizer="sgd", seeds=range(6))
+
+
+def test_a_gradient_that_is_not_finite_allows_no_rate():
+    model, x = nn.Linear(2, 2), torch.full((3, 2), 1e30)
+    report = measure_update(model, (x, None), lambda out, _: (out**2).sum(), optimizer="sgd")
+    assert report.eta_star == 0.0
+    assert "not finite" in report.note

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from torch import nn
-from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from etastar.graph.arguments import map_tensors, tensors_in
@@ -47,9 +46,9 @@ def replay(
     observer: Callable[[int, torch.Tensor], None],
     *,
     nodes: frozenset[int],
-    grad: bool = False,
+    before_write: Callable[[torch.Tensor], None] | None = None,
 ) -> bool:
-    """Run a model as it ran when the script was recorded; nothing can be differentiated.
+    """Run a model without autograd as it ran when the script was recorded.
 
     The model, the inputs and PyTorch's state are as before afterwards.
 
@@ -60,7 +59,7 @@ def replay(
         script: Of a pass recorded by `trace`.
         observer: Called with a node's index and its output.
         nodes: The nodes whose outputs are wanted.
-        grad: Whether autograd recorded the pass, which decides between some operations.
+        before_write: Called with every tensor that is about to be written to.
 
     Returns:
         Whether the pass was the recorded one. If not, it raised or took another way, the observer
@@ -80,14 +79,14 @@ def replay(
     if not nodes <= script.places.keys():
         return False
     kept = ValuesKept(own_tensors(model))
-    mode = _Replay(script, observer, kept.before_write, nodes)
+    guards = [kept.before_write, *([] if before_write is None else [before_write])]
+    mode = _Replay(script, observer, guards, nodes)
     with ExitStack() as stack:
         stack.enter_context(global_state_kept())
         stack.enter_context(quiet_switches())
         stack.enter_context(kept)
         stack.enter_context(attributes_kept(model))
-        stack.enter_context(torch.set_grad_enabled(grad))
-        stack.enter_context(saved_tensors_hooks(_nothing, _nothing))
+        stack.enter_context(torch.no_grad())
         args, kwargs = map_tensors((tuple(args), dict(kwargs)), _cloned)
         try:
             with mode:
@@ -99,11 +98,6 @@ def replay(
 
 def _cloned(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().clone().requires_grad_(tensor.requires_grad)
-
-
-def _nothing(_: Any) -> Any:
-    """In place of what autograd would save for a gradient that nobody takes."""
-    return None
 
 
 class _DepartedError(Exception):
@@ -123,13 +117,13 @@ class _Replay(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self,
         script: Script,
         observer: Callable[[int, torch.Tensor], None],
-        before_write: Callable[[torch.Tensor], None],
+        guards: Sequence[Callable[[torch.Tensor], None]],
         nodes: frozenset[int],
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._operations = script.operations
         self._observer = observer
-        self._before_write = before_write
+        self._guards = guards
         self._done = 0
         self._wanted: dict[int, list[tuple[int, int]]] = {}
         for node in sorted(nodes):
@@ -152,7 +146,8 @@ class _Replay(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.is_complete or self._operations[number] is not func:
             raise _DepartedError
         for tensor in named_arguments(operation, operation.written, args, kwargs):
-            self._before_write(tensor)
+            for guard in self._guards:
+                guard(tensor)
         result = func(*args, **kwargs)
         self._done += 1
         wanted = self._wanted.get(number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -100,6 +100,7 @@ def trace(
     observer: Observer | None = None,
     tangents: Mapping[str, torch.Tensor] | None = None,
     private: bool = False,
+    before_write: Callable[[torch.Tensor], None] | None = None,
 ) -> Trace:
     """Run an unwrapped model once under the recorder; the model is as before afterwards.
 
@@ -113,6 +114,7 @@ def trace(
         tangents: Tangents of parameters by canonical name, on real tensors: the pass is then made
             in forward mode, under the `forward_ad.dual_level` of the caller.
         private: Whether nobody else holds the model, so that it need not be copied.
+        before_write: Called, on real tensors, with every tensor that is about to be written to.
 
     Returns:
         The trace.
@@ -124,7 +126,7 @@ def trace(
     fake_mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
     twins = None if fake_mode is None else FakeTwins(fake_mode)
     kept = ValuesKept(own_tensors(model))
-    guard = None if fake else kept.before_write
+    guard = None if fake else _both(kept.before_write, before_write)
     log = None if tangents is None else TangentLog()
     recorder = Recorder(records, twins=twins, observer=observer, before_write=guard, tangents=log)
     with ExitStack() as stack:
@@ -147,6 +149,19 @@ def trace(
         outputs = _outputs(recorder, result)
     script = Script(tuple(recorder.operations), recorder.places)
     return Trace(tuple(recorder.nodes), inputs, outputs, result, script)
+
+
+def _both(
+    first: Callable[[torch.Tensor], None], second: Callable[[torch.Tensor], None] | None
+) -> Callable[[torch.Tensor], None]:
+    if second is None:
+        return first
+
+    def both(tensor: torch.Tensor) -> None:
+        first(tensor)
+        second(tensor)
+
+    return both
 
 
 def _add_parameters(recorder: Recorder, stand_in: nn.Module, model: nn.Module) -> None:

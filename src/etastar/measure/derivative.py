@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from etastar.errors import MeasureError
 from etastar.measure.passes import moved_along
-from etastar.measure.pre_activations import run_with_tangents, wanted_nodes
+from etastar.measure.pre_activations import mean_square, run_with_tangents, wanted_nodes
 from etastar.measure.records import SeedUpdate
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ def by_differences(
         CaptureError: The forward pass raised.
     """
     step = _FIRST_STEP * direction.scale
+    if not 0 < step < math.inf:
+        return _without_bound(passes, note=f"{note} a step that is not finite".strip())
     with moved_along(subject.model, direction.updates, subject.origin) as move_to:
         for _ in range(_MAX_ATTEMPTS):
             move_to(-step)
@@ -97,6 +99,13 @@ def by_differences(
         else:
             note = f"{note} the changes did not settle: {share:.2g} of a pre-activation".strip()
     return _measured(passes.nodes, found, values, method="differences", note=note)
+
+
+def _without_bound(passes: Passes, *, note: str) -> SeedUpdate:
+    """What a step of no finite length does: every change is infinite."""
+    values = {index: mean_square(output) for index, output in passes.kept().items()}
+    infinite = dict.fromkeys(values, math.inf)
+    return _measured(passes.nodes, infinite, values, method="differences", note=note)
 
 
 def by_bisection(subject: Subject, passes: Passes, direction: Direction, *, c: float) -> SeedUpdate:
@@ -126,7 +135,7 @@ def by_bisection(subject: Subject, passes: Passes, direction: Direction, *, c: f
 
         def changes(eta: float) -> list[float]:
             move_to(eta)
-            found, _ = passes.compared(before)
+            found, _ = passes.compared(dict(before))
             return [_or_infinite(found[node.index]) for node in passes.nodes]
 
         def within(eta: float) -> bool:

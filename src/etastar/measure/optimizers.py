@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -29,6 +30,18 @@ NAMED: dict[str, Any] = {
     "adamw": torch.optim.AdamW,
 }
 """Optimizers by name: as PyTorch sets them, at the learning rate 1."""
+
+_SEPARABLE = {
+    getattr(torch.optim, name)
+    for name in (
+        *("SGD", "Adam", "AdamW", "RMSprop", "Adadelta", "Adamax", "NAdam", "RAdam"),
+        *("ASGD", "Rprop", "Muon"),
+    )
+    if hasattr(torch.optim, name)
+}
+_optimizer_module = import_module("torch.optim.optimizer")  # `torch.optim` hides its name
+_GLOBAL_HOOKS = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")
+_NUM_PARTS = 8
 
 _LOST_IN_ROUNDING = 1e-4  # largest relative update of which float32 keeps three digits or fewer
 _SAFE_UPDATE = 2.0**-7
@@ -120,7 +133,7 @@ class Optimizers:
     def direction(self, origin: Mapping[str, Tensor] | None = None) -> Direction:
         """Update per unit of the learning rate, from the gradients that the parameters hold.
 
-        The optimizers' state moves on by one step; the parameters stay; the gradients are used up.
+        The parameters stay; the gradients are used up, and the state is no longer what it was.
 
         Args:
             origin: The parameters' values where they are kept elsewhere; the others are copied.
@@ -135,7 +148,7 @@ class Optimizers:
         rate = self.unit
         for _ in range(_MAX_ATTEMPTS):
             self.set_rate(rate)
-            self.step()
+            self._step_in_parts(own)
             used, changes = rate, _changes(own, before)
             relative = max((change.relative for change in changes.values()), default=0.0)
             if relative >= _LOST_IN_ROUNDING:
@@ -145,7 +158,7 @@ class Optimizers:
             rate *= _SAFE_UPDATE / max(relative, _LEAST_UPDATE)
         else:
             self.set_rate(used)
-            self.step()
+            self._step_in_parts(own)
         self.set_rate(self.unit)
         moved = {name: change for name, change in changes.items() if change.length}
         found = {name: _difference(own[name], before[name]).div_(used) for name in moved}
@@ -162,11 +175,54 @@ class Optimizers:
         for one in self._all:
             one.state.clear()
 
+    def _step_in_parts(self, own: Mapping[str, nn.Parameter]) -> None:
+        """One step of all, of a few parameters at a time where each is stepped by itself.
+
+        So the state of all parameters, which nobody needs, is never in memory at once.
+        """
+        if not all(_is_separable(one) for one in self._all):
+            self.step()
+            return
+        gradients = {name: parameter.grad for name, parameter in own.items()}
+        for part in _parts(own):
+            for name, parameter in own.items():
+                parameter.grad = gradients[name] if name in part else None
+            self.step()
+            for one in self._all:
+                one.state.clear()
+        for name, parameter in own.items():
+            parameter.grad = gradients[name]
+
     def _restore(self, states: list[Any]) -> None:
         for optimizer, state in zip(self._all, states, strict=True):
             optimizer.load_state_dict(deepcopy(state))
         # loading puts new group objects in place of those held here
         self._groups = [group for one in self._all for group in one.param_groups]
+
+
+def _is_separable(optimizer: Optimizer) -> bool:
+    """Whether it remembers nothing yet, and steps every parameter without a look at the others."""
+    hooks = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+    return (
+        type(optimizer) in _SEPARABLE
+        and not optimizer.state
+        and not any(getattr(optimizer, name, True) for name in hooks)
+        and not any(getattr(_optimizer_module, name, True) for name in _GLOBAL_HOOKS)
+    )
+
+
+def _parts(own: Mapping[str, nn.Parameter]) -> list[frozenset[str]]:
+    """Names in groups of about an eighth of all elements, or of one parameter that has more."""
+    most = sum(p.numel() for p in own.values()) / _NUM_PARTS
+    parts: list[list[str]] = []
+    room = 0.0
+    for name, parameter in own.items():
+        if not parts or parameter.numel() > room:
+            parts.append([])
+            room = most
+        parts[-1].append(name)
+        room -= parameter.numel()
+    return [frozenset(part) for part in parts]
 
 
 def _unique(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from etastar.graph.replay import replay
+from etastar.errors import MeasureError
+from etastar.graph.replay import Script, replay
+from etastar.graph.storage import StorageLog
 from etastar.measure.pre_activations import (
-    mean_square,
-    mean_square_difference,
+    mean_squares_beside,
     run_observed,
     wanted_nodes,
 )
@@ -21,11 +22,10 @@ from etastar.naming import canonical_parameters
 
 if TYPE_CHECKING:
     from etastar.graph.dag import Node
-    from etastar.graph.tracing import Trace
     from etastar.measure.batch import Examples
     from etastar.measure.records import PreActivations
 
-__all__ = ["Passes", "moved_along"]
+__all__ = ["Passes", "Recording", "moved_along"]
 
 
 @contextmanager
@@ -69,6 +69,21 @@ def moved_along(
                 own[name].copy_(values)
 
 
+@dataclass
+class Recording:
+    """What the first of many passes executed, for networks that differ in their values alone.
+
+    Attributes:
+        script: Its operations; None before the first pass.
+        nodes: Its pre-activations, in the order of execution.
+        is_steady: Whether all passes since have executed the same.
+    """
+
+    script: Script | None = None
+    nodes: tuple[Node, ...] = ()
+    is_steady: bool = True
+
+
 class Passes:
     """Forward passes on the same examples with the same dropout masks; the first is recorded.
 
@@ -80,6 +95,7 @@ class Passes:
         examples: What it is run on.
         pre_activations: Which count.
         seeded: Called before every pass.
+        recording: Of an earlier seed, so that the first pass is replayed too.
     """
 
     def __init__(
@@ -89,14 +105,18 @@ class Passes:
         pre_activations: PreActivations,
         *,
         seeded: Callable[[], None],
+        recording: Recording | None = None,
     ) -> None:
         self._model = model
         self._examples = examples
         self._pre_activations = pre_activations
         self._seeded = seeded
-        self._trace: Trace | None = None
-        self.nodes: tuple[Node, ...] = ()
+        self._recording = Recording() if recording is None else recording
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
         """The pre-activations, in the order of execution; known after the first pass."""
+        return self._recording.nodes
 
     def kept(self) -> dict[int, Tensor]:
         """One pass.
@@ -108,57 +128,92 @@ class Passes:
             CaptureError: The forward pass raised.
             MeasureError: There is none.
         """
-        found: dict[int, Tensor] = {}
+        kept = _Outputs()
+        self._run(kept.keep, kept.before_write)
+        return {node.index: kept.found[node.index] for node in self.nodes}
 
-        def keep(index: int, output: Tensor) -> None:
-            found[index] = output.detach().clone()
-
-        self._run(keep)
-        return {node.index: found[node.index] for node in self.nodes}
-
-    def compared(self, others: Mapping[int, Tensor]) -> tuple[dict[int, float], dict[int, float]]:
+    def compared(self, others: dict[int, Tensor]) -> tuple[dict[int, float], dict[int, float]]:
         """One pass, beside what another one gave.
 
         Args:
-            others: Of `kept`.
+            others: Of `kept`; each is taken out once it has been compared, to save memory.
 
         Returns:
             By node: mean square of the difference, and of the pre-activation itself.
 
         Raises:
             CaptureError: The forward pass raised.
+            MeasureError: It lacks a pre-activation that the other one had.
         """
         changes: dict[int, float] = {}
         values: dict[int, float] = {}
 
         def compare(index: int, output: Tensor) -> None:
             if index in others:
-                changes[index] = mean_square_difference(output, others[index])
-                values[index] = mean_square(output)
+                both = mean_squares_beside(output, others.pop(index))
+                changes[index], values[index] = both
 
         self._run(compare)
+        if others:
+            raise MeasureError(
+                "a model whose operations differ between two passes on the same batch",
+                "the same layers in the same order on every pass",
+                "switch off what chooses layers at random, or measure with a fixed choice",
+            )
         return changes, values
 
-    def _run(self, observer: Callable[[int, Tensor], None]) -> None:
-        if self._trace is not None and self._replayed(self._trace, observer):
-            return
+    def _run(
+        self,
+        observer: Callable[[int, Tensor], None],
+        before_write: Callable[[Tensor], None] | None = None,
+    ) -> None:
+        recording = self._recording
+        if recording.script is not None and recording.is_steady:
+            recording.is_steady = self._replayed(recording.script, observer, before_write)
+            if recording.is_steady:
+                return
         traced = run_observed(
             self._model,
             self._examples,
             self._pre_activations,
             observer,
             seeded=self._seeded,
+            before_write=before_write,
         )
-        self._trace = replace(traced, result=None)
-        self.nodes = wanted_nodes(traced, self._pre_activations)
+        recording.script = traced.script
+        recording.nodes = wanted_nodes(traced, self._pre_activations)
 
-    def _replayed(self, traced: Trace, observer: Callable[[int, Tensor], None]) -> bool:
+    def _replayed(
+        self,
+        script: Script,
+        observer: Callable[[int, Tensor], None],
+        before_write: Callable[[Tensor], None] | None,
+    ) -> bool:
         self._seeded()
         return replay(
             self._model,
             self._examples.args,
             self._examples.kwargs,
-            traced.script,
+            script,
             observer,
             nodes=frozenset(node.index for node in self.nodes),
+            before_write=before_write,
         )
+
+
+class _Outputs:
+    """Outputs of a pass, copied only where a later operation is about to write to them."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, Tensor] = {}
+        self._by_storage: dict[Any, list[int]] = {}
+
+    def keep(self, index: int, output: Tensor) -> None:
+        """Observer."""
+        self.found[index] = output.detach()
+        self._by_storage.setdefault(StorageLog.key(output), []).append(index)
+
+    def before_write(self, tensor: Tensor) -> None:
+        """Copy what the storage of a tensor holds of the outputs."""
+        for index in self._by_storage.pop(StorageLog.key(tensor), ()):
+            self.found[index] = self.found[index].clone()

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "mean_square",
-    "mean_square_difference",
+    "mean_squares_beside",
     "run_observed",
     "run_with_tangents",
     "wanted_nodes",
 ]
 
-_PART = 2**18  # elements looked at together
+_PART = 2**16  # elements looked at together
 
 _LEAST_SQUARE = 2.0**-96  # below, single squares may have lost digits
 
@@ -64,24 +64,27 @@ def mean_square(tensor: Tensor) -> float:
     return square / max(1, flat.numel())
 
 
-def mean_square_difference(tensor: Tensor, other: Tensor) -> float:
-    """Mean of the squared absolute values of a difference, which is never held as a whole.
+def mean_squares_beside(tensor: Tensor, other: Tensor) -> tuple[float, float]:
+    """Mean square of a difference, which is never held as a whole, and of the first tensor.
 
     Args:
         tensor: Any floating or complex tensor.
         other: One of the same shape.
 
     Returns:
-        The mean.
+        The two means.
 
     Example:
-        >>> mean_square_difference(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 2.0]))
-        2.0
+        >>> mean_squares_beside(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 2.0]))
+        (2.0, 12.5)
     """
-    parts = (torch.split(flat, _PART) for flat in (tensor.reshape(-1), other.reshape(-1)))
-    pairs = zip(*parts, strict=True)
-    total = math.fsum(mean_square(a - b) * a.numel() for a, b in pairs)
-    return total / max(1, tensor.numel())
+    parts = (torch.split(flat.detach(), _PART) for flat in (tensor.reshape(-1), other.reshape(-1)))
+    changes, values = [], []
+    for a, b in zip(*parts, strict=True):  # small enough to stay in the processor's cache
+        changes.append(mean_square(a - b) * a.numel())
+        values.append(mean_square(a) * a.numel())
+    number = max(1, tensor.numel())
+    return math.fsum(changes) / number, math.fsum(values) / number
 
 
 def is_candidate(node: Node, pre_activations: PreActivations) -> bool:
@@ -137,6 +140,7 @@ def run_observed(
     observer: Callable[[int, Tensor], None],
     *,
     seeded: Seeded,
+    before_write: Callable[[Tensor], None] | None = None,
 ) -> Trace:
     """One forward pass, its candidates shown to the observer with their order of execution.
 
@@ -144,8 +148,9 @@ def run_observed(
         model: The private model; left as it is.
         examples: What it is run on.
         pre_activations: Which count.
-        observer: Called with a node's index and its output, which it may not keep unless cloned.
+        observer: Called with a node's index and its output, which later operations may write to.
         seeded: Called before the pass.
+        before_write: Called with every tensor that is about to be written to.
 
     Returns:
         The pass.
@@ -158,7 +163,7 @@ def run_observed(
         if is_candidate(node, pre_activations):
             observer(node.index, output)
 
-    return _traced(model, examples, seeded=seeded, observer=watch)
+    return _traced(model, examples, seeded=seeded, observer=watch, before_write=before_write)
 
 
 def run_with_tangents(
@@ -204,6 +209,7 @@ def _traced(
     seeded: Seeded,
     observer: Callable[[Node, Tensor], None],
     tangents: Mapping[str, Tensor] | None = None,
+    before_write: Callable[[Tensor], None] | None = None,
 ) -> Trace:
     seeded()
     try:
@@ -215,6 +221,7 @@ def _traced(
             observer=observer,
             tangents=tangents,
             private=True,
+            before_write=before_write,
         )
     except TracingError as error:
         raise CaptureError(

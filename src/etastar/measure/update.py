@@ -11,7 +11,7 @@ from etastar.errors import MeasureError
 from etastar.graph.isolation import global_state_kept
 from etastar.measure.batch import Batch, Examples, LossFn, read_batch
 from etastar.measure.derivative import by_bisection, by_differences, by_forward_mode
-from etastar.measure.passes import Passes
+from etastar.measure.passes import Passes, Recording
 from etastar.measure.records import PreActivations
 from etastar.measure.reporting import report_of
 from etastar.measure.self_consistent import fixed_point
@@ -149,7 +149,8 @@ class _Setting:
 
     def report(self, lr: float | None) -> UpdateReport:
         """The report, with the steps before at this rate."""
-        found = [self._seed(seed, lr) for seed in self.seeds]
+        recording = Recording()
+        found = [self._seed(seed, lr, recording) for seed in self.seeds]
         return report_of(
             found,
             seeds=self.seeds,
@@ -159,7 +160,7 @@ class _Setting:
             lr=lr,
         )
 
-    def _seed(self, seed: int, lr: float | None) -> SeedUpdate:
+    def _seed(self, seed: int, lr: float | None, recording: Recording) -> SeedUpdate:
         subject = make_subject(self.model, self.optimizer, seed=seed, unit=self.unit)
         probe = self.probe
         if self.after:
@@ -178,9 +179,18 @@ class _Setting:
             direction = direction.only(self.moves)
         _require_direction(direction)
         examples = batch if probe is None else probe.to(subject.model)
-        return self._measured(subject, examples, direction)
+        passes = Passes(
+            subject.model,
+            examples,
+            self.pre_activations,
+            seeded=subject.seed_pass,
+            recording=recording,
+        )
+        return self._measured(subject, examples, passes, direction)
 
-    def _measured(self, subject: Subject, examples: Examples, direction: Direction) -> SeedUpdate:
+    def _measured(
+        self, subject: Subject, examples: Examples, passes: Passes, direction: Direction
+    ) -> SeedUpdate:
         note = ""
         if self.method == "forward":
             try:
@@ -195,7 +205,6 @@ class _Setting:
                 if not _lacks_forward_mode(error):
                     raise
                 note = f"no forward mode: {str(error.__cause__ or error).splitlines()[0]}"
-        passes = Passes(subject.model, examples, self.pre_activations, seeded=subject.seed_pass)
         if self.method == "exact":
             return by_bisection(subject, passes, direction, c=self.c)
         return by_differences(subject, passes, direction, note=note)
