@@ -14,7 +14,7 @@ from etastar.experiments.declaration import Parametrization
 from etastar.experiments.evidence import documents, main
 from etastar.experiments.registry import EXPERIMENTS
 from etastar.transfer import plan_transfer
-from etastar.transfer.auto import read_table
+from etastar.transfer.auto import CANDIDATES, read_table
 
 ROOT = Path(__file__).parents[2]
 MARKS = f"# name\n\n{evidence._BEGIN}\n{evidence._END}\n\nrest\n"
@@ -67,6 +67,11 @@ def store(root, experiment, family, regrets, *, ratio=8.0, suffix=""):
     path.write_text(json.dumps(known + rows))
 
 
+def with_all(regrets, *, others=5.0):
+    """The regrets, and those of the other rules that auto compares: a case needs all of them."""
+    return {**dict.fromkeys(CANDIDATES, others), **regrets}
+
+
 def made(root):
     rows = evidence.read_regrets(root / "results", scale="smoke")
     kinds = family_kinds("smoke", rows)
@@ -79,8 +84,8 @@ def auto_of(found, family):
 
 def test_the_law_of_a_family_is_chosen_by_the_others(root):
     one, two = (family.name for family in EXPERIMENTS["mlp-trained"]("smoke").families[:2])
-    store(root, "mlp-trained", one, {"constant": 0.1, "effective-depth": 0.3})
-    store(root, "mlp-trained", two, {"constant": 0.5, "effective-depth": 0.2})
+    store(root, "mlp-trained", one, with_all({"constant": 0.1, "effective-depth": 0.3}))
+    store(root, "mlp-trained", two, with_all({"constant": 0.5, "effective-depth": 0.2}))
     found = made(root)
     assert auto_of(found, one) == [0.3]
     assert auto_of(found, two) == [0.5]
@@ -93,8 +98,26 @@ def test_the_law_of_a_family_is_chosen_by_the_others(root):
 
 def test_a_lone_family_has_no_case_of_auto(root):
     one = EXPERIMENTS["mlp-trained"]("smoke").families[0].name
-    store(root, "mlp-trained", one, {"constant": 0.1})
+    store(root, "mlp-trained", one, with_all({"constant": 0.1}))
     assert auto_of(made(root), one) == []
+
+
+def test_with_a_batch_the_measured_law_may_be_chosen(root):
+    one, two = (family.name for family in EXPERIMENTS["mlp-trained"]("smoke").families[:2])
+    store(root, "mlp-trained", one, with_all({"constant": 0.4, "measured": 0.1}))
+    store(root, "mlp-trained", two, with_all({"constant": 0.3, "measured": 0.2}))
+    rows = made(root).rows
+    assert [row.relative for row in rows if row.rule == "auto with a batch"] == [0.1, 0.2]
+    assert [row.relative for row in rows if row.rule == "auto"] == [0.4, 0.3]
+
+
+def test_a_case_that_a_rule_was_spared_is_not_compared(root):
+    one, two = (family.name for family in EXPERIMENTS["mlp-trained"]("smoke").families[:2])
+    store(root, "mlp-trained", one, with_all({"constant": 0.4}))
+    store(root, "mlp-trained", two, {"constant": 0.3})
+    rows = evidence.read_regrets(root / "results", scale="smoke")
+    assert regrets_by_kind(rows, family_kinds("smoke", rows))["chain, SGD"]["constant"] == (0.4,)
+    assert auto_of(made(root), two) == []
 
 
 def test_other_initializations_and_parametrizations_are_not_learnt_from(root):
@@ -104,7 +127,7 @@ def test_other_initializations_and_parametrizations_are_not_learnt_from(root):
         ("resnet", "one-layer 1/K^2"),
         ("resnet", "one-layer 1/K"),
     ):
-        store(root, experiment, family, {"constant": 0.1})
+        store(root, experiment, family, with_all({"constant": 0.1}))
     (choice,) = made(root).choices
     assert choice.families == ("one-layer 1/K",)
 
@@ -130,10 +153,11 @@ def test_rules_with_the_width_rule_count_under_their_own_name(root):
         for family in EXPERIMENTS["width"]("smoke").families
         if family.name.endswith("mup") and "MLP, SGD" in family.name
     )
-    store(root, "width", name, {"constant": 0.25}, suffix="+mup")
+    store(root, "width", name, with_all({"constant": 0.25}), suffix="+mup")
     rows = evidence.read_regrets(root / "results", scale="smoke")
     table = regrets_by_kind(rows, family_kinds("smoke", rows))
-    assert table == {"chain, SGD": {"constant": (0.25,)}}
+    assert table["chain, SGD"]["constant"] == (0.25,)
+    assert table["chain, SGD"].keys() == set(CANDIDATES)
 
 
 def test_what_is_declared_and_not_stored_is_missing(root):
@@ -182,14 +206,14 @@ def test_claims_and_exponents_are_taken_from_the_fits(root):
 
 def test_files_are_written_once_and_then_match(root, capsys):
     one = EXPERIMENTS["mlp-trained"]("smoke").families[0].name
-    store(root, "mlp-trained", one, {"constant": None})
+    store(root, "mlp-trained", one, with_all({"constant": None}))
     texts = documents(root, scale="smoke")
     for path, text in texts.items():
         path.write_text(text)
     assert documents(root, scale="smoke") == texts
-    assert json.loads(texts[root / "src/etastar/transfer/auto_table.json"])["kinds"] == {
-        "chain, SGD": {"constant": [None]}
-    }
+    kinds = json.loads(texts[root / "src/etastar/transfer/auto_table.json"])["kinds"]
+    assert kinds["chain, SGD"]["constant"] == [None]
+    assert kinds["chain, SGD"]["structure"] == [5.0]
     assert (root / "README.md").read_text().endswith(f"{evidence._END}\n\nrest\n")
 
 

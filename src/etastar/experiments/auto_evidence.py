@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from etastar.experiments.declaration import Family
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from etastar.transfer.auto import RegretsByKind
 
 __all__ = ["Place", "auto_rows", "family_kinds", "missing_families", "regrets_by_kind"]
+
+AUTO_CANDIDATES: Final = {"auto": CANDIDATES, "auto with a batch": (*CANDIDATES, "measured")}
+"""What `auto` chooses from, by its name in the tables."""
 
 _TABLED: Final = (*CANDIDATES, "measured", "measured-self")
 _WITH_WIDTH: Final = "+mup"
@@ -41,18 +45,30 @@ def auto_rows(rows: Sequence[StoredRegret], kinds: Mapping[Place, str]) -> Itera
         kinds: Kind of every family that it may learn from.
 
     Yields:
-        The chosen rule's row under the name "auto".
+        The chosen rule's row under the name "auto"; under another where a batch is given, so that
+        `measured` may be chosen too.
     """
+    rows = tuple(rows)
     for place, kind in kinds.items():
         others = {other: own for other, own in kinds.items() if other != place}
         table = regrets_by_kind(rows, others)
         if not table:
             continue
-        rule = choose_rule(table, kind, candidates=CANDIDATES).rule
-        for row in rows:
-            name, width = _split(row.rule)
-            if _place(row) == place and name == rule:
-                yield replace(row, rule=f"auto{width}")
+        for label, candidates in AUTO_CANDIDATES.items():
+            rule = choose_rule(table, kind, candidates=candidates).rule
+            for row in rows:
+                name, width = _split(row.rule)
+                if _place(row) == place and name == rule and row.case in _comparable(rows):
+                    yield replace(row, rule=f"{label}{width}")
+
+
+@lru_cache(maxsize=4)
+def _comparable(rows: tuple[StoredRegret, ...]) -> frozenset[tuple[str, str, str]]:
+    """Cases in which every candidate gave a rate; not those over width alone."""
+    rules: dict[tuple[str, str, str], set[str]] = {}
+    for row in rows:
+        rules.setdefault(row.case, set()).add(_split(row.rule)[0])
+    return frozenset(case for case, found in rules.items() if found.issuperset(CANDIDATES))
 
 
 def _place(row: StoredRegret) -> Place:
@@ -69,16 +85,21 @@ def regrets_by_kind(rows: Iterable[StoredRegret], kinds: Mapping[Place, str]) ->
     """The table that `auto` chooses by.
 
     Args:
-        rows: The stored rates; cases whose target did not learn say nothing.
+        rows: The stored rates; cases whose target did not learn say nothing, nor those in which a
+            candidate gave no rate: the others would be compared on what it was spared.
         kinds: Kind of every family that it may learn from.
 
     Returns:
         Relative regrets by kind and rule; a rule with the width rule counts under its own name.
     """
     found: dict[str, dict[str, tuple[float, ...]]] = {}
+    rows = tuple(rows)
+    comparable = _comparable(rows)
     for row in sorted(rows, key=lambda row: row.case):
         kind, rule = kinds.get(_place(row)), _split(row.rule)[0]
-        if kind is None or rule not in _TABLED or row.relative is None:
+        if kind is None or rule not in _TABLED or row.case not in comparable:
+            continue
+        if row.relative is None:
             continue
         of_kind = found.setdefault(kind, {})
         of_kind[rule] = (*of_kind.get(rule, ()), round(row.relative, _DIGITS))

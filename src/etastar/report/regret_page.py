@@ -170,9 +170,14 @@ _AUTO = """\
 The kind of a network is read off its graph: a chain; residual with a branch of one layer; residual
 with two layers or more on every branch; each for SGD and for Adam and its like. `auto` takes the
 law with the lowest worst regret over the stored cases of the kind, of those that rescale the rate
-alone and cost nothing (beside these, `measured` where a batch to measure on is given); families
-whose initialization is not that of `initialize_` are left out. The row `auto` of the tables is
-honest about that: each family's law was chosen by the other families, without its own cases."""
+alone and cost nothing; with a batch to measure on, `measured` is among them. Left out are families
+whose initialization is not that of `initialize_`, and cases in which one of these laws gave no
+rate, such as those over width alone. The rows `auto` and `auto with a batch` of the tables are
+honest about that: each family's law was chosen by the other families, without its own cases.
+
+Relative regret divides by what the target's own optimum gained. Where that is little, because a
+deep network learned next to nothing in its budget, small differences of the loss are large shares;
+those cases count like all others."""
 
 
 def _rules(summaries: Sequence[RuleSummary]) -> str:

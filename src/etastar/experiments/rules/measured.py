@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from etastar.errors import MeasureError
@@ -55,11 +56,13 @@ class MeasuredRule(Rule):
         return "measured-self" if self.after else "measured"
 
     def rate(self, question: Question) -> float | None:
-        """See `Rule.rate`; None where the criterion cannot be measured."""
+        """See `Rule.rate`; None where it cannot be measured, infinite if the base's own is 0."""
         found = self._reports(question)
         if found is None:
             return None
         base, target = found
+        if base.eta_star == 0:
+            return inf
         return question.base.optimum.lr * target.eta_star / base.eta_star
 
     def own_steps(self, question: Question) -> int:
