@@ -64,7 +64,9 @@ def test_missing_families_are_named_in_both_documents():
 
 def test_the_readme_takes_far_targets_alone():
     text = readme_block(evidence(row("constant", 0.1), row("constant", 0.9, ratio=4.0)))
-    assert lines(text, "| `constant`") == ["| `constant` | 1 | 0 | 10.0% | 10.0% | 700 |"]
+    assert lines(text, "| `constant`") == [
+        "| `constant` | 1 | 0 | 10.0% | 10.0% | 0% | 100% | 700 |"
+    ]
     assert "over 1 cases" in text
     assert readme_block(evidence()) == "No results are stored yet."
 

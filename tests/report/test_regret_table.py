@@ -7,7 +7,7 @@ from math import inf
 import pytest
 
 from etastar.errors import StorageError
-from etastar.report.regret_table import StoredRegret, read_regrets, rivals, summarize
+from etastar.report.regret_table import StoredRegret, in_common, read_regrets, rivals, summarize
 
 STORED = {
     "family": "MLP, SGD",
@@ -94,3 +94,22 @@ def test_a_rival_is_better_at_its_worst_in_every_case():
     assert rivals([*auto, *better, *worse, *absent, *elsewhere], rule="auto") == ("a",)
     assert rivals([*auto, replace(better[0], relative=0.3), better[1]], rule="auto") == ()
     assert rivals(better, rule="auto") == ()
+
+
+def test_shares_within_two_and_ten_percent_count_divergence_as_outside():
+    values = (-0.5, 0.02, 0.1, inf)
+    rows = [row("constant", value, target=f"depth {n}") for n, value in enumerate(values)]
+    assert summarize(rows)[0].within == (0.5, 0.75)
+
+
+def test_rules_are_compared_in_the_cases_that_all_of_them_have():
+    rows = [row("broad", 0.1, target=f"depth {n}") for n in range(6)]
+    rows += [row("other", 0.2, target=f"depth {n}") for n in range(2, 7)]
+    rows += [row("narrow", 0.3, target="depth 2")]
+    rows += [row("other", None, target="depth 0")]
+    common, aside = in_common(rows)
+    assert {one.rule for one in common} == {"broad", "other"}
+    assert {one.target for one in common} == {f"depth {n}" for n in range(2, 6)}
+    assert len(common) == 8
+    assert [one.rule for one in aside] == ["narrow"]
+    assert in_common([]) == ((), ())

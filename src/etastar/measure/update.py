@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["MethodChoice", "measure_update"]
 
 MethodChoice = Literal["differences", "forward", "exact"]
-"""Central differences (five to seven forward passes with the gradient, on every model), forward mode
-(without a step size, seven to eleven passes; differences where an operation has none), or the
+"""Central differences (five to seven forward passes with the gradient, on every model), forward
+mode (without a step size, seven to eleven passes; differences where an operation has none), or the
 finite step with S(eta) = c."""
 
 

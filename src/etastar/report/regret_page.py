@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from etastar.report.regret_table import rivals, summarize
+from etastar.report.regret_table import in_common, rivals, summarize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -83,12 +83,16 @@ def readme_block(evidence: RegretEvidence) -> str:
         ("network, optimizer", "what `auto` takes"),
         ((choice.kind, choice.why.removeprefix("auto: ")) for choice in evidence.choices),
     )
+    common, aside = in_common(far)
     return "\n\n".join(
         [
-            f"Relative regret at least {FAR:g} times from the base, over "
-            f"{len({row.case for row in far})} cases (a rule counts where it applies), lowest "
-            "worst regret first:",
-            _rules(summarize(far)),
+            f"Relative regret at least {FAR:g} times from the base, in the "
+            f"{len({row.case for row in common})} cases in which each of these rules gave a rate, "
+            "lowest worst regret first:",
+            _rules(summarize(common)),
+            "Rules that gave a rate in fewer cases, each in its own (`+mup`: over depth and width "
+            "together):",
+            _rules(summarize(aside)),
             chosen,
             _missing_by_experiment(evidence.missing),
         ]
@@ -124,7 +128,11 @@ def evidence_document(evidence: RegretEvidence) -> str:
         ),
         "## Regret by rule",
         _HOW,
-        "At least eight times from the base:",
+        "At least eight times from the base, in the cases in which each of these rules gave a "
+        "rate:",
+        _rules(summarize(in_common(row for row in evidence.rows if row.ratio >= FAR)[0])),
+        "At least eight times from the base, every rule in all of its own cases, which are not the "
+        "same:",
         _rules(summarize(evidence.rows, least_ratio=FAR)),
         "All targets:",
         _rules(summarize(evidence.rows)),
@@ -182,7 +190,16 @@ those cases count like all others."""
 
 def _rules(summaries: Sequence[RuleSummary]) -> str:
     return _table(
-        ("rule", "cases", "diverged", "median", "worst", "steps it cost"),
+        (
+            "rule",
+            "cases",
+            "diverged",
+            "median",
+            "worst",
+            "within 2%",
+            "within 10%",
+            "steps it cost",
+        ),
         (
             (
                 f"`{one.rule}`",
@@ -190,6 +207,7 @@ def _rules(summaries: Sequence[RuleSummary]) -> str:
                 str(one.num_diverged),
                 _percent(one.median),
                 _percent(one.worst),
+                *(f"{100 * share:.0f}%" for share in one.within),
                 f"{one.median_cost:.0f}",
             )
             for one in summaries

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Sequence
 
-__all__ = ["RuleSummary", "StoredRegret", "read_regrets", "rivals", "summarize"]
+__all__ = ["RuleSummary", "StoredRegret", "in_common", "read_regrets", "rivals", "summarize"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class RuleSummary:
         num_diverged: Cases in which a seed diverged.
         median: Of the relative regret.
         worst: The same; +inf where a seed diverged.
+        within: Share of the cases with a relative regret of at most 2%, and of at most 10%.
         median_cost: Of the optimizer steps that it cost.
     """
 
@@ -71,6 +72,7 @@ class RuleSummary:
     num_diverged: int
     median: float
     worst: float
+    within: tuple[float, float]
     median_cost: float
 
 
@@ -151,7 +153,51 @@ def _summary(rule: str, rows: Sequence[StoredRegret]) -> RuleSummary:
         num_diverged=sum(not isfinite(value) for value in values),
         median=median(values),
         worst=max(values),
+        within=(_share(values, 0.02), _share(values, 0.1)),
         median_cost=median(row.cost_steps for row in rows),
+    )
+
+
+def _share(values: Sequence[float], limit: float) -> float:
+    return sum(value <= limit for value in values) / len(values)
+
+
+def in_common(
+    rows: Iterable[StoredRegret], *, least_share: float = 2 / 3
+) -> tuple[tuple[StoredRegret, ...], tuple[StoredRegret, ...]]:
+    """Rates that can be compared: those of the same cases.
+
+    Args:
+        rows: Stored rates.
+        least_share: A rule that gave a rate in a smaller share of all cases, of those in which the
+            rule with most of them did, is left aside.
+
+    Returns:
+        The rates of the other rules in the cases in which each of them gave one; and all rates of
+        the rules left aside.
+
+    Example:
+        >>> both = [
+        ...     StoredRegret("e", "f", "f", "sgd", rule, f"depth {n}", 4.0, 0.5, None, 100)
+        ...     for rule, most in (("constant", 3), ("structure", 2), ("mup", 1))
+        ...     for n in range(most)
+        ... ]
+        >>> common, aside = in_common(both)
+        >>> [(row.rule, row.target[-1]) for row in common]
+        [('constant', '0'), ('constant', '1'), ('structure', '0'), ('structure', '1')]
+        >>> [row.rule for row in aside]
+        ['mup']
+    """
+    told = [row for row in rows if row.relative is not None]
+    cases: dict[str, set[tuple[str, str, str]]] = {}
+    for row in told:
+        cases.setdefault(row.rule, set()).add(row.case)
+    most = max(map(len, cases.values()), default=0)
+    broad = {rule: own for rule, own in cases.items() if len(own) >= least_share * most}
+    shared = set.intersection(*broad.values()) if broad else set()
+    return (
+        tuple(row for row in told if row.rule in broad and row.case in shared),
+        tuple(row for row in told if row.rule not in broad),
     )
 
 
