@@ -67,7 +67,8 @@ def test_the_readme_takes_far_targets_alone():
     assert lines(text, "| `constant`") == [
         "| `constant` | 1 | 0 | 10.0% | 10.0% | 0% | 100% | 700 |"
     ]
-    assert "over 1 cases" in text
+    assert "in the 1 cases in which" in text
+    assert "fewer cases" not in text
     assert readme_block(evidence()) == "No results are stored yet."
 
 

@@ -90,9 +90,7 @@ def readme_block(evidence: RegretEvidence) -> str:
             f"{len({row.case for row in common})} cases in which each of these rules gave a rate, "
             "lowest worst regret first:",
             _rules(summarize(common)),
-            "Rules that gave a rate in fewer cases, each in its own (`+mup`: over depth and width "
-            "together):",
-            _rules(summarize(aside)),
+            *(_aside(aside) if aside else ()),
             chosen,
             _missing_by_experiment(evidence.missing),
         ]
@@ -212,6 +210,14 @@ def _rules(summaries: Sequence[RuleSummary]) -> str:
             )
             for one in summaries
         ),
+    )
+
+
+def _aside(rows: Sequence[StoredRegret]) -> tuple[str, str]:
+    return (
+        "Rules that gave a rate in fewer cases, each in its own (`+mup`: over depth and width "
+        "together):",
+        _rules(summarize(rows)),
     )
 
 
