@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["MethodChoice", "measure_update"]
 
 MethodChoice = Literal["differences", "forward", "exact"]
-"""Central differences (five to seven forward passes with the gradient, on every model), forward
-mode (without a step size, seven to eleven passes; differences where an operation has none), or the
-finite step with S(eta) = c."""
+"""Central differences (on every model; with the gradient five to seven forward passes, two more
+each time that h has to be chosen anew), forward mode (without a step size, seven to eleven passes;
+differences where an operation has none), or the finite step with S(eta) = c."""
 
 
 def measure_update(
