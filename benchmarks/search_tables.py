@@ -57,12 +57,18 @@ def agrees(lr: float | None, grid: Optimum) -> bool:
     return inside or 1 / (1 + TOLERANCE) <= lr / grid.lr <= 1 + TOLERANCE
 
 
-def optuna_rates(lrs: np.ndarray, losses: np.ndarray, grid: Optimum, seed: int) -> int | None:
-    """Different rates after which the default sampler's estimate agrees for good."""
+def optuna_rates(
+    lrs: np.ndarray, losses: np.ndarray, grid: Optimum, seed: int, num_paid: float
+) -> tuple[int | None, bool]:
+    """Of the default sampler: rates until it agrees for good; whether it does after `num_paid`.
+
+    The second is judged after the last rate that bracket's steps pay for; a rate that is asked for
+    twice costs nothing.
+    """
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
     asked: list[int] = []
     good: list[bool] = []
-    worst = 0.0
+    worst, after_paid = 0.0, False
     for _ in range(NUM_OPTUNA_RATES):
         trial = study.ask()
         lr = trial.suggest_float("lr", float(lrs[0]), float(lrs[-1]), log=True)
@@ -72,11 +78,15 @@ def optuna_rates(lrs: np.ndarray, losses: np.ndarray, grid: Optimum, seed: int) 
         study.tell(trial, loss if loss < inf else worst)
         rows = sorted(set(asked))
         good.append(agrees(estimate(lrs[rows], losses[rows]), grid))
+        if len(rows) <= num_paid:
+            after_paid = good[-1]
     needed = max((n + 1 for n, fine in enumerate(good, start=1) if not fine), default=1)
-    return len(set(asked[:needed])) if needed <= len(good) else None
+    return len(set(asked[:needed])) if needed <= len(good) else None, after_paid
 
 
-def from_grid(network: str, grids: dict[Size, list[TrialRecord]], start: float) -> Runs:
+def from_grid(
+    network: str, grids: dict[Size, list[TrialRecord]], start: float, seeds: tuple[int, ...]
+) -> Runs:
     """Bracket on the grid's runs; beyond the grid's range a rate counts as diverged."""
     by_size = {
         size: (np.array(sorted({run.point.lr for run in runs})), {run.point: run for run in runs})
@@ -91,7 +101,7 @@ def from_grid(network: str, grids: dict[Size, list[TrialRecord]], start: float) 
             return replace(found, point=point, loss=inf, diverged=True)
         return replace(found, point=point)
 
-    return {str(depth): runs for depth, runs in run_bracket(network, start, run).items()}
+    return {str(depth): runs for depth, runs in run_bracket(network, start, run, seeds).items()}
 
 
 def row_of(runs: Runs, others: Sequence[list[TrialRecord]]) -> dict[str, Any]:
@@ -100,7 +110,9 @@ def row_of(runs: Runs, others: Sequence[list[TrialRecord]]) -> dict[str, Any]:
     grid, optimum = grid_optimum(lrs, losses), size_optimum(runs["bracket"])
     lr = None if optimum is None else optimum.lr
     per_rate = steps_of(runs["grid"]) / len(lrs)
-    needed = [optuna_rates(lrs, losses, grid, seed) for seed in range(NUM_DRAWS)]
+    paid = steps_of(runs["bracket"]) / per_rate
+    draws = [optuna_rates(lrs, losses, grid, seed, paid) for seed in range(NUM_DRAWS)]
+    needed = [rates for rates, _ in draws]
     found = [size_optimum(records) for records in others]
     mean = losses.mean(1)
     halves = [estimate(lrs[first::2], losses[first::2]) or inf for first in (0, 1)]
@@ -116,6 +128,7 @@ def row_of(runs: Runs, others: Sequence[list[TrialRecord]]) -> dict[str, Any]:
         "runs": len(runs["bracket"]),
         "steps": steps_of(runs["bracket"]),
         "optuna_steps": per_rate * median(inf if n is None else n for n in needed),
+        "optuna_paid": sum(fine for _, fine in draws),
         "optuna_reached": sum(n is not None for n in needed),
         "others_agree": sum(agrees(o.lr if o else None, grid) for o in found),
         "others_runs": fmean(map(len, others)),
@@ -131,6 +144,7 @@ HEAD = (
     "| depth | grid's optimum | interval | its halves apart | bracket's | ratio | agrees"
     " | loss above the grid's lowest | bracket's runs | bracket's steps / grid's"
     " | Optuna's steps / grid's, median of 20 | Optuna agrees, of 20"
+    " | after bracket's steps, of 20"
     " | bracket from 20 starts: agrees | mean runs |"
 )
 
@@ -152,13 +166,16 @@ def markdown_row(depth: str, row: dict[str, Any]) -> str:
         f"1/{steps / row['steps']:.1f}",
         f"over {NUM_OPTUNA_RATES / 80}" if share == inf else f"1/{1 / share:.1f}",
         row["optuna_reached"],
+        row["optuna_paid"],
         row["others_agree"],
         f"{row['others_runs']:.1f}",
     ]
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def rows_of(network: str, case: Case, stored: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def rows_of(
+    network: str, case: Case, stored: dict[str, Any], seeds: tuple[int, ...]
+) -> dict[str, dict[str, Any]]:
     """The rows of one network, by depth."""
     runs = {
         depth: {
@@ -169,18 +186,20 @@ def rows_of(network: str, case: Case, stored: dict[str, Any]) -> dict[str, dict[
     }
     grids = {size_of(int(depth)): methods["grid"] for depth, methods in runs.items()}
     starts = np.logspace(case.low, case.high, NUM_DRAWS + 2)[1:-1]
-    others = [from_grid(network, grids, float(start)) for start in starts]
+    others = [from_grid(network, grids, float(start), seeds) for start in starts]
     return {d: row_of(methods, [other[d] for other in others]) for d, methods in runs.items()}
 
 
 def markdown(stored: dict[str, Any], preface: str) -> str:
     """The results as Markdown."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    lines = ["# Steps to the optimal learning rate", "", f"PyTorch {stored['torch']}.", ""]
+    seeds = tuple(stored["seeds"])
+    lines = ["# Steps to the optimal learning rate", ""]
+    lines += [f"PyTorch {stored['torch']}, seeds {' and '.join(map(str, seeds))}.", ""]
     lines += [preface.split("\n\n", 2)[2].rsplit("\n\n", 1)[0], ""]
     for network, case in CASES.items():
-        found = rows_of(network, case, stored["runs"][network])
-        lines += [f"## {case.title}", "", HEAD, "| --- " * 14 + "|"]
+        found = rows_of(network, case, stored["runs"][network], seeds)
+        lines += [f"## {case.title}", "", HEAD, "| --- " * 15 + "|"]
         lines += [markdown_row(depth, row) for depth, row in found.items()]
         rows = list(found.values())
         grid = sum(row["grid_steps"] for row in rows)
