@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from etastar.experiments.declaration import Data, Study, ladder, options
+from etastar.experiments.declaration import Data, Parametrization, Study, ladder, options
 from etastar.experiments.initialization import StableInit
 from etastar.experiments.protocol import ADAM, SGD, Protocol
 from etastar.report.evidence import Claim
 from etastar.sweep.space import Budget
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from etastar.experiments.declaration import Scale
+    from etastar.experiments.declaration import Family, Scale
 
 __all__ = ["study"]
 
@@ -70,6 +71,7 @@ def study(scale: Scale) -> Study:
         make("two-layer 1/K", "resnet", optimizer=SGD, start=0.1, branch_layers=2),
         make("one-layer 1/K, Adam", "resnet", optimizer=ADAM, start=0.005),
         make("two-layer 1/K, Adam", "resnet", optimizer=ADAM, start=0.005, branch_layers=2),
+        *_with_multipliers(_PROTOCOLS[scale]),
     )
     claims = (
         Claim("-3/2, variance 1/K", "[AM]", _ONE, -1.5),
@@ -80,16 +82,51 @@ def study(scale: Scale) -> Study:
         Claim("BatchNorm does not move it", "[AM]", "with BatchNorm", 0.0, against=_ONE),
         Claim("dropout does not move it", "[AM]", "with dropout", 0.0, against=_ONE),
         Claim("GELU is steeper", "[AM]", "with GELU", 0.0, relation="below", against=_ONE),
+        *(
+            Claim(f"{name}: one rate for all depths", source, name, 0.0)
+            for name, source in (
+                ("depth-mup", "[TP6]"),
+                ("depth-mup, Adam", "[TP6]"),
+                ("two-layer complete-p", "[CP]"),
+                ("two-layer complete-p, Adam", "[CP]"),
+            )
+        ),
     )
     return Study(
         name="resnet",
         title="Optimal learning rate of residual convolutional networks over depth",
-        papers=("[AM] arXiv 2510.04327", "[WU] arXiv 2602.07494"),
+        papers=(
+            "[AM] arXiv 2510.04327",
+            "[WU] arXiv 2602.07494",
+            "[TP6] arXiv 2310.02244",
+            "[CP] arXiv 2505.01618",
+        ),
         scale=scale,
         families=families,
         claims=claims,
         notes=(
             "K is the number of residual blocks; 1/K stands on every weight of a branch. Width "
             "and image size are constant.",
+            "depth-mup and complete-p: He without K times the law's multiplier relative to the "
+            "smallest network; each in branches of the length that its paper is about. They were "
+            "declared after the other families had been run, and before any run of their own.",
         ),
     )
+
+
+def _with_multipliers(protocol: Protocol) -> Iterator[Family]:
+    """Depth left to a law's branch multipliers."""
+    for name, law, layers in (
+        ("depth-mup", "depth-mup", 1),
+        ("two-layer complete-p", "complete-p", 2),
+    ):
+        for optimizer, start, label in ((SGD, 0.1, ""), (ADAM, 0.005, ", Adam")):
+            family = protocol.family(
+                f"{name}{label}",
+                "resnet",
+                optimizer=optimizer,
+                start=start,
+                initialization=StableInit(residual="none"),
+                branch_layers=layers,
+            )
+            yield replace(family, parametrization=Parametrization(law, base=protocol.sizes[0]))
