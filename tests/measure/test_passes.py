@@ -10,6 +10,7 @@ from etastar.errors import MeasureError
 from etastar.measure import measure_update
 from etastar.measure.batch import read_batch
 from etastar.measure.passes import Passes, moved_along
+from etastar.models import build, example_inputs
 
 
 class Alternating(nn.Module):
@@ -70,6 +71,28 @@ def test_networks_of_other_seeds_are_not_recorded_again(monkeypatch):
     assert recorded == [1]
     apart = [report((seed,)).mean_square_update for seed in (0, 1, 2)]
     assert together.mean_square_update == pytest.approx(sum(apart) / 3, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet", {"depth": 2, "width": 4, "batch_norm": True, "dropout": 0.2}),
+        ("gpt", {"depth": 1, "width": 16, "context": 8, "vocabulary": 16, "dropout": 0.1}),
+        ("vit", {"depth": 1, "width": 16}),
+    ],
+)
+def test_a_pass_executes_the_same_with_autograd_and_without(name, options, monkeypatch):
+    recorded = count_recordings(monkeypatch)
+    (inputs,) = example_inputs(name, **options)
+    model = build(name, **options).train()
+    measure_update(
+        model,
+        (inputs, None),
+        lambda output, _: output.square().mean(),
+        optimizer="adam",
+        seeds=(0, 1),
+    )
+    assert recorded == [1]
 
 
 def test_a_model_that_takes_another_way_is_recorded_anew(monkeypatch):
