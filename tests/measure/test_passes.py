@@ -166,6 +166,20 @@ def test_the_pass_of_the_gradient_gives_the_pre_activations_too():
     assert passes.is_steady
 
 
+def test_a_compiled_part_runs_as_it_was_written():
+    def made():
+        inner = torch.compile(nn.Linear(3, 32), backend=unwanted)
+        return nn.Sequential(inner, nn.ReLU(), nn.Linear(32, 1))
+
+    def unwanted(graph, inputs):
+        raise AssertionError("compiled")
+
+    batch = (torch.randn(2, 3), torch.randn(2, 1))
+    report = measure_update(made, batch, nn.functional.mse_loss, optimizer="adam", seeds=(0, 1))
+    assert len(report.by_seed) == 2
+    assert len(report.layers) == 2
+
+
 def test_pre_activations_that_take_too_much_memory_are_let_go():
     model, x = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1)), torch.randn(5, 3)
     size = 4 * 5 * (4 + 1)

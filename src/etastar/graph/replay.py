@@ -129,7 +129,7 @@ def watched(
     known = nodes & script.places.keys()
     watch = Watch(script, observer, [before_write], known, is_strict=False)
     watch.has_departed = known != nodes
-    with watch:
+    with quiet_switches(), watch:
         yield watch
 
 
