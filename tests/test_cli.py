@@ -240,6 +240,17 @@ def test_ctrl_c_keeps_the_store_and_says_so(tmp_path, monkeypatch):
     assert run_json(*SWEEP, *SHORT, "--storage", store)["optima"] == undisturbed["optima"]
 
 
+def test_a_sweep_in_which_everything_diverges_exits_with_1(tmp_path):
+    rates = ["--search", "grid", "--search-option", "lrs=1e30,1e35"]
+    store = ["--storage", str(tmp_path / "runs.log")]
+    for _ in range(2):  # run, and read from the store
+        result = run(*SWEEP, *SHORT, *rates, *store, "--json")
+        assert result.exit_code == 1
+        assert "no optimum at any size" in result.stderr
+        assert [one["lr"] for one in json.loads(result.stdout)["optima"]] == [None, None]
+    assert run(*SWEEP, *SHORT, *store).exit_code == 0
+
+
 BAD_SWEEPS = {
     "sizes": ([*SWEEP[:3], "deep", *SWEEP[4:]], "depth=3,6,12"),
     "data": ([*SWEEP[:5], "numbers", *SWEEP[6:]], "numbers"),

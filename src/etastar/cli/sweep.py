@@ -98,3 +98,10 @@ def sweep(
             on_progress=on_progress,
         )
     print_result(as_json, result.as_dict(), lambda: sweep_table(result))
+    if all(one.optimum is None for one in result.sizes):
+        typer.echo(
+            "no optimum at any size: every rate diverged; search smaller rates, or check that the "
+            "loss is finite",
+            err=True,
+        )
+        raise typer.Exit(1)
