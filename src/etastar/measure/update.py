@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["MethodChoice", "measure_update"]
 
 MethodChoice = Literal["differences", "forward", "exact"]
-"""Differences (on every model; with the gradient five to six forward passes; central, or one-sided
-where the gradient's own pass can serve as one end), forward mode (without a step size, six to
-eleven passes; differences where an operation has none), or the finite step with S(eta) = c."""
+"""Differences (on every model; with the gradient five to seven forward passes; central, or
+one-sided where the gradient's own pass can serve as one end), forward mode (without a step size,
+seven to eleven passes; differences where an operation has none), or the finite step with
+S(eta) = c."""
 
 
 def measure_update(
