@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from etastar.measure import measure_update, passes, update
+from etastar.measure import differences, measure_update, passes, update
 from etastar.measure.batch import read_batch
 from etastar.measure.differences import by_differences
 from etastar.measure.optimizers import Direction
@@ -95,3 +95,15 @@ def test_a_step_that_is_not_finite_has_no_bound_and_says_so():
     found = by_differences(subject, taken, direction, note="asked for otherwise")
     assert found.mean_squares == (math.inf,)
     assert found.note == "asked for otherwise; a step that is not finite"
+
+
+@pytest.mark.parametrize("room", [0.0, 1.0])
+def test_differences_that_do_not_settle_are_told(monkeypatch, room):
+    monkeypatch.setattr(update, "ROOM", room)
+    assert measure_update(network(), batch(), F.cross_entropy, optimizer="sgd").note == ""
+    monkeypatch.setattr(differences, "_MAX_ATTEMPTS", 1)
+    for name in ("_CENTRAL", "_ONE_SIDED"):
+        scheme = getattr(differences, name)
+        monkeypatch.setattr(differences, name, scheme._replace(greatest=1e-9))
+    told = measure_update(network(), batch(), F.cross_entropy, optimizer="sgd")
+    assert "did not settle" in told.note
