@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from etastar.graph.operations import operation_of
 from etastar.graph.step import named_arguments
 from etastar.graph.values import ValuesKept
 
-__all__ = ["UNSTEADY", "Script", "Watch", "replay", "watched"]
+__all__ = ["UNSTEADY", "Script", "replay"]
 
 
 UNSTEADY: Final = ("device", "detach")
@@ -78,16 +78,16 @@ def replay(
     """
     if not nodes <= script.places.keys():
         return False
-    kept = ValuesKept([*own_tensors(model), *tensors_in((args, kwargs))])
+    kept = ValuesKept(own_tensors(model))
     guards = [kept.before_write, *([] if before_write is None else [before_write])]
-    mode = Watch(script, observer, guards, nodes, is_strict=True)
+    mode = _Replay(script, observer, guards, nodes)
     with ExitStack() as stack:
         stack.enter_context(global_state_kept())
         stack.enter_context(quiet_switches())
         stack.enter_context(kept)
         stack.enter_context(attributes_kept(model))
         stack.enter_context(torch.no_grad())
-        args, kwargs = map_tensors((tuple(args), dict(kwargs)), _own)
+        args, kwargs = map_tensors((tuple(args), dict(kwargs)), _cloned)
         try:
             with mode:
                 model(*args, **kwargs)
@@ -96,67 +96,16 @@ def replay(
     return mode.is_complete
 
 
-@contextmanager
-def watched(
-    script: Script,
-    observer: Callable[[int, torch.Tensor], None],
-    *,
-    nodes: frozenset[int],
-    before_write: Callable[[torch.Tensor], None],
-) -> Iterator[Watch]:
-    """Watch a pass that the caller makes, with autograd or without, beside a recorded one.
-
-    Args:
-        script: Of a pass recorded by `trace`.
-        observer: Called with a node's index and its output, as long as the pass is the recorded
-            one.
-        nodes: The nodes whose outputs are wanted.
-        before_write: Called with every tensor that is about to be written to.
-
-    Yields:
-        What tells, afterwards, whether the whole of the recorded pass was made.
-
-    Example:
-        >>> from etastar.graph.tracing import trace
-        >>> model, x = nn.Linear(2, 2, bias=False), torch.ones(1, 2)
-        >>> script = trace(model, (x,), {}, fake=False).script
-        >>> found, nodes = {}, frozenset(script.places)
-        >>> with watched(script, found.__setitem__, nodes=nodes, before_write=id) as watch:
-        ...     output = model(x)
-        >>> watch.is_complete, torch.equal(found[max(found)], output)
-        (True, True)
-    """
-    known = nodes & script.places.keys()
-    watch = Watch(script, observer, [before_write], known, is_strict=False)
-    watch.has_departed = known != nodes
-    with quiet_switches(), watch:
-        yield watch
-
-
-def _own(tensor: torch.Tensor) -> torch.Tensor:
-    """Another tensor with the same values, of the strides that it had when it was recorded."""
-    values = tensor.detach()
-    values = values if values.is_contiguous() else values.clone()
-    return values.requires_grad_(tensor.requires_grad)
+def _cloned(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
 class _DepartedError(Exception):
     """Another operation than the recorded one."""
 
 
-class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts what is executed and shows the outputs that are wanted.
-
-    Args:
-        script: What should be executed.
-        observer: Called with a node's index and its output.
-        guards: Called with every tensor that is about to be written to.
-        nodes: The nodes that are wanted, which have places in the script.
-        is_strict: Whether another operation than the script's is an error.
-
-    Attributes:
-        has_departed: Whether one was met.
-    """
+class _Replay(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts what is executed and shows the outputs that are wanted."""
 
     supports_higher_order_operators = True
 
@@ -170,12 +119,8 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         observer: Callable[[int, torch.Tensor], None],
         guards: Sequence[Callable[[torch.Tensor], None]],
         nodes: frozenset[int],
-        *,
-        is_strict: bool,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.has_departed = False
-        self._is_strict = is_strict
         self._operations = script.operations
         self._observer = observer
         self._guards = guards
@@ -188,7 +133,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     @property
     def is_complete(self) -> bool:
         """Whether everything recorded has been executed."""
-        return self._done == len(self._operations) and not self.has_departed
+        return self._done == len(self._operations)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -198,17 +143,14 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if operation.name in UNSTEADY:
             return func(*args, **kwargs)
         number = self._done
-        known = self._operations[number] if number < len(self._operations) else None
-        if known is not func:
-            self.has_departed = True
-            if self._is_strict:
-                raise _DepartedError
+        if self.is_complete or self._operations[number] is not func:
+            raise _DepartedError
         for tensor in named_arguments(operation, operation.written, args, kwargs):
             for guard in self._guards:
                 guard(tensor)
         result = func(*args, **kwargs)
         self._done += 1
-        wanted = None if self.has_departed else self._wanted.get(number)
+        wanted = self._wanted.get(number)
         if wanted:
             tensors = list(tensors_in(result))
             for node, which in wanted:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from etastar.errors import MeasureError
-from etastar.graph.arguments import cloned, map_tensors, tensors_in
-from etastar.graph.replay import Script, replay, watched
+from etastar.graph.replay import Script, replay
 from etastar.graph.storage import StorageLog
 from etastar.measure.pre_activations import (
     mean_squares_beside,
@@ -24,7 +22,6 @@ from etastar.naming import canonical_parameters
 
 if TYPE_CHECKING:
     from etastar.graph.dag import Node
-    from etastar.graph.tracing import Trace
     from etastar.measure.batch import Examples
     from etastar.measure.records import PreActivations
 
@@ -80,13 +77,11 @@ class Recording:
         script: Its operations; None before the first pass.
         nodes: Its pre-activations, in the order of execution.
         is_steady: Whether all passes since have executed the same.
-        fits: Whether its pre-activations took no more memory than there was for them.
     """
 
     script: Script | None = None
     nodes: tuple[Node, ...] = ()
     is_steady: bool = True
-    fits: bool = True
 
 
 class Passes:
@@ -119,53 +114,9 @@ class Passes:
         self._recording = Recording() if recording is None else recording
 
     @property
-    def is_steady(self) -> bool:
-        """Whether all passes so far executed the same."""
-        return self._recording.is_steady
-
-    @property
     def nodes(self) -> tuple[Node, ...]:
         """The pre-activations, in the order of execution; known after the first pass."""
         return self._recording.nodes
-
-    def with_autograd(self, room: float) -> tuple[Any, dict[int, Tensor] | None]:
-        """One pass, recorded by autograd.
-
-        Args:
-            room: Bytes that the pre-activations may take.
-
-        Returns:
-            The model's output; every pre-activation by its node, None where they take more, or
-            where the model executed something else than before.
-
-        Raises:
-            CaptureError: The forward pass raised.
-            MeasureError: There is no pre-activation.
-        """
-        recording = self._recording
-        if recording.script is None:
-            kept = _Outputs(room)
-            output = self._record(kept.keep, kept.before_write, grad=True).result
-            recording.fits = not kept.is_over
-        else:
-            kept = _Outputs()
-            output = self._with_autograd_again(recording.script, kept)
-        if not (recording.fits and recording.is_steady):
-            return output, None
-        for tensor in tensors_in(output):
-            kept.before_write(tensor)  # the loss may
-        return output, kept.of(self.nodes)
-
-    def _with_autograd_again(self, script: Script, kept: _Outputs) -> Any:
-        self._seeded()
-        args, kwargs = map_tensors((self._examples.args, self._examples.kwargs), cloned)
-        if not (self._recording.fits and self._recording.is_steady):
-            return self._model(*args, **kwargs)
-        nodes = frozenset(node.index for node in self.nodes)
-        with watched(script, kept.keep, nodes=nodes, before_write=kept.before_write) as watch:
-            output = self._model(*args, **kwargs)
-        self._recording.is_steady = watch.is_complete
-        return output
 
     def kept(self) -> dict[int, Tensor]:
         """One pass.
@@ -179,7 +130,7 @@ class Passes:
         """
         kept = _Outputs()
         self._run(kept.keep, kept.before_write)
-        return kept.of(self.nodes)
+        return {node.index: kept.found[node.index] for node in self.nodes}
 
     def compared(self, others: dict[int, Tensor]) -> tuple[dict[int, float], dict[int, float]]:
         """One pass, beside what another one gave.
@@ -221,15 +172,6 @@ class Passes:
             recording.is_steady = self._replayed(recording.script, observer, before_write)
             if recording.is_steady:
                 return
-        self._record(observer, before_write)
-
-    def _record(
-        self,
-        observer: Callable[[int, Tensor], None],
-        before_write: Callable[[Tensor], None] | None,
-        *,
-        grad: bool = False,
-    ) -> Trace:
         traced = run_observed(
             self._model,
             self._examples,
@@ -237,11 +179,9 @@ class Passes:
             observer,
             seeded=self._seeded,
             before_write=before_write,
-            grad=grad,
         )
-        self._recording.script = traced.script
-        self._recording.nodes = wanted_nodes(traced, self._pre_activations)
-        return traced
+        recording.script = traced.script
+        recording.nodes = wanted_nodes(traced, self._pre_activations)
 
     def _replayed(
         self,
@@ -264,29 +204,16 @@ class Passes:
 class _Outputs:
     """Outputs of a pass, copied only where a later operation is about to write to them."""
 
-    def __init__(self, room: float = math.inf) -> None:
-        self.is_over = False  # whether they took more room than there is, and were let go
-        self._found: dict[int, Tensor] = {}
-        self._room = room
+    def __init__(self) -> None:
+        self.found: dict[int, Tensor] = {}
         self._by_storage: dict[Any, list[int]] = {}
-
-    def of(self, nodes: Iterable[Node]) -> dict[int, Tensor]:
-        """Those of some nodes."""
-        return {node.index: self._found[node.index] for node in nodes}
 
     def keep(self, index: int, output: Tensor) -> None:
         """Observer."""
-        if self.is_over:
-            return
-        self._found[index] = output.detach()
+        self.found[index] = output.detach()
         self._by_storage.setdefault(StorageLog.key(output), []).append(index)
-        self._room -= output.numel() * output.element_size()
-        if self._room < 0:
-            self.is_over = True
-            self._found.clear()
-            self._by_storage.clear()
 
     def before_write(self, tensor: Tensor) -> None:
         """Copy what the storage of a tensor holds of the outputs."""
         for index in self._by_storage.pop(StorageLog.key(tensor), ()):
-            self._found[index] = self._found[index].clone()
+            self.found[index] = self.found[index].clone()

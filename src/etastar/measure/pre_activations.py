@@ -141,7 +141,6 @@ def run_observed(
     *,
     seeded: Seeded,
     before_write: Callable[[Tensor], None] | None = None,
-    grad: bool = False,
 ) -> Trace:
     """One forward pass, its candidates shown to the observer with their order of execution.
 
@@ -152,7 +151,6 @@ def run_observed(
         observer: Called with a node's index and its output, which later operations may write to.
         seeded: Called before the pass.
         before_write: Called with every tensor that is about to be written to.
-        grad: Whether autograd records it.
 
     Returns:
         The pass.
@@ -165,9 +163,7 @@ def run_observed(
         if is_candidate(node, pre_activations):
             observer(node.index, output)
 
-    return _traced(
-        model, examples, seeded=seeded, observer=watch, before_write=before_write, grad=grad
-    )
+    return _traced(model, examples, seeded=seeded, observer=watch, before_write=before_write)
 
 
 def run_with_tangents(
@@ -214,7 +210,6 @@ def _traced(
     observer: Callable[[Node, Tensor], None],
     tangents: Mapping[str, Tensor] | None = None,
     before_write: Callable[[Tensor], None] | None = None,
-    grad: bool = False,
 ) -> Trace:
     seeded()
     try:
@@ -223,7 +218,6 @@ def _traced(
             examples.args,
             examples.kwargs,
             fake=False,
-            grad=grad,
             observer=observer,
             tangents=tangents,
             private=True,
