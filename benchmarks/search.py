@@ -26,7 +26,8 @@ Optuna's trial is one rate with both seeds. Its steps are those after which its 
 goes on agreeing, up to 40 rates. That is counted in hindsight: Optuna does not know when it
 agrees, while bracket stops by itself. Optuna is given the grid's range.
 That tells nothing of how sure one may be at bracket's price, so the table also has how many of the
-sampler's 20 draws agree after as many steps as bracket took.
+sampler's 20 draws agree after as many steps as bracket took. This column was added after the runs
+of the second comparison had been seen, and before the replication.
 Beside the run of bracket as a sweep does it, 20 more are read from the grid's own runs, with starts
 evenly spread over the grid's range: how many agree, and their mean number of runs.
 
