@@ -2,8 +2,10 @@
 
 Usage: python benchmarks/criterion_cost.py
 
-Time: CPU time of one thread; forward passes (as in training, recorded by autograd) and measurements
-of four seeds in turn; ratio of the medians, per seed. For comparison, what a training step itself
+Time: CPU time of one thread; forward passes (as in training, recorded by autograd), then a
+measurement of four seeds, then passes again, in every round; the ratio of the round, per seed, as
+median and quartiles over the rounds: the speed of a shared machine changes by a fifth from one
+second to the next. For comparison, what a training step itself
 takes (pass, gradient and AdamW's step). Memory: the most that tensors hold at once, beyond the
 model, in a measurement with AdamW over that in its second training step, counted by PyTorch's
 profiler. Written to benchmarks/results/criterion_cost.json and criterion_cost.md.
@@ -18,7 +20,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 import torch
@@ -31,7 +33,7 @@ from etastar.models import build
 
 RESULTS = Path(__file__).parent / "results"
 METHODS = ("forward", "differences")
-REPETITIONS, SEEDS = 5, (0, 1, 2, 3)
+ROUNDS, SEEDS = {"forward": 5, "differences": 15}, (0, 1, 2, 3)
 NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
     "MLP": ("mlp", {"depth": 8, "width": 512}, 512),
     "MLP, width 1024": ("mlp", {"depth": 8, "width": 1024}, 512),
@@ -70,25 +72,31 @@ def seconds(action: Any) -> float:
     return time.process_time() - start
 
 
-def time_ratios(name: str) -> dict[str, float]:
-    """Time of a measurement over that of a forward pass, by method."""
+def time_ratios(name: str) -> dict[str, list[float]]:
+    """Quartiles and median of what takes how many forward passes: a step, and each method."""
     network, batch = made(name)
-    times: dict[str, list[float]] = {"pass": [], "step": [], **{method: [] for method in METHODS}}
     step = training_step(network, batch)
-    for _ in range(REPETITIONS + 1):
-        times["pass"].append(median(seconds(lambda: network(batch[0])) for _ in range(5)))
-        times["step"].append(median(seconds(step) for _ in range(3)))
-        for method in METHODS:
-            times[method].append(
-                seconds(
-                    lambda method=method: measure_update(
-                        network, batch, loss_fn, optimizer=adamw, method=method, seeds=SEEDS
-                    )
-                )
-                / len(SEEDS)
-            )
-    once = median(times["pass"][1:])  # the first of each warms up
-    return {what: round(median(times[what][1:]) / once, 2) for what in ("step", *METHODS)}
+
+    def measured(method: str) -> float:
+        measure = partial(measure_update, network, batch, loss_fn, optimizer=adamw, method=method)
+        return seconds(partial(measure, seeds=SEEDS)) / len(SEEDS)
+
+    def one_pass() -> float:
+        return median(seconds(lambda: network(batch[0])) for _ in range(5))
+
+    def ratios(action: Callable[[], float], rounds: int) -> list[float]:
+        one_pass(), action()  # warms up
+        found = []
+        for _ in range(rounds):
+            before = one_pass()
+            taken = action()
+            found.append(taken / ((before + one_pass()) / 2))
+        return [round(float(q), 2) for q in quantiles(found, n=4)]
+
+    return {
+        "step": ratios(lambda: seconds(step), ROUNDS["differences"]),
+        **{method: ratios(partial(measured, method), ROUNDS[method]) for method in METHODS},
+    }
 
 
 def training_step(network: nn.Module, batch: tuple[Tensor, Tensor]) -> Callable[[], None]:
@@ -138,14 +146,16 @@ def table(results: dict[str, Any]) -> str:
         "# Cost of the criterion",
         "",
         f"PyTorch {results['torch']}, one thread, {len(SEEDS)} seeds, AdamW; "
-        f"{REPETITIONS} repetitions.",
+        f"{ROUNDS['differences']} rounds ({ROUNDS['forward']} of forward mode).",
         "",
-        "| network | method | time in forward passes | a training step's | memory over a step's |",
-        "| --- | --- | --- | --- | --- |",
+        "| network | method | time in forward passes | quartiles | a training step's "
+        "| memory over a step's |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, row in results["networks"].items():
         for method in METHODS:
-            cells = (row["time"][method], row["time"]["step"], row["memory"][method])
+            low, middle, high = row["time"][method]
+            cells = (middle, f"{low} to {high}", row["time"]["step"][1], row["memory"][method])
             lines.append(f"| {name} | {method} | {' | '.join(map(str, cells))} |")
     return "\n".join([*lines, ""])
 

@@ -117,7 +117,7 @@ def test_measured_is_the_ratio_of_criteria():
     rate = MeasuredRule().rate(question(family))
     assert torch.equal(torch.get_rng_state(), torch_state)
     squares = [derivative_by_hand(family, depth) for depth in (2, 8)]
-    assert rate == pytest.approx(TUNED.lr * (squares[0] / squares[1]) ** 0.5, rel=1e-3)
+    assert rate == pytest.approx(TUNED.lr * (squares[0] / squares[1]) ** 0.5, rel=5e-3)
 
 
 @pytest.mark.parametrize("after", [0, 3])

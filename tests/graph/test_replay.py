@@ -93,6 +93,36 @@ def test_other_weights_give_other_outputs_and_only_what_is_wanted_is_shown():
     assert not torch.equal(found[last], before[last])
 
 
+@pytest.mark.parametrize("is_stubborn", [False, True])
+def test_a_pass_may_end_with_the_last_node_that_is_wanted(is_stubborn):
+    completed = []
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(2, 2), nn.Linear(2, 1)
+
+        def forward(self, x):
+            try:
+                y = self.first(x)
+            except Exception:
+                if not is_stubborn:
+                    raise
+                y = x
+            y = self.last(y)
+            completed.append(1)
+            return y
+
+    model, args = Model(), (torch.ones(1, 2),)
+    script, before = recorded(model, args)
+    first, found = min(before), {}
+    went = replay(model, args, {}, script, found.__setitem__, nodes=frozenset([first]), stops=True)
+    assert went
+    assert list(found) == [first]
+    assert torch.equal(found[first], before[first])
+    assert completed == [1]
+
+
 def test_everything_is_as_before():
     model, args = Branching(), (torch.randn(4, 3),)
     script, _ = recorded(model, args)

@@ -11,8 +11,8 @@ from etastar.models import build
 
 @pytest.mark.parametrize("seed", [0, 2])
 def test_a_small_readout_does_not_spoil_what_is_measured_of_the_layers_before_it(seed):
-    # its pre-activation is tiny beside its change, so that it decides how long the step may be; too
-    # short a step is lost in the rounding of the other weights
+    # its pre-activation is tiny beside its change; were the step short enough for that, it would be
+    # lost in the rounding of the other weights
     x = torch.randn(1, 64, generator=torch.Generator().manual_seed(0))
     network = build("mlp", in_features=64, depth=32, width=512)
     initialize_(network, capture_graph(network, x), readout="mup", seed=seed)
@@ -22,4 +22,4 @@ def test_a_small_readout_does_not_spoil_what_is_measured_of_the_layers_before_it
         )
         for method in ("differences", "forward")
     )
-    assert found.eta_star == pytest.approx(expected.eta_star, rel=0.03)
+    assert found.eta_star == pytest.approx(expected.eta_star, rel=0.01)

@@ -1,5 +1,7 @@
 """The later passes of a measurement are replayed, unless the model takes another way."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ from etastar.errors import MeasureError
 from etastar.measure import measure_update
 from etastar.measure.batch import read_batch
 from etastar.measure.passes import Passes, moved_along
+from etastar.models import build, example_inputs
 
 
 class Alternating(nn.Module):
@@ -70,16 +73,39 @@ def test_networks_of_other_seeds_are_not_recorded_again(monkeypatch):
     assert together.mean_square_update == pytest.approx(sum(apart) / 3, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet", {"depth": 2, "width": 4, "batch_norm": True, "dropout": 0.2}),
+        ("gpt", {"depth": 1, "width": 16, "context": 8, "vocabulary": 16, "dropout": 0.1}),
+        ("vit", {"depth": 1, "width": 16}),
+    ],
+)
+def test_a_pass_executes_the_same_with_autograd_and_without(name, options, monkeypatch):
+    recorded = count_recordings(monkeypatch)
+    (inputs,) = example_inputs(name, **options)
+    model = build(name, **options).train()
+    measure_update(
+        model,
+        (inputs, None),
+        lambda output, _: output.square().mean(),
+        optimizer="adam",
+        seeds=(0, 1),
+    )
+    assert recorded == [1]
+
+
 def test_a_model_that_takes_another_way_is_recorded_anew(monkeypatch):
     recorded = count_recordings(monkeypatch)
     torch.manual_seed(0)
     model, batch = Alternating(), (torch.randn(5, 3), torch.randn(5, 1))
     loss_fn = nn.functional.mse_loss
     found = measure_update(model, batch, loss_fn, optimizer="sgd")
-    assert len(recorded) == 2
+    assert len(recorded) > 1
+    del recorded[:]
     steady = nn.Sequential(model.first, Square(), model.last)
     same = measure_update(steady, batch, loss_fn, optimizer="sgd")
-    assert len(recorded) == 3
+    assert recorded == [1]
     assert found.eta_star == pytest.approx(same.eta_star, rel=1e-5)
 
 
@@ -118,6 +144,98 @@ def test_outputs_are_kept_as_they_were_before_they_are_written_to():
             for node, output in zip(passes.nodes, expected, strict=True)
         )
     assert float(expected[0].min()) < 0
+
+
+def test_the_pass_of_the_gradient_gives_the_pre_activations_too():
+    model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(inplace=True), nn.Linear(8, 2))
+    x = torch.randn(2, 3)
+    passes = passes_of(model, x)
+    with torch.no_grad():
+        expected = [model[0](x), model(x)]
+    for _ in range(2):  # recorded, and watched
+        output, kept = passes.with_autograd(math.inf)
+        output.sum().backward()
+        with torch.no_grad():
+            output.zero_()  # as a loss may do
+        found = [kept[node.index] for node in passes.nodes]
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        assert output.requires_grad
+    changes, _ = passes.compared(kept)
+    assert set(changes.values()) == {0.0}
+    assert not kept
+    assert passes.is_steady
+
+
+def test_a_compiled_part_runs_as_it_was_written():
+    def made():
+        inner = torch.compile(nn.Linear(3, 32), backend=unwanted)
+        return nn.Sequential(inner, nn.ReLU(), nn.Linear(32, 1))
+
+    def unwanted(graph, inputs):
+        raise AssertionError("compiled")
+
+    batch = (torch.randn(2, 3), torch.randn(2, 1))
+    report = measure_update(made, batch, nn.functional.mse_loss, optimizer="adam", seeds=(0, 1))
+    assert len(report.by_seed) == 2
+    assert len(report.layers) == 2
+
+
+def test_pre_activations_that_take_too_much_memory_are_let_go_from_the_first_on():
+    layers = [nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 1)]
+    model, x = nn.Sequential(*layers), torch.randn(5, 3)
+    size = 4 * 5 * (4 + 4 + 1)
+    for room, expected in ((size, [1, 2, 3]), (size - 1, [2, 3]), (4 * 5 * (4 + 1) - 1, [])):
+        passes = passes_of(model, x)
+        for _ in range(2):
+            output, kept = passes.with_autograd(room)
+            assert sorted(kept) == expected
+            assert output.requires_grad
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_the_beginning_of_a_pass_gives_what_was_let_go(is_recorded, monkeypatch):
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 1)), torch.randn(5, 3)
+    passes = passes_of(model, x)
+    if is_recorded:
+        passes.kept()
+    with torch.no_grad():
+        expected = model[0](x)
+    executed = []
+    forward = model[2].forward
+    monkeypatch.setattr(model[2], "forward", lambda z: executed.append(1) or forward(z))
+    found = passes.kept([1])
+    assert list(found) == [1]
+    assert torch.equal(found[1], expected)
+    assert len(executed) == (not is_recorded)
+    assert passes.is_steady
+
+
+def test_a_model_that_takes_another_way_keeps_nothing_of_the_pass_of_the_gradient():
+    torch.manual_seed(0)
+    passes = passes_of(Alternating(), torch.randn(5, 3))
+    assert passes.with_autograd(math.inf)[1]
+    output, kept = passes.with_autograd(math.inf)
+    assert not kept
+    assert output.requires_grad
+    assert not passes.is_steady
+
+
+def test_inputs_that_the_model_writes_to_stay_as_they_were():
+    class Adding(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 1)
+
+        def forward(self, x):
+            return self.layer(x.add_(1.0))
+
+    x = torch.randn(5, 3)
+    before = x.clone()
+    report = measure_update(
+        Adding(), (x, torch.randn(5, 1)), nn.functional.mse_loss, optimizer="sgd", seeds=(0, 1)
+    )
+    assert torch.equal(x, before)
+    assert report.by_seed[0] == report.by_seed[1]
 
 
 class Square(nn.Module):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from etastar.errors import CaptureError, MeasureError
-from etastar.measure import derivative, measure_update
+from etastar.measure import measure_update, update
 
 METHODS = ["forward", "differences", "exact"]
 
@@ -245,9 +245,9 @@ def test_a_tied_weight_moves_once():
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
     forward = measure_update(model, (ids, ids), loss, optimizer="sgd", method="forward")
-    differences = measure_update(model, (ids, ids), loss, optimizer="sgd", method="differences")
+    by_steps = measure_update(model, (ids, ids), loss, optimizer="sgd", method="differences")
     assert len(forward.layers) == 2
-    assert forward.eta_star == pytest.approx(differences.eta_star, rel=0.01)
+    assert forward.eta_star == pytest.approx(by_steps.eta_star, rel=0.01)
 
 
 def test_what_has_no_forward_mode_is_measured_by_differences():
@@ -274,7 +274,18 @@ def test_what_has_no_forward_mode_is_measured_by_differences():
     assert report.method == "differences"
     assert "forward mode" in report.note
     asked = measure_update(model, inputs, total, optimizer="sgd")
-    assert (asked.note, asked.eta_star) == ("", report.eta_star)
+    assert asked.note == ""
+    assert asked.eta_star == pytest.approx(report.eta_star, rel=1e-3)  # one-sided
+
+
+def test_what_pytorch_itself_fails_at_in_forward_mode_is_measured_by_differences(monkeypatch):
+    def failing(*args, **kwargs):
+        raise RuntimeError("0 INTERNAL ASSERT FAILED at PythonFallbackKernel.cpp")
+
+    monkeypatch.setattr(update, "by_forward_mode", failing)
+    report = measure_update(chain(), batch(), F.cross_entropy, optimizer="sgd", method="forward")
+    assert report.method == "differences"
+    assert "INTERNAL ASSERT" in report.note
 
 
 def test_a_forward_pass_that_raises_is_not_taken_for_one_without_forward_mode():
@@ -325,15 +336,6 @@ def outputs(model, inputs):
             if isinstance(layer, nn.Linear):
                 found.append(inputs)
     return found
-
-
-def test_differences_that_do_not_settle_are_told(monkeypatch):
-    quiet = measure_update(chain(), batch(), F.cross_entropy, optimizer="sgd")
-    assert quiet.note == ""
-    monkeypatch.setattr(derivative, "_MAX_ATTEMPTS", 1)
-    monkeypatch.setattr(derivative, "_GREATEST_CHANGE", 1e-9)
-    told = measure_update(chain(), batch(), F.cross_entropy, optimizer="sgd")
-    assert "did not settle" in told.note
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import nn
 
 from etastar.graph.dag import Slot
 
-__all__ = ["map_tensors", "name_inputs", "named_tensors", "slotted", "tensors_in"]
+__all__ = ["cloned", "map_tensors", "name_inputs", "named_tensors", "slotted", "tensors_in"]
 
 
 def _is_namedtuple(value: object) -> bool:
@@ -73,6 +73,23 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:
         2
     """
     return (tensor for _, tensor in named_tensors(value))
+
+
+def cloned(tensor: torch.Tensor) -> torch.Tensor:
+    """A clone of an input, so that no two share a tensor and none is the caller's.
+
+    Args:
+        tensor: The input.
+
+    Returns:
+        A leaf with the same values.
+
+    Example:
+        >>> x = torch.ones(2, requires_grad=True)
+        >>> cloned(x * 2).grad_fn, cloned(x).requires_grad
+        (None, True)
+    """
+    return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
 def map_tensors(value: Any, function: Callable[[torch.Tensor], Any]) -> Any:

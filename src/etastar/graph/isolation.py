@@ -125,8 +125,7 @@ def isolated_copy(model: nn.Module, *, twins: FakeTwins | None = None) -> Iterat
         yield stand_in
 
 
-def _shallow(value: Any) -> Any:
-    return value.copy() if type(value) in (dict, OrderedDict, list, set) else value
+_CONTAINERS = (dict, OrderedDict, list, set)
 
 
 @contextmanager
@@ -139,25 +138,28 @@ def attributes_kept(model: nn.Module) -> Iterator[None]:
     Yields:
         Nothing.
     """
-    modules = list(model.modules())
-    before = [{k: (v, _shallow(v)) for k, v in m.__dict__.items()} for m in modules]
+    before = []
+    for module in model.modules():
+        attributes = dict(module.__dict__)
+        held = [v for v in attributes.values() if type(v) in _CONTAINERS]
+        before.append((module, attributes, [(value, value.copy()) for value in held]))
     try:
         yield
     finally:
-        for module, attributes in zip(modules, before, strict=True):
+        for module, attributes, contents in before:
             module.__dict__.clear()
-            for key, (value, content) in attributes.items():
-                module.__dict__[key] = _refilled(value, content)
+            module.__dict__.update(attributes)
+            for container, content in contents:
+                _refill(container, content)
 
 
-def _refilled(container: Any, content: Any) -> Any:
-    """The same container object with its former content."""
-    if type(container) in (dict, OrderedDict, set):
+def _refill(container: Any, content: Any) -> None:
+    """Give a container its former content."""
+    if type(container) is list:
+        container[:] = content
+    elif container or content:
         container.clear()
         container.update(content)
-    elif type(container) is list:
-        container[:] = content
-    return container
 
 
 class _Switches(NamedTuple):

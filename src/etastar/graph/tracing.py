@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 
 from etastar.errors import CaptureError
-from etastar.graph.arguments import map_tensors, name_inputs, named_tensors, tensors_in
+from etastar.graph.arguments import cloned, map_tensors, name_inputs, named_tensors, tensors_in
 from etastar.graph.dag import Node, ParameterRecord
 from etastar.graph.fake_twins import FakeTwins
 from etastar.graph.isolation import (
@@ -140,7 +140,7 @@ def trace(
             stand_in = stack.enter_context(isolated_copy(model, twins=twins))
         stack.enter_context(torch.set_grad_enabled(grad))
         _add_parameters(recorder, stand_in, model)
-        clone = _cloned if twins is None else twins.clone_of
+        clone = cloned if twins is None else twins.clone_of
         args, kwargs = map_tensors((tuple(args), dict(kwargs)), clone)
         inputs = _add_inputs(recorder, model, args, kwargs)
         stack.enter_context(module_paths_recorded(recorder, stand_in, model))
@@ -169,11 +169,6 @@ def _add_parameters(recorder: Recorder, stand_in: nn.Module, model: nn.Module) -
     tensors, originals = canonical_parameters(stand_in), canonical_parameters(model)
     for name in recorder.records:
         recorder.add_parameter(name, tensors[name], also=originals[name])
-
-
-def _cloned(tensor: torch.Tensor) -> torch.Tensor:
-    """A clone of a real input, so that no two share a tensor and none is the caller's."""
-    return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
 def _add_inputs(

@@ -56,12 +56,15 @@ class Examples:
         args, kwargs, targets = map_tensors((self.args, self.kwargs, self.targets), moved)
         return Examples(args, kwargs, targets, self.is_mapping)
 
-    def loss(self, model: nn.Module, loss_fn: LossFn | None) -> Tensor:
+    def loss(
+        self, model: nn.Module, loss_fn: LossFn | None, *, forward: Callable[[], Any] | None = None
+    ) -> Tensor:
         """The loss of a model on these examples.
 
         Args:
             model: The model.
             loss_fn: See `LossFn`; None for the loss that the model itself returned.
+            forward: Runs the model on these examples in its place.
 
         Returns:
             A scalar.
@@ -69,7 +72,7 @@ class Examples:
         Raises:
             MeasureError: No scalar, or the model returned none.
         """
-        output = model(*self.args, **self.kwargs)
+        output = model(*self.args, **self.kwargs) if forward is None else forward()
         loss = self._own_loss(output) if loss_fn is None else loss_fn(output, self.targets)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__

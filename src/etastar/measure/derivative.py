@@ -1,33 +1,30 @@
-"""Three ways to the mean-square update of the pre-activations along a direction."""
+"""The derivative of the pre-activations in forward mode, and the finite step with S = c."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from etastar.errors import MeasureError
+from etastar.measure.differences import by_differences, or_infinite, seed_update
 from etastar.measure.passes import moved_along
-from etastar.measure.pre_activations import mean_square, run_with_tangents, wanted_nodes
+from etastar.measure.pre_activations import run_with_tangents, wanted_nodes
 from etastar.measure.records import SeedUpdate
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from etastar.graph.dag import Node
     from etastar.measure.batch import Examples
     from etastar.measure.optimizers import Direction
     from etastar.measure.passes import Passes
-    from etastar.measure.records import Method, PreActivations
+    from etastar.measure.records import PreActivations
     from etastar.measure.subject import Subject
 
-__all__ = ["by_bisection", "by_differences", "by_forward_mode"]
+__all__ = ["by_bisection", "by_forward_mode"]
 
 Seeded = Callable[[], None]
 
-_FIRST_STEP = 1e-4  # of the parameters' norm
-_LEAST_CHANGE, _GREATEST_CHANGE = 1e-4, 5e-2  # of the pre-activations' norm; float32 and curvature
-_MAX_ATTEMPTS = 5
 _GRID = tuple(2.0**power for power in range(-5, 7))  # around the first-order rate
 _BISECTIONS = 7  # of a factor 2: to half a percent
 
@@ -58,54 +55,8 @@ def by_forward_mode(
     traced, tangents, values = run_with_tangents(
         model, examples, pre_activations, direction.updates, seeded=seeded
     )
-    nodes = wanted_nodes(traced, pre_activations)
-    return _measured(nodes, tangents, values, method="forward")
-
-
-def by_differences(
-    subject: Subject, passes: Passes, direction: Direction, *, note: str = ""
-) -> SeedUpdate:
-    """M_l = mean ((z_l(theta + h u) - z_l(theta - h u)) / 2h)^2.
-
-    The step h is chosen so that the pre-activations change by a share between 1e-4 and 5e-2.
-
-    Args:
-        subject: The model; left as it is.
-        passes: Of the probe.
-        direction: Of the step.
-        note: Why not in forward mode.
-
-    Returns:
-        The measurement.
-
-    Raises:
-        CaptureError: The forward pass raised.
-    """
-    step = _FIRST_STEP * direction.scale
-    if not 0 < step < math.inf:
-        return _without_bound(passes, note=f"{note} a step that is not finite".strip())
-    with moved_along(subject.model, direction.updates, subject.origin) as move_to:
-        for _ in range(_MAX_ATTEMPTS):
-            move_to(-step)
-            below = passes.kept()
-            move_to(step)
-            changes, values = passes.compared(below)
-            share = _largest_share(changes, values)
-            found = {index: change / (2 * step) ** 2 for index, change in changes.items()}
-            if share == 0 or _LEAST_CHANGE <= share <= _GREATEST_CHANGE:
-                break
-            middle = math.sqrt(_LEAST_CHANGE * _GREATEST_CHANGE)
-            step *= middle / share if math.isfinite(share) else 1e-3
-        else:
-            note = f"{note} the changes did not settle: {share:.2g} of a pre-activation".strip()
-    return _measured(passes.nodes, found, values, method="differences", note=note)
-
-
-def _without_bound(passes: Passes, *, note: str) -> SeedUpdate:
-    """What a step of no finite length does: every change is infinite."""
-    values = {index: mean_square(output) for index, output in passes.kept().items()}
-    infinite = dict.fromkeys(values, math.inf)
-    return _measured(passes.nodes, infinite, values, method="differences", note=note)
+    nodes = wanted_nodes(traced, pre_activations).nodes
+    return seed_update(nodes, tangents, values, method="forward")
 
 
 def by_bisection(subject: Subject, passes: Passes, direction: Direction, *, c: float) -> SeedUpdate:
@@ -136,7 +87,7 @@ def by_bisection(subject: Subject, passes: Passes, direction: Direction, *, c: f
         def changes(eta: float) -> list[float]:
             move_to(eta)
             found, _ = passes.compared(dict(before))
-            return [_or_infinite(found[node.index]) for node in passes.nodes]
+            return [or_infinite(found[node.index]) for node in passes.nodes]
 
         def within(eta: float) -> bool:
             found = changes(eta)
@@ -168,39 +119,3 @@ def _largest(within: Callable[[float], bool], centre: float) -> float:
         middle = math.sqrt(low * high)
         low, high = (middle, high) if within(middle) else (low, middle)
     return low
-
-
-def _measured(
-    nodes: tuple[Node, ...],
-    mean_squares: Mapping[int, float],
-    second_moments: Mapping[int, float],
-    *,
-    method: Method,
-    note: str = "",
-) -> SeedUpdate:
-    return SeedUpdate(
-        places=tuple((node.module, _name(node)) for node in nodes),
-        mean_squares=tuple(_or_infinite(mean_squares[node.index]) for node in nodes),
-        second_moments=tuple(_or_infinite(second_moments[node.index]) for node in nodes),
-        method=method,
-        note=note,
-    )
-
-
-def _name(node: Node) -> str:
-    return "addition" if node.weight is None else "+".join(node.weight.parameters)
-
-
-def _or_infinite(value: float) -> float:
-    return value if math.isfinite(value) else math.inf
-
-
-def _largest_share(changes: Mapping[int, float], values: Mapping[int, float]) -> float:
-    """Largest change of a pre-activation over its size (there and back: half of the distance)."""
-    shares = [
-        math.sqrt(change / values[index]) / 2
-        for index, change in changes.items()
-        if values[index] > 0 and math.isfinite(change)
-    ]
-    infinite = any(not math.isfinite(change) for change in changes.values())
-    return math.inf if infinite else max(shares, default=0.0)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib import import_module
@@ -39,9 +40,10 @@ _SEPARABLE = {
     )
     if hasattr(torch.optim, name)
 }
+_FUSED = (torch.optim.Adam, torch.optim.AdamW)
 _optimizer_module = import_module("torch.optim.optimizer")  # `torch.optim` hides its name
 _GLOBAL_HOOKS = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")
-_NUM_PARTS = 8
+_NUM_PARTS = 4
 
 _LOST_IN_ROUNDING = 1e-4  # largest relative update of which float32 keeps three digits or fewer
 _SAFE_UPDATE = 2.0**-7
@@ -73,7 +75,8 @@ class Direction:
     def only(self, names: Collection[str]) -> Direction:
         """The part of it that moves some of the parameters."""
         kept = {name: u for name, u in self.updates.items() if name in names}
-        return Direction(kept, self.sizes, self.lengths)
+        sizes = {name: self.sizes[name] for name in kept}
+        return Direction(kept, sizes, {name: self.lengths[name] for name in kept})
 
 
 class Optimizers:
@@ -184,14 +187,18 @@ class Optimizers:
             self.step()
             return
         gradients = {name: parameter.grad for name, parameter in own.items()}
-        for part in _parts(own):
-            for name, parameter in own.items():
-                parameter.grad = gradients[name] if name in part else None
-            self.step()
-            for one in self._all:
-                one.state.clear()
+        with _fused(self._groups_of(_FUSED)):
+            for part in _parts(own):
+                for name, parameter in own.items():
+                    parameter.grad = gradients[name] if name in part else None
+                self.step()
+                for one in self._all:
+                    one.state.clear()
         for name, parameter in own.items():
             parameter.grad = gradients[name]
+
+    def _groups_of(self, kinds: Collection[type[Optimizer]]) -> list[dict[str, Any]]:
+        return [group for one in self._all if type(one) in kinds for group in one.param_groups]
 
     def _restore(self, states: list[Any]) -> None:
         for optimizer, state in zip(self._all, states, strict=True):
@@ -211,8 +218,39 @@ def _is_separable(optimizer: Optimizer) -> bool:
     )
 
 
+@contextmanager
+def _fused(groups: Iterable[dict[str, Any]]) -> Iterator[None]:
+    """Adam's step in one operation where the caller left the form to PyTorch.
+
+    It is the same up to rounding, at a fraction of the time and without temporary tensors.
+    """
+    changed = [group for group in groups if _may_be_fused(group)]
+    for group in changed:
+        group["fused"] = True
+    try:
+        yield
+    finally:
+        for group in changed:
+            group["fused"] = None
+
+
+def _may_be_fused(group: dict[str, Any]) -> bool:
+    others = ("fused", "foreach", "capturable", "differentiable")
+    return (
+        not any(group.get(name, True) for name in others)
+        and group["fused"] is group["foreach"] is None
+        and isinstance(group["lr"], float)
+        and all(_is_plain(p) and (p.grad is None or _is_plain(p.grad)) for p in group["params"])
+    )
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    precise = tensor.dtype in (torch.float32, torch.float64)
+    return precise and tensor.layout == torch.strided and tensor.device.type == "cpu"
+
+
 def _parts(own: Mapping[str, nn.Parameter]) -> list[frozenset[str]]:
-    """Names in groups of about an eighth of all elements, or of one parameter that has more."""
+    """Names in groups of about a quarter of all elements, or of one parameter that has more."""
     most = sum(p.numel() for p in own.values()) / _NUM_PARTS
     parts: list[list[str]] = []
     room = 0.0

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from etastar.errors import MeasureError
-from etastar.graph.replay import Script, replay
-from etastar.graph.storage import StorageLog
+from etastar.graph.arguments import cloned, map_tensors, tensors_in
+from etastar.graph.replay import Script, replay, watched
+from etastar.measure.outputs import Outputs
 from etastar.measure.pre_activations import (
+    Wanted,
     mean_squares_beside,
     run_observed,
     wanted_nodes,
@@ -22,6 +24,7 @@ from etastar.naming import canonical_parameters
 
 if TYPE_CHECKING:
     from etastar.graph.dag import Node
+    from etastar.graph.tracing import Trace
     from etastar.measure.batch import Examples
     from etastar.measure.records import PreActivations
 
@@ -75,13 +78,15 @@ class Recording:
 
     Attributes:
         script: Its operations; None before the first pass.
-        nodes: Its pre-activations, in the order of execution.
+        wanted: Its pre-activations.
         is_steady: Whether all passes since have executed the same.
+        fits: Whether there was memory for most of its pre-activations.
     """
 
     script: Script | None = None
-    nodes: tuple[Node, ...] = ()
+    wanted: Wanted = field(default_factory=Wanted)
     is_steady: bool = True
+    fits: bool = True
 
 
 class Passes:
@@ -114,23 +119,74 @@ class Passes:
         self._recording = Recording() if recording is None else recording
 
     @property
+    def is_steady(self) -> bool:
+        """Whether all passes so far executed the same."""
+        return self._recording.is_steady
+
+    @property
     def nodes(self) -> tuple[Node, ...]:
         """The pre-activations, in the order of execution; known after the first pass."""
-        return self._recording.nodes
+        return self._recording.wanted.nodes
 
-    def kept(self) -> dict[int, Tensor]:
-        """One pass.
+    @property
+    def inner(self) -> frozenset[int]:
+        """Those that later layers depend on."""
+        return self._recording.wanted.inner
+
+    def with_autograd(self, room: float) -> tuple[Any, dict[int, Tensor]]:
+        """One pass, recorded by autograd.
+
+        Args:
+            room: Bytes that the pre-activations may take.
 
         Returns:
-            Every pre-activation by its node.
+            The model's output; the pre-activations by their node, without the earliest where all
+            take more, and none where these are most of them, or where the model executed something
+            else than before.
+
+        Raises:
+            CaptureError: The forward pass raised.
+            MeasureError: There is no pre-activation.
+        """
+        recording = self._recording
+        kept = Outputs(room)
+        if recording.script is None:
+            output = self._record(kept.keep, kept.before_write, grad=True).result
+        else:
+            output = self._with_autograd_again(recording.script, kept)
+        for tensor in tensors_in(output):
+            kept.before_write(tensor)  # the loss may
+        found = kept.of(node.index for node in self.nodes) if recording.is_steady else {}
+        recording.fits = 2 * len(found) > len(self.nodes)
+        return output, found if recording.fits else {}
+
+    def _with_autograd_again(self, script: Script, kept: Outputs) -> Any:
+        self._seeded()
+        args, kwargs = map_tensors((self._examples.args, self._examples.kwargs), cloned)
+        if not (self._recording.fits and self._recording.is_steady):
+            return self._model(*args, **kwargs)
+        nodes = frozenset(node.index for node in self.nodes)
+        with watched(script, kept.keep, nodes=nodes, before_write=kept.before_write) as watch:
+            output = self._model(*args, **kwargs)
+        self._recording.is_steady = watch.is_complete
+        return output
+
+    def kept(self, nodes: Collection[int] | None = None) -> dict[int, Tensor]:
+        """One pass, or its beginning.
+
+        Args:
+            nodes: Indices of the pre-activations that are wanted; None for all.
+
+        Returns:
+            Every pre-activation by its node, or those.
 
         Raises:
             CaptureError: The forward pass raised.
             MeasureError: There is none.
         """
-        kept = _Outputs()
-        self._run(kept.keep, kept.before_write)
-        return {node.index: kept.found[node.index] for node in self.nodes}
+        kept = Outputs()
+        self._run(kept.keep, kept.before_write, nodes)
+        return kept.of([node.index for node in self.nodes] if nodes is None else nodes)
 
     def compared(self, others: dict[int, Tensor]) -> tuple[dict[int, float], dict[int, float]]:
         """One pass, beside what another one gave.
@@ -166,12 +222,31 @@ class Passes:
         self,
         observer: Callable[[int, Tensor], None],
         before_write: Callable[[Tensor], None] | None = None,
+        nodes: Collection[int] | None = None,
     ) -> None:
         recording = self._recording
         if recording.script is not None and recording.is_steady:
-            recording.is_steady = self._replayed(recording.script, observer, before_write)
+            recording.is_steady = replay(
+                self._model,
+                self._examples.args,
+                self._examples.kwargs,
+                recording.script,
+                observer,
+                nodes=frozenset([n.index for n in self.nodes] if nodes is None else nodes),
+                before_write=before_write,
+                stops=nodes is not None,
+            )
             if recording.is_steady:
                 return
+        self._record(observer, before_write)
+
+    def _record(
+        self,
+        observer: Callable[[int, Tensor], None],
+        before_write: Callable[[Tensor], None] | None,
+        *,
+        grad: bool = False,
+    ) -> Trace:
         traced = run_observed(
             self._model,
             self._examples,
@@ -179,41 +254,8 @@ class Passes:
             observer,
             seeded=self._seeded,
             before_write=before_write,
+            grad=grad,
         )
-        recording.script = traced.script
-        recording.nodes = wanted_nodes(traced, self._pre_activations)
-
-    def _replayed(
-        self,
-        script: Script,
-        observer: Callable[[int, Tensor], None],
-        before_write: Callable[[Tensor], None] | None,
-    ) -> bool:
-        self._seeded()
-        return replay(
-            self._model,
-            self._examples.args,
-            self._examples.kwargs,
-            script,
-            observer,
-            nodes=frozenset(node.index for node in self.nodes),
-            before_write=before_write,
-        )
-
-
-class _Outputs:
-    """Outputs of a pass, copied only where a later operation is about to write to them."""
-
-    def __init__(self) -> None:
-        self.found: dict[int, Tensor] = {}
-        self._by_storage: dict[Any, list[int]] = {}
-
-    def keep(self, index: int, output: Tensor) -> None:
-        """Observer."""
-        self.found[index] = output.detach()
-        self._by_storage.setdefault(StorageLog.key(output), []).append(index)
-
-    def before_write(self, tensor: Tensor) -> None:
-        """Copy what the storage of a tensor holds of the outputs."""
-        for index in self._by_storage.pop(StorageLog.key(tensor), ()):
-            self.found[index] = self.found[index].clone()
+        self._recording.script = traced.script
+        self._recording.wanted = wanted_nodes(traced, self._pre_activations)
+        return traced

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from etastar.measure.records import PreActivations
 
 __all__ = [
+    "Wanted",
     "mean_square",
     "mean_squares_beside",
     "run_observed",
@@ -92,34 +93,46 @@ def is_candidate(node: Node, pre_activations: PreActivations) -> bool:
     return node.weight is not None or (pre_activations == "stream" and bool(node.addends))
 
 
-def wanted_nodes(traced: Trace, pre_activations: PreActivations) -> tuple[Node, ...]:
-    """The pre-activations of a pass, in the order of execution.
+class Wanted(NamedTuple):
+    """Pre-activations of a pass.
+
+    Attributes:
+        nodes: Weight layers, or residual additions, in the order of execution.
+        inner: Indices of those that a later weight layer depends on.
+    """
+
+    nodes: tuple[Node, ...] = ()
+    inner: frozenset[int] = frozenset()
+
+
+def wanted_nodes(traced: Trace, pre_activations: PreActivations) -> Wanted:
+    """The pre-activations of a pass.
 
     Args:
         traced: The pass.
         pre_activations: Which count.
 
     Returns:
-        Weight layers, or residual additions.
+        They.
 
     Raises:
         MeasureError: There is none.
     """
     sources = [traced.inputs[name] for name in data_inputs(traced.nodes, traced.inputs)]
     nodes = judge_sums(traced.nodes, sources, traced.outputs)
-    found = [node for node in nodes if node.kind == "weight layer"]
+    layers = [node for node in nodes if node.kind == "weight layer"]
     stream = [node for node in nodes if node.kind == "residual addition"]
-    if pre_activations == "stream" and stream:
-        found = stream
-    elif pre_activations != "layers":
-        found = [node for node in found if _is_followed(node, nodes)]
+    found = stream if pre_activations == "stream" and stream else layers
+    inner = frozenset(node.index for node in found if _is_followed(node, nodes))
+    if pre_activations != "layers" and found is layers:
+        found = [node for node in layers if node.index in inner]
     if not found:
         raise MeasureError(
             f"a model without pre-activations of the kind {pre_activations!r}",
             "a weight layer that the inputs reach",
             "check the batch, or choose pre_activations='layers'",
         )
-    return tuple(found)
+    return Wanted(tuple(found), inner)
 
 
 def _is_followed(node: Node, nodes: Sequence[Node]) -> bool:
@@ -141,6 +154,7 @@ def run_observed(
     *,
     seeded: Seeded,
     before_write: Callable[[Tensor], None] | None = None,
+    grad: bool = False,
 ) -> Trace:
     """One forward pass, its candidates shown to the observer with their order of execution.
 
@@ -151,6 +165,7 @@ def run_observed(
         observer: Called with a node's index and its output, which later operations may write to.
         seeded: Called before the pass.
         before_write: Called with every tensor that is about to be written to.
+        grad: Whether autograd records it.
 
     Returns:
         The pass.
@@ -163,7 +178,9 @@ def run_observed(
         if is_candidate(node, pre_activations):
             observer(node.index, output)
 
-    return _traced(model, examples, seeded=seeded, observer=watch, before_write=before_write)
+    return _traced(
+        model, examples, seeded=seeded, observer=watch, before_write=before_write, grad=grad
+    )
 
 
 def run_with_tangents(
@@ -210,6 +227,7 @@ def _traced(
     observer: Callable[[Node, Tensor], None],
     tangents: Mapping[str, Tensor] | None = None,
     before_write: Callable[[Tensor], None] | None = None,
+    grad: bool = False,
 ) -> Trace:
     seeded()
     try:
@@ -218,6 +236,7 @@ def _traced(
             examples.args,
             examples.kwargs,
             fake=False,
+            grad=grad,
             observer=observer,
             tangents=tangents,
             private=True,

@@ -15,7 +15,7 @@ PreActivations = Literal["layers", "hidden", "stream"]
 stream after each addition, which in a network without additions is the outputs of `hidden`."""
 
 Method = Literal["forward", "differences", "exact"]
-"""Forward-mode derivative, central differences, or the finite step found by bisection."""
+"""Forward-mode derivative, differences, or the finite step found by bisection."""
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from etastar.errors import MeasureError
 from etastar.graph.isolation import global_state_kept
 from etastar.measure.batch import Batch, Examples, LossFn, read_batch
-from etastar.measure.derivative import by_bisection, by_differences, by_forward_mode
+from etastar.measure.derivative import by_bisection, by_forward_mode
+from etastar.measure.differences import ROOM, by_differences
 from etastar.measure.passes import Passes, Recording
 from etastar.measure.records import PreActivations
 from etastar.measure.reporting import report_of
@@ -19,6 +20,8 @@ from etastar.measure.subject import make_subject
 from etastar.measure.warm_up import Batches, gradient_on, state_kept, trained
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from etastar.measure.optimizers import Direction, OptimizerChoice
     from etastar.measure.records import SeedUpdate, UpdateReport
     from etastar.measure.subject import ModelChoice, Subject
@@ -26,9 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["MethodChoice", "measure_update"]
 
 MethodChoice = Literal["differences", "forward", "exact"]
-"""Central differences (on every model; with the gradient five to seven forward passes, two more
-each time that h has to be chosen anew), forward mode (without a step size, seven to eleven passes;
-differences where an operation has none), or the finite step with S(eta) = c."""
+"""Differences (on every model; with the gradient five to six forward passes, and one or two more
+each time that h has to be chosen anew; one-sided where the gradient's own pass can serve as one
+end), forward mode (without a step size, seven to eleven passes; differences where an operation has
+none), or the finite step with S(eta) = c."""
 
 
 def measure_update(
@@ -171,13 +175,6 @@ class _Setting:
             subject = replace(subject, origin={})
             probe = read_batch(next(stream)) if probe is None else probe
         batch = self.batch.to(subject.model)
-        with state_kept(subject.model):
-            gradient_on(subject, batch, self.loss_fn)
-        direction = subject.optimizers.direction(subject.origin)
-        subject.optimizers.release()
-        if self.moves is not None:
-            direction = direction.only(self.moves)
-        _require_direction(direction)
         examples = batch if probe is None else probe.to(subject.model)
         passes = Passes(
             subject.model,
@@ -186,10 +183,42 @@ class _Setting:
             seeded=subject.seed_pass,
             recording=recording,
         )
-        return self._measured(subject, examples, passes, direction)
+        base: dict[int, Tensor] = {}
+        with state_kept(subject.model):
+            if examples is batch and self.method == "differences":
+                base = self._gradient_beside(subject, batch, passes)
+            else:
+                gradient_on(subject, batch, self.loss_fn)
+        direction = subject.optimizers.direction(subject.origin)
+        subject.optimizers.release()
+        if self.moves is not None:
+            direction = direction.only(self.moves)
+        _require_direction(direction)
+        return self._measured(subject, examples, passes, direction, base)
+
+    def _gradient_beside(
+        self, subject: Subject, batch: Examples, passes: Passes
+    ) -> dict[int, Tensor]:
+        """The gradient, and the pre-activations of its pass where they take little memory."""
+        parameters = subject.model.parameters()
+        room = ROOM * sum(p.numel() * p.element_size() for p in parameters)
+        kept: dict[int, Tensor] = {}
+
+        def forward() -> Any:
+            output, found = passes.with_autograd(room)
+            kept.update(found)
+            return output
+
+        gradient_on(subject, batch, self.loss_fn, forward=forward)
+        return kept
 
     def _measured(
-        self, subject: Subject, examples: Examples, passes: Passes, direction: Direction
+        self,
+        subject: Subject,
+        examples: Examples,
+        passes: Passes,
+        direction: Direction,
+        base: dict[int, Tensor],
     ) -> SeedUpdate:
         note = ""
         if self.method == "forward":
@@ -207,13 +236,13 @@ class _Setting:
                 note = f"no forward mode: {str(error.__cause__ or error).splitlines()[0]}"
         if self.method == "exact":
             return by_bisection(subject, passes, direction, c=self.c)
-        return by_differences(subject, passes, direction, note=note)
+        return by_differences(subject, passes, direction, base=base, note=note)
 
 
 def _lacks_forward_mode(error: BaseException) -> bool:
     cause = error.__cause__ or error
-    text = str(cause)
-    return isinstance(cause, NotImplementedError) or "forward AD" in text or "forward-mode" in text
+    signs = ("forward AD", "forward-mode", "INTERNAL ASSERT FAILED")  # the last one is PyTorch's
+    return isinstance(cause, NotImplementedError) or any(sign in str(cause) for sign in signs)
 
 
 def _require_direction(direction: Direction) -> None:

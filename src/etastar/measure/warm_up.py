@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import nn
@@ -21,13 +21,20 @@ Batches: TypeAlias = "Callable[[int], Iterable[Batch]]"
 """From a seed to batches."""
 
 
-def gradient_on(subject: Subject, examples: Examples, loss_fn: LossFn | None) -> float:
+def gradient_on(
+    subject: Subject,
+    examples: Examples,
+    loss_fn: LossFn | None,
+    *,
+    forward: Callable[[], Any] | None = None,
+) -> float:
     """Put the gradient of the loss into the parameters.
 
     Args:
         subject: Model and optimizer.
         examples: Of the batch.
         loss_fn: See `measure_update`.
+        forward: Runs the model on the examples in its place.
 
     Returns:
         The loss.
@@ -38,7 +45,7 @@ def gradient_on(subject: Subject, examples: Examples, loss_fn: LossFn | None) ->
     subject.optimizers.zero_grad()
     with torch.enable_grad():
         subject.seed_pass()
-        loss = examples.loss(subject.model, loss_fn)
+        loss = examples.loss(subject.model, loss_fn, forward=forward)
         if not loss.requires_grad:
             raise MeasureError(
                 "a loss that depends on no parameter with requires_grad",
