@@ -20,6 +20,7 @@ CONTEXT = 16
 OPTIONS: dict[str, dict[str, int]] = {
     "mlp": {"width": 32},
     "mlp-wide": {"width": 128},
+    "mlp-adam": {"width": 128},
     "resnet": {"width": 16},
     "gpt": {"width": 16, "context": CONTEXT, "head_width": 8},
 }
@@ -27,7 +28,7 @@ OPTIONS: dict[str, dict[str, int]] = {
 
 def zoo_name(network: str) -> str:
     """The network's name in the zoo."""
-    return network.removesuffix("-wide")
+    return network.removesuffix("-wide").removesuffix("-adam")
 
 
 @cache
@@ -80,6 +81,6 @@ def experiment(network: str, budget: Budget) -> Experiment:
         factory=partial(make_model, network),
         batches=partial(batches, network),
         loss_fn=loss_fn,
-        make_optimizer=sgd if zoo_name(network) == "mlp" else adam,
+        make_optimizer=sgd if network in ("mlp", "mlp-wide") else adam,
         budget=budget,
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from search import CASES, FACTOR, Case, restored, run_bracket, size_of
+from search import ALL_CASES, FACTOR, Case, restored, run_bracket, size_of
 
 from etastar.fit import Optimum, find_optimum
 from etastar.sweep.optimum import size_optimum
@@ -190,14 +190,15 @@ def rows_of(
     return {d: row_of(methods, [other[d] for other in others]) for d, methods in runs.items()}
 
 
-def markdown(stored: dict[str, Any], preface: str) -> str:
+def markdown(stored: dict[str, Any], preface: str, addition: str) -> str:
     """The results as Markdown."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     seeds = tuple(stored["seeds"])
     lines = ["# Steps to the optimal learning rate", ""]
     lines += [f"PyTorch {stored['torch']}, seeds {' and '.join(map(str, seeds))}.", ""]
-    lines += [preface.split("\n\n", 2)[2].rsplit("\n\n", 1)[0], ""]
-    for network, case in CASES.items():
+    lines += [preface.split("\n\n", 2)[2].rsplit("\n\n", 1)[0], addition]
+    for network in stored["runs"]:
+        case = ALL_CASES[network]
         found = rows_of(network, case, stored["runs"][network], seeds)
         lines += [f"## {case.title}", "", HEAD, "| --- " * 15 + "|"]
         lines += [markdown_row(depth, row) for depth, row in found.items()]
