@@ -220,7 +220,8 @@ def test_a_model_that_takes_another_way_keeps_nothing_of_the_pass_of_the_gradien
     assert not passes.is_steady
 
 
-def test_inputs_that_the_model_writes_to_stay_as_they_were():
+@pytest.mark.parametrize("beside", [{}, {"method": "forward"}, {"probe": True}, {"after": 1}])
+def test_inputs_that_the_model_writes_to_stay_as_they_were(beside):
     class Adding(nn.Module):
         def __init__(self):
             super().__init__()
@@ -229,10 +230,14 @@ def test_inputs_that_the_model_writes_to_stay_as_they_were():
         def forward(self, x):
             return self.layer(x.add_(1.0))
 
-    x = torch.randn(5, 3)
+    x, y = torch.randn(5, 3), torch.randn(5, 1)
     before = x.clone()
+    if "probe" in beside:
+        beside = {"probe": (x, y)}
+    elif "after" in beside:
+        beside = {"after": 1, "lr": 0.1, "batches": lambda _: [(x, y), (x, y)]}
     report = measure_update(
-        Adding(), (x, torch.randn(5, 1)), nn.functional.mse_loss, optimizer="sgd", seeds=(0, 1)
+        Adding(), (x, y), nn.functional.mse_loss, optimizer="sgd", seeds=(0, 1), **beside
     )
     assert torch.equal(x, before)
     assert report.by_seed[0] == report.by_seed[1]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from etastar.errors import MeasureError
-from etastar.graph.arguments import map_tensors
+from etastar.graph.arguments import cloned, map_tensors
 
 __all__ = ["Batch", "Examples", "LossFn", "read_batch"]
 
@@ -56,6 +56,11 @@ class Examples:
         args, kwargs, targets = map_tensors((self.args, self.kwargs, self.targets), moved)
         return Examples(args, kwargs, targets, self.is_mapping)
 
+    def inputs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Positional and keyword arguments, cloned: a model may write to what it is given."""
+        args, kwargs = map_tensors((self.args, self.kwargs), cloned)
+        return args, kwargs
+
     def loss(
         self, model: nn.Module, loss_fn: LossFn | None, *, forward: Callable[[], Any] | None = None
     ) -> Tensor:
@@ -72,7 +77,11 @@ class Examples:
         Raises:
             MeasureError: No scalar, or the model returned none.
         """
-        output = model(*self.args, **self.kwargs) if forward is None else forward()
+        if forward is None:
+            args, kwargs = self.inputs()
+            output = model(*args, **kwargs)
+        else:
+            output = forward()
         loss = self._own_loss(output) if loss_fn is None else loss_fn(output, self.targets)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from etastar.errors import MeasureError
-from etastar.graph.arguments import cloned, map_tensors, tensors_in
+from etastar.graph.arguments import tensors_in
 from etastar.graph.replay import Script, replay, watched
 from etastar.measure.outputs import Outputs
 from etastar.measure.pre_activations import (
@@ -162,7 +162,7 @@ class Passes:
 
     def _with_autograd_again(self, script: Script, kept: Outputs) -> Any:
         self._seeded()
-        args, kwargs = map_tensors((self._examples.args, self._examples.kwargs), cloned)
+        args, kwargs = self._examples.inputs()
         if not (self._recording.fits and self._recording.is_steady):
             return self._model(*args, **kwargs)
         nodes = frozenset(node.index for node in self.nodes)
