@@ -176,7 +176,8 @@ def test_unknown_optimizer_is_a_usage_error():
 
 
 SWEEP = ["sweep", "zoo:mlp", "--sizes", "depth=1,3", "--data", "digits", "--optimizer", "sgd"]
-SHORT = ["--lr", "0.1", "--steps", "8", "--batch", "16", "--arg", "width=8"]
+BRIEF = ["--steps", "8", "--batch", "16", "--arg", "width=8"]
+SHORT = [*BRIEF, "--lr", "0.1"]
 
 
 def test_sweep_continues_and_fit_reads_its_store(tmp_path):
@@ -240,11 +241,21 @@ def test_ctrl_c_keeps_the_store_and_says_so(tmp_path, monkeypatch):
     assert run_json(*SWEEP, *SHORT, "--storage", store)["optima"] == undisturbed["optima"]
 
 
+def test_a_sweep_without_a_rate_starts_where_the_criterion_says(tmp_path):
+    store = ["--storage", str(tmp_path / "runs.log")]
+    found = run_json(*SWEEP, *BRIEF, *store)
+    args = ["--arg", "depth=1", "--arg", "width=8", "--data", "digits", "--batch", "16"]
+    measured = run_json("measure", "zoo:mlp", *args, "--optimizer", "sgd", "--seeds", "2")
+    lrs = {t["lr"] for t in found["trials"] if t["size"] == {"depth": 1}}
+    assert float(f"{measured['eta_star']:.2g}") in lrs
+    assert run_json(*SWEEP, *BRIEF, *store)["trials"] == found["trials"]
+
+
 def test_a_sweep_in_which_everything_diverges_exits_with_1(tmp_path):
     rates = ["--search", "grid", "--search-option", "lrs=1e30,1e35"]
     store = ["--storage", str(tmp_path / "runs.log")]
     for _ in range(2):  # run, and read from the store
-        result = run(*SWEEP, *SHORT, *rates, *store, "--json")
+        result = run(*SWEEP, *BRIEF, *rates, *store, "--json")
         assert result.exit_code == 1
         assert "no optimum at any size" in result.stderr
         assert [one["lr"] for one in json.loads(result.stdout)["optima"]] == [None, None]
@@ -256,6 +267,7 @@ BAD_SWEEPS = {
     "data": ([*SWEEP[:5], "numbers", *SWEEP[6:]], "numbers"),
     "optimizer": ([*SWEEP[:-1], "lion"], "lion"),
     "search": ([*SWEEP, "--search", "random"], "random"),
+    "lr": ([*SWEEP, "--search", "grid", "--lr", "0.1"], "leave --lr out"),
     "executor": ([*SWEEP, "--executor", "cloud"], "cloud"),
     "objective": ([*SWEEP, "--objective", "best"], "best"),
     "init": ([*SWEEP, "--init", "some"], "some"),

@@ -14,6 +14,7 @@ from etastar.sweep.search import SEARCHES, Bracket, Context, Grid, OptunaSearch
 SEARCHES_UNDER_TEST = {
     "grid": Grid((1.0, 0.1, 0.01)),
     "bracket": Bracket(0.1),
+    "bracket, measured start": Bracket(),
     "bracket, coarse": Bracket(3.0, factor=3.0, precision=0.5, reach=30.0),
     "bracket, exacting": Bracket(1e-3, factor=1.2, precision=1e-3, max_trials=25),
     "tpe": OptunaSearch(1e-3, 10.0, num_trials=6, sampler_options={"n_startup_trials": 3}),
@@ -55,7 +56,7 @@ landscapes = st.builds(
     st.floats(0, 3),
 )
 contexts = st.builds(
-    lambda seeds: Context(SIZE, tuple(seeds), (), 10),
+    lambda seeds: Context(SIZE, tuple(seeds), (), 10, start=0.03),
     st.lists(st.integers(0, 100), min_size=1, max_size=4, unique=True),
 )
 

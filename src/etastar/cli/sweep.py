@@ -9,6 +9,7 @@ import typer
 from etastar.cli.application import app, clear_errors, print_result
 from etastar.cli.options import Args, AsJSON, Debug, Model
 from etastar.cli.progress import sweep_progress
+from etastar.errors import TrialError
 
 __all__ = ["sweep"]
 
@@ -23,8 +24,9 @@ def sweep(
     data: Annotated[str, typer.Option("--data", help="Data set: digits, stdlib-text, hf:NAME ...")],
     optimizer: Annotated[str, typer.Option("--optimizer", help="sgd, adam or adamw.")],
     lr: Annotated[
-        float, typer.Option("--lr", help="Where the search starts at the first size.")
-    ] = 0.01,
+        float | None,
+        typer.Option("--lr", help="Where bracket starts at the first size. [default: measured]"),
+    ] = None,
     search: Annotated[str, typer.Option("--search", help="bracket, grid or optuna.")] = "bracket",
     search_option: Annotated[
         list[str], typer.Option("--search-option", metavar="K=V", help="Of the search; repeatable.")
@@ -71,7 +73,13 @@ def sweep(
     from etastar.sweep.storage.opening import journal_name
     from etastar.sweep.study import experiment_settings, run_sweep
 
-    start = {"start": lr} if search == "bracket" else {}
+    if lr is not None and search != "bracket":
+        raise TrialError(
+            f"--lr {lr} with --search {search}",
+            "--lr with --search bracket, which starts there",
+            "leave --lr out; rates of other searches are a --search-option",
+        )
+    start = {} if lr is None else {"start": lr}
     grid, settings = parse_sizes(sizes), parse_settings(arg)
     experiment = named_experiment(
         model,

@@ -15,6 +15,7 @@ from etastar.sweep.result import SizeResult, SweepResult
 from etastar.sweep.search.base import Context
 from etastar.sweep.search.grid import Grid
 from etastar.sweep.space import Point
+from etastar.sweep.starting import measured_start
 from etastar.sweep.storage.opening import as_store
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def run_sweep(
     Args:
         experiment: What a run is.
         sizes: Arguments of the factory, such as {"depth": 6, "width": 64}; each once.
-        search: Which points to run; or give `lrs`.
+        search: Which points to run; or give `lrs`. Where it needs a start that nobody gave, the
+            criterion is measured in this process: see `measured_start`.
         lrs: Short for `Grid(lrs)`: these rates with all seeds.
         seeds: All different; a search uses a prefix of them, or all.
         executor: Where to run; one run after another in this process when None. It is left (its
@@ -73,7 +75,8 @@ def run_sweep(
         Every run, and the optimum of each size with its flags.
 
     Raises:
-        TrialError: A run raised, or there is no size, seed or search; finished runs are kept.
+        TrialError: A run raised, or there is no size, seed or search, or the search needs a start
+            that cannot be measured; finished runs are kept.
         StorageError: The store is of another experiment, or cannot be read or written.
 
     Example:
@@ -105,6 +108,8 @@ def run_sweep(
         stack.enter_context(runner)
         for size in ordered:
             context = _context(size, seeds, results, experiment, depths)
+            if chosen.needs_start and not context.optima:
+                context = replace(context, start=measured_start(experiment, size, seeds))
             results.append(_Sweep(experiment, context, chosen, runner, store, on_progress).run())
     return SweepResult(
         sizes=tuple(results),

@@ -179,3 +179,27 @@ def test_runs_that_are_not_on_the_lattice_are_left_aside():
 def test_settings_out_of_range_are_refused(setting):
     with pytest.raises(TrialError, match="a bracket with"):
         Bracket(**{"start": 0.1, **setting})
+
+
+def test_without_a_start_it_begins_where_the_criterion_says():
+    context = Context(SIZE, (0,), (), 10, start=0.02)
+    assert [point.lr for point in Bracket().propose((), context)] == [0.02, 0.032]
+    assert [point.lr for point in Bracket(0.1).propose((), context)] == [0.1, 0.16]
+
+
+def test_after_a_size_with_an_optimum_no_start_is_needed():
+    done = find_optimum([0.05, 0.1, 0.2], [1.0, 0.0, 1.0], num_resamples=1)
+    context = Context(SIZE, (0,), (((("depth", 4),), done),), 10)
+    assert Bracket().propose((), context)[0].lr == 0.1
+
+
+def test_without_any_start_it_says_what_to_do():
+    with pytest.raises(TrialError, match="give the search a start"):
+        Bracket().propose((), Context(SIZE, (0,), (), 10))
+
+
+def test_the_start_is_told_in_the_options():
+    assert Bracket().options["start"] == "measured"
+    assert Bracket(0.1).options["start"] == 0.1
+    assert Bracket().needs_start
+    assert not Bracket(0.1).needs_start

@@ -16,7 +16,10 @@ def test_an_unknown_name_lists_the_known():
         get_search("guess")
 
 
-@pytest.mark.parametrize("options", [{}, {"start": 0.1, "colour": 1}])
-def test_a_missing_or_unknown_option_lists_the_known(options):
-    with pytest.raises(TrialError, match="options out of: start, factor"):
-        get_search("bracket", **options)
+@pytest.mark.parametrize(
+    ("name", "options", "known"),
+    [("grid", {}, "lrs"), ("bracket", {"start": 0.1, "colour": 1}, "start, factor")],
+)
+def test_a_missing_or_unknown_option_lists_the_known(name, options, known):
+    with pytest.raises(TrialError, match=f"options out of: {known}"):
+        get_search(name, **options)

@@ -27,6 +27,8 @@ class Context:
         num_steps: Steps of one run.
         depths: Effective depths of this size and of those in `optima`, where they are known; in
             their place a search may use the sizes' own "depth".
+        start: Rate that the criterion allows at this size before training, for a search that asks
+            for it; see `Search.needs_start`.
     """
 
     size: Size
@@ -34,6 +36,7 @@ class Context:
     optima: tuple[tuple[Size, Optimum], ...]
     num_steps: int
     depths: tuple[tuple[Size, float], ...] = ()
+    start: float | None = None
 
 
 class Search(ABC):
@@ -52,6 +55,11 @@ class Search(ABC):
     """
 
     name: str
+
+    @property
+    def needs_start(self) -> bool:
+        """Whether `Context.start` is needed at a size before which no optimum was found."""
+        return False
 
     @abstractmethod
     def propose(self, finished: Sequence[TrialRecord], context: Context) -> tuple[Point, ...]:

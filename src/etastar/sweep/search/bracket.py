@@ -37,19 +37,21 @@ class Bracket(Search):
     """Few runs, where the minimum is.
 
     Rates lie on a lattice, start * factor^k. The start is what a power law through the optima of
-    the sizes done before predicts. With the first seed alone, the search walks downhill in steps
-    that double until both neighbours of the lowest rate are higher (a diverged one is), then brings
-    the neighbours near: where the local parabola in log lr has its minimum next, down to one
-    factor; a diverged neighbour, which no parabola can use, down to the precision. Then the three
-    rates that define the optimum are run with one further seed after the other, moving on should
-    their mean ask for it, until the optimum's log lr is known to the precision or the seeds end.
+    the sizes done before predicts; where there are none, what is given, or else the rate that the
+    maximal-update criterion allows before training (`measured_start`). With the first seed alone,
+    the search walks downhill in steps that double until both neighbours of the lowest rate are
+    higher (a diverged one is), then brings the neighbours near: where the local parabola in log lr
+    has its minimum next, down to one factor; a diverged neighbour, which no parabola can use, down
+    to the precision. Then the three rates that define the optimum are run with one further seed
+    after the other, moving on should their mean ask for it, until the optimum's log lr is known to
+    the precision or the seeds end.
     Asking after every seed costs some of the confidence: where one run's noise is two thirds of
     the rise to the neighbours, the optimum lies within the precision in 85% of cases, not 95%
     (empirical, on parabolas; 95% or more at a quarter).
 
     Args:
         start: Learning rate of the first two runs (the other is start * factor) when no size has
-            been done.
+            been done; None to have it measured, which costs about two steps per seed.
         factor: Ratio of neighbouring rates at the end.
         precision: Half-width of the interval of log lr that is enough.
         max_trials: Most runs of one size; the search may end there with the optimum not enclosed.
@@ -67,7 +69,7 @@ class Bracket(Search):
         (Point(lr=0.1, seed=0), Point(lr=0.2, seed=0))
     """
 
-    start: float
+    start: float | None = None
     factor: float = 1.6
     precision: float = 0.15
     max_trials: int = 40
@@ -79,7 +81,7 @@ class Bracket(Search):
 
     def __post_init__(self) -> None:
         in_range = (
-            0 < self.start < inf
+            (self.start is None or 0 < self.start < inf)
             and 1 < self.factor <= self.reach < inf
             and 0 < self.precision < inf
             and self.max_trials >= _LEAST_TRIALS
@@ -96,13 +98,23 @@ class Bracket(Search):
 
     @property
     def options(self) -> dict[str, float | int | str]:
-        """All settings."""
-        return asdict(self)
+        """All settings; a start that is to be measured as "measured"."""
+        return {**asdict(self), "start": "measured" if self.start is None else self.start}
+
+    @property
+    def needs_start(self) -> bool:
+        """Unless it is given."""
+        return self.start is None
 
     def propose(self, finished: Sequence[TrialRecord], context: Context) -> tuple[Point, ...]:
-        """The next run, or those of the next seed; see `Search.propose`."""
+        """The next run, or those of the next seed; see `Search.propose`.
+
+        Raises:
+            TrialError: There is no start: none given, none measured, no optimum before.
+        """
         room = self.max_trials - len({record.point for record in finished})
-        first = predicted_lr(context, self.start, prior_exponent=self.prior_exponent)
+        start = context.start if self.start is None else self.start
+        first = predicted_lr(context, start, prior_exponent=self.prior_exponent)
         runs = _Runs(finished, context.seeds, first, self._unit)
         wanted = self._wanted(runs)
         # half a seed would say nothing

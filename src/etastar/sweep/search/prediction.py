@@ -6,6 +6,8 @@ from math import exp, log
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from etastar.errors import TrialError
+
 if TYPE_CHECKING:
     from etastar.fit import Optimum
     from etastar.sweep.search.base import Context
@@ -40,7 +42,7 @@ def depth_of(size: Size, context: Context) -> float | None:
 
 
 def predicted_lr(
-    context: Context, start: float, *, prior_exponent: float, prior_width: float = 1.0
+    context: Context, start: float | None, *, prior_exponent: float, prior_width: float = 1.0
 ) -> float:
     """The rate that a power law through the optima found so far gives at this depth.
 
@@ -58,6 +60,9 @@ def predicted_lr(
     Returns:
         The rate.
 
+    Raises:
+        TrialError: No size has been done, and `start` is None.
+
     Example:
         >>> from etastar.fit import find_optimum
         >>> from etastar.sweep.search.base import Context
@@ -67,7 +72,7 @@ def predicted_lr(
         0.0125
     """
     if not context.optima:
-        return start
+        return _given(start)
     optima = [done for done in context.optima if not done[1].at_edge] or list(context.optima)
     depth = depth_of(context.size, context)
     known = _log_points(optima, context)
@@ -78,6 +83,16 @@ def predicted_lr(
     moment = sum((x - mean_x) * (y - mean_y) for x, y in known) / _LOG_LR_NOISE**2
     exponent = (moment + prior_exponent / prior_width**2) / (spread + 1 / prior_width**2)
     return exp(mean_y + exponent * (log(depth) - mean_x))
+
+
+def _given(start: float | None) -> float:
+    if start is None:
+        raise TrialError(
+            "no start for the first size",
+            "a learning rate, or one that run_sweep measured",
+            "give the search a start, or set Context.start",
+        )
+    return start
 
 
 def _log_points(optima: list[tuple[Size, Optimum]], context: Context) -> list[tuple[float, float]]:
