@@ -174,9 +174,9 @@ def markdown_row(depth: str, row: dict[str, Any]) -> str:
 
 
 def rows_of(
-    network: str, case: Case, stored: dict[str, Any], seeds: tuple[int, ...]
+    network: str, case: Case, stored: dict[str, Any], seeds: tuple[int, ...], start_steps: int
 ) -> dict[str, dict[str, Any]]:
-    """The rows of one network, by depth."""
+    """The rows of one network, by depth; the first depth pays for a measured start."""
     runs = {
         depth: {
             method: [restored(size_of(int(depth)), run) for run in found]
@@ -187,31 +187,73 @@ def rows_of(
     grids = {size_of(int(depth)): methods["grid"] for depth, methods in runs.items()}
     starts = np.logspace(case.low, case.high, NUM_DRAWS + 2)[1:-1]
     others = [from_grid(network, grids, float(start), seeds) for start in starts]
-    return {d: row_of(methods, [other[d] for other in others]) for d, methods in runs.items()}
+    rows = {d: row_of(methods, [other[d] for other in others]) for d, methods in runs.items()}
+    next(iter(rows.values()))["steps"] += start_steps
+    return rows
 
 
-def markdown(stored: dict[str, Any], preface: str, addition: str) -> str:
-    """The results as Markdown."""
+def markdown(
+    comparisons: Sequence[dict[str, Any]], preface: str, addition: str, *, steps_per_seed: int
+) -> str:
+    """The results as Markdown, a section for each comparison and network."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    seeds = tuple(stored["seeds"])
+    pairs = ["{} and {}".format(*stored["seeds"]) for stored in comparisons]
     lines = ["# Steps to the optimal learning rate", ""]
-    lines += [f"PyTorch {stored['torch']}, seeds {' and '.join(map(str, seeds))}.", ""]
+    lines += [f"PyTorch {comparisons[0]['torch']}, seeds {'; '.join(pairs)}.", ""]
     lines += [preface.split("\n\n", 2)[2].rsplit("\n\n", 1)[0], addition]
-    for network in stored["runs"]:
-        case = ALL_CASES[network]
-        found = rows_of(network, case, stored["runs"][network], seeds)
-        lines += [f"## {case.title}", "", HEAD, "| --- " * 15 + "|"]
-        lines += [markdown_row(depth, row) for depth, row in found.items()]
-        rows = list(found.values())
-        grid = sum(row["grid_steps"] for row in rows)
-        share = grid / sum(row["steps"] for row in rows)
-        optuna_share = sum(row["optuna_steps"] for row in rows) / grid
+    found = {}
+    for stored, pair in zip(comparisons, pairs, strict=True):
+        seeds = tuple(stored["seeds"])
+        for network, runs in stored["runs"].items():
+            steps = steps_per_seed * len(seeds)
+            found[pair, network] = rows_of(network, ALL_CASES[network], runs, seeds, steps)
+    if len(comparisons) > 1:
+        lines += ["## All comparisons", "", *_overview(found, pairs), ""]
+    for (pair, network), rows in found.items():
+        title = ALL_CASES[network].title
+        lines += [f"## {title}" + (f", seeds {pair}" if len(comparisons) > 1 else ""), ""]
+        lines += [HEAD, "| --- " * 15 + "|"]
+        lines += [markdown_row(depth, row) for depth, row in rows.items()]
+        grid, own, theirs = _shares(rows)
         lines += [
             "",
-            f"Of {len(rows)} depths, bracket agrees at {sum(row['agrees'] for row in rows)}, with "
-            f"1/{share:.1f} of the grid's steps, and takes fewer steps than Optuna's median at "
-            f"{sum(row['steps'] < row['optuna_steps'] for row in rows)}; over all depths Optuna's "
-            f"medians come to 1/{1 / optuna_share:.1f}.",
+            f"Of {len(rows)} depths, bracket agrees at {_agreed(rows)}, with 1/{grid / own:.1f} of "
+            "the grid's steps, and takes fewer steps than Optuna's median at "
+            f"{sum(row['steps'] < row['optuna_steps'] for row in rows.values())}; over all depths "
+            f"Optuna's medians come to 1/{grid / theirs:.1f}.",
             "",
         ]
     return "\n".join(lines)
+
+
+def _shares(rows: dict[str, dict[str, Any]]) -> tuple[float, float, float]:
+    """Steps over all depths: the grid's, bracket's, Optuna's medians."""
+    grid, own, theirs = (
+        sum(row[key] for row in rows.values()) for key in ("grid_steps", "steps", "optuna_steps")
+    )
+    return grid, own, theirs
+
+
+def _agreed(rows: dict[str, dict[str, Any]]) -> int:
+    return sum(row["agrees"] for row in rows.values())
+
+
+def _overview(
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]], pairs: Sequence[str]
+) -> list[str]:
+    """One row for each network: of each comparison agreement, bracket's share, Optuna's share."""
+    lines = ["| network | " + " | ".join(f"seeds {pair}" for pair in pairs) + " | sizes |"]
+    lines += ["| --- " * (len(pairs) + 2) + "|"]
+    for network in dict.fromkeys(network for _, network in found):
+        cells = []
+        for pair in pairs:
+            rows = found[pair, network]
+            grid, own, theirs = _shares(rows)
+            cells.append(
+                f"{_agreed(rows)} of {len(rows)}, 1/{grid / own:.1f} (Optuna 1/{grid / theirs:.1f})"
+            )
+        agreed = sum(_agreed(found[pair, network]) for pair in pairs)
+        total = sum(len(found[pair, network]) for pair in pairs)
+        title = ALL_CASES[network].title
+        lines.append("| " + " | ".join([title, *cells, f"{agreed} of {total}"]) + " |")
+    return lines
