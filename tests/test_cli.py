@@ -206,7 +206,7 @@ def test_without_a_store_each_experiment_has_a_journal_of_its_own(tmp_path, monk
     assert f"runs are kept in {journal.name}" in result.stderr
     before = journal.stat().st_size
     search = ["--search", "grid", "--search-option", "lrs=0.1,0.2"]  # another goes on there
-    assert run(*SWEEP, *SHORT, *search).exit_code == 0
+    assert run(*SWEEP, *BRIEF, *search).exit_code == 0
     assert list(tmp_path.iterdir()) == [journal]
     assert journal.stat().st_size > before
     run(*SWEEP, *SHORT, "--momentum", "0.9")

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,28 @@ def test_records_are_those_of_sequential_runs_and_one_per_point(executor, cases,
     assert sorted(record.point for record in records) == sorted(cases.POINTS)
     assert {record.diverged for record in records} == {True, False}
     for record in records:
+        assert_same(record, expected[record.point])
+
+
+def test_a_ceiling_ends_a_run_at_the_step_that_makes_it_certain(executor, cases):
+    whole = cases.experiment(budget=cases.Budget(20, 4), evaluate=None)
+    runs = list(get_executor("sequential").run(whole, cases.SIZE, cases.POINTS[:4]))
+    points = [replace(run.point, ceiling=0.6 * run.loss) for run in runs[:3]] + [runs[3].point]
+    found = {run.point: run for run in executor.run(whole, cases.SIZE, points)}
+    for run, point in zip(runs, points, strict=True):
+        sums = [sum(run.losses[:step]) / 20 for step in range(1, 21)]
+        steps = next((step for step, s in enumerate(sums, start=1) if s > point.ceiling), 20)
+        record = found[point]
+        assert (record.steps, record.stopped) == (steps, steps < 20)
+        assert record.losses == pytest.approx(run.losses[:steps], rel=1e-9)
+        assert record.loss == (inf if record.stopped else pytest.approx(run.loss, rel=1e-9))
+    assert [found[point].stopped for point in points] == [True, True, True, False]
+
+
+def test_a_ceiling_is_for_the_mean_alone(executor, cases, expected):
+    points = [replace(point, ceiling=1e-9) for point in cases.POINTS[:2]]
+    for record in executor.run(cases.experiment(), cases.SIZE, points):
+        assert not record.stopped
         assert_same(record, expected[record.point])
 
 

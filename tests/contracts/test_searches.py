@@ -94,7 +94,19 @@ def test_the_order_in_which_runs_end_changes_nothing(search, landscape, context,
     for finished, proposal in drive(search, landscape, context):
         shuffled = list(finished)
         rng.shuffle(shuffled)
-        assert search.propose(shuffled, context) == proposal
+        again = search.propose(shuffled, context)
+        assert again == proposal
+        assert [point.ceiling for point in again] == [point.ceiling for point in proposal]
+
+
+@EVERY
+@settings(deadline=None, max_examples=10)
+@given(landscapes, contexts)
+def test_a_ceiling_is_above_the_best_run_of_its_seed(search, landscape, context):
+    for finished, proposal in drive(search, landscape, context):
+        for point in proposal:
+            losses = [one.loss for one in finished if one.point.seed == point.seed]
+            assert all(point.ceiling > loss for loss in losses if loss == min(losses) < inf)
 
 
 @EVERY

@@ -105,6 +105,15 @@ def test_a_diverged_run_is_a_record(store, make_store):
     assert isnan(back.losses[1])
 
 
+def test_a_run_that_its_ceiling_ended_is_a_record(store, make_store):
+    point = replace(POINTS[0], ceiling=0.2)
+    assert store.begin(SIZE, [point])[0].ceiling == 0.2, "it is what the executor is given"
+    store.finish(record(point, loss=inf, stopped=True))
+    store.close()
+    (back,) = make_store().records(SIZE)
+    assert back == record(loss=inf, stopped=True)
+
+
 def test_what_was_begun_and_not_finished_can_be_begun_again(store, make_store):
     store.begin(SIZE, POINTS)
     store.close()

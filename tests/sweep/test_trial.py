@@ -4,10 +4,13 @@ from math import inf, isclose, nan
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from etastar.errors import TrialError
 from etastar.sweep import run_trial
+from etastar.sweep.trial import Prospect
 
 
 class Scalar(nn.Module):
@@ -162,3 +165,37 @@ def test_too_few_batches_are_an_error():
 def test_settings_out_of_range_are_refused(setting):
     with pytest.raises(TrialError, match=next(iter(setting))):
         quadratic_trial(0.1, **setting)
+
+
+def test_a_ceiling_ends_a_run_once_its_mean_is_certain_to_exceed_it():
+    whole = quadratic_trial(0.1)
+    # the losses sum to 2.59, of which 0.5, 0.405, 0.328, 0.266 are the first
+    result = quadratic_trial(0.1, ceiling=1.49 / 20)
+    assert (result.steps_done, result.stopped, result.diverged) == (4, True, False)
+    assert result.losses == whole.losses[:4]
+    assert (result.mean_loss, result.final_loss) == (inf, inf)
+    assert not quadratic_trial(0.1, ceiling=whole.mean_loss * 1.001).stopped
+
+
+def test_divergence_goes_before_the_ceiling():
+    result = quadratic_trial(3.0, ceiling=60.0)
+    assert (result.diverged, result.stopped) == (True, False)
+
+
+@given(
+    st.lists(st.floats(0, 1e6), min_size=1, max_size=30),
+    st.lists(st.floats(0, 1e6), max_size=30),
+    st.floats(0, 1e6),
+)
+def test_hopeless_is_said_of_no_run_whose_mean_ends_below_the_ceiling(losses, rest, ceiling):
+    num_steps = len(losses) + len(rest)
+    prospect = Prospect(ceiling, num_steps)
+    if [prospect.is_hopeless_after(loss) for loss in losses][-1]:
+        assert sum(losses) + sum(rest) > ceiling * num_steps * (1 - 1e-12)
+    else:
+        assert sum(losses) <= ceiling * num_steps
+
+
+def test_where_losses_can_be_negative_nothing_is_certain():
+    prospect = Prospect(1.0, 4)
+    assert not any(prospect.is_hopeless_after(loss) for loss in (-0.1, 5.0, 5.0))

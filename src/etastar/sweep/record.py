@@ -18,13 +18,15 @@ class TrialRecord:
     Attributes:
         size: Size of the network.
         point: Learning rate and seed.
-        loss: By the budget's objective; +inf for a diverged run.
+        loss: By the budget's objective; +inf for a diverged or stopped run.
         losses: Training loss of every step done.
         diverged: Whether the run stopped because its loss was no longer reasonable.
         steps: Optimizer steps taken; what the run cost.
         initial_loss: Loss of the first batch, before anything was learned.
         device: Device it ran on.
         versions: Package and version, "torch" among them.
+        stopped: Whether it was ended before its time, since its mean loss was certain to exceed
+            its point's ceiling.
     """
 
     size: Size
@@ -36,3 +38,4 @@ class TrialRecord:
     initial_loss: float
     device: str = "cpu"
     versions: tuple[tuple[str, str], ...] = ()
+    stopped: bool = False

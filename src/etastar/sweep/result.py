@@ -43,6 +43,11 @@ class SizeResult:
         return sum(trial.diverged for trial in self.trials)
 
     @property
+    def num_stopped(self) -> int:
+        """Runs that were ended early because nothing could become of them."""
+        return sum(trial.stopped for trial in self.trials)
+
+    @property
     def flags(self) -> tuple[str, ...]:
         """What makes the optimum less trustworthy.
 
@@ -70,6 +75,7 @@ class SizeResult:
             "num_seeds": 0 if optimum is None else optimum.num_seeds,
             "num_trials": len(self.trials),
             "num_diverged": self.num_diverged,
+            "num_stopped": self.num_stopped,
             "flags": list(self.flags),
             "steps": self.steps,
         }
@@ -146,6 +152,7 @@ _RUN_COLUMNS = (
     "seed",
     "loss",
     "diverged",
+    "stopped",
     "steps",
     "initial_loss",
     "device",
@@ -161,6 +168,7 @@ def _row(trial: TrialRecord) -> dict[str, Any]:
         "seed": trial.point.seed,
         "loss": trial.loss,
         "diverged": trial.diverged,
+        "stopped": trial.stopped,
         "steps": trial.steps,
         "initial_loss": trial.initial_loss,
         "device": trial.device,
@@ -177,6 +185,7 @@ def _trial_dict(trial: TrialRecord) -> dict[str, Any]:
         "loss": _number(trial.loss),
         "finite": isfinite(trial.loss),
         "diverged": trial.diverged,
+        "stopped": trial.stopped,
         "steps": trial.steps,
         "initial_loss": _number(trial.initial_loss),
         "losses": [_number(loss) for loss in trial.losses],

@@ -74,6 +74,7 @@ def run_point(
             device=device,
             divergence_factor=budget.divergence_factor,
             final_fraction=budget.final_fraction,
+            ceiling=point.ceiling if budget.objective == "mean" else inf,
             evaluate=experiment.evaluate if budget.objective == "validation" else None,
             on_step=None if on_step is None else lambda done, loss: on_step(1),
         )
@@ -114,6 +115,7 @@ def trial_record(
         initial_loss=result.initial_loss,
         device=str(device),
         versions=running_versions(),
+        stopped=result.stopped,
     )
 
 

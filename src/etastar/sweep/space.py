@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Literal
 
 from etastar.errors import TrialError
@@ -60,10 +61,18 @@ def parse_size(text: str) -> Size:
 
 @dataclass(frozen=True, order=True)
 class Point:
-    """One training run of a size: its learning rate and its seed."""
+    """One training run of a size: its learning rate and its seed.
+
+    Attributes:
+        lr: Learning rate.
+        seed: Of initialization and batches.
+        ceiling: Mean loss that ends the run once it is certain to exceed it; for the objective
+            `mean` and losses that are never negative. Not part of what the point is.
+    """
 
     lr: float
     seed: int
+    ceiling: float = field(default=inf, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-__all__ = ["TrialResult", "run_trial", "trial_result"]
+__all__ = ["Prospect", "TrialResult", "run_trial", "trial_result"]
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,12 @@ class TrialResult:
             last one is the loss that showed it.
         diverged: Whether the run was stopped because its loss was no longer reasonable.
         steps_done: Optimizer steps taken.
-        mean_loss: Mean of `losses`; +inf for a diverged run.
-        final_loss: Mean of the last part of `losses`; +inf for a diverged run.
+        mean_loss: Mean of `losses`; +inf for a diverged or stopped run.
+        final_loss: Mean of the last part of `losses`; +inf for a diverged or stopped run.
         evaluation: What the caller's `evaluate` said of the trained model; None without one, and
             for a diverged run.
+        stopped: Whether the run was ended before its time because its mean loss was certain to
+            exceed the ceiling.
     """
 
     losses: tuple[float, ...]
@@ -41,11 +43,46 @@ class TrialResult:
     mean_loss: float
     final_loss: float
     evaluation: float | None = None
+    stopped: bool = False
 
     @property
     def initial_loss(self) -> float:
         """Loss of the first batch, before anything was learned."""
         return self.losses[0]
+
+
+class Prospect:
+    """Tells, loss by loss, when the mean over a whole run is certain to exceed a ceiling.
+
+    It is once sum(losses so far) > ceiling * num_steps, as long as no loss is negative: a run that
+    loses nothing from then on would exceed it still.
+
+    Args:
+        ceiling: Mean loss that is too high; +inf for a run that nothing ends.
+        num_steps: Steps of the whole run.
+
+    Example:
+        >>> prospect = Prospect(ceiling=1.0, num_steps=4)
+        >>> [prospect.is_hopeless_after(loss) for loss in (2.0, 1.5, 1.0)]
+        [False, False, True]
+    """
+
+    def __init__(self, ceiling: float, num_steps: int) -> None:
+        self._limit = ceiling * num_steps
+        self._sum, self._lowest = 0.0, inf
+
+    def is_hopeless_after(self, loss: float) -> bool:
+        """Take in a loss.
+
+        Args:
+            loss: Of the next step.
+
+        Returns:
+            Whether the mean is now certain to exceed the ceiling.
+        """
+        self._sum += loss
+        self._lowest = min(self._lowest, loss)
+        return self._lowest >= 0 and self._sum > self._limit
 
 
 def run_trial(
@@ -59,6 +96,7 @@ def run_trial(
     device: torch.device | str = "cpu",
     divergence_factor: float = 100.0,
     final_fraction: float = 0.1,
+    ceiling: float = inf,
     evaluate: Callable[[nn.Module], float] | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> TrialResult:
@@ -79,6 +117,8 @@ def run_trial(
         device: Where to train.
         divergence_factor: More than 1.
         final_fraction: Share of the steps, at the end, over which `final_loss` is taken.
+        ceiling: Mean loss beyond which the run is of no use: it ends, and is marked as stopped,
+            once that is certain of it; see `Prospect`.
         evaluate: Called with the trained model in eval mode and without gradients.
         on_step: Called after each step with the number of steps done and the loss.
 
@@ -113,15 +153,19 @@ def run_trial(
             device=device,
             num_steps=num_steps,
             divergence_factor=divergence_factor,
+            prospect=Prospect(ceiling, num_steps),
             on_step=on_step,
         )
-        evaluation = None if evaluate is None or diverged else _evaluate(model, evaluate)
+        stopped = not diverged and len(losses) < num_steps
+        lost = diverged or stopped
+        evaluation = None if evaluate is None or lost else _evaluate(model, evaluate)
     return trial_result(
         losses,
         diverged,
         num_steps=num_steps,
         final_fraction=final_fraction,
         evaluation=evaluation,
+        stopped=stopped,
     )
 
 
@@ -132,6 +176,7 @@ def trial_result(
     num_steps: int,
     final_fraction: float = 0.1,
     evaluation: float | None = None,
+    stopped: bool = False,
 ) -> TrialResult:
     """The result that follows from the losses of a run.
 
@@ -141,6 +186,7 @@ def trial_result(
         num_steps: Steps of a whole run.
         final_fraction: Share of the steps, at the end, over which `final_loss` is taken.
         evaluation: What `evaluate` said of the trained model.
+        stopped: Whether the run was ended as hopeless.
 
     Returns:
         The result.
@@ -150,13 +196,15 @@ def trial_result(
         2.0
     """
     window = ceil(final_fraction * num_steps)
+    lost = diverged or stopped
     return TrialResult(
         losses=tuple(losses),
         diverged=diverged,
         steps_done=len(losses) - diverged,
-        mean_loss=inf if diverged else sum(losses) / len(losses),
-        final_loss=inf if diverged else sum(losses[-window:]) / window,
+        mean_loss=inf if lost else sum(losses) / len(losses),
+        final_loss=inf if lost else sum(losses[-window:]) / window,
         evaluation=evaluation,
+        stopped=stopped,
     )
 
 
@@ -169,6 +217,7 @@ def _train(
     device: torch.device,
     num_steps: int,
     divergence_factor: float,
+    prospect: Prospect,
     on_step: Callable[[int, float], None] | None,
 ) -> tuple[list[float], bool]:
     """The losses, and whether the last of them says that the run diverged."""
@@ -189,6 +238,8 @@ def _train(
         optimizer.step()
         if on_step is not None:
             on_step(len(losses), value)
+        if prospect.is_hopeless_after(value):
+            break
     return losses, False
 
 

@@ -25,7 +25,8 @@ class Executor(ABC):
     - `run` yields exactly one record per point, in whatever order the runs end.
     - The same point gives the same record whichever executor ran it, up to rounding (and the
       fields that say where it ran).
-    - A run that diverges is a record. A run that raises ends the call: the error of the factory,
+    - A run that diverges is a record, and so is one that its point's ceiling ended, at the same
+      step (but where rounding decides). A run that raises ends the call: the error of the factory,
       the data or the loss comes out as a TrialError with its type and message; records that were
       yielded before stay valid.
     - A worker that dies is replaced and its point run again, at most `retries` times; then it is a

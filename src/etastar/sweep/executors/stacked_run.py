@@ -10,6 +10,7 @@ import torch
 from torch.func import functional_call, stack_module_state, vmap
 
 from etastar.sweep.executors.stacked_optimizers import UnstackableError, stack_optimizers
+from etastar.sweep.trial import Prospect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,11 +33,13 @@ class Lane:
         optimizer: As `make_optimizer` made it; its settings are used, its `step` is not.
         losses: Training losses so far.
         diverged: Whether the last of them says so.
+        prospect: Whether its mean loss can still be of use.
     """
 
     point: Point
     model: nn.Module
     optimizer: Optimizer
+    prospect: Prospect
     losses: list[float] = field(default_factory=list)
     diverged: bool = False
 
@@ -107,7 +110,7 @@ class StackedRun:
         return not self.active or self._steps == self._experiment.budget.num_steps
 
     def step(self) -> None:
-        """One training step of every run that has not diverged.
+        """One training step of every run that has not ended.
 
         Raises:
             Exception: Whatever the model does that cannot be vectorised.
@@ -175,7 +178,9 @@ class StackedRun:
         stream = self._streams.setdefault(seed, _Stream(self._experiment, seed, state))
         if not torch.equal(stream.state, state):
             raise UnstackableError("runs of one seed draw different random numbers")
-        return Lane(point, model, optimizer)
+        budget = self._experiment.budget
+        ceiling = point.ceiling if budget.objective == "mean" else inf
+        return Lane(point, model, optimizer, Prospect(ceiling, budget.num_steps))
 
     def _batch(self) -> tuple[Tensor, Tensor, int | None]:
         """Inputs and targets of all runs, and the dimension that tells the runs apart."""
@@ -218,7 +223,7 @@ class StackedRun:
         lane.losses.append(loss)
         limit = self._experiment.budget.divergence_factor * abs(lane.losses[0]) or inf
         lane.diverged = not isfinite(loss) or loss > limit
-        return lane.diverged
+        return lane.diverged or lane.prospect.is_hopeless_after(loss)
 
     def _keep(self, indices: list[int]) -> None:
         kept = torch.tensor(indices, dtype=torch.long, device=self._device)

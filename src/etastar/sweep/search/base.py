@@ -51,6 +51,8 @@ class Search(ABC):
     - It proposes nothing, once, when it is done; then it proposes nothing for ever.
     - A proposal is run as a whole before the next is asked for: its points may run side by side.
     - A diverged run is a finished run with loss +inf; it is used, never asked for again.
+    - A point may carry a ceiling; it is above the loss of the best finished run of its seed, so
+      that a run which was ended by it is never the best.
     - Every search ends, whatever the losses are, NaN and +inf everywhere included.
     """
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from etastar.errors import MissingExtraError, TrialError
 from etastar.sweep.search.base import Search
+from etastar.sweep.search.ceilings import with_ceilings
 from etastar.sweep.space import Point
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class OptunaSearch(Search):
         seed: Of the sampler.
         batch_size: Rates asked for at once, so that they can run side by side.
         sampler_options: What else the sampler is made with.
+        stop_hopeless: Whether a run ends once its mean loss is certain to be far above the best
+            one's; see `with_ceilings`. The sampler is told the mean over the steps done.
 
     Raises:
         TrialError: A setting is out of range, or the sampler or an option of it is unknown.
@@ -74,6 +77,7 @@ class OptunaSearch(Search):
     seed: int = 0
     batch_size: int = 1
     sampler_options: Mapping[str, Any] = field(default_factory=dict)
+    stop_hopeless: bool = True
 
     name = "optuna"
 
@@ -104,13 +108,14 @@ class OptunaSearch(Search):
             "sampler": self.sampler,
             "seed": self.seed,
             "batch_size": self.batch_size,
+            "stop_hopeless": self.stop_hopeless,
             **{f"{self.sampler}.{key}": str(value) for key, value in self.sampler_options.items()},
         }
 
     def propose(self, finished: Sequence[TrialRecord], context: Context) -> tuple[Point, ...]:
         """Runs of the first rates that are not finished with; see `Search.propose`."""
         seeds = tuple(dict.fromkeys(context.seeds))
-        losses = {record.point: record.loss for record in finished}
+        losses = {record.point: _told(record) for record in finished}
         worst = 0.0
         with _quiet():
             study = self._study()
@@ -120,7 +125,8 @@ class OptunaSearch(Search):
                 points = [[Point(lr, seed) for seed in seeds] for lr in map(self._lr, trials)]
                 missing = [point for rate in points for point in rate if point not in losses]
                 if missing:
-                    return tuple(dict.fromkeys(missing))
+                    new = tuple(dict.fromkeys(missing))
+                    return with_ceilings(new, finished) if self.stop_hopeless else new
                 for trial, rate in zip(trials, points, strict=True):
                     loss = sum(losses[point] for point in rate) / len(rate)
                     worst = max(worst, loss) if isfinite(loss) else worst
@@ -149,6 +155,11 @@ class OptunaSearch(Search):
             return make(seed=self.seed, **self.sampler_options)
         except ImportError as error:
             raise MissingExtraError(error.name or SAMPLERS[self.sampler], "sweep") from error
+
+
+def _told(record: TrialRecord) -> float:
+    """The loss; of a run that its ceiling ended, the mean as far as it went."""
+    return sum(record.losses) / len(record.losses) if record.stopped else record.loss
 
 
 def _optuna() -> Any:

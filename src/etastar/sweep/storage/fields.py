@@ -46,6 +46,7 @@ def record_fields(record: TrialRecord) -> dict[str, Any]:
     Returns:
         User attributes.
     """
+    stopped = {"stopped": True} if record.stopped else {}
     return {
         "losses": pack_losses(record.losses),
         "run": {
@@ -55,6 +56,7 @@ def record_fields(record: TrialRecord) -> dict[str, Any]:
             "steps": record.steps,
             "device": record.device,
             "versions": dict(record.versions),
+            **stopped,
         },
     }
 
@@ -85,6 +87,7 @@ def read_record(size: Size, fields: Mapping[str, Any], *, trial: str) -> TrialRe
             initial_loss=float(run["initial_loss"]),
             device=str(run["device"]),
             versions=tuple(sorted(run["versions"].items())),
+            stopped=bool(run.get("stopped", False)),
         )
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         raise StorageError(
