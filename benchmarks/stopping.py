@@ -76,7 +76,7 @@ def main() -> None:
         found = list(pool.map(run_task, tasks))
     preface = (__doc__ or "").split("\n\n", 2)[2].rsplit("\n\n", 1)[0]
     lines = ["# Ending hopeless runs", "", preface]
-    lines += ["", "| network | depth | sampler | runs | diverged | stopped | steps, of those without"
+    lines += ["", "| network | depth | sampler | runs | diverged | stopped | steps over without"
               " | optimum | without |", "| --- " * 9 + "|"]  # fmt: skip
     lines += [row for row, _ in found]
     for sampler in ("tpe", "qmc"):
