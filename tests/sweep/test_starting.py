@@ -99,7 +99,7 @@ def raising(width):
     [
         ({"factory": raising}, "ZeroDivisionError: in the factory"),
         ({"loss_fn": lambda output, targets: 0 * output.sum()}, "no start for the search of width"),
-        ({"loss_fn": lambda output, targets: inf * output.sum()}, "no start for the search of"),
+        ({"loss_fn": lambda output, targets: inf * output.sum()}, "the loss is not finite"),
         ({"make_optimizer": lambda model, lr: None}, "no start for the search of width=1"),
         ({"batches": lambda *_: iter(())}, "StopIteration"),
     ],

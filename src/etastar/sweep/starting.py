@@ -70,7 +70,8 @@ def measured_start(experiment: Experiment, size: Size, seeds: Sequence[int]) -> 
     except Exception as error:
         raise _not_measured(size, f"{type(error).__name__}: {error}") from error
     if not (isfinite(eta_star) and eta_star > 0):
-        raise _not_measured(size, f"eta* = {eta_star}")
+        why = f"eta* = {eta_star}: the loss is not finite, or a step changes no output"
+        raise _not_measured(size, why)
     return float(f"{eta_star:.2g}")
 
 
@@ -86,5 +87,5 @@ def _not_measured(size: Size, why: str) -> TrialError:
     return TrialError(
         f"no start for the search of {format_size(size)}: {why}",
         "a model, a batch and an optimizer of which one step can be measured",
-        "give the search a start: Bracket(start=...), or --lr on the command line",
+        "mend what is said, or give the search a start: Bracket(start=...), --lr",
     )
