@@ -111,7 +111,7 @@ def test_what_cannot_be_measured_says_so_and_what_to_do(changes, message):
 
 
 class Parabola(nn.Module):
-    """Loss 1 + (w - 1)^2 / 2 per width: the rate 1 / width is the fastest."""
+    """One weight w, the output w sqrt(width): curvature, and with it the best rate, by width."""
 
     def __init__(self, width):
         super().__init__()

@@ -156,16 +156,14 @@ def run_trial(
             prospect=Prospect(ceiling, num_steps),
             on_step=on_step,
         )
-        stopped = not diverged and len(losses) < num_steps
-        lost = diverged or stopped
-        evaluation = None if evaluate is None or lost else _evaluate(model, evaluate)
+        ended_early = diverged or len(losses) < num_steps
+        evaluation = None if evaluate is None or ended_early else _evaluate(model, evaluate)
     return trial_result(
         losses,
         diverged,
         num_steps=num_steps,
         final_fraction=final_fraction,
         evaluation=evaluation,
-        stopped=stopped,
     )
 
 
@@ -176,17 +174,16 @@ def trial_result(
     num_steps: int,
     final_fraction: float = 0.1,
     evaluation: float | None = None,
-    stopped: bool = False,
 ) -> TrialResult:
     """The result that follows from the losses of a run.
 
     Args:
-        losses: Training loss of each step's batch.
+        losses: Training loss of each step's batch; fewer than `num_steps` of a run that did not
+            diverge are those of one that was stopped as hopeless.
         diverged: Whether the last of them says that the run diverged.
         num_steps: Steps of a whole run.
         final_fraction: Share of the steps, at the end, over which `final_loss` is taken.
         evaluation: What `evaluate` said of the trained model.
-        stopped: Whether the run was ended as hopeless.
 
     Returns:
         The result.
@@ -196,6 +193,7 @@ def trial_result(
         2.0
     """
     window = ceil(final_fraction * num_steps)
+    stopped = not diverged and len(losses) < num_steps
     lost = diverged or stopped
     return TrialResult(
         losses=tuple(losses),

@@ -181,7 +181,6 @@ def _records(
                 num_steps=budget.num_steps,
                 final_fraction=budget.final_fraction,
                 evaluation=evaluations.get(lane.point),
-                stopped=not lane.diverged and len(lane.losses) < budget.num_steps,
             ),
             device=device,
         )
