@@ -97,8 +97,8 @@ on the stored ones some two hundred settings of search and estimator were read: 
 parabolas over 1.6 to 4 times either side, weighted and cubic fits, further rates inside, outside
 and beside the three where the seeds scatter, other rates for the second seed. (This said "sixty
 variants" and "Gaussian" until after the runs: the count was too low, the weights are compact.)
-None met the goal at all twelve sizes in more than about half of the cases: where a narrow parabola suits the CNN's kink,
-a wide one suits the jagged bottom of the deep MLPs. There the grid does not determine what is
+None met the goal at all twelve sizes in more than about half of the cases: where a narrow
+parabola suits the CNN's kink, a wide one suits the jagged bottom of the deep MLPs. There the grid does not determine what is
 looked for: its own halves are more than 15% apart at 16 of 40 sizes of the SGD MLP (3, 7 and 6 of
 10 at depth 4, 8 and 16), at 3 of 24 of the Adam MLP, 1 of 16 of the CNN, 0 of 16 of the GPT. So the
 search stays what it was, but for its start. On these grids it agreed, from the measured start, at
