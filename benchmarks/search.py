@@ -96,14 +96,14 @@ Before it, further grids were made with 20 seeds (900 to 919), which are no resu
 on the stored ones some two hundred settings of search and estimator were read: factors of 1.6 to 3,
 parabolas over 1.6 to 4 times either side, weighted and cubic fits, further rates inside, outside
 and beside the three where the seeds scatter, other rates for the second seed. (This said "sixty
-variants" and "Gaussian" until after the runs: the count was too low, the weights are compact.)
-None met the goal at all twelve sizes in more than about half of the cases: where a narrow
-parabola suits the CNN's kink, a wide one suits the jagged bottom of the deep MLPs. There the grid does not determine what is
-looked for: its own halves are more than 15% apart at 16 of 40 sizes of the SGD MLP (3, 7 and 6 of
-10 at depth 4, 8 and 16), at 3 of 24 of the Adam MLP, 1 of 16 of the CNN, 0 of 16 of the GPT. So the
-search stays what it was, but for its start. On these grids it agreed, from the measured start, at
-83% of the sizes of the SGD MLP (100%, 94%, 82% and 56% by depth), 95% of the Adam MLP, 96% of the
-CNN and 98% of the GPT, for 1/18, 1/22, 1/19 and 1/25 of the steps.
+variants" and "Gaussian" until after the runs: the count was too low, the weights are compact.) None
+met the goal at all twelve sizes in more than about half of the cases: where a narrow parabola suits
+the CNN's kink, a wide one suits the jagged bottom of the deep MLPs. There the grid does not
+determine what is looked for: its own halves are more than 15% apart at 16 of 40 sizes of the SGD
+MLP (3, 7 and 6 of 10 at depth 4, 8 and 16), at 3 of 24 of the Adam MLP, 1 of 16 of the CNN, 0 of 16
+of the GPT. So the search stays what it was, but for its start. On these grids it agreed, from the
+measured start, at 83% of the sizes of the SGD MLP (100%, 94%, 82% and 56% by depth), 95% of the
+Adam MLP, 96% of the CNN and 98% of the GPT, for 1/18, 1/22, 1/19 and 1/25 of the steps.
 
 What it should show, in each of the three: on each network at most 1/15 of the grid's steps over
 the depths together, and fewer steps over the depths together than Optuna's medians; and over the
