@@ -4,9 +4,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from etastar.errors import FitError
-from etastar.fit.bootstrap import percentile_interval, require_bootstrap, resampled_seeds
+from etastar.fit.bootstrap import (
+    percentile_interval,
+    require_bootstrap,
+    resampled_seeds,
+    scatter_at_rates,
+    student_quantile,
+    widened_interval,
+)
 
 
 def test_draws_are_with_replacement_and_repeat_with_the_seed():
@@ -37,3 +45,40 @@ def test_the_ends_are_values_in_order_also_with_infinities(values, confidence):
 def test_settings_out_of_range_are_refused(bad):
     with pytest.raises(FitError, match="confidence="):
         require_bootstrap(*bad)
+
+
+@pytest.mark.parametrize("probability", [0.7, 0.9, 0.975])
+@pytest.mark.parametrize(("freedom", "error"), [(1, 1e-9), (2, 0.035), (4, 0.01), (30, 1e-4)])
+def test_the_quantile_is_students(probability, freedom, error):
+    expected = stats.t.ppf(probability, freedom)
+    assert student_quantile(probability, freedom) == pytest.approx(expected, rel=error)
+
+
+def test_the_scatter_is_that_of_the_noise_whatever_the_seeds_levels():
+    rng = np.random.default_rng(0)
+    noise = np.array([0.1, 0.2, 0.1, 0.4, 0.1])[:, None] * rng.standard_normal((4000, 5, 3))
+    losses = noise + 10 * rng.standard_normal((4000, 1, 3))
+    found = np.array([scatter_at_rates(one) ** 2 for one in losses]).mean(0) ** 0.5
+    # what the median of the others leaves is shared out among the rates
+    assert found == pytest.approx([0.12, 0.23, 0.12, 0.44, 0.12], rel=0.15)
+    assert scatter_at_rates(np.array([[1.0, 2.0]])).tolist() == [0.0]
+
+
+def test_a_rate_at_the_brink_leaves_the_scatter_of_the_others():
+    calm = np.array([[0.60, 0.61], [0.50, 0.51], [0.45, 0.47]])
+    wild = np.array([*calm, [3.0, 9.0]])
+    assert scatter_at_rates(wild)[:3].max() < 0.01
+    assert scatter_at_rates(wild)[3] == pytest.approx(6 / 2**0.5 * (4 / 3) ** 0.5, rel=0.01)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-9, 9), min_size=1), st.floats(0.5, 0.99), st.integers(1, 40))
+def test_widening_moves_no_end_inwards_and_less_with_more_freedom(values, confidence, freedom):
+    values = np.array(values)
+    plain = percentile_interval(values, confidence)
+    assert widened_interval(values, confidence=confidence, freedom=0) == plain
+    low, high = widened_interval(values, confidence=confidence, freedom=freedom)
+    assert low <= plain[0] <= plain[1] <= high
+    tighter = widened_interval(values, confidence=confidence, freedom=freedom + 1)
+    assert low <= tighter[0] + 1e-9
+    assert tighter[1] <= high + 1e-9

@@ -101,15 +101,26 @@ def optimum_at(logs):
     return find_optimum(grid, losses, num_resamples=2000)
 
 
-def test_the_interval_from_optima_is_the_bootstrap_over_their_seeds():
+def test_the_interval_from_optima_is_that_of_their_resamples():
     optima = [optimum_at([-1.0, -1.2]), optimum_at([-2.0, -2.4])]
-    fit = fit_power_law([1.0, exp(1)], optima)
-    # both sizes are resampled alike: b is -1, -1.1 or -1.2
+    fit = fit_power_law([1.0, exp(1)], optima, confidence=0.8)
     assert fit.exponent == pytest.approx(-1.1)
-    assert fit.exponent_interval == pytest.approx((-1.2, -1.0))
-    assert fit.exponent_variance == pytest.approx(0.005, rel=0.1)
+    slopes = np.log(np.array(optima[1].resampled_lrs) / np.array(optima[0].resampled_lrs))
+    assert fit.exponent_interval == pytest.approx(tuple(np.sort(slopes)[[199, 1799]]))
+    assert fit.exponent_variance == pytest.approx(slopes.var())
     own = [optimum.log_variance for optimum in optima]
     assert fit.weights == pytest.approx(1 / np.array(own) / np.sum(1 / np.array(own)))
+
+
+def test_what_the_seeds_share_between_sizes_leaves_the_exponent():
+    # every size is shifted alike: the exponent is the same with each seed, the rates are not
+    shifts = np.linspace(-0.3, 0.3, 12)
+    optima = [optimum_at(-1.0 + shifts), optimum_at(-2.0 + shifts)]
+    fit = fit_power_law([1.0, exp(1)], optima)
+    reach = log(optima[0].interval[1] / optima[0].interval[0]) / 2
+    low, high = fit.exponent_interval
+    assert low < -1.0 < high
+    assert (high - low) / 2 < reach
 
 
 def test_given_variances_replace_those_of_the_optima():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import pi, tan
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +13,14 @@ from etastar.errors import FitError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["percentile_interval", "require_bootstrap", "resampled_seeds"]
+__all__ = [
+    "percentile_interval",
+    "require_bootstrap",
+    "resampled_seeds",
+    "scatter_at_rates",
+    "student_quantile",
+    "widened_interval",
+]
 
 
 def require_bootstrap(confidence: float, num_resamples: int) -> None:
@@ -77,3 +86,88 @@ def percentile_interval(values: NDArray[np.float64], confidence: float) -> tuple
     tail = (1 - confidence) / 2
     ends = np.quantile(values, [tail, 1 - tail], method="inverted_cdf")
     return float(ends[0]), float(ends[1])
+
+
+def widened_interval(
+    deviations: NDArray[np.float64], *, confidence: float, freedom: int
+) -> tuple[float, float]:
+    """The percentiles of deviations from an estimate, widened for a variance known from little.
+
+    Each is multiplied by t / z, Student's quantile over the normal one, but none moves inwards.
+
+    Args:
+        deviations: (num_resamples,), resampled estimates less the estimate.
+        confidence: Share of the deviations to cover.
+        freedom: Degrees of freedom of the variance; with 0 nothing is widened.
+
+    Returns:
+        Lower and upper end.
+
+    Example:
+        >>> import numpy as np
+        >>> low, high = widened_interval(np.linspace(-1, 1, 101), confidence=0.9, freedom=2)
+        >>> round(low, 2), round(high, 2)
+        (-1.58, 1.58)
+    """
+    low, high = percentile_interval(deviations, confidence)
+    if freedom == 0:
+        return low, high
+    upper = (1 + confidence) / 2
+    widening = student_quantile(upper, freedom) / NormalDist().inv_cdf(upper)
+    return min(low, low * widening), max(high, high * widening)
+
+
+def scatter_at_rates(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard deviation over seeds at each rate, without what a seed adds at all rates.
+
+    The latter is the median over the rates of how far the seed's loss lies above the rate's mean;
+    not the mean, lest a rate at the brink of divergence be taken for the seed's level.
+
+    Args:
+        losses: (num_lrs, num_seeds), finite, two seeds or more.
+
+    Returns:
+        (num_lrs,), corrected for the levels taken off; 0 for a single rate.
+
+    Example:
+        >>> import numpy as np
+        >>> scatter_at_rates(np.array([[4.0, 5.0], [0.0, 1.0], [2.0, 3.0]])).tolist()
+        [0.0, 0.0, 0.0]
+    """
+    num_lrs = len(losses)
+    if num_lrs == 1:
+        return np.zeros(1)
+    largest = float(np.abs(losses).max()) or 1.0
+    rest = losses / largest
+    rest = rest - rest.mean(1, keepdims=True)
+    rest = rest - np.median(rest, axis=0)
+    scatter: NDArray[np.float64] = largest * rest.std(1, ddof=1) * (num_lrs / (num_lrs - 1)) ** 0.5
+    return scatter
+
+
+def student_quantile(probability: float, freedom: int) -> float:
+    """Quantile of Student's t by Abramowitz and Stegun 26.7.5.
+
+    At 97.5% it is 3% too low with 2 degrees of freedom, less with more of them; exact with 1.
+
+    Args:
+        probability: Between 0 and 1.
+        freedom: Degrees of freedom, 1 or more.
+
+    Returns:
+        The quantile.
+
+    Example:
+        >>> round(student_quantile(0.975, 10), 3)
+        2.228
+    """
+    if freedom == 1:
+        return tan(pi * (probability - 0.5))
+    z = NormalDist().inv_cdf(probability)
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return float(sum(term / freedom**power for power, term in enumerate(terms)))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from etastar.fit.bootstrap import percentile_interval, resampled_seeds
+from etastar.fit.bootstrap import percentile_interval, resampled_seeds, student_quantile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,16 +105,4 @@ def _own_half_width(
     at_left, at_right = outer * slope_right / left, -outer * slope_left / right
     gradient = np.array([at_left, -at_left - at_right, at_right])
     deviation = float(np.sqrt(gradient @ gradient * variance / num_seeds))
-    return _student_quantile((1 + confidence) / 2, freedom) * deviation
-
-
-def _student_quantile(probability: float, freedom: int) -> float:
-    """Abramowitz and Stegun 26.7.5: 3% too low at worst (2 degrees of freedom, 95%)."""
-    z = NormalDist().inv_cdf(probability)
-    terms = (
-        z,
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-    )
-    return float(sum(term / freedom**power for power, term in enumerate(terms)))
+    return student_quantile((1 + confidence) / 2, freedom) * deviation
