@@ -1,6 +1,7 @@
 """Steps to the optimal learning rate: bracket against a dense grid and Optuna's default sampler.
 
-Usage: python benchmarks/search.py [--pilot | --replicate | --adam | --measured] [--tables]
+Usage: python benchmarks/search.py
+           [--pilot | --replicate | --adam | --measured | --smoothed] [--tables]
 
 Networks at four depths each. The grid has 80 rates over three decades and two seeds; bracket trains
 with the same seeds. All that follows was fixed before the first of these runs; the grids' ranges
@@ -36,6 +37,11 @@ else changed: neither bracket, nor a network, a range, a start or a way to count
 show was written here before it was run, for each of the first three networks, those of the goal:
 bracket agrees at all four depths, with at most 1/15 of the grid's steps over the depths
 together, and with fewer steps over the depths together than Optuna's medians.
+
+The interval is the one that the package computed when the comparison was fixed. Until after the
+fifth it came from drawing the two seeds again; then `find_optimum` was given a smoothed bootstrap
+(why, and how often either holds, is in intervals.md). The column "by the other interval" says
+whether bracket agrees by the one that does not count.
 
 Written to benchmarks/results/search.json (every run) and search.md, or search_replication.json and
 .md: counts, no times. With --tables only the tables are made again, from the stored runs.
@@ -110,9 +116,32 @@ the depths together, and fewer steps over the depths together than Optuna's medi
 three, agreement about as often as was just said. Whether it agrees at all four depths is printed
 for each.
 """
+SMOOTHED = """
+This is the sixth run of the comparison, written down and committed before it was run. What is new
+is the grid's interval; networks, ranges, measured starts, search and estimator are as in the fifth.
+
+In the fifth, grids of two seeds had "95%" intervals as narrow as 1.3% beside halves 3% apart. Two
+seeds drawn again give three different curves, and such an interval holds the optimum of the other
+seeds' grids at 49% of sizes; the same is true of what sweeps report (39%) and of the exponents
+fitted to it (50%). That is a fault of the package, whatever becomes of this comparison, and it was
+mended: `find_optimum` has a smoothed bootstrap now (intervals.md: 66%, 81%, 92%). About twenty
+variants were read on the stored grids and on those of seeds 900 to 919, and this one was taken for
+how often it holds and because a rate at the brink of divergence does not blur the others. What
+bracket makes of it had been seen too: on the grids of seeds 900 to 919 the goal would be met in two
+cases of three, with seeds drawn again in one of three. Variants that are kinder to bracket (noise
+at all rates: four of five; wider tails, nearly always) were not taken. Optuna is judged by the same
+interval, and needs fewer steps by it than before.
+
+The goal is judged with the first pair of seeds, 16 and 17, alone, for the MLP by SGD, the residual
+CNN and the GPT: bracket agrees at all four depths, with at most 1/15 of the grid's steps over the
+depths together, and fewer steps over the depths together than Optuna's medians. Two more pairs (18
+and 19, 20 and 21) say how much of that is luck: agreement is expected at about 95% of the SGD MLP's
+sizes (80% at depth 16), 98% of the Adam MLP's, and nearly all of the CNN's and the GPT's.
+"""
 RESULTS = Path(__file__).parent / "results"
 SEEDS, REPLICATION_SEEDS, ADAM_SEEDS, PILOT_SEEDS = (2, 3), (4, 5), (6, 7), (991,)
 MEASURED_SEEDS = ((8, 9), (10, 11), (12, 13))
+SMOOTHED_SEEDS = ((16, 17), (18, 19), (20, 21))
 MEASURING_STEPS = 2  # per seed: six forward passes, of which a training step takes about three
 NUM_RATES, FACTOR = 80, 1.6
 
@@ -267,6 +296,7 @@ def main() -> None:
     parser.add_argument("--replicate", action="store_true", help="with seeds not used before")
     parser.add_argument("--adam", action="store_true", help="the fourth run: see its text")
     parser.add_argument("--measured", action="store_true", help="the fifth run: see its text")
+    parser.add_argument("--smoothed", action="store_true", help="the sixth run: see its text")
     parser.add_argument("--tables", action="store_true", help="from the stored runs")
     options = parser.parse_args()
     if options.pilot:
@@ -282,19 +312,27 @@ def main() -> None:
         name, pairs, cases, addition = "search_adam", [ADAM_SEEDS], WITH_ADAM, ADAM
     elif options.measured:
         name, pairs, cases, addition = "search_measured", list(MEASURED_SEEDS), WITH_ADAM, MEASURED
+    elif options.smoothed:
+        name, pairs, cases, addition = "search_smoothed", list(SMOOTHED_SEEDS), WITH_ADAM, SMOOTHED
+    has_measured_start = options.measured or options.smoothed
     file = RESULTS / f"{name}.json"
     if not options.tables:
-        search = "measured" if options.measured else "bracket"
+        search = "measured" if has_measured_start else "bracket"
         comparisons = [
             {"torch": torch.__version__, "seeds": seeds, "runs": stored_runs(search, seeds, cases)}
             for seeds in pairs
         ]
-        stored = comparisons if options.measured else comparisons[0]
+        stored = comparisons if has_measured_start else comparisons[0]
         file.write_text(json.dumps(stored, separators=(",", ":")) + "\n")
     stored = json.loads(file.read_text())
     comparisons = stored if isinstance(stored, list) else [stored]
-    extra = MEASURING_STEPS if options.measured else 0
-    page = tables.markdown(comparisons, __doc__ or "", addition, steps_per_seed=extra)
+    page = tables.markdown(
+        comparisons,
+        __doc__ or "",
+        addition,
+        steps_per_seed=MEASURING_STEPS if has_measured_start else 0,
+        smoothed=options.smoothed,
+    )
     file.with_suffix(".md").write_text(page)
     print(page)
 
