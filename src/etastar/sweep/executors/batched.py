@@ -12,7 +12,6 @@ import torch
 from etastar.errors import TrialError
 from etastar.sweep.executors.base import Executor
 from etastar.sweep.executors.gain import (
-    MOST_PROBE_LANES,
     STEPS_PER_PROBE_STEP,
     Findings,
     NoGainError,
@@ -41,9 +40,9 @@ class Batched(Executor):
     batches per seed, the same update by SGD, Adam or AdamW, the same step of divergence. What
     cannot be vectorised so is run one after another: other optimizers, recurrent networks,
     dropout and whatever draws random numbers in the forward pass, `.item()` in the model. The first
-    steps of four runs of a size, at most one in fifty, are timed against a plain loop, and the runs
-    are vectorised where that is clearly faster. `note` says why runs were sequential. Records of
-    runs that are trained together come at their common end.
+    steps of a size are timed against a plain loop, at most one in fifty, and the runs are
+    vectorised where that is clearly faster. `note` says why runs were sequential. Records of runs
+    that are trained together come at their common end.
 
     Args:
         max_batch: Most runs to be trained together; it bounds memory.
@@ -123,9 +122,7 @@ class Batched(Executor):
         try:
             records = self._vectorised(experiment, size, points, progress)
         except NoGainError as reason:
-            # the probe of more runs would be the same
-            most = sys.maxsize if count >= MOST_PROBE_LANES else count + 1
-            self._findings.add(size, range(most), str(reason))
+            self._findings.add(size, range(count + 1), str(reason))
             raise
         except Exception as error:
             # also an error of the experiment's own: run alone, the point in question shows it
@@ -140,13 +137,10 @@ class Batched(Executor):
         with _random_numbers_kept(torch.device(self._device)), warnings.catch_warnings():
             # vmap's, about operations that it loops over: the probe finds out what that costs
             warnings.filterwarnings("ignore", message="There is a performance drop")
+            run = StackedRun(experiment, size, points, device=self._device)
             if self._probe_steps and self._findings.find(size, len(points)) is None:
                 most_steps = experiment.budget.num_steps // STEPS_PER_PROBE_STEP
-                probe = StackedRun(experiment, size, _some(points), device=self._device)
-                require_gain(probe, min(self._probe_steps, most_steps), progress.add)
-                del probe
-                progress.restart()
-            run = StackedRun(experiment, size, points, device=self._device)
+                require_gain(run, min(self._probe_steps, most_steps), progress.add)
             while not run.is_done:
                 run.step()
                 progress.add(len(run.active))
@@ -192,12 +186,6 @@ def _records(
         )
         for lane in run.lanes
     ]
-
-
-def _some(points: Sequence[Point]) -> list[Point]:
-    """Points to be probed, from all over."""
-    count = min(MOST_PROBE_LANES, len(points))
-    return [points[index * len(points) // count] for index in range(count)]
 
 
 def _reason(error: Exception) -> str:

@@ -14,13 +14,10 @@ if TYPE_CHECKING:
     from etastar.sweep.executors.stacked_run import StackedRun
     from etastar.sweep.space import Size
 
-__all__ = ["MOST_PROBE_LANES", "STEPS_PER_PROBE_STEP", "Findings", "NoGainError", "require_gain"]
+__all__ = ["STEPS_PER_PROBE_STEP", "Findings", "NoGainError", "require_gain"]
 
 STEPS_PER_PROBE_STEP = 50
-"""So that a probe of all runs that finds no gain would cost about a fiftieth of the work."""
-
-MOST_PROBE_LANES = 4
-"""What vectorising saves is shared out among the lanes: four have most of what many have."""
+"""So that a probe that finds no gain costs about a fiftieth of the work."""
 
 LEAST_GAIN = 1.15
 """Empirical: on two shared cores the timing of a few steps is off by up to a tenth."""
@@ -81,7 +78,7 @@ def require_gain(run: StackedRun, most_steps: int, on_steps: Callable[[int], Non
     in turn, so that other work on the machine falls on both.
 
     Args:
-        run: At its beginning, made for this: its steps are of no further use.
+        run: At its beginning; it goes on from where this leaves it.
         most_steps: Vectorised steps, 1 or more; fewer are made where the answer is clear.
         on_steps: Called after each with the number of lanes that made it.
 
