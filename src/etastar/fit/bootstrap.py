@@ -131,8 +131,8 @@ def scatter_at_rates(losses: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Example:
         >>> import numpy as np
-        >>> scatter_at_rates(np.array([[4.0, 5.0], [0.0, 1.0], [2.0, 3.0]])).tolist()
-        [0.0, 0.0, 0.0]
+        >>> scatter_at_rates(np.array([[4.0, 5.0], [0.0, 1.0], [2.0, 5.0]])).round(6).tolist()
+        [0.0, 0.0, 1.732051]
     """
     num_lrs = len(losses)
     if num_lrs == 1:
