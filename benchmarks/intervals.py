@@ -12,8 +12,7 @@ the optimum over depth, by `fit_power_law` as the experiments call it.
 Two intervals stand side by side: seeds drawn again and nothing else, as it was up to the fifth run
 of that benchmark, and the smoothed one of `find_optimum`. The first table has the seeds with which
 the second was designed (2 to 13), the second table those of the sixth run, which came after it.
-Its exponents and bracket's runs are of single pairs of seeds, groups of three and four of the grids
-alone.
+Runs of bracket are of pairs of seeds; groups of three and four are of the grids alone.
 
 Written to benchmarks/results/intervals.md.
 """
