@@ -168,9 +168,9 @@ def test_the_interval_of_few_seeds_holds_the_minimum_as_often_as_it_says(num_see
     found = noisy_optima(num_seeds)
     held = np.mean([one.interval[0] <= 0.3 <= one.interval[1] for one in found])
     # 0.95 +- 0.013, and as much less for a scatter known from two or four numbers
-    assert 0.9 <= held <= 1.0
-    # what resampled seeds alone give is no more than the range of the single seeds and their mean
-    assert any(one.interval[1] / one.interval[0] > 1.01 for one in found)
+    assert 0.9 <= held
+    # and not by being wide: the noise moves the minimum by a few percent, its neighbours are at 2
+    assert np.median([log(one.interval[1] / one.interval[0]) / 2 for one in found]) < 0.1
 
 
 def test_a_rate_at_the_brink_does_not_blur_the_others():
