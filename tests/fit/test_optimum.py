@@ -168,7 +168,7 @@ def test_the_interval_of_few_seeds_holds_the_minimum_as_often_as_it_says(num_see
     found = noisy_optima(num_seeds)
     held = np.mean([one.interval[0] <= 0.3 <= one.interval[1] for one in found])
     # 0.95 +- 0.013, and as much less for a scatter known from two or four numbers
-    assert 0.9 <= held
+    assert held >= 0.9
     # and not by being wide: the noise moves the minimum by a few percent, its neighbours are at 2
     assert np.median([log(one.interval[1] / one.interval[0]) / 2 for one in found]) < 0.1
 
