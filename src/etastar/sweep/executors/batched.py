@@ -1,10 +1,11 @@
-"""Many learning rates and seeds of one size in one vectorised run, where that is faster."""
+"""Many learning rates and seeds of one size trained together, where that is faster."""
 
 from __future__ import annotations
 
 import sys
 import warnings
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,12 +13,13 @@ import torch
 from etastar.errors import TrialError
 from etastar.sweep.executors.base import Executor
 from etastar.sweep.executors.gain import (
+    MOST_BYTES,
     STEPS_PER_PROBE_STEP,
+    Finding,
     Findings,
-    NoGainError,
-    require_gain,
+    reason_for_turns,
 )
-from etastar.sweep.executors.stacked_optimizers import UnstackableError
+from etastar.sweep.executors.refusals import NoGainError, UnstackableError
 from etastar.sweep.executors.stacked_run import StackedRun
 from etastar.sweep.running import run_point, trial_record
 from etastar.sweep.space import format_size
@@ -34,19 +36,21 @@ __all__ = ["Batched"]
 
 
 class Batched(Executor):
-    """Trains runs of one size as one, by PyTorch's `vmap`, and sequentially where that is no gain.
+    """Trains runs of one size together, and sequentially where that is no gain.
 
     The results are those of the sequential runs up to rounding: the same initial values and
-    batches per seed, the same update by SGD, Adam or AdamW, the same step of divergence. What
-    cannot be vectorised so is run one after another: other optimizers, recurrent networks,
-    dropout and whatever draws random numbers in the forward pass, `.item()` in the model. The first
-    steps of a size are timed against a plain loop, at most one in fifty, and the runs are
-    vectorised where that is clearly faster. `note` says why runs were sequential. Records of runs
-    that are trained together come at their common end.
+    batches per seed, the same update by SGD, Adam or AdamW, the same step of divergence. Updates
+    are made together; gradients come from one pass for all runs, by PyTorch's `vmap`, or from one
+    for each. Which is faster, the first steps of a size tell: they are timed, against a plain
+    loop too, and no more than one in fifty is vectorised for that. What cannot be vectorised is run
+    one after another: other optimizers, recurrent networks, dropout and whatever draws random
+    numbers in the forward pass, `.item()` in the model; so are, on CPU, networks of many
+    parameters, which gain nothing. `note` says why runs were not vectorised. Records of runs that
+    are trained together come at their common end.
 
     Args:
         max_batch: Most runs to be trained together; it bounds memory.
-        probe_steps: Most steps that are timed; 0 to vectorise wherever it is possible.
+        probe_steps: Most vectorised steps that are timed; 0 to vectorise wherever it is possible.
         device: Where to train.
 
     Raises:
@@ -111,8 +115,9 @@ class Batched(Executor):
             raise UnstackableError("there is one run")
         if self._probe_steps and num_steps < STEPS_PER_PROBE_STEP:
             raise UnstackableError(f"{num_steps} steps are too few to find out what is faster")
-        if known := self._findings.find(size, count):
-            raise UnstackableError(known)
+        known = self._findings.find(size, count)
+        if known is not None and known.way == "sequential":
+            raise UnstackableError(known.reason)
 
     def _together(
         self, experiment: Experiment, size: Size, points: Sequence[Point], progress: _Progress
@@ -120,31 +125,46 @@ class Batched(Executor):
         """Records of all points; raises where they have to be, or had better be, run alone."""
         count = len(points)
         try:
-            records = self._vectorised(experiment, size, points, progress)
-        except NoGainError as reason:
-            self._findings.add(size, range(count + 1), str(reason))
+            return self._trained(experiment, size, points, progress)
+        except NoGainError as loss:
+            self._findings.add(size, range(count + 1), Finding("sequential", str(loss)))
             raise
         except Exception as error:
             # also an error of the experiment's own: run alone, the point in question shows it
-            self._findings.add(size, range(count, sys.maxsize), _reason(error))
-            raise UnstackableError(_reason(error)) from error
-        self._findings.add(size, range(count, count + 1), "")
-        return records
+            reason = _reason(error)
+            self._findings.add(size, range(count, sys.maxsize), Finding("sequential", reason))
+            raise UnstackableError(reason) from error
 
-    def _vectorised(
+    def _trained(
         self, experiment: Experiment, size: Size, points: Sequence[Point], progress: _Progress
     ) -> list[TrialRecord]:
-        with _random_numbers_kept(torch.device(self._device)), warnings.catch_warnings():
+        device = torch.device(self._device)
+        most_bytes = MOST_BYTES if self._probe_steps and device.type == "cpu" else inf
+        with _random_numbers_kept(device), warnings.catch_warnings():
             # vmap's, about operations that it loops over: the probe finds out what that costs
             warnings.filterwarnings("ignore", message="There is a performance drop")
-            run = StackedRun(experiment, size, points, device=self._device)
-            if self._probe_steps and self._findings.find(size, len(points)) is None:
-                most_steps = experiment.budget.num_steps // STEPS_PER_PROBE_STEP
-                require_gain(run, min(self._probe_steps, most_steps), progress.add)
+            run = StackedRun(experiment, size, points, device=device, most_bytes=most_bytes)
+            finding = self._finding(run, size, progress)
             while not run.is_done:
-                run.step()
+                run.step(vectorised=finding.way == "vectorised")
                 progress.add(len(run.active))
+            if finding.reason:
+                self.note = f"{format_size(size)}: in turn, since {finding.reason}"
             return _records(run, experiment, size, self._device)
+
+    def _finding(self, run: StackedRun, size: Size, progress: _Progress) -> Finding:
+        """How to go on with a run; it may have made its first steps then."""
+        count = len(run.lanes)
+        known = self._findings.find(size, count)
+        if known is not None:
+            return known
+        if not self._probe_steps:
+            return Finding("vectorised")
+        most_steps = min(self._probe_steps, run.steps_left // STEPS_PER_PROBE_STEP)
+        reason = reason_for_turns(run, most_steps, progress.add)
+        found = Finding("in turn" if reason else "vectorised", reason)
+        self._findings.add(size, range(count + 1) if reason else range(count, count + 1), found)
+        return found
 
 
 @dataclass

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.optim import SGD, Adam, AdamW
+
+from etastar.sweep.executors.refusals import UnstackableError
+from etastar.sweep.executors.stacked_optimizer import StackedOptimizer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,60 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-__all__ = ["StackedOptimizer", "UnstackableError", "stack_optimizers"]
+    from etastar.sweep.executors.stacked_optimizer import Group
 
-
-class UnstackableError(Exception):
-    """These runs cannot be trained as one; the message says why."""
-
-
-class StackedOptimizer(ABC):
-    """One optimizer per run, applied to parameters stacked along dimension 0.
-
-    Args:
-        settings: Of each parameter by name: each option's value in every run.
-    """
-
-    options: tuple[str, ...]
-
-    def __init__(self, settings: Mapping[str, Mapping[str, tuple[float, ...]]]) -> None:
-        self._settings = {
-            name: {
-                option: torch.tensor(values, dtype=torch.float64)
-                for option, values in values_of.items()
-            }
-            for name, values_of in settings.items()
-        }
-        self._state: dict[str, dict[str, Tensor]] = {name: {} for name in settings}
-        self._steps = dict.fromkeys(settings, 0)
-
-    @torch.no_grad()
-    def step(self, params: Mapping[str, Tensor], grads: Mapping[str, Tensor | None]) -> None:
-        """Update stacked parameters in place; one without a gradient stays as it is.
-
-        Args:
-            params: Stacked parameters by name, (runs, ...).
-            grads: Their gradients; None where the loss does not depend on one.
-        """
-        for name in self._settings:
-            grad = grads[name]
-            if grad is not None:
-                self._steps[name] += 1
-                self._update(name, params[name], grad)
-
-    def keep(self, runs: Tensor) -> None:
-        """Go on with some of the runs only.
-
-        Args:
-            runs: Their indices.
-        """
-        for name, settings in self._settings.items():
-            self._settings[name] = {key: values[runs.cpu()] for key, values in settings.items()}
-            self._state[name] = {key: state[runs] for key, state in self._state[name].items()}
-
-    @abstractmethod
-    def _update(self, name: str, param: Tensor, grad: Tensor) -> None:
-        """One step of one stacked parameter."""
+__all__ = ["stack_optimizers"]
 
 
 class _StackedSGD(StackedOptimizer):
@@ -75,20 +26,31 @@ class _StackedSGD(StackedOptimizer):
 
     options = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
 
-    def _update(self, name: str, param: Tensor, grad: Tensor) -> None:
-        s, state = self._settings[name], self._state[name]
-        if s["weight_decay"].any():
-            grad = grad + _column(s["weight_decay"], param) * param
-        if s["momentum"].any():
-            momentum = _column(s["momentum"], param)
-            if "momentum_buffer" not in state:
-                state["momentum_buffer"] = grad.clone()
-            else:
-                fresh = _column(1 - s["dampening"], param)
-                state["momentum_buffer"].mul_(momentum).add_(fresh * grad)
-            buffer = state["momentum_buffer"]
-            grad = grad + momentum * buffer if s["nesterov"].any() else buffer
-        param.sub_(_column(s["lr"], param) * grad)
+    def _numbers(self, group: Group, step: int) -> dict[str, Tensor]:
+        values = group.values
+        # the first gradient is the first buffer, whatever the dampening
+        fresh = 1 - values["dampening"] if step > 1 else torch.ones_like(values["lr"])
+        return {key: values[key] for key in ("lr", "momentum", "weight_decay")} | {"fresh": fresh}
+
+    def _fresh(self, group: Group, param: Tensor) -> tuple[Tensor, ...]:
+        return (torch.zeros_like(param),) if "momentum" in group.used else ()
+
+    def _update(
+        self,
+        group: Group,
+        columns: Mapping[str, Tensor],
+        state: tuple[Tensor, ...],
+        param: Tensor,
+        grad: Tensor,
+    ) -> None:
+        if "weight_decay" in group.used:
+            grad = torch.addcmul(grad, param, columns["weight_decay"])
+        if "momentum" in group.used:
+            (buffer,) = state
+            buffer.mul_(columns["momentum"]).addcmul_(grad, columns["fresh"])
+            look_ahead = "nesterov" in group.used
+            grad = torch.addcmul(grad, buffer, columns["momentum"]) if look_ahead else buffer
+        param.addcmul_(grad, columns["lr"], value=-1)
 
 
 class _StackedAdam(StackedOptimizer):
@@ -96,32 +58,55 @@ class _StackedAdam(StackedOptimizer):
 
     options = ("lr", "beta1", "beta2", "eps", "weight_decay")
 
-    def _update(self, name: str, param: Tensor, grad: Tensor) -> None:
-        decay = self._settings[name]["weight_decay"]
-        if decay.any():
-            grad = grad + _column(decay, param) * param
-        self._adam(name, param, grad)
+    def _numbers(self, group: Group, step: int) -> dict[str, Tensor]:
+        values = group.values
+        return {
+            "fresh1": 1 - values["beta1"],
+            "beta2": values["beta2"],
+            "fresh2": 1 - values["beta2"],
+            "rate": values["lr"] / (1 - values["beta1"] ** step),
+            "correction": (1 - values["beta2"] ** step).sqrt(),
+            "eps": values["eps"],
+            "decay": values["weight_decay"],
+            "rest": 1 - values["lr"] * values["weight_decay"],
+        }
 
-    def _adam(self, name: str, param: Tensor, grad: Tensor) -> None:
-        s, state, step = self._settings[name], self._state[name], self._steps[name]
-        if not state:
-            state.update(mean=torch.zeros_like(param), square=torch.zeros_like(param))
-        state["mean"].lerp_(grad, _column(1 - s["beta1"], param).expand_as(param))
-        fresh = _column(1 - s["beta2"], param)
-        state["square"].mul_(_column(s["beta2"], param)).add_(fresh * grad * grad)
-        rate = s["lr"] / (1 - s["beta1"] ** step)
-        correction = (1 - s["beta2"] ** step).sqrt()
-        size = state["square"].sqrt().div_(_column(correction, param))
-        param.sub_(_column(rate, param) * state["mean"] / size.add_(_column(s["eps"], param)))
+    def _fresh(self, group: Group, param: Tensor) -> tuple[Tensor, ...]:
+        return torch.zeros_like(param), torch.zeros_like(param)
+
+    def _update(
+        self,
+        group: Group,
+        columns: Mapping[str, Tensor],
+        state: tuple[Tensor, ...],
+        param: Tensor,
+        grad: Tensor,
+    ) -> None:
+        grad = self._decayed(group, columns, param, grad)
+        mean, square = state
+        mean.lerp_(grad, columns["fresh1"].expand_as(grad))
+        square.mul_(columns["beta2"]).addcmul_(grad * columns["fresh2"], grad)
+        size = square.sqrt().div_(columns["correction"]).add_(columns["eps"])
+        param.addcdiv_(mean * columns["rate"], size, value=-1)
+
+    def _decayed(
+        self, group: Group, columns: Mapping[str, Tensor], param: Tensor, grad: Tensor
+    ) -> Tensor:
+        """The gradient after weight decay, which may have been the parameter's instead."""
+        if "weight_decay" in group.used:
+            return torch.addcmul(grad, param, columns["decay"])
+        return grad
 
 
 class _StackedAdamW(_StackedAdam):
     """`torch.optim.AdamW`, whose weight decay is lr times the parameter."""
 
-    def _update(self, name: str, param: Tensor, grad: Tensor) -> None:
-        s = self._settings[name]
-        param.mul_(_column(1 - s["lr"] * s["weight_decay"], param))
-        self._adam(name, param, grad)
+    def _decayed(
+        self, group: Group, columns: Mapping[str, Tensor], param: Tensor, grad: Tensor
+    ) -> Tensor:
+        if "weight_decay" in group.used:
+            param.mul_(columns["rest"])
+        return grad
 
 
 _KNOWN: dict[type[Optimizer], type[StackedOptimizer]] = {
@@ -214,8 +199,3 @@ def _option(group: Mapping[str, Any], option: str) -> float:
     if option in ("beta1", "beta2"):
         return float(group["betas"][option == "beta2"])
     return float(group[option])
-
-
-def _column(values: Tensor, like: Tensor) -> Tensor:
-    """A number per run, in the shape that multiplies a stacked parameter."""
-    return values.to(like).view(-1, *[1] * (like.ndim - 1))

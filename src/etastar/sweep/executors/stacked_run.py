@@ -2,85 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from math import inf, isfinite
 from typing import TYPE_CHECKING
 
 import torch
 from torch.func import functional_call, stack_module_state, vmap
 
-from etastar.sweep.executors.stacked_optimizers import UnstackableError, stack_optimizers
+from etastar.sweep.executors.lanes import Lane, Stream
+from etastar.sweep.executors.refusals import NoGainError, UnstackableError
+from etastar.sweep.executors.stacked_optimizers import stack_optimizers
 from etastar.sweep.trial import Prospect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
     from etastar.sweep.space import Experiment, Point, Size
 
-__all__ = ["Lane", "StackedRun"]
+    Batches = dict[int, tuple[Tensor, Tensor]]
+    Grads = dict[str, Tensor | Sequence[Tensor] | None]
 
-
-@dataclass
-class Lane:
-    """One run among those that are trained together.
-
-    Attributes:
-        point: Learning rate and seed.
-        model: Its own model; holds its parameters before and after training only.
-        optimizer: As `make_optimizer` made it; its settings are used, its `step` is not.
-        losses: Training losses so far.
-        diverged: Whether the last of them says so.
-        prospect: Whether its mean loss can still be of use.
-    """
-
-    point: Point
-    model: nn.Module
-    optimizer: Optimizer
-    prospect: Prospect
-    losses: list[float] = field(default_factory=list)
-    diverged: bool = False
-
-
-class _Stream:
-    """The batches of one seed, drawn with the random numbers that a run of its own would have."""
-
-    def __init__(self, experiment: Experiment, seed: int, state: Tensor) -> None:
-        self._batches = self._iterate(experiment, seed)
-        self.state = state
-
-    @staticmethod
-    def _iterate(experiment: Experiment, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        budget = experiment.budget
-        yield from experiment.batches(seed, budget.batch_size, budget.num_steps)
-
-    def draw(self) -> tuple[Tensor, Tensor]:
-        torch.set_rng_state(self.state)
-        try:
-            batch = next(self._batches, None)
-        finally:
-            self.state = torch.get_rng_state()
-        if batch is None:
-            raise UnstackableError("the batches end early")
-        return batch
+__all__ = ["StackedRun"]
 
 
 class StackedRun:
     """Trains many points of one size together, step by step.
 
-    One vectorised forward and backward pass serves all of them: PyTorch's `vmap` over stacked
-    parameters. Draws from the global random numbers, so call it inside `torch.random.fork_rng`.
+    Their parameters are stacked. A step's gradients come from one vectorised forward and backward
+    pass, PyTorch's `vmap`, or from each run's own model in turn, whose parameters are then views of
+    the stack; either way one update of the stack serves all. Draws from the global random numbers,
+    so call it inside `torch.random.fork_rng`.
 
     Args:
         experiment: What a run is.
         size: Size of the network.
         points: Learning rates and seeds.
         device: Where to train.
+        most_bytes: Most memory that the parameters of one run may take.
 
     Raises:
         UnstackableError: The runs cannot be trained as one.
+        NoGainError: The model is larger than that.
     """
 
     def __init__(
@@ -90,32 +54,45 @@ class StackedRun:
         points: Sequence[Point],
         *,
         device: torch.device | str = "cpu",
+        most_bytes: float = inf,
     ) -> None:
         self._experiment = experiment
         self._size = size
         self._device = torch.device(device)
-        self._streams: dict[int, _Stream] = {}
-        self.lanes = [self._lane(point) for point in points]
+        self._streams: dict[int, Stream] = {}
+        first = self._lane(points[0])
+        _require_small(first.model, most_bytes)
+        self.lanes = [first, *(self._lane(point) for point in points[1:])]
         self.active = list(self.lanes)
         self._model = self.lanes[0].model
         models = [lane.model for lane in self.lanes]
         self._optimizer = stack_optimizers([lane.optimizer for lane in self.lanes], models)
         self._params, self._buffers = stack_module_state(models)
         self._last: dict[int, tuple[Tensor, Tensor]] = {}
+        self._views: list[list[Tensor]] = []
         self._steps = 0
+
+    @property
+    def steps_left(self) -> int:
+        """Steps that a run still has to make."""
+        return self._experiment.budget.num_steps - self._steps
 
     @property
     def is_done(self) -> bool:
         """Whether every run has ended."""
-        return not self.active or self._steps == self._experiment.budget.num_steps
+        return not (self.active and self.steps_left)
 
-    def step(self) -> None:
+    def step(self, *, vectorised: bool = True) -> None:
         """One training step of every run that has not ended.
+
+        Args:
+            vectorised: Whether one pass is to serve all runs; otherwise there is one for each.
 
         Raises:
             Exception: Whatever the model does that cannot be vectorised.
         """
-        losses = self._losses(*self._batch())
+        batches = self._draw()
+        losses, grads = (self._grads_at_once if vectorised else self._grads_in_turn)(batches)
         self._steps += 1
         values = losses.tolist()
         going_on = [
@@ -123,11 +100,7 @@ class StackedRun:
             for index, (lane, loss) in enumerate(zip(self.active, values, strict=True))
             if not self._ends(lane, loss)
         ]
-        params = {name: param for name, param in self._params.items() if param.requires_grad}
-        found = torch.autograd.grad(losses.sum(), list(params.values()), allow_unused=True)
-        grads: dict[str, Tensor | None] = dict.fromkeys(self._params)
-        grads.update(zip(params, found, strict=True))
-        self._optimizer.step(self._params, grads)
+        self._optimizer.step(self._params, grads())
         if len(going_on) < len(self.active):
             self._keep(going_on)
 
@@ -139,11 +112,10 @@ class StackedRun:
         """
         evaluate = self._experiment.evaluate
         assert evaluate is not None, "an experiment with this objective has `evaluate`"
+        self._make_views()
         found = {}
         with torch.no_grad():
-            for index, lane in enumerate(self.active):
-                for name, tensor in (*lane.model.named_parameters(), *lane.model.named_buffers()):
-                    tensor.copy_((self._params | self._buffers)[name][index])
+            for lane in self.active:
                 torch.set_rng_state(self._streams[lane.point.seed].state)
                 found[lane.point] = float(evaluate(lane.model.eval()))
         return found
@@ -175,34 +147,90 @@ class StackedRun:
     def _lane(self, point: Point) -> Lane:
         model, optimizer = self._made(point)
         state, seed = torch.get_rng_state(), point.seed
-        stream = self._streams.setdefault(seed, _Stream(self._experiment, seed, state))
+        stream = self._streams.setdefault(seed, Stream(self._experiment, seed, state))
         if not torch.equal(stream.state, state):
             raise UnstackableError("runs of one seed draw different random numbers")
         budget = self._experiment.budget
         ceiling = point.ceiling if budget.objective == "mean" else inf
         return Lane(point, model, optimizer, Prospect(ceiling, budget.num_steps))
 
-    def _batch(self) -> tuple[Tensor, Tensor, int | None]:
-        """Inputs and targets of all runs, and the dimension that tells the runs apart."""
+    def _draw(self) -> dict[int, tuple[Tensor, Tensor]]:
+        """The next batch of each seed."""
         seeds = dict.fromkeys(lane.point.seed for lane in self.active)
-        self._last = drawn = {seed: self._drawn(seed) for seed in seeds}
-        if len(drawn) == 1:
-            ((inputs, targets),) = drawn.values()
-            return inputs, targets, None
-        each = [drawn[lane.point.seed] for lane in self.active]
-        return torch.stack([x for x, _ in each]), torch.stack([y for _, y in each]), 0
+        self._last = {seed: self._drawn(seed) for seed in seeds}
+        return self._last
 
     def _drawn(self, seed: int) -> tuple[Tensor, Tensor]:
         inputs, targets = self._streams[seed].draw()
         return inputs.to(self._device), targets.to(self._device)
 
-    def _losses(self, inputs: Tensor, targets: Tensor, dim: int | None) -> Tensor:
+    def _grads_at_once(self, batches: Batches) -> tuple[Tensor, Callable[[], Grads]]:
+        """Losses of all runs from one pass, and what takes their gradients."""
+        self._drop_views()
+        if len(batches) == 1:
+            ((inputs, targets),) = batches.values()
+            dim = None
+        else:
+            each = [batches[lane.point.seed] for lane in self.active]
+            inputs, targets = (torch.stack(tensors) for tensors in zip(*each, strict=True))
+            dim = 0
         losses, self._buffers = vmap(self._loss, in_dims=(0, 0, dim, dim), randomness="error")(
             self._params, self._buffers, inputs, targets
         )
-        if losses.shape != (len(self.active),):
+        self._require_numbers(losses, (len(self.active),))
+        params = self._trained()
+
+        def grads() -> Grads:
+            found = torch.autograd.grad(losses.sum(), list(params.values()), allow_unused=True)
+            return dict.fromkeys(self._params) | dict(zip(params, found, strict=True))
+
+        return losses, grads
+
+    def _grads_in_turn(self, batches: Batches) -> tuple[Tensor, Callable[[], Grads]]:
+        """Losses from a pass of each run's own model, and their gradients."""
+        self._make_views()
+        names = list(self._trained())
+        losses: list[Tensor] = []
+        per_run: list[tuple[Tensor | None, ...]] = []
+        for lane, views in zip(self.active, self._views, strict=True):
+            inputs, targets = batches[lane.point.seed]
+            loss = self._experiment.loss_fn(lane.model(inputs), targets)
+            self._require_numbers(loss, ())
+            per_run.append(torch.autograd.grad(loss, views, allow_unused=True))
+            losses.append(loss.detach())
+        found = {
+            name: _of_all(name, grads)
+            for name, grads in zip(names, zip(*per_run, strict=True), strict=True)
+        }
+        return torch.stack(losses), lambda: dict.fromkeys(self._params) | found
+
+    def _trained(self) -> dict[str, Tensor]:
+        return {name: param for name, param in self._params.items() if param.requires_grad}
+
+    def _require_numbers(self, losses: Tensor, shape: tuple[int, ...]) -> None:
+        if losses.shape != shape:
             raise UnstackableError("the loss is not one number")
-        return losses
+
+    def _make_views(self) -> None:
+        """Let each model's parameters and buffers be its part of the stacks."""
+        if self._views:
+            return
+        for index, lane in enumerate(self.active):
+            for name, param in lane.model.named_parameters():
+                param.data = self._params[name].detach()[index]
+            for name, buffer in lane.model.named_buffers():
+                buffer.data = self._buffers[name][index]
+            trained = (param for param in lane.model.parameters() if param.requires_grad)
+            self._views.append(list(trained))
+
+    def _drop_views(self) -> None:
+        """Take buffers that the models have put in the place of others into the stacks."""
+        if self._views and self._buffers:
+            each = [dict(lane.model.named_buffers()) for lane in self.active]
+            self._buffers = {
+                name: torch.stack([buffers[name] for buffers in each]) for name in self._buffers
+            }
+        self._views = []
 
     def _loss(
         self,
@@ -226,6 +254,7 @@ class StackedRun:
         return lane.diverged or lane.prospect.is_hopeless_after(loss)
 
     def _keep(self, indices: list[int]) -> None:
+        self._drop_views()
         kept = torch.tensor(indices, dtype=torch.long, device=self._device)
         self.active = [self.active[index] for index in indices]
         self._params = {
@@ -234,3 +263,19 @@ class StackedRun:
         }
         self._buffers = {name: buffer[kept] for name, buffer in self._buffers.items()}
         self._optimizer.keep(kept)
+
+
+def _of_all(name: str, grads: Sequence[Tensor | None]) -> Sequence[Tensor] | None:
+    found = [grad for grad in grads if grad is not None]
+    if found and len(found) < len(grads):
+        raise UnstackableError(f"some runs have a gradient of {name} and others have none")
+    return found or None
+
+
+def _require_small(model: nn.Module, most_bytes: float) -> None:
+    taken = sum(param.nbytes for param in model.parameters())
+    if taken > most_bytes:
+        raise NoGainError(
+            f"the parameters take {taken / 2**20:.1f} MiB, and only those of up to "
+            f"{most_bytes / 2**20:.1f} MiB are trained faster together"
+        )
