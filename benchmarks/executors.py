@@ -72,18 +72,21 @@ def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
+def make_optimizer(
+    kind: type[torch.optim.Optimizer], model: nn.Module, lr: float
+) -> torch.optim.Optimizer:
+    """An optimizer as PyTorch sets it, but for its learning rate."""
+    return kind(model.parameters(), lr=lr)
+
+
 def experiment(name: str, num_steps: int) -> tuple[Experiment, Size]:
     """Training of one of the networks."""
     network = NETWORKS[name]
-
-    def make_optimizer(model: nn.Module, lr: float) -> torch.optim.Optimizer:
-        return network.optimizer(model.parameters(), lr=lr)  # else as PyTorch sets it
-
     return Experiment(
         factory=partial(build, network.model),
         batches=load(network.data).batches,
         loss_fn=token_loss if network.model == "gpt" else F.cross_entropy,
-        make_optimizer=make_optimizer,
+        make_optimizer=partial(make_optimizer, network.optimizer),
         budget=Budget(num_steps, 32),
     ), network.size
 
