@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +18,11 @@ from etastar.models import build, example_inputs
 from etastar.sweep.space import Budget, Experiment
 
 CONTEXT = 16
-OPTIONS: dict[str, dict[str, int]] = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "mlp": {"width": 32},
     "mlp-wide": {"width": 128},
     "mlp-adam": {"width": 128},
+    "mlp-tanh": {"width": 128, "activation": "tanh"},
     "resnet": {"width": 16},
     "gpt": {"width": 16, "context": CONTEXT, "head_width": 8},
 }
@@ -28,7 +30,7 @@ OPTIONS: dict[str, dict[str, int]] = {
 
 def zoo_name(network: str) -> str:
     """The network's name in the zoo."""
-    return network.removesuffix("-wide").removesuffix("-adam")
+    return network.split("-")[0]
 
 
 @cache
@@ -81,6 +83,6 @@ def experiment(network: str, budget: Budget) -> Experiment:
         factory=partial(make_model, network),
         batches=partial(batches, network),
         loss_fn=loss_fn,
-        make_optimizer=sgd if network in ("mlp", "mlp-wide") else adam,
+        make_optimizer=sgd if network in ("mlp", "mlp-wide", "mlp-tanh") else adam,
         budget=budget,
     )
