@@ -3,13 +3,16 @@
 Usage: python benchmarks/executors.py [--repetitions N] [--steps N] [--executors NAME ...]
 
 The same points of the same network, run by each executor in turn, N times interleaved, so that
-other work on the machine falls on all of them. Every process has one thread. Written to
-benchmarks/results/executors.json and executors.md: ratios of sequential to executor, the median
-over repetitions with lowest and highest; above 1 the executor is faster. Wall clock is disturbed by
-whatever else the machine does; CPU time is less so, and for `batched`, which is one process, says
-the same. For `processes` the ratio of CPU times is what its speed-up is divided by: 2 x (that
-ratio) is the most that two free cores can give. With `--executors` only those rows are measured
-again and the others stay; each says how loaded the machine was when it was measured.
+other work on the machine falls on all of them, and every other time in the reverse order, so that
+what one leaves behind for the next (memory, a warm cache) falls on more than one. (In the first six
+runs, which are kept, the loop always came right after the vectorised runs, and `batched` after the
+processes.) Every process has one thread. Written to benchmarks/results/executors.json and
+executors.md: ratios of sequential to executor, the median over repetitions with lowest and highest;
+above 1 the executor is faster. Wall clock is disturbed by whatever else the machine does; CPU time
+is less so, and for `batched`, which is one process, says the same. For `processes` the ratio of CPU
+times is what its speed-up is divided by: 2 x (that ratio) is the most that two free cores can give.
+With `--executors` only those rows are measured again and the others stay; each says how loaded the
+machine was when it was measured.
 """
 
 from __future__ import annotations
@@ -132,12 +135,13 @@ def measure(
         if "processes" in labels:
             processes = stack.enter_context(get_executor("processes", workers=WORKERS))
             list(processes.run(wanted, size, POINTS[:WORKERS]))  # its processes start here
-        for _ in range(repetitions):
+        for repetition in range(repetitions):
             # both are new each time: the probe is a part of what batched costs
             batched, forced = Batched(), Batched(probe_steps=0)
             executors = dict(zip(LABELS, (processes, batched, forced), strict=True))
-            base = timed(sequential, run)
-            rows.append([(base, timed(executors[label], run)) for label in labels])
+            order = ["sequential", *labels][:: -1 if repetition % 2 else 1]
+            times = {label: timed(executors.get(label, sequential), run) for label in order}
+            rows.append([(times["sequential"], times[label]) for label in labels])
             notes.append(batched.note)
     load = [round(load, 1) for load in (before, os.getloadavg()[0])]
     found: dict[str, dict[str, Any]] = {}
@@ -191,7 +195,7 @@ def table(results: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, write and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--repetitions", type=int, default=6)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--executors", nargs="+", choices=LABELS, default=LABELS)
     options = parser.parse_args()
