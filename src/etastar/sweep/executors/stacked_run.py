@@ -177,7 +177,7 @@ class StackedRun:
         losses, self._buffers = vmap(self._loss, in_dims=(0, 0, dim, dim), randomness="error")(
             self._params, self._buffers, inputs, targets
         )
-        self._require_numbers(losses, (len(self.active),))
+        _require_numbers(losses, (len(self.active),))
         params = self._trained()
 
         def grads() -> Grads:
@@ -195,7 +195,7 @@ class StackedRun:
         for lane, views in zip(self.active, self._views, strict=True):
             inputs, targets = batches[lane.point.seed]
             loss = self._experiment.loss_fn(lane.model(inputs), targets)
-            self._require_numbers(loss, ())
+            _require_numbers(loss, ())
             per_run.append(torch.autograd.grad(loss, views, allow_unused=True))
             losses.append(loss.detach())
         found = {
@@ -206,10 +206,6 @@ class StackedRun:
 
     def _trained(self) -> dict[str, Tensor]:
         return {name: param for name, param in self._params.items() if param.requires_grad}
-
-    def _require_numbers(self, losses: Tensor, shape: tuple[int, ...]) -> None:
-        if losses.shape != shape:
-            raise UnstackableError("the loss is not one number")
 
     def _make_views(self) -> None:
         """Let each model's parameters and buffers be its part of the stacks."""
@@ -263,6 +259,11 @@ class StackedRun:
         }
         self._buffers = {name: buffer[kept] for name, buffer in self._buffers.items()}
         self._optimizer.keep(kept)
+
+
+def _require_numbers(losses: Tensor, shape: tuple[int, ...]) -> None:
+    if losses.shape != shape:
+        raise UnstackableError("the loss is not one number")
 
 
 def _of_all(name: str, grads: Sequence[Tensor | None]) -> Sequence[Tensor] | None:
