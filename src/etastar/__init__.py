@@ -1,18 +1,18 @@
 """Tune the learning rate on a small network, train the big one without tuning again."""
 
+from etastar.coordinates import coordinate_check
 from etastar.depth import DepthReport
 from etastar.errors import EtastarError
 from etastar.fit import find_optimum, fit_power_law, transfer_regret
 from etastar.graph import Graph, capture_graph, effective_depth, parameter_roles
 from etastar.init import check_stability, initialize_
-from etastar.laws import optimizer_like
 from etastar.measure import (
     UpdateReport,
-    coordinate_check,
     depth_scan,
     measure_update,
     width_scan,
 )
+from etastar.optimizers import optimizer_like
 from etastar.parameter import ParamInfo
 from etastar.sweep import Budget, Experiment, SweepResult, run_sweep
 from etastar.transfer import (

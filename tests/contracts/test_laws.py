@@ -11,16 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etastar.depth import DepthReport
-from etastar.laws import (
-    LAWS,
-    Architecture,
-    Factors,
-    ParamPair,
-    Width,
-    get_law,
-    optimizer_kind,
-    optimizer_like,
-)
+from etastar.laws import LAWS, Architecture, Factors, ParamPair, Width, get_law
+from etastar.optimizers import optimizer_kind, optimizer_like
 from etastar.parameter import ParamInfo
 
 OPTIMIZERS = [

@@ -17,8 +17,8 @@ from etastar.laws import (
     NominalDepth,
     ParamPair,
     PathSum,
-    optimizer_kind,
 )
+from etastar.optimizers import optimizer_kind
 from etastar.parameter import ParamInfo
 
 SGD, ADAM, ADAMW, MUON = (optimizer_kind(n) for n in ("sgd", "adam", "adamw", "muon"))

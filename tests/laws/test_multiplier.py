@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from etastar.laws import Factors, fold_multiplier, optimizer_kind, optimizer_like
+from etastar.laws import Factors, fold_multiplier
+from etastar.optimizers import optimizer_kind, optimizer_like
 
 CASES = [
     ("sgd", torch.optim.SGD, {"momentum": 0.9, "weight_decay": 0.02}),

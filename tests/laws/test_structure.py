@@ -11,8 +11,9 @@ from torch import nn
 
 from etastar.depth import DepthReport
 from etastar.errors import LawError
-from etastar.laws import Architecture, Factors, ParamPair, Structure, optimizer_kind
+from etastar.laws import Architecture, Factors, ParamPair, Structure
 from etastar.models import build, example_inputs
+from etastar.optimizers import optimizer_kind
 from etastar.parameter import ParamInfo
 from etastar.transfer import plan_transfer, read_architecture
 

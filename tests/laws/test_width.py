@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from etastar.laws import Architecture, Factors, ParamPair, Width, fold_multiplier, optimizer_kind
+from etastar.laws import Architecture, Factors, ParamPair, Width, fold_multiplier
+from etastar.optimizers import optimizer_kind
 from etastar.parameter import ParamInfo
 
 SGD, ADAM, ADAMW, MUON = (optimizer_kind(n) for n in ("sgd", "adam", "adamw", "muon"))

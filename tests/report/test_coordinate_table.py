@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from etastar.measure.coordinate_records import AxisCheck, CoordinateReport, LayerCheck, Trend
+from etastar.coordinates.coordinate_report import AxisCheck, CoordinateReport, LayerCheck, Trend
 from etastar.report.coordinate_figure import coordinate_figure
 from etastar.report.coordinate_table import coordinate_table
 

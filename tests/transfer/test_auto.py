@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etastar.errors import LawError, PlanError
-from etastar.laws import optimizer_kind
 from etastar.models import build, example_inputs
+from etastar.optimizers import optimizer_kind
 from etastar.transfer import Measure, auto, plan_transfer, planning, read_architecture
 from etastar.transfer.auto import CANDIDATES, best_rule, choose_rule, network_kind, read_table
 

@@ -169,7 +169,7 @@ def test_missing_measurements_and_graphs_are_refused():
     graph = capture_graph(target[0], INPUTS)
     with pytest.raises(PlanError, match="to be measured"):
         plan_transfer(base, graph, lr=0.1, optimizer="sgd", law="measured", measure=BATCH)
-    from etastar.laws import optimizer_like
+    from etastar.optimizers import optimizer_like
 
     kind = optimizer_like(torch.optim.NAdam, "adam", decoupled_weight_decay=False)
     with pytest.raises(OptimizerError, match="make_optimizer"):

@@ -15,7 +15,8 @@ from etastar.errors import (
     RecurrentError,
 )
 from etastar.graph import capture_graph
-from etastar.laws import EffectiveDepth, Width, optimizer_like
+from etastar.laws import EffectiveDepth, Width
+from etastar.optimizers import optimizer_like
 from etastar.transfer import plan_transfer, read_architecture
 
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etastar.errors import PlanError
-from etastar.laws import EffectiveDepth, Factors, OptimizerKind, get_law
+from etastar.laws import EffectiveDepth, Factors, get_law
+from etastar.optimizers import OptimizerKind
 from etastar.transfer import LawRecord, ParamPlan, TransferPlan
 
 numbers = st.floats(1e-12, 1e12)

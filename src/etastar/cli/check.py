@@ -56,10 +56,10 @@ def check(
     debug: Debug = False,
 ) -> None:
     """Whether pre-activations and their changes keep their size; exit code 1 where they do not."""
-    from etastar.integrations.checking import named_check
-    from etastar.integrations.settings import parse_settings
-    from etastar.integrations.sweeping import parse_axes
     from etastar.report.coordinate_table import coordinate_table
+    from etastar.sources.checking import named_check
+    from etastar.sources.settings import parse_settings
+    from etastar.sources.sweeping import parse_axes
 
     report = named_check(
         model,

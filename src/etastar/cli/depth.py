@@ -29,9 +29,9 @@ def depth(
 ) -> None:
     """Effective depth of a model: fewest weight layers and residual additions on a path."""
     from etastar.graph.effective_depth import effective_depth
-    from etastar.integrations.model_spec import capture_spec
-    from etastar.integrations.settings import parse_settings
     from etastar.report.depth_table import depth_table
+    from etastar.sources.model_spec import capture_spec
+    from etastar.sources.settings import parse_settings
 
     graph = capture_spec(model, parse_settings(arg), inputs=given_inputs(inputs))
     report = effective_depth(graph, sources=source or None, outputs=output or None)

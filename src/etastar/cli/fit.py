@@ -21,8 +21,8 @@ def fit(
     debug: Debug = False,
 ) -> None:
     """Fit a power law in effective depth to the optima of a sweep."""
-    from etastar.integrations.sweeping import fit_store
     from etastar.report.sweep_table import fit_table
+    from etastar.sources.sweeping import fit_store
 
     found = fit_store(store, name=name)
     print_result(as_json, found.as_dict(), lambda: fit_table(found.fit, found.optima))

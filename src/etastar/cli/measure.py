@@ -50,10 +50,10 @@ def measure(
     debug: Debug = False,
 ) -> None:
     """Maximal-update learning rate from one step at initialization; with --scan, its exponent."""
-    from etastar.integrations.experiment import named_experiment
-    from etastar.integrations.measuring import measure_named, scan_named
-    from etastar.integrations.settings import parse_settings
     from etastar.report.update_table import scan_table, update_table
+    from etastar.sources.experiment import named_experiment
+    from etastar.sources.measuring import measure_named, scan_named
+    from etastar.sources.settings import parse_settings
     from etastar.sweep.space import Budget
 
     settings = parse_settings(arg)

@@ -44,6 +44,6 @@ def given_inputs(texts: list[str]) -> Any:
     Returns:
         Positional and keyword inputs; None where none was given.
     """
-    from etastar.integrations.settings import parse_inputs
+    from etastar.sources.settings import parse_inputs
 
     return parse_inputs(texts) if texts else None

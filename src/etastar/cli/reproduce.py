@@ -38,9 +38,9 @@ def reproduce(
 ) -> None:
     """Run an experiment of the papers; the same command goes on where it was stopped."""
     from etastar.experiments.reproduce import reproduce as run
-    from etastar.integrations.settings import parse_settings
     from etastar.report.evidence_table import evidence_summary, evidence_table
     from etastar.report.sweep_table import progress_text
+    from etastar.sources.settings import parse_settings
 
     errors = Console(stderr=True)
 

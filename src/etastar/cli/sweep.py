@@ -63,10 +63,10 @@ def sweep(
     debug: Debug = False,
 ) -> None:
     """Find the optimal learning rate of each size with few steps; the same command goes on."""
-    from etastar.integrations.experiment import named_experiment
-    from etastar.integrations.settings import parse_settings
-    from etastar.integrations.sweeping import parse_sizes, size_depths
     from etastar.report.sweep_table import sweep_table
+    from etastar.sources.experiment import named_experiment
+    from etastar.sources.settings import parse_settings
+    from etastar.sources.sweeping import parse_sizes, size_depths
     from etastar.sweep.executors.registry import get_executor
     from etastar.sweep.search.registry import get_search
     from etastar.sweep.space import Budget

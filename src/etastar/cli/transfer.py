@@ -58,10 +58,10 @@ def transfer(
 ) -> None:
     """Carry a learning rate tuned at a base size to every parameter of a target size."""
     from etastar.errors import ModelSpecError
-    from etastar.integrations.measuring import measurable
-    from etastar.integrations.model_spec import capture_spec
-    from etastar.integrations.settings import parse_settings, split_settings
     from etastar.report.plan_summary import plan_summary
+    from etastar.sources.measuring import measurable
+    from etastar.sources.model_spec import capture_spec
+    from etastar.sources.settings import parse_settings, split_settings
     from etastar.transfer import plan_transfer
 
     given = given_inputs(inputs)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from etastar.experiments.declaration import Family
 from etastar.experiments.network import network_architecture
 from etastar.experiments.registry import EXPERIMENTS
-from etastar.laws import optimizer_kind
+from etastar.optimizers import optimizer_kind
 from etastar.transfer.auto import CANDIDATES, choose_rule, network_kind
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from etastar.errors import InitError
-from etastar.laws.optimizer import OptimizerSpec, optimizer_kind
+from etastar.optimizers import OptimizerLike, optimizer_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -81,7 +81,7 @@ def gradinit_(
     batches: Iterable[tuple[Tensor, Tensor]],
     loss_fn: Callable[[Tensor, Tensor], Tensor],
     *,
-    optimizer: OptimizerSpec,
+    optimizer: OptimizerLike,
     lr: float,
     num_steps: int = 100,
     scale_lr: float = 0.01,
@@ -144,7 +144,7 @@ def _default_bound(update: Literal["sgd", "adam"], lr: float) -> float:
 
 
 def _checked(
-    optimizer: OptimizerSpec,
+    optimizer: OptimizerLike,
     lr: float,
     num_steps: int,
     scale_lr: float,

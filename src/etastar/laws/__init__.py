@@ -9,7 +9,6 @@ from etastar.laws.fitted import Fitted
 from etastar.laws.measured import Measured
 from etastar.laws.multiplier import fold_multiplier
 from etastar.laws.nominal_depth import NominalDepth
-from etastar.laws.optimizer import OptimizerKind, OptimizerSpec, optimizer_kind, optimizer_like
 from etastar.laws.path_sum import PathSum
 from etastar.laws.registry import LAWS, get_law, get_laws
 from etastar.laws.structure import Structure
@@ -27,8 +26,6 @@ __all__ = [
     "Law",
     "Measured",
     "NominalDepth",
-    "OptimizerKind",
-    "OptimizerSpec",
     "ParamPair",
     "PathSum",
     "Structure",
@@ -36,6 +33,4 @@ __all__ = [
     "fold_multiplier",
     "get_law",
     "get_laws",
-    "optimizer_kind",
-    "optimizer_like",
 ]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from etastar.depth import DepthReport
-    from etastar.laws.optimizer import OptimizerKind
+    from etastar.optimizers import OptimizerKind
     from etastar.parameter import ParamInfo
 
 __all__ = [

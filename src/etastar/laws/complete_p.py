@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from etastar.laws.base import Architecture, ParamPair
-    from etastar.laws.optimizer import OptimizerKind
+    from etastar.optimizers import OptimizerKind
 
 __all__ = ["CompleteP"]
 

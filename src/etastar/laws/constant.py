@@ -9,7 +9,7 @@ from etastar.laws.base import Effect, Factors, Law
 
 if TYPE_CHECKING:
     from etastar.laws.base import Architecture, ParamPair
-    from etastar.laws.optimizer import OptimizerKind
+    from etastar.optimizers import OptimizerKind
 
 __all__ = ["Constant"]
 

@@ -9,7 +9,7 @@ from etastar.laws.base import Effect, Law, checked_number, learning_rate
 
 if TYPE_CHECKING:
     from etastar.laws.base import Architecture, Factors, ParamPair
-    from etastar.laws.optimizer import OptimizerKind
+    from etastar.optimizers import OptimizerKind
 
 __all__ = ["EffectiveDepth"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from etastar.laws.base import Factors
 
 if TYPE_CHECKING:
-    from etastar.laws.optimizer import OptimizerKind
+    from etastar.optimizers import OptimizerKind
 
 __all__ = ["fold_multiplier"]
 
@@ -36,7 +36,7 @@ def fold_multiplier(factors: Factors, *, optimizer: OptimizerKind) -> Factors:
         Factors with multiplier 1 that train the same function.
 
     Example:
-        >>> from etastar.laws.optimizer import optimizer_kind
+        >>> from etastar.optimizers import optimizer_kind
         >>> fold_multiplier(Factors(multiplier=0.5), optimizer=optimizer_kind("sgd"))
         Factors(lr=0.25, multiplier=1.0, init=0.5, eps=1.0, weight_decay=4.0)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from etastar.laws.base import ParamPair
-    from etastar.laws.optimizer import OptimizerKind
+    from etastar.optimizers import OptimizerKind
     from etastar.parameter import ParamInfo
 
 __all__ = ["ScaledWeights", "Structure"]
@@ -92,7 +92,7 @@ class Structure(Law):
 
         Example:
             >>> from etastar.depth import DepthReport
-            >>> from etastar.laws.optimizer import optimizer_kind
+            >>> from etastar.optimizers import optimizer_kind
             >>> chain = Architecture(DepthReport(2, (), 2, 0, 2, 1, (1, 2, 4, 8), 2, 1, ()), ())
             >>> Structure().exponent(chain, optimizer=optimizer_kind("sgd"))
             -1.5

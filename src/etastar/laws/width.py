@@ -10,7 +10,7 @@ from etastar.laws.base import Effect, Factors, Law
 
 if TYPE_CHECKING:
     from etastar.laws.base import Architecture, ParamPair
-    from etastar.laws.optimizer import OptimizerKind, ShapeRule
+    from etastar.optimizers import OptimizerKind, ShapeRule
     from etastar.parameter import ParamInfo
 
 __all__ = ["Width"]

@@ -9,7 +9,7 @@ from etastar.errors import MissingExtraError
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from etastar.measure.coordinate_records import CoordinateReport, LayerCheck
+    from etastar.coordinates.coordinate_report import CoordinateReport, LayerCheck
 
 __all__ = ["coordinate_figure"]
 

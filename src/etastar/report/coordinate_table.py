@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from etastar.measure.coordinate_records import (
+    from etastar.coordinates.coordinate_report import (
         AxisCheck,
         CoordinateReport,
         LayerCheck,

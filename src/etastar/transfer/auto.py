@@ -11,12 +11,14 @@ from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from etastar.errors import LawError
-from etastar.laws import Structure, optimizer_kind
+from etastar.laws import Structure
+from etastar.optimizers import optimizer_kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from etastar.laws import Architecture, OptimizerKind
+    from etastar.laws import Architecture
+    from etastar.optimizers import OptimizerKind
 
 __all__ = [
     "AUTO",

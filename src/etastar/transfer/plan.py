@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from etastar.errors import PlanError
-from etastar.laws import OptimizerKind  # needed at run time, to decode plan files
-from etastar.laws.optimizer import KINDS
+from etastar.optimizers import (
+    OPTIMIZERS,
+    OptimizerKind,  # needed at run time, to decode plan files
+)
 from etastar.transfer import storage
 from etastar.transfer.grouping import group_parameters, located_parameters, optimizer_groups
 from etastar.transfer.record import LawRecord, ParamPlan  # the same
@@ -68,7 +70,7 @@ class TransferPlan:
     @property
     def groups(self) -> tuple[GroupPlan, ...]:
         """Parameters merged where all hyperparameters are equal."""
-        defaults: dict[str, float | None] = {n: kind.eps for n, kind in KINDS.items()}
+        defaults: dict[str, float | None] = {n: kind.eps for n, kind in OPTIMIZERS.items()}
         defaults[self.optimizer.name] = self.optimizer.eps
         if self.eps is not None:
             defaults = dict.fromkeys(defaults)

@@ -9,15 +9,8 @@ from operator import mul
 from typing import TYPE_CHECKING, Literal
 
 from etastar.errors import LawError, OptimizerError, PlanError, RecurrentError
-from etastar.laws import (
-    Factors,
-    Law,
-    Measured,
-    Width,
-    fold_multiplier,
-    get_laws,
-    optimizer_kind,
-)
+from etastar.laws import Factors, Law, Measured, Width, fold_multiplier, get_laws
+from etastar.optimizers import optimizer_kind
 from etastar.transfer.architecture import read_architecture
 from etastar.transfer.auto import AUTO, CANDIDATES, choose_rule, network_kind, read_table
 from etastar.transfer.correspondence import match_parameters
@@ -29,7 +22,8 @@ from etastar.transfer.record import LawRecord, ParamPlan
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from etastar.laws import Architecture, OptimizerKind, OptimizerSpec, ParamPair
+    from etastar.laws import Architecture, ParamPair
+    from etastar.optimizers import OptimizerKind, OptimizerLike
     from etastar.transfer.architecture import Network
     from etastar.transfer.auto import Choice
 
@@ -43,7 +37,7 @@ def plan_transfer(
     base: Network | None = None,
     target: Network | None = None,
     *,
-    optimizer: OptimizerSpec,
+    optimizer: OptimizerLike,
     lr: float | None = None,
     bases: Sequence[Tuned] | None = None,
     law: str | Law | Sequence[str | Law] = "effective-depth",

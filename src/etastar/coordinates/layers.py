@@ -1,0 +1,241 @@
+"""Which pre-activations of one size stand for which of another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from etastar.coordinates.probing import ADDITION
+from etastar.errors import MeasureError
+from etastar.naming import name_template
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from etastar.coordinates.coordinate_report import AxisKind
+    from etastar.coordinates.curves import Curves
+    from etastar.coordinates.probing import Place
+    from etastar.laws import Architecture
+    from etastar.parameter import ParamInfo, Role
+
+__all__ = ["MatchedLayer", "SizeRuns", "match_layers"]
+
+_Kind: TypeAlias = "tuple[str, str, Role | None]"  # module path, name, role
+
+
+@dataclass(frozen=True)
+class SizeRuns:
+    """All runs of one size.
+
+    Attributes:
+        size: Value of the setting that varies.
+        architecture: What the laws know of the network.
+        runs: One for each seed.
+    """
+
+    size: int
+    architecture: Architecture
+    runs: tuple[Curves, ...]
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """The pre-activations, the same for every seed."""
+        return self.runs[0].places
+
+    def info(self, name: str) -> ParamInfo | None:
+        """What is known of a parameter, by any of its names."""
+        known = self.architecture.parameters
+        return next((p for p in known if name == p.name or name in p.aliases), None)
+
+    def role(self, place: Place) -> Role | None:
+        """Role of a layer's weight; None of a sum or product."""
+        infos = [self.info(name) for name in place.parameters] if place.is_layer else []
+        return next((info.role for info in infos if info is not None and info.is_weight), None)
+
+
+@dataclass(frozen=True)
+class MatchedLayer:
+    """What is compared across sizes.
+
+    Attributes:
+        module: Module path; over depth with a star for every index.
+        name: See `Place.name`, likewise; with a number where a module has several.
+        role: Role of its weights; None for sums and products.
+        members: Positions among the places, for each size.
+        weights: Of each member in the mean, for each size; positive, they sum to one.
+    """
+
+    module: str
+    name: str
+    role: Role | None
+    members: tuple[tuple[int, ...], ...]
+    weights: tuple[tuple[float, ...], ...]
+
+    def values(self, sizes: Sequence[SizeRuns]) -> NDArray[np.float64]:
+        """Moments of z_t, mean over the members: (seeds, steps + 1, sizes)."""
+        return self._mean([[run.values for run in size.runs] for size in sizes])
+
+    def changes(self, sizes: Sequence[SizeRuns]) -> NDArray[np.float64]:
+        """Moments of z_t - z_0, mean over the members: (seeds, steps, sizes)."""
+        return self._mean([[run.changes for run in size.runs] for size in sizes])
+
+    def _mean(self, moments: list[list[NDArray[np.float64]]]) -> NDArray[np.float64]:
+        means = [
+            [run[:, list(members)] @ np.array(weights) for run in runs]
+            for runs, members, weights in zip(moments, self.members, self.weights, strict=True)
+        ]
+        return np.moveaxis(np.array(means), 0, -1)
+
+    def parameters(self, size: SizeRuns, position: int) -> tuple[str, ...]:
+        """Parameters whose step moves it at a size, each once.
+
+        Args:
+            size: The runs of the size.
+            position: Which of the sizes it is.
+
+        Returns:
+            Their names.
+        """
+        found = (size.places[member].parameters for member in self.members[position])
+        return tuple(dict.fromkeys(name for names in found for name in names))
+
+
+def match_layers(
+    sizes: Sequence[SizeRuns],
+) -> tuple[AxisKind, tuple[MatchedLayer, ...], tuple[str, ...]]:
+    """Match the pre-activations of all sizes.
+
+    Where all sizes execute the same layers (width), they match by position. Otherwise (depth) they
+    match by kind: module path and parameter names with a star for every index, and role. Those of a
+    kind are compared at the same relative depth (additions before, over all additions; of chains
+    layers): at the places that the kind has at the smallest size, every other size is read off by
+    linear interpolation between its own, and the mean over these places is taken.
+
+    Args:
+        sizes: Ascending.
+
+    Returns:
+        Whether the axis is one of width or depth; what matches, in the order of the largest size;
+        and what some sizes lack.
+
+    Raises:
+        MeasureError: The seeds gave different networks, the sizes the same one, or nothing matches.
+    """
+    _require_same_over_seeds(sizes)
+    names = [[(p.module, p.name, p.number) for p in size.places] for size in sizes]
+    if all(one == names[0] for one in names):
+        _require_different(sizes)
+        return "width", _by_position(sizes), ()
+    return ("depth", *_by_kind(sizes))
+
+
+def _by_position(sizes: Sequence[SizeRuns]) -> tuple[MatchedLayer, ...]:
+    largest = sizes[-1]
+    return tuple(
+        MatchedLayer(
+            place.module,
+            _numbered(place.name, place.number),
+            largest.role(place),
+            ((position,),) * len(sizes),
+            ((1.0,),) * len(sizes),
+        )
+        for position, place in enumerate(largest.places)
+    )
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name} {number}"
+
+
+def _by_kind(
+    sizes: Sequence[SizeRuns],
+) -> tuple[tuple[MatchedLayer, ...], tuple[str, ...]]:
+    repeats = [_repeats(size.places) for size in sizes]
+    members: list[dict[_Kind, list[int]]] = []
+    for size in sizes:
+        found: dict[_Kind, list[int]] = {}
+        for position, place in enumerate(size.places):
+            stem = _stem(place)
+            # in a loop of the module's own forward the number is one of depth
+            is_fixed = all(one.get(stem) == repeats[0].get(stem) for one in repeats)
+            name = _numbered(stem[1], place.number if is_fixed else 1)
+            found.setdefault((stem[0], name, size.role(place)), []).append(position)
+        members.append(found)
+    shared = [key for key in members[-1] if all(key in found for found in members)]
+    if not shared:
+        raise MeasureError(
+            f"sizes {[size.size for size in sizes]} that have no kind of layer in common",
+            "networks of one family",
+            "check the factory, or start from a larger size",
+        )
+    matched = tuple(_compared(key, [found[key] for found in members], sizes) for key in shared)
+    lacking = {key: None for found in members for key in found if key not in shared}
+    return matched, tuple(f"{module or '(root)'}: {name}" for module, name, _ in lacking)
+
+
+def _stem(place: Place) -> tuple[str, str]:
+    return name_template(place.module), name_template(place.name)
+
+
+def _repeats(places: Sequence[Place]) -> dict[tuple[str, str], int]:
+    """Most places of one name in one module, by kind."""
+    most: dict[tuple[str, str], int] = {}
+    for place in places:
+        most[_stem(place)] = max(place.number, most.get(_stem(place), 0))
+    return most
+
+
+def _compared(key: _Kind, members: list[list[int]], sizes: Sequence[SizeRuns]) -> MatchedLayer:
+    """The members of a kind, weighted so that their mean is at the smallest size's places."""
+    positions = [
+        [_relative_depth(size.places, member) for member in own]
+        for size, own in zip(sizes, members, strict=True)
+    ]
+    weights = [_interpolation(positions[0], own) for own in positions]
+    kept = [
+        [(member, weight) for member, weight in zip(*both, strict=True) if weight > 0]
+        for both in zip(members, weights, strict=True)
+    ]
+    return MatchedLayer(
+        *key,
+        tuple(tuple(member for member, _ in one) for one in kept),
+        tuple(tuple(weight for _, weight in one) for one in kept),
+    )
+
+
+def _relative_depth(places: Sequence[Place], position: int) -> float:
+    """Share of the network's additions (of a chain's layers) up to a place."""
+    counts = [place.name == ADDITION for place in places]
+    if not any(counts):
+        counts = [place.is_layer for place in places]
+    return sum(counts[: position + 1]) / sum(counts)
+
+
+def _interpolation(wanted: Sequence[float], own: Sequence[float]) -> list[float]:
+    """Weight of each own place in the mean over the wanted ones, by linear interpolation."""
+    units = np.eye(len(own))
+    return [float(np.interp(wanted, own, unit).mean()) for unit in units]
+
+
+def _require_same_over_seeds(sizes: Sequence[SizeRuns]) -> None:
+    for size in sizes:
+        if any(run.places != size.places for run in size.runs):
+            raise MeasureError(
+                f"other layers by seed at size {size.size}",
+                "the same network for every seed",
+                "let the factory draw weights only, not the architecture",
+            )
+
+
+def _require_different(sizes: Sequence[SizeRuns]) -> None:
+    shapes = [tuple(p.shape for p in size.architecture.parameters) for size in sizes]
+    for before, after, small, large in zip(shapes, shapes[1:], sizes, sizes[1:], strict=False):
+        if before == after:
+            raise MeasureError(
+                f"sizes {small.size} and {large.size}, which gave the same network",
+                "a setting that changes width or depth",
+                "check that the factory uses what it is given",
+            )

@@ -1,7 +1,0 @@
-"""Models by name: own ones, factories in Python files, transformers, timm, torchvision."""
-
-from __future__ import annotations
-
-from etastar.integrations.model_spec import LoadedModel, load_model
-
-__all__ = ["LoadedModel", "load_model"]

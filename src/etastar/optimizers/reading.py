@@ -1,0 +1,193 @@
+"""From what a caller has (a name, a class, an instance, a declaration) to its kind."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from importlib import import_module
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch.optim import Optimizer
+
+from etastar.errors import OptimizerError
+from etastar.optimizers.kind import OptimizerKind
+from etastar.optimizers.registry import OPTIMIZERS
+
+__all__ = ["OptimizerLike", "optimizer_class", "optimizer_kind", "optimizer_like"]
+
+OptimizerLike: TypeAlias = "str | type[Optimizer] | Optimizer | OptimizerKind"
+"""A name of the registry, one of its classes, an instance of one, or what `optimizer_like` gave."""
+
+
+def optimizer_like(
+    optimizer: type[Optimizer],
+    update: Literal["sgd", "adam"],
+    *,
+    decoupled_weight_decay: bool,
+) -> OptimizerKind:
+    """Declare an optimizer to be of the SGD or of the Adam kind.
+
+    Args:
+        optimizer: Class of the optimizer.
+        update: "sgd" if a step is linear in the gradients (any momentum), "adam" if it does not
+            change when every gradient is multiplied by a constant (but for epsilon).
+        decoupled_weight_decay: Whether weight decay acts on the weights and not on the gradient.
+
+    Returns:
+        Its kind, for `optimizer=` everywhere.
+
+    Raises:
+        OptimizerError: Not an optimizer class, or another kind of update.
+
+    Example:
+        >>> optimizer_like(torch.optim.NAdam, "adam", decoupled_weight_decay=False).name
+        'nadam'
+    """
+    if not (inspect.isclass(optimizer) and issubclass(optimizer, Optimizer)):
+        raise OptimizerError(
+            f"{optimizer!r}", "a class derived from torch.optim.Optimizer", "pass the class itself"
+        )
+    if update not in ("sgd", "adam"):
+        raise OptimizerError(
+            f"{optimizer.__name__} declared as {update!r}",
+            "'sgd' or 'adam'",
+            "choose how a step depends on the gradient's scale: linear (sgd) or not at all (adam)",
+        )
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(optimizer.__init__).parameters.items()
+    }
+    return OptimizerKind(
+        name=optimizer.__name__.lower(),
+        update=update,
+        decoupled_weight_decay=decoupled_weight_decay,
+        eps=_number(defaults.get("eps")),
+        weight_decay=0.0 if "weight_decay" in defaults else None,
+        source=f"{optimizer.__module__}:{optimizer.__qualname__}",
+    )
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def optimizer_kind(optimizer: OptimizerLike) -> OptimizerKind:
+    """Kind of an optimizer given by name, class, instance or declaration.
+
+    Args:
+        optimizer: A name of the registry; one of its classes or an instance of one; or what
+            `optimizer_like` returned.
+
+    Returns:
+        Its kind; of an instance with the instance's own rate, epsilon, weight decay and flags.
+
+    Raises:
+        OptimizerError: The optimizer is none of these and was not declared.
+
+    Example:
+        >>> optimizer_kind(torch.optim.AdamW).decoupled_weight_decay
+        True
+    """
+    if isinstance(optimizer, OptimizerKind):
+        return optimizer
+    if isinstance(optimizer, Optimizer):
+        return _of_instance(optimizer)
+    found = None
+    if isinstance(optimizer, str):
+        found = OPTIMIZERS.get(optimizer.lower())
+    elif isinstance(optimizer, type):
+        found = _of_class(optimizer)
+    if found is None:
+        raise _undeclared(getattr(optimizer, "__name__", None) or repr(optimizer))
+    return found
+
+
+def optimizer_class(kind: OptimizerKind) -> type[Optimizer]:
+    """The class of a kind of optimizers, imported now.
+
+    Args:
+        kind: The kind.
+
+    Returns:
+        The class.
+
+    Raises:
+        OptimizerError: Its class is not known, or its package is not installed.
+
+    Example:
+        >>> optimizer_class(optimizer_kind("adamw"))
+        <class 'torch.optim.adamw.AdamW'>
+    """
+    module, _, name = (kind.source or "").partition(":")
+    try:
+        found: Any = import_module(module) if module else None
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise OptimizerError(
+            f"the optimizer {kind.name!r}, whose class {kind.source!r} cannot be imported",
+            "a class that can be imported",
+            "install its package, or make the optimizer yourself from the parameter groups",
+        ) from error
+    if not (inspect.isclass(found) and issubclass(found, Optimizer)):
+        raise OptimizerError(
+            f"the optimizer {kind.name!r} without a class",
+            "a kind of the registry, or what optimizer_like returned",
+            "make the optimizer yourself from the parameter groups",
+        )
+    return found
+
+
+def _of_class(cls: type) -> OptimizerKind | None:
+    """The registry's kind of a class, without importing the packages of the others."""
+    names = {f"{cls.__module__}:{cls.__qualname__}", *_public_names(cls)}
+    return next((kind for kind in OPTIMIZERS.values() if kind.source in names), None)
+
+
+def _public_names(cls: type) -> set[str]:
+    """Every "package:name" above the module of a class under which the same class is found."""
+    parts = cls.__module__.split(".")
+    packages = [".".join(parts[:n]) for n in range(1, len(parts))]
+    name = cls.__name__
+    return {f"{p}:{name}" for p in packages if getattr(import_module(p), name, None) is cls}
+
+
+def _undeclared(received: str) -> OptimizerError:
+    return OptimizerError(
+        f"optimizer {received}",
+        f"{', '.join(OPTIMIZERS)}, or an optimizer that was declared",
+        "declare it, e.g. optimizer=etastar.optimizer_like("
+        'torch.optim.NAdam, "adam", decoupled_weight_decay=False)',
+    )
+
+
+def _of_instance(optimizer: torch.optim.Optimizer) -> OptimizerKind:
+    kind = _of_class(type(optimizer))
+    if kind is None:
+        raise _undeclared(f"{type(optimizer).__name__} (an instance)")
+    _refuse_unequal_groups(optimizer)
+    group = optimizer.param_groups[0]
+    return replace(
+        kind,
+        decoupled_weight_decay=group.get("decoupled_weight_decay", kind.decoupled_weight_decay),
+        eps=group.get("eps", kind.eps),
+        weight_decay=group["weight_decay"],
+        shape_rule=group.get("adjust_lr_fn") or kind.shape_rule,
+        lr=float(group["lr"]),
+    )
+
+
+def _refuse_unequal_groups(optimizer: torch.optim.Optimizer) -> None:
+    first = _settings(optimizer.param_groups[0])
+    for number, group in enumerate(optimizer.param_groups):
+        if differing := [k for k, v in _settings(group).items() if first.get(k) != v]:
+            raise OptimizerError(
+                f"an optimizer whose group {number} differs from group 0 in {', '.join(differing)}",
+                "an optimizer with the same settings for every parameter",
+                "pass the optimizer's class, and the settings as arguments",
+            )
+
+
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
+    return {k: group[k] for k in ("lr", "weight_decay", "eps") if k in group}

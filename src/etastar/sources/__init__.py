@@ -1,0 +1,7 @@
+"""Models by name: own ones, factories in Python files, transformers, timm, torchvision."""
+
+from __future__ import annotations
+
+from etastar.sources.model_spec import LoadedModel, load_model
+
+__all__ = ["LoadedModel", "load_model"]

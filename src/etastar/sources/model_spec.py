@@ -1,0 +1,95 @@
+"""MODEL of the command line: from its text to a model with example inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from etastar.errors import CaptureError, ModelSpecError
+from etastar.graph.capture import capture_graph
+from etastar.graph.dag import Graph
+from etastar.sources.factory import load_from_factory
+from etastar.sources.hf import TransformersSource
+from etastar.sources.loaded import LoadedModel, ModelSource
+from etastar.sources.vision import TimmSource, TorchvisionSource
+from etastar.sources.zoo import ZooSource
+
+__all__ = ["LoadedModel", "capture_spec", "load_model"]
+
+_SOURCES: dict[str, ModelSource] = {
+    source.prefix: source
+    for source in (ZooSource(), TransformersSource(), TimmSource(), TorchvisionSource())
+}
+_FORMS = (
+    "zoo:NAME, hf:CLASSNAME, timm:NAME, torchvision:NAME, package.module:factory or "
+    "path/file.py:factory"
+)
+
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def load_model(
+    spec: str,
+    settings: dict[str, Any] | None = None,
+    *,
+    inputs: Inputs | None = None,
+    device: str = "cpu",
+) -> LoadedModel:
+    """Build the model that a text names, with random weights and example inputs.
+
+    Args:
+        spec: `zoo:NAME`, `hf:CLASSNAME`, `timm:NAME`, `torchvision:NAME`,
+            `package.module:factory` or `path/file.py:factory`.
+        settings: Settings of the model.
+        inputs: Positional and keyword inputs; None to work them out.
+        device: "cpu", or "meta" for shapes alone where the source can.
+
+    Returns:
+        The model with its inputs.
+
+    Raises:
+        ModelSpecError: The text, a setting or the inputs are not accepted.
+        MissingExtraError: A library is not installed.
+
+    Example:
+        >>> load_model("zoo:mlp", {"depth": 2, "width": 8}).args[0].shape[0]
+        2
+    """
+    place, colon, name = spec.rpartition(":")
+    if not (colon and place and name):
+        raise ModelSpecError(f"MODEL {spec!r}", _FORMS, "write it in one of these forms")
+    if place in _SOURCES:
+        return _SOURCES[place].load(name, settings or {}, device=device, given=inputs)
+    return load_from_factory(place, name, settings or {}, given=inputs)
+
+
+def capture_spec(
+    spec: str, settings: dict[str, Any] | None = None, *, inputs: Inputs | None = None
+) -> Graph:
+    """Capture the graph of the model that a text names.
+
+    The model is built without memory first; where its forward needs values, once more with them.
+
+    Args:
+        spec: See `load_model`.
+        settings: Settings of the model.
+        inputs: Positional and keyword inputs; None to work them out.
+
+    Returns:
+        The graph.
+
+    Raises:
+        ModelSpecError: As `load_model`.
+        CaptureError: The model does not run on its inputs.
+
+    Example:
+        >>> capture_spec("zoo:mlp", {"depth": 2, "width": 8}).capture
+        'fake'
+    """
+    loaded = load_model(spec, settings, inputs=inputs, device="meta")
+    try:
+        return capture_graph(loaded.model, *loaded.args, **loaded.kwargs)
+    except CaptureError:
+        if not any(p.device.type == "meta" for p in loaded.model.parameters()):
+            raise
+    loaded = load_model(spec, settings, inputs=inputs, device="cpu")
+    return capture_graph(loaded.model, *loaded.args, **loaded.kwargs)

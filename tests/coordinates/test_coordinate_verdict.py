@@ -1,0 +1,164 @@
+"""Exponents, verdicts, known exceptions, and what stands for what across sizes."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etastar.coordinates.coordinate_report import Remedy, Trend
+from etastar.coordinates.layers import MatchedLayer, _interpolation
+from etastar.coordinates.remedy import fitting_remedies
+from etastar.coordinates.verdict import INIT, known_exception, trend_of, verdict_of
+
+SIZES = [16, 64, 256]
+
+
+def moments(exponents, constants=(1.0,), sizes=SIZES):
+    """(seeds, steps, sizes) of power laws: a constant for each seed, an exponent for each step."""
+    x = np.array(sizes, dtype=float)
+    return np.array([[constant * x**power for power in exponents] for constant in constants])
+
+
+@given(st.floats(-2, 2), st.floats(0.1, 10), st.sampled_from(["rms", "l1"]))
+def test_a_power_law_gives_its_exponent(power, constant, norm):
+    scale = 2 if norm == "rms" else 1
+    trend = trend_of(moments([scale * power], [constant**scale]), SIZES, norm=norm, band=0.2)
+    assert trend.exponent == pytest.approx(power, abs=1e-9)
+    assert trend.curves[0] == pytest.approx([constant * n**power for n in SIZES])
+
+
+def test_steps_are_averaged_and_seeds_give_the_interval():
+    trend = trend_of(moments([0.0, 1.0], [1.0, 1.0]), SIZES, norm="l1", band=0.2)
+    assert trend.exponent == pytest.approx(0.5)
+    assert trend.interval == pytest.approx((0.5, 0.5))
+    apart = np.concatenate([moments([0.0]), moments([1.0])])
+    low, high = trend_of(apart, SIZES, norm="l1", band=0.2).interval
+    assert (low, high) == pytest.approx((0.0, 1.0))
+
+
+def test_a_step_at_which_nothing_moves_is_left_out():
+    data = moments([1.0, 1.0])
+    data[:, 0] = 0.0
+    trend = trend_of(data, SIZES, norm="l1", band=0.2)
+    assert trend.exponent == pytest.approx(1.0)
+    assert trend.curves[0] == (0.0, 0.0, 0.0)
+    still = trend_of(np.zeros((2, 1, 3)), SIZES, norm="rms", band=0.2)
+    assert (still.exponent, still.verdict) == (0.0, "flat")
+
+
+def test_zero_at_some_sizes_alone_is_unclear():
+    data = moments([0.0], [1.0, 1.0])
+    data[..., 1] = 0.0
+    trend = trend_of(data, SIZES, norm="rms", band=0.2)
+    assert math.isnan(trend.exponent)
+    assert trend.verdict == "unclear"
+    assert trend.as_dict()["exponent"] is None
+
+
+@pytest.mark.parametrize(("place", "verdict"), [(2, "grows"), (0, "shrinks")])
+def test_divergence_at_one_end_is_a_trend(place, verdict):
+    data = moments([0.0], [1.0, 1.0])
+    data[..., place] = math.inf
+    assert trend_of(data, SIZES, norm="rms", band=0.2).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("exponent", "interval", "verdict"),
+    [
+        (0.1, None, "flat"),
+        (0.1, (-0.3, 0.39), "flat"),
+        (0.1, (0.0, 0.41), "unclear"),
+        (-0.1, (-0.41, 0.0), "unclear"),
+        (0.21, None, "grows"),
+        (0.21, (0.01, 0.5), "grows"),
+        (0.21, (-0.01, 0.5), "unclear"),
+        (-0.21, (-0.5, -0.01), "shrinks"),
+        (-0.21, (-0.5, 0.01), "unclear"),
+        (math.inf, None, "grows"),
+        (math.nan, (-math.inf, math.inf), "unclear"),
+    ],
+)
+def test_verdicts(exponent, interval, verdict):
+    assert verdict_of(exponent, interval, band=0.2) == verdict
+
+
+def layer(role="hidden", name="weight"):
+    return MatchedLayer("module", name, role, ((0,),), ((1.0,),))
+
+
+def exception(
+    which, *, init=0.0, change=0.0, kind="width", quantity="change", follows=True, in_branch=False
+):
+    def trend(exponent):
+        return Trend(exponent, None, verdict_of(exponent, None, band=0.2), ((),))
+
+    trends = {"change": trend(change), INIT: trend(init)}
+    return known_exception(
+        which,
+        trends,
+        kind=kind,
+        quantity=quantity,
+        follows=follows,
+        in_branch=in_branch,
+        band=0.2,
+    )
+
+
+HEAD, LOGITS = layer("output"), layer(None, "attention logits")
+STREAM = layer(None, "addition 2")
+
+
+@pytest.mark.parametrize(
+    ("which", "settings", "expected"),
+    [
+        (HEAD, {"init": -0.5, "quantity": INIT}, True),
+        (HEAD, {"init": -0.5, "change": -0.3}, True),
+        (HEAD, {"init": -0.5, "change": -0.3, "follows": False}, False),
+        (HEAD, {"init": 0.0, "change": -0.3}, False),
+        (HEAD, {"init": -0.5, "change": 0.3}, False),
+        (HEAD, {"init": -1.0, "quantity": INIT}, False),
+        (layer(), {"init": -0.5, "quantity": INIT}, False),
+        (LOGITS, {"init": -0.5, "quantity": INIT}, True),
+        (LOGITS, {"change": -0.5}, False),
+        (LOGITS, {"init": 0.5, "quantity": INIT}, False),
+        (layer(), {"kind": "depth", "change": -1.0, "in_branch": True}, True),
+        (layer(), {"kind": "depth", "change": -1.0}, False),
+        (layer(), {"kind": "depth", "change": 0.5, "in_branch": True}, False),
+        (layer(), {"kind": "depth", "change": -1.5, "in_branch": True}, False),
+        (STREAM, {"kind": "depth", "change": -0.5, "in_branch": True}, False),
+        (STREAM, {"kind": "depth", "init": -0.4, "quantity": INIT, "in_branch": True}, True),
+        (
+            STREAM,
+            {"kind": "depth", "init": -0.4, "quantity": INIT, "follows": False},
+            False,
+        ),
+    ],
+)
+def test_known_exceptions(which, settings, expected):
+    assert bool(exception(which, **settings)) is expected
+
+
+@given(
+    st.lists(st.floats(0.01, 1), min_size=1, max_size=6, unique=True).map(sorted),
+    st.lists(st.floats(0.01, 1), min_size=2, max_size=9, unique=True).map(sorted),
+)
+def test_interpolation_weights_give_the_mean_of_the_interpolated_values(wanted, own):
+    values = np.linspace(1, 3, len(own)) ** 2
+    weights = _interpolation(wanted, own)
+    assert sum(weights) == pytest.approx(1)
+    assert np.dot(weights, values) == pytest.approx(np.interp(wanted, own, values).mean())
+
+
+def test_a_remedy_must_turn_the_trend_round():
+    def remedy(setting, found, wanted):
+        return Remedy("weight", "group", setting, found, wanted, "rule")
+
+    lower, higher = remedy("learning rate", 1.0, 0.5), remedy("learning rate", 1.0, 2.0)
+    smaller = remedy("initial size", 1.0, 0.5)
+    grows, shrinks = (Trend(e, None, "unclear", ((),)) for e in (0.5, -0.5))
+    every = (lower, higher, smaller)
+    assert fitting_remedies(every, grows, quantity="change") == (lower, smaller)
+    assert fitting_remedies(every, shrinks, quantity="change") == (higher,)
+    assert fitting_remedies(every, grows, quantity=INIT) == (smaller,)

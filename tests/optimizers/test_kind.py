@@ -1,0 +1,92 @@
+"""Kinds of optimizers: known ones, declared ones, and refusal of the rest."""
+
+import numpy as np
+import pytest
+import torch
+
+from etastar.errors import OptimizerError
+from etastar.optimizers import optimizer_kind, optimizer_like
+from etastar.parameter import ParamInfo
+
+
+def parameter():
+    return [torch.nn.Parameter(torch.zeros(2, 2))]
+
+
+@pytest.mark.parametrize(
+    ("spec", "update", "decoupled"),
+    [
+        ("sgd", "sgd", False),
+        ("SGD", "sgd", False),
+        (torch.optim.SGD, "sgd", False),
+        (torch.optim.Adam, "adam", False),
+        (torch.optim.AdamW, "adam", True),
+        (torch.optim.Muon, "muon", True),
+        (torch.optim.SGD(parameter(), lr=1.0, momentum=0.9, nesterov=True), "sgd", False),
+        (torch.optim.Adam(parameter(), decoupled_weight_decay=True), "adam", True),
+    ],
+)
+def test_known_optimizers(spec, update, decoupled):
+    kind = optimizer_kind(spec)
+    assert (kind.update, kind.decoupled_weight_decay) == (update, decoupled)
+
+
+def test_default_epsilon_is_the_optimizers_own():
+    for name, cls in (("adam", torch.optim.Adam), ("muon", torch.optim.Muon)):
+        assert optimizer_kind(name).eps == cls(parameter()).defaults["eps"]
+    assert optimizer_kind("sgd").eps is None
+
+
+def test_an_instance_brings_its_own_settings():
+    adam = optimizer_kind(torch.optim.AdamW(parameter(), eps=1e-5, weight_decay=0.3))
+    assert (adam.eps, adam.weight_decay) == (1e-5, 0.3)
+    muon = optimizer_kind(torch.optim.Muon(parameter(), adjust_lr_fn="match_rms_adamw"))
+    assert muon.shape_rule == "match_rms_adamw"
+
+
+def test_an_instance_with_unequal_groups_is_refused():
+    groups = [{"params": parameter(), "lr": 0.1}, {"params": parameter(), "lr": 0.2}]
+    with pytest.raises(OptimizerError, match="group 1 differs from group 0 in lr"):
+        optimizer_kind(torch.optim.SGD(groups))
+
+
+class OwnAdam(torch.optim.Adam):
+    pass
+
+
+@pytest.mark.parametrize(
+    "spec", ["lion", torch.optim.NAdam, torch.optim.Adagrad(parameter()), OwnAdam, int, None, 3]
+)
+def test_an_undeclared_optimizer_says_how_to_declare_it(spec):
+    with pytest.raises(OptimizerError, match=r"etastar\.optimizer_like\("):
+        optimizer_kind(spec)
+
+
+def test_a_declared_optimizer_is_known():
+    kind = optimizer_like(torch.optim.Adagrad, "adam", decoupled_weight_decay=False)
+    assert (kind.name, kind.update, kind.eps) == ("adagrad", "adam", 1e-10)
+    assert optimizer_kind(kind) is kind
+    assert optimizer_like(torch.optim.Rprop, "adam", decoupled_weight_decay=False).eps is None
+
+
+@pytest.mark.parametrize(("cls", "update"), [(int, "adam"), ("NAdam", "adam"), (OwnAdam, "muon")])
+def test_a_wrong_declaration_is_refused(cls, update):
+    with pytest.raises(OptimizerError):
+        optimizer_like(cls, update, decoupled_weight_decay=False)
+
+
+@pytest.mark.parametrize(
+    ("role", "shape", "expected"),
+    [
+        ("hidden", (4, 4), "muon"),
+        ("hidden", (4, 4, 3, 3), "adamw"),
+        ("input", (4, 4), "adamw"),
+        ("output", (4, 4), "adamw"),
+        ("embedding", (4, 4), "adamw"),
+        ("bias", (4,), "adamw"),
+    ],
+)
+def test_muon_takes_hidden_matrices_alone(role, shape, expected):
+    info = ParamInfo("p", shape, role, 4, int(np.prod(shape)))
+    assert optimizer_kind("muon").for_parameter(info).name == expected
+    assert optimizer_kind("sgd").for_parameter(info).name == "sgd"

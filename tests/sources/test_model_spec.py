@@ -1,0 +1,163 @@
+"""MODEL in every form, and what is wrong with it."""
+
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from etastar.errors import MissingExtraError, ModelSpecError
+from etastar.graph import effective_depth
+from etastar.sources import load_model, model_spec
+from etastar.sources.loaded import LoadedModel, ModelSource
+from etastar.sources.model_spec import capture_spec
+
+FACTORY = """
+import torch
+from torch import nn
+
+def plain(depth=3, width=8):
+    return nn.Sequential(*(nn.Linear(width, width) for _ in range(depth)))
+
+def with_args(depth=2):
+    return plain(depth), (torch.zeros(1, 8),)
+
+def with_kwargs(depth=2):
+    return plain(depth), {"input": torch.zeros(1, 8)}
+
+def raising():
+    raise RuntimeError("boom")
+
+def number():
+    return 3
+
+nothing = None
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "my_models.py"
+    path.write_text(FACTORY)
+    return path
+
+
+@pytest.mark.parametrize("factory", ["with_args", "with_kwargs"])
+def test_factory_in_a_file(file, factory):
+    graph = capture_spec(f"{file}:{factory}", {"depth": 5})
+    assert effective_depth(graph).effective_depth == 5
+
+
+def test_factory_in_a_module(file, monkeypatch):
+    monkeypatch.syspath_prepend(file.parent)
+    assert len(load_model("my_models:with_args").model) == 2
+    sys.modules.pop("my_models")
+
+
+def test_inputs_of_the_caller_go_first(file):
+    given = ((torch.zeros(7, 8),), {})
+    assert load_model(f"{file}:with_args", inputs=given).args[0].shape == (7, 8)
+    assert load_model(f"{file}:plain", inputs=given).args[0].shape == (7, 8)
+
+
+@pytest.mark.parametrize(
+    ("factory", "settings", "message"),
+    [
+        ("plain", {}, "--input"),
+        ("raising", {}, "RuntimeError: boom"),
+        ("plain", {"dept": 3}, "TypeError"),
+        ("number", {}, "returned int"),
+        ("nothing", {}, "no callable 'nothing'"),
+        ("absent", {}, "no callable 'absent'"),
+    ],
+)
+def test_bad_factories(file, factory, settings, message):
+    with pytest.raises(ModelSpecError, match=message):
+        load_model(f"{file}:{factory}", settings)
+
+
+@pytest.mark.parametrize("spec", ["gpt", ":gpt", "zoo:", ""])
+def test_unknown_form(spec):
+    with pytest.raises(ModelSpecError, match=r"package\.module:factory"):
+        load_model(spec)
+
+
+def test_files_that_do_not_import(tmp_path):
+    broken = tmp_path / "broken.py"
+    broken.write_text("import nothing_of_that_name")
+    with pytest.raises(ModelSpecError, match="nothing_of_that_name"):
+        load_model(f"{broken}:f")
+    with pytest.raises(ModelSpecError, match="exists"):
+        load_model(f"{tmp_path / 'absent.py'}:f")
+    with pytest.raises(ModelSpecError, match="could not be imported"):
+        load_model("nothing_of_that_name.inner:f")
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn1d", "cnn2d", "resmlp", "resnet", "vit", "gpt"])
+def test_every_zoo_model_is_captured_on_meta(name):
+    graph = capture_spec(f"zoo:{name}", {"depth": 2, "width": 16})
+    assert graph.capture == "fake"
+    assert effective_depth(graph).effective_depth >= 3
+
+
+def test_zoo_names_and_arguments_are_checked():
+    with pytest.raises(ModelSpecError, match="resmlp"):
+        load_model("zoo:transformer")
+    with pytest.raises(ModelSpecError, match="depht"):
+        load_model("zoo:mlp", {"depht": 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "depth"),
+    [
+        ("GPT2LMHeadModel", {"n_layer": 2}, 6),
+        ("T5ForConditionalGeneration", {"num_layers": 1, "num_decoder_layers": 1}, 5),
+        ("ViTForImageClassification", {"num_hidden_layers": 2}, 6),
+        ("Wav2Vec2ForCTC", {"num_hidden_layers": 1}, 12),
+        ("WhisperForConditionalGeneration", {"encoder_layers": 1, "decoder_layers": 1}, 5),
+    ],
+)
+def test_transformers_classes_with_their_inputs(name, settings, depth):
+    assert effective_depth(capture_spec(f"hf:{name}", settings)).effective_depth == depth
+
+
+class Routed(nn.Linear):
+    """Reads a value in Python, which neither meta nor fake tensors can give."""
+
+    def forward(self, x):
+        return super().forward(x) if x.sum().item() < 1e9 else x
+
+
+class RoutedSource(ModelSource):
+    prefix = "routed"
+
+    def build(self, name, settings):
+        return Routed(4, 4)
+
+    def inputs(self, name, settings, model):
+        return LoadedModel(model, (torch.zeros(1, 4),))
+
+
+def test_values_are_built_where_meta_does_not_do(monkeypatch):
+    monkeypatch.setitem(model_spec._SOURCES, "routed", RoutedSource())
+    graph = capture_spec("routed:any")
+    assert graph.capture == "real"
+    assert effective_depth(graph).effective_depth == 1
+
+
+def test_transformers_names_and_fields_are_checked():
+    with pytest.raises(ModelSpecError, match="hf:GPT2LMHeadModel"):
+        load_model("hf:GPT2LMHeadMode")
+    with pytest.raises(ModelSpecError, match="n_layer"):
+        load_model("hf:GPT2LMHeadModel", {"n_layers": 2})
+
+
+@pytest.mark.parametrize(
+    ("spec", "package", "extra"),
+    [("hf:GPT2Model", "transformers", "hf"), ("timm:resnet18", "timm", "timm")],
+)
+def test_missing_libraries_name_their_extra(monkeypatch, spec, package, extra):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=rf"etastar\[{extra}\]") as caught:
+        load_model(spec)
+    assert caught.value.package == package

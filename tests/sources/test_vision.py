@@ -1,0 +1,82 @@
+"""timm and torchvision by name, in a process that can import them (see the Makefile)."""
+
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from etastar.errors import ModelSpecError
+from etastar.sources import load_model
+
+ROOT = Path(__file__).parents[2]
+
+# torchvision's compiled operators belong to another build of torch; their schemas do for imports.
+RUN = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+library = torch.library.Library("torchvision", "DEF")
+operators = "nms roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d qnms qroi_align".split()
+for name in operators:
+    library.define(f"{name}(Tensor x) -> Tensor")
+for name in operators[1:6]:
+    library.define(f"_{name}_backward(Tensor x) -> Tensor")
+from etastar.errors import EtastarError
+from etastar.graph import effective_depth
+from etastar.sources.model_spec import capture_spec
+found = {}
+for spec, settings in json.loads(sys.argv[2]):
+    try:
+        graph = capture_spec(spec, settings)
+        shape = graph.nodes[graph.inputs[graph.data_inputs[0]]].shape
+        found[spec] = [effective_depth(graph).effective_depth, list(shape)]
+    except EtastarError as error:
+        found[spec] = [type(error).__name__, error.received]
+print(json.dumps(found))
+"""
+
+SPECS = [
+    ["torchvision:resnet18", {"num_classes": 7}],
+    ["torchvision:vgg11", {}],
+    ["torchvision:nothing", {}],
+    ["torchvision:resnet34", {"depth": 3}],
+    ["timm:resnet18", {"in_chans": 1}],
+    ["timm:vit_tiny_patch16_224", {"img_size": 32}],
+    ["timm:nothing", {}],
+]
+
+
+@pytest.mark.skipif(not (ROOT / ".vision").is_dir(), reason="no torchvision and timm in .vision")
+def test_models_by_name():
+    command = [sys.executable, "-c", RUN, str(ROOT / ".vision"), json.dumps(SPECS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["torchvision:resnet18"] == [13, [2, 3, 224, 224]]
+    assert found["torchvision:vgg11"] == [11, [2, 3, 224, 224]]
+    assert found["timm:resnet18"] == [13, [2, 1, 224, 224]]
+    assert found["timm:vit_tiny_patch16_224"] == [26, [2, 3, 32, 32]]
+    for bad in ("torchvision:nothing", "torchvision:resnet34", "timm:nothing"):
+        assert found[bad][0] == "ModelSpecError"
+        assert bad in found[bad][1]
+
+
+def test_a_library_that_does_not_import_is_not_called_missing(monkeypatch, tmp_path):
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    with pytest.raises(ModelSpecError, match="operator nms does not exist"):
+        load_model("torchvision:resnet18")
+
+
+def test_settings_reach_the_library(monkeypatch):
+    seen = {}
+    fake = types.ModuleType("timm")
+    fake.create_model = lambda name, **settings: seen.update(name=name, **settings) or 1 / 0
+    monkeypatch.setitem(sys.modules, "timm", fake)
+    with pytest.raises(ModelSpecError, match="ZeroDivisionError"):
+        load_model("timm:resnet18", {"in_chans": 1})
+    assert seen == {"name": "resnet18", "pretrained": False, "in_chans": 1}
