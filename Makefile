@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types imports doctest docs evidence check clean
+.PHONY: help demo test lint format types imports doctest docs study evidence evaluate check clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -49,13 +49,19 @@ imports: $(READY) ## imports point down the list of layers
 	$(BIN)/lint-imports --no-logo
 
 doctest: $(READY) ## the examples of the docstrings
-	$(BIN)/pytest --doctest-modules --pyargs etastar -n $(JOBS)
+	$(BIN)/pytest --doctest-modules --pyargs etastar studies -n $(JOBS)
 
 docs: $(READY) ## the examples of README and docs
 	$(BIN)/pytest tests/test_documents.py
 
-evidence: $(READY) ## docs/evidence.md and the README's regret table, from the stored results
-	$(BIN)/python -m etastar.experiments.evidence
+study: $(READY) ## an experiment of the papers: make study NAME=resnet SCALE=cpu
+	$(BIN)/python -m studies $(NAME) --scale $(or $(SCALE),cpu)
+
+evidence: $(READY) ## docs/evidence.md and the table of law="auto", from the stored results
+	$(BIN)/python -m studies.evidence
+
+evaluate: $(READY) ## the stored experiments again, from their stored runs
+	$(BIN)/python -m studies.evaluate
 
 check: test lint types imports doctest docs ## what CI runs
 

@@ -17,10 +17,10 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from etastar.experiments.training import family_experiment, load_data
-from etastar.experiments.transformer import study
 from etastar.measure import measure_update
 from etastar.measure.records import PreActivations
+from studies.experiments.transformer import study
+from studies.training import family_experiment, load_data
 
 ROOT = Path(__file__).parent
 OPTIMA = ROOT.parent / "results" / "transformer" / "cpu" / "optima.json"

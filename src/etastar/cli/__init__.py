@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 
-from etastar.cli import check, demo, depth, fit, measure, reproduce, sweep, transfer
+from etastar.cli import check, demo_command, depth, fit, measure, sweep, transfer
 from etastar.cli.application import app
 
 __all__ = [
     "app",
     "check",
-    "demo",
+    "demo_command",
     "depth",
     "fit",
     "main",
     "measure",
-    "reproduce",
     "sweep",
     "transfer",
 ]

@@ -1,13 +1,10 @@
 """Stabilizing initialization with measured gains, and the check that it does stabilize."""
 
 from etastar.init.fill import initialize_
-from etastar.init.gradinit import GradInitReport, gradinit_
 from etastar.init.stability import check_stability, check_stability_over
 
 __all__ = [
-    "GradInitReport",
     "check_stability",
     "check_stability_over",
-    "gradinit_",
     "initialize_",
 ]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from etastar.errors import ModelSpecError
-from etastar.models.cell import cell
 from etastar.models.cnn1d import cnn1d
 from etastar.models.cnn2d import cnn2d
 from etastar.models.gpt import gpt
@@ -50,7 +49,6 @@ class ZooEntry:
 
 _CHAIN = "hidden weight layers"
 _RESIDUAL = "residual blocks"
-_CELL = "cells"
 _TRANSFORMER = "Transformer blocks"
 
 _ENTRIES = (
@@ -59,7 +57,6 @@ _ENTRIES = (
     ZooEntry("cnn2d", cnn2d, image_inputs, _CHAIN),
     ZooEntry("resmlp", resmlp, feature_inputs, _RESIDUAL),
     ZooEntry("resnet", resnet, image_inputs, _RESIDUAL),
-    ZooEntry("cell", cell, image_inputs, _CELL),
     ZooEntry("vit", vit, image_inputs, _TRANSFORMER),
     ZooEntry("gpt", gpt, token_inputs, _TRANSFORMER),
 )

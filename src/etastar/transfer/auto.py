@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AUTO",
     "CANDIDATES",
+    "FORMAT",
     "TABLE",
     "Choice",
     "RegretsByKind",
@@ -34,7 +35,12 @@ __all__ = [
 
 AUTO: Final = "auto"
 TABLE: Final = "auto_table.json"
-"""Beside this file; written by `python -m etastar.experiments.evidence`."""
+"""Beside this file: {"format": `FORMAT`, "kinds": {kind of network: {rule: [relative regret of the
+rule's rate in every case of the kind, null where it diverged]}}}. No run and no setting stands in
+it; a case has the same place in the lists of all candidates of its kind."""
+
+FORMAT: Final = 1
+"""Of the table; raised when what it holds changes its meaning."""
 
 CANDIDATES: Final = ("constant", "effective-depth", "structure", "path-sum", "nominal-depth")
 """Laws that rescale the learning rate alone and cost nothing; "measured" beside, where asked."""
@@ -138,8 +144,8 @@ def choose_rule(table: RegretsByKind, kind: str, *, candidates: Sequence[str]) -
     if rule is None:
         raise LawError(
             "law 'auto' with an empty regret table",
-            "stored results of experiments to choose by",
-            "name a law, or run etastar reproduce and python -m etastar.experiments.evidence",
+            "regrets of rules on networks of several kinds to choose by",
+            "name a law",
         )
     elsewhere = f"no stored case of the kind '{kind}', on others {_record(pooled[rule])}"
     return Choice(rule, f"auto: {rule}; {elsewhere}")
@@ -165,17 +171,27 @@ def read_table() -> RegretsByKind:
     """The table that comes with the package.
 
     Returns:
-        Regrets by kind and rule; empty where no results are stored.
+        Regrets by kind and rule.
+
+    Raises:
+        LawError: The table is of another format.
 
     Example:
         >>> all(isinstance(kind, str) for kind in read_table())
         True
     """
     text = resources.files("etastar.transfer").joinpath(TABLE).read_text(encoding="utf-8")
+    stored = json.loads(text)
+    if stored.get("format") != FORMAT:
+        raise LawError(
+            f"{TABLE} of format {stored.get('format')!r}",
+            f"format {FORMAT}",
+            "install the package again, or name a law",
+        )
     return {
         kind: {
             rule: tuple(math.inf if case is None else float(case) for case in cases)
             for rule, cases in rules.items()
         }
-        for kind, rules in json.loads(text)["kinds"].items()
+        for kind, rules in stored["kinds"].items()
     }

@@ -2,13 +2,6 @@
 
 import pytest
 import torch
-from tests.sweep.executors.training import (
-    OPTIMIZERS,
-    Network,
-    assert_like_sequential,
-    experiment,
-    global_batches,
-)
 from torch import nn
 
 from etastar.sweep.executors import batched
@@ -16,6 +9,13 @@ from etastar.sweep.executors.batched import Batched
 from etastar.sweep.executors.gain import Finding
 from etastar.sweep.executors.stacked_run import StackedRun
 from etastar.sweep.space import Budget, Point
+from tests.sweep.executors.training import (
+    OPTIMIZERS,
+    Network,
+    assert_like_sequential,
+    experiment,
+    global_batches,
+)
 
 
 class Alternating(StackedRun):

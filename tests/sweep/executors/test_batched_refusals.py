@@ -4,15 +4,6 @@ from functools import partial
 
 import pytest
 import torch
-from tests.sweep.executors.training import (
-    POINTS,
-    SGD,
-    SIZE,
-    Adam,
-    assert_like_sequential,
-    experiment,
-    global_batches,
-)
 from torch import nn
 from torch.nn import functional as F
 
@@ -22,6 +13,15 @@ from etastar.sweep.executors.gain import MOST_BYTES, Finding
 from etastar.sweep.executors.refusals import NoGainError
 from etastar.sweep.executors.sequential import Sequential
 from etastar.sweep.space import Budget
+from tests.sweep.executors.training import (
+    POINTS,
+    SGD,
+    SIZE,
+    Adam,
+    assert_like_sequential,
+    experiment,
+    global_batches,
+)
 
 
 class Wide(nn.Module):

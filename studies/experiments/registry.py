@@ -1,0 +1,45 @@
+"""The named experiments."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from studies.experiments import (
+    cnn,
+    deep_linear,
+    graphs,
+    horizon,
+    joint,
+    learnt_scales,
+    mlp_criterion,
+    mlp_trained,
+    resnet,
+    transformer,
+    width,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from studies.declaration import Scale, Study
+
+__all__ = ["EXPERIMENTS"]
+
+EXPERIMENTS: Final[Mapping[str, Callable[[Scale], Study]]] = MappingProxyType(
+    {
+        "mlp-criterion": mlp_criterion.study,
+        "mlp-trained": mlp_trained.study,
+        "cnn1d": cnn.study_1d,
+        "cnn2d": cnn.study_2d,
+        "resnet": resnet.study,
+        "transformer": transformer.study,
+        "width": width.study,
+        "joint": joint.study,
+        "graphs": graphs.study,
+        "deep-linear": deep_linear.study,
+        "horizon": horizon.study,
+        "gradinit": learnt_scales.study,
+    }
+)
+"""What `python -m studies` takes: the declaration of each experiment at a scale, by name."""
