@@ -1,24 +1,31 @@
 """The house: no import circle, each name once, short files, few parameters."""
 
 import ast
+import re
 from collections import Counter
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src"
-FILES = sorted((SOURCE / "etastar").rglob("*.py"))
-TREES = {path: ast.parse(path.read_text()) for path in FILES}
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "src" / "etastar").rglob("*.py"))
+STUDIES = sorted((ROOT / "studies").rglob("*.py"))
+TREES = {path: ast.parse(path.read_text()) for path in (*FILES, *STUDIES)}
 SHARED_NAMES = {"__init__", "__main__", "base", "registry"}
+
+in_package_and_studies = pytest.mark.parametrize(
+    "files", [FILES, STUDIES], ids=["etastar", "studies"]
+)
 
 
 def module_name(path):
-    parts = path.relative_to(SOURCE).with_suffix("").parts
+    root = ROOT / "src" if path.is_relative_to(ROOT / "src") else ROOT
+    parts = path.relative_to(root).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {module_name(path): path for path in FILES}
+MODULES = {module_name(path): path for path in TREES}
 
 
 def imported_modules(name):
@@ -36,7 +43,7 @@ def imported_modules(name):
                 yield inner if inner in MODULES else node.module
 
 
-def test_no_import_circle_between_files():
+def test_no_import_circle_between_files():  # of the package, nor of the studies
     graph = {name: set(imported_modules(name)) - {name} for name in MODULES}
     assert sum(map(len, graph.values())) > len(graph)
     try:
@@ -45,15 +52,25 @@ def test_no_import_circle_between_files():
         pytest.fail(" -> ".join(error.args[1]))
 
 
-def test_file_names_occur_once():
-    counts = Counter(path.stem for path in FILES if path.stem not in SHARED_NAMES)
+def test_the_package_needs_neither_studies_nor_their_results():
+    elsewhere = re.compile(r"\bstudies\.|(?<!benchmarks/)\bresults/")
+    assert [path.name for path in FILES if elsewhere.search(path.read_text())] == []
+    names = [module_name(path) for path in FILES]
+    imported = {module.split(".")[0] for name in names for module in imported_modules(name)}
+    assert imported == {"etastar"}
+
+
+@in_package_and_studies
+def test_file_names_occur_once(files):
+    counts = Counter(path.stem for path in files if path.stem not in SHARED_NAMES)
     assert [name for name, count in counts.items() if count > 1] == []
 
 
-def test_public_names_are_defined_once():
+@in_package_and_studies
+def test_public_names_are_defined_once(files):
     places = {}
-    for path, tree in TREES.items():
-        for node in tree.body:
+    for path in files:
+        for node in TREES[path].body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
                 defined = [node.name]
             elif isinstance(node, (ast.Assign, ast.AnnAssign)):
@@ -67,12 +84,13 @@ def test_public_names_are_defined_once():
     assert {name: sorted(p.name for p in at) for name, at in places.items() if len(at) > 1} == {}
 
 
-def test_no_public_function_has_more_than_eight_parameters():
+@in_package_and_studies
+def test_no_public_function_has_more_than_eight_parameters(files):
     found = []
-    for path, tree in TREES.items():
+    for path in files:
         if path.parent.name == "cli":
             continue  # a command has an option for each setting
-        for node in ast.walk(tree):
+        for node in ast.walk(TREES[path]):
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
                 every = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
                 names = [a.arg for a in every if a.arg not in ("self", "cls")]
@@ -82,7 +100,7 @@ def test_no_public_function_has_more_than_eight_parameters():
 
 
 def test_files_are_short_and_few():
-    lengths = {path: len(path.read_text().splitlines()) for path in FILES}
+    lengths = {path: len(path.read_text().splitlines()) for path in (*FILES, *STUDIES)}
     assert {path.name: n for path, n in lengths.items() if n > 400} == {}
-    assert sum(lengths.values()) <= 22_000
+    assert sum(lengths[path] for path in FILES) <= 22_000
     assert len(FILES) <= 190

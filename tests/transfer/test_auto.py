@@ -1,6 +1,8 @@
 """`law="auto"`: kinds of networks, the choice from a table, and the plan that tells of it."""
 
+import json
 from math import inf
+from pathlib import Path
 
 import pytest
 import torch.nn.functional as F
@@ -80,7 +82,7 @@ def test_a_kind_without_cases_takes_what_did_best_on_all():
 
 
 def test_an_empty_table_says_what_to_do():
-    with pytest.raises(LawError, match=r"etastar\.experiments\.evidence"):
+    with pytest.raises(LawError, match="name a law"):
         choose_rule({}, "chain, SGD", candidates=CANDIDATES)
 
 
@@ -132,10 +134,37 @@ def test_auto_goes_with_no_other_law():
         plan_transfer(*nets, lr=0.1, optimizer="sgd", law=["auto", "constant"])
 
 
-def test_the_table_of_the_package_is_readable(monkeypatch, tmp_path):
-    for kind, rules in read_table().items():
-        assert kind.endswith(("SGD", "Adam"))
-        assert all(isinstance(case, float) for cases in rules.values() for case in cases)
-    (tmp_path / auto.TABLE).write_text('{"kinds": {"chain, SGD": {"constant": [0.5, null]}}}')
+def test_the_table_of_the_package_has_its_format_and_nothing_else():
+    stored = json.loads((Path(auto.__file__).parent / auto.TABLE).read_text())
+    assert stored.keys() == {"format", "kinds"}
+    assert stored["format"] == auto.FORMAT
+    structures = ("chain", "residual, one-layer branches", "residual, longer branches")
+    assert set(stored["kinds"]) == {f"{s}, {o}" for s in structures for o in ("SGD", "Adam")}
+    for rules in stored["kinds"].values():
+        assert set(rules) == {*CANDIDATES, "measured"}
+        cases = {len(rules[rule]) for rule in CANDIDATES}
+        assert len(cases) == 1
+        assert cases.pop() > 0
+
+
+def test_every_number_of_the_table_is_a_regret():
+    for rules in read_table().values():
+        for case in (case for cases in rules.values() for case in cases):
+            assert isinstance(case, float)
+            assert case > -1  # nothing beats the target's own optimum by all that it gained
+
+
+def test_a_null_is_a_divergence(monkeypatch, tmp_path):
+    (tmp_path / auto.TABLE).write_text(
+        '{"format": 1, "kinds": {"chain, SGD": {"constant": [0.5, null]}}}'
+    )
     monkeypatch.setattr(auto.resources, "files", lambda name: tmp_path)
     assert read_table.__wrapped__() == {"chain, SGD": {"constant": (0.5, inf)}}
+
+
+@pytest.mark.parametrize("head", ["", '"format": 2, '])
+def test_a_table_of_another_format_is_refused(monkeypatch, tmp_path, head):
+    (tmp_path / auto.TABLE).write_text(f'{{{head}"kinds": {{}}}}')
+    monkeypatch.setattr(auto.resources, "files", lambda name: tmp_path)
+    with pytest.raises(LawError, match="format 1"):
+        read_table.__wrapped__()
