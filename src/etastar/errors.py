@@ -6,6 +6,7 @@ __all__ = [
     "CaptureError",
     "DepthError",
     "EtastarError",
+    "EtastarWarning",
     "FitError",
     "InitError",
     "LawError",
@@ -48,6 +49,15 @@ class EtastarError(Exception):
 
     def __reduce__(self) -> tuple[type[EtastarError], tuple[str, str, str]]:
         return type(self), (self.received, self.expected, self.action)
+
+
+class EtastarWarning(UserWarning):
+    """What a user should not overlook, where going on is still right; silenced as any warning.
+
+    Example:
+        >>> issubclass(EtastarWarning, UserWarning)
+        True
+    """
 
 
 class CaptureError(EtastarError, ValueError):
