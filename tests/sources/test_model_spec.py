@@ -9,7 +9,7 @@ from torch import nn
 from etastar.errors import MissingExtraError, ModelSpecError
 from etastar.graph import effective_depth
 from etastar.sources import load_model, model_spec
-from etastar.sources.loaded import LoadedModel, ModelSource
+from etastar.sources.base import LoadedModel, ModelSource
 from etastar.sources.model_spec import capture_spec
 
 FACTORY = """

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from etastar.errors import CaptureError, ModelSpecError
+from etastar.errors import CaptureError, ModelSpecError, foreign_errors_as
 from etastar.graph.capture import capture_graph
 from etastar.graph.dag import Graph
+from etastar.sources.base import GivenInputs, LoadedModel, ModelSource
 from etastar.sources.factory import load_from_factory
-from etastar.sources.hf import TransformersSource
-from etastar.sources.loaded import LoadedModel, ModelSource
-from etastar.sources.vision import TimmSource, TorchvisionSource
-from etastar.sources.zoo import ZooSource
+from etastar.sources.libraries import (
+    TimmSource,
+    TorchvisionSource,
+    TransformersSource,
+    ZooSource,
+)
 
-__all__ = ["LoadedModel", "capture_spec", "load_model"]
+__all__ = ["capture_spec", "load_model"]
 
 _SOURCES: dict[str, ModelSource] = {
     source.prefix: source
@@ -24,14 +27,12 @@ _FORMS = (
     "path/file.py:factory"
 )
 
-Inputs = tuple[tuple[Any, ...], dict[str, Any]]
-
 
 def load_model(
     spec: str,
     settings: dict[str, Any] | None = None,
     *,
-    inputs: Inputs | None = None,
+    inputs: GivenInputs | None = None,
     device: str = "cpu",
 ) -> LoadedModel:
     """Build the model that a text names, with random weights and example inputs.
@@ -47,7 +48,8 @@ def load_model(
         The model with its inputs.
 
     Raises:
-        ModelSpecError: The text, a setting or the inputs are not accepted.
+        ModelSpecError: The text, a setting or the inputs are not accepted, or code that the text
+            names raised.
         MissingExtraError: A library is not installed.
 
     Example:
@@ -63,7 +65,7 @@ def load_model(
 
 
 def capture_spec(
-    spec: str, settings: dict[str, Any] | None = None, *, inputs: Inputs | None = None
+    spec: str, settings: dict[str, Any] | None = None, *, inputs: GivenInputs | None = None
 ) -> Graph:
     """Capture the graph of the model that a text names.
 
@@ -78,7 +80,7 @@ def capture_spec(
         The graph.
 
     Raises:
-        ModelSpecError: As `load_model`.
+        ModelSpecError: As `load_model`, or the forward pass exited.
         CaptureError: The model does not run on its inputs.
 
     Example:
@@ -87,9 +89,18 @@ def capture_spec(
     """
     loaded = load_model(spec, settings, inputs=inputs, device="meta")
     try:
-        return capture_graph(loaded.model, *loaded.args, **loaded.kwargs)
+        return _captured(spec, loaded)
     except CaptureError:
         if not any(p.device.type == "meta" for p in loaded.model.parameters()):
             raise
-    loaded = load_model(spec, settings, inputs=inputs, device="cpu")
-    return capture_graph(loaded.model, *loaded.args, **loaded.kwargs)
+    return _captured(spec, load_model(spec, settings, inputs=inputs, device="cpu"))
+
+
+def _captured(spec: str, loaded: LoadedModel) -> Graph:
+    with foreign_errors_as(
+        ModelSpecError,
+        f"a forward pass of {spec}",
+        "a model that runs on its example inputs",
+        "check the model and its inputs, or run with --debug for the traceback",
+    ):
+        return capture_graph(loaded.model, *loaded.args, **loaded.kwargs)
