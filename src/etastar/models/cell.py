@@ -9,9 +9,9 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError
-from etastar.models.activation import activation_module
-from etastar.models.arguments import require_positive
-from etastar.models.convolution import Padding, require_kernel, same_conv2d
+from etastar.models.components import activation_module, same_conv2d
+from etastar.models.config import Activation, Padding, require_positive
+from etastar.typed import require_type
 
 __all__ = ["EDGES", "NODES", "CellNetwork", "CellPlan", "EdgeOp", "cell", "cell_plan"]
 
@@ -203,7 +203,7 @@ def cell(
         cell_seed: Seed that draws the cell, the same one for every place.
         edges: The cell written out, see `cell_plan`; "" to draw it.
         padding: "zeros" or "circular".
-        activation: A key of `etastar.models.activation.ACTIVATIONS`.
+        activation: One of `etastar.models.config.Activation`.
         batch_norm: Whether a BatchNorm follows each convolution of a cell.
         bias: Whether the layers have biases.
 
@@ -220,7 +220,8 @@ def cell(
     """
     require_positive(depth=depth, width=width, in_channels=in_channels)
     require_positive(image_size=image_size, num_classes=num_classes)
-    require_kernel(3, padding)
+    require_type("padding", padding, Padding)
+    require_type("activation", activation, Activation)
     plan = cell_plan(cell_seed, edges=edges)
     stem = same_conv2d(in_channels, width, kernel_size=3, padding=padding, bias=bias)
     cells = [

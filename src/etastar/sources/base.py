@@ -121,16 +121,14 @@ class ModelSource(ABC):
 
 def _require_dtypes(spec: str, given: GivenInputs, own: LoadedModel) -> None:
     """Refuse what the model would not run on; shapes and further inputs are the caller's."""
-    positions = dict(enumerate(given[0], 1)), dict(enumerate(own.args, 1))
-    for found, usual in (positions, (given[1], own.kwargs)):
-        for place in [place for place in found if place in usual]:
-            tensor, example = found[place], usual[place]
-            if not _alike(tensor, example):
-                raise ModelSpecError(
-                    f"{spec} with input {place} of {tensor.dtype}",
-                    f"{example.dtype}",
-                    "give --input SHAPE:DTYPE with that dtype, or leave it out",
-                )
+    usual: dict[Any, Tensor] = {**dict(enumerate(own.args, 1)), **own.kwargs}
+    for place, tensor in [*enumerate(given[0], 1), *given[1].items()]:
+        if place in usual and not _alike(tensor, usual[place]):
+            raise ModelSpecError(
+                f"{spec} with input {place} of {tensor.dtype}",
+                f"{usual[place].dtype}",
+                "give --input SHAPE:DTYPE with that dtype, or leave it out",
+            )
 
 
 def _alike(tensor: Tensor, example: Tensor) -> bool:
