@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError
 from etastar.models.components import activation_module, same_conv2d
-from etastar.models.config import Activation, Padding, require_positive
+from etastar.models.config import ActivationName, Padding, require_positive
 from etastar.typed import require_type
 
 __all__ = ["EDGES", "NODES", "CellNetwork", "CellPlan", "EdgeOp", "cell", "cell_plan"]
@@ -203,7 +203,7 @@ def cell(
         cell_seed: Seed that draws the cell, the same one for every place.
         edges: The cell written out, see `cell_plan`; "" to draw it.
         padding: "zeros" or "circular".
-        activation: One of `etastar.models.config.Activation`.
+        activation: One of `etastar.models.config.ActivationName`.
         batch_norm: Whether a BatchNorm follows each convolution of a cell.
         bias: Whether the layers have biases.
 
@@ -221,7 +221,7 @@ def cell(
     require_positive(depth=depth, width=width, in_channels=in_channels)
     require_positive(image_size=image_size, num_classes=num_classes)
     require_type("padding", padding, Padding)
-    require_type("activation", activation, Activation)
+    require_type("activation", activation, ActivationName)
     plan = cell_plan(cell_seed, edges=edges)
     stem = same_conv2d(in_channels, width, kernel_size=3, padding=padding, bias=bias)
     cells = [

@@ -21,7 +21,7 @@ def activation_module(name: str) -> nn.Module:
     """A new module of the named activation.
 
     Args:
-        name: One of `etastar.models.config.Activation`.
+        name: One of `etastar.models.config.ActivationName`.
 
     Returns:
         The module, without parameters.

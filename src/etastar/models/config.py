@@ -8,9 +8,9 @@ from typing import Literal, get_type_hints
 from etastar.errors import ModelSpecError
 from etastar.typed import require_type
 
-__all__ = ["Activation", "NetworkConfig", "Padding", "ResidualConfig", "require_positive"]
+__all__ = ["ActivationName", "NetworkConfig", "Padding", "ResidualConfig", "require_positive"]
 
-Activation = Literal["relu", "gelu", "tanh", "silu", "identity"]
+ActivationName = Literal["relu", "gelu", "tanh", "silu", "identity"]
 """Names that `activation_module` knows."""
 
 Padding = Literal["zeros", "circular"]
@@ -28,7 +28,7 @@ class NetworkConfig:
         depth: Hidden weight layers of a chain (the first one included, the head not); residual or
             Transformer blocks otherwise.
         width: Units, or channels, of every hidden layer, of the stream and inside the branches.
-        activation: See `Activation`.
+        activation: See `ActivationName`.
         bias: Whether the layers have biases.
 
     Raises:
@@ -37,7 +37,7 @@ class NetworkConfig:
 
     depth: int = 4
     width: int = 64
-    activation: Activation = "relu"
+    activation: ActivationName = "relu"
     bias: bool = True
 
     def __post_init__(self) -> None:

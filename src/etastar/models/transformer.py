@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError
 from etastar.models.components import activation_module, add_branch
-from etastar.models.config import Activation, NetworkConfig
+from etastar.models.config import ActivationName, NetworkConfig
 
 __all__ = ["Attention", "Block", "FeedForward", "TransformerConfig"]
 
@@ -36,7 +36,7 @@ class TransformerConfig(NetworkConfig):
     """
 
     depth: int = 2
-    activation: Activation = "gelu"
+    activation: ActivationName = "gelu"
     head_width: int = 16
     parallel: bool = False
     affine: bool = True

@@ -42,9 +42,6 @@ class ModelSource(ABC):
     prefix: str
     """What stands before the colon."""
 
-    builds_on_meta: bool = True
-    """Whether its models may be built on the meta device, for their shapes alone."""
-
     @abstractmethod
     def build(self, name: str, settings: dict[str, Any]) -> nn.Module:
         """Build the model on the default device; what it raises becomes a `ModelSpecError`.
@@ -107,7 +104,7 @@ class ModelSource(ABC):
             "a name and settings of which a model can be built",
             "change the setting that it names, or run with --debug for the traceback",
         ):
-            with torch.device(device if self.builds_on_meta else "cpu"):
+            with torch.device(device):
                 model = self.build(name, settings)
             if given is None:
                 return self.inputs(name, settings, model)
@@ -122,15 +119,12 @@ class ModelSource(ABC):
 def _require_dtypes(spec: str, given: GivenInputs, own: LoadedModel) -> None:
     """Refuse what the model would not run on; shapes and further inputs are the caller's."""
     usual: dict[Any, Tensor] = {**dict(enumerate(own.args, 1)), **own.kwargs}
+    indices = (torch.int32, torch.int64)
     for place, tensor in [*enumerate(given[0], 1), *given[1].items()]:
-        if place in usual and not _alike(tensor, usual[place]):
+        dtype = usual[place].dtype if place in usual else tensor.dtype
+        if tensor.dtype != dtype and not (tensor.dtype in indices and dtype in indices):
             raise ModelSpecError(
                 f"{spec} with input {place} of {tensor.dtype}",
-                f"{usual[place].dtype}",
+                f"{dtype}",
                 "give --input SHAPE:DTYPE with that dtype, or leave it out",
             )
-
-
-def _alike(tensor: Tensor, example: Tensor) -> bool:
-    integers = (torch.int32, torch.int64)
-    return tensor.dtype == example.dtype or (tensor.dtype in integers and example.dtype in integers)

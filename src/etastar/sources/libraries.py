@@ -15,7 +15,7 @@ from etastar.models import build, example_inputs
 from etastar.sources.base import LoadedModel, ModelSource
 from etastar.sources.settings import example_tensor
 
-__all__ = ["TimmSource", "TorchvisionSource", "TransformersSource", "ZooSource"]
+__all__ = ["SOURCES"]
 
 _SEQUENCE = 8  # tokens of an example: more would change nothing but time
 _IMAGE = 224
@@ -182,3 +182,10 @@ def _image(config: Any) -> torch.Tensor:
     size = getattr(config, "image_size", None) or _IMAGE
     height, width = (size, size) if isinstance(size, int) else tuple(size)[-2:]
     return example_tensor((1, getattr(config, "num_channels", 3), height, width))
+
+
+SOURCES: dict[str, ModelSource] = {
+    source.prefix: source
+    for source in (ZooSource(), TransformersSource(), TimmSource(), TorchvisionSource())
+}
+"""By what stands before the colon."""

@@ -7,21 +7,12 @@ from typing import Any
 from etastar.errors import CaptureError, ModelSpecError, foreign_errors_as
 from etastar.graph.capture import capture_graph
 from etastar.graph.dag import Graph
-from etastar.sources.base import GivenInputs, LoadedModel, ModelSource
+from etastar.sources.base import GivenInputs, LoadedModel
 from etastar.sources.factory import load_from_factory
-from etastar.sources.libraries import (
-    TimmSource,
-    TorchvisionSource,
-    TransformersSource,
-    ZooSource,
-)
+from etastar.sources.libraries import SOURCES
 
 __all__ = ["capture_spec", "load_model"]
 
-_SOURCES: dict[str, ModelSource] = {
-    source.prefix: source
-    for source in (ZooSource(), TransformersSource(), TimmSource(), TorchvisionSource())
-}
 _FORMS = (
     "zoo:NAME, hf:CLASSNAME, timm:NAME, torchvision:NAME, package.module:factory or "
     "path/file.py:factory"
@@ -59,8 +50,8 @@ def load_model(
     place, colon, name = spec.rpartition(":")
     if not (colon and place and name):
         raise ModelSpecError(f"MODEL {spec!r}", _FORMS, "write it in one of these forms")
-    if place in _SOURCES:
-        return _SOURCES[place].load(name, settings or {}, device=device, given=inputs)
+    if place in SOURCES:
+        return SOURCES[place].load(name, settings or {}, device=device, given=inputs)
     return load_from_factory(place, name, settings or {}, given=inputs)
 
 

@@ -16,13 +16,9 @@ __all__ = ["example_tensor", "parse_inputs", "parse_settings", "require_apart", 
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 _SHAPE = re.compile(r"^(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:[,x]\d+)*)(?::(?P<dtype>\w+))?$")
 
-_DTYPES: dict[str, torch.dtype] = {
-    name: getattr(torch, name)
-    for name in (
-        *("float16", "bfloat16", "float32", "float64", "complex64", "complex128"),
-        *("bool", "uint8", "int8", "int16", "int32", "int64"),
-    )
-}
+_DTYPES = (
+    "float32 float64 float16 bfloat16 complex64 complex128 bool uint8 int8 int16 int32 int64"
+).split()
 
 
 def _value(text: str) -> Any:
@@ -148,8 +144,8 @@ def parse_inputs(texts: Iterable[str]) -> tuple[tuple[torch.Tensor, ...], dict[s
     kwargs: dict[str, torch.Tensor] = {}
     for text in texts:
         match = _SHAPE.match(text)
-        dtype = _DTYPES.get((match and match["dtype"]) or "float32")
-        if match is None or dtype is None:
+        dtype = (match and match["dtype"]) or "float32"
+        if match is None or dtype not in _DTYPES:
             raise ModelSpecError(
                 f"input {text!r}",
                 f"[NAME=]SHAPE[:DTYPE], with a dtype out of {', '.join(_DTYPES)}",
@@ -162,7 +158,8 @@ def parse_inputs(texts: Iterable[str]) -> tuple[tuple[torch.Tensor, ...], dict[s
         with foreign_errors_as(
             ModelSpecError, f"input {text!r}", "a shape that fits in memory", "make it smaller"
         ):
-            tensor = example_tensor([int(n) for n in re.split("[,x]", match["shape"])], dtype)
+            shape = [int(n) for n in re.split("[,x]", match["shape"])]
+            tensor = example_tensor(shape, getattr(torch, dtype))
         if match["name"]:
             kwargs[match["name"]] = tensor
         else:
