@@ -31,39 +31,41 @@ $(VISION_READY): $(READY)
 demo: $(READY) ## tune on a shallow network, train one six times deeper, print the regret of each law
 	$(BIN)/etastar demo
 
-test: $(READY) $(VISION_READY) ## all tests
+lint format types imports doctest docs study evidence evaluate: $(READY)
+
+test: $(READY) $(VISION_READY) ## all tests, the examples of README and docs among them
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
 
-lint: $(READY) ## style and format
+lint: ## style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: $(READY) ## put the format right
+format: ## put the format right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-types: $(READY) ## strict types
+types: ## strict types
 	$(BIN)/mypy
 
-imports: $(READY) ## imports point down the list of layers
+imports: ## imports point down the list of layers
 	$(BIN)/lint-imports --no-logo
 
-doctest: $(READY) ## the examples of the docstrings
+doctest: ## the examples of the docstrings
 	$(BIN)/pytest --doctest-modules --pyargs etastar studies -n $(JOBS)
 
-docs: $(READY) ## the examples of README and docs
+docs: ## the examples of README and docs alone
 	$(BIN)/pytest tests/test_documents.py
 
-study: $(READY) ## an experiment of the papers: make study NAME=resnet SCALE=cpu
+study: ## an experiment of the papers: make study NAME=resnet SCALE=cpu
 	$(BIN)/python -m studies $(NAME) --scale $(or $(SCALE),cpu)
 
-evidence: $(READY) ## docs/evidence.md and the table of law="auto", from the stored results
+evidence: ## docs/evidence.md and the table of law="auto", from the stored results
 	$(BIN)/python -m studies.evidence
 
-evaluate: $(READY) ## the stored experiments again, from their stored runs
+evaluate: ## the stored experiments again, from their stored runs
 	$(BIN)/python -m studies.evaluate
 
-check: test lint types imports doctest docs ## what CI runs
+check: test lint types imports doctest ## what CI runs
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .vision .hypothesis .mypy_cache .ruff_cache .import_linter_cache

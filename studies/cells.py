@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError
-from etastar.models.activation import activation_module
-from etastar.models.arguments import require_positive
-from etastar.models.convolution import Padding, require_kernel, same_conv2d
-from etastar.models.inputs import image_inputs
+from etastar.models.components import activation_module, same_conv2d
+from etastar.models.config import ActivationName, Padding, require_positive
+from etastar.typed import require_type
 
 __all__ = [
     "EDGES",
@@ -213,7 +213,7 @@ def cell(
         cell_seed: Seed that draws the cell, the same one for every place.
         edges: The cell written out, see `cell_plan`; "" to draw it.
         padding: "zeros" or "circular".
-        activation: A key of `etastar.models.activation.ACTIVATIONS`.
+        activation: One of `etastar.models.config.ActivationName`.
         batch_norm: Whether a BatchNorm follows each convolution of a cell.
         bias: Whether the layers have biases.
 
@@ -230,7 +230,8 @@ def cell(
     """
     require_positive(depth=depth, width=width, in_channels=in_channels)
     require_positive(image_size=image_size, num_classes=num_classes)
-    require_kernel(3, padding)
+    require_type("padding", padding, Padding)
+    require_type("activation", activation, ActivationName)
     plan = cell_plan(cell_seed, edges=edges)
     stem = same_conv2d(in_channels, width, kernel_size=3, padding=padding, bias=bias)
     cells = [
@@ -255,4 +256,5 @@ def cell_inputs(*, in_channels: int = 1, image_size: int = 8, **_: Any) -> tuple
         >>> cell_inputs(depth=3)[0].shape
         torch.Size([2, 1, 8, 8])
     """
-    return image_inputs(in_channels=in_channels, image_size=image_size)
+    shape = (2, in_channels, image_size, image_size)
+    return (torch.randn(shape, generator=torch.Generator().manual_seed(0)),)

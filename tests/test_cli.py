@@ -165,16 +165,6 @@ def test_bad_input_exits_with_2_and_one_message(case, file):
     assert "Traceback" not in result.output
 
 
-def test_debug_shows_where_it_arose():
-    result = run("depth", "zoo:nothing", "--debug")
-    assert result.exit_code != 0
-    assert type(result.exception).__name__ == "ModelSpecError"
-
-
-def test_unknown_optimizer_is_a_usage_error():
-    assert run(*GPT, "--optimizer", "lion").exit_code == 2
-
-
 SWEEP = ["sweep", "zoo:mlp", "--sizes", "depth=1,3", "--data", "digits", "--optimizer", "sgd"]
 BRIEF = ["--steps", "8", "--batch", "16", "--arg", "width=8"]
 SHORT = [*BRIEF, "--lr", "0.1"]

@@ -1,6 +1,7 @@
 """Every Python example of README and docs runs, in order, each file in one namespace."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,35 @@ def test_links_between_documents_exist(path):
     targets = re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text())
     for target in (t for t in targets if "://" not in t):
         assert (path.parent / target).exists(), target
+
+
+def layers():
+    """Packages by level, from the top, as `import-linter` checks them."""
+    text = (ROOT / "pyproject.toml").read_text()
+    block = re.search(r"^layers = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL).group(1)
+    return [re.findall(r"\w+", line) for line in block.splitlines()]
+
+
+def rows(path):
+    """Packages and files that each row of the document's tables of levels names."""
+    lines = [line for line in path.read_text().splitlines() if line.startswith("| ")]
+    found = [re.findall(r"`(\w+)(?:/|\.py)`", line) for line in lines]
+    return [names for names in found if names]
+
+
+def test_the_tables_of_packages_match_the_tree():
+    source = ROOT / "src" / "etastar"
+    paths = [p for p in source.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()]
+    tree = {path.stem for path in paths} - {"__init__", "__main__"}
+    assert {name for level in layers() for name in level} == tree
+    contributing = rows(ROOT / "CONTRIBUTING.md")
+    assert [sorted(row) for row in contributing] == [sorted(level) for level in layers()]
+    page = [name for row in rows(ROOT / "docs" / "architecture.md") for name in row]
+    assert sorted(page) == sorted(tree)
+
+
+def test_the_architecture_page_goes_down_the_layers():
+    level = {name: number for number, names in enumerate(layers()) for name in names}
+    levels = [[level[name] for name in row] for row in rows(ROOT / "docs" / "architecture.md")]
+    for above, below in pairwise(levels):
+        assert max(above) <= min(below) or set(above) & set(below)

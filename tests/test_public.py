@@ -1,7 +1,11 @@
 """The public names are a promise."""
 
+import ast
+import inspect
 import subprocess
 import sys
+
+import pytest
 
 import etastar
 
@@ -36,6 +40,9 @@ PUBLIC = [
 ]
 
 HEAVY = (
+    "torch",
+    "numpy",
+    "rich",
     "matplotlib",
     "plotly",
     "ray",
@@ -46,6 +53,13 @@ HEAVY = (
     "typer",
     "pandas",
 )
+PACKAGES = ["datasets", "fit", "graph", "init", "laws", "measure", "models", "optimizers", "sweep"]
+
+
+def output_of(code):
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return done.stdout.strip()
 
 
 def test_public_names_are_pinned():
@@ -53,14 +67,29 @@ def test_public_names_are_pinned():
     assert all(getattr(etastar, name).__doc__ for name in PUBLIC)
 
 
-def test_import_stays_light():
-    code = f"import sys, etastar; print([m for m in {HEAVY!r} if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+def test_import_brings_nothing_that_is_not_asked_for():
+    assert output_of(f"import sys, etastar; print([m for m in {HEAVY!r} if m in sys.modules])") == (
+        "[]"
     )
-    assert done.stdout.strip() == "[]"
 
 
-def test_errors_have_three_parts():
-    error = etastar.EtastarError("this", "that", "do")
-    assert str(error).splitlines() == ["received: this", "expected: that", "what to do: do"]
+def test_names_come_when_they_are_asked_for():
+    code = (
+        f"import etastar; print(*(getattr(etastar, name).__name__ for name in {PACKAGES!r}), "
+        "*dir(etastar)); from etastar import *; print(coordinate_check.__name__)"
+    )
+    first, second = output_of(code).splitlines()
+    assert first.split()[: len(PACKAGES)] == [f"etastar.{name}" for name in PACKAGES]
+    assert {*first.split()} >= {*PUBLIC, *PACKAGES}
+    assert second == "coordinate_check"
+    with pytest.raises(AttributeError, match="no attribute 'plan_transfers'"):
+        _ = etastar.plan_transfers
+
+
+def test_checkers_and_people_see_the_same_names():
+    """Names under TYPE_CHECKING, in `__all__` and in the table of places are one set."""
+    (checked,) = (n for n in ast.parse(inspect.getsource(etastar)).body if isinstance(n, ast.If))
+    imported = {(node.module, alias.name) for node in checked.body for alias in node.names}
+    places = etastar._PLACES.items()
+    assert imported == {(f"etastar.{place}", name) for place, names in places for name in names}
+    assert {name for _, name in imported} == {*etastar.__all__}

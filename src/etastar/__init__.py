@@ -1,27 +1,26 @@
 """Tune the learning rate on a small network, train the big one without tuning again."""
 
-from etastar.coordinates import coordinate_check
-from etastar.depth import DepthReport
-from etastar.errors import EtastarError
-from etastar.fit import find_optimum, fit_power_law, transfer_regret
-from etastar.graph import Graph, capture_graph, effective_depth, parameter_roles
-from etastar.init import check_stability, initialize_
-from etastar.measure import (
-    UpdateReport,
-    depth_scan,
-    measure_update,
-    width_scan,
-)
-from etastar.optimizers import optimizer_like
-from etastar.parameter import ParamInfo
-from etastar.sweep import Budget, Experiment, SweepResult, run_sweep
-from etastar.transfer import (
-    Measure,
-    TransferPlan,
-    check_schedule,
-    plan_transfer,
-    schedule_arguments,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from etastar.coordinates import coordinate_check
+    from etastar.depth import DepthReport
+    from etastar.errors import EtastarError
+    from etastar.fit import find_optimum, fit_power_law, transfer_regret
+    from etastar.graph import Graph, capture_graph, effective_depth, parameter_roles
+    from etastar.init import check_stability, initialize_
+    from etastar.measure import UpdateReport, depth_scan, measure_update, width_scan
+    from etastar.optimizers import optimizer_like
+    from etastar.parameter import ParamInfo
+    from etastar.sweep import Budget, Experiment, SweepResult, run_sweep
+    from etastar.transfer import (
+        Measure,
+        TransferPlan,
+        check_schedule,
+        plan_transfer,
+        schedule_arguments,
+    )
 
 __all__ = [
     "Budget",
@@ -54,3 +53,42 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+_PLACES = {
+    "coordinates": ("coordinate_check",),
+    "depth": ("DepthReport",),
+    "errors": ("EtastarError",),
+    "fit": ("find_optimum", "fit_power_law", "transfer_regret"),
+    "graph": ("Graph", "capture_graph", "effective_depth", "parameter_roles"),
+    "init": ("check_stability", "initialize_"),
+    "measure": ("UpdateReport", "depth_scan", "measure_update", "width_scan"),
+    "optimizers": ("optimizer_like",),
+    "parameter": ("ParamInfo",),
+    "sweep": ("Budget", "Experiment", "SweepResult", "run_sweep"),
+    "transfer": (
+        "Measure",
+        "TransferPlan",
+        "check_schedule",
+        "plan_transfer",
+        "schedule_arguments",
+    ),
+    "datasets": (),
+    "laws": (),
+    "models": (),
+    "sources": (),
+}
+"""Where each public name is; imported when it is first asked for (PEP 562), PyTorch with it."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        return import_module(f"etastar.{name}")
+    for place, names in _PLACES.items():
+        if name in names:
+            globals()[name] = found = getattr(import_module(f"etastar.{place}"), name)
+            return found
+    raise AttributeError(f"module 'etastar' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_PLACES})

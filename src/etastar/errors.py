@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 __all__ = [
     "CaptureError",
     "DepthError",
     "EtastarError",
+    "EtastarWarning",
     "FitError",
     "InitError",
     "LawError",
@@ -18,6 +22,8 @@ __all__ = [
     "ScheduleError",
     "StorageError",
     "TrialError",
+    "cause_of",
+    "foreign_errors_as",
 ]
 
 
@@ -48,6 +54,15 @@ class EtastarError(Exception):
 
     def __reduce__(self) -> tuple[type[EtastarError], tuple[str, str, str]]:
         return type(self), (self.received, self.expected, self.action)
+
+
+class EtastarWarning(UserWarning):
+    """What a user should not overlook, where going on is still right; silenced as any warning.
+
+    Example:
+        >>> issubclass(EtastarWarning, UserWarning)
+        True
+    """
 
 
 class CaptureError(EtastarError, ValueError):
@@ -121,3 +136,55 @@ class MissingExtraError(EtastarError, ImportError):
 
 class StorageError(EtastarError, OSError):
     """A store of a sweep cannot be read, written, or is of another experiment."""
+
+
+def cause_of(error: BaseException) -> str:
+    """An error of other code in one line.
+
+    Args:
+        error: What was raised.
+
+    Returns:
+        Its type and the first line of its message.
+
+    Example:
+        >>> cause_of(ZeroDivisionError("division by zero"))
+        'ZeroDivisionError: division by zero'
+    """
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+@contextmanager
+def foreign_errors_as(
+    kind: type[EtastarError], received: str, expected: str, action: str
+) -> Iterator[None]:
+    """Run code of others (a factory, a constructor, a forward pass) and give its errors a form.
+
+    Code that a user names may raise anything, `SystemExit` and what is no `Exception` as well.
+    Errors of ours and Ctrl-C pass as they are.
+
+    Args:
+        kind: Error to raise instead.
+        received: What was run, "zoo:mlp with {'width': 0}".
+        expected: See `EtastarError`.
+        action: See `EtastarError`.
+
+    Raises:
+        EtastarError: Of that kind, where the code raised.
+
+    Example:
+        >>> with foreign_errors_as(ModelSpecError, "f()", "a model", "mend f"):
+        ...     raise SystemExit(0)
+        Traceback (most recent call last):
+        ...
+        etastar.errors.ModelSpecError: received: f(): SystemExit: 0
+        expected: a model
+        what to do: mend f
+    """
+    try:
+        yield
+    except (EtastarError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise kind(f"{received}: {cause_of(error)}", expected, action) from error

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etastar.datasets import Dataset
+from etastar.datasets import Dataset, load
 from etastar.errors import ModelSpecError
 
 
@@ -62,3 +62,16 @@ def test_parts_that_do_not_pair_are_refused():
         Dataset("odd", "classification", 3, three, two, two, two)
     with pytest.raises(ModelSpecError, match="0 test inputs"):
         Dataset("none", "classification", 3, two, two, two[:0], two[:0])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "targets", "size"),
+    [
+        ("digits", {}, [6, 4, 2, 6, 6, 8, 6, 0], 474.8116888701916),
+        ("teacher", {"num_train": 100}, [1, 5, 5, 5, 3, 3, 7, 1], 417.8906997120357),
+    ],
+)
+def test_the_batches_of_a_seed_are_those_of_stored_results(name, options, targets, size):
+    inputs, found = next(load(name, **options).batches(0, 8, 1))
+    assert found.tolist() == targets
+    assert inputs.double().abs().sum().item() == pytest.approx(size, rel=1e-6)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from etastar.datasets import load
-from etastar.datasets.fashion_mnist import DEBIAN_FOLDER, read_idx
+from etastar.datasets.images import DEBIAN_FOLDER, read_idx
 from etastar.errors import ModelSpecError
 
 

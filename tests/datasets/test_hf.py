@@ -203,7 +203,7 @@ def test_what_the_hub_raises_is_told_in_three_parts(monkeypatch):
         raise ConnectionError("no network")
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    with pytest.raises(ModelSpecError, match=r"hf:a/b \(ConnectionError: no network\)") as caught:
+    with pytest.raises(ModelSpecError, match=r"hf:a/b: ConnectionError: no network") as caught:
         load("hf:a/b")
     assert isinstance(caught.value.__cause__, ConnectionError)
 

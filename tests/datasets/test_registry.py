@@ -27,3 +27,25 @@ def test_an_unknown_option_lists_the_known_ones(name):
 
 def test_options_reach_the_loader():
     assert len(load("digits", num_test=100).test_inputs) == 100
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "bad"),
+    [
+        ("digits", "num_test", "many"),
+        ("digits", "num_test", 10.5),
+        ("digits", "seed", None),
+        ("stdlib-text", "folder", 3),
+        ("teacher", "task", "ranking"),
+        ("hf:someone/things", "size", "big"),
+        ("hf:someone/things", "streaming", 1),
+    ],
+)
+def test_an_option_of_another_type_is_refused_by_name(name, option, bad):
+    with pytest.raises(ModelSpecError, match=f"received: {option}={bad!r}"):
+        load(name, **{option: bad})
+
+
+def test_what_a_loader_raises_is_an_error_of_ours():
+    with pytest.raises(ModelSpecError, match=r"teacher with .*: \w+Error: Overflow"):
+        load("teacher", seed=2**70)

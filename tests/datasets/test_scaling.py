@@ -2,7 +2,7 @@
 
 import torch
 
-from etastar.datasets.scaling import standardize_images
+from etastar.datasets.dataset import standardize_images
 
 
 def test_each_channel_is_scaled_by_the_training_parts_own_statistics():

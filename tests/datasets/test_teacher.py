@@ -42,5 +42,5 @@ def test_the_seed_decides_everything_and_the_global_numbers_nothing():
 
 @pytest.mark.parametrize("options", [{"task": "ranking"}, {"num_train": 0}, {"in_features": -1}])
 def test_bad_options_are_refused(options):
-    with pytest.raises(ModelSpecError, match="teacher with task="):
+    with pytest.raises(ModelSpecError, match="task="):
         load("teacher", **options)

@@ -120,7 +120,7 @@ def test_models_can_be_pickled(name):
 
 
 def test_an_unknown_model_lists_the_known_ones():
-    with pytest.raises(ModelSpecError, match="one of: mlp, cnn1d, cnn2d, resmlp, resnet, vit"):
+    with pytest.raises(ModelSpecError, match="one of: mlp, cnn1d, cnn2d, resmlp, resnet, vit, gpt"):
         build("alexnet")
     with pytest.raises(ModelSpecError, match="model 'alexnet'"):
         example_inputs("alexnet")
@@ -128,7 +128,7 @@ def test_an_unknown_model_lists_the_known_ones():
 
 def test_an_unknown_argument_lists_the_known_ones():
     with pytest.raises(
-        ModelSpecError, match=r"mlp with colour\nexpected: .*: depth, width, in_feat"
+        ModelSpecError, match=r"mlp with colour\nexpected: .*: depth, width, .*in_features"
     ):
         build("mlp", depth=2, colour=3)
     with pytest.raises(ModelSpecError, match="gpt with image_size"):
@@ -141,7 +141,7 @@ def test_an_unknown_argument_lists_the_known_ones():
     + [(name, "width", bad) for name in NAMES for bad in (2.5, "8", True, None)]
     + [(name, "activation", "swish") for name in NAMES]
     + [(name, "bias", "no") for name in NAMES]
-    + [(name, "branch_layers", bad) for name in ("resmlp", "resnet") for bad in (0, 3)]
+    + [(name, "branch_layers", bad) for name in ("resmlp", "resnet") for bad in (0, 3, True)]
     + [(name, "kernel_size", bad) for name in ("cnn1d", "cnn2d", "resnet") for bad in (0, 2)]
     + [(name, "padding", "reflect") for name in ("cnn1d", "cnn2d", "resnet")]
     + [(name, "dropout", bad) for name in ("resmlp", "resnet", "vit", "gpt") for bad in (-0.1, 1)]
@@ -154,3 +154,24 @@ def test_an_unknown_argument_lists_the_known_ones():
 def test_a_bad_value_is_refused_by_name(name, argument, bad):
     with pytest.raises(ModelSpecError, match=rf"received: .*{argument}={bad!r}"):
         build(name, **{argument: bad})
+
+
+@pytest.mark.parametrize(
+    ("name", "fingerprint"),
+    [
+        ("mlp", 11.518686836111254),
+        ("cnn1d", -7.415944844216825),
+        ("cnn2d", -3.679721099624458),
+        ("resmlp", 25.256610667113115),
+        ("resnet", 7.501088394676109),
+        ("vit", 494.0871769148758),
+        ("gpt", 703.6950585278884),
+    ],
+)
+def test_the_weights_of_a_seed_are_those_of_stored_results(name, fingerprint):
+    """Golden: another order of drawing would make every stored sweep another experiment."""
+    torch.manual_seed(0)
+    model = build(name, **({"branch_layers": 2} if name.startswith("res") else {}))
+    weights = [p.detach().double().flatten() for p in model.parameters()]
+    found = sum((w * torch.linspace(1, 2, len(w), dtype=torch.float64)).sum() for w in weights)
+    assert found.item() == pytest.approx(fingerprint, rel=1e-6)

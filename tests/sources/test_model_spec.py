@@ -8,8 +8,9 @@ from torch import nn
 
 from etastar.errors import MissingExtraError, ModelSpecError
 from etastar.graph import effective_depth
-from etastar.sources import load_model, model_spec
-from etastar.sources.loaded import LoadedModel, ModelSource
+from etastar.sources import load_model
+from etastar.sources.base import LoadedModel, ModelSource
+from etastar.sources.libraries import SOURCES
 from etastar.sources.model_spec import capture_spec
 
 FACTORY = """
@@ -139,7 +140,7 @@ class RoutedSource(ModelSource):
 
 
 def test_values_are_built_where_meta_does_not_do(monkeypatch):
-    monkeypatch.setitem(model_spec._SOURCES, "routed", RoutedSource())
+    monkeypatch.setitem(SOURCES, "routed", RoutedSource())
     graph = capture_spec("routed:any")
     assert graph.capture == "real"
     assert effective_depth(graph).effective_depth == 1

@@ -6,11 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from etastar.models.gpt import gpt
-from etastar.models.resmlp import resmlp
-from etastar.models.resnet import resnet
+from etastar.models import build
 from etastar.transfer import plan_transfer, read_architecture
 
+gpt, resmlp, resnet = (functools.partial(build, n) for n in ("gpt", "resmlp", "resnet"))
 BASE_DEPTH, DEPTH = 2, 5
 RATIO = DEPTH / BASE_DEPTH
 
@@ -18,7 +17,9 @@ RATIO = DEPTH / BASE_DEPTH
 @functools.cache
 def architecture(network, depth):
     factory, options, batch = NETWORKS[network]
-    return read_architecture((factory(depth, **options).double(), batch(torch.Generator())[:1]))
+    return read_architecture(
+        (factory(depth=depth, **options).double(), batch(torch.Generator())[:1])
+    )
 
 
 def token_batch(generator):
@@ -94,8 +95,8 @@ def test_groups_equal_explicit_multipliers(network, law, optimizer):
     cls, settings, lr = OPTIMIZERS[optimizer]
     factors = RULES[law, "adam" if "eps" in settings else "sgd"]
     torch.manual_seed(0)
-    plain = factory(DEPTH, **options).double()
-    explicit = factory(DEPTH, **options, branch_multiplier=factors[0]).double()
+    plain = factory(depth=DEPTH, **options).double()
+    explicit = factory(depth=DEPTH, **options, branch_multiplier=factors[0]).double()
     explicit.load_state_dict(plain.state_dict())
     plan = plan_transfer(
         architecture(network, BASE_DEPTH),

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console, RenderableType
 
-from etastar.errors import EtastarError
+from etastar import __version__
+from etastar.errors import EtastarError, cause_of
 
 __all__ = ["app", "clear_errors", "print_result"]
 
@@ -21,45 +22,86 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich takes 0.2 s to lay the options of a command out
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _fail(error: EtastarError) -> NoReturn:
-    Console(stderr=True).print(f"error\n{error}", markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(2) from None
+def _show_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"etastar {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _application(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """What stands before the command."""
 
 
 def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Exit code 2 and one message for an error of ours, 130 for Ctrl-C.
+    """Exit code 2 and one message for whatever goes wrong, 130 for Ctrl-C.
 
+    A command calls code of others: a model that exits, or raises what is no `Exception`, ends it
+    like any other bad input. Exit code 1 is a command's own and means that a check failed.
     A traceback is shown only with --debug.
+
+    Args:
+        command: The command; it takes `debug`.
+
+    Returns:
+        The command as `app.command()` takes it.
     """
 
     @wraps(command)
     def wrapped(*args: Any, debug: bool = False, **kwargs: Any) -> None:
         try:
             command(*args, debug=debug, **kwargs)
-        except EtastarError as error:
-            if debug:
-                raise
-            _fail(error)
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
         except KeyboardInterrupt:
-            Console(stderr=True).print("stopped by Ctrl-C; what a store has is kept")
+            typer.echo("stopped by Ctrl-C; what a store has is kept", err=True)
             raise typer.Exit(130) from None
+        except BaseException as error:
+            _fail(error, debug=debug)
 
     return wrapped
 
 
-def print_result(as_json: bool, data: Any, table: Callable[[], RenderableType]) -> None:
-    """JSON on standard output, or a table.
+def _fail(error: BaseException, *, debug: bool) -> NoReturn:
+    if debug:
+        traceback.print_exception(error)
+    known = error if isinstance(error, EtastarError) else _unforeseen(error)
+    typer.echo(f"error\n{known}", err=True)
+    raise typer.Exit(2) from None
+
+
+def _unforeseen(error: BaseException) -> EtastarError:
+    return EtastarError(
+        cause_of(error),
+        "a model, data and settings with which the command runs to its end",
+        "check the code of the model and the settings; --debug shows where it arose",
+    )
+
+
+def print_result(as_json: bool, result: Any, table: Callable[[], Any] | None = None) -> None:
+    """Print a result on standard output, as JSON or as it shows itself.
 
     Args:
         as_json: Whether JSON was asked for.
-        data: What JSON holds.
-        table: Makes the table.
+        result: A result with `as_dict` and `__rich__`, or what JSON is to hold.
+        table: Makes what is shown in place of the result.
     """
     if as_json:
+        data = result.as_dict() if hasattr(result, "as_dict") else result
         sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
     else:
-        Console().print(table())
+        from rich.console import Console
+
+        Console().print(result if table is None else table())

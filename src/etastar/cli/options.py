@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Args", "AsJSON", "Debug", "Inputs", "Model", "OptimizerName", "given_inputs"]
+from etastar.optimizers.registry import OPTIMIZERS
+
+__all__ = ["Args", "AsJSON", "Debug", "Inputs", "Model", "Optimizer", "given_inputs"]
 
 _FORMS = (
     "zoo:NAME, hf:CLASSNAME, timm:NAME, torchvision:NAME, package.module:factory or "
     "path/file.py:factory."
 )
+
+
+def _known_optimizer(name: str) -> str:
+    if name not in OPTIMIZERS:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(OPTIMIZERS)}; choose one of them")
+    return name
+
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=_FORMS, show_default=False)]
 Args = Annotated[
@@ -22,17 +30,12 @@ Inputs = Annotated[
     list[str],
     typer.Option("--input", metavar="[NAME=]SHAPE[:DTYPE]", help="An example input; repeatable."),
 ]
+Optimizer = Annotated[
+    str,
+    typer.Option("--optimizer", metavar="|".join(OPTIMIZERS), callback=_known_optimizer),
+]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-
-
-class OptimizerName(str, Enum):
-    """Optimizers that the width rule knows."""
-
-    sgd = "sgd"
-    adam = "adam"
-    adamw = "adamw"
-    muon = "muon"
 
 
 def given_inputs(texts: list[str]) -> Any:

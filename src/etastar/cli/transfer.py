@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from etastar.cli.application import app, clear_errors, print_result
-from etastar.cli.options import Args, AsJSON, Debug, Inputs, Model, OptimizerName, given_inputs
+from etastar.cli.options import Args, AsJSON, Debug, Inputs, Model, Optimizer, given_inputs
 
 __all__ = ["transfer"]
 
@@ -24,7 +24,7 @@ def transfer(
         str, typer.Option("--target", metavar="K=V,...", help="Settings of the network to train.")
     ],
     lr: Annotated[float, typer.Option("--lr", help="Learning rate tuned at the base.")],
-    optimizer: Annotated[OptimizerName, typer.Option("--optimizer", help="Of both networks.")],
+    optimizer: Optimizer,
     law: Annotated[
         list[str], typer.Option("--law", metavar="NAME", help="Depth law; repeatable.")
     ] = ["effective-depth"],  # noqa: B006
@@ -82,7 +82,7 @@ def transfer(
     plan = plan_transfer(
         *networks,
         lr=lr,
-        optimizer=optimizer.value,
+        optimizer=optimizer,
         law=law,
         weight_decay=weight_decay,
         aux_lr=aux_lr,

@@ -1,4 +1,4 @@
-"""The record that every data set is loaded into."""
+"""The record that every data set is loaded into, and its images brought to one scale."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["Dataset", "TaskKind"]
+__all__ = ["Dataset", "TaskKind", "image_dataset", "standardize_images"]
 
 TaskKind = Literal["classification", "language modelling", "regression"]
 """What the targets are: class numbers, next tokens at every position, or real vectors."""
@@ -103,3 +103,50 @@ def _require_pairs(name: str, part: str, inputs: Tensor, targets: Tensor) -> Non
             "as many targets as inputs, and at least one",
             "ask for more examples or mend the data set",
         )
+
+
+def image_dataset(
+    name: str, num_classes: int, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
+) -> Dataset:
+    """A classification of images, which are standardized.
+
+    Args:
+        name: What `load` knows it by.
+        num_classes: Number of classes.
+        train: Images (examples, channels, height, width) and labels (examples,).
+        test: The same.
+
+    Returns:
+        The data set.
+    """
+    train_inputs, test_inputs = standardize_images(train[0], test[0])
+    return Dataset(
+        name, "classification", num_classes, train_inputs, train[1], test_inputs, test[1]
+    )
+
+
+def standardize_images(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
+    """Both parts shifted and scaled, channel by channel, with the statistics of the first.
+
+    Args:
+        train: (examples, channels, height, width), float.
+        test: The same shape but for the number of examples.
+
+    Returns:
+        The two parts; of the training part each channel has mean 0 and standard deviation 1. A
+        channel that is constant stays at 0.
+
+    Example:
+        >>> import torch
+        >>> train, test = standardize_images(torch.tensor([[[[1.0, 3.0]]]]), torch.ones(1, 1, 1, 1))
+        >>> train.flatten().tolist(), test.flatten().tolist()
+        ([-1.0, 1.0], [-1.0])
+    """
+    std, mean = _channel_statistics(train)
+    scale = std.masked_fill(std == 0, 1.0)
+    return (train - mean) / scale, (test - mean) / scale
+
+
+def _channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    mean = images.mean((0, 2, 3), keepdim=True)
+    return images.std((0, 2, 3), correction=0, keepdim=True), mean

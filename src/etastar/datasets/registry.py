@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-from etastar.datasets.digits import load_digits
-from etastar.datasets.fashion_mnist import load_fashion_mnist
-from etastar.datasets.hf import load_hf
-from etastar.datasets.stdlib_text import load_stdlib_text
+from etastar.datasets.hugging_face import HuggingFaceOptions, load_hf
+from etastar.datasets.images import load_digits, load_fashion_mnist
 from etastar.datasets.teacher import load_teacher
-from etastar.errors import ModelSpecError
+from etastar.datasets.text import load_stdlib_text
+from etastar.errors import ModelSpecError, foreign_errors_as
+from etastar.typed import require_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,25 +47,38 @@ def load(name: str, **kwargs: Any) -> Dataset:
         >>> load("digits").task
         'classification'
     """
-    loader = _loader(name)
-    accepted = inspect.signature(loader).parameters
-    unknown = [option for option in kwargs if option not in accepted]
-    if unknown:
-        raise ModelSpecError(
-            f"{name} with {', '.join(unknown)}",
-            "options out of: " + ", ".join(accepted),
-            "leave out or rename what is not listed",
-        )
-    return loader(**kwargs)
-
-
-def _loader(name: str) -> Callable[..., Dataset]:
+    loader: Callable[..., Dataset | HuggingFaceOptions]
     if name.startswith(_HF_PREFIX):
-        return partial(load_hf, name.removeprefix(_HF_PREFIX))
-    if name not in DATASETS:
+        loader = HuggingFaceOptions
+    elif name in DATASETS:
+        loader = DATASETS[name]
+    else:
         raise ModelSpecError(
             f"data set {name!r}",
             f"one of: {', '.join(DATASETS)}, {_HF_PREFIX}NAME",
             "choose a listed one",
         )
-    return DATASETS[name]
+    _require_options(name, loader, kwargs)
+    with foreign_errors_as(
+        ModelSpecError,
+        f"{name} with {kwargs}",
+        "options with which the data set can be read",
+        "change the option that it names",
+    ):
+        found = loader(**kwargs)
+        if isinstance(found, HuggingFaceOptions):
+            return load_hf(name.removeprefix(_HF_PREFIX), found)
+    return found
+
+
+def _require_options(name: str, loader: Callable[..., Any], options: dict[str, Any]) -> None:
+    accepted = inspect.signature(loader).parameters
+    if unknown := [option for option in options if option not in accepted]:
+        raise ModelSpecError(
+            f"{name} with {', '.join(unknown)}",
+            "options out of: " + ", ".join(accepted),
+            "leave out or rename what is not listed",
+        )
+    types = get_type_hints(loader)
+    for option, value in options.items():
+        require_type(option, value, types[option])

@@ -77,12 +77,5 @@ def load_teacher(
     std, mean = torch.std_mean(outputs[:num_train], dim=0, correction=0)
     outputs = (outputs - mean) / std.masked_fill(std == 0, 1.0)
     targets = outputs.argmax(1) if task == "classification" else outputs
-    return Dataset(
-        "teacher",
-        task,
-        num_classes,
-        inputs[:num_train],
-        targets[:num_train],
-        inputs[num_train:],
-        targets[num_train:],
-    )
+    n = num_train
+    return Dataset("teacher", task, num_classes, inputs[:n], targets[:n], inputs[n:], targets[n:])

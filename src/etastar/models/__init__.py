@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from etastar.models.zoo import ZOO, ZooEntry, build, example_inputs
+from etastar.models.registry import ZOO, ZooEntry, build, example_inputs
 
 __all__ = ["ZOO", "ZooEntry", "build", "example_inputs"]

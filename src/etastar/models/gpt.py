@@ -2,37 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError
-from etastar.models.arguments import require_positive
-from etastar.models.transformer import Block, require_block
+from etastar.models.transformer import Block, TransformerConfig
 
-__all__ = ["GPT", "gpt"]
+__all__ = ["GPT", "GPTConfig"]
+
+
+@dataclass(frozen=True)
+class GPTConfig(TransformerConfig):
+    """A small GPT.
+
+    Attributes:
+        vocabulary: Number of tokens (bytes by default).
+        context: Longest input in tokens.
+        tied: Whether the head shares its weight with the embedding.
+    """
+
+    vocabulary: int = 256
+    context: int = 32
+    tied: bool = False
 
 
 class GPT(nn.Module):
-    """Embeddings, causal pre-LN blocks, a last norm, a linear head; made by `gpt`."""
+    """Embeddings, causal pre-LN blocks, a last norm, a linear head.
 
-    def __init__(
-        self,
-        width: int,
-        blocks: list[Block],
-        *,
-        vocabulary: int,
-        context: int,
-        affine: bool,
-        tied: bool,
-    ) -> None:
+    Its effective depth is 2 depth + 2, with parallel branches depth + 2.
+
+    Args:
+        config: Sizes and options; see `TransformerConfig` and `NetworkConfig`.
+
+    Example:
+        >>> GPT(GPTConfig(depth=1, width=16))(torch.zeros(2, 32, dtype=torch.int64)).shape
+        torch.Size([2, 32, 256])
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.context = context
-        self.embedding = nn.Embedding(vocabulary, width)
-        self.position = nn.Embedding(context, width)
+        self.context = config.context
+        # the order of drawing: stored results depend on it
+        blocks = [Block(config, causal=True) for _ in range(config.depth)]
+        self.embedding = nn.Embedding(config.vocabulary, config.width)
+        self.position = nn.Embedding(config.context, config.width)
         self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.LayerNorm(width, elementwise_affine=affine)
-        self.head = nn.Linear(width, vocabulary, bias=False)
-        if tied:
+        self.norm = nn.LayerNorm(config.width, elementwise_affine=config.affine)
+        self.head = nn.Linear(config.width, config.vocabulary, bias=False)
+        if config.tied:
             self.head.weight = self.embedding.weight
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -49,67 +68,3 @@ class GPT(nn.Module):
             x = block(x)
         logits: Tensor = self.head(self.norm(x))
         return logits
-
-
-def gpt(
-    depth: int = 2,
-    width: int = 64,
-    *,
-    vocabulary: int = 256,
-    context: int = 32,
-    head_width: int = 16,
-    parallel: bool = False,
-    affine: bool = True,
-    tied: bool = False,
-    activation: str = "gelu",
-    dropout: float = 0.0,
-    bias: bool = True,
-    branch_multiplier: float = 1.0,
-) -> GPT:
-    """A small GPT; effective depth = 2 depth + 2, with parallel branches depth + 2.
-
-    Args:
-        depth: Number of Transformer blocks; each holds two residual additions (one n-ary addition
-            with parallel branches).
-        width: Units of the stream; the feed-forward layers have four times as many.
-        vocabulary: Number of tokens (bytes by default).
-        context: Longest input in tokens.
-        head_width: Units of one attention head; it stays and the number of heads grows with width,
-            so that the attention logits' scale 1 / sqrt(head_width) does not depend on width.
-        parallel: Whether attention and feed-forward read the same norm and are added at once.
-        affine: Whether the norms have gains and shifts.
-        tied: Whether the head shares its weight with the embedding.
-        activation: A key of `etastar.models.activation.ACTIVATIONS`.
-        dropout: Probability, on attention weights and branch outputs.
-        bias: Whether the linear layers of the blocks have biases.
-        branch_multiplier: Factor on each branch's output in the forward pass.
-
-    Returns:
-        The network with PyTorch's own initialization.
-
-    Raises:
-        ModelSpecError: A size is no positive integer, or an option is unknown.
-
-    Example:
-        >>> gpt(1, 16)(torch.zeros(2, 32, dtype=torch.int64)).shape
-        torch.Size([2, 32, 256])
-    """
-    require_positive(vocabulary=vocabulary, context=context)
-    require_block(
-        depth, width, head_width=head_width, dropout=dropout, branch_multiplier=branch_multiplier
-    )
-    blocks = [
-        Block(
-            width,
-            head_width=head_width,
-            causal=True,
-            parallel=parallel,
-            affine=affine,
-            activation=activation,
-            dropout=dropout,
-            bias=bias,
-            branch_multiplier=branch_multiplier,
-        )
-        for _ in range(depth)
-    ]
-    return GPT(width, blocks, vocabulary=vocabulary, context=context, affine=affine, tied=tied)

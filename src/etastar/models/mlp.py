@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 
-from etastar.models.activation import activation_module
-from etastar.models.arguments import require_positive
+from etastar.models.components import activation_module
+from etastar.models.config import NetworkConfig
 
-__all__ = ["MLP", "mlp"]
+__all__ = ["MLP", "MLPConfig"]
+
+
+@dataclass(frozen=True)
+class MLPConfig(NetworkConfig):
+    """A multilayer perceptron.
+
+    Attributes:
+        in_features: Numbers in one input once it is flattened (8 x 8 pixels by default).
+        num_classes: Outputs.
+    """
+
+    in_features: int = 64
+    num_classes: int = 10
 
 
 class MLP(nn.Module):
-    """`head(phi(W_depth ... phi(W_1 x)))`; made by `mlp`."""
+    """`head(phi(W_depth ... phi(W_1 x)))`, the network of [JE]; effective depth = depth + 1.
 
-    def __init__(
-        self,
-        depth: int,
-        width: int,
-        *,
-        in_features: int,
-        num_classes: int,
-        activation: str,
-        bias: bool,
-    ) -> None:
+    Args:
+        config: Sizes and options; see `NetworkConfig` for those that all networks have.
+
+    Example:
+        >>> import torch
+        >>> MLP(MLPConfig(depth=3, width=16))(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(self, config: MLPConfig) -> None:
         super().__init__()
-        widths = [in_features] + [width] * depth
+        widths = [config.in_features] + [config.width] * config.depth
         self.layers = nn.ModuleList(
-            nn.Linear(fan_in, width, bias=bias) for fan_in in widths[:depth]
+            nn.Linear(fan_in, config.width, bias=config.bias) for fan_in in widths[: config.depth]
         )
-        self.activation = activation_module(activation)
-        self.head = nn.Linear(width, num_classes, bias=bias)
+        self.activation = activation_module(config.activation)
+        self.head = nn.Linear(config.width, config.num_classes, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (batch, classes) of inputs (batch, ...), which are flattened."""
@@ -38,46 +53,3 @@ class MLP(nn.Module):
             x = self.activation(layer(x))
         logits: Tensor = self.head(x)
         return logits
-
-
-def mlp(
-    depth: int = 4,
-    width: int = 64,
-    *,
-    in_features: int = 64,
-    num_classes: int = 10,
-    activation: str = "relu",
-    bias: bool = True,
-) -> MLP:
-    """A multilayer perceptron; effective depth = depth + 1.
-
-    Args:
-        depth: Number of hidden weight layers, the first one included and the head not.
-        width: Units of every hidden layer.
-        in_features: Numbers in one input once it is flattened (8 x 8 pixels by default).
-        num_classes: Outputs.
-        activation: A key of `etastar.models.activation.ACTIVATIONS`.
-        bias: Whether the layers have biases.
-
-    Returns:
-        The network with PyTorch's own initialization.
-
-    Raises:
-        ModelSpecError: A size is not a positive integer, or the activation is unknown.
-
-    Example:
-        >>> import torch
-        >>> mlp(3, 16)(torch.zeros(2, 1, 8, 8)).shape
-        torch.Size([2, 10])
-
-    The network of [JE].
-    """
-    require_positive(depth=depth, width=width, in_features=in_features, num_classes=num_classes)
-    return MLP(
-        depth,
-        width,
-        in_features=in_features,
-        num_classes=num_classes,
-        activation=activation,
-        bias=bias,
-    )

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 
-from etastar.models.activation import activation_module
-from etastar.models.arguments import (
-    require_choice,
-    require_finite,
-    require_fraction,
-    require_positive,
-)
-from etastar.models.branch import add_branch
-from etastar.models.convolution import Padding, require_kernel, same_conv2d
+from etastar.models.components import activation_module, add_branch, same_conv2d
+from etastar.models.config import Padding, ResidualConfig
 
-__all__ = ["ResNet", "ResNetBlock", "resnet"]
+__all__ = ["ResNet", "ResNetBlock", "ResNetConfig"]
+
+
+@dataclass(frozen=True)
+class ResNetConfig(ResidualConfig):
+    """A pre-activation ResNet without downsampling.
+
+    Attributes:
+        in_channels: Channels of the input.
+        image_size: Height and width in pixels; only example inputs depend on it.
+        kernel_size: Taps per dimension, odd.
+        padding: See `Padding`.
+    """
+
+    width: int = 16
+    in_channels: int = 1
+    image_size: int = 8
+    kernel_size: int = 3
+    padding: Padding = "zeros"
 
 
 class ResNetBlock(nn.Module):
@@ -23,32 +36,19 @@ class ResNetBlock(nn.Module):
     With `batch_norm` each activation is `phi(norm(.))`; dropout stands before each weight.
     """
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        branch_layers: int,
-        kernel_size: int,
-        padding: Padding,
-        activation: str,
-        batch_norm: bool,
-        dropout: float,
-        bias: bool,
-        branch_multiplier: float,
-    ) -> None:
+    def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
-        self.norm1 = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
-        self.conv1 = same_conv2d(width, width, kernel_size=kernel_size, padding=padding, bias=bias)
+        width = config.width
+        self.norm1 = nn.BatchNorm2d(width) if config.batch_norm else nn.Identity()
+        self.conv1 = _convolution(width, config)
         self.norm2: nn.Module | None = None
         self.conv2: nn.Module | None = None
-        if branch_layers == 2:
-            self.norm2 = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
-            self.conv2 = same_conv2d(
-                width, width, kernel_size=kernel_size, padding=padding, bias=bias
-            )
-        self.activation = activation_module(activation)
-        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
-        self.branch_multiplier = branch_multiplier
+        if config.branch_layers == 2:
+            self.norm2 = nn.BatchNorm2d(width) if config.batch_norm else nn.Identity()
+            self.conv2 = _convolution(width, config)
+        self.activation = activation_module(config.activation)
+        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+        self.branch_multiplier = config.branch_multiplier
 
     def forward(self, x: Tensor) -> Tensor:
         """The stream (batch, width, height, width in pixels) after this block."""
@@ -59,25 +59,27 @@ class ResNetBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """`head(mean(phi(blocks(stem(x)))))`; made by `resnet`."""
+    """`head(mean(phi(blocks(stem(x)))))`; effective depth = depth + 2.
 
-    def __init__(
-        self,
-        stem: nn.Conv2d,
-        blocks: list[ResNetBlock],
-        *,
-        num_classes: int,
-        activation: str,
-        batch_norm: bool,
-        bias: bool,
-    ) -> None:
+    Stem, K blocks at constant width and image size, mean over positions, linear head: depth is the
+    only thing that grows with K.
+
+    Args:
+        config: Sizes and options; see `ResidualConfig` and `NetworkConfig`.
+
+    Example:
+        >>> import torch
+        >>> ResNet(ResNetConfig(depth=3, width=8, branch_layers=2))(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
-        width = stem.out_channels
-        self.stem = stem
-        self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
-        self.activation = activation_module(activation)
-        self.head = nn.Linear(width, num_classes, bias=bias)
+        self.stem = _convolution(config.in_channels, config)
+        self.blocks = nn.ModuleList(ResNetBlock(config) for _ in range(config.depth))
+        self.norm = nn.BatchNorm2d(config.width) if config.batch_norm else nn.Identity()
+        self.activation = activation_module(config.activation)
+        self.head = nn.Linear(config.width, config.num_classes, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (batch, classes) of images (batch, channels, height, width in pixels)."""
@@ -89,79 +91,11 @@ class ResNet(nn.Module):
         return logits
 
 
-def resnet(
-    depth: int = 4,
-    width: int = 16,
-    *,
-    in_channels: int = 1,
-    image_size: int = 8,
-    num_classes: int = 10,
-    branch_layers: int = 1,
-    kernel_size: int = 3,
-    padding: Padding = "zeros",
-    activation: str = "relu",
-    batch_norm: bool = False,
-    dropout: float = 0.0,
-    bias: bool = True,
-    branch_multiplier: float = 1.0,
-) -> ResNet:
-    """A pre-activation ResNet without downsampling; effective depth = depth + 2.
-
-    Stem, K blocks at constant width and image size, mean over positions, linear head: depth is the
-    only thing that grows with K.
-
-    Args:
-        depth: Number of residual blocks, K.
-        width: Channels of the stream and inside the branches.
-        in_channels: Channels of the input.
-        image_size: Height and width in pixels; only example inputs depend on it.
-        num_classes: Outputs.
-        branch_layers: 1 for `x + conv1(phi(x))`, 2 for `x + conv2(phi(conv1(phi(x))))`.
-        kernel_size: Taps per dimension, odd.
-        padding: "zeros" or "circular".
-        activation: A key of `etastar.models.activation.ACTIVATIONS`.
-        batch_norm: Whether a BatchNorm stands before every activation.
-        dropout: Probability of dropping an input of a branch's weight.
-        bias: Whether the layers have biases.
-        branch_multiplier: Factor on each branch's output in the forward pass.
-
-    Returns:
-        The network with PyTorch's own initialization.
-
-    Raises:
-        ModelSpecError: A size is no positive integer, or an option is unknown.
-
-    Example:
-        >>> import torch
-        >>> resnet(3, 8, branch_layers=2)(torch.zeros(2, 1, 8, 8)).shape
-        torch.Size([2, 10])
-    """
-    require_positive(depth=depth, width=width, in_channels=in_channels)
-    require_positive(image_size=image_size, num_classes=num_classes)
-    require_choice("branch_layers", branch_layers, (1, 2))
-    require_kernel(kernel_size, padding)
-    require_fraction("dropout", dropout)
-    require_finite("branch_multiplier", branch_multiplier)
-    stem = same_conv2d(in_channels, width, kernel_size=kernel_size, padding=padding, bias=bias)
-    blocks = [
-        ResNetBlock(
-            width,
-            branch_layers=branch_layers,
-            kernel_size=kernel_size,
-            padding=padding,
-            activation=activation,
-            batch_norm=batch_norm,
-            dropout=dropout,
-            bias=bias,
-            branch_multiplier=branch_multiplier,
-        )
-        for _ in range(depth)
-    ]
-    return ResNet(
-        stem,
-        blocks,
-        num_classes=num_classes,
-        activation=activation,
-        batch_norm=batch_norm,
-        bias=bias,
+def _convolution(in_channels: int, config: ResNetConfig) -> nn.Conv2d:
+    return same_conv2d(
+        in_channels,
+        config.width,
+        kernel_size=config.kernel_size,
+        padding=config.padding,
+        bias=config.bias,
     )

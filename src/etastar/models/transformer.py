@@ -5,58 +5,65 @@ Shape suffixes: B batch, T positions, D width, H heads, E width of a head.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError
-from etastar.models.activation import activation_module
-from etastar.models.arguments import require_finite, require_fraction, require_positive
-from etastar.models.branch import add_branch
+from etastar.models.components import activation_module, add_branch
+from etastar.models.config import ActivationName, NetworkConfig
 
-__all__ = ["Attention", "Block", "FeedForward", "require_block"]
+__all__ = ["Attention", "Block", "FeedForward", "TransformerConfig"]
 
 
-def require_block(
-    depth: int, width: int, *, head_width: int, dropout: float, branch_multiplier: float
-) -> None:
-    """Refuse sizes of which no block can be made.
+@dataclass(frozen=True)
+class TransformerConfig(NetworkConfig):
+    """Pre-LN blocks; each holds two residual additions, with parallel branches one of both.
 
-    Args:
-        depth: Number of blocks.
-        width: Units of the stream.
-        head_width: Units of one attention head.
-        dropout: Probability.
-        branch_multiplier: Factor on each branch's output.
+    The feed-forward layers have four times the width; `bias` is that of the blocks' linear layers.
+
+    Attributes:
+        head_width: Units of one attention head; it stays and the number of heads grows with width,
+            so that the attention logits' scale 1 / sqrt(head_width) does not depend on width.
+        parallel: Whether attention and feed-forward read the same norm and are added at once.
+        affine: Whether the norms have gains and shifts.
+        dropout: Probability, on attention weights and branch outputs.
+        branch_multiplier: Factor on each branch's output in the forward pass.
 
     Raises:
-        ModelSpecError: A size is no positive integer, or the heads do not fill the width.
-
-    Example:
-        >>> require_block(2, 64, head_width=16, dropout=0.0, branch_multiplier=1.0)
+        ModelSpecError: A value is not accepted, or the heads do not fill the width.
     """
-    require_positive(depth=depth, width=width, head_width=head_width)
-    require_fraction("dropout", dropout)
-    require_finite("branch_multiplier", branch_multiplier)
-    if width % head_width:
-        raise ModelSpecError(
-            f"width={width}, head_width={head_width}",
-            "a width that is a multiple of head_width",
-            "change one of them",
-        )
+
+    depth: int = 2
+    activation: ActivationName = "gelu"
+    head_width: int = 16
+    parallel: bool = False
+    affine: bool = True
+    dropout: float = 0.0
+    branch_multiplier: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width % self.head_width:
+            raise ModelSpecError(
+                f"width={self.width}, head_width={self.head_width}",
+                "a width that is a multiple of head_width",
+                "change one of them",
+            )
 
 
 class Attention(nn.Module):
     """Multi-head self-attention with one fused projection for queries, keys and values."""
 
-    def __init__(
-        self, width: int, *, head_width: int, causal: bool, dropout: float, bias: bool
-    ) -> None:
+    def __init__(self, config: TransformerConfig, *, causal: bool) -> None:
         super().__init__()
-        self.num_heads = width // head_width
+        width = config.width
+        self.num_heads = width // config.head_width
         self.causal = causal
-        self.dropout = dropout
-        self.qkv = nn.Linear(width, 3 * width, bias=bias)
-        self.proj = nn.Linear(width, width, bias=bias)
+        self.dropout = config.dropout
+        self.qkv = nn.Linear(width, 3 * width, bias=config.bias)
+        self.proj = nn.Linear(width, width, bias=config.bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:  # noqa: N803
         """Mixed values (B, T, D), projected."""
@@ -76,11 +83,11 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """`proj(phi(fc(x)))` with four times the width inside."""
 
-    def __init__(self, width: int, *, activation: str, bias: bool) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.fc = nn.Linear(width, 4 * width, bias=bias)
-        self.activation = activation_module(activation)
-        self.proj = nn.Linear(4 * width, width, bias=bias)
+        self.fc = nn.Linear(config.width, 4 * config.width, bias=config.bias)
+        self.activation = activation_module(config.activation)
+        self.proj = nn.Linear(4 * config.width, config.width, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (B, T, D), position by position."""
@@ -94,28 +101,15 @@ class Block(nn.Module):
     With `parallel` both branches read one norm: `x + m attn(ln1(x)) + m mlp(ln1(x))`.
     """
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        head_width: int,
-        causal: bool,
-        parallel: bool,
-        affine: bool,
-        activation: str,
-        dropout: float,
-        bias: bool,
-        branch_multiplier: float,
-    ) -> None:
+    def __init__(self, config: TransformerConfig, *, causal: bool) -> None:
         super().__init__()
+        width, affine = config.width, config.affine
         self.ln1 = nn.LayerNorm(width, elementwise_affine=affine)
-        self.attn = Attention(
-            width, head_width=head_width, causal=causal, dropout=dropout, bias=bias
-        )
-        self.ln2 = None if parallel else nn.LayerNorm(width, elementwise_affine=affine)
-        self.mlp = FeedForward(width, activation=activation, bias=bias)
-        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
-        self.branch_multiplier = branch_multiplier
+        self.attn = Attention(config, causal=causal)
+        self.ln2 = None if config.parallel else nn.LayerNorm(width, elementwise_affine=affine)
+        self.mlp = FeedForward(config)
+        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+        self.branch_multiplier = config.branch_multiplier
 
     def forward(self, x: Tensor) -> Tensor:
         """The stream (B, T, D) after this block."""

@@ -2,29 +2,70 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError
-from etastar.models.arguments import require_positive
-from etastar.models.transformer import Block, require_block
+from etastar.models.transformer import Block, TransformerConfig
 
-__all__ = ["ViT", "vit"]
+__all__ = ["ViT", "ViTConfig"]
+
+
+@dataclass(frozen=True)
+class ViTConfig(TransformerConfig):
+    """A small vision Transformer.
+
+    Attributes:
+        in_channels: Channels of the input.
+        image_size: Height and width in pixels.
+        patch_size: Height and width of a patch in pixels; a divisor of `image_size`.
+        num_classes: Outputs.
+
+    Raises:
+        ModelSpecError: A value is not accepted, or the patches do not fill the image.
+    """
+
+    in_channels: int = 1
+    image_size: int = 8
+    patch_size: int = 2
+    num_classes: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.image_size % self.patch_size:
+            raise ModelSpecError(
+                f"image_size={self.image_size}, patch_size={self.patch_size}",
+                "a patch_size that divides image_size",
+                "change one of them",
+            )
 
 
 class ViT(nn.Module):
-    """Patches, pre-LN blocks, a last norm, the mean over patches, a linear head; made by `vit`."""
+    """Patches, pre-LN blocks, a last norm, the mean over patches, a linear head.
 
-    def __init__(
-        self, patches: nn.Conv2d, blocks: list[Block], *, num_patches: int, num_classes: int
-    ) -> None:
+    Its effective depth is 2 depth + 2, with parallel branches depth + 2.
+
+    Args:
+        config: Sizes and options; see `TransformerConfig` and `NetworkConfig`.
+
+    Example:
+        >>> ViT(ViTConfig(depth=1, width=16))(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        width = patches.out_channels
-        self.patches = patches
+        width, side = config.width, config.patch_size
+        # the order of drawing: stored results depend on it
+        self.patches = nn.Conv2d(config.in_channels, width, side, stride=side)
+        blocks = [Block(config, causal=False) for _ in range(config.depth)]
+        num_patches = (config.image_size // side) ** 2
         self.position = nn.Parameter(0.02 * torch.randn(num_patches, width))
         self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.LayerNorm(width, elementwise_affine=blocks[0].ln1.elementwise_affine)
-        self.head = nn.Linear(width, num_classes)
+        self.norm = nn.LayerNorm(width, elementwise_affine=config.affine)
+        self.head = nn.Linear(width, config.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (batch, classes) of images (batch, channels, height, width in pixels)."""
@@ -33,77 +74,3 @@ class ViT(nn.Module):
             x = block(x)
         logits: Tensor = self.head(self.norm(x).mean(1))
         return logits
-
-
-def vit(
-    depth: int = 2,
-    width: int = 64,
-    *,
-    in_channels: int = 1,
-    image_size: int = 8,
-    patch_size: int = 2,
-    num_classes: int = 10,
-    head_width: int = 16,
-    parallel: bool = False,
-    affine: bool = True,
-    activation: str = "gelu",
-    dropout: float = 0.0,
-    bias: bool = True,
-    branch_multiplier: float = 1.0,
-) -> ViT:
-    """A small vision Transformer; effective depth = 2 depth + 2, with parallel branches depth + 2.
-
-    Args:
-        depth: Number of Transformer blocks; each holds two residual additions (one n-ary addition
-            with parallel branches).
-        width: Units of the stream; the feed-forward layers have four times as many.
-        in_channels: Channels of the input.
-        image_size: Height and width in pixels.
-        patch_size: Height and width of a patch in pixels; a divisor of `image_size`.
-        num_classes: Outputs.
-        head_width: Units of one attention head; the number of heads grows with width.
-        parallel: Whether attention and feed-forward read the same norm and are added at once.
-        affine: Whether the norms have gains and shifts.
-        activation: A key of `etastar.models.activation.ACTIVATIONS`.
-        dropout: Probability, on attention weights and branch outputs.
-        bias: Whether the linear layers of the blocks have biases.
-        branch_multiplier: Factor on each branch's output in the forward pass.
-
-    Returns:
-        The network with PyTorch's own initialization.
-
-    Raises:
-        ModelSpecError: A size is no positive integer, or an option is unknown.
-
-    Example:
-        >>> vit(1, 16)(torch.zeros(2, 1, 8, 8)).shape
-        torch.Size([2, 10])
-    """
-    require_positive(in_channels=in_channels, image_size=image_size, patch_size=patch_size)
-    require_positive(num_classes=num_classes)
-    require_block(
-        depth, width, head_width=head_width, dropout=dropout, branch_multiplier=branch_multiplier
-    )
-    if image_size % patch_size:
-        raise ModelSpecError(
-            f"image_size={image_size}, patch_size={patch_size}",
-            "a patch_size that divides image_size",
-            "change one of them",
-        )
-    patches = nn.Conv2d(in_channels, width, patch_size, stride=patch_size)
-    blocks = [
-        Block(
-            width,
-            head_width=head_width,
-            causal=False,
-            parallel=parallel,
-            affine=affine,
-            activation=activation,
-            dropout=dropout,
-            bias=bias,
-            branch_multiplier=branch_multiplier,
-        )
-        for _ in range(depth)
-    ]
-    num_patches = (image_size // patch_size) ** 2
-    return ViT(patches, blocks, num_patches=num_patches, num_classes=num_classes)

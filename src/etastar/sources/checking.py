@@ -13,6 +13,7 @@ from etastar.init import initialize_
 from etastar.laws import get_laws
 from etastar.sources.experiment import INITS, OPTIMIZERS, named_experiment
 from etastar.sources.model_spec import load_model
+from etastar.sources.settings import require_apart
 from etastar.sweep.space import Budget
 from etastar.transfer import TransferPlan, plan_transfer, read_architecture
 
@@ -71,7 +72,7 @@ def named_check(
         The report.
 
     Raises:
-        ModelSpecError: A name, setting or initialization is not accepted.
+        ModelSpecError: A name, setting or initialization is not accepted, or a size is a setting.
         LawError: A rule is unknown, or two exclude each other.
 
     Example:
@@ -82,6 +83,7 @@ def named_check(
         >>> report.passed
         False
     """
+    require_apart(settings, sizes)
     depth_laws = [rule for rule in rules if rule != _WIDTH_RULE] or ["constant"]
     laws = get_laws(depth_laws)
     if init is None:

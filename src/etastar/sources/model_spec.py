@@ -4,34 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from etastar.errors import CaptureError, ModelSpecError
+from etastar.errors import CaptureError, ModelSpecError, foreign_errors_as
 from etastar.graph.capture import capture_graph
 from etastar.graph.dag import Graph
+from etastar.sources.base import GivenInputs, LoadedModel
 from etastar.sources.factory import load_from_factory
-from etastar.sources.hf import TransformersSource
-from etastar.sources.loaded import LoadedModel, ModelSource
-from etastar.sources.vision import TimmSource, TorchvisionSource
-from etastar.sources.zoo import ZooSource
+from etastar.sources.libraries import SOURCES
 
-__all__ = ["LoadedModel", "capture_spec", "load_model"]
+__all__ = ["capture_spec", "load_model"]
 
-_SOURCES: dict[str, ModelSource] = {
-    source.prefix: source
-    for source in (ZooSource(), TransformersSource(), TimmSource(), TorchvisionSource())
-}
 _FORMS = (
     "zoo:NAME, hf:CLASSNAME, timm:NAME, torchvision:NAME, package.module:factory or "
     "path/file.py:factory"
 )
-
-Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def load_model(
     spec: str,
     settings: dict[str, Any] | None = None,
     *,
-    inputs: Inputs | None = None,
+    inputs: GivenInputs | None = None,
     device: str = "cpu",
 ) -> LoadedModel:
     """Build the model that a text names, with random weights and example inputs.
@@ -47,7 +39,8 @@ def load_model(
         The model with its inputs.
 
     Raises:
-        ModelSpecError: The text, a setting or the inputs are not accepted.
+        ModelSpecError: The text, a setting or the inputs are not accepted, or code that the text
+            names raised.
         MissingExtraError: A library is not installed.
 
     Example:
@@ -57,13 +50,13 @@ def load_model(
     place, colon, name = spec.rpartition(":")
     if not (colon and place and name):
         raise ModelSpecError(f"MODEL {spec!r}", _FORMS, "write it in one of these forms")
-    if place in _SOURCES:
-        return _SOURCES[place].load(name, settings or {}, device=device, given=inputs)
+    if place in SOURCES:
+        return SOURCES[place].load(name, settings or {}, device=device, given=inputs)
     return load_from_factory(place, name, settings or {}, given=inputs)
 
 
 def capture_spec(
-    spec: str, settings: dict[str, Any] | None = None, *, inputs: Inputs | None = None
+    spec: str, settings: dict[str, Any] | None = None, *, inputs: GivenInputs | None = None
 ) -> Graph:
     """Capture the graph of the model that a text names.
 
@@ -78,7 +71,7 @@ def capture_spec(
         The graph.
 
     Raises:
-        ModelSpecError: As `load_model`.
+        ModelSpecError: As `load_model`, or the forward pass exited.
         CaptureError: The model does not run on its inputs.
 
     Example:
@@ -87,9 +80,18 @@ def capture_spec(
     """
     loaded = load_model(spec, settings, inputs=inputs, device="meta")
     try:
-        return capture_graph(loaded.model, *loaded.args, **loaded.kwargs)
+        return _captured(spec, loaded)
     except CaptureError:
         if not any(p.device.type == "meta" for p in loaded.model.parameters()):
             raise
-    loaded = load_model(spec, settings, inputs=inputs, device="cpu")
-    return capture_graph(loaded.model, *loaded.args, **loaded.kwargs)
+    return _captured(spec, load_model(spec, settings, inputs=inputs, device="cpu"))
+
+
+def _captured(spec: str, loaded: LoadedModel) -> Graph:
+    with foreign_errors_as(
+        ModelSpecError,
+        f"a forward pass of {spec}",
+        "a model that runs on its example inputs",
+        "check the model and its inputs, or run with --debug for the traceback",
+    ):
+        return capture_graph(loaded.model, *loaded.args, **loaded.kwargs)

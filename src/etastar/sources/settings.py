@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from etastar.errors import ModelSpecError
+from etastar.errors import ModelSpecError, foreign_errors_as
 
-__all__ = ["example_tensor", "parse_inputs", "parse_settings", "split_settings"]
+__all__ = ["example_tensor", "parse_inputs", "parse_settings", "require_apart", "split_settings"]
 
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 _SHAPE = re.compile(r"^(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:[,x]\d+)*)(?::(?P<dtype>\w+))?$")
+
+_DTYPES = (
+    "float32 float64 float16 bfloat16 complex64 complex128 bool uint8 int8 int16 int32 int64"
+).split()
 
 
 def _value(text: str) -> Any:
@@ -79,6 +83,27 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
     return settings
 
 
+def require_apart(settings: Mapping[str, Any], sizes: Iterable[str]) -> None:
+    """Refuse a size that is a setting as well: one of the two would be dropped.
+
+    Args:
+        settings: Settings of `--arg`.
+        sizes: Names that `--sizes` varies.
+
+    Raises:
+        ModelSpecError: A name is in both.
+
+    Example:
+        >>> require_apart({"width": 8}, ["depth"])
+    """
+    if twice := [name for name in sizes if name in settings]:
+        raise ModelSpecError(
+            f"{', '.join(twice)} as a size and with --arg",
+            "a setting that is the same at all sizes with --arg, any other with the sizes",
+            f"leave --arg {twice[0]}={settings[twice[0]]} out",
+        )
+
+
 def example_tensor(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """An example input: zeros of an integer dtype, fixed pseudo-random numbers otherwise.
 
@@ -93,7 +118,7 @@ def example_tensor(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> 
         >>> example_tensor((2, 3), torch.int64).sum().item()
         0
     """
-    if not dtype.is_floating_point:
+    if not (dtype.is_floating_point or dtype.is_complex):
         return torch.zeros(*shape, dtype=dtype)
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(dtype)
 
@@ -119,14 +144,22 @@ def parse_inputs(texts: Iterable[str]) -> tuple[tuple[torch.Tensor, ...], dict[s
     kwargs: dict[str, torch.Tensor] = {}
     for text in texts:
         match = _SHAPE.match(text)
-        dtype = getattr(torch, (match and match["dtype"]) or "float32", None)
-        if match is None or not isinstance(dtype, torch.dtype):
+        dtype = (match and match["dtype"]) or "float32"
+        if match is None or dtype not in _DTYPES:
             raise ModelSpecError(
                 f"input {text!r}",
-                "[NAME=]SHAPE[:DTYPE], with a dtype of torch",
+                f"[NAME=]SHAPE[:DTYPE], with a dtype out of {', '.join(_DTYPES)}",
                 "write for example 2,3,32,32 or input_ids=1,16:int64",
             )
-        tensor = example_tensor([int(n) for n in re.split("[,x]", match["shape"])], dtype)
+        if match["name"] in kwargs:
+            raise ModelSpecError(
+                f"input {match['name']!r} twice", "each input once", "leave one of them out"
+            )
+        with foreign_errors_as(
+            ModelSpecError, f"input {text!r}", "a shape that fits in memory", "make it smaller"
+        ):
+            shape = [int(n) for n in re.split("[,x]", match["shape"])]
+            tensor = example_tensor(shape, getattr(torch, dtype))
         if match["name"]:
             kwargs[match["name"]] = tensor
         else:

@@ -1,0 +1,277 @@
+"""Any image or text set that the package `datasets` of Hugging Face can load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from etastar.datasets.dataset import Dataset, image_dataset
+from etastar.datasets.text import NUM_BYTES, byte_windows, split_every
+from etastar.errors import MissingExtraError, ModelSpecError, foreign_errors_as
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from torch import Tensor
+
+__all__ = ["HuggingFaceOptions", "load_hf"]
+
+_TEST_SPLITS = ("test", "validation", "valid", "val")
+_TEST_EVERY = 10
+_SHUFFLE_BUFFER = 10_000
+_GREY_MODES = ("1", "L")
+
+
+@dataclass(frozen=True)
+class HuggingFaceOptions:
+    """How a data set of Hugging Face is read.
+
+    Attributes:
+        config: Configuration of the data set.
+        train_split: Name of the training split.
+        test_split: Name of the test split; by default the first there is of test, validation,
+            valid and val, and without any, every tenth training example.
+        image_column: Where there are several.
+        label_column: Where there are several (as the fine and coarse labels of CIFAR-100).
+        text_column: Where there are several.
+        size: Height and width in pixels that images are resized to.
+        max_train: Most training examples; they are then drawn at random.
+        max_test: Most test examples, likewise.
+        context: Bytes in an input of a text set.
+        num_bytes: Most bytes of training text; of test text a tenth of it.
+        streaming: Whether examples are fetched one by one in place of the whole set.
+        seed: Of the draws.
+    """
+
+    config: str | None = None
+    train_split: str = "train"
+    test_split: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    text_column: str | None = None
+    size: int | None = None
+    max_train: int | None = None
+    max_test: int | None = None
+    context: int = 32
+    num_bytes: int = 1_000_000
+    streaming: bool = False
+    seed: int = 0
+
+
+def load_hf(name: str, options: HuggingFaceOptions | None = None) -> Dataset:
+    """An image set (classification) or a text set (next-byte prediction).
+
+    A set with a column of images, or of which an image or label column is named, is an image set;
+    any other, or one whose text column is named, a text set, of which labels are not used.
+
+    Args:
+        name: What `datasets.load_dataset` takes, or a folder that `save_to_disk` wrote.
+        options: What to read; the defaults if None.
+
+    Returns:
+        Images (examples, channels, height, width), each channel with mean 0 and standard deviation
+        1 over the training part; or tokens (windows, context).
+
+    Raises:
+        MissingExtraError: The package `datasets` is not installed.
+        ModelSpecError: The set cannot be loaded, or a column or split is not there.
+    """
+    options = options or HuggingFaceOptions()
+    splits = _load_splits(name, options)
+    train, test = _train_and_test(splits, options.train_split, options.test_split)
+    features = train.features
+    if features is None:
+        raise ModelSpecError(
+            f"{name!r}, whose columns have no known type",
+            "typed columns",
+            "load it without streaming",
+        )
+    train = _draw(train, options.max_train, options.seed)
+    test = None if test is None else _draw(test, options.max_test, options.seed)
+    labelled = options.image_column is not None or options.label_column is not None
+    if options.text_column is None and (labelled or _columns_of(features, "Image")):
+        columns = _image_columns(features, options)
+        found = _image_tensors(train, columns, size=options.size)
+        held_out = None if test is None else _image_tensors(test, columns, size=options.size)
+        return _image_dataset(name, columns.num_classes, found, held_out)
+    column = _text_column(features, options.text_column)
+    context, num_bytes = options.context, options.num_bytes
+    train_text = _joined_text(train, column, num_bytes=num_bytes)
+    fewer = max(num_bytes // _TEST_EVERY, context + 1)
+    test_text = None if test is None else _joined_text(test, column, num_bytes=fewer)
+    return _text_dataset(name, train_text, test_text, context=context)
+
+
+def _load_splits(name: str, options: HuggingFaceOptions) -> Mapping[str, Any]:
+    try:
+        import datasets
+    except ImportError as error:
+        raise MissingExtraError("datasets", "hf") from error
+    with foreign_errors_as(
+        ModelSpecError,
+        f"hf:{name}",
+        "a data set that `datasets` can load",
+        "check the name, the config and the network",
+    ):
+        if (Path(name) / "dataset_dict.json").is_file():
+            splits: Mapping[str, Any] = datasets.load_from_disk(name)
+        else:
+            splits = datasets.load_dataset(name, options.config, streaming=options.streaming)
+    return splits
+
+
+def _train_and_test(
+    splits: Mapping[str, Any], train_split: str, test_split: str | None
+) -> tuple[Any, Any | None]:
+    wanted = [train_split] if test_split is None else [train_split, test_split]
+    missing = [split for split in wanted if split not in splits]
+    if missing:
+        raise ModelSpecError(
+            f"split {', '.join(missing)}", "one of: " + ", ".join(splits), "choose listed splits"
+        )
+    usual = [split for split in _TEST_SPLITS if split in splits and split != train_split]
+    chosen = test_split or next(iter(usual), None)
+    return splits[train_split], None if chosen is None else splits[chosen]
+
+
+def _draw(rows: Any, limit: int | None, seed: int) -> Any:
+    """All rows in order, or so many drawn at random, because many sets are sorted by class."""
+    if limit is None:
+        return rows
+    if hasattr(rows, "__len__"):
+        return rows.shuffle(seed=seed).select(range(min(limit, len(rows))))
+    return islice(rows.shuffle(seed=seed, buffer_size=_SHUFFLE_BUFFER), limit)
+
+
+def _text_dataset(name: str, train: bytes, test: bytes | None, *, context: int) -> Dataset:
+    windows = byte_windows(train, context=context)
+    if test is None:
+        parts = split_every(*windows, test_every=_TEST_EVERY)
+    else:
+        parts = (*windows, *byte_windows(test, context=context))
+    return Dataset(f"hf:{name}", "language modelling", NUM_BYTES, *parts)
+
+
+def _image_dataset(
+    name: str,
+    num_classes: int | None,
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor] | None,
+) -> Dataset:
+    if test is None:
+        images, labels, *held_out = split_every(*train, test_every=_TEST_EVERY)
+        train, test = (images, labels), (held_out[0], held_out[1])
+    shapes = [tuple(images.shape[1:]) for images, _ in (train, test)]
+    if shapes[0] != shapes[1]:
+        raise ModelSpecError(
+            f"training images {shapes[0]}, test images {shapes[1]}",
+            "the same shape in both splits",
+            "give size, or another test_split",
+        )
+    classes = num_classes or int(torch.cat([train[1], test[1]]).max()) + 1
+    return image_dataset(f"hf:{name}", classes, train, test)
+
+
+@dataclass(frozen=True)
+class _ImageColumns:
+    """Where the examples of an image set are; the classes as the set states them, or None."""
+
+    image: str
+    label: str
+    num_classes: int | None
+
+
+def _image_columns(features: Mapping[str, Any], options: HuggingFaceOptions) -> _ImageColumns:
+    """The image and the label column; none is guessed where several would do."""
+    labels = _columns_of(features, "ClassLabel") or [
+        name for name in ("label", "labels") if name in features
+    ]
+    images = _columns_of(features, "Image")
+    image = _chosen(features, "image_column", options.image_column, images)
+    label = _chosen(features, "label_column", options.label_column, labels)
+    return _ImageColumns(image, label, getattr(features[label], "num_classes", None))
+
+
+def _text_column(features: Mapping[str, Any], choice: str | None) -> str:
+    """The only column of strings, or the one called "text"."""
+    strings = [
+        name
+        for name, feature in features.items()
+        if getattr(feature, "dtype", None) in ("string", "large_string")
+    ]
+    return _chosen(features, "text_column", choice, ["text"] if "text" in strings else strings)
+
+
+def _columns_of(features: Mapping[str, Any], kind: str) -> list[str]:
+    return [name for name, feature in features.items() if type(feature).__name__ == kind]
+
+
+def _chosen(
+    features: Mapping[str, Any], option: str, choice: str | None, candidates: Iterable[str]
+) -> str:
+    found = list(candidates) if choice is None else [choice]
+    if len(found) == 1 and found[0] in features:
+        return found[0]
+    raise ModelSpecError(
+        f"{option}={choice!r} for a data set with columns {', '.join(features)}",
+        f"one column out of: {', '.join(found if choice is None else features) or 'none fits'}",
+        f"name it with {option}",
+    )
+
+
+def _image_tensors(
+    rows: Iterable[Mapping[str, Any]], columns: _ImageColumns, *, size: int | None
+) -> tuple[Tensor, Tensor]:
+    """Images 0 to 1, grey when all are, else in three colours; labels. `size` resizes them."""
+    arrays: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
+    labels: list[int] = []
+    grey = True
+    for row in rows:
+        image = row[columns.image]
+        grey = grey and image.mode in _GREY_MODES
+        if size is not None:
+            image = image.convert("RGB").resize((size, size))
+        arrays.append(np.asarray(image.convert("RGB"), dtype=np.uint8))
+        labels.append(_class_number(row[columns.label], columns.label))
+    _require_one_shape({array.shape for array in arrays})
+    images = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
+    if grey:
+        images = images[:, :1]
+    return images.float() / 255, torch.tensor(labels)
+
+
+def _class_number(label: object, column: str) -> int:
+    if not isinstance(label, int) or label < 0:
+        raise ModelSpecError(
+            f"label {label!r} in the column {column!r}",
+            "a class number, 0 or more",
+            "name another label_column, or a test_split whose labels are public",
+        )
+    return label
+
+
+def _require_one_shape(shapes: set[tuple[int, ...]]) -> None:
+    if len(shapes) != 1:
+        raise ModelSpecError(
+            f"images of the shapes {sorted(shapes)[:3]}" if shapes else "no images",
+            "images of one shape, at least one",
+            "give size, to which they are resized" if shapes else "ask for more examples",
+        )
+
+
+def _joined_text(rows: Iterable[Mapping[str, Any]], column: str, *, num_bytes: int) -> bytes:
+    """The texts as UTF-8, each ended by a newline, cut at a number of bytes.
+
+    No more rows are read than are needed.
+    """
+    text = bytearray()
+    for row in rows:
+        text += str(row[column]).encode() + b"\n"
+        if len(text) >= num_bytes:
+            break
+    return bytes(text[:num_bytes])

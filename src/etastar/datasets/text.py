@@ -1,0 +1,130 @@
+"""Text as bytes cut into windows; the source code of Python's own standard library."""
+
+from __future__ import annotations
+
+import sysconfig
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from etastar.datasets.dataset import Dataset
+from etastar.errors import ModelSpecError
+
+__all__ = ["NUM_BYTES", "byte_windows", "load_stdlib_text", "read_source", "split_every"]
+
+NUM_BYTES = 256
+
+
+def byte_windows(text: bytes, *, context: int) -> tuple[Tensor, Tensor]:
+    """Windows that do not overlap, and the same shifted by one byte.
+
+    Args:
+        text: At least context + 1 bytes; what does not fill a window is left out.
+        context: Bytes in an input.
+
+    Returns:
+        Inputs and targets, integers of shape (windows, context).
+
+    Raises:
+        ModelSpecError: The context is not a positive integer, or the text is too short.
+
+    Example:
+        >>> inputs, targets = byte_windows(b"abcdef", context=2)
+        >>> [bytes(row) for row in inputs.tolist()], [bytes(row) for row in targets.tolist()]
+        ([b'ab', b'de'], [b'bc', b'ef'])
+    """
+    if not isinstance(context, int) or context < 1 or len(text) <= context:
+        raise ModelSpecError(
+            f"context={context!r} on a text of {len(text)} bytes",
+            "a context of one byte or more, and a longer text",
+            "change the context or give more text",
+        )
+    length = context + 1
+    used = len(text) // length * length
+    windows = torch.frombuffer(bytearray(text[:used]), dtype=torch.uint8)
+    windows = windows.view(-1, length).long()
+    return windows[:, :-1].contiguous(), windows[:, 1:].contiguous()
+
+
+def split_every(
+    inputs: Tensor, targets: Tensor, *, test_every: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Every so many-th example as test part, so that both parts come from the whole set.
+
+    Args:
+        inputs: (examples, ...).
+        targets: (examples, ...).
+        test_every: 10 makes a tenth of the examples the test part.
+
+    Returns:
+        Training inputs and targets, test inputs and targets.
+
+    Example:
+        >>> windows = torch.arange(4)[:, None]
+        >>> [part.flatten().tolist() for part in split_every(windows, windows, test_every=2)]
+        [[0, 2], [0, 2], [1, 3], [1, 3]]
+    """
+    is_test = torch.arange(len(inputs)) % test_every == test_every - 1
+    return inputs[~is_test], targets[~is_test], inputs[is_test], targets[is_test]
+
+
+def read_source(folder: Path, *, num_bytes: int) -> bytes:
+    """The first bytes of the folder's modules, one after the other in the order of their names.
+
+    Args:
+        folder: Where `*.py` files lie; folders inside it are not entered.
+        num_bytes: How many bytes to read; no file is opened that is not needed for them.
+
+    Returns:
+        At most `num_bytes` bytes.
+
+    Example:
+        >>> import sysconfig
+        >>> len(read_source(Path(sysconfig.get_path("stdlib")), num_bytes=1000))
+        1000
+    """
+    parts: list[bytes] = []
+    missing = num_bytes
+    for path in sorted(folder.glob("*.py"), key=lambda path: path.name):
+        if missing <= 0:
+            break
+        parts.append(path.read_bytes()[:missing])
+        missing -= len(parts[-1])
+    return b"".join(parts)
+
+
+def load_stdlib_text(
+    *, context: int = 32, num_bytes: int = 1_000_000, folder: str | None = None
+) -> Dataset:
+    """Next-byte prediction on the running Python's standard library.
+
+    The text depends on the version of Python, and on nothing else. Every tenth window is kept for
+    the test part.
+
+    Args:
+        context: Bytes in an input.
+        num_bytes: How much text to use.
+        folder: Another folder of Python files in place of the standard library.
+
+    Returns:
+        Tokens (windows, context) and the same shifted by one.
+
+    Raises:
+        ModelSpecError: The folder holds less text than asked for, or a size is no positive integer.
+
+    Example:
+        >>> data = load_stdlib_text(context=16, num_bytes=10_000)
+        >>> data.train_inputs.shape, data.num_classes
+        (torch.Size([530, 16]), 256)
+    """
+    source = Path(folder or sysconfig.get_path("stdlib"))
+    text = read_source(source, num_bytes=num_bytes)
+    if len(text) < num_bytes or num_bytes < 1:
+        raise ModelSpecError(
+            f"num_bytes={num_bytes}, and {len(text)} bytes of Python source in {source}",
+            "one byte or more, and no more than there are",
+            "lower num_bytes, or name another folder",
+        )
+    parts = split_every(*byte_windows(text, context=context), test_every=10)
+    return Dataset("stdlib-text", "language modelling", NUM_BYTES, *parts)

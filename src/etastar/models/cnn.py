@@ -1,0 +1,120 @@
+"""Plain chains of convolutions over sequences and over images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from etastar.models.components import activation_module, same_conv1d, same_conv2d
+from etastar.models.config import NetworkConfig, Padding
+
+__all__ = ["CNN1d", "CNN1dConfig", "CNN2d", "CNN2dConfig"]
+
+
+@dataclass(frozen=True)
+class CNN1dConfig(NetworkConfig):
+    """A convolutional network over sequences.
+
+    Attributes:
+        in_channels: Channels of the input.
+        length: Positions of a sequence (8 x 8 pixels); only example inputs depend on it.
+        num_classes: Outputs.
+        kernel_size: Taps, odd, so that the length is kept.
+        padding: See `Padding`.
+    """
+
+    width: int = 16
+    in_channels: int = 1
+    length: int = 64
+    num_classes: int = 10
+    kernel_size: int = 3
+    padding: Padding = "zeros"
+
+
+@dataclass(frozen=True)
+class CNN2dConfig(NetworkConfig):
+    """A convolutional network over images.
+
+    Attributes:
+        in_channels: Channels of the input.
+        image_size: Height and width in pixels; only example inputs depend on it.
+        num_classes: Outputs.
+        kernel_size: Taps per dimension, odd, so that the size is kept.
+        padding: See `Padding`.
+    """
+
+    width: int = 16
+    in_channels: int = 1
+    image_size: int = 8
+    num_classes: int = 10
+    kernel_size: int = 3
+    padding: Padding = "zeros"
+
+
+class CNN1d(nn.Module):
+    """Convolutions of one width, the mean over positions, a head; effective depth = depth + 1.
+
+    Args:
+        config: Sizes and options; see `NetworkConfig` for those that all networks have.
+
+    Example:
+        >>> import torch
+        >>> CNN1d(CNN1dConfig(depth=3, width=8))(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(self, config: CNN1dConfig) -> None:
+        super().__init__()
+        self.layers = _convolutions(config)
+        self.activation = activation_module(config.activation)
+        self.head = nn.Linear(config.width, config.num_classes, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (batch, classes) of (batch, channels, length), or of images read row after row."""
+        x = x.flatten(2)
+        for layer in self.layers:
+            x = self.activation(layer(x))
+        logits: Tensor = self.head(x.mean(-1))
+        return logits
+
+
+class CNN2d(nn.Module):
+    """Convolutions of one width, the mean over positions, a head; effective depth = depth + 1.
+
+    Args:
+        config: Sizes and options; see `NetworkConfig` for those that all networks have.
+
+    Example:
+        >>> import torch
+        >>> CNN2d(CNN2dConfig(depth=3, width=8))(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(self, config: CNN2dConfig) -> None:
+        super().__init__()
+        self.layers = _convolutions(config)
+        self.activation = activation_module(config.activation)
+        self.head = nn.Linear(config.width, config.num_classes, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (batch, classes) of images (batch, channels, height, width)."""
+        for layer in self.layers:
+            x = self.activation(layer(x))
+        logits: Tensor = self.head(x.mean((-2, -1)))
+        return logits
+
+
+def _convolutions(config: CNN1dConfig | CNN2dConfig) -> nn.ModuleList:
+    convolution = same_conv1d if isinstance(config, CNN1dConfig) else same_conv2d
+    channels = [config.in_channels] + [config.width] * config.depth
+    return nn.ModuleList(
+        convolution(
+            fan_in,
+            config.width,
+            kernel_size=config.kernel_size,
+            padding=config.padding,
+            bias=config.bias,
+        )
+        for fan_in in channels[: config.depth]
+    )

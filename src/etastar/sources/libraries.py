@@ -1,0 +1,191 @@
+"""Models of libraries by name: the zoo's own, transformers, timm, torchvision; random weights."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+
+from etastar.errors import MissingExtraError, ModelSpecError
+from etastar.models import build, example_inputs
+from etastar.sources.base import LoadedModel, ModelSource
+from etastar.sources.settings import example_tensor
+
+__all__ = ["SOURCES"]
+
+_SEQUENCE = 8  # tokens of an example: more would change nothing but time
+_IMAGE = 224
+_SAMPLES = 16000
+_BATCH = 2
+
+
+def _imported(package: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(package, extra) from error
+    except Exception as error:
+        raise ModelSpecError(
+            f"{package}, which is installed but does not import: {error}",
+            f"releases of torch and {package} that belong together",
+            "install both from the same place, for example both from the CPU builds",
+        ) from error
+
+
+class ZooSource(ModelSource):
+    """`zoo:NAME`: an own model; settings are arguments of its factory."""
+
+    prefix = "zoo"
+
+    def build(self, name: str, settings: dict[str, Any]) -> nn.Module:
+        """See `ModelSource.build`."""
+        return build(name, **settings)
+
+    def inputs(self, name: str, settings: dict[str, Any], model: nn.Module) -> LoadedModel:
+        """See `ModelSource.inputs`."""
+        return LoadedModel(model, example_inputs(name, **settings))
+
+
+class TimmSource(ModelSource):
+    """`timm:NAME`: a model of timm; settings go to `timm.create_model`."""
+
+    prefix = "timm"
+
+    def build(self, name: str, settings: dict[str, Any]) -> nn.Module:
+        """See `ModelSource.build`."""
+        timm = _imported("timm", "timm")
+        model: nn.Module = timm.create_model(name, pretrained=False, **settings)
+        return model.eval()
+
+    def inputs(self, name: str, settings: dict[str, Any], model: nn.Module) -> LoadedModel:
+        """See `ModelSource.inputs`."""
+        size = (getattr(model, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))
+        channels = settings.get("in_chans", size[0])
+        side = settings.get("img_size", size[1:])
+        height, width = (side, side) if isinstance(side, int) else side
+        return LoadedModel(model, (example_tensor((_BATCH, channels, height, width)),))
+
+
+class TorchvisionSource(ModelSource):
+    """`torchvision:NAME`: a model of torchvision; settings go to `torchvision.models.get_model`."""
+
+    prefix = "torchvision"
+
+    def build(self, name: str, settings: dict[str, Any]) -> nn.Module:
+        """See `ModelSource.build`."""
+        torchvision = _imported("torchvision", "timm")
+        weightless = {"weights": None, "weights_backbone": None}
+        given = weightless if "rcnn" in name or "segmentation" in name else {"weights": None}
+        model: nn.Module = torchvision.models.get_model(name, **given, **settings)
+        return model.eval()
+
+    def inputs(self, name: str, settings: dict[str, Any], model: nn.Module) -> LoadedModel:
+        """See `ModelSource.inputs`."""
+        side = 299 if name.startswith("inception") else _IMAGE
+        return LoadedModel(model, (example_tensor((_BATCH, 3, side, side)),))
+
+
+class TransformersSource(ModelSource):
+    """`hf:CLASSNAME`: a class of transformers; settings override fields of its config."""
+
+    prefix = "hf"
+
+    def build(self, name: str, settings: dict[str, Any]) -> nn.Module:
+        """See `ModelSource.build`."""
+        cls = _model_class(name)
+        _require_fields(name, cls.config_class, settings)
+        model: nn.Module = cls(cls.config_class(**settings))
+        return model.eval()
+
+    def inputs(self, name: str, settings: dict[str, Any], model: nn.Module) -> LoadedModel:
+        """See `ModelSource.inputs`."""
+        return LoadedModel(model, (), _text_image_or_audio(name, model))
+
+
+def _model_class(name: str) -> Any:
+    transformers = _imported("transformers", "hf")
+    cls = getattr(transformers, name, None) if name.isidentifier() else None
+    if cls is None or getattr(cls, "config_class", None) is None:
+        names = [n for n in dir(transformers) if n.endswith(("Model", "LM", "Classification"))]
+        close = ", ".join(difflib.get_close_matches(name, names, 3)) or "GPT2LMHeadModel"
+        raise ModelSpecError(
+            f"hf:{name}",
+            "a model class of transformers with a config of its own",
+            f"write the class, for example hf:{close}",
+        )
+    return cls
+
+
+def _require_fields(name: str, config_class: Any, settings: dict[str, Any]) -> None:
+    default = config_class()
+    unknown = [key for key in settings if not hasattr(default, key)]
+    if unknown:
+        fields = sorted(default.to_dict())
+        close = [m for key in unknown for m in difflib.get_close_matches(key, fields, 3)]
+        raise ModelSpecError(
+            f"hf:{name} with {', '.join(unknown)}",
+            f"fields of {config_class.__name__}",
+            f"rename or leave out; close ones are: {', '.join(close) or ', '.join(fields)}",
+        )
+
+
+def _text_image_or_audio(name: str, model: Any) -> dict[str, torch.Tensor]:
+    config = model.config
+    accepted = inspect.signature(model.forward).parameters
+    main = model.main_input_name
+    inputs: dict[str, torch.Tensor] = {}
+    if main == "input_ids":
+        inputs["input_ids"] = _tokens(config)
+    elif main == "pixel_values":
+        inputs["pixel_values"] = _image(config)
+    elif main == "input_values":
+        inputs["input_values"] = example_tensor((1, _SAMPLES))
+    elif main == "input_features" and hasattr(config, "num_mel_bins"):
+        length = 2 * getattr(config, "max_source_positions", _SEQUENCE)
+        inputs["input_features"] = example_tensor((1, config.num_mel_bins, length))
+    else:
+        raise ModelSpecError(
+            f"hf:{name}, whose main input is {main!r}",
+            "an input of tokens, images or audio",
+            "write a factory that returns (model, example_inputs); depth and transfer also take "
+            "--input NAME=SHAPE[:DTYPE]",
+        )
+    if "pixel_values" in accepted and hasattr(config, "vision_config"):
+        inputs["pixel_values"] = _image(config.vision_config)
+    if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in accepted:
+        inputs["decoder_input_ids"] = _tokens(config)
+    return inputs
+
+
+def _tokens(config: Any) -> torch.Tensor:
+    text = config.get_text_config()
+    limit = _size(text, "max_position_embeddings", _SEQUENCE)
+    vocabulary = _size(text, "vocab_size", 2)
+    return (torch.arange(min(_SEQUENCE, limit)) % min(vocabulary, 97)).unsqueeze(0)
+
+
+def _size(config: Any, field: str, default: int) -> int:
+    value = getattr(config, field, None)
+    if value is None:
+        return default
+    if not isinstance(value, int) or value < 1:
+        name = config.attribute_map.get(field, field)
+        raise ModelSpecError(f"{name}={value!r}", "an integer of 1 or more", f"change {name}")
+    return value
+
+
+def _image(config: Any) -> torch.Tensor:
+    size = getattr(config, "image_size", None) or _IMAGE
+    height, width = (size, size) if isinstance(size, int) else tuple(size)[-2:]
+    return example_tensor((1, getattr(config, "num_channels", 3), height, width))
+
+
+SOURCES: dict[str, ModelSource] = {
+    source.prefix: source
+    for source in (ZooSource(), TransformersSource(), TimmSource(), TorchvisionSource())
+}
+"""By what stands before the colon."""

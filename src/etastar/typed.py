@@ -1,0 +1,59 @@
+"""Values from a user checked against the type that a signature or a record states."""
+
+from __future__ import annotations
+
+from math import isfinite
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from etastar.errors import ModelSpecError
+
+__all__ = ["require_type"]
+
+_WORDS = {bool: "True or False", int: "an integer", float: "a finite number", str: "a text"}
+
+
+def require_type(name: str, value: object, annotation: Any) -> None:
+    """Refuse a value that is not of the type of its argument.
+
+    Checked are bool, int, float, str, Literal, and one of them or None; a number is no bool, and an
+    integer will do for a float. Anything else is left to whoever takes the value.
+
+    Args:
+        name: Name of the argument.
+        value: What was given.
+        annotation: Its type, as `typing.get_type_hints` gives it.
+
+    Raises:
+        ModelSpecError: The value is of another type, or no finite number.
+
+    Example:
+        >>> require_type("size", None, int | None)
+        >>> require_type("size", "big", int | None)
+        Traceback (most recent call last):
+        ...
+        etastar.errors.ModelSpecError: received: size='big'
+        expected: an integer or None
+        what to do: change size
+    """
+    if get_origin(annotation) is Literal:
+        choices = get_args(annotation)
+        if not any(type(value) is type(choice) and value == choice for choice in choices):
+            expected = "one of: " + ", ".join(str(choice) for choice in choices)
+            raise ModelSpecError(f"{name}={value!r}", expected, f"choose {name} from the list")
+        return
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    known = [kind for kind in kinds if kind is not NoneType]
+    if not all(kind in _WORDS for kind in known) or (value is None and NoneType in kinds):
+        return
+    if not any(_is_a(value, kind) for kind in known):
+        expected = " or ".join([_WORDS[kind] for kind in known] + ["None"] * (NoneType in kinds))
+        raise ModelSpecError(f"{name}={value!r}", expected, f"change {name}")
+
+
+def _is_a(value: object, kind: type) -> bool:
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    if kind is float:
+        return isinstance(value, (int, float)) and isfinite(value)
+    return isinstance(value, kind)

@@ -1,0 +1,76 @@
+"""Errors: three parts, picklable; code of others raises one of ours."""
+
+import pickle
+import warnings
+
+import pytest
+
+from etastar import errors
+from etastar.errors import (
+    EtastarError,
+    EtastarWarning,
+    MissingExtraError,
+    ModelSpecError,
+    TrialError,
+    cause_of,
+    foreign_errors_as,
+)
+
+KINDS = [
+    kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, EtastarError) and kind is not MissingExtraError
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_errors_have_three_parts_and_survive_another_process(kind):
+    error = kind("this", "that", "do")
+    for one in (error, pickle.loads(pickle.dumps(error))):
+        assert str(one).splitlines() == ["received: this", "expected: that", "what to do: do"]
+        assert type(one) is kind
+
+
+def test_a_missing_extra_names_itself_after_pickling():
+    error = pickle.loads(pickle.dumps(MissingExtraError("ray", "ray")))
+    assert (error.package, error.extra) == ("ray", "ray")
+
+
+def test_every_error_is_one_a_caller_of_python_expects():
+    assert all(issubclass(kind, (ValueError, TypeError, OSError)) for kind in KINDS[1:])
+
+
+def test_warnings_of_ours_can_be_told_from_others():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", EtastarWarning)
+        warnings.warn("lost", EtastarWarning, stacklevel=1)
+        with pytest.raises(UserWarning):
+            warnings.warn("other", UserWarning, stacklevel=1)
+
+
+class Odd(BaseException):
+    """What is no `Exception`."""
+
+
+@pytest.mark.parametrize(
+    "raised", [ValueError("a\nb"), SystemExit(0), GeneratorExit(), StopIteration(3), Odd("x")]
+)
+def test_whatever_other_code_raises_is_one_of_ours(raised):
+    with (
+        pytest.raises(TrialError, match=r"received: f\(\): \w+: (a|0|no message|3|x)\n") as caught,
+        foreign_errors_as(TrialError, "f()", "a run", "mend f"),
+    ):
+        raise raised
+    assert caught.value.__cause__ is raised
+    assert caught.value.received == f"f(): {cause_of(raised)}"
+
+
+@pytest.mark.parametrize("raised", [ModelSpecError("a", "b", "c"), KeyboardInterrupt()])
+def test_errors_of_ours_and_ctrl_c_pass(raised):
+    with (
+        pytest.raises((ModelSpecError, KeyboardInterrupt)) as caught,
+        foreign_errors_as(TrialError, "f()", "a run", "mend f"),
+    ):
+        raise raised
+    assert caught.value is raised

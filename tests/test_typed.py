@@ -1,0 +1,35 @@
+"""Values against the types of their arguments."""
+
+from typing import Any, Literal, Optional
+
+import pytest
+
+from etastar.errors import ModelSpecError
+from etastar.typed import require_type
+
+SIDE = Literal["left", 2]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "good", "bad"),
+    [
+        (int, [0, -3], [1.5, True, "3", None, [1]]),
+        (float, [0, 1.5], [True, "1", float("nan"), float("inf"), None]),
+        (bool, [True, False], [0, "no", None]),
+        (str, ["", "a"], [3, None, ["a"]]),
+        (int | None, [3, None], ["x", False, 2.0]),
+        (Optional[str], ["x", None], [3]),  # noqa: UP045  both forms are written
+        (int | str, [3, "x"], [None, 2.5]),
+        (SIDE, ["left", 2], ["right", 2.0, True, None]),
+        (Literal[1, 2], [1, 2], [True, 0, "1"]),
+        (Any, [None, 3, "x"], []),
+        (dict[str, int], [{}, 3], []),
+    ],
+    ids=str,
+)
+def test_a_value_is_of_its_type_or_refused_by_name(annotation, good, bad):
+    for value in good:
+        require_type("it", value, annotation)
+    for value in bad:
+        with pytest.raises(ModelSpecError, match=r"received: it=.*\n.*\nwhat to do: c\w+ it"):
+            require_type("it", value, annotation)
