@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from etastar.graph.capture import capture_graph
 from etastar.graph.dag import Graph, Node
-from etastar.graph.effective_depth import effective_depth
+from etastar.graph.capture import effective_depth
 
 
 class Calls(nn.Module):

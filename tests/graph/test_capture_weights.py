@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations
 
 from etastar.graph.capture import capture_graph
 from etastar.graph.dag import Graph
-from etastar.graph.effective_depth import effective_depth
+from etastar.graph.capture import effective_depth
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from etastar.graph.capture import capture_graph
-from etastar.graph.effective_depth import effective_depth
+from etastar.graph.capture import effective_depth
 
 
 class Experts(nn.Module):

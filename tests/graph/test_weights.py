@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from etastar.graph.capture import capture_graph
 from etastar.graph.dag import Graph, WeightUse
-from etastar.graph.effective_depth import effective_depth
+from etastar.graph.capture import effective_depth
 
 
 class Calls(nn.Module):

@@ -28,7 +28,7 @@ def depth(
     debug: Debug = False,
 ) -> None:
     """Effective depth of a model: fewest weight layers and residual additions on a path."""
-    from etastar.graph.effective_depth import effective_depth
+    from etastar.graph.capture import effective_depth
     from etastar.report.depth_table import depth_table
     from etastar.sources.model_spec import capture_spec
     from etastar.sources.settings import parse_settings

@@ -28,7 +28,7 @@ def depth_table(report: DepthReport) -> RenderableType:
 
     Example:
         >>> import torch
-        >>> from etastar.graph.effective_depth import effective_depth
+        >>> from etastar.graph.capture import effective_depth
         >>> type(depth_table(effective_depth(torch.nn.Linear(2, 2), torch.ones(1, 2)))).__name__
         'Group'
     """
