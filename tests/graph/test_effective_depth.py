@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from etastar.depth import DepthReport, PathStep
 from etastar.errors import CaptureError, DepthError
-from etastar.graph.capture import capture_graph
-from etastar.graph.capture import effective_depth
+from etastar.graph.capture import capture_graph, effective_depth
 
 X = torch.zeros(2, 4)
 

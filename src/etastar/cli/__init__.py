@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 
-from etastar.cli import check, demo, depth, fit, measure, reproduce, sweep, transfer
+from etastar.cli import check, demo, depth_command, fit, measure, reproduce, sweep, transfer
 from etastar.cli.application import app
 
 __all__ = [
     "app",
     "check",
     "demo",
-    "depth",
+    "depth_command",
     "fit",
     "main",
     "measure",
