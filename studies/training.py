@@ -142,7 +142,7 @@ def _size_of(family: Family, model: nn.Module) -> Size:
     """The size of a model, from the shapes of its parameters."""
     shapes = {name: tuple(value.shape) for name, value in canonical_parameters(model).items()}
     for size in family.sizes:
-        records = captured(family.network, size).parameters
+        records = captured(family.network, size).parameter_records
         names = {alias: r.shape for name, r in records.items() for alias in (name, *r.aliases)}
         if names == shapes:
             return size

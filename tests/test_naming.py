@@ -7,7 +7,13 @@ import torch
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
-from etastar.naming import canonical_modules, canonical_parameters, unwrap
+from etastar.naming import (
+    canonical_modules,
+    canonical_parameters,
+    name_indices,
+    separated_indices,
+    unwrap,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own
 
@@ -59,3 +65,35 @@ def test_parameters_are_those_of_the_model_itself() -> None:
     model = net()
     found = canonical_parameters(torch.compile(model))
     assert all(found[name] is parameter for name, parameter in model.named_parameters())
+
+
+def test_numbers_that_differ_between_two_networks_are_indices_and_others_are_names() -> None:
+    def dense(layers: int) -> list[str]:
+        blocks = [f"features.denseblock{b}.denselayer" for b in (1, 2)]
+        norms = [f"{i}.norm{n}.weight" for i in range(1, layers + 1) for n in (1, 2)]
+        return [block + norm for block in blocks for norm in norms]
+
+    found = separated_indices(dense(6), dense(25))
+    assert set(found) == set(dense(25))
+    name = "features.denseblock2.denselayer25.norm1.weight"
+    assert found[name] == "features.denseblock2.denselayer.25.norm1.weight"
+    assert name_indices(found[name]) == (25,)
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "name", "spelled"),
+    [
+        (["rnn.weight_ih_l0"], ["rnn.weight_ih_l1"], "rnn.weight_ih_l1", "rnn.weight_ih_l.1"),
+        (["a.l0_reverse"], ["a.l0_reverse", "a.l1_reverse"], "a.l1_reverse", "a.l.1._reverse"),
+        (["layer_0.w"], ["layer_0.w", "layer_12.w"], "layer_12.w", "layer_.12.w"),
+        (["conv2d_1.w"], ["conv2d_1.w", "conv2d_2.w"], "conv2d_2.w", "conv2d_.2.w"),
+        (["fc1.w", "fc2.w"], ["fc1.w", "fc2.w"], "fc2.w", "fc2.w"),
+        (["blocks.0.fc1.w"], ["blocks.0.fc1.w", "blocks.1.fc1.w"], "blocks.1.fc1.w", None),
+        (["head.w"], ["head.w", "extra7.w"], "extra7.w", None),
+        ([], ["block1.w"], "block1.w", None),
+    ],
+)
+def test_numbers_in_names(
+    small: list[str], large: list[str], name: str, spelled: str | None
+) -> None:
+    assert separated_indices(small, large)[name] == (spelled or name)

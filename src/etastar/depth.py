@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from etastar.formatting import shorten_middle
+from etastar.naming import name_template
+
 __all__ = ["DepthReport", "PathStep"]
+
+_SHOWN = 40  # steps of the path, before the middle is left out
+_LINE = 80  # characters
 
 
 @dataclass(frozen=True)
@@ -69,3 +81,82 @@ class DepthReport:
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain data for JSON; integers stay exact."""
         return asdict(self)
+
+    def __rich__(self) -> Group:
+        """Numbers, the shortest path, and what to know about it."""
+        notes = (Text(note) for note in _notes(self))
+        return Group(_numbers(self), Text("\nshortest path"), _path(self.path), *notes)
+
+    def __str__(self) -> str:
+        console = Console(width=_LINE, file=io.StringIO(), color_system=None)
+        with console.capture() as capture:
+            console.print(self)
+        return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def _integer(value: int, digits: int = 9) -> str:
+    """All digits of a short integer, the size of a long one."""
+    written = str(value)
+    if len(written) <= digits:
+        return f"{value:,}"
+    return f"{written[0]}.{written[1:4]}e{len(written) - 1}"
+
+
+def _numbers(report: DepthReport) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    rows = {
+        "effective depth": f"[bold]{report.effective_depth}[/bold]",
+        "weight layers": str(report.weight_layers),
+        "residual additions": str(report.residual_additions),
+        "longest path": f"{report.longest_path} ({report.layer_longest_path} layers)",
+        "paths": _integer(report.path_count, digits=24),
+        "moments M0..M3": "  ".join(map(_integer, report.path_length_moments)),
+        "layers alone": "  ".join(map(_integer, report.layer_path_length_moments)),
+        "from": _patterns(report.sources, 58),
+        "to": _patterns(report.outputs, 58),
+        "captured on": f"{report.capture} tensors, {report.seconds:.2f} s",
+    }
+    for heading, text in rows.items():
+        table.add_row(heading, text)
+    return table
+
+
+def _path(path: tuple[PathStep, ...]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for _ in range(4):
+        table.add_column(no_wrap=True)
+    head = len(path) if len(path) <= _SHOWN else _SHOWN // 2
+    for number, step in enumerate(path, start=1):
+        if number <= head or number > len(path) - head:
+            # "aten.addmm.default" without what is the same everywhere
+            op = step.op.removeprefix("aten.").removesuffix(".default")
+            module = shorten_middle(step.module or "(root)", 32)
+            table.add_row(str(number), module, step.counted_as, shorten_middle(op, 20))
+        elif number == head + 1:
+            table.add_row("...", f"{len(path) - 2 * head} more", "", "")
+    return table
+
+
+def _patterns(names: Sequence[str], width: int) -> str:
+    """Names on one line, those that differ in an index alone as one pattern."""
+    return shorten_middle(", ".join(dict.fromkeys(map(name_template, names))), width)
+
+
+def _notes(report: DepthReport) -> list[str]:
+    lines = (
+        ("tied", report.tied, "one table serves embedding and projection"),
+        (
+            "recurrent",
+            report.recurrent,
+            "applied again on one path: the depth laws do not cover it",
+        ),
+        ("unused", report.unused_parameters, "no operation on an activation read them"),
+    )
+    notes = [
+        f"\n{what}: {_patterns(names, _LINE - len(what) - 2)}\n  ({why})"
+        for what, names, why in lines
+        if names
+    ]
+    return notes + ([f"\nnote: {report.capture_note}"] if report.capture_note else [])

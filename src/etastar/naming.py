@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 
 from torch import nn
 
-__all__ = ["canonical_modules", "canonical_parameters", "name_indices", "name_template", "unwrap"]
+__all__ = [
+    "canonical_modules",
+    "canonical_parameters",
+    "name_indices",
+    "name_template",
+    "separated_indices",
+    "unwrap",
+]
 
 _INDEX = re.compile(r"(?<![^.])\d+(?![^.])")
+_DIGITS = re.compile(r"\d+")
 
 # Class name of a wrapper, and the attribute that holds what it wraps.
 _WRAPPED = {
@@ -123,3 +132,62 @@ def name_indices(name: str) -> tuple[int, ...]:
         (0,)
     """
     return tuple(int(index) for index in _INDEX.findall(name))
+
+
+def separated_indices(names: Iterable[str], others: Iterable[str]) -> dict[str, str]:
+    """The names of two networks, with dots about each number that counts repeated modules.
+
+    Where blocks are attributes (`block0`, `denselayer25`, `weight_ih_l1`), a number is an index if
+    the two networks have it at the same place, but not the same numbers there: so `conv1` and
+    `conv2` of every block stay names.
+
+    Args:
+        names: Dotted names of one network's parameters.
+        others: Those of the other network.
+
+    Returns:
+        Each name, and what `name_template` and `name_indices` are to read in its place.
+
+    Example:
+        >>> two = ["block0.conv1.weight", "block1.conv1.weight"]
+        >>> separated_indices(two[:1], two)["block1.conv1.weight"]
+        'block.1.conv1.weight'
+    """
+    networks = [dict.fromkeys(names, ""), dict.fromkeys(others, "")]  # what is read of each so far
+    for level in range(1 + max((n.count(".") for read in networks for n in read), default=0)):
+        ours, theirs = (_numbers(read, level) for read in networks)
+        counting = {key for key in ours.keys() & theirs.keys() if ours[key] != theirs[key]}
+        for read in networks:
+            for name, before in read.items():
+                read[name] = before + _separated(name, before, level, counting)
+    return networks[0] | networks[1]
+
+
+def _embedded(name: str, read: str, level: int) -> Iterator[tuple[tuple[str, str], re.Match[str]]]:
+    """Numbers within a component, each with what stands before it and about it."""
+    component = "".join(name.split(".")[level : level + 1])
+    for match in _DIGITS.finditer(component):
+        if match.group() != component:
+            about = f"{component[: match.start()]}*{component[match.end() :]}"
+            yield (name_template(read), about), match
+
+
+def _numbers(read: dict[str, str], level: int) -> dict[tuple[str, str], set[str]]:
+    found: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for name, before in read.items():
+        for key, match in _embedded(name, before, level):
+            found[key].add(match.group())
+    return found
+
+
+def _separated(name: str, read: str, level: int, counting: set[tuple[str, str]]) -> str:
+    """One component with the dot before it, and with dots about a counting number."""
+    if level > name.count("."):
+        return ""
+    component = name.split(".")[level]
+    for key, match in _embedded(name, read, level):
+        if key in counting:
+            parts = (component[: match.start()], match.group(), component[match.end() :])
+            component = ".".join(part for part in parts if part)
+            break
+    return f".{component}" if level else component

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from etastar.cli import app
 from etastar.depth import DepthReport, PathStep
-from etastar.graph.effective_depth import effective_depth
+from etastar.graph.capture import effective_depth
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -174,7 +174,7 @@ for name in operators[1:6]:
 spec = importlib.util.spec_from_file_location("golden_depth_models", sys.argv[3])
 models = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(models)
-from etastar.graph.effective_depth import effective_depth
+from etastar.graph.capture import effective_depth
 reports = {}
 for name in sys.argv[4:]:
     model, inputs = getattr(models, name)()

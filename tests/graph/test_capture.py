@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from etastar.graph.capture import capture_graph
+from etastar.graph.capture import capture_graph, effective_depth
 from etastar.graph.dag import Graph, Node
-from etastar.graph.effective_depth import effective_depth
 
 
 class Calls(nn.Module):

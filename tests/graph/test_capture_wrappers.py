@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from etastar.graph.capture import capture_graph
+from etastar.graph.capture import capture_graph, effective_depth
 from etastar.graph.dag import Graph
-from etastar.graph.effective_depth import effective_depth
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from etastar.depth import DepthReport, PathStep
 from etastar.errors import CaptureError, DepthError
-from etastar.graph.capture import capture_graph
-from etastar.graph.effective_depth import effective_depth
+from etastar.graph.capture import capture_graph, effective_depth
 
 X = torch.zeros(2, 4)
 
@@ -241,7 +240,7 @@ def test_tied_table_and_head_are_reported_but_not_recurrent() -> None:
     report = effective_depth(model, torch.zeros(2, 3, dtype=torch.long))
     assert (report.tied, report.recurrent) == (("table.weight",), ())
     graph = capture_graph(model, torch.zeros(2, 3, dtype=torch.long))
-    assert graph.parameters["table.weight"].aliases == ("head.weight",)
+    assert graph.parameter_records["table.weight"].aliases == ("head.weight",)
 
 
 def test_table_used_by_a_head_twice_on_one_path_is_recurrent() -> None:

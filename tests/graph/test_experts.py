@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from etastar.graph.capture import capture_graph
-from etastar.graph.effective_depth import effective_depth
+from etastar.graph.capture import capture_graph, effective_depth
 
 
 class Experts(nn.Module):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
+import os
 import random
-import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -15,10 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.modules.module as module_hooks
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
-from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from etastar.errors import CaptureError
 from etastar.graph.capture import capture_graph
@@ -29,8 +26,21 @@ X = torch.ones(2, 4)
 def _tensor(tensor: Tensor) -> tuple[Any, ...]:
     values = None if tensor.is_meta else tensor.detach().clone().numpy().tobytes()
     where = None if tensor.is_meta else tensor.data_ptr()
-    flags = (tensor.requires_grad, tensor.grad, tensor.shape, tensor.stride(), tensor.dtype)
-    return id(tensor), type(tensor), tensor._version, where, values, tensor.device, *flags
+    flags = (tensor.requires_grad, tensor.shape, tensor.stride(), tensor.dtype)
+    gradient = tensor.grad if tensor.is_leaf else None
+    hung = (_content(tensor.__dict__), _content(tensor._backward_hooks or {})[1])
+    hung += (_content(tensor._post_accumulate_grad_hooks or {})[1],)
+    return (
+        None if gradient is None else _tensor(gradient),
+        *hung,
+        id(tensor),
+        type(tensor),
+        tensor._version,
+        where,
+        values,
+        tensor.device,
+        *flags,
+    )
 
 
 def _content(value: Any) -> Any:
@@ -53,40 +63,6 @@ def model_state(model: nn.Module) -> list[Any]:
     ]
 
 
-def global_state() -> dict[str, Any]:
-    hooks = [name for name in vars(module_hooks) if name.startswith("_global_")]
-    dynamo = sys.modules.get("torch._dynamo.eval_frame")
-    return {
-        "hooks": {name: _content(getattr(module_hooks, name)) for name in hooks},
-        "torch": torch.get_rng_state().tolist(),
-        "numpy": repr(np.random.get_state()),  # noqa: NPY002
-        "python": random.getstate(),
-        "dtype": torch.get_default_dtype(),
-        "device": torch.get_default_device(),
-        "grad": torch.is_grad_enabled(),
-        "inference": torch.is_inference_mode_enabled(),
-        "mha": torch.backends.mha.get_fastpath_enabled(),
-        "autocast": [
-            torch.is_autocast_enabled("cpu"),
-            torch.get_autocast_dtype("cpu"),
-            torch.is_autocast_cache_enabled(),
-        ],
-        "deterministic": [
-            torch.are_deterministic_algorithms_enabled(),
-            torch.is_deterministic_algorithms_warn_only_enabled(),
-            torch.backends.cudnn.deterministic,
-        ],
-        "stance": dynamo and repr(dynamo._stance),
-        "modes": list(_get_current_dispatch_mode_stack()),
-        "warnings": list(warnings.filters),
-        "logger": logging.getLogger("torch._subclasses.fake_tensor").disabled,
-        "batch_check": torch.nn.functional._verify_batch_size,
-        "collector": gc.isenabled(),
-        "anomaly": torch.is_anomaly_enabled(),
-        "sdpa": torch.backends.cuda.flash_sdp_enabled(),
-    }
-
-
 class Untidy(nn.Module):
     """Scribbles on itself and on every global switch it can reach, then perhaps raises."""
 
@@ -98,6 +74,10 @@ class Untidy(nn.Module):
         self.kept: list[Any] = []
         self.table = torch.ones(4)
         self.fails = fails
+        for parameter in self.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        self.b.bias.register_hook(lambda gradient: gradient)
+        self.b.bias.kept = "as it is"
         if not copyable:
             self.lock = threading.Lock()
 
@@ -109,10 +89,21 @@ class Untidy(nn.Module):
         torch.use_deterministic_algorithms(True)
         torch.set_grad_enabled(False)
         torch.set_autocast_enabled("cpu", True)
+        torch.set_num_threads(2)
+        torch.set_float32_matmul_precision("medium")
+        torch.autograd.set_detect_anomaly(True)
+        os.chdir("/")
+        warnings.simplefilter("ignore", UserWarning)
         self.count += 1
         self.table.mul_(2)
         self.a.weight.mul_(0.5)
         self.a.bias.data = self.a.bias.data + 1
+        self.a.weight.scale = 2.0
+        self.a.weight.register_hook(lambda gradient: gradient * 2)
+        self.b.weight.register_post_accumulate_grad_hook(lambda parameter: None)
+        self.b.weight.requires_grad_(False)
+        self.b.bias.grad = None
+        self.norm.weight.grad.zero_()
         self.b.eval()
         self.b.register_forward_hook(lambda *_: None)
         self.new = x
@@ -198,7 +189,9 @@ def _imported() -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", MODELS)
-def test_capture_leaves_no_trace(name: str, training: bool) -> None:
+def test_capture_leaves_no_trace(
+    name: str, training: bool, global_state: Callable[[], dict[str, Any]]
+) -> None:
     make, outcome = MODELS[name]
     model = make().train(training)
     inputs = X.clone()
@@ -216,7 +209,7 @@ def test_capture_leaves_no_trace(name: str, training: bool) -> None:
     assert _tensor(inputs) == input_before
 
 
-def test_switches_that_were_set_stay_set() -> None:
+def test_switches_that_were_set_stay_set(global_state: Callable[[], dict[str, Any]]) -> None:
     torch.backends.mha.set_fastpath_enabled(False)
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:

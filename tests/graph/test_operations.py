@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from etastar.graph.capture import capture_graph
-from etastar.graph.effective_depth import effective_depth
+from etastar.graph.capture import capture_graph, effective_depth
 
 
 class Calls(nn.Module):

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from etastar.graph.effective_depth import effective_depth
+from etastar.graph.capture import effective_depth
 
 WIDTH = 4
 

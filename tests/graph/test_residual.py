@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from etastar.graph import capture_graph
-from etastar.graph.contraction import contract
 from etastar.graph.residual import find_residuals
 
 
@@ -26,7 +25,7 @@ class Block(nn.Module):
 
 def residuals(model, *inputs):
     graph = capture_graph(model, *inputs)
-    return graph, find_residuals(contract(graph))
+    return graph, find_residuals(graph.contraction())
 
 
 X = torch.zeros(2, 4)

@@ -197,3 +197,22 @@ class TestDifferentArchitecture:
     def test_sizes_without_a_counterpart_are_refused(self):
         with pytest.raises(PlanError, match=r"new\.0\.weight"):
             match_parameters(chain(2, 8), [*chain(2, 8), linear("new.0", 77, 8)])
+
+
+def test_blocks_that_are_attributes_correspond_over_depth():
+    def blocks(depth, width):
+        return [
+            *(convolution(f"block{i}.conv{n}", width, width) for i in range(depth) for n in (1, 2)),
+            *(convolution(f"layer_{i}", width, width) for i in range(1, 1 + depth)),
+        ]
+
+    found = names(match_parameters(blocks(2, 8), blocks(5, 16)))
+    assert found["block4.conv2.weight"] == "block1.conv2.weight"
+    assert found["block0.conv1.weight"] == "block0.conv1.weight"
+    assert found["layer_5.weight"] == "layer_2.weight"
+
+
+def test_a_stranger_is_named_as_it_is():
+    large = [convolution(f"block{i}.conv", 8, 8) for i in range(4)]
+    with pytest.raises(PlanError, match="'stranger3.weight' only in the target"):
+        match_parameters(large[:2], [*large, convolution("stranger3", 8, 8)])

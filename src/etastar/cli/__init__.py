@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 
-from etastar.cli import check, demo_command, depth, fit, measure, sweep, transfer
+from etastar.cli import check, demo_command, depth_command, fit, measure, sweep, transfer
 from etastar.cli.application import app
 
 __all__ = [
     "app",
     "check",
     "demo_command",
-    "depth",
+    "depth_command",
     "fit",
     "main",
     "measure",

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from etastar.graph.dag import Slot
+from etastar.graph.node import Slot
 
 __all__ = ["cloned", "map_tensors", "name_inputs", "named_tensors", "slotted", "tensors_in"]
 

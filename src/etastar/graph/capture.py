@@ -1,24 +1,30 @@
-"""Capture the executed graph of an unmodified model."""
+"""Capture the executed graph of an unmodified model, and its depth in one call."""
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import UninitializedBuffer, is_lazy
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-from etastar.errors import CaptureError
-from etastar.graph.arguments import tensors_in
-from etastar.graph.contraction import data_inputs, judge_sums
+from etastar.depth import DepthReport
+from etastar.errors import CaptureError, DepthError, EtastarError
+from etastar.graph.arguments import name_inputs, named_tensors, tensors_in
 from etastar.graph.dag import Graph
-from etastar.graph.isolation import global_state_kept, lazy_copy
+from etastar.graph.isolation import (
+    AUTOCAST_DEVICES,
+    ambient_modes_left,
+    global_state_kept,
+)
 from etastar.graph.tracing import Trace, TracingError, parameter_records, trace
 from etastar.naming import unwrap
 
-__all__ = ["capture_graph"]
+__all__ = ["capture_graph", "effective_depth", "require_unsharded"]
 
 
 def capture_graph(model: nn.Module, *args: Any, **kwargs: Any) -> Graph:
@@ -39,7 +45,8 @@ def capture_graph(model: nn.Module, *args: Any, **kwargs: Any) -> Graph:
         The graph.
 
     Raises:
-        CaptureError: The forward pass raised, on fake tensors and on real ones.
+        CaptureError: The forward pass raised, on fake tensors and on real ones; or the model is
+            sharded, an input has no strides, or the call is within a tracer of PyTorch.
 
     Example:
         >>> graph = capture_graph(nn.Sequential(nn.Linear(4, 8), nn.ReLU()), torch.zeros(2, 4))
@@ -56,32 +63,157 @@ def capture_graph(model: nn.Module, *args: Any, **kwargs: Any) -> Graph:
             "a torch.nn.Module",
             "pass the module itself, then its example inputs",
         )
-    model = _materialised(unwrap(model), args, kwargs)
-    traced, note = _trace_anyhow(model, args, kwargs)
-    sources = data_inputs(traced.nodes, traced.inputs)
-    return Graph(
-        nodes=judge_sums(traced.nodes, [traced.inputs[name] for name in sources], traced.outputs),
-        inputs=traced.inputs,
-        outputs=traced.outputs,
-        data_inputs=sources,
-        parameters=parameter_records(model),
+    _require_plain_execution()
+    model = unwrap(model)
+    require_unsharded(model)
+    _require_strided(model, args, kwargs)
+    with global_state_kept():
+        model, traced, note = _trace_without_ambient_modes(model, args, kwargs)
+    return Graph.of_trace(
+        traced.nodes,
+        traced.inputs,
+        traced.outputs,
+        parameter_records(model),
         capture="fake" if note is None else "real",
         capture_note=note,
         seconds=time.perf_counter() - start,
     )
 
 
+def effective_depth(
+    model: Graph | nn.Module,
+    *args: Any,
+    sources: Sequence[str] | None = None,
+    outputs: Sequence[str] | None = None,
+    **kwargs: Any,
+) -> DepthReport:
+    """Effective depth of a model: fewest weight layers and residual additions on a path.
+
+    Args:
+        model: A model, followed by its example inputs; or a captured graph alone.
+        *args: Example inputs of a model.
+        sources: See `Graph.depth`.
+        outputs: See `Graph.depth`.
+        **kwargs: Keyword inputs of a model.
+
+    Returns:
+        The report of `Graph.depth`.
+
+    Raises:
+        CaptureError: The model does not run on its inputs.
+        DepthError: An unknown source or output, no weight layer, or no path.
+
+    Example:
+        >>> chain = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> effective_depth(chain, torch.zeros(1, 4)).effective_depth
+        2
+    """
+    if not isinstance(model, Graph):
+        model = capture_graph(model, *args, **kwargs)
+    elif args or kwargs:
+        raise DepthError(
+            "a graph together with example inputs",
+            "a graph alone, or a model with its inputs",
+            "leave the inputs out: the graph was captured with its own",
+        )
+    return model.depth(sources=sources, outputs=outputs)
+
+
+def _require_plain_execution() -> None:
+    """Refuse to work where tensors are not what they seem.
+
+    Raises:
+        CaptureError: Within a `FakeTensorMode`, a tracer of PyTorch or a transform of `torch.func`.
+    """
+    place = None
+    if torch._C._functorch.peek_interpreter_stack() is not None:  # noqa: SLF001
+        place = "a transform of torch.func (grad, jvp, vmap, ...)"
+    for mode in _get_current_dispatch_mode_stack():
+        if getattr(mode, "_mode_key", None) is not None:  # the modes of PyTorch's own tracers
+            place = f"a {type(mode).__name__}"
+    if place is not None:
+        raise CaptureError(
+            f"a call within {place}",
+            "a call where tensors are the model's own",
+            "capture the graph before, outside of it, and pass the graph in",
+        )
+
+
+def require_unsharded(model: nn.Module, *, error: type[EtastarError] = CaptureError) -> None:
+    """Refuse a model whose parameters are parts of tensors.
+
+    Args:
+        model: Any module.
+        error: What to raise.
+
+    Raises:
+        EtastarError: Of the class `error`, for a model after `fully_shard` (FSDP2), tensor
+            parallelism, or within `FullyShardedDataParallel`.
+    """
+    for name, parameter in model.named_parameters():
+        kind = type(parameter).__name__
+        if isinstance(parameter, nn.Parameter) and hasattr(parameter, "device_mesh"):
+            kind = "DTensor"
+        if kind in ("DTensor", "FlatParameter"):
+            raise error(
+                f"a sharded model: parameter {name!r} is a {kind}",
+                "a model whose parameters are whole",
+                "capture and initialize before fully_shard; names stay the same, so that a plan "
+                "made before holds afterwards",
+            )
+
+
+def _require_strided(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Inputs whose layout has no strides cannot be told apart by region; COO tensors can be run."""
+    names = name_inputs(model, args, kwargs)
+    for name, tensor in named_tensors({**dict(zip(names, args, strict=True)), **kwargs}):
+        if tensor.is_nested or tensor.layout not in (torch.strided, torch.sparse_coo):
+            kind = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
+            raise CaptureError(
+                f"a {kind} tensor as input {name!r}",
+                "strided tensors, or sparse ones in COO layout",
+                "capture on a dense example of the same shape: its values do not matter",
+            )
+
+
+def _trace_without_ambient_modes(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[nn.Module, Trace, str | None]:
+    """The same graph within autocast as outside; but for what runs within autocast alone."""
+    is_autocast = any(torch.is_autocast_enabled(device) for device in AUTOCAST_DEVICES)
+    try:
+        with ambient_modes_left():
+            model = _materialised(model, args, kwargs)
+            return model, *_trace_anyhow(model, args, kwargs)
+    except CaptureError:
+        if not is_autocast:
+            raise
+    with ambient_modes_left(but_autocast=True):
+        model = _materialised(model, args, kwargs)
+        return model, *_trace_anyhow(model, args, kwargs)
+
+
 def _materialised(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> nn.Module:
     """The model itself; of a lazy one, a copy whose shapes a dry run has set."""
     if not any(is_lazy(p) for p in (*model.parameters(), *model.buffers())):
         return model
-    ready = lazy_copy(model)
+    ready = _lazy_copy(model)
     try:
-        with global_state_kept(), torch.no_grad():
+        with torch.no_grad():
             ready(*args, **kwargs)
     except Exception as error:
         raise _capture_error(TracingError("", None), error, None) from error
     return ready
+
+
+def _lazy_copy(model: nn.Module) -> nn.Module:
+    """A copy of a model some of whose parameters have no shape yet; it shares nothing with it."""
+    unshaped: dict[int, Any] = {  # PyTorch can copy such parameters, but not such buffers
+        id(b): UninitializedBuffer(device=b.device, dtype=b.dtype)  # type: ignore[call-arg]
+        for b in model.buffers()
+        if isinstance(b, UninitializedBuffer)
+    }
+    return copy.deepcopy(model, memo=unshaped)
 
 
 def _trace_anyhow(

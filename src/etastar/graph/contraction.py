@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from etastar.graph.dag import Graph, Node, Operand
+from etastar.graph.node import Node, Operand
 
 __all__ = [
     "Contraction",
@@ -20,6 +20,7 @@ __all__ = [
     "contract",
     "data_inputs",
     "judge_sums",
+    "judged",
     "members",
 ]
 
@@ -181,29 +182,6 @@ def data_inputs(nodes: Sequence[Node], inputs: dict[str, int]) -> tuple[str, ...
     return tuple(name for name, index in inputs.items() if data >> index & 1)
 
 
-def judge_sums(
-    nodes: Sequence[Node], sources: Iterable[int], outputs: dict[str, tuple[int, ...]]
-) -> tuple[Node, ...]:
-    """The nodes with the kind of every sum decided: residual addition or not.
-
-    Args:
-        nodes: The nodes of a trace.
-        sources: Nodes of the data inputs.
-        outputs: Nodes of every output by name.
-
-    Returns:
-        The nodes.
-    """
-    sums = _group_sums(nodes, (i for produced in outputs.values() for i in produced))
-    counted = _Frontiers(nodes, sources, sums).counted
-    return tuple(
-        replace(node, kind="residual addition")
-        if node.addends and node.index in counted and node.weight is None
-        else node
-        for node in nodes
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class CountedNode:
     """A weight layer or residual addition of the contracted graph.
@@ -236,38 +214,41 @@ class Contraction:
     outputs: dict[str, tuple[int, ...]]
 
 
-def contract(graph: Graph, sources: Sequence[str] | None = None) -> Contraction:
+def contract(
+    nodes: Sequence[Node], sources: dict[str, int], outputs: dict[str, tuple[int, ...]]
+) -> Contraction:
     """Contract a graph to its weight layers and residual additions.
 
     Args:
-        graph: A captured graph.
-        sources: Names of the inputs that count as data; None for those the graph found.
+        nodes: Its nodes, whether or not the kind of every sum is decided.
+        sources: Node of every input that counts as data, by name.
+        outputs: Nodes of every output by name.
 
     Returns:
         The contracted graph.
 
     Example:
         >>> import torch
-        >>> from etastar.graph.capture import capture_graph
-        >>> graph = capture_graph(torch.nn.Linear(2, 2), torch.zeros(1, 2))
-        >>> [(c.counted_as, c.predecessors) for c in contract(graph).counted]
+        >>> from etastar.graph.tracing import trace
+        >>> found = trace(torch.nn.Linear(2, 2), (torch.zeros(1, 2),), {}, fake=True)
+        >>> contraction = contract(found.nodes, found.inputs, found.outputs)
+        >>> [(c.counted_as, c.predecessors) for c in contraction.counted]
         [('weight layer', (0,))]
 
     Reference:
         [WU] arXiv 2602.07494, definition of effective depth.
     """
-    names = graph.data_inputs if sources is None else tuple(sources)
-    sums = _group_sums(graph.nodes, (i for made in graph.outputs.values() for i in made))
-    frontiers = _Frontiers(graph.nodes, (graph.inputs[name] for name in names), sums)
+    sums = _group_sums(nodes, (i for made in outputs.values() for i in made))
+    frontiers = _Frontiers(nodes, sources.values(), sums)
     counted = tuple(
-        _counted_node(graph.nodes[index], mask, sums, frontiers)
+        _counted_node(nodes[index], mask, sums, frontiers)
         for index, mask in frontiers.counted.items()
     )
-    outputs = {
+    ends = {
         name: tuple(members(_union(frontiers.of, (Operand(made, (), ()),)).mask))
-        for name, made in graph.outputs.items()
+        for name, made in outputs.items()
     }
-    return Contraction({name: graph.inputs[name] for name in names}, counted, outputs)
+    return Contraction(dict(sources), counted, ends)
 
 
 def _counted_node(node: Node, mask: int, sums: _Sums, frontiers: _Frontiers) -> CountedNode:
@@ -277,3 +258,35 @@ def _counted_node(node: Node, mask: int, sums: _Sums, frontiers: _Frontiers) -> 
     leaves = (_union(frontiers.of, (leaf,)).mask for leaf in sums.leaves[node.index])
     operands = tuple(tuple(members(leaf)) for leaf in leaves if leaf)
     return CountedNode(node.index, "residual addition", predecessors, operands)
+
+
+def judged(nodes: Sequence[Node], contraction: Contraction) -> tuple[Node, ...]:
+    """The nodes with the kind of every sum decided: residual addition or not.
+
+    Args:
+        nodes: The nodes of a trace.
+        contraction: Of the same nodes, from the data inputs.
+
+    Returns:
+        The nodes.
+    """
+    counted = {c.node for c in contraction.counted if c.counted_as == "residual addition"}
+    return tuple(
+        replace(node, kind="residual addition") if node.index in counted else node for node in nodes
+    )
+
+
+def judge_sums(
+    nodes: Sequence[Node], sources: Iterable[int], outputs: dict[str, tuple[int, ...]]
+) -> tuple[Node, ...]:
+    """The same from the nodes of the data inputs, where nothing else needs the contraction.
+
+    Args:
+        nodes: The nodes of a trace.
+        sources: Nodes of the data inputs.
+        outputs: Nodes of every output by name.
+
+    Returns:
+        The nodes.
+    """
+    return judged(nodes, contract(nodes, {str(index): index for index in sources}, outputs))

@@ -1,142 +1,41 @@
-"""The captured graph: nodes are executed operations, edges the tensors passed between them."""
+"""The captured graph, which keeps its contraction: depth and parameters are read off that."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
-import torch
-
-from etastar.parameter import LayerType
+from etastar.depth import DepthReport, PathStep
+from etastar.errors import DepthError
+from etastar.graph.contraction import Contraction, contract, data_inputs, judged
+from etastar.graph.node import (
+    Call,
+    Kind,
+    Node,
+    Operand,
+    ParameterRecord,
+    Slot,
+    WeightUse,
+)
+from etastar.graph.paths import (
+    layer_path_statistics,
+    nodes_on_paths,
+    path_statistics,
+    reused_parameters,
+    shortest_path,
+)
+from etastar.graph.roles import parameter_infos
+from etastar.parameter import ParamInfo
 
 __all__ = ["Call", "Graph", "Kind", "Node", "Operand", "ParameterRecord", "Slot", "WeightUse"]
 
-Kind = Literal[
-    "input",
-    "weight layer",
-    "residual addition",
-    "norm",
-    "activation",
-    "attention contraction",
-    "view",
-    "other",
-]
+_NEVER_TAKEN = ("loss", "past_key_values", "cache")
 
-
-@dataclass(frozen=True, slots=True)
-class Operand:
-    """One tensor that an operation read.
-
-    Attributes:
-        producers: Nodes whose values it holds; several where a buffer was filled in parts, none
-            where it does not depend on an input.
-        parameters: Names of the parameters it was computed from.
-        shape: Shape of the tensor.
-    """
-
-    producers: tuple[int, ...]
-    parameters: tuple[str, ...]
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class WeightUse:
-    """How a weight layer uses its weight.
-
-    Attributes:
-        layer_type: What the layer is.
-        parameters: Names of the parameters of two or more dimensions that make the weight.
-        fan_in: Terms summed into one output unit.
-        fan_out: Output units that one input unit reaches.
-        kernel_size: Spatial kernel of a convolution, else ().
-        operand: Position of the weight among the node's operands.
-    """
-
-    layer_type: LayerType
-    parameters: tuple[str, ...]
-    fan_in: int
-    fan_out: int
-    kernel_size: tuple[int, ...] = ()
-    operand: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """Stands for operand number `operand` in the arguments of a `Call`."""
-
-    operand: int
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What was called, with a `Slot` in place of every tensor: enough to call it again."""
-
-    func: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-    def __reduce__(self) -> tuple[Callable[..., Call], tuple[Any, ...]]:
-        """By the operation's name: operations themselves cannot be pickled."""
-        return _named_call, (str(self.func), self.args, self.kwargs)
-
-
-def _named_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-    """A call of the operation "aten.mm.default", or of the higher-order operator "name"."""
-    place: Any = torch.ops if "." in name else torch.ops.higher_order
-    for part in name.split("."):
-        place = getattr(place, part)
-    return Call(place, args, kwargs)
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One executed operation that depends on an input.
-
-    Attributes:
-        index: Its place in the order of execution, and in `Graph.nodes`.
-        op: The ATen operation, "aten.addmm.default"; "input" for a source.
-        kind: See `Kind`.
-        module: Dotted path of the module it ran in; "" for the root.
-        operands: The tensors it read, in the order of its arguments.
-        shape: Shape of its (first carried) output.
-        dtype: Dtype of that output, "torch.float32".
-        weight: How the weight is used; None unless a weight layer.
-        addends: Positions of the operands that it sums; () unless it is a sum.
-        mixes: Whether it exchanges information between positions without a weight.
-        call: The call itself; None for inputs and recurrent modules.
-    """
-
-    index: int
-    op: str
-    kind: Kind
-    module: str
-    operands: tuple[Operand, ...]
-    shape: tuple[int, ...]
-    dtype: str
-    weight: WeightUse | None = None
-    addends: tuple[int, ...] = ()
-    mixes: bool = False
-    call: Call | None = field(default=None, compare=False, repr=False)
-
-    @property
-    def inputs(self) -> tuple[int, ...]:
-        """Nodes whose outputs it read, each once, in order."""
-        return tuple(dict.fromkeys(p for operand in self.operands for p in operand.producers))
-
-    @property
-    def parameters(self) -> tuple[str, ...]:
-        """Names of the parameters it consumed, each once, in order."""
-        return tuple(dict.fromkeys(n for operand in self.operands for n in operand.parameters))
-
-
-@dataclass(frozen=True, slots=True)
-class ParameterRecord:
-    """Shape, dtype and further names of one parameter of the model."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    aliases: tuple[str, ...] = ()
+_CONTRACTING = threading.Lock()  # for all graphs, so that a graph can be pickled
 
 
 @dataclass(frozen=True)
@@ -148,7 +47,7 @@ class Graph:
         inputs: Name of every input tensor, and its node.
         outputs: Name of every output tensor, and the nodes whose values it holds.
         data_inputs: Names of the inputs that count as data (sources).
-        parameters: Every parameter by canonical name.
+        parameter_records: Every parameter by canonical name.
         capture: Whether it was traced on fake or on real tensors.
         capture_note: Why real tensors were needed; None for fake.
         seconds: Time the capture took.
@@ -158,10 +57,41 @@ class Graph:
     inputs: dict[str, int]
     outputs: dict[str, tuple[int, ...]]
     data_inputs: tuple[str, ...]
-    parameters: dict[str, ParameterRecord]
+    parameter_records: dict[str, ParameterRecord]
     capture: Literal["fake", "real"] = "fake"
     capture_note: str | None = None
     seconds: float = field(default=0.0, compare=False)
+    _contractions: dict[tuple[str, ...], Contraction] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+
+    @classmethod
+    def of_trace(
+        cls,
+        nodes: Sequence[Node],
+        inputs: dict[str, int],
+        outputs: dict[str, tuple[int, ...]],
+        parameter_records: dict[str, ParameterRecord],
+        **about: Any,
+    ) -> Graph:
+        """The graph of a trace, whose data inputs are found and whose sums are judged.
+
+        Args:
+            nodes: The nodes of the trace.
+            inputs: Node of every input by name.
+            outputs: Nodes of every output by name.
+            parameter_records: Every parameter of the model by name.
+            **about: `capture`, `capture_note` and `seconds`.
+
+        Returns:
+            The graph, with its contraction.
+        """
+        sources = data_inputs(nodes, inputs)
+        contraction = contract(nodes, {name: inputs[name] for name in sources}, outputs)
+        decided = judged(nodes, contraction)
+        graph = cls(decided, inputs, outputs, sources, parameter_records, **about)
+        graph._contractions[sources] = contraction
+        return graph
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -172,3 +102,180 @@ class Graph:
     def weight_layers(self) -> tuple[Node, ...]:
         """The weight layers, in the order of execution."""
         return tuple(node for node in self.nodes if node.kind == "weight layer")
+
+    def contraction(self, sources: Sequence[str] | None = None) -> Contraction:
+        """The graph contracted to weight layers and residual additions; made once and kept.
+
+        Args:
+            sources: Names of the inputs that count as data; None for `data_inputs`.
+
+        Returns:
+            The contraction.
+        """
+        names = self.data_inputs if sources is None else tuple(sources)
+        with _CONTRACTING:
+            if names not in self._contractions:
+                chosen = {name: self.inputs[name] for name in names}
+                self._contractions[names] = contract(self.nodes, chosen, self.outputs)
+        return self._contractions[names]
+
+    @cached_property
+    def parameters(self) -> tuple[ParamInfo, ...]:
+        """Role, fans, place and sharing of every parameter, in the order of the model.
+
+        A tied parameter is there once, under its first name.
+
+        Example:
+            >>> import torch
+            >>> from etastar.graph.capture import capture_graph
+            >>> graph = capture_graph(torch.nn.Linear(4, 2), torch.zeros(1, 4))
+            >>> [(info.name, info.role, info.fan_in) for info in graph.parameters]
+            [('weight', 'output', 4), ('bias', 'bias', 1)]
+        """
+        return parameter_infos(self.nodes, self.parameter_records, self.contraction())
+
+    def depth(
+        self, *, sources: Sequence[str] | None = None, outputs: Sequence[str] | None = None
+    ) -> DepthReport:
+        """Effective depth: fewest weight layers and residual additions from a source to an output.
+
+        L = min over paths of the number of counted nodes on the path [WU].
+
+        Args:
+            sources: Names of the inputs that paths start at; None for the data inputs.
+            outputs: Names of the outputs that paths end at; None for `logits`, else
+                `last_hidden_state`, else the first tensor.
+
+        Returns:
+            The report.
+
+        Raises:
+            DepthError: An unknown source or output, no weight layer, or no path.
+
+        Example:
+            >>> import torch
+            >>> from etastar.graph.capture import capture_graph
+            >>> chain = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2))
+            >>> capture_graph(chain, torch.zeros(1, 4)).depth().effective_depth
+            2
+
+        Reference:
+            [WU] arXiv 2602.07494, definition of effective depth.
+        """
+        start = time.perf_counter()
+        names = _chosen("source", sources, self.inputs) or self.data_inputs
+        ends = _chosen("output", outputs, self.outputs) or (_default_output(self.outputs),)
+        contraction = self.contraction(names)
+        _check_paths(self, contraction, names, ends)
+        return _report(self, contraction, ends, start)
+
+
+def _chosen(what: str, names: object, known: Iterable[str]) -> tuple[str, ...]:
+    """The names, if all are known; () if none was asked for."""
+    if names is None:
+        return ()
+    asked: tuple[Any, ...] = ()
+    if isinstance(names, Iterable) and not isinstance(names, (str, Mapping)):
+        asked = tuple(names)
+    unknown = [name for name in asked if name not in tuple(known)]
+    if unknown or not asked:
+        received = f"{what} {', '.join(map(repr, unknown))}" if unknown else f"{what}s={names!r}"
+        raise DepthError(
+            received,
+            f"a list of one or more of: {', '.join(known) or '(none)'}",
+            f"name a listed {what}, or none at all for the default",
+        )
+    return asked
+
+
+def _default_output(outputs: dict[str, tuple[int, ...]]) -> str:
+    for name in ("logits", "last_hidden_state"):
+        if name in outputs:
+            return name
+    plain = [name for name in outputs if not name.startswith(_NEVER_TAKEN)]
+    if not plain:
+        raise DepthError(
+            f"outputs {', '.join(outputs) or '(no floating-point tensor)'}",
+            "an output of activations",
+            "return a floating-point tensor from forward, or name an output",
+        )
+    return plain[0]
+
+
+def _check_paths(
+    graph: Graph, contraction: Contraction, sources: Sequence[str], outputs: Sequence[str]
+) -> None:
+    if not graph.weight_layers():
+        raise DepthError(
+            "a model that ran no weight layer on its input",
+            "at least one operation that contracts an activation with a parameter of two or more "
+            "dimensions",
+            "check that the example inputs reach the layers of the model",
+        )
+    if not any(contraction.outputs[name] for name in outputs):
+        raise DepthError(
+            f"no path from {', '.join(sources) or '(no data input)'} to {', '.join(outputs)}",
+            "an output that depends on a source",
+            f"name others: inputs are {', '.join(graph.inputs)}; outputs are "
+            f"{', '.join(graph.outputs)}",
+        )
+
+
+def _report(
+    graph: Graph, contraction: Contraction, outputs: tuple[str, ...], start: float
+) -> DepthReport:
+    paths = path_statistics(contraction, outputs)
+    layers = layer_path_statistics(contraction, outputs)
+    on_path = nodes_on_paths(contraction, outputs)
+    counts = [c.counted_as for c in contraction.counted if c.node in on_path]
+    reused = reused_parameters(graph.nodes, graph.parameter_records, contraction)
+    assert paths.shortest is not None
+    assert paths.longest is not None
+    return DepthReport(
+        effective_depth=paths.shortest,
+        path=tuple(_step(graph.nodes[i]) for i in shortest_path(contraction, outputs)),
+        longest_path=paths.longest,
+        residual_additions=counts.count("residual addition"),
+        weight_layers=counts.count("weight layer"),
+        path_count=paths.moments[0],
+        path_length_moments=paths.moments,
+        layer_longest_path=layers.longest or 0,
+        layer_path_count=layers.moments[0],
+        layer_path_length_moments=layers.moments,
+        tied=reused.tied,
+        recurrent=reused.recurrent,
+        unused_parameters=reused.unused,
+        sources=tuple(contraction.sources),
+        outputs=outputs,
+        matrix=_matrix(graph, {c.node for c in contraction.counted}),
+        capture=graph.capture,
+        capture_note=graph.capture_note,
+        seconds=graph.seconds + time.perf_counter() - start,
+    )
+
+
+def _step(node: Node) -> PathStep:
+    counted_as: Literal["weight layer", "residual addition"]
+    counted_as = "weight layer" if node.weight is not None else "residual addition"
+    return PathStep(node.module, counted_as, node.op)
+
+
+def _matrix(graph: Graph, counted: set[int]) -> dict[str, dict[str, int | None]]:
+    """Fewest counted nodes from every input to every output, masks and caches too."""
+    matrix: dict[str, dict[str, int | None]] = {}
+    for name, index in graph.inputs.items():
+        distance = _distances(graph, counted, index)
+        matrix[name] = {
+            output: min((distance[i] for i in made if i in distance), default=None)
+            for output, made in graph.outputs.items()
+        }
+    return matrix
+
+
+def _distances(graph: Graph, counted: set[int], source: int) -> dict[int, int]:
+    distance = {source: 0}
+    for node in graph.nodes[source + 1 :]:
+        reached = [distance[p] for p in node.inputs if p in distance]
+        if reached:
+            distance[node.index] = min(reached) + (node.index in counted)
+    return distance

@@ -1,34 +1,43 @@
-"""Trace without a trace: a copy of the model, and every global switch put back afterwards."""
+"""Trace without a trace: a copy of the model, and every global switch put back afterwards.
+
+Switches, patches and random generators belong to the process: one lock is held by whoever changes
+them, so that two threads put back what was there before either. What a pass of one thread needs
+changed is changed for that thread alone where that can be told.
+"""
 
 from __future__ import annotations
 
 import copy
 import gc
 import logging
+import os
 import random
 import sys
+import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedBuffer, is_lazy
-
-from etastar.graph.fake_twins import FakeTwins
+from torch.nn.parameter import is_lazy
 
 __all__ = [
+    "AUTOCAST_DEVICES",
+    "ambient_modes_left",
     "attributes_kept",
     "empty_containers",
     "global_state_kept",
     "isolated_copy",
-    "lazy_copy",
     "own_tensors",
     "quiet_switches",
+    "random_numbers_kept",
 ]
+
+_LOCK = threading.RLock()
 
 
 def own_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
@@ -57,15 +66,6 @@ def _shared_tensors(model: nn.Module, *, share_buffers: bool) -> dict[int, torch
     }
 
 
-def _without_meta(
-    tensors: dict[int, torch.Tensor], twins: FakeTwins | None
-) -> dict[int, torch.Tensor]:
-    """Fake twins in place of meta tensors, so that constants made in forward match them."""
-    if twins is None:
-        return tensors
-    return {key: twins.of(t) if t.is_meta else t for key, t in tensors.items()}
-
-
 def empty_containers(model: nn.Module) -> dict[int, Any]:
     """New containers for the many empty ones of modules, which copying as such would take long.
 
@@ -83,25 +83,10 @@ def empty_containers(model: nn.Module) -> dict[int, Any]:
     }
 
 
-def lazy_copy(model: nn.Module) -> nn.Module:
-    """A copy of a model some of whose parameters have no shape yet.
-
-    Args:
-        model: The model, which stays lazy.
-
-    Returns:
-        The copy, lazy too; it shares nothing with the model.
-    """
-    unshaped: dict[int, Any] = {  # PyTorch can copy such parameters, but not such buffers
-        id(b): UninitializedBuffer(device=b.device, dtype=b.dtype)  # type: ignore[call-arg]
-        for b in model.buffers()
-        if isinstance(b, UninitializedBuffer)
-    }
-    return copy.deepcopy(model, memo=unshaped)
-
-
 @contextmanager
-def isolated_copy(model: nn.Module, *, twins: FakeTwins | None = None) -> Iterator[nn.Module]:
+def isolated_copy(
+    model: nn.Module, *, twin: Callable[[torch.Tensor], torch.Tensor] | None = None
+) -> Iterator[nn.Module]:
     """A model that may be run and scribbled on, in place of `model`.
 
     It shares parameters (and, on fake tensors, buffers) with `model` and copies all else. Functions
@@ -110,19 +95,20 @@ def isolated_copy(model: nn.Module, *, twins: FakeTwins | None = None) -> Iterat
 
     Args:
         model: The model to protect.
-        twins: Fake twins, if it will run on fake tensors; None for a run on real ones.
+        twin: Makes the fake twin of a tensor, if it will run on fake tensors; None for real ones.
 
     Yields:
-        The stand-in.
+        The copy, or the model.
     """
-    shared = _shared_tensors(model, share_buffers=twins is not None)
-    memo = {**empty_containers(model), **_without_meta(shared, twins)}
+    shared = _shared_tensors(model, share_buffers=twin is not None)
+    if twin is not None:  # constants made in forward match them, and they can be written to
+        shared = {k: twin(t) if t.is_meta or t.is_inference() else t for k, t in shared.items()}
     with attributes_kept(model):
         try:
-            stand_in = copy.deepcopy(model, memo=memo)
+            private = copy.deepcopy(model, memo={**empty_containers(model), **shared})
         except Exception:
-            stand_in = model
-        yield stand_in
+            private = model
+        yield private
 
 
 _CONTAINERS = (dict, OrderedDict, list, set)
@@ -162,35 +148,89 @@ def _refill(container: Any, content: Any) -> None:
         container.update(content)
 
 
-class _Switches(NamedTuple):
-    """Global switches that a forward pass may set by hand, and leave set when it raises."""
+def _default_device() -> torch.device | None:
+    """What `torch.set_default_device` was last given, whatever contexts lie around."""
+    context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)  # noqa: SLF001
+    return None if context is None else context.device
 
-    default_dtype: torch.dtype
-    grad_enabled: bool
-    deterministic: bool
-    warn_only: bool
-    autocast: bool
 
-    @classmethod
-    def now(cls) -> _Switches:
-        return cls(
-            torch.get_default_dtype(),
-            torch.is_grad_enabled(),
-            torch.are_deterministic_algorithms_enabled(),
-            torch.is_deterministic_algorithms_warn_only_enabled(),
-            torch.is_autocast_enabled("cpu"),
-        )
+AUTOCAST_DEVICES = ("cpu", "cuda")
+"""Devices whose autocast is looked after."""
 
-    def restore(self) -> None:
-        torch.set_default_dtype(self.default_dtype)
-        torch.set_grad_enabled(self.grad_enabled)
-        torch.use_deterministic_algorithms(self.deterministic, warn_only=self.warn_only)
-        torch.set_autocast_enabled("cpu", self.autocast)
+
+def _autocast() -> tuple[tuple[bool, torch.dtype], ...]:
+    return tuple(
+        (torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
+        for device in AUTOCAST_DEVICES
+    )
+
+
+def _set_autocast(states: tuple[tuple[bool, torch.dtype], ...]) -> None:
+    for device, (is_enabled, dtype) in zip(AUTOCAST_DEVICES, states, strict=True):
+        torch.set_autocast_enabled(device, is_enabled)
+        torch.set_autocast_dtype(device, dtype)
+
+
+def _deterministic() -> tuple[bool, bool]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+
+
+def _set_deterministic(modes: tuple[bool, bool]) -> None:
+    torch.use_deterministic_algorithms(modes[0], warn_only=modes[1])
+
+
+# What a forward pass may set by hand, and leave set when it raises: how to read it, and to set it.
+_SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (_default_device, torch.set_default_device),
+    (torch.is_grad_enabled, torch.set_grad_enabled),
+    (
+        _deterministic,
+        lambda modes: torch.use_deterministic_algorithms(modes[0], warn_only=modes[1]),
+    ),
+    (_autocast, _set_autocast),
+    (torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
+    (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    (torch.get_num_threads, torch.set_num_threads),
+    (os.getcwd, os.chdir),
+)
+
+
+@contextmanager
+def random_numbers_kept() -> Iterator[None]:
+    """Put back the random generators of PyTorch (of accelerators in use too), NumPy and Python.
+
+    Yields:
+        Nothing.
+
+    Example:
+        >>> before = torch.random.get_rng_state()
+        >>> with random_numbers_kept():
+        ...     _ = torch.manual_seed(7), torch.rand(1)
+        >>> torch.equal(torch.random.get_rng_state(), before)
+        True
+    """
+    with _LOCK:
+        python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+        cuda: Any = torch.cuda
+        devices = list(range(cuda.device_count())) if cuda.is_initialized() else []
+        with torch.random.fork_rng(devices=devices):
+            try:
+                yield
+            finally:
+                random.setstate(python)
+                np.random.set_state(legacy)  # noqa: NPY002
 
 
 @contextmanager
 def global_state_kept() -> Iterator[None]:
-    """Put back the random generators of PyTorch, NumPy and Python, and PyTorch's switches.
+    """Put back random generators, PyTorch's switches and the working directory.
+
+    Other threads that ask for the same wait; a thread that is within may ask again.
 
     Yields:
         Nothing.
@@ -201,17 +241,39 @@ def global_state_kept() -> Iterator[None]:
         >>> torch.get_default_dtype()
         torch.float32
     """
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    switches = _Switches.now()
-    cuda: Any = torch.cuda
-    devices = list(range(cuda.device_count())) if cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
+    with random_numbers_kept():
+        before = [read() for read, _ in _SWITCHES]
         try:
             yield
         finally:
-            switches.restore()
-            random.setstate(python)
-            np.random.set_state(legacy)  # noqa: NPY002
+            for (read, put_back), value in zip(_SWITCHES, before, strict=True):
+                if read() != value:
+                    put_back(value)
+
+
+@contextmanager
+def ambient_modes_left(*, but_autocast: bool = False) -> Iterator[None]:
+    """Leave what lies around the caller and would change the operations that a model executes.
+
+    Those are autocast, inference mode, and a default device without values. They are there again
+    afterwards.
+
+    Args:
+        but_autocast: Whether to stay within autocast.
+
+    Yields:
+        Nothing.
+    """
+    before = _autocast()
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        if torch.get_default_device().type == "meta":
+            stack.enter_context(torch.device("cpu"))
+        try:
+            _set_autocast(tuple((is_on and but_autocast, dtype) for is_on, dtype in before))
+            yield
+        finally:
+            _set_autocast(before)
 
 
 @contextmanager
@@ -239,8 +301,13 @@ def _autocast_cache_cleared() -> Iterator[None]:
 def _batch_of_one_allowed() -> Iterator[None]:
     """BatchNorm in train mode refuses one example with 1x1 maps; shapes do not care."""
     functional: Any = torch.nn.functional
-    before = functional._verify_batch_size  # noqa: SLF001
-    functional._verify_batch_size = lambda size: None  # noqa: SLF001
+    before, thread = functional._verify_batch_size, threading.get_ident()  # noqa: SLF001
+
+    def verify(size: Any) -> None:
+        if threading.get_ident() != thread:
+            before(size)
+
+    functional._verify_batch_size = verify  # noqa: SLF001
     try:
         yield
     finally:
@@ -249,16 +316,25 @@ def _batch_of_one_allowed() -> Iterator[None]:
 
 @contextmanager
 def _nothing_said() -> Iterator[None]:
-    """No warnings of a pass that is not a real one, no tracebacks of what fake tensors refuse."""
+    """No warnings of a pass that is not a real one, no tracebacks of what fake tensors refuse.
+
+    `warnings.catch_warnings` would put back the list of filters that it found. A thread outside of
+    our lock may be within one of its own, and would then put back ours: so the filter is added to
+    the list as it is, and taken from wherever it lies afterwards.
+    """
     logger = logging.getLogger("torch._subclasses.fake_tensor")
-    before = logger.disabled
+    is_disabled, filters, content = logger.disabled, warnings.filters, list(warnings.filters)
     logger.disabled = True
+    silence: Any = ("ignore", None, Warning, None, 0)
+    filters.insert(0, silence)  # type: ignore[attr-defined]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
-        logger.disabled = before
+        logger.disabled = is_disabled
+        if warnings.filters is filters:
+            filters[:] = content  # type: ignore[index]
+        for found in (filters, warnings.filters):
+            found[:] = [f for f in found if f is not silence]  # type: ignore[index]
 
 
 @contextmanager
@@ -280,7 +356,7 @@ def quiet_switches() -> Iterator[None]:
     Yields:
         Nothing.
     """
-    with ExitStack() as stack:
+    with _LOCK, ExitStack() as stack:
         stack.enter_context(_mha_without_fastpath())
         stack.enter_context(_autocast_cache_cleared())
         stack.enter_context(_batch_of_one_allowed())

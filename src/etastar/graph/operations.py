@@ -1,20 +1,22 @@
-"""What each ATen operation is: contraction, lookup, sum, norm, activation, mixing, cut.
+"""What each ATen operation is: tensor product, lookup, sum, norm, activation, mixing, cut.
 
 Names are those of the operation packet, without overload; a trailing underscore (in place) is
-dropped. An operation that no table lists is pointwise or of kind "other".
+dropped. An operation that no table lists is pointwise or of kind "other". At the end, what is run
+on fake tensors where the operation's own kernel for them is missing, or refuses what is legal.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-__all__ = ["Contraction", "Operation", "operation_of"]
+__all__ = ["Operation", "TensorProduct", "operation_of", "run_fake"]
 
 
 @dataclass(frozen=True)
-class Contraction:
+class TensorProduct:
     """Argument positions of an operation that contracts two tensors.
 
     Attributes:
@@ -28,19 +30,19 @@ class Contraction:
     family: str = "matmul"
 
 
-_CONTRACTIONS = {
+_PRODUCTS = {
     **dict.fromkeys(
         "mm bmm mv dot vdot matmul _grouped_mm _scaled_mm _scaled_grouped_mm _int_mm".split(),
-        Contraction(0, 1),
+        TensorProduct(0, 1),
     ),
-    **dict.fromkeys("addmm baddbmm addbmm addmv _addmm_activation".split(), Contraction(1, 2)),
-    **dict.fromkeys("linear mkldnn_linear".split(), Contraction(0, 1, family="linear")),
+    **dict.fromkeys("addmm baddbmm addbmm addmv _addmm_activation".split(), TensorProduct(1, 2)),
+    **dict.fromkeys("linear mkldnn_linear".split(), TensorProduct(0, 1, family="linear")),
     **dict.fromkeys(
         "convolution _convolution convolution_overrideable mkldnn_convolution conv1d conv2d conv3d"
         " cudnn_convolution miopen_convolution".split(),
-        Contraction(0, 1, family="convolution"),
+        TensorProduct(0, 1, family="convolution"),
     ),
-    "_trilinear": Contraction(0, 1, family="bilinear"),
+    "_trilinear": TensorProduct(0, 1, family="bilinear"),
 }
 
 # Argument positions of the table and of the indices.
@@ -137,9 +139,9 @@ class Operation:
     argument_names: tuple[str, ...]
 
     @property
-    def contraction(self) -> Contraction | None:
+    def product(self) -> TensorProduct | None:
         """How it contracts two tensors, or None."""
-        return _CONTRACTIONS.get(self.name)
+        return _PRODUCTS.get(self.name)
 
     @property
     def lookup(self) -> tuple[int, int] | None:
@@ -204,8 +206,8 @@ def operation_of(func: Any) -> Operation:
 
     Example:
         >>> import torch
-        >>> operation_of(torch.ops.aten.addmm.default).contraction
-        Contraction(left=1, right=2, family='matmul')
+        >>> operation_of(torch.ops.aten.addmm.default).product
+        TensorProduct(left=1, right=2, family='matmul')
         >>> operation_of(torch.ops.aten.add_.Tensor).mutated
         ('self',)
     """
@@ -225,3 +227,69 @@ def operation_of(func: Any) -> Operation:
         reads_mutated=not is_out and not (mutated and plain in _OVERWRITES),
         argument_names=tuple(a.name for a in arguments),
     )
+
+
+def run_fake(
+    func: Callable[..., Any], operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Run one operation on fake tensors.
+
+    Args:
+        func: The operation.
+        operation: Its description.
+        args: Its positional arguments, all tensors fake.
+        kwargs: Its keyword arguments, likewise.
+
+    Returns:
+        Its result, fake.
+
+    Raises:
+        TypeError: Real tensors of these dtypes would be refused, which fake ones are not.
+    """
+    _require_dtypes(operation, args)
+    kernel = _KERNELS.get(operation.name)
+    return func(*args, **kwargs) if kernel is None else kernel(func, args, kwargs)
+
+
+_MIXED_DTYPES = frozenset(("_scaled_mm", "_scaled_grouped_mm", "_int_mm", "_trilinear"))
+
+
+def _require_dtypes(operation: Operation, args: tuple[Any, ...]) -> None:
+    """The two factors of a product have one dtype, and indices of a table are integers."""
+    product, lookup = operation.product, operation.lookup
+    if product is not None and operation.name not in _MIXED_DTYPES and len(args) > product.right:
+        left, right = args[product.left], args[product.right]
+        if left.dtype != right.dtype:
+            raise TypeError(
+                f"{operation.name} of {left.dtype} and {right.dtype}, which must be the same"
+            )
+    if lookup is not None and "embedding" in operation.name and len(args) > lookup[1]:
+        indices = args[lookup[1]]
+        if indices.is_floating_point() or indices.is_complex():
+            raise TypeError(f"{operation.name} with indices of {indices.dtype}")
+
+
+def _batch_norm(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """One value per channel: the running variance would be divided by n - 1 = 0."""
+    x = args[0]
+    if x.ndim > 1 and x.numel() == x.shape[1]:
+        args = (*args[:3], None, None, *args[5:])
+    return func(*args, **kwargs)
+
+
+def _grouped_mm(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The fake kernel takes bfloat16 alone; on CPU every floating dtype runs."""
+    left, right = args[:2]
+    groups = args[2] if len(args) > 2 else kwargs.get("offs")
+    dtype = args[4] if len(args) > 4 else kwargs.get("out_dtype")
+    rows, columns = left.shape[-2], right.shape[-1]
+    if left.ndim == right.ndim:
+        count = (left if groups is None else groups).shape[0]
+        return left.new_empty((count, rows, columns), dtype=dtype or left.dtype)
+    return left.new_empty((rows, columns), dtype=dtype or left.dtype)
+
+
+_KERNELS: dict[str, Callable[..., Any]] = {
+    "native_batch_norm": _batch_norm,
+    "_grouped_mm": _grouped_mm,
+}

@@ -1,14 +1,25 @@
-"""Statistics of all paths of the contracted graph, by dynamic programming on exact integers."""
+"""Paths of the contracted graph: statistics, on exact integers, and what lies on one twice."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
+from typing import NamedTuple
 
 from etastar.graph.contraction import Contraction, CountedNode, members
+from etastar.graph.node import Node, ParameterRecord
 
-__all__ = ["PathStatistics", "layer_path_statistics", "path_statistics", "shortest_path"]
+__all__ = [
+    "PathStatistics",
+    "ReusedParameters",
+    "layer_path_statistics",
+    "nodes_on_paths",
+    "path_statistics",
+    "reused_parameters",
+    "shortest_path",
+]
 
 Moments = tuple[int, int, int, int]
 _NO_PATHS: Moments = (0, 0, 0, 0)
@@ -162,3 +173,102 @@ def shortest_path(contraction: Contraction, outputs: Iterable[str]) -> tuple[int
     while path[-1] in before:
         path.append(before[path[-1]])
     return tuple(reversed(path[:-1]))
+
+
+def nodes_on_paths(contraction: Contraction, outputs: Iterable[str]) -> set[int]:
+    """Counted nodes from which an output is reached (all are reached from a source).
+
+    Args:
+        contraction: The contracted graph.
+        outputs: Names of the outputs that paths end at.
+
+    Returns:
+        Their indices in `Graph.nodes`.
+    """
+    found = {end for name in outputs for end in contraction.outputs[name]}
+    for node in reversed(contraction.counted):
+        if node.node in found:
+            found.update(node.predecessors)
+    return found
+
+
+def _uses(nodes: Sequence[Node], contraction: Contraction) -> dict[str, list[int]]:
+    """Counted weight layers that use each parameter, in the order of execution."""
+    uses: dict[str, list[int]] = defaultdict(list)
+    for counted in contraction.counted:
+        weight = nodes[counted.node].weight
+        for name in weight.parameters if weight is not None else ():
+            uses[name].append(counted.node)
+    return uses
+
+
+def _ties(nodes: Sequence[Node], used: Iterable[int]) -> bool:
+    """Whether a parameter serves both as a table that is looked up and as a projection."""
+    types = {weight.layer_type for n in used if (weight := nodes[n].weight) is not None}
+    return len(types) > 1 and "embedding" in types
+
+
+class ReusedParameters(NamedTuple):
+    """Names of parameters that are used more than once, or never, in the order of first use.
+
+    Attributes:
+        tied: They serve both as a table that is looked up and as a projection.
+        recurrent: Two weight layers on one path use them, ties of a table and a head apart. A
+            recurrent module (LSTM, GRU) reuses its weights at every step within its one node.
+        unused: Those of two or more dimensions that no operation on an activation consumed, in the
+            order of the model. They show when a part of it was not executed: an expert that got no
+            token.
+    """
+
+    tied: tuple[str, ...]
+    recurrent: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+def reused_parameters(
+    nodes: Sequence[Node], records: Mapping[str, ParameterRecord], contraction: Contraction
+) -> ReusedParameters:
+    """Parameters that are tied, recurrent or unused.
+
+    Args:
+        nodes: The nodes of the graph.
+        records: Every parameter of the model by name.
+        contraction: The counted nodes.
+
+    Returns:
+        Their names.
+
+    Reference:
+        [WU] arXiv 2602.07494: the law is stated for non-recurrent networks.
+    """
+    uses = _uses(nodes, contraction)
+    reused = {n for used in uses.values() if len(used) > 1 for n in used}
+    ancestors = _ancestors(contraction, reused)
+    consumed = {name for node in nodes for name in node.parameters}
+    return ReusedParameters(
+        tied=tuple(name for name, used in uses.items() if _ties(nodes, used)),
+        recurrent=tuple(n for n, used in uses.items() if _is_recurrent(nodes, used, ancestors)),
+        unused=tuple(n for n, r in records.items() if len(r.shape) >= 2 and n not in consumed),
+    )
+
+
+def _ancestors(contraction: Contraction, wanted: set[int]) -> dict[int, int]:
+    """For each counted node, which of the `wanted` nodes lie before it, as a mask."""
+    before: dict[int, int] = dict.fromkeys(contraction.sources.values(), 0)
+    for node in contraction.counted if wanted else ():
+        mask = 0
+        for predecessor in node.predecessors:
+            mask |= before[predecessor]
+            if predecessor in wanted:
+                mask |= 1 << predecessor
+        before[node.node] = mask
+    return before
+
+
+def _is_recurrent(nodes: Sequence[Node], used: list[int], ancestors: dict[int, int]) -> bool:
+    weights = (nodes[n].weight for n in used)
+    return any(w is not None and w.layer_type == "recurrent" for w in weights) or any(
+        ancestors[later] >> earlier & 1 and not _ties(nodes, (earlier, later))
+        for i, earlier in enumerate(used)
+        for later in used[i + 1 :]
+    )

@@ -1,4 +1,4 @@
-"""Records every dispatched operation of a forward pass as a node of the graph."""
+"""Records every dispatched operation of a forward pass as a node, on fake tensors or real ones."""
 
 from __future__ import annotations
 
@@ -6,23 +6,94 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from etastar.graph.arguments import map_tensors, slotted, tensors_in
-from etastar.graph.dag import Call, Kind, Node, Operand, ParameterRecord, WeightUse
-from etastar.graph.fake_kernels import run_fake
-from etastar.graph.fake_twins import FakeTwins
-from etastar.graph.operations import Operation, operation_of
+from etastar.graph.node import Call, Kind, Node, Operand, ParameterRecord, WeightUse
+from etastar.graph.operations import Operation, operation_of, run_fake
+from etastar.graph.regions import NOTHING, StorageLog, Value
 from etastar.graph.replay import UNSTEADY
 from etastar.graph.step import Step, named_arguments
-from etastar.graph.storage import NOTHING, StorageLog, Value
 from etastar.graph.tangents import TangentLog
-from etastar.graph.weights import Factors, contracted_factors, weight_use
 
-__all__ = ["Observer", "Recorder"]
+__all__ = ["FakeTwins", "Observer", "Recorder"]
+
+_CPU = torch.device("cpu")
+_PLAIN = (torch.Tensor, nn.Parameter, nn.Buffer)
 
 Observer = Callable[[Node, torch.Tensor], None]
 """Called with every new node and its output, in the order of execution."""
+
+
+class FakeTwins:
+    """The fake twin of each tensor, always the same one; views of one storage stay views of one.
+
+    PyTorch's own conversion takes ten times as long, which a model of a thousand layers feels; it
+    is used for whatever is not a plain strided tensor. A meta tensor's twin is on the CPU, so that
+    constants made in forward match it.
+
+    Args:
+        fake_mode: The mode that the twins belong to.
+
+    Example:
+        >>> twins, weight = FakeTwins(FakeTensorMode()), torch.zeros(2, 3)
+        >>> twins.of(weight) is twins.of(weight), twins.of(weight).shape
+        (True, torch.Size([2, 3]))
+    """
+
+    def __init__(self, fake_mode: FakeTensorMode) -> None:
+        self.mode = fake_mode
+        self._known: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._storages: dict[int, tuple[torch.Tensor, torch.UntypedStorage]] = {}
+
+    def of(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The twin; `tensor` itself if it is fake."""
+        known = self._known.get(id(tensor))
+        if known is not None:
+            return known[1]
+        if isinstance(tensor, FakeTensor):
+            return tensor
+        with unset_fake_temporarily():  # what a twin is made of is not fake itself
+            twin = self._made(tensor)
+        self.pair(tensor, twin)
+        return twin
+
+    def pair(self, tensor: torch.Tensor, twin: torch.Tensor) -> None:
+        """Make `twin` the twin of `tensor`; both are kept alive, so that the identity is theirs."""
+        self._known[id(tensor)] = (tensor, twin)
+
+    def clone_of(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A fake tensor of the same form with a storage of its own, every time another one."""
+        form = (tensor.shape, tensor.stride())
+        with unset_fake_temporarily():
+            empty = torch.empty_strided(*form, dtype=tensor.dtype, device="meta")
+            return self._fake(empty, like=tensor)
+
+    def _made(self, tensor: torch.Tensor) -> torch.Tensor:
+        is_plain = type(tensor) in _PLAIN and tensor.layout is torch.strided
+        if not is_plain or tensor.is_quantized or tensor.is_conj() or tensor.is_neg():
+            return self.mode.from_tensor(tensor)
+        twin = self._fake(tensor.detach() if tensor.is_meta else self._on_meta(tensor), like=tensor)
+        if isinstance(tensor, nn.Parameter):
+            twin._is_param = True  # noqa: SLF001  what makes it an instance of nn.Parameter
+        return twin
+
+    def _fake(self, meta: torch.Tensor, *, like: torch.Tensor) -> torch.Tensor:
+        device = _CPU if like.is_meta else like.device
+        return FakeTensor(self.mode, meta.requires_grad_(like.requires_grad), device)
+
+    def _on_meta(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A meta tensor at the same place of the meta storage that stands for the same storage."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata  # noqa: SLF001
+        if key not in self._storages:
+            bytes_ = torch.empty(storage.nbytes(), dtype=torch.uint8, device="meta")
+            self._storages[key] = (tensor, bytes_.untyped_storage())
+        empty = torch.empty(0, dtype=tensor.dtype, device="meta")
+        place = (tensor.storage_offset(), tensor.shape, tensor.stride())
+        return empty.set_(self._storages[key][1], *place)
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -241,7 +312,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if addend is not None and operands[addend].producers:
             self._record_fused_sum(step, operands, addend, written)
             return
-        kind, weight, mixes = self._classify(step, operands)
+        kind, weight, mixes = step.classify(operands, self.records)
         self.add_node(
             step.operation.full_name,
             kind,
@@ -268,7 +339,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             Operand((), (), o.shape) if i == addend else o for i, o in enumerate(operands)
         )
         if any(o.producers for o in without):
-            kind, weight, mixes = self._classify(step, without)
+            kind, weight, mixes = step.classify(without, self.records)
             name, out = step.operation.full_name, written[0]
             product = self.add_node(name, kind, without, out, weight=weight, mixes=mixes)
             added_to = (added, Operand((product.index,), (), tuple(out.shape)))
@@ -278,31 +349,3 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.add_node(
             step.operation.full_name, "other", added_to, written[0], write=written, addends=(0, 1)
         )
-
-    def _classify(
-        self, step: Step, operands: tuple[Operand, ...]
-    ) -> tuple[Kind, WeightUse | None, bool]:
-        operation, call = step.operation, step.call
-        factors = contracted_factors(operation, call.args, call.kwargs)
-        weight = None
-        if factors is not None:
-            weight = weight_use(factors, operands, self.records, groups=step.groups())
-        if weight is not None:
-            return "weight layer", weight, False
-        if operation.is_attention:
-            return "attention contraction", None, True
-        if factors is not None and factors.contraction is not None:
-            return self._classify_weightless(factors, operands)
-        if operation.is_norm:
-            return "norm", None, False
-        kind: Kind = "activation" if operation.is_activation else "other"
-        return kind, None, operation.is_mixing
-
-    @staticmethod
-    def _classify_weightless(
-        factors: Factors, operands: tuple[Operand, ...]
-    ) -> tuple[Kind, WeightUse | None, bool]:
-        pair = (operands[factors.left], operands[factors.right])
-        if all(o.producers for o in pair):
-            return "attention contraction", None, True
-        return "other", None, not any(o.parameters for o in pair)

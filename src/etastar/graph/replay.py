@@ -14,8 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from etastar.graph.arguments import map_tensors, tensors_in
 from etastar.graph.isolation import attributes_kept, global_state_kept, own_tensors, quiet_switches
 from etastar.graph.operations import operation_of
+from etastar.graph.regions import ValuesKept
 from etastar.graph.step import named_arguments
-from etastar.graph.values import ValuesKept
 
 __all__ = ["UNSTEADY", "Script", "Watch", "replay", "watched"]
 

@@ -2,18 +2,21 @@
 
 An addition's *fork* is the latest node that all its operands come from. The operand that comes
 from there through the fewest weight layers is the skip; the others are branches. Additions whose
-fork is the addition before them belong to one *stream*.
+fork is the addition before them belong to one *stream*. What scales the output of a branch is where
+a branch multiplier can sit.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from etastar.graph.contraction import Contraction, CountedNode
+from etastar.graph.node import Node
 
-__all__ = ["Branch", "Place", "Residual", "find_residuals"]
+__all__ = ["Branch", "BranchPlace", "Residual", "find_residuals", "output_scalers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BranchPlace:
     """Place of one counted node: its branch, the innermost one, and K of the stream."""
 
     branch: Branch
@@ -61,17 +64,17 @@ class Residual:
     branches: tuple[Branch, ...]
     additions: tuple[int, ...]
 
-    def places(self) -> dict[int, Place]:
+    def places(self) -> dict[int, BranchPlace]:
         """Place of every counted node that lies on a branch, by node; inner branches first."""
-        found: dict[int, Place] = {}
+        found: dict[int, BranchPlace] = {}
         for branch in self.branches:
             k = 0 if branch.stream is None else self.additions[branch.stream]
             for node in branch.positions:
-                found.setdefault(node, Place(branch, k))
+                found.setdefault(node, BranchPlace(branch, k))
         return found
 
 
-class _Region:
+class _Between:
     """Counted nodes between an addition and its fork, with the operands that reach each."""
 
     def __init__(
@@ -125,7 +128,7 @@ def _positions(
 
 
 def _skip_operand(
-    addition: CountedNode, region: _Region, counted: dict[int, CountedNode]
+    addition: CountedNode, region: _Between, counted: dict[int, CountedNode]
 ) -> int | None:
     """The operand that comes from the fork through the fewest layers; None if none is alone."""
     if region.fork is None:
@@ -156,12 +159,11 @@ def find_residuals(contraction: Contraction) -> Residual:
     Example:
         >>> import torch
         >>> from etastar.graph.capture import capture_graph
-        >>> from etastar.graph.contraction import contract
         >>> class Block(torch.nn.Linear):
         ...     def forward(self, x):
         ...         return x + super().forward(x)
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), Block(2, 2), Block(2, 2))
-        >>> find_residuals(contract(capture_graph(model, torch.zeros(1, 2)))).additions
+        >>> find_residuals(capture_graph(model, torch.zeros(1, 2)).contraction()).additions
         (2,)
 
     Reference:
@@ -177,7 +179,7 @@ def find_residuals(contraction: Contraction) -> Residual:
     branches: list[Branch] = []
     for node in contraction.counted:
         if node.counted_as == "residual addition":
-            region = _Region(node, counted, consumers)
+            region = _Between(node, counted, consumers)
             skip = _skip_operand(node, region, counted)
             if skip is not None:
                 stream = streams.get(region.fork if region.fork is not None else -1)
@@ -192,7 +194,7 @@ def find_residuals(contraction: Contraction) -> Residual:
 
 def _branch(
     addition: CountedNode,
-    region: _Region,
+    region: _Between,
     skip: int | None,
     counted: dict[int, CountedNode],
     streams: dict[int, int],
@@ -214,3 +216,115 @@ def _branch(
         positions=positions,
         last=frozenset(n for operand in operands for n in operand if n in layers),
     )
+
+
+# f(m x) = m f(x) for every m > 0.
+_HOMOGENEOUS = frozenset(
+    "add sub neg native_dropout relu leaky_relu mean sum cat stack avg_pool1d avg_pool2d avg_pool3d"
+    " _adaptive_avg_pool2d _adaptive_avg_pool3d max_pool2d_with_indices index_add slice_scatter"
+    " constant_pad_nd index index_select _to_copy clone contiguous copy _unsafe_view".split()
+)
+_SCALING = frozenset(("mul", "div"))
+
+
+def _name(node: Node) -> str:
+    return node.op.split(".")[1].rstrip("_")
+
+
+def output_scalers(
+    nodes: Sequence[Node], branch: Branch, before: Sequence[frozenset[int]]
+) -> frozenset[int]:
+    """Nodes whose parameters, all multiplied by m > 0, multiply the branch's output by m.
+
+    They are the last weight layers (with their biases), or the gains and shifts behind them.
+
+    Args:
+        nodes: The nodes of the graph.
+        branch: A branch of it.
+        before: Nearest counted nodes before each node.
+
+    Returns:
+        The nodes; none where an operation in between does not pass a factor on, or a norm without
+        gain absorbs it.
+
+    Reference:
+        [TP6] arXiv 2310.02244 and [CP] arXiv 2505.01618 put a multiplier on each branch's output.
+    """
+    walk = _Walk(nodes, branch, before)
+    scalers = walk.union(nodes[branch.addition].inputs)
+    return scalers if scalers is not None else frozenset()
+
+
+class _Walk:
+    """Backwards from the addition to what scales the branch; None where a factor is lost."""
+
+    def __init__(
+        self, nodes: Sequence[Node], branch: Branch, before: Sequence[frozenset[int]]
+    ) -> None:
+        self.nodes = nodes
+        self.branch = branch
+        self.before = before
+        self.known: dict[int, frozenset[int] | None] = {}
+
+    def union(self, producers: Sequence[int]) -> frozenset[int] | None:
+        """What scales all of these at once; what does not come from the branch is passed over."""
+        found: frozenset[int] = frozenset()
+        for producer in producers:
+            scalers = self.of(producer)
+            if scalers is None:
+                return None
+            found |= scalers
+        return found
+
+    def of(self, index: int) -> frozenset[int] | None:
+        """What scales the output of one node."""
+        if index not in self.known:
+            self.known[index] = self._find(self.nodes[index])
+        return self.known[index]
+
+    def _find(self, node: Node) -> frozenset[int] | None:
+        is_layer = node.index in self.branch.last
+        if is_layer or (self.before[node.index] & self.branch.last and _is_gain(node)):
+            return frozenset((node.index,))
+        if node.index in self.branch.positions:
+            return None
+        if not self.before[node.index] & self.branch.last:
+            return frozenset()
+        if _name(node) in _SCALING and len(node.inputs) > 1:
+            return self._product(node)
+        if node.kind == "norm" or not _passes_on(node):
+            return None
+        found = self.union(node.inputs)
+        own = frozenset((node.index,) if node.parameters else ())
+        return None if found is None else found | own
+
+    def _product(self, node: Node) -> frozenset[int] | None:
+        """A product scales with one factor, if the other one does not depend on what scales it."""
+        factors = [o.producers for o in node.operands if o.producers]
+        for number, producers in enumerate(factors[:1] if _name(node) == "div" else factors):
+            scalers = self.union(producers)
+            others = [p for i, o in enumerate(factors) if i != number for p in o]
+            if scalers and not self._depends(others, scalers):
+                return scalers
+        return None
+
+    def _depends(self, producers: list[int], scalers: frozenset[int]) -> bool:
+        first, seen, pending = min(scalers), set[int](), list(producers)
+        while pending:
+            index = pending.pop()
+            if index in scalers:
+                return True
+            if index >= first and index not in seen:
+                seen.add(index)
+                pending += self.nodes[index].inputs
+        return False
+
+
+def _is_gain(node: Node) -> bool:
+    """Multiplies by a parameter: an affine norm, a layer scale."""
+    is_scaled = node.kind == "norm" or (_name(node) in _SCALING and len(node.inputs) == 1)
+    return bool(node.parameters) and is_scaled
+
+
+def _passes_on(node: Node) -> bool:
+    return node.kind == "view" or _name(node) in _HOMOGENEOUS | _SCALING

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from etastar.graph.branch_output import output_scalers
-from etastar.graph.contraction import Contraction, contract
-from etastar.graph.dag import Graph, Node, ParameterRecord, Slot
+from etastar.graph.contraction import Contraction
+from etastar.graph.node import Node, ParameterRecord, Slot
 from etastar.graph.operations import operation_of
-from etastar.graph.residual import Place, find_residuals
+from etastar.graph.residual import BranchPlace, find_residuals, output_scalers
 from etastar.parameter import ParamInfo, Role
 
-__all__ = ["parameter_roles"]
+__all__ = ["parameter_infos", "parameter_roles"]
 
 
-def parameter_roles(graph: Graph) -> tuple[ParamInfo, ...]:
+def parameter_infos(
+    nodes: Sequence[Node], records: Mapping[str, ParameterRecord], contraction: Contraction
+) -> tuple[ParamInfo, ...]:
     """Role, fan-in, fan-out, residual stream and sharing of every parameter.
 
     Fan-in is the number of terms that are summed into one output unit: of a convolution
@@ -25,7 +27,9 @@ def parameter_roles(graph: Graph) -> tuple[ParamInfo, ...]:
     (as if its stride were 1), of a table that is looked up 1.
 
     Args:
-        graph: A captured graph.
+        nodes: The nodes of a graph.
+        records: Every parameter of the model by name.
+        contraction: The counted nodes, from the data inputs.
 
     Returns:
         One record per parameter, in the order of the model; a tied parameter once.
@@ -35,7 +39,7 @@ def parameter_roles(graph: Graph) -> tuple[ParamInfo, ...]:
         >>> from etastar.graph.capture import capture_graph
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(),
         ...                             torch.nn.Linear(8, 2))
-        >>> for info in parameter_roles(capture_graph(model, torch.zeros(1, 4))):
+        >>> for info in capture_graph(model, torch.zeros(1, 4)).parameters:
         ...     print(info.name, info.role, info.fan_in, info.fan_out)
         0.weight input 4 8
         0.bias bias 1 8
@@ -45,7 +49,13 @@ def parameter_roles(graph: Graph) -> tuple[ParamInfo, ...]:
     Reference:
         [TP5] arXiv 2203.03466, Table 3 (roles); [AM] arXiv 2510.04327 (branches).
     """
-    return _Roles(graph).infos()
+    return _Roles(nodes, contraction).infos(records)
+
+
+def parameter_roles(graph: Any) -> tuple[ParamInfo, ...]:
+    """`Graph.parameters`, for callers that are still to be changed."""
+    infos: tuple[ParamInfo, ...] = graph.parameters
+    return infos
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +68,26 @@ class _Use:
 
 
 class _Roles:
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        contraction = contract(graph)
-        self.counted = {node.node: node for node in contraction.counted}
+    def __init__(self, nodes: Sequence[Node], contraction: Contraction) -> None:
+        self.nodes = nodes
         residual = find_residuals(contraction)
         self.places = residual.places()
         self.first, self.final = _ends(contraction)
-        self.before, self.after = _neighbours(graph, self.counted)
+        self.before, self.after = _neighbours(nodes, {node.node for node in contraction.counted})
         self.scalers = {
-            branch.addition: output_scalers(graph, branch, self.before)
+            branch.addition: output_scalers(nodes, branch, self.before)
             for branch in residual.branches
         }
         self.uses: dict[str, list[_Use]] = defaultdict(list)
-        for node in graph.nodes:
+        for node in nodes:
             for position, operand in enumerate(node.operands):
                 for name in operand.parameters:
                     held = node.weight.parameters if node.weight is not None else ()
                     self.uses[name].append(_Use(node, _argument(node, position), name in held))
 
-    def infos(self) -> tuple[ParamInfo, ...]:
+    def infos(self, records: Mapping[str, ParameterRecord]) -> tuple[ParamInfo, ...]:
         """One record per parameter."""
-        return tuple(self._info(n, record) for n, record in self.graph.parameters.items())
+        return tuple(self._info(name, record) for name, record in records.items())
 
     def _info(self, name: str, record: ParameterRecord) -> ParamInfo:
         uses = self.uses[name]
@@ -116,7 +124,7 @@ class _Roles:
         weight = use.node.weight
         layer = self._layer_behind(use)
         if weight is None and info.role == "bias" and layer is not None:
-            weight = self.graph.nodes[layer].weight
+            weight = self.nodes[layer].weight
         if weight is None:
             return info
         return replace(info, layer_type=weight.layer_type, kernel_size=weight.kernel_size)
@@ -130,7 +138,7 @@ class _Roles:
         before = self.before[use.node.index]
         if len(before) == 1:
             (node,) = before
-            return node if self.graph.nodes[node].weight is not None else None
+            return node if self.nodes[node].weight is not None else None
         return None
 
     def _placed(self, info: ParamInfo, use: _Use) -> ParamInfo:
@@ -152,7 +160,7 @@ class _Roles:
             branch_fan=branch.fan,
         )
 
-    def _place(self, use: _Use) -> Place | None:
+    def _place(self, use: _Use) -> BranchPlace | None:
         """Place of the operation: its own, or that of all layers after it, or of all before it."""
         if use.node.index in self.places:
             return self.places[use.node.index]
@@ -188,18 +196,18 @@ def _ends(contraction: Contraction) -> tuple[set[int], set[int]]:
 
 
 def _neighbours(
-    graph: Graph, counted: dict[int, Any]
+    nodes: Sequence[Node], counted: set[int]
 ) -> tuple[list[frozenset[int]], list[frozenset[int]]]:
     """Nearest counted nodes (or inputs) before each node, and counted nodes after it."""
     before: list[frozenset[int]] = []
-    for node in graph.nodes:
+    for node in nodes:
         found: frozenset[int] = frozenset()
         for producer in node.inputs:
-            is_end = producer in counted or graph.nodes[producer].kind == "input"
+            is_end = producer in counted or nodes[producer].kind == "input"
             found |= {producer} if is_end else before[producer]
         before.append(found)
-    after: list[frozenset[int]] = [frozenset()] * len(graph.nodes)
-    for node in reversed(graph.nodes):
+    after: list[frozenset[int]] = [frozenset()] * len(nodes)
+    for node in reversed(nodes):
         reach = frozenset((node.index,)) if node.index in counted else after[node.index]
         for producer in node.inputs:
             after[producer] |= reach

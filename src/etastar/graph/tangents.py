@@ -7,7 +7,7 @@ from typing import Any
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from etastar.graph.arguments import tensors_in
-from etastar.graph.storage import StorageLog
+from etastar.graph.regions import StorageLog
 
 __all__ = ["TangentLog"]
 

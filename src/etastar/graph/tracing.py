@@ -1,9 +1,11 @@
-"""One recorded forward pass: set up the recorder, run, name inputs and outputs."""
+"""One recorded forward pass: set up the recorder, follow the modules, name inputs and outputs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, nullcontext
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +13,13 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 
 from etastar.errors import CaptureError
 from etastar.graph.arguments import cloned, map_tensors, name_inputs, named_tensors, tensors_in
-from etastar.graph.dag import Node, ParameterRecord
-from etastar.graph.fake_twins import FakeTwins
 from etastar.graph.isolation import (
     attributes_kept,
     global_state_kept,
@@ -23,12 +27,12 @@ from etastar.graph.isolation import (
     own_tensors,
     quiet_switches,
 )
-from etastar.graph.module_paths import module_paths_recorded
-from etastar.graph.recorder import Observer, Recorder
+from etastar.graph.node import Node, Operand, ParameterRecord, WeightUse
+from etastar.graph.recorder import FakeTwins, Observer, Recorder
+from etastar.graph.regions import NOTHING, Value, ValuesKept
 from etastar.graph.replay import Script
 from etastar.graph.tangents import TangentLog
-from etastar.graph.values import ValuesKept
-from etastar.naming import canonical_parameters
+from etastar.naming import canonical_modules, canonical_parameters
 
 __all__ = ["Trace", "TracingError", "parameter_records", "trace"]
 
@@ -125,25 +129,28 @@ def trace(
     records = parameter_records(model)
     fake_mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
     twins = None if fake_mode is None else FakeTwins(fake_mode)
-    kept = ValuesKept(own_tensors(model))
-    guard = None if fake else _both(kept.before_write, before_write)
     log = None if tangents is None else TangentLog()
-    recorder = Recorder(records, twins=twins, observer=observer, before_write=guard, tangents=log)
     with ExitStack() as stack:
         stack.enter_context(global_state_kept())
         stack.enter_context(quiet_switches())
-        stack.enter_context(kept)
+        kept = stack.enter_context(ValuesKept(own_tensors(model)))
+        guard = None if fake else _both(kept.before_write, before_write)
+        recorder = Recorder(
+            records, twins=twins, observer=observer, before_write=guard, tangents=log
+        )
         stand_in = model
         if private:
             stack.enter_context(attributes_kept(model))
         else:
-            stand_in = stack.enter_context(isolated_copy(model, twins=twins))
+            stand_in = stack.enter_context(
+                isolated_copy(model, twin=None if twins is None else twins.of)
+            )
         stack.enter_context(torch.set_grad_enabled(grad))
         _add_parameters(recorder, stand_in, model)
         clone = cloned if twins is None else twins.clone_of
         args, kwargs = map_tensors((tuple(args), dict(kwargs)), clone)
         inputs = _add_inputs(recorder, model, args, kwargs)
-        stack.enter_context(module_paths_recorded(recorder, stand_in, model))
+        stack.enter_context(_module_paths_recorded(recorder, stand_in, model))
         duals = {} if log is None else _duals(stand_in, tangents or {}, log)
         result = _run(stand_in, args, kwargs, recorder, duals)
         outputs = _outputs(recorder, result)
@@ -223,3 +230,95 @@ def _outputs(recorder: Recorder, result: Any) -> dict[str, tuple[int, ...]]:
             "return the tensors from forward, or wrap the model in a module that does",
         )
     return outputs
+
+
+@contextmanager
+def _module_paths_recorded(recorder: Recorder, *models: nn.Module) -> Iterator[None]:
+    """Tell the recorder the dotted path of the module that runs, also where a hook reaches another.
+
+    The hooks of modules are global, but a pass is one thread's: others may run models meanwhile.
+    """
+    paths: dict[int, str] = {}
+    for path, module in (pair for model in models for pair in canonical_modules(model)):
+        paths.setdefault(id(module), path)
+
+    thread = threading.get_ident()
+
+    def enter(module: nn.Module, args: Any) -> None:
+        if threading.get_ident() != thread:
+            return
+        recorder.module_stack.append(paths.get(id(module), recorder.module_stack[-1]))
+        recorder.opaque_depth += isinstance(module, nn.RNNBase)
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        if threading.get_ident() != thread:
+            return
+        error = sys.exc_info()[1]  # set while PyTorch handles what this module raised
+        if error is not None and output is None:
+            recorder.note_failure(error)
+        if isinstance(module, nn.RNNBase):
+            if output is not None and recorder.opaque_depth == 1:
+                _record_recurrent(module, output, recorder)
+            recorder.opaque_depth -= 1
+        recorder.module_stack.pop()
+
+    handles = [
+        register_module_forward_pre_hook(enter),
+        register_module_forward_hook(leave, always_call=True),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _layer_names(module: nn.RNNBase, layer: int) -> list[str]:
+    """Attribute names of the parameters of one stacked layer, both directions."""
+    ends = (f"_l{layer}", f"_l{layer}_reverse")
+    return [name for name, _ in module.named_parameters(recurse=False) if name.endswith(ends)]
+
+
+def _record_recurrent(module: nn.RNNBase, output: Any, recorder: Recorder) -> None:
+    """One weight layer per stacked layer, in a chain; final states belong to their own layer."""
+    read: Value = NOTHING
+    for tensor in tensors_in(output):
+        read = read | recorder.read(tensor)
+    if not read.producers:
+        return
+    result, states = output[0], list(tensors_in(output[1]))
+    sequence = next(tensors_in(result))
+    producers, directions = read.producers, 2 if module.bidirectional else 1
+    for layer in range(module.num_layers):
+        last = layer == module.num_layers - 1
+        rows = slice(layer * directions, (layer + 1) * directions)
+        written = [state[rows] for state in states] + ([sequence] if last else [])
+        node = _layer_node(module, layer, producers, sequence, written, recorder)
+        producers = (node,)
+
+
+def _layer_node(
+    module: nn.RNNBase,
+    layer: int,
+    producers: tuple[int, ...],
+    sequence: torch.Tensor,
+    written: list[torch.Tensor],
+    recorder: Recorder,
+) -> int:
+    prefix = recorder.module_stack[-1]
+    names = [f"{prefix}.{n}" if prefix else n for n in _layer_names(module, layer)]
+    matrices = tuple(n for n in names if len(recorder.records[n].shape) >= 2)
+    fan_in = module.input_size if layer == 0 else module.hidden_size
+    operands = (
+        Operand(producers, (), tuple(sequence.shape)),
+        Operand((), tuple(names), recorder.records[matrices[0]].shape),
+    )
+    node = recorder.add_node(
+        f"recurrent.{type(module).__name__.lower()}",
+        "weight layer",
+        operands,
+        sequence,
+        write=written,
+        weight=WeightUse("recurrent", matrices, fan_in, module.hidden_size),
+    )
+    return node.index

@@ -87,7 +87,7 @@ def _check_same(parameters: Mapping[str, nn.Parameter], graph: Graph) -> None:
     """Refuse a model that is not the one of the graph, before anything is changed."""
     expected = {
         name: record.shape
-        for first, record in graph.parameters.items()
+        for first, record in graph.parameter_records.items()
         for name in (first, *record.aliases)
     }
     found = {name: tuple(parameter.shape) for name, parameter in parameters.items()}

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from etastar.graph.storage import StorageLog
+from etastar.graph.regions import StorageLog
 
 __all__ = ["Outputs"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from etastar.errors import PlanError
 from etastar.laws import ParamPair
-from etastar.naming import name_indices, name_template
+from etastar.naming import name_indices, name_template, separated_indices
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,9 +46,18 @@ def match_parameters(
         >>> match_parameters([small], [large])[0].fan_in_ratio
         2.0
     """
-    _require_same_kinds(base, target)
-    matcher = _Matcher(base=tuple(base))
-    return matcher.match(tuple(target))
+    spelled = separated_indices([i.name for i in base], [i.name for i in target])
+    ours, theirs = ([replace(i, name=spelled[i.name]) for i in infos] for infos in (target, base))
+    names = {spelled[info.name]: info.name for info in (*base, *target)}
+    _require_same_kinds(theirs, ours, names)
+    pairs = _Matcher(tuple(theirs), names).match(tuple(ours))
+    known = {id(copy): info for copy, info in zip(theirs, base, strict=True)}
+    return tuple(
+        replace(
+            pair, base=known.get(id(pair.base)) or replace(pair.base, name=info.name), target=info
+        )
+        for pair, info in zip(pairs, target, strict=True)
+    )
 
 
 def _place(info: ParamInfo) -> tuple[object, ...]:
@@ -59,12 +68,14 @@ def _kind(info: ParamInfo) -> tuple[object, ...]:
     return name_template(info.name), info.role, info.ndim
 
 
-def _require_same_kinds(base: Sequence[ParamInfo], target: Sequence[ParamInfo]) -> None:
+def _require_same_kinds(
+    base: Sequence[ParamInfo], target: Sequence[ParamInfo], names: dict[str, str]
+) -> None:
     missing = _without_counterpart(target, base)
     extra = _without_counterpart(base, target)
     if missing or extra:
-        lines = [f"{n!r} only in the target" for n in missing]
-        lines += [f"{n!r} only in the base" for n in extra]
+        lines = [f"{names[n]!r} only in the target" for n in missing]
+        lines += [f"{names[n]!r} only in the base" for n in extra]
         raise _different_architecture(lines)
 
 
@@ -100,6 +111,7 @@ class _Matcher:
     """State of one matching: the sizes seen at both networks, and the pairs found."""
 
     base: tuple[ParamInfo, ...]
+    names: dict[str, str]
     sizes: defaultdict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     found: dict[str, ParamInfo] = field(default_factory=dict)
 
@@ -108,7 +120,7 @@ class _Matcher:
             step(target)
         if lost := [info for info in target if info.name not in self.found]:
             raise _different_architecture(
-                [f"{i.name!r} {i.shape} fits no parameter of the base" for i in lost]
+                [f"{self.names[i.name]!r} {i.shape} fits no parameter of the base" for i in lost]
             )
         widths = _width_pairs((self.found[i.name], i) for i in target if i.is_weight)
         return tuple(

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from etastar.graph.effective_depth import effective_depth
-from etastar.graph.storage import NOTHING, Region, StorageLog, Value
+from etastar.graph.capture import effective_depth
+from etastar.graph.regions import NOTHING, Region, StorageLog, Value
 
 SIZE = 24
 

@@ -1,4 +1,4 @@
-"""Who wrote what a tensor holds: a log of writes per storage, resolved by region.
+"""What storages hold: who wrote it, resolved by region, and the values to put back.
 
 Views share a storage and in-place operations change part of it, so that a tensor's last
 producer is not a property of the tensor. Every write is logged with its strided region; a read
@@ -7,14 +7,16 @@ collects the latest writes that overlap its own region.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-__all__ = ["NOTHING", "Region", "StorageLog", "Value"]
+__all__ = ["NOTHING", "Region", "StorageLog", "Value", "ValuesKept"]
 
 
 class Value(NamedTuple):
@@ -231,3 +233,94 @@ class StorageLog:
                 StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
             )
         log.append(_Entry(_WHOLE if fresh else Region.of(tensor), value, is_view))
+
+
+class _Kept:
+    """A tensor as it was: storage, version, and what else hangs on it."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor: Any = tensor
+        self.alias = tensor.detach()  # holds the storage, should the forward pass set `tensor.data`
+        self.version = _version(tensor)
+        self.requires_grad = tensor.requires_grad
+        self.grad = tensor.grad if tensor.is_leaf else None
+        self.held = self._held()
+
+    def _held(self) -> list[dict[Any, Any] | None]:
+        """Copies of its attributes and hooks."""
+        found = (self.tensor.__dict__, *(getattr(self.tensor, name, None) for name in _HOOKS))
+        return [None if holder is None else holder.copy() for holder in found]
+
+    def put_back(self) -> None:
+        """Undo what was done to the tensor, but for its values."""
+        tensor: Any = self.tensor
+        if StorageLog.key(tensor) != StorageLog.key(self.alias):
+            tensor.data = self.alias
+        if self.version is not None and _version(tensor) != self.version:
+            _set_version((tensor,), (self.version,))
+        if tensor.is_leaf:
+            if tensor.requires_grad != self.requires_grad:
+                tensor.requires_grad_(self.requires_grad)
+            if tensor.grad is not self.grad:
+                tensor.grad = self.grad
+        if self._held() != self.held:
+            tensor.__dict__.clear()
+            tensor.__dict__.update(self.held[0] or {})
+            for name, hooks in zip(_HOOKS, self.held[1:], strict=True):
+                setattr(tensor, name, hooks)
+
+
+_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+
+
+def _version(tensor: torch.Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version  # noqa: SLF001
+
+
+_set_version: Any = torch._C._autograd._unsafe_set_version_counter  # noqa: SLF001
+
+
+class ValuesKept:
+    """Context in which tensors may be changed: values, versions, gradients, hooks are put back.
+
+    A copy of a storage is made only when it is about to be written to (`before_write`), so that
+    nothing is copied where nothing is written.
+
+    Args:
+        tensors: The tensors to protect, with the gradients that they hold.
+
+    Example:
+        >>> weight = torch.ones(2)
+        >>> with ValuesKept([weight]) as kept:
+        ...     kept.before_write(weight[:1])
+        ...     _ = weight[:1].zero_()
+        >>> weight, weight._version
+        (tensor([1., 1.]), 0)
+    """
+
+    def __init__(self, tensors: Iterable[torch.Tensor]) -> None:
+        own = [_Kept(tensor) for tensor in tensors]
+        self._kept = [*own, *(_Kept(kept.grad) for kept in own if kept.grad is not None)]
+        self._storages = {StorageLog.key(kept.alias): kept.alias for kept in self._kept}
+        self._copies: dict[object, torch.UntypedStorage] = {}
+
+    def before_write(self, tensor: torch.Tensor) -> None:
+        """Copy the storage of `tensor`, if it is one of the protected ones."""
+        key = StorageLog.key(tensor)
+        if key in self._storages and key not in self._copies and tensor.device.type != "meta":
+            storage: Any = self._storages[key].untyped_storage()
+            self._copies[key] = storage.clone()
+
+    def __enter__(self) -> ValuesKept:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for key, values in self._copies.items():
+            self._storages[key].untyped_storage().copy_(values)
+        for kept in self._kept:
+            kept.put_back()

@@ -1,0 +1,61 @@
+"""What a capture must leave as it was, read for comparison."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import random
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.modules.module as module_hooks
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+
+def _read() -> dict[str, Any]:
+    hooks = [name for name in vars(module_hooks) if name.startswith("_global_")]
+    dynamo = sys.modules.get("torch._dynamo.eval_frame")
+    return {
+        "hooks": {name: list(getattr(module_hooks, name) or ()) for name in hooks},
+        "torch": torch.get_rng_state().tolist(),
+        "numpy": repr(np.random.get_state()),  # noqa: NPY002
+        "python": random.getstate(),
+        "dtype": torch.get_default_dtype(),
+        "device": torch.get_default_device(),
+        "grad": torch.is_grad_enabled(),
+        "inference": torch.is_inference_mode_enabled(),
+        "mha": torch.backends.mha.get_fastpath_enabled(),
+        "autocast": [
+            torch.is_autocast_enabled("cpu"),
+            torch.get_autocast_dtype("cpu"),
+            torch.is_autocast_cache_enabled(),
+        ],
+        "deterministic": [
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+            torch.backends.cudnn.deterministic,
+        ],
+        "stance": dynamo and repr(dynamo._stance),
+        "modes": list(_get_current_dispatch_mode_stack()),
+        "warnings": list(warnings.filters),
+        "logger": logging.getLogger("torch._subclasses.fake_tensor").disabled,
+        "batch_check": torch.nn.functional._verify_batch_size,
+        "collector": gc.isenabled(),
+        "anomaly": torch.is_anomaly_enabled(),
+        "sdpa": torch.backends.cuda.flash_sdp_enabled(),
+        "threads": torch.get_num_threads(),
+        "matmul": torch.get_float32_matmul_precision(),
+        "folder": os.getcwd(),
+    }
+
+
+@pytest.fixture
+def global_state() -> Callable[[], dict[str, Any]]:
+    """Reads random generators, hooks, switches and patches of the process."""
+    return _read
