@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from etastar.experiments.declaration import Family, Scale
     from etastar.graph import Graph
-    from etastar.init.records import Residual
+    from etastar.init.schemes import ResidualRule
 
 __all__ = ["LearntScales", "study"]
 
@@ -52,7 +52,7 @@ class LearntScales:
     scale_lr: float
 
     @property
-    def residual(self) -> Residual:
+    def residual(self) -> ResidualRule:
         """Which branch weights carry 1/K before they are scaled."""
         return self.start.residual
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from etastar.experiments.declaration import Axis, Family, OptimizerChoice, Scale
     from etastar.graph import Graph
-    from etastar.init.records import Residual
+    from etastar.init.schemes import ResidualRule
     from etastar.sweep.space import Size
 
 __all__ = ["InDegreeInit", "stable_cells", "study"]
@@ -37,7 +37,7 @@ _AXES: Final[tuple[Axis, ...]] = ("effective-depth", "path-sum", "nominal-depth"
 class InDegreeInit:
     """`etastar.initialize_` with the variance of a branch divided by the number that is summed."""
 
-    residual: ClassVar[Residual] = "all"
+    residual: ClassVar[ResidualRule] = "all"
 
     def apply_(self, model: nn.Module, graph: Graph, *, family: Family, seed: int) -> None:
         """See `Initialization.apply_`."""

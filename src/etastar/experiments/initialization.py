@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from etastar.experiments.declaration import Family
     from etastar.graph import Graph
-    from etastar.init.records import Readout, Residual
+    from etastar.init.schemes import Readout, ResidualRule
 
 __all__ = ["Initialization", "OwnInit", "StableInit"]
 
@@ -46,7 +46,7 @@ class StableInit:
         readout: Of the output weights.
     """
 
-    residual: Residual = "all"
+    residual: ResidualRule = "all"
     power: float = 1.0
     readout: Readout = "standard"
 
@@ -67,7 +67,7 @@ class StableInit:
 class OwnInit:
     """The model's own initialization, as its factory left it."""
 
-    residual: ClassVar[Residual] = "none"
+    residual: ClassVar[ResidualRule] = "none"
 
     def apply_(self, model: nn.Module, graph: Graph, *, family: Family, seed: int) -> None:
         """See `Initialization.apply_`: nothing is touched."""

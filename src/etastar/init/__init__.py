@@ -2,12 +2,12 @@
 
 from etastar.init.fill import initialize_
 from etastar.init.gradinit import GradInitReport, gradinit_
-from etastar.init.stability import check_stability, check_stability_over
+from etastar.init.stability import StabilityReport, check_stability
 
 __all__ = [
     "GradInitReport",
+    "StabilityReport",
     "check_stability",
-    "check_stability_over",
     "gradinit_",
     "initialize_",
 ]

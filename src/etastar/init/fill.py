@@ -13,8 +13,8 @@ from torch.nn.utils import parametrize
 
 from etastar.errors import InitError
 from etastar.graph.roles import parameter_roles
-from etastar.init.plan import plan_initialization
-from etastar.init.records import InitReport, InitSettings, ParamInit, Readout, Residual, Scheme
+from etastar.init.init_plan import plan_initialization
+from etastar.init.schemes import InitReport, InitSettings, ParamInit, Readout, ResidualRule, Scheme
 from etastar.naming import canonical_modules, canonical_parameters
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def initialize_(
     graph: Graph,
     *,
     scheme: Scheme = "he",
-    residual: Residual = "all",
+    residual: ResidualRule = "all",
     readout: Readout = "standard",
     seed: int = 0,
     bias_variance: float = 0.0,
@@ -73,6 +73,7 @@ def initialize_(
     """
     settings = InitSettings(scheme, residual, readout, seed, bias_variance)
     parameters = canonical_parameters(model)
+    _check_writable(parameters)
     _check_same(parameters, graph)
     report = plan_initialization(
         graph, parameter_roles(graph), parameters=parameters, settings=settings
@@ -105,13 +106,44 @@ def _check_same(parameters: Mapping[str, nn.Parameter], graph: Graph) -> None:
             "the model that the graph was captured from",
             "capture the graph of this model, and pass that",
         )
-    empty = next((name for name, parameter in parameters.items() if parameter.is_meta), None)
-    if empty is not None:
-        raise InitError(
-            f"parameter {empty} on the meta device",
+
+
+def _check_writable(parameters: Mapping[str, nn.Parameter]) -> None:
+    """Refuse parameters that cannot be set, before anything is changed."""
+    for name, parameter in parameters.items():
+        problem = _obstacle(parameter)
+        if problem is not None:
+            what, expected, action = problem
+            raise InitError(f"parameter {name} {what}", expected, action)
+
+
+def _obstacle(parameter: nn.Parameter) -> tuple[str, str, str] | None:
+    """What it is, what was expected and what to do; None for a parameter that can be set."""
+    if hasattr(parameter, "device_mesh"):
+        return (
+            "sharded over devices",
+            "a model that is whole",
+            "capture and initialize before fully_shard",
+        )
+    if parameter.is_meta:
+        return (
+            "on the meta device",
             "parameters that hold memory",
             "call model.to_empty(device=...) first",
         )
+    if parameter.is_inference():
+        return (
+            "made in inference mode",
+            "parameters that can be written to",
+            "build the model outside of torch.inference_mode()",
+        )
+    if parameter.is_complex() and parameter.requires_grad:
+        return (
+            f"of {parameter.dtype}",
+            "real numbers, whose variance a scheme gives",
+            "initialize it yourself, frozen (requires_grad_(False)) while this runs",
+        )
+    return None
 
 
 def _applied(

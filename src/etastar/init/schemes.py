@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from etastar.errors import InitError
+from etastar.init.gains import require_variance
 
-__all__ = ["Action", "InitReport", "InitSettings", "ParamInit", "Readout", "Residual", "Scheme"]
+__all__ = [
+    "Action",
+    "InitReport",
+    "InitSettings",
+    "ParamInit",
+    "Readout",
+    "ResidualRule",
+    "Scheme",
+]
 
 Scheme = Literal["he", "in-degree", "edge-of-chaos"]
 """`he`: g / fan_in; `in-degree`: the same over the number of summed branches [CH];
 `edge-of-chaos`: the critical sigma_w^2 / fan_in."""
 
-Residual = Literal["all", "last", "none"]
+ResidualRule = Literal["all", "last", "none"]
 """Which weights of a residual branch carry 1 / K [AM]: all, the last one, none."""
 
 Readout = Literal["standard", "mup", "zero"]
@@ -31,7 +39,7 @@ class InitSettings:
 
     Attributes:
         scheme: See `Scheme`.
-        residual: See `Residual`.
+        residual: See `ResidualRule`.
         readout: See `Readout`.
         seed: Seed of the generator; the global one is never used.
         bias_variance: sigma_b^2 of the edge of chaos; 0 for every other scheme.
@@ -45,19 +53,18 @@ class InitSettings:
     """
 
     scheme: Scheme = "he"
-    residual: Residual = "all"
+    residual: ResidualRule = "all"
     readout: Readout = "standard"
     seed: int = 0
     bias_variance: float = 0.0
 
     def __post_init__(self) -> None:
         _check_choice("scheme", self.scheme, get_args(Scheme))
-        _check_choice("residual", self.residual, get_args(Residual))
+        _check_choice("residual", self.residual, get_args(ResidualRule))
         _check_choice("readout", self.readout, get_args(Readout))
-        if not (math.isfinite(self.bias_variance) and self.bias_variance >= 0):
-            raise InitError(
-                f"bias_variance={self.bias_variance}", "a finite number, 0 or above", "use 0"
-            )
+        if type(self.seed) is not int:
+            raise InitError(f"seed={self.seed!r}", "a whole number", "use for example 0")
+        require_variance(self.bias_variance)
         if self.bias_variance and self.scheme != "edge-of-chaos":
             raise InitError(
                 f"bias_variance={self.bias_variance} with scheme {self.scheme!r}",
@@ -99,6 +106,11 @@ class ParamInit:
     why: str = ""
     effective: str | None = None
 
+    @property
+    def variance(self) -> float:
+        """Of what it is set to: `std` squared, 0 where nothing is drawn."""
+        return (self.std or 0.0) ** 2
+
     def __str__(self) -> str:
         std = "" if self.std is None else f" std {self.std:.4g}"
         return f"{self.name}: {self.action}{std} ({self.why})"
@@ -132,11 +144,6 @@ class InitReport:
     def kept(self) -> tuple[ParamInit, ...]:
         """The parameters that no rule covered, and were left as they were."""
         return tuple(entry for entry in self.entries if entry.action == "kept")
-
-    @property
-    def unmeasured(self) -> tuple[ParamInit, ...]:
-        """Weights whose activation could not be measured, and was taken for the identity."""
-        return tuple(entry for entry in self.entries if "not measured" in entry.why)
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain data for JSON."""
