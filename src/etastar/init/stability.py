@@ -19,6 +19,7 @@ from etastar.measure.batch import read_batch
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rich.text import Text
     from torch import nn
 
     from etastar.graph.dag import Graph, Node
@@ -120,6 +121,11 @@ class StabilityReport:
         head = f"{'forward':>10}  {'gradient':>10}  layer (ratios to the first)"
         notes = (line for note in self.notes for line in wrap(note, _LINE))
         return "\n".join((*wrap(self.verdict, _LINE), head, *map(str, self.layers), *notes))
+
+    def __rich__(self) -> Text:
+        from rich.text import Text
+
+        return Text(str(self))
 
 
 def check_stability(
