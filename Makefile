@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types imports doctest docs evidence check clean
+.PHONY: help demo test fuzz lint format types imports doctest docs evidence check clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -33,6 +33,12 @@ demo: $(READY) ## tune on a shallow network, train one six times deeper, print t
 
 test: $(READY) $(VISION_READY) ## all tests
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
+
+fuzz: $(READY) ## the property tests under twenty seeds
+	files=$$(grep -rl --include='test_*.py' -E '^(from|import) hypothesis' tests); \
+	for seed in {1..20}; do \
+	  $(BIN)/pytest -q -m "not slow" --hypothesis-profile=random --hypothesis-seed=$$seed $$files || exit 1; \
+	done
 
 lint: $(READY) ## style and format
 	$(BIN)/ruff check .
