@@ -114,46 +114,7 @@ def transfer_regret(
         regret=regret,
         interval=ends,
         relative=None if scale is None else regret / scale,
-        relative_interval=None
-        if scale is None or ends is None
-        else (ends[0] / scale, ends[1] / scale),
-        num_seeds=len(differences),
-        num_diverged=int(np.isinf(transferred).sum()),
-    )
-
-
-def _finite(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    array = float_array(name, values)
-    if array.ndim != 1 or array.shape != shape or array.size == 0:
-        raise FitError(
-            f"{name} of shape {array.shape} beside losses of shape {shape}",
-            "one loss per seed, for the same seeds",
-            "give the losses of the same runs",
-        )
-    if not np.isfinite(array).all():
-        raise FitError(f"{name} {array}", "finite losses", "leave no diverged run here")
-    return array
-
-
-def _scale(initial_losses: ArrayLike, optimal: NDArray[np.float64]) -> float:
-    initial = _finite("initial_losses", initial_losses, optimal.shape)
-    scale = float((initial - optimal).mean())
-    if scale <= 0:
-        raise FitError(
-            f"a mean loss of {initial.mean()} at initialization, {optimal.mean()} at the optimum",
-            "an optimum that lowers the loss",
-            "train longer, or ask for the regret without initial_losses",
-        )
-    return scale
-
-
-def _resampled(
-    differences: NDArray[np.float64], confidence: float, num_resamples: int, seed: int
-) -> tuple[float, float] | None:
-    if len(differences) == 1:
-        return None
-    draws = resampled_seeds(len(differences), num_resamples=num_resamples, seed=seed)
-    return percentile_interval(differences[draws].mean(1), confidence)        relative_interval=scaled,
+        relative_interval=scaled,
         num_seeds=len(differences),
         num_diverged=int(np.isinf(transferred).sum()),
     )
