@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -155,14 +155,10 @@ def fit_power_law(
 
 
 def _rates(optima: Optima) -> list[float]:
-    try:
-        return [float(o.lr if isinstance(o, Optimum) else o) for o in optima]
-    except (TypeError, ValueError) as error:
-        raise FitError(
-            f"optima {optima!r}",
-            "what find_optimum found at each size, or the rates alone",
-            "give a sequence of them",
-        ) from error
+    rates: Any = optima
+    if isinstance(optima, Iterable):
+        rates = [o.lr if isinstance(o, Optimum) else o for o in optima]
+    return [*float_array("optima", rates).ravel().tolist()]
 
 
 def _logs(sizes: ArrayLike, lrs: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

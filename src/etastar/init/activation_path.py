@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from etastar.init.gains import Activation, gaussian_rule
-from etastar.init.replay import NotReplayableError, Replay, Root
+from etastar.init.pointwise import NotReplayableError, PointwiseReplay, Root
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,7 +81,7 @@ def input_activation(
     operand = _data_operand(layer)
     if operand is None or (layer.weight and layer.weight.layer_type == "embedding"):
         return InputActivation(layer.index, 1.0, 1, lambda x: x)
-    replay = Replay(graph, parameters or {})
+    replay = PointwiseReplay(graph, parameters or {})
     try:
         moment, num_roots = _second_moment(replay, operand)
     except NotReplayableError as error:
@@ -93,7 +93,7 @@ def input_activation(
     return InputActivation(layer.index, moment, num_roots, phi, notes=notes)
 
 
-def _unmeasured(layer: Node, problem: str, replay: Replay) -> InputActivation:
+def _unmeasured(layer: Node, problem: str, replay: PointwiseReplay) -> InputActivation:
     return InputActivation(layer.index, 1.0, 0, None, problem, tuple(replay.notes))
 
 
@@ -103,7 +103,7 @@ def _data_operand(layer: Node) -> Operand | None:
     return next((operand for operand in active if operand.producers), None)
 
 
-def _second_moment(replay: Replay, operand: Operand) -> tuple[float, int]:
+def _second_moment(replay: PointwiseReplay, operand: Operand) -> tuple[float, int]:
     parts = _concatenated(replay, operand)
     if parts:
         moments = [_second_moment(replay, part) for part in parts]
@@ -116,7 +116,7 @@ def _second_moment(replay: Replay, operand: Operand) -> tuple[float, int]:
     return _expectation(replay, operand, roots), len(roots)
 
 
-def _concatenated(replay: Replay, operand: Operand) -> tuple[Operand, ...]:
+def _concatenated(replay: PointwiseReplay, operand: Operand) -> tuple[Operand, ...]:
     """The parts of a concatenation that `operand` is a view of; () if it is none."""
     while len(operand.producers) == 1:
         node = replay.graph.nodes[operand.producers[0]]
@@ -131,7 +131,7 @@ def _concatenated(replay: Replay, operand: Operand) -> tuple[Operand, ...]:
     return ()
 
 
-def _expectation(replay: Replay, operand: Operand, roots: tuple[Root, ...]) -> float:
+def _expectation(replay: PointwiseReplay, operand: Operand, roots: tuple[Root, ...]) -> float:
     """E[phi^2] over the product of one rule for each root; slopes by channel are averaged."""
     rule = gaussian_rule(len(roots))
     points = {
@@ -147,7 +147,7 @@ def _expectation(replay: Replay, operand: Operand, roots: tuple[Root, ...]) -> f
     return float(rule.weights @ square @ rule.weights)
 
 
-def _phi(replay: Replay, operand: Operand) -> Activation | None:
+def _phi(replay: PointwiseReplay, operand: Operand) -> Activation | None:
     """Phi as a function of one tensor; None if it has several slopes."""
 
     def values(points: torch.Tensor) -> torch.Tensor:

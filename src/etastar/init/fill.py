@@ -111,39 +111,34 @@ def _check_same(parameters: Mapping[str, nn.Parameter], graph: Graph) -> None:
 def _check_writable(parameters: Mapping[str, nn.Parameter]) -> None:
     """Refuse parameters that cannot be set, before anything is changed."""
     for name, parameter in parameters.items():
-        problem = _obstacle(parameter)
-        if problem is not None:
-            what, expected, action = problem
-            raise InitError(f"parameter {name} {what}", expected, action)
-
-
-def _obstacle(parameter: nn.Parameter) -> tuple[str, str, str] | None:
-    """What it is, what was expected and what to do; None for a parameter that can be set."""
-    if hasattr(parameter, "device_mesh"):
-        return (
-            "sharded over devices",
-            "a model that is whole",
-            "capture and initialize before fully_shard",
-        )
-    if parameter.is_meta:
-        return (
-            "on the meta device",
-            "parameters that hold memory",
-            "call model.to_empty(device=...) first",
-        )
-    if parameter.is_inference():
-        return (
-            "made in inference mode",
-            "parameters that can be written to",
-            "build the model outside of torch.inference_mode()",
-        )
-    if parameter.is_complex() and parameter.requires_grad:
-        return (
-            f"of {parameter.dtype}",
-            "real numbers, whose variance a scheme gives",
-            "initialize it yourself, frozen (requires_grad_(False)) while this runs",
-        )
-    return None
+        for applies, what, expected, action in (
+            (
+                hasattr(parameter, "device_mesh"),
+                "sharded over devices",
+                "a model that is whole",
+                "capture and initialize before fully_shard",
+            ),
+            (
+                parameter.is_meta,
+                "on the meta device",
+                "parameters that hold memory",
+                "call model.to_empty(device=...) first",
+            ),
+            (
+                parameter.is_inference(),
+                "made in inference mode",
+                "parameters that can be written to",
+                "build the model outside of torch.inference_mode()",
+            ),
+            (
+                parameter.is_complex() and parameter.requires_grad,
+                f"of {parameter.dtype}",
+                "real numbers, whose variance a scheme gives",
+                "initialize it yourself, and freeze it meanwhile (requires_grad_(False))",
+            ),
+        ):
+            if applies:
+                raise InitError(f"parameter {name} {what}", expected, action)
 
 
 def _applied(

@@ -201,26 +201,21 @@ def check_stability(
 def _measured(
     model: nn.Module, batch: Batch | Tensor, loss_fn: LossFn | None, seeds: Sequence[int]
 ) -> Measurement:
-    if loss_fn is None:
-        examples = read_batch((batch, None) if isinstance(batch, Tensor) else batch)
-        return measure_moments(model, examples.args, examples.kwargs, seeds=seeds)
-    if not callable(loss_fn):
+    if loss_fn is not None and not callable(loss_fn):
         raise InitError(
             f"loss_fn {loss_fn!r}", "loss_fn(output, targets) or None", "pass a function"
         )
     if isinstance(batch, Tensor):
-        raise InitError(
-            "a loss_fn, and a batch of inputs alone",
-            "(inputs, targets), or a dict of the model's keyword arguments",
-            "add the targets, or leave loss_fn out",
-        )
+        if loss_fn is not None:
+            raise InitError(
+                "a loss_fn, and a batch of inputs alone",
+                "(inputs, targets), or a dict of the model's keyword arguments",
+                "add the targets, or leave loss_fn out",
+            )
+        batch = (batch, None)
     examples = read_batch(batch)
-    return measure_moments(
-        model,
-        examples.args,
-        examples.kwargs,
-        loss_fn=lambda output: loss_fn(output, examples.targets),
-    )
+    loss = None if loss_fn is None else lambda output: loss_fn(output, examples.targets)
+    return measure_moments(model, examples.args, examples.kwargs, loss_fn=loss, seeds=seeds)
 
 
 def _checked_band(band: object) -> tuple[float, float]:

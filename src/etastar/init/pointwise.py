@@ -1,4 +1,4 @@
-"""Replay the element-wise operations between a tensor and its nearest other ancestors."""
+"""PointwiseReplay the element-wise operations between a tensor and its nearest other ancestors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from etastar.graph.dag import Call, Graph, Node, Operand, Slot
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["NotReplayableError", "Replay", "Root"]
+__all__ = ["NotReplayableError", "PointwiseReplay", "Root"]
 
 Root = tuple[object, ...]
 """Identity of one independent standard normal variable: a node, or a slice of its output."""
@@ -68,7 +68,7 @@ def _is_pointwise(node: Node) -> bool:
 
 
 @dataclass
-class Replay:
+class PointwiseReplay:
     """Replays the operations between one operand and its roots on other values.
 
     Two passes over the same code: the first, with no values, only collects the roots; later ones
