@@ -12,6 +12,7 @@ from rich.console import Console
 
 from etastar.errors import FitError
 from etastar.fit import find_optimum
+from etastar.fit.optimum import parabola_vertex
 
 GRID = np.exp2(np.arange(-6.0, 3.0))
 
@@ -33,6 +34,20 @@ def test_an_exact_parabola_gives_its_minimum(log_best, curvature, floor, num_poi
     assert found.method == "quadratic"
     assert log(found.lr) == pytest.approx(log_best, abs=1e-6)
     assert found.loss == pytest.approx(floor, abs=1e-6 * max(1, curvature))
+
+
+@given(
+    st.floats(0.1, 10), st.floats(0.1, 10), st.floats(0, 1), st.floats(0, 1), st.floats(1e-6, 1e6)
+)
+def test_the_vertex_is_the_closed_form_of_three_points(left, right, rise_left, rise_right, scale):
+    assume(max(rise_left, rise_right) > 1e-3)
+    slope_left, slope_right = rise_left / left, rise_right / right
+    curvature = (slope_left + slope_right) / (left + right)
+    expected = (curvature * right - slope_right) / (2 * curvature)
+    heights = scale * np.array([rise_left, 0.0, rise_right])
+    where, height = parabola_vertex(np.array([-left, 0.0, right]), heights)
+    assert where == pytest.approx(expected, abs=1e-9 * (left + right))
+    assert height == pytest.approx(-curvature * expected**2 * scale, abs=1e-9 * scale)
 
 
 def test_an_uneven_grid_gives_the_minimum_of_an_exact_parabola():

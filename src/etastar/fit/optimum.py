@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from rich.text import Text
 
-__all__ = ["Optimum", "find_optimum"]
+__all__ = ["Optimum", "find_optimum", "parabola_vertex"]
 
 _Method = Literal["quadratic", "lowest point"]
 
@@ -208,19 +208,41 @@ def _minimum(
     around = _finite_window(mean, lowest, num_points // 2)
     if not around.start < lowest < around.stop - 1:
         return fallback
+    found = parabola_vertex(np.log(rates[around] / rates[lowest]), mean[around])
+    if found is None:
+        return fallback
+    return float(rates[lowest] * np.exp(found[0])), found[1], "quadratic"
+
+
+def parabola_vertex(
+    x: NDArray[np.float64], heights: NDArray[np.float64]
+) -> tuple[float, float] | None:
+    """The minimum of the parabola through points, by least squares for more than three.
+
+    Args:
+        x: (num_points,), rising, three or more.
+        heights: (num_points,), finite.
+
+    Returns:
+        Where it is and its height; None if the parabola is not convex, or has its minimum outside
+        of the points.
+
+    Example:
+        >>> import numpy as np
+        >>> where, height = parabola_vertex(np.array([-1.0, 0.0, 1.0]), np.array([4.0, 0.0, 0.0]))
+        >>> round(where, 12), round(height, 12)
+        (0.5, -0.5)
+    """
     # both axes are centred and scaled: the same parabola, but well conditioned
-    log_ratios = np.log(rates[around] / rates[lowest])
-    width = np.ptp(log_ratios)
-    x = log_ratios / width
-    height = float(np.ptp(mean[around])) or 1.0
-    curvature, slope, offset = np.polyfit(x, (mean[around] - mean[lowest]) / height, 2)
+    width, lowest, height = np.ptp(x), heights.min(), float(np.ptp(heights)) or 1.0
+    scaled = x / width
+    curvature, slope, offset = np.polyfit(scaled, (heights - lowest) / height, 2)
     if not curvature > np.finfo(np.float64).eps * len(x):
-        return fallback
+        return None
     vertex = -slope / (2 * curvature)
-    if not x[0] <= vertex <= x[-1]:
-        return fallback
-    loss = mean[lowest] + height * (offset + slope * vertex / 2)
-    return float(rates[lowest] * np.exp(width * vertex)), float(loss), "quadratic"
+    if not scaled[0] <= vertex <= scaled[-1]:
+        return None
+    return float(width * vertex), float(lowest + height * (offset + slope * vertex / 2))
 
 
 def _finite_window(mean: NDArray[np.float64], lowest: int, reach: int) -> slice:
