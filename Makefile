@@ -37,7 +37,8 @@ test: $(READY) $(VISION_READY) ## all tests
 fuzz: $(READY) ## the property tests under twenty seeds
 	files=$$(grep -rl --include='test_*.py' -E '^(from|import) hypothesis' tests); \
 	for seed in {1..20}; do \
-	  $(BIN)/pytest -q -m "not slow" --hypothesis-profile=random --hypothesis-seed=$$seed $$files || exit 1; \
+	  $(BIN)/pytest -q -m "hypothesis and not slow" --hypothesis-profile=random \
+	    --hypothesis-seed=$$seed $$files || exit 1; \
 	done
 
 lint: $(READY) ## style and format
