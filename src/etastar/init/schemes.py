@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from etastar.errors import InitError
+from etastar.formatting import shorten_middle
 from etastar.init.gains import require_variance
+from etastar.naming import name_template
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 __all__ = [
     "Action",
@@ -17,6 +24,8 @@ __all__ = [
     "ResidualRule",
     "Scheme",
 ]
+
+_LINE = 80
 
 Scheme = Literal["he", "in-degree", "edge-of-chaos"]
 """`he`: g / fan_in; `in-degree`: the same over the number of summed branches [CH];
@@ -111,9 +120,11 @@ class ParamInit:
         """Of what it is set to: `std` squared, 0 where nothing is drawn."""
         return (self.std or 0.0) ** 2
 
-    def __str__(self) -> str:
+    @property
+    def outcome(self) -> str:
+        """What is done and why, in words."""
         std = "" if self.std is None else f" std {self.std:.4g}"
-        return f"{self.name}: {self.action}{std} ({self.why})"
+        return f"{self.action}{std} ({self.why})"
 
 
 @dataclass(frozen=True)
@@ -125,10 +136,10 @@ class InitReport:
         entries: One for each parameter, in the order of the model.
 
     Example:
-        >>> entry = ParamInit("w", (2, 8), "normal", std=0.5, gain=2.0, fan_in=8, why="gain 2")
-        >>> print(InitReport(InitSettings(), (entry,)))
+        >>> entries = (ParamInit(f"{i}.w", (2, 8), "normal", std=0.5, why="gain 2") for i in (0, 1))
+        >>> print(InitReport(InitSettings(), tuple(entries)))
         scheme he, residual all, readout standard, seed 0
-        w: normal std 0.5 (gain 2)
+        *.w (2 of them): normal std 0.5 (gain 2)
     """
 
     settings: InitSettings
@@ -152,4 +163,15 @@ class InitReport:
     def __str__(self) -> str:
         s = self.settings
         head = f"scheme {s.scheme}, residual {s.residual}, readout {s.readout}, seed {s.seed}"
-        return "\n".join([head, *map(str, self.entries)])
+        counts = Counter((name_template(e.name), e.outcome) for e in self.entries)
+        lines = [head]
+        for (pattern, outcome), count in counts.items():
+            number = f" ({count} of them)" if count > 1 else ""
+            line = f"{shorten_middle(pattern, _LINE // 2)}{number}: {outcome}"
+            lines += wrap(line, _LINE, subsequent_indent="    ", break_on_hyphens=False)
+        return "\n".join(lines)
+
+    def __rich__(self) -> Text:
+        from rich.text import Text
+
+        return Text(str(self))

@@ -71,6 +71,10 @@ class LayerMoments:
         return f"{self.forward_ratio:>10.3g}  {gradient:>10}  {name}{mark}"
 
 
+def _wrapped(*texts: str) -> list[str]:
+    return [line for text in texts for line in wrap(text, _LINE, break_on_hyphens=False)]
+
+
 @dataclass(frozen=True)
 class StabilityReport:
     """Moments of all layers in the order of execution, and the verdict.
@@ -108,8 +112,9 @@ class StabilityReport:
         if layer is None:
             return f"stable: {len(self.layers)} layers within {low:g} to {high:g}"
         ratio = layer.forward_ratio if layer.leaves == "forward" else layer.gradient_ratio
+        name = shorten_middle(layer.name, _LINE // 2)
         return (
-            f"unstable: the {layer.leaves} moment of {layer.name} is {ratio:.3g} times that of "
+            f"unstable: the {layer.leaves} moment of {name} is {ratio:.3g} times that of "
             f"the first layer, outside of {low:g} to {high:g}"
         )
 
@@ -119,8 +124,9 @@ class StabilityReport:
 
     def __str__(self) -> str:
         head = f"{'forward':>10}  {'gradient':>10}  layer (ratios to the first)"
-        notes = (line for note in self.notes for line in wrap(note, _LINE))
-        return "\n".join((*wrap(self.verdict, _LINE), head, *map(str, self.layers), *notes))
+        return "\n".join(
+            (*_wrapped(self.verdict), head, *map(str, self.layers), *_wrapped(*self.notes))
+        )
 
     def __rich__(self) -> Text:
         from rich.text import Text
