@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types imports doctest docs study evidence evaluate check clean
+.PHONY: help demo test fuzz lint format types imports doctest docs study evidence evaluate check clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -35,6 +35,13 @@ lint format types imports doctest docs study evidence evaluate: $(READY)
 
 test: $(READY) $(VISION_READY) ## all tests, the examples of README and docs among them
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
+
+fuzz: $(READY) ## the property tests under twenty seeds
+	files=$$(grep -rl --include='test_*.py' -E '^(from|import) hypothesis' tests); \
+	for seed in {1..20}; do \
+	  $(BIN)/pytest -q -m "hypothesis and not slow" --hypothesis-profile=random \
+	    --hypothesis-seed=$$seed $$files || exit 1; \
+	done
 
 lint: ## style and format
 	$(BIN)/ruff check .

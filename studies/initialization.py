@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from etastar.graph import Graph
-    from etastar.init.records import Readout, Residual
+    from etastar.init.schemes import Readout, ResidualRule
     from studies.declaration import Family
 
 __all__ = ["InDegreeInit", "OwnInit", "StableInit"]
@@ -31,7 +31,7 @@ class StableInit:
         readout: Of the output weights.
     """
 
-    residual: Residual = "all"
+    residual: ResidualRule = "all"
     power: float = 1.0
     readout: Readout = "standard"
 
@@ -52,7 +52,7 @@ class StableInit:
 class OwnInit:
     """The model's own initialization, as its factory left it."""
 
-    residual: ClassVar[Residual] = "none"
+    residual: ClassVar[ResidualRule] = "none"
 
     def apply_(self, model: nn.Module, graph: Graph, *, family: Family, seed: int) -> None:
         """See `Initialization.apply_`: nothing is touched."""
@@ -62,7 +62,7 @@ class OwnInit:
 class InDegreeInit:
     """`etastar.initialize_` with the variance of a branch divided by the number that is summed."""
 
-    residual: ClassVar[Residual] = "all"
+    residual: ClassVar[ResidualRule] = "all"
 
     def apply_(self, model: nn.Module, graph: Graph, *, family: Family, seed: int) -> None:
         """See `Initialization.apply_`."""

@@ -1,4 +1,4 @@
-"""For all tests: one thread, the same Hypothesis examples at every run of CI; a database."""
+"""For all tests: one thread, the same Hypothesis examples at every run; a database."""
 
 import os
 import shutil
@@ -15,9 +15,11 @@ from hypothesis import settings
 
 torch.set_num_threads(1)
 
-settings.register_profile("developer", deadline=None)
+# The ordinary run is the same everywhere; other examples are for `make fuzz`, or by
+# --hypothesis-profile=random, or the environment variable.
 settings.register_profile("ci", deadline=None, derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "developer")
+settings.register_profile("random", deadline=None, derandomize=False)
+settings.load_profile(os.environ.get("ETASTAR_HYPOTHESIS", "ci"))
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from etastar.graph import Graph
-    from etastar.init.records import Residual
+    from etastar.init.schemes import ResidualRule
     from studies.declaration import Family, Scale
 
 __all__ = ["LearntScales", "study"]
@@ -51,7 +51,7 @@ class LearntScales:
     scale_lr: float
 
     @property
-    def residual(self) -> Residual:
+    def residual(self) -> ResidualRule:
         """Which branch weights carry 1/K before they are scaled."""
         return self.start.residual
 

@@ -1,14 +1,18 @@
 """The minimum of a learning-rate curve: exact parabolas, edges, divergence, invariances."""
 
+import io
+import json
 from math import exp, inf, log, nan
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from etastar.errors import FitError
 from etastar.fit import find_optimum
+from etastar.fit.optimum import parabola_vertex
 
 GRID = np.exp2(np.arange(-6.0, 3.0))
 
@@ -30,6 +34,20 @@ def test_an_exact_parabola_gives_its_minimum(log_best, curvature, floor, num_poi
     assert found.method == "quadratic"
     assert log(found.lr) == pytest.approx(log_best, abs=1e-6)
     assert found.loss == pytest.approx(floor, abs=1e-6 * max(1, curvature))
+
+
+@given(
+    st.floats(0.1, 10), st.floats(0.1, 10), st.floats(0, 1), st.floats(0, 1), st.floats(1e-6, 1e6)
+)
+def test_the_vertex_is_the_closed_form_of_three_points(left, right, rise_left, rise_right, scale):
+    assume(max(rise_left, rise_right) > 1e-3)
+    slope_left, slope_right = rise_left / left, rise_right / right
+    curvature = (slope_left + slope_right) / (left + right)
+    expected = (curvature * right - slope_right) / (2 * curvature)
+    heights = scale * np.array([rise_left, 0.0, rise_right])
+    where, height = parabola_vertex(np.array([-left, 0.0, right]), heights)
+    assert where == pytest.approx(expected, abs=1e-9 * (left + right))
+    assert height == pytest.approx(-curvature * expected**2 * scale, abs=1e-9 * scale)
 
 
 def test_an_uneven_grid_gives_the_minimum_of_an_exact_parabola():
@@ -216,6 +234,21 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
     assert 90 - 15 <= held < 100
 
 
+def test_an_optimum_says_what_it_is_on_one_line_and_as_plain_data():
+    losses = parabola(GRID, 0.3)[:, None] + np.array([0.0, 0.7])
+    found = find_optimum(GRID, losses)
+    assert str(found) == "lr 0.3, interval 0.3 to 0.3, loss 0.85, quadratic"
+    plain = json.loads(json.dumps(found.as_dict()))
+    assert plain["interval"] == list(found.interval)
+    assert plain["log_variance"] == found.log_variance
+    assert "resampled_lrs" not in plain
+    console = Console(width=80, file=io.StringIO())
+    console.print(found)
+    assert console.file.getvalue() == f"{found}\n"
+    edge = find_optimum([0.1, 0.2, 0.4], [1.0, 2.0, inf])
+    assert str(edge).endswith("lowest point, at the edge of its range, diverged runs: 1")
+
+
 @pytest.mark.parametrize(
     ("lrs", "losses", "settings_", "message"),
     [
@@ -230,6 +263,11 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
         ([0.1], [1.0], {"num_points": 4}, "num_points=4"),
         ([0.1], [1.0], {"num_points": 1}, "num_points=1"),
         ([0.1], [1.0], {"confidence": 2.0}, "confidence"),
+        ("abc", [1.0, 2.0, 3.0], {}, "rates 'abc'"),
+        (None, [1.0], {}, "rates None"),
+        ([0.1, 0.2, 0.3], [[1.0, 2.0], [1.0], [2.0, 3.0]], {}, "as many in each row"),
+        ([0.1], [1.0], {"num_points": "x"}, "num_points='x'"),
+        ([0.1, 0.2], [[1.0, 2.0], [0.0, 1.0]], {"seed": "x"}, "seed='x'"),
     ],
 )
 def test_bad_input_is_refused(lrs, losses, settings_, message):

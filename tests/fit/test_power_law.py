@@ -1,5 +1,6 @@
 """Power laws: exact ones, weights, intervals, invariances."""
 
+import json
 from math import exp, inf, log, nan
 from statistics import NormalDist
 
@@ -170,12 +171,33 @@ def test_noise_leaves_the_true_exponent_inside_the_interval_as_often_as_it_says(
         ([4.0, 8.0], [1.0, 1.0], {"variances": [0.1]}, "variances"),
         ([4.0, 8.0], [1.0, 1.0], {"variances": [0.1, -1.0]}, "variances"),
         ([4.0, 8.0], [1.0, 1.0], {"variance_floor": 0.0}, "variance_floor"),
+        ([4.0, 8.0], [1.0, 1.0], {"variances": "x"}, "variances"),
+        ([4.0, 8.0], [1.0, 1.0], {"variance_floor": "x"}, "variance_floor"),
         ([4.0, 8.0], [1.0, 1.0], {"confidence": 1.0}, "confidence"),
+        (["a", "b"], [1.0, 2.0], {}, "sizes"),
+        (None, None, {}, "optima None"),
+        ([4.0, 8.0], ["x", 1.0], {}, "optima"),
+        (None, [1.0, 2.0], {}, "sizes None"),
     ],
 )
 def test_bad_input_is_refused(sizes, lrs, settings_, message):
     with pytest.raises(FitError, match=message):
         fit_power_law(sizes, lrs, **settings_)
+
+
+@pytest.mark.parametrize("size", [0, -1.0, nan, inf, "x", None])
+def test_a_rate_is_predicted_for_positive_sizes_alone(size):
+    with pytest.raises(FitError, match="size"):
+        fit_power_law([4.0, 8.0], [1.0, 0.5]).predict(size)
+
+
+def test_a_fit_says_what_it_is_on_one_line_and_as_plain_data():
+    fit = fit_power_law([4.0, 8.0], [1.0, 0.5], variances=[0.01, 0.01])
+    low, high = fit.exponent_interval
+    assert str(fit) == f"lr ~ size^-1.000, interval {low:.4g} to {high:.4g}, r^2 1.000, 2 sizes"
+    assert json.loads(json.dumps(fit.as_dict()))["sizes"] == [4.0, 8.0]
+    edge = find_optimum([0.1, 0.2, 0.4], [1.0, 2.0, 3.0])
+    assert str(fit_power_law([4, 8], [edge, edge])).endswith("2 sizes, at the edge at 4, 8")
 
 
 def test_the_exponent_of_two_points_is_the_ratio_of_logs():

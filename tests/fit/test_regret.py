@@ -1,5 +1,6 @@
 """Regret of a transferred rate."""
 
+import json
 from math import inf, nan
 
 import numpy as np
@@ -68,6 +69,13 @@ def test_without_initial_losses_there_is_no_relative_regret():
     assert (found.relative, found.relative_interval) == (None, None)
 
 
+def test_a_regret_says_what_it_is_on_one_line_and_as_plain_data():
+    found = transfer_regret([1.0, 1.5], [0.5, 0.5], initial_losses=[2.0, 3.0])
+    assert str(found) == "regret 0.75, interval 0.5 to 1, 37.5% of what training gains"
+    assert json.loads(json.dumps(found.as_dict()))["relative"] == 0.375
+    assert str(transfer_regret([1.0, nan], [0.5, 0.5])).endswith("1 of 2 seeds diverged")
+
+
 @pytest.mark.parametrize(
     ("transferred", "optimal", "options", "message"),
     [
@@ -79,6 +87,9 @@ def test_without_initial_losses_there_is_no_relative_regret():
         ([1.0], [0.5], {"initial_losses": [nan]}, "finite"),
         ([1.0], [0.5], {"initial_losses": [0.5]}, "lowers the loss"),
         ([1.0], [0.5], {"num_resamples": 0}, "num_resamples"),
+        ("x", "y", {}, "transferred_losses 'x'"),
+        ([1.0], "y", {}, "optimal_losses 'y'"),
+        ([1.0, 2.0], [1.0, 2.0], {"seed": "x"}, "seed='x'"),
     ],
 )
 def test_bad_input_is_refused(transferred, optimal, options, message):

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -152,9 +152,10 @@ class Reference:
             values.append(self._term(line, [values[r] for r in line.reads]))
         head = Term(node=0, reads=values[-1])
         self.terms = self._executed([*values, head])
-        for term in self.terms:
-            for part in self._children(term):
-                part.uses += 1
+        for term in reversed(self.terms):
+            if term.uses or not term.carries:  # a view that nothing reads, reads nothing itself
+                for part in self._children(term):
+                    part.uses += 1
         self.sources = self._data_inputs(values[: program.inputs])
         self.end = self.frontier(head)
 
@@ -270,8 +271,22 @@ def _inputs(program: Program) -> list[Tensor]:
     return [torch.zeros(3, WIDTH) for _ in range(program.inputs)]
 
 
+UNREAD_VIEW = Program(
+    1,
+    [
+        Line("linear", (0,)),
+        Line("linear", (1,)),
+        Line("sum", (2, 2, 1), (0, 0)),
+        Line("view", (3,)),
+        Line("linear", (0,)),
+        Line("add", (5, 3)),
+    ],
+)
+
+
 @settings(deadline=None, max_examples=150)
 @given(programs())
+@example(UNREAD_VIEW)
 def test_depth_and_statistics_equal_a_listing_of_every_path(program: Program) -> None:
     reference = Reference(program)
     paths = reference.paths()

@@ -7,8 +7,7 @@ from torch import nn
 
 from etastar.graph.capture import capture_graph
 from etastar.init.activation_path import input_activation
-from etastar.init.gains import gain, second_moment
-from etastar.init.quadrature import gaussian_rule
+from etastar.init.gains import gain, gaussian_rule, second_moment
 from etastar.naming import canonical_parameters
 
 

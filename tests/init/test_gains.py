@@ -7,8 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etastar.errors import InitError
-from etastar.init.gains import gain, second_moment, slope_second_moment
-from etastar.init.quadrature import GaussianRule, gaussian_rule
+from etastar.init.gains import (
+    GaussianRule,
+    critical_point,
+    gain,
+    gaussian_rule,
+    second_moment,
+    slope_second_moment,
+)
 
 
 def slow_expectation(function):
@@ -102,3 +108,66 @@ def test_what_has_no_gain_is_an_error(activation):
 def test_the_error_names_the_shapes():
     with pytest.raises(InitError, match=r"maps shape \(864,\) to \(\)"):
         gain(lambda x: x.sum())
+
+
+def test_relu_is_critical_at_two_for_every_variance():
+    point = critical_point(torch.relu)
+    assert point.weight_variance == pytest.approx(2, abs=1e-10)
+    assert point.fixed_point == 1
+
+
+def test_the_identity_is_critical_at_one():
+    assert critical_point(lambda x: x).weight_variance == pytest.approx(1, abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("activation", "slope_at_zero"),
+    [(torch.tanh, 1), (torch.sin, 1), (torch.erf, None)],
+)
+def test_odd_activations_without_bias_are_critical_where_the_variance_vanishes(
+    activation, slope_at_zero
+):
+    slope = slope_at_zero or 2 / math.sqrt(math.pi)
+    point = critical_point(activation)
+    assert point.fixed_point == 0
+    assert point.weight_variance == pytest.approx(1 / slope**2, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("activation", "bias_variance"),
+    [(torch.tanh, 0.05), (torch.tanh, 1.0), (F.gelu, 0.2), (torch.sigmoid, 0.0)],
+)
+def test_the_point_solves_both_equations(activation, bias_variance):
+    point = critical_point(activation, bias_variance=bias_variance)
+    q = point.fixed_point
+    assert q > 0
+    assert point.weight_variance * slope_second_moment(activation, variance=q) == pytest.approx(1)
+    mapped = point.weight_variance * second_moment(activation, variance=q) + bias_variance
+    assert mapped == pytest.approx(q, rel=1e-8)
+
+
+def test_the_variance_map_iterated_from_afar_reaches_the_fixed_point():
+    point, q = critical_point(torch.tanh, bias_variance=0.2), 5.0
+    for _ in range(2000):
+        q = point.weight_variance * second_moment(torch.tanh, variance=q) + point.bias_variance
+    assert q == pytest.approx(point.fixed_point, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("activation", "bias_variance"),
+    [(torch.relu, 0.1), (F.softplus, 0.0), (F.gelu, 0.0), (F.silu, 0.0), (F.gelu, 0.01)],
+)
+def test_a_point_that_does_not_exist_or_repels_is_refused(activation, bias_variance):
+    with pytest.raises(InitError, match="without a stable critical point"):
+        critical_point(activation, bias_variance=bias_variance)
+
+
+@pytest.mark.parametrize("bias_variance", [-1.0, math.nan, math.inf])
+def test_a_bias_variance_that_is_no_variance_is_refused(bias_variance):
+    with pytest.raises(InitError, match="0 or above"):
+        critical_point(torch.tanh, bias_variance=bias_variance)
+
+
+def test_a_constant_has_no_critical_point():
+    with pytest.raises(InitError):
+        critical_point(torch.ones_like)

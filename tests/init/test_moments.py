@@ -63,17 +63,20 @@ def test_the_gradient_is_that_of_the_layer_not_of_what_overwrote_it():
 
 def test_the_random_projection_of_a_linear_map_has_the_norm_of_its_probe():
     model = nn.Linear(4, 2000)
-    measured = measure_moments(model, (torch.ones(1, 4),), {}, probes=8)
+    measured = measure_moments(model, (torch.ones(1, 4),), {}, seeds=range(8))
     assert next(iter(measured.gradient_norm2.values())) == pytest.approx(2000, rel=0.05)
 
 
-def test_probes_are_seeded_and_averaged():
+def test_projections_are_seeded_and_averaged():
     model, inputs = build("mlp", depth=3), example_inputs("mlp")
     one, same, other = (
-        measure_moments(model, inputs, {}, seed=seed).gradient_norm2 for seed in (0, 0, 1)
+        measure_moments(model, inputs, {}, seeds=seeds).gradient_norm2
+        for seeds in ((0,), (0,), (1,))
     )
     assert one == same
     assert one != other
+    both = measure_moments(model, inputs, {}, seeds=(0, 1)).gradient_norm2
+    assert both == pytest.approx({n: (one[n] + other[n]) / 2 for n in one})
 
 
 def test_logits_are_taken_from_a_dictionary():
@@ -116,16 +119,16 @@ def test_a_run_without_gradients_switched_on_still_differentiates():
 
 @pytest.mark.parametrize(
     ("loss_fn", "message"),
-    [(lambda y: y, "a loss of shape"), (lambda y: torch.tensor(1.0), "requires_grad=False")],
+    [
+        (lambda y: y, "a loss of shape"),
+        (lambda y: torch.tensor(1.0), "requires_grad=False"),
+        (lambda y: None, "a loss of NoneType"),
+        (lambda y: y @ y, "failed with RuntimeError"),
+    ],
 )
 def test_a_loss_that_cannot_be_differentiated_is_refused(loss_fn, message):
     with pytest.raises(InitError, match=message):
         measure_moments(build("mlp"), example_inputs("mlp"), {}, loss_fn=loss_fn)
-
-
-def test_no_probes_are_refused():
-    with pytest.raises(InitError, match="probes=0"):
-        measure_moments(build("mlp"), example_inputs("mlp"), {}, probes=0)
 
 
 def test_a_frozen_model_is_refused():

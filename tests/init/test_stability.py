@@ -1,12 +1,18 @@
+import io
+import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
+from rich.console import Console
 from torch import nn
 
-from etastar.errors import InitError
+from etastar.errors import CaptureError, InitError, MeasureError
 from etastar.graph.capture import capture_graph
-from etastar.init import check_stability, check_stability_over, initialize_
+from etastar.init import check_stability, initialize_
+from etastar.init.stability import LayerMoments, StabilityReport
 from etastar.models import build, example_inputs
 
 
@@ -17,13 +23,19 @@ def prepared(name, depth, *, inputs=None, seed=0, init=None, **arguments):
     return model, inputs
 
 
+def checked(pair, *args, **options):
+    """The check of a model on its one input."""
+    model, (x,) = pair
+    return check_stability(model, x, *args, **options)
+
+
 def features(number=64):
     return (torch.randn(number, 64, generator=torch.Generator().manual_seed(1)),)
 
 
 def stream_growth(model, inputs):
     """Mean square of the stream after the last addition over that of the stem."""
-    additions = [x for x in check_stability(model, *inputs).layers if x.kind != "weight layer"]
+    additions = [x for x in checked((model, inputs)).layers if x.kind != "weight layer"]
     return additions[-1].forward_ratio
 
 
@@ -59,17 +71,12 @@ def test_without_the_residual_factor_the_stream_doubles_with_every_block():
 @pytest.mark.parametrize("depth", [4, 16, 48])
 def test_a_relu_chain_keeps_its_second_moment(depth):
     found = [
-        check_stability(*_flat(prepared("mlp", depth, width=256, inputs=features(), seed=seed)))
+        checked(prepared("mlp", depth, width=256, inputs=features(), seed=seed))
         for seed in range(4)
     ]
     assert all(report.stable for report in found)
     mean = sum(report.layers[-2].forward_ratio for report in found) / 4
     assert mean == pytest.approx(1, rel=0.35)
-
-
-def _flat(pair):
-    model, inputs = pair
-    return (model, *inputs)
 
 
 @pytest.mark.parametrize(
@@ -85,34 +92,22 @@ def _flat(pair):
     ],
 )
 def test_the_scheme_is_stable_over_depth_on_the_zoo(name, depths, arguments):
-    found = check_stability_over(lambda depth: prepared(name, depth, **arguments), depths)
-    assert found.stable, found.first_unstable
-    assert [depth for depth, _ in found.reports] == list(depths)
+    for depth in depths:
+        found = checked(prepared(name, depth, **arguments))
+        assert found.stable, (depth, found.first_unstable)
 
 
 def test_pytorchs_own_initialization_of_a_deep_chain_is_not_stable():
     model = build("mlp", depth=24, width=128)
-    assert not check_stability(model, *features()).stable
+    assert not checked((model, features())).stable
 
 
-def test_over_depth_the_first_depth_that_fails_is_named():
-    def factory(depth):
-        return prepared("resmlp", depth, width=64, inputs=features(), init={"residual": "none"})
-
-    depth, layer = check_stability_over(factory, (2, 4, 8, 16)).first_unstable
-    assert depth == 4
-    assert layer.kind == "residual addition"
-
-
-def test_prepare_is_called_on_every_depth():
-    def prepare(model, inputs):
-        initialize_(model, capture_graph(model, *inputs))
-
-    def factory(depth):
-        return build("mlp", depth=depth, width=128), features()
-
-    assert not check_stability_over(factory, (24,)).stable
-    assert check_stability_over(factory, (24,), prepare=prepare).stable
+@pytest.mark.parametrize(("depth", "stable"), [(2, True), (4, False), (16, False)])
+def test_without_the_residual_factor_an_addition_leaves_the_band_at_some_depth(depth, stable):
+    init = {"residual": "none"}
+    found = checked(prepared("resmlp", depth, width=64, inputs=features(), init=init))
+    assert found.stable is stable
+    assert stable or found.first_unstable.kind == "residual addition"
 
 
 @pytest.mark.parametrize("faulty", [1, 3, 7])
@@ -121,7 +116,7 @@ def test_the_layer_with_the_wrong_variance_is_named(faulty, factor):
     model, inputs = prepared("mlp", 8, width=256, inputs=features())
     with torch.no_grad():
         model.layers[faulty].weight.mul_(factor)
-    found = check_stability(model, *inputs)
+    found = checked((model, inputs))
     assert found.first_unstable.module == f"layers.{faulty}"
     assert found.first_unstable.leaves == "forward"
     assert f"the forward moment of layers.{faulty}" in found.verdict
@@ -131,7 +126,7 @@ def test_the_layer_with_the_wrong_variance_is_named(faulty, factor):
 def test_the_layer_whose_gradient_alone_is_wrong_is_named(faulty):
     model, inputs = prepared("mlp", 8, width=256, inputs=features())
     model.layers[faulty].register_forward_hook(lambda m, i, out: 10 * out - 9 * out.detach())
-    found = check_stability(model, *inputs)
+    found = checked((model, inputs))
     # the hook multiplies what flows back into the layer, so that the layers after it are small
     assert found.first_unstable.module == f"layers.{faulty + 1}"
     assert found.first_unstable.leaves == "gradient"
@@ -150,7 +145,7 @@ def test_a_branch_that_explodes_is_named():
     model, inputs = prepared("resmlp", 6, width=128, inputs=features())
     with torch.no_grad():
         model.blocks[3].fc1.weight.mul_(20)
-    found = check_stability(model, *inputs)
+    found = checked((model, inputs))
     assert found.first_unstable.module == "blocks.3.fc1"
     assert found.first_unstable.judged == "upper limit"
 
@@ -160,17 +155,17 @@ def test_a_branch_that_vanishes_is_stable():
     with torch.no_grad():
         for block in model.blocks:
             block.fc1.weight.zero_()
-    assert check_stability(model, *inputs).stable
+    assert checked((model, inputs)).stable
 
 
 def last_hidden(depth, **init):
     pair = prepared("mlp", depth, width=256, activation="tanh", inputs=features(), init=init)
-    return check_stability(*_flat(pair)).layers[-2]
+    return checked(pair).layers[-2]
 
 
 def test_he_gain_lets_gradients_of_tanh_explode():
     model, inputs = prepared("mlp", 32, width=256, activation="tanh", inputs=features())
-    assert check_stability(model, *inputs).first_unstable.leaves == "gradient"
+    assert checked((model, inputs)).first_unstable.leaves == "gradient"
     assert last_hidden(32).gradient_ratio < 0.02
     assert last_hidden(64).gradient_ratio < 0.02**2
 
@@ -185,12 +180,12 @@ def test_the_edge_of_chaos_of_tanh_fades_like_one_over_the_depth_only(depth):
 def test_the_edge_of_chaos_with_biases_is_stable_where_he_is_not():
     init = {"scheme": "edge-of-chaos", "bias_variance": 0.05}
     pair = prepared("mlp", 48, width=256, activation="tanh", inputs=features(), init=init)
-    assert check_stability(*_flat(pair)).stable
+    assert checked(pair).stable
 
 
 def test_a_zero_readout_is_stable_and_its_gradients_are_said_not_to_be_judged():
     model, inputs = prepared("mlp", 4, width=128, inputs=features(), init={"readout": "zero"})
-    found = check_stability(model, *inputs)
+    found = checked((model, inputs))
     assert found.stable
     assert "readout is zero" in found.notes[0]
     assert {layer.gradient_ratio for layer in found.layers} == {None}
@@ -198,13 +193,13 @@ def test_a_zero_readout_is_stable_and_its_gradients_are_said_not_to_be_judged():
 
 def test_a_mup_readout_is_stable():
     model, inputs = prepared("mlp", 4, width=256, inputs=features(), init={"readout": "mup"})
-    assert check_stability(model, *inputs).stable
+    assert checked((model, inputs)).stable
 
 
 def test_a_dead_network_is_not_stable():
     model, inputs = prepared("mlp", 4, width=32, inputs=features())
     nn.init.constant_(model.layers[2].bias, -1e6)
-    found = check_stability(model, *inputs)
+    found = checked((model, inputs))
     assert found.first_unstable.module == "layers.2"
     assert all(layer.leaves == "gradient" for layer in found.layers[:2])
 
@@ -214,32 +209,57 @@ def test_what_is_not_finite_lies_in_no_band(value):
     model, inputs = prepared("mlp", 4, width=32, inputs=features())
     with torch.no_grad():
         model.layers[2].weight[0, 0] = value
-    assert check_stability(model, *inputs).first_unstable.module == "layers.2"
+    assert checked((model, inputs)).first_unstable.module == "layers.2"
 
 
 def test_a_wider_band_forgives():
     model, inputs = prepared("mlp", 4, width=128, inputs=features())
     with torch.no_grad():
         model.layers[2].weight.mul_(5)
-    assert check_stability(model, *inputs).first_unstable.module == "layers.2"
-    assert check_stability(model, *inputs, band=(1e-3, 1e3)).stable
+    assert checked((model, inputs)).first_unstable.module == "layers.2"
+    assert checked((model, inputs), band=(1e-3, 1e3)).stable
 
 
 def test_keyword_inputs_and_a_loss_are_passed_on():
     model = build("mlp", depth=3, width=128)
     (x,) = features()
     initialize_(model, capture_graph(model, x))
-    found = check_stability(model, kwargs={"x": x}, loss_fn=lambda y: y.square().mean())
+
+    def loss_fn(output, batch):
+        assert batch["x"] is x
+        return output.square().mean()
+
+    found = check_stability(model, {"x": x}, loss_fn)
     assert found.stable
     assert all(layer.gradient > 0 for layer in found.layers)
-    default = check_stability(model, x)
+    default = check_stability(model, {"x": x})
     assert [a.gradient for a in found.layers] != [b.gradient for b in default.layers]
+    assert default == check_stability(model, x) == check_stability(model, (x, None))
 
 
-@pytest.mark.parametrize("band", [(0.0, 10.0), (2.0, 10.0), (0.1, 0.5), (0.1, math.nan)])
+def test_a_loss_of_output_and_targets_is_differentiated():
+    model, (x,) = prepared("mlp", 3, width=128, inputs=features())
+    targets = torch.arange(64) % 10
+    found = check_stability(model, (x, targets), F.cross_entropy)
+    output = model(x)
+    (gradient,) = torch.autograd.grad(F.cross_entropy(output, targets), output)
+    assert found.layers[-1].gradient == pytest.approx(float(gradient.square().mean()), rel=1e-4)
+    assert found.stable
+
+
+def test_seeds_are_a_number_or_named_one_by_one():
+    model, (x,) = prepared("mlp", 3, width=64, inputs=features())
+    assert check_stability(model, x, seeds=3) == check_stability(model, x, seeds=[0, 1, 2])
+    assert check_stability(model, x, seeds=3) != check_stability(model, x, seeds=[3, 4, 5])
+
+
+@pytest.mark.parametrize(
+    "band",
+    [(0.0, 10.0), (2.0, 10.0), (0.1, 0.5), (0.1, math.nan), "ab", None, (0.1,), (0.1, "x"), 3],
+)
 def test_a_band_without_one_in_it_is_refused(band):
     with pytest.raises(InitError, match="0 < lower < 1 < upper"):
-        check_stability(build("mlp"), *features(), band=band)
+        checked((build("mlp"), features()), band=band)
 
 
 def test_a_model_without_layers_is_refused():
@@ -255,17 +275,73 @@ def test_a_model_without_layers_is_refused():
         check_stability(Scale(), torch.ones(2))
 
 
-def test_no_depths_are_refused():
-    with pytest.raises(InitError, match="no depths"):
-        check_stability_over(lambda depth: prepared("mlp", depth), ())
+@pytest.mark.parametrize("seeds", [0, -1, (), "x", 1.5, [0.5], None, True])
+def test_seeds_that_are_none_are_refused(seeds):
+    with pytest.raises(InitError, match="seeds="):
+        checked((build("mlp"), features()), seeds=seeds)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "message"),
+    [
+        (3, "loss_fn 3"),
+        (lambda output, targets: None, "a loss of NoneType"),
+        (lambda output, targets: F.cross_entropy(output, targets[:3]), "failed with ValueError"),
+        (lambda output: output.mean(), "failed with TypeError"),
+    ],
+)
+def test_a_loss_of_another_shape_is_refused(loss_fn, message):
+    with pytest.raises(InitError, match=message):
+        check_stability(build("mlp"), (*features(), torch.arange(64) % 10), loss_fn)
+
+
+def test_a_batch_of_no_known_form_is_refused():
+    model, (x,) = build("mlp"), features()
+    with pytest.raises(InitError, match="inputs alone"):
+        check_stability(model, x, F.cross_entropy)
+    for batch in (3, (x, x, x)):
+        with pytest.raises(MeasureError, match="batch"):
+            check_stability(model, batch)
+    with pytest.raises(CaptureError, match="forward pass that failed"):
+        check_stability(model, {"y": x})
+
+
+def test_a_batch_without_examples_is_refused():
+    (x,) = features()
+    with pytest.raises(InitError, match="empty batch"):
+        check_stability(build("mlp"), x[:0])
 
 
 def test_the_report_prints_its_verdict_and_a_line_for_each_layer():
     model, inputs = prepared("resmlp", 6, width=64, inputs=features(), init={"residual": "none"})
-    report = check_stability(model, *inputs, band=(0.5, 2.0))
-    first, head, *lines = str(report).splitlines()
-    assert first == report.verdict
-    assert head.split() == ["forward", "gradient", "layer", "(ratios", "to", "the", "first)"]
+    report = checked((model, inputs), band=(0.5, 2.0))
+    text = str(report).splitlines()
+    head = next(n for n, line in enumerate(text) if line.split()[0] == "forward")
+    assert " ".join(text[:head]) == report.verdict
+    lines = text[head + 1 :]
     assert len(lines) == len(report.layers) + len(report.notes)
     marked = [line for line in lines if line.endswith("<- forward")]
     assert len(marked) == sum(layer.leaves == "forward" for layer in report.layers) > 0
+
+
+def test_a_report_fits_eighty_columns_and_cuts_no_number():
+    layer = LayerMoments(
+        "model." + 9 * "a_long_name." + "end", "weight layer", ("w",), 1.0, 1.0, 1.234e-30, 5.67e30,
+        "both limits", "forward",
+    )  # fmt: skip
+    report = StabilityReport((layer, replace(layer, leaves=None)), (0.1, 10.0), (30 * "a note ",))
+    console = Console(width=80, file=io.StringIO())
+    console.print(report)
+    for text in (str(report), console.file.getvalue()):
+        assert max(map(len, text.splitlines())) <= 80
+        assert text.count("1.23e-30") == 3
+        assert text.count("5.67e+30") == 2
+        assert "<- forward" in text
+        assert ".end" in text
+
+
+def test_a_report_is_plain_data():
+    found = json.loads(json.dumps(checked(prepared("mlp", 2, width=64)).as_dict()))
+    assert found["stable"] is True
+    assert found["layers"][0]["module"] == "layers.0"
+    assert found["band"] == [0.1, 10.0]

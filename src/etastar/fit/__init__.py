@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from etastar.fit.optimum import Optimum, find_optimum
-from etastar.fit.posterior import PowerLawPosterior, power_law_posterior
-from etastar.fit.power_law import PowerLawFit, fit_power_law
+from etastar.fit.power_law import (
+    PowerLawFit,
+    PowerLawPosterior,
+    fit_power_law,
+    power_law_posterior,
+)
 from etastar.fit.regret import TransferRegret, transfer_regret
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The bootstrap over seeds."""
+"""The bootstrap over seeds, and what it is given."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import numpy as np
 from etastar.errors import FitError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "float_array",
     "percentile_interval",
     "require_bootstrap",
     "resampled_seeds",
@@ -23,25 +24,61 @@ __all__ = [
 ]
 
 
-def require_bootstrap(confidence: float, num_resamples: int) -> None:
+def float_array(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    """Numbers as an array.
+
+    Args:
+        name: What the error calls them.
+        values: A number, or a rectangular nest of sequences of them.
+
+    Returns:
+        The array.
+
+    Raises:
+        FitError: Something is no number, or the rows are of different lengths.
+
+    Example:
+        >>> float_array("losses", [[1, 2], [3, 4]]).shape
+        (2, 2)
+    """
+    try:
+        if values is None:  # which NumPy takes for NaN
+            raise TypeError(name)
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise FitError(
+            f"{name} {values!r}", "numbers, as many in each row", f"give {name} as numbers"
+        ) from error
+
+
+def require_bootstrap(confidence: float, num_resamples: int, seed: int) -> None:
     """Refuse settings with which no interval can be drawn.
 
     Args:
         confidence: Probability that an interval is meant to hold.
         num_resamples: Number of bootstrap resamples.
+        seed: Of the draws.
 
     Raises:
-        FitError: The confidence is not between 0 and 1, or there is no resample.
+        FitError: The confidence is not between 0 and 1, there is no resample, or the seed is no
+            whole number of 0 or more.
 
     Example:
-        >>> require_bootstrap(0.95, 1000)
+        >>> require_bootstrap(0.95, 1000, 0)
     """
-    if not 0 < confidence < 1 or num_resamples < 1:
+    fits = isinstance(confidence, (int, float)) and 0 < confidence < 1
+    if not (fits and _is_count(num_resamples) and num_resamples > 0 and _is_count(seed)):
         raise FitError(
-            f"confidence={confidence}, num_resamples={num_resamples}",
-            "a confidence between 0 and 1, one resample or more",
+            f"confidence={confidence!r}, num_resamples={num_resamples!r}, seed={seed!r}",
+            "a confidence between 0 and 1, one resample or more, a seed of 0 or more",
             "change the setting that is out of range",
         )
+
+
+def _is_count(value: float) -> bool:
+    """Whether it is a whole number of 0 or more."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return whole and bool(value >= 0)
 
 
 def resampled_seeds(num_seeds: int, *, num_resamples: int, seed: int) -> NDArray[np.intp]:

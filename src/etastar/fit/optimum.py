@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
 from zlib import crc32
 
 import numpy as np
 
 from etastar.errors import FitError
 from etastar.fit.bootstrap import (
+    float_array,
     require_bootstrap,
     resampled_seeds,
     scatter_at_rates,
     widened_interval,
 )
+from etastar.formatting import interval, number
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+    from rich.text import Text
 
-__all__ = ["Optimum", "find_optimum"]
+__all__ = ["Optimum", "find_optimum", "parabola_vertex"]
 
-Method = Literal["quadratic", "lowest point"]
+_Method = Literal["quadratic", "lowest point"]
 
 _MIN_POINTS = 3
 
@@ -51,7 +54,7 @@ class Optimum:
     loss: float
     lowest_lr: float
     lowest_loss: float
-    method: Method
+    method: _Method
     at_edge: bool
     num_seeds: int
     num_diverged: int
@@ -64,6 +67,28 @@ class Optimum:
         if not self.resampled_lrs:
             return None
         return float(np.var(np.log(self.resampled_lrs)))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as plain data for JSON, the variance of log `lr` in place of the resamples."""
+        found = {**asdict(self), "log_variance": self.log_variance}
+        del found["resampled_lrs"]
+        return found
+
+    def __str__(self) -> str:
+        parts = [f"lr {number(self.lr)}"]
+        if self.interval is not None:
+            parts.append(f"interval {interval(*self.interval)}")
+        parts += [f"loss {number(self.loss)}", self.method]
+        if self.at_edge:
+            parts.append("at the edge of its range")
+        if self.num_diverged:
+            parts.append(f"diverged runs: {self.num_diverged}")
+        return ", ".join(parts)
+
+    def __rich__(self) -> Text:
+        from rich.text import Text
+
+        return Text(str(self))
 
 
 def find_optimum(
@@ -117,7 +142,7 @@ def find_optimum(
 
     Source: docs/definitions.md, section 5.
     """
-    require_bootstrap(confidence, num_resamples)
+    require_bootstrap(confidence, num_resamples, seed)
     rates, curves = _checked(lrs, losses, num_points)
     mean = curves.mean(1)
     lr, loss, method = _minimum(rates, mean, num_points)
@@ -134,7 +159,7 @@ def find_optimum(
         at_edge=lowest in (0, len(mean) - 1),
         num_seeds=curves.shape[1],
         num_diverged=int(np.isinf(curves).sum()),
-        interval=_interval(resampled, rates, lr, confidence=confidence, freedom=freedom),
+        interval=_widened(resampled, rates, lr, confidence=confidence, freedom=freedom),
         resampled_lrs=tuple(resampled.tolist()),
     )
 
@@ -143,8 +168,7 @@ def _checked(
     lrs: ArrayLike, losses: ArrayLike, num_points: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rates in rising order and their losses (num_lrs, num_seeds), what is not finite +inf."""
-    rates = np.asarray(lrs, dtype=np.float64)
-    curves = np.asarray(losses, dtype=np.float64)
+    rates, curves = float_array("rates", lrs), float_array("losses", losses)
     curves = curves[:, None] if curves.ndim == 1 else curves
     if rates.ndim != 1 or curves.ndim != 2 or len(rates) != len(curves) or curves.size == 0:
         raise FitError(
@@ -155,8 +179,11 @@ def _checked(
     valid = np.isfinite(rates).all() and (rates > 0).all()
     if not valid or len(np.unique(rates)) < len(rates):
         raise FitError(f"rates {rates}", "positive rates, each once", "mend the rates")
-    if num_points < _MIN_POINTS or num_points % 2 == 0:
-        raise FitError(f"num_points={num_points}", "an odd number, 3 or more", "change num_points")
+    whole = isinstance(num_points, int) and num_points >= _MIN_POINTS
+    if not whole or num_points % 2 == 0:
+        raise FitError(
+            f"num_points={num_points!r}", "an odd number, 3 or more", "change num_points"
+        )
     curves = np.where(np.isfinite(curves), curves, np.inf)
     if np.isinf(curves).any(1).all():
         raise FitError(
@@ -170,10 +197,10 @@ def _checked(
 
 def _minimum(
     rates: NDArray[np.float64], mean: NDArray[np.float64], num_points: int
-) -> tuple[float, float, Method]:
+) -> tuple[float, float, _Method]:
     """Where the minimum of one curve is, the loss there, and how it was found."""
     lowest = int(np.argmin(mean))
-    fallback: tuple[float, float, Method] = (
+    fallback: tuple[float, float, _Method] = (
         float(rates[lowest]),
         float(mean[lowest]),
         "lowest point",
@@ -181,19 +208,41 @@ def _minimum(
     around = _finite_window(mean, lowest, num_points // 2)
     if not around.start < lowest < around.stop - 1:
         return fallback
+    found = parabola_vertex(np.log(rates[around] / rates[lowest]), mean[around])
+    if found is None:
+        return fallback
+    return float(rates[lowest] * np.exp(found[0])), found[1], "quadratic"
+
+
+def parabola_vertex(
+    x: NDArray[np.float64], heights: NDArray[np.float64]
+) -> tuple[float, float] | None:
+    """The minimum of the parabola through points, by least squares for more than three.
+
+    Args:
+        x: (num_points,), rising, three or more.
+        heights: (num_points,), finite.
+
+    Returns:
+        Where it is and its height; None if the parabola is not convex, or has its minimum outside
+        of the points.
+
+    Example:
+        >>> import numpy as np
+        >>> where, height = parabola_vertex(np.array([-1.0, 0.0, 1.0]), np.array([4.0, 0.0, 0.0]))
+        >>> round(where, 12), round(height, 12)
+        (0.5, -0.5)
+    """
     # both axes are centred and scaled: the same parabola, but well conditioned
-    log_ratios = np.log(rates[around] / rates[lowest])
-    width = np.ptp(log_ratios)
-    x = log_ratios / width
-    height = float(np.ptp(mean[around])) or 1.0
-    curvature, slope, offset = np.polyfit(x, (mean[around] - mean[lowest]) / height, 2)
+    width, lowest, height = np.ptp(x), heights.min(), float(np.ptp(heights)) or 1.0
+    scaled = x / width
+    curvature, slope, offset = np.polyfit(scaled, (heights - lowest) / height, 2)
     if not curvature > np.finfo(np.float64).eps * len(x):
-        return fallback
+        return None
     vertex = -slope / (2 * curvature)
-    if not x[0] <= vertex <= x[-1]:
-        return fallback
-    loss = mean[lowest] + height * (offset + slope * vertex / 2)
-    return float(rates[lowest] * np.exp(width * vertex)), float(loss), "quadratic"
+    if not scaled[0] <= vertex <= scaled[-1]:
+        return None
+    return float(width * vertex), float(lowest + height * (offset + slope * vertex / 2))
 
 
 def _finite_window(mean: NDArray[np.float64], lowest: int, reach: int) -> slice:
@@ -234,7 +283,7 @@ def _resampled_minima(
     )
 
 
-def _interval(
+def _widened(
     resampled: NDArray[np.float64],
     rates: NDArray[np.float64],
     lr: float,

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from etastar.errors import FitError
-from etastar.fit.bootstrap import percentile_interval, require_bootstrap, resampled_seeds
+from etastar.fit.bootstrap import (
+    float_array,
+    percentile_interval,
+    require_bootstrap,
+    resampled_seeds,
+)
+from etastar.formatting import interval, number, percent
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+    from rich.text import Text
 
 __all__ = ["TransferRegret", "transfer_regret"]
 
@@ -37,6 +44,25 @@ class TransferRegret:
     relative_interval: tuple[float, float] | None
     num_seeds: int
     num_diverged: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as plain data for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        parts = [f"regret {number(self.regret)}"]
+        if self.interval is not None:
+            parts.append(f"interval {interval(*self.interval)}")
+        if self.relative is not None:
+            parts.append(f"{percent(self.relative)} of what training gains")
+        if self.num_diverged:
+            parts.append(f"{self.num_diverged} of {self.num_seeds} seeds diverged")
+        return ", ".join(parts)
+
+    def __rich__(self) -> Text:
+        from rich.text import Text
+
+        return Text(str(self))
 
 
 def transfer_regret(
@@ -75,30 +101,27 @@ def transfer_regret(
 
     Source: docs/definitions.md, section 5.
     """
-    require_bootstrap(confidence, num_resamples)
-    transferred = np.asarray(transferred_losses, dtype=np.float64)
+    require_bootstrap(confidence, num_resamples, seed)
+    transferred = float_array("transferred_losses", transferred_losses)
     transferred = np.where(np.isfinite(transferred), transferred, np.inf)
     optimal = _finite("optimal_losses", optimal_losses, transferred.shape)
     differences = transferred - optimal
     scale = None if initial_losses is None else _scale(initial_losses, optimal)
-    interval = _interval(differences, confidence, num_resamples, seed)
+    ends = _resampled(differences, confidence, num_resamples, seed)
+    scaled = None if scale is None or ends is None else (ends[0] / scale, ends[1] / scale)
     regret = float(differences.mean())
     return TransferRegret(
         regret=regret,
-        interval=interval,
+        interval=ends,
         relative=None if scale is None else regret / scale,
-        relative_interval=(
-            None
-            if scale is None or interval is None
-            else (interval[0] / scale, interval[1] / scale)
-        ),
+        relative_interval=scaled,
         num_seeds=len(differences),
         num_diverged=int(np.isinf(transferred).sum()),
     )
 
 
 def _finite(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    array = np.asarray(values, dtype=np.float64)
+    array = float_array(name, values)
     if array.ndim != 1 or array.shape != shape or array.size == 0:
         raise FitError(
             f"{name} of shape {array.shape} beside losses of shape {shape}",
@@ -122,7 +145,7 @@ def _scale(initial_losses: ArrayLike, optimal: NDArray[np.float64]) -> float:
     return scale
 
 
-def _interval(
+def _resampled(
     differences: NDArray[np.float64], confidence: float, num_resamples: int, seed: int
 ) -> tuple[float, float] | None:
     if len(differences) == 1:

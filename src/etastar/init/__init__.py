@@ -1,10 +1,10 @@
 """Stabilizing initialization with measured gains, and the check that it does stabilize."""
 
 from etastar.init.fill import initialize_
-from etastar.init.stability import check_stability, check_stability_over
+from etastar.init.stability import StabilityReport, check_stability
 
 __all__ = [
+    "StabilityReport",
     "check_stability",
-    "check_stability_over",
     "initialize_",
 ]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from etastar.init.quadrature import Activation, gaussian_rule
-from etastar.init.region import NotReplayableError, Region, Root
+from etastar.init.gains import Activation, gaussian_rule
+from etastar.init.pointwise import NotReplayableError, PointwiseReplay, Root
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,20 +81,20 @@ def input_activation(
     operand = _data_operand(layer)
     if operand is None or (layer.weight and layer.weight.layer_type == "embedding"):
         return InputActivation(layer.index, 1.0, 1, lambda x: x)
-    region = Region(graph, parameters or {})
+    replay = PointwiseReplay(graph, parameters or {})
     try:
-        moment, num_roots = _second_moment(region, operand)
+        moment, num_roots = _second_moment(replay, operand)
     except NotReplayableError as error:
-        return _unmeasured(layer, str(error), region)
+        return _unmeasured(layer, str(error), replay)
     if not (math.isfinite(moment) and moment > 0):
-        return _unmeasured(layer, f"its second moment is {moment}", region)
-    notes = tuple(region.notes)
-    phi = _phi(region, operand) if num_roots == 1 else None
+        return _unmeasured(layer, f"its second moment is {moment}", replay)
+    notes = tuple(replay.notes)
+    phi = _phi(replay, operand) if num_roots == 1 else None
     return InputActivation(layer.index, moment, num_roots, phi, notes=notes)
 
 
-def _unmeasured(layer: Node, problem: str, region: Region) -> InputActivation:
-    return InputActivation(layer.index, 1.0, 0, None, problem, tuple(region.notes))
+def _unmeasured(layer: Node, problem: str, replay: PointwiseReplay) -> InputActivation:
+    return InputActivation(layer.index, 1.0, 0, None, problem, tuple(replay.notes))
 
 
 def _data_operand(layer: Node) -> Operand | None:
@@ -103,35 +103,35 @@ def _data_operand(layer: Node) -> Operand | None:
     return next((operand for operand in active if operand.producers), None)
 
 
-def _second_moment(region: Region, operand: Operand) -> tuple[float, int]:
-    parts = _concatenated(region, operand)
+def _second_moment(replay: PointwiseReplay, operand: Operand) -> tuple[float, int]:
+    parts = _concatenated(replay, operand)
     if parts:
-        moments = [_second_moment(region, part) for part in parts]
+        moments = [_second_moment(replay, part) for part in parts]
         sizes = [math.prod(part.shape) for part in parts]
         mean = sum(m * s for (m, _), s in zip(moments, sizes, strict=True)) / sum(sizes)
         return mean, max(2, *(n for _, n in moments))
-    roots = region.collect(operand)
+    roots = replay.collect(operand)
     if len(roots) not in (1, 2):
         raise NotReplayableError(f"it joins {len(roots)} independent tensors; up to two are taken")
-    return _expectation(region, operand, roots), len(roots)
+    return _expectation(replay, operand, roots), len(roots)
 
 
-def _concatenated(region: Region, operand: Operand) -> tuple[Operand, ...]:
+def _concatenated(replay: PointwiseReplay, operand: Operand) -> tuple[Operand, ...]:
     """The parts of a concatenation that `operand` is a view of; () if it is none."""
     while len(operand.producers) == 1:
-        node = region.graph.nodes[operand.producers[0]]
+        node = replay.graph.nodes[operand.producers[0]]
         active = tuple(o for o in node.operands if o.producers)
         if node.op.startswith("aten.cat."):
             return active
         if node.kind != "view" or len(active) != 1 or len(active[0].producers) != 1:
             return ()
-        if math.prod(node.shape) < math.prod(region.graph.nodes[active[0].producers[0]].shape):
+        if math.prod(node.shape) < math.prod(replay.graph.nodes[active[0].producers[0]].shape):
             return ()
         operand = active[0]
     return ()
 
 
-def _expectation(region: Region, operand: Operand, roots: tuple[Root, ...]) -> float:
+def _expectation(replay: PointwiseReplay, operand: Operand, roots: tuple[Root, ...]) -> float:
     """E[phi^2] over the product of one rule for each root; slopes by channel are averaged."""
     rule = gaussian_rule(len(roots))
     points = {
@@ -139,7 +139,7 @@ def _expectation(region: Region, operand: Operand, roots: tuple[Root, ...]) -> f
         for i, root in enumerate(roots)
     }
     with torch.no_grad():
-        values = region.evaluate(operand, lambda root: points[root])
+        values = replay.evaluate(operand, lambda root: points[root])
     moments = (values**2).mean(dim=-1)
     if len(roots) == 1:
         return rule.mean(moments[:, 0].expand(len(rule.points)))
@@ -147,11 +147,11 @@ def _expectation(region: Region, operand: Operand, roots: tuple[Root, ...]) -> f
     return float(rule.weights @ square @ rule.weights)
 
 
-def _phi(region: Region, operand: Operand) -> Activation | None:
+def _phi(replay: PointwiseReplay, operand: Operand) -> Activation | None:
     """Phi as a function of one tensor; None if it has several slopes."""
 
     def values(points: torch.Tensor) -> torch.Tensor:
-        return region.evaluate(operand, lambda _: points.reshape(-1, 1, 1))
+        return replay.evaluate(operand, lambda _: points.reshape(-1, 1, 1))
 
     if values(torch.ones(1, dtype=torch.float64)).shape[-1] != 1:
         return None

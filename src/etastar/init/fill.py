@@ -13,8 +13,8 @@ from torch.nn.utils import parametrize
 
 from etastar.errors import InitError
 from etastar.graph.roles import parameter_roles
-from etastar.init.plan import plan_initialization
-from etastar.init.records import InitReport, InitSettings, ParamInit, Readout, Residual, Scheme
+from etastar.init.init_plan import plan_initialization
+from etastar.init.schemes import InitReport, InitSettings, ParamInit, Readout, ResidualRule, Scheme
 from etastar.naming import canonical_modules, canonical_parameters
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def initialize_(
     graph: Graph,
     *,
     scheme: Scheme = "he",
-    residual: Residual = "all",
+    residual: ResidualRule = "all",
     readout: Readout = "standard",
     seed: int = 0,
     bias_variance: float = 0.0,
@@ -73,6 +73,7 @@ def initialize_(
     """
     settings = InitSettings(scheme, residual, readout, seed, bias_variance)
     parameters = canonical_parameters(model)
+    _check_writable(parameters)
     _check_same(parameters, graph)
     report = plan_initialization(
         graph, parameter_roles(graph), parameters=parameters, settings=settings
@@ -105,13 +106,39 @@ def _check_same(parameters: Mapping[str, nn.Parameter], graph: Graph) -> None:
             "the model that the graph was captured from",
             "capture the graph of this model, and pass that",
         )
-    empty = next((name for name, parameter in parameters.items() if parameter.is_meta), None)
-    if empty is not None:
-        raise InitError(
-            f"parameter {empty} on the meta device",
-            "parameters that hold memory",
-            "call model.to_empty(device=...) first",
-        )
+
+
+def _check_writable(parameters: Mapping[str, nn.Parameter]) -> None:
+    """Refuse parameters that cannot be set, before anything is changed."""
+    for name, parameter in parameters.items():
+        for applies, what, expected, action in (
+            (
+                hasattr(parameter, "device_mesh"),
+                "sharded over devices",
+                "a model that is whole",
+                "capture and initialize before fully_shard",
+            ),
+            (
+                parameter.is_meta,
+                "on the meta device",
+                "parameters that hold memory",
+                "call model.to_empty(device=...) first",
+            ),
+            (
+                parameter.is_inference(),
+                "made in inference mode",
+                "parameters that can be written to",
+                "build the model outside of torch.inference_mode()",
+            ),
+            (
+                parameter.is_complex() and parameter.requires_grad,
+                f"of {parameter.dtype}",
+                "real numbers, whose variance a scheme gives",
+                "initialize it yourself, and freeze it meanwhile (requires_grad_(False))",
+            ),
+        ):
+            if applies:
+                raise InitError(f"parameter {name} {what}", expected, action)
 
 
 def _applied(

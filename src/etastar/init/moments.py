@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,7 @@ from etastar.graph.dag import Graph, Node
 from etastar.graph.tracing import TracingError, parameter_records, trace
 from etastar.naming import unwrap
 
-__all__ = ["LossFn", "Measurement", "measure_moments"]
-
-LossFn = Callable[[Any], torch.Tensor]
-"""From what the model returned to a scalar loss."""
+__all__ = ["Measurement", "measure_moments"]
 
 _OUTPUT_NAMES = ("logits", "last_hidden_state")
 
@@ -33,8 +30,8 @@ class Measurement:
     Attributes:
         graph: The graph of that very pass.
         forward: Mean square of the output of each weight layer and sum.
-        gradient_norm2: Squared norm of the loss's gradient with respect to it, mean over probes;
-            absent where no gradient reaches it.
+        gradient_norm2: Squared norm of the loss's gradient with respect to it, mean over
+            projections; absent where no gradient reaches it.
         sizes: Number of elements of the output.
     """
 
@@ -93,37 +90,33 @@ def measure_moments(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     *,
-    loss_fn: LossFn | None = None,
-    probes: int = 4,
-    seed: int = 0,
+    loss_fn: Callable[[Any], torch.Tensor] | None = None,
+    seeds: Sequence[int] = (0, 1, 2, 3),
 ) -> Measurement:
     """Run the model once on real tensors, and differentiate.
 
-    Without a loss the gradient is that of <output, r> with r standard normal, averaged over
-    `probes` draws: every direction of the output counts alike.
+    Without a loss the gradient is that of <output, r> with r standard normal, averaged over one
+    draw for each seed: every direction of the output counts alike.
 
     Args:
         model: Any module; left as it is.
         args: Positional inputs.
         kwargs: Keyword inputs.
-        loss_fn: Loss to differentiate instead, from what the model returned.
-        probes: Number of draws of r.
-        seed: Seed of r; the global generator is untouched.
+        loss_fn: From what the model returned to the loss to differentiate instead.
+        seeds: One for each draw of r; the global generator is untouched.
 
     Returns:
         Moments by node of the graph of this pass.
 
     Raises:
         CaptureError: If the forward pass raises.
-        InitError: If the loss is no scalar, no layer carries a gradient, or probes is below 1.
+        InitError: If the loss fails or is no scalar, or no layer carries a gradient.
 
     Example:
         >>> found = measure_moments(nn.Linear(4, 4), (torch.ones(2, 4),), {})
         >>> sorted(found.forward) == sorted(found.gradient_norm2) == [1]
         True
     """
-    if probes < 1:
-        raise InitError(f"probes={probes}", "at least one", "leave probes out for the default")
     model, keeper = unwrap(model), _EdgeKeeper()
     try:
         with keeper:
@@ -153,32 +146,35 @@ def measure_moments(
             "unfreeze the parameters: model.requires_grad_(True)",
         )
     with torch.enable_grad():
-        gradients = _gradients(traced.result, keeper.edges, loss_fn, probes, seed)
+        gradients = _gradients(traced.result, keeper.edges, loss_fn, seeds)
     return Measurement(graph, keeper.forward, gradients, keeper.sizes)
 
 
 def _gradients(
-    result: Any, edges: dict[int, GradientEdge], loss_fn: LossFn | None, probes: int, seed: int
+    result: Any,
+    edges: dict[int, GradientEdge],
+    loss_fn: Callable[[Any], torch.Tensor] | None,
+    seeds: Sequence[int],
 ) -> dict[int, float]:
     if not edges:
         return {}
-    generator = torch.Generator().manual_seed(seed)
+    if loss_fn is None:
+        losses = [_random_projection(result, seed) for seed in seeds]
+    else:
+        losses = [_checked(loss_fn, result)]
     found: dict[int, float] = {}
-    rounds = probes if loss_fn is None else 1
-    for _ in range(rounds):
-        loss = _random_projection(result, generator) if loss_fn is None else loss_fn(result)
-        _check_loss(loss)
+    for loss in losses:
         gradients = torch.autograd.grad(
             loss, list(edges.values()), retain_graph=True, allow_unused=True
         )
         for index, gradient in zip(edges, gradients, strict=True):
             if gradient is not None:
                 norm2 = float(gradient.double().abs().square().sum())
-                found[index] = found.get(index, 0.0) + norm2 / rounds
+                found[index] = found.get(index, 0.0) + norm2 / len(losses)
     return found
 
 
-def _random_projection(result: Any, generator: torch.Generator) -> torch.Tensor:
+def _random_projection(result: Any, seed: int) -> torch.Tensor:
     """<output, r> for the output that counts: logits, the last hidden state, or the first."""
     tensors = {n: t for n, t in named_tensors(result) if t.is_floating_point()}
     name = next((n for n in _OUTPUT_NAMES if n in tensors), next(iter(tensors), None))
@@ -186,16 +182,34 @@ def _random_projection(result: Any, generator: torch.Generator) -> torch.Tensor:
         raise InitError(
             "a model that returned no floating tensor",
             "an output that can be differentiated",
-            "pass loss_fn, from what the model returns to a scalar",
+            "give loss_fn(output, targets), which returns a scalar",
         )
-    output = tensors[name]
+    output, generator = tensors[name], torch.Generator().manual_seed(seed)
+    if not output.requires_grad:
+        raise _no_gradient(output)
     return (output * torch.randn(output.shape, generator=generator).to(output)).sum()
 
 
-def _check_loss(loss: torch.Tensor) -> None:
-    if loss.numel() != 1 or not loss.requires_grad:
+def _checked(loss_fn: Callable[[Any], torch.Tensor], result: Any) -> torch.Tensor:
+    """The loss, refused where it cannot be differentiated."""
+    try:
+        loss = loss_fn(result)
+    except Exception as error:
         raise InitError(
-            f"a loss of shape {tuple(loss.shape)}, requires_grad={loss.requires_grad}",
-            "a scalar that depends on a parameter with requires_grad",
-            "unfreeze the parameters, or check loss_fn",
-        )
+            f"a loss_fn that failed with {type(error).__name__}: {error}",
+            "loss_fn(output, targets), which returns a scalar",
+            "call it yourself on the model's output and the batch's targets",
+        ) from error
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
+        raise _no_gradient(loss)
+    return loss
+
+
+def _no_gradient(loss: Any) -> InitError:
+    is_tensor = isinstance(loss, torch.Tensor)
+    shape = f"shape {tuple(loss.shape)}" if is_tensor else type(loss).__name__
+    return InitError(
+        f"a loss of {shape}, requires_grad={is_tensor and loss.requires_grad}",
+        "a scalar that depends on a parameter with requires_grad",
+        "unfreeze the parameters, or check loss_fn",
+    )

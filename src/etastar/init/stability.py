@@ -3,31 +3,144 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Literal
 
+from torch import Tensor
+
 from etastar.errors import InitError
+from etastar.formatting import shorten_middle
 from etastar.graph.roles import parameter_roles
-from etastar.init.moments import LossFn, Measurement, measure_moments
-from etastar.init.stability_report import DepthStability, Judged, LayerMoments, StabilityReport
+from etastar.init.moments import Measurement, measure_moments
+from etastar.measure.batch import read_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Mapping
 
+    from rich.text import Text
     from torch import nn
 
     from etastar.graph.dag import Graph, Node
+    from etastar.measure.batch import Batch, LossFn
 
-__all__ = ["check_stability", "check_stability_over"]
+__all__ = ["Judged", "LayerMoments", "StabilityReport", "check_stability"]
+
+_LINE = 80
+
+Judged = Literal["both limits", "upper limit", "reference"]
+
+
+@dataclass(frozen=True)
+class LayerMoments:
+    """Moments of the output of one weight layer or residual addition.
+
+    Attributes:
+        module: Dotted path of the module it ran in.
+        kind: "weight layer" or "residual addition".
+        parameters: Names of its weights; () for an addition.
+        forward: Mean square of its output.
+        gradient: Mean square of the loss's gradient with respect to it; None if none reaches it.
+        forward_ratio: `forward` over that of the first layer.
+        gradient_ratio: Squared norm of the gradient over that at the first layer; None likewise.
+        judged: Which limits of the band it was held to.
+        leaves: The moment that left the band, "forward" or "gradient"; None if none did.
+    """
+
+    module: str
+    kind: str
+    parameters: tuple[str, ...]
+    forward: float
+    gradient: float | None
+    forward_ratio: float
+    gradient_ratio: float | None
+    judged: Judged
+    leaves: Literal["forward", "gradient"] | None = None
+
+    @property
+    def name(self) -> str:
+        """Module path and, for an addition, that it is one."""
+        place = self.module or "(root)"
+        return place if self.kind == "weight layer" else f"{self.kind} in {place}"
+
+    def __str__(self) -> str:
+        gradient = "none" if self.gradient_ratio is None else f"{self.gradient_ratio:.3g}"
+        mark = f"  <- {self.leaves}" if self.leaves else ""
+        name = shorten_middle(self.name, _LINE - 24 - len(mark))
+        return f"{self.forward_ratio:>10.3g}  {gradient:>10}  {name}{mark}"
+
+
+def _wrapped(*texts: str) -> list[str]:
+    return [line for text in texts for line in wrap(text, _LINE, break_on_hyphens=False)]
+
+
+@dataclass(frozen=True)
+class StabilityReport:
+    """Moments of all layers in the order of execution, and the verdict.
+
+    Attributes:
+        layers: One entry for each weight layer and residual addition.
+        band: Limits of the ratios.
+        notes: What was not judged, and why.
+    """
+
+    layers: tuple[LayerMoments, ...]
+    band: tuple[float, float]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def stable(self) -> bool:
+        """Whether no layer leaves the band."""
+        return self.first_unstable is None
+
+    @property
+    def first_unstable(self) -> LayerMoments | None:
+        """The first layer, in the order of execution, that leaves the band.
+
+        Forward moments are looked at first: one that overflows spoils every gradient before it.
+        """
+        leaving = [layer for layer in self.layers if layer.leaves]
+        forward = (layer for layer in leaving if layer.leaves == "forward")
+        return next(forward, leaving[0] if leaving else None)
+
+    @property
+    def verdict(self) -> str:
+        """The result in one sentence."""
+        low, high = self.band
+        layer = self.first_unstable
+        if layer is None:
+            return f"stable: {len(self.layers)} layers within {low:g} to {high:g}"
+        ratio = layer.forward_ratio if layer.leaves == "forward" else layer.gradient_ratio
+        name = shorten_middle(layer.name, _LINE // 2)
+        return (
+            f"unstable: the {layer.leaves} moment of {name} is {ratio:.3g} times that of "
+            f"the first layer, outside of {low:g} to {high:g}"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The verdict and the fields as plain data for JSON."""
+        return {"stable": self.stable, "verdict": self.verdict, **asdict(self)}
+
+    def __str__(self) -> str:
+        head = f"{'forward':>10}  {'gradient':>10}  layer (ratios to the first)"
+        return "\n".join(
+            (*_wrapped(self.verdict), head, *map(str, self.layers), *_wrapped(*self.notes))
+        )
+
+    def __rich__(self) -> Text:
+        from rich.text import Text
+
+        return Text(str(self))
 
 
 def check_stability(
     model: nn.Module,
-    *args: Any,
+    batch: Batch | Tensor,
     loss_fn: LossFn | None = None,
+    *,
     band: tuple[float, float] = (0.1, 10.0),
-    probes: int = 4,
-    seed: int = 0,
-    kwargs: Mapping[str, Any] | None = None,
+    seeds: int | Sequence[int] = 4,
 ) -> StabilityReport:
     """Measure forward and gradient second moments layer by layer, and judge them.
 
@@ -39,19 +152,20 @@ def check_stability(
 
     Args:
         model: Any module; left as it is, with its buffers, gradients and modes.
-        *args: Real inputs; a batch of typical data.
-        loss_fn: From the model's result to a scalar; by default a random projection of the
-            output, so that no direction is preferred.
+        batch: Typical data: (inputs, targets), a dict of keyword arguments, or, without a loss_fn,
+            the one input alone.
+        loss_fn: `loss_fn(output, targets)`; None for random projections of the output, so that no
+            direction is preferred.
         band: Lower and upper limit of the ratios.
-        probes: Random projections that the gradient is averaged over.
-        seed: Seed of the projections.
-        kwargs: Keyword inputs.
+        seeds: Of the random projections that the gradient is averaged over, where there is no
+            loss_fn; a number n stands for 0 to n - 1.
 
     Returns:
         Moments and verdict; `first_unstable` names the layer that leaves the band.
 
     Raises:
-        InitError: If the band is empty, or nothing can be measured.
+        InitError: If the band, the seeds or the loss are of no use, or nothing can be measured.
+        MeasureError: If the batch has none of the forms.
         CaptureError: If the forward pass raises.
 
     Example:
@@ -61,78 +175,75 @@ def check_stability(
         >>> model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 64))
         >>> for layer in model:
         ...     _ = nn.init.normal_(layer.weight, std=64**-0.5)
-        >>> check_stability(model, torch.randn(8, 64)).stable
+        >>> inputs, targets = torch.randn(8, 64), torch.randint(64, (8,))
+        >>> check_stability(model, inputs).stable
+        True
+        >>> check_stability(model, (inputs, targets), nn.functional.cross_entropy).stable
         True
         >>> _ = model[1].weight.data.mul_(10)
-        >>> check_stability(model, torch.randn(8, 64)).first_unstable.module
+        >>> check_stability(model, inputs).first_unstable.module
         '1'
 
     Reference: docs/definitions.md, section 2; [AM], [CH].
     """
-    if not 0 < band[0] < 1 < band[1]:
-        raise InitError(f"band {band}", "0 < lower < 1 < upper", "use (0.1, 10.0)")
-    measured = measure_moments(model, args, kwargs or {}, loss_fn=loss_fn, probes=probes, seed=seed)
+    limits, drawn = _checked_band(band), _checked_seeds(seeds)
+    measured = _measured(model, batch, loss_fn, drawn)
     nodes = [n for n in measured.graph if n.kind in ("weight layer", "residual addition")]
     if not nodes:
         raise InitError(
             "a model without weight layers", "at least one weight layer", "check the model"
         )
+    if not all(measured.sizes[node.index] for node in nodes):
+        raise InitError("an empty batch", "one example or more", "give a batch of typical data")
     places = _places(measured.graph)
     zero_readout = _only_readout_is_zero(nodes, measured, places)
     layers = tuple(
-        _judged(node, nodes[0], measured, places, band, zero_readout=zero_readout) for node in nodes
+        _judged(node, nodes[0], measured, places, limits, zero_readout=zero_readout)
+        for node in nodes
     )
-    return StabilityReport(layers, band, _notes(layers, zero_readout=zero_readout))
+    return StabilityReport(layers, limits, _notes(layers, zero_readout=zero_readout))
 
 
-def check_stability_over(
-    factory: Callable[[int], tuple[nn.Module, tuple[Any, ...]]],
-    depths: Iterable[int],
-    *,
-    prepare: Callable[[nn.Module, tuple[Any, ...]], object] | None = None,
-    loss_fn: LossFn | None = None,
-    band: tuple[float, float] = (0.1, 10.0),
-    probes: int = 4,
-    seed: int = 0,
-) -> DepthStability:
-    """Check one network at several depths; the band is the same at each.
-
-    Args:
-        factory: From a depth to a model and its inputs.
-        depths: The depths.
-        prepare: Called with model and inputs before the check, for instance to initialize.
-        loss_fn: As for `check_stability`.
-        band: As for `check_stability`.
-        probes: As for `check_stability`.
-        seed: As for `check_stability`.
-
-    Returns:
-        One report for each depth; `first_unstable` gives depth and layer.
-
-    Raises:
-        InitError: If there is no depth, or as for `check_stability`.
-
-    Example:
-        >>> import torch
-        >>> from torch import nn
-        >>> _ = torch.manual_seed(0)
-        >>> def factory(depth):
-        ...     return nn.Sequential(*(nn.Linear(8, 8) for _ in range(depth))), (torch.ones(1, 8),)
-        >>> check_stability_over(factory, (2, 40)).first_unstable[0]
-        40
-    """
-    reports = []
-    for depth in depths:
-        model, inputs = factory(depth)
-        if prepare is not None:
-            prepare(model, inputs)
-        report = check_stability(
-            model, *inputs, loss_fn=loss_fn, band=band, probes=probes, seed=seed
+def _measured(
+    model: nn.Module, batch: Batch | Tensor, loss_fn: LossFn | None, seeds: Sequence[int]
+) -> Measurement:
+    if loss_fn is not None and not callable(loss_fn):
+        raise InitError(
+            f"loss_fn {loss_fn!r}", "loss_fn(output, targets) or None", "pass a function"
         )
-        reports.append((depth, report))
-    if not reports:
-        raise InitError("no depths", "one depth or more", "pass depths such as (4, 16, 64)")
-    return DepthStability(tuple(reports))
+    if isinstance(batch, Tensor):
+        if loss_fn is not None:
+            raise InitError(
+                "a loss_fn, and a batch of inputs alone",
+                "(inputs, targets), or a dict of the model's keyword arguments",
+                "add the targets, or leave loss_fn out",
+            )
+        batch = (batch, None)
+    examples = read_batch(batch)
+    loss = None if loss_fn is None else lambda output: loss_fn(output, examples.targets)
+    return measure_moments(model, examples.args, examples.kwargs, loss_fn=loss, seeds=seeds)
+
+
+def _checked_band(band: object) -> tuple[float, float]:
+    try:
+        low, high = (float(limit) for limit in band)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not 0 < low < 1 < high:
+        raise InitError(f"band {band!r}", "two numbers, 0 < lower < 1 < upper", "use (0.1, 10.0)")
+    return low, high
+
+
+def _checked_seeds(seeds: int | Sequence[int]) -> Sequence[int]:
+    given = range(seeds) if type(seeds) is int else seeds
+    whole = isinstance(given, Sequence) and all(type(seed) is int for seed in given)
+    if isinstance(given, int) or not whole or not given:
+        raise InitError(
+            f"seeds={seeds!r}",
+            "how many, one or more, or a sequence of whole numbers",
+            "leave seeds out for the default",
+        )
+    return given
 
 
 def _places(graph: Graph) -> dict[str, str]:

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from etastar.errors import InitError
+from etastar.formatting import shorten_middle
+from etastar.init.gains import require_variance
+from etastar.naming import name_template
 
-__all__ = ["Action", "InitReport", "InitSettings", "ParamInit", "Readout", "Residual", "Scheme"]
+if TYPE_CHECKING:
+    from rich.text import Text
+
+__all__ = [
+    "Action",
+    "InitReport",
+    "InitSettings",
+    "ParamInit",
+    "Readout",
+    "ResidualRule",
+    "Scheme",
+]
+
+_LINE = 80
 
 Scheme = Literal["he", "in-degree", "edge-of-chaos"]
 """`he`: g / fan_in; `in-degree`: the same over the number of summed branches [CH];
 `edge-of-chaos`: the critical sigma_w^2 / fan_in."""
 
-Residual = Literal["all", "last", "none"]
+ResidualRule = Literal["all", "last", "none"]
 """Which weights of a residual branch carry 1 / K [AM]: all, the last one, none."""
 
 Readout = Literal["standard", "mup", "zero"]
@@ -31,7 +48,7 @@ class InitSettings:
 
     Attributes:
         scheme: See `Scheme`.
-        residual: See `Residual`.
+        residual: See `ResidualRule`.
         readout: See `Readout`.
         seed: Seed of the generator; the global one is never used.
         bias_variance: sigma_b^2 of the edge of chaos; 0 for every other scheme.
@@ -45,19 +62,18 @@ class InitSettings:
     """
 
     scheme: Scheme = "he"
-    residual: Residual = "all"
+    residual: ResidualRule = "all"
     readout: Readout = "standard"
     seed: int = 0
     bias_variance: float = 0.0
 
     def __post_init__(self) -> None:
         _check_choice("scheme", self.scheme, get_args(Scheme))
-        _check_choice("residual", self.residual, get_args(Residual))
+        _check_choice("residual", self.residual, get_args(ResidualRule))
         _check_choice("readout", self.readout, get_args(Readout))
-        if not (math.isfinite(self.bias_variance) and self.bias_variance >= 0):
-            raise InitError(
-                f"bias_variance={self.bias_variance}", "a finite number, 0 or above", "use 0"
-            )
+        if type(self.seed) is not int:
+            raise InitError(f"seed={self.seed!r}", "a whole number", "use for example 0")
+        require_variance(self.bias_variance)
         if self.bias_variance and self.scheme != "edge-of-chaos":
             raise InitError(
                 f"bias_variance={self.bias_variance} with scheme {self.scheme!r}",
@@ -99,9 +115,16 @@ class ParamInit:
     why: str = ""
     effective: str | None = None
 
-    def __str__(self) -> str:
+    @property
+    def variance(self) -> float:
+        """Of what it is set to: `std` squared, 0 where nothing is drawn."""
+        return (self.std or 0.0) ** 2
+
+    @property
+    def outcome(self) -> str:
+        """What is done and why, in words."""
         std = "" if self.std is None else f" std {self.std:.4g}"
-        return f"{self.name}: {self.action}{std} ({self.why})"
+        return f"{self.action}{std} ({self.why})"
 
 
 @dataclass(frozen=True)
@@ -113,10 +136,10 @@ class InitReport:
         entries: One for each parameter, in the order of the model.
 
     Example:
-        >>> entry = ParamInit("w", (2, 8), "normal", std=0.5, gain=2.0, fan_in=8, why="gain 2")
-        >>> print(InitReport(InitSettings(), (entry,)))
+        >>> entries = (ParamInit(f"{i}.w", (2, 8), "normal", std=0.5, why="gain 2") for i in (0, 1))
+        >>> print(InitReport(InitSettings(), tuple(entries)))
         scheme he, residual all, readout standard, seed 0
-        w: normal std 0.5 (gain 2)
+        *.w (2 of them): normal std 0.5 (gain 2)
     """
 
     settings: InitSettings
@@ -133,11 +156,6 @@ class InitReport:
         """The parameters that no rule covered, and were left as they were."""
         return tuple(entry for entry in self.entries if entry.action == "kept")
 
-    @property
-    def unmeasured(self) -> tuple[ParamInit, ...]:
-        """Weights whose activation could not be measured, and was taken for the identity."""
-        return tuple(entry for entry in self.entries if "not measured" in entry.why)
-
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain data for JSON."""
         return asdict(self)
@@ -145,4 +163,15 @@ class InitReport:
     def __str__(self) -> str:
         s = self.settings
         head = f"scheme {s.scheme}, residual {s.residual}, readout {s.readout}, seed {s.seed}"
-        return "\n".join([head, *map(str, self.entries)])
+        counts = Counter((name_template(e.name), e.outcome) for e in self.entries)
+        lines = [head]
+        for (pattern, outcome), count in counts.items():
+            number = f" ({count} of them)" if count > 1 else ""
+            line = f"{shorten_middle(pattern, _LINE // 2)}{number}: {outcome}"
+            lines += wrap(line, _LINE, subsequent_indent="    ", break_on_hyphens=False)
+        return "\n".join(lines)
+
+    def __rich__(self) -> Text:
+        from rich.text import Text
+
+        return Text(str(self))

@@ -1,7 +1,8 @@
-"""The element-wise region between a tensor and its nearest ancestors that are not element-wise."""
+"""PointwiseReplay the element-wise operations between a tensor and its nearest other ancestors."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from etastar.graph.dag import Call, Graph, Node, Operand, Slot
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["NotReplayableError", "Region", "Root"]
+__all__ = ["NotReplayableError", "PointwiseReplay", "Root"]
 
 Root = tuple[object, ...]
 """Identity of one independent standard normal variable: a node, or a slice of its output."""
@@ -45,13 +46,12 @@ _BARRIERS = frozenset(
     {"input", "weight layer", "residual addition", "norm", "attention contraction"}
 )
 
-
 _MOST_CHANNELS = 256
 """Different slopes that are evaluated side by side; more would only cost memory."""
 
 
 class NotReplayableError(Exception):
-    """Why a region cannot be replayed; becomes a note in the report."""
+    """Why a stretch of operations cannot be replayed; becomes a note in the report."""
 
 
 def _name(node: Node) -> str:
@@ -67,15 +67,8 @@ def _is_pointwise(node: Node) -> bool:
     return torch.Tag.pointwise in tags or _name(node) in _ALSO_POINTWISE | {"glu"}
 
 
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
-
-
 @dataclass
-class Region:
+class PointwiseReplay:
     """Replays the operations between one operand and its roots on other values.
 
     Two passes over the same code: the first, with no values, only collects the roots; later ones
@@ -139,13 +132,13 @@ class Region:
         source = next((o for o in node.operands if o.producers), None)
         if source is None:
             return self._root((node.index, *tag))
-        if _size(node.shape) < self._produced_size(source):
+        if math.prod(node.shape) < self._produced_size(source):
             return self._part(node, source, edge, tag)
         return self._operand(source, edge, tag)
 
     def _produced_size(self, operand: Operand) -> int:
         """Elements of what the operand is a view of."""
-        return max(_size(self.graph.nodes[index].shape) for index in operand.producers)
+        return max(math.prod(self.graph.nodes[index].shape) for index in operand.producers)
 
     def _part(self, node: Node, source: Operand, edge: Root, tag: Root) -> torch.Tensor:
         """A slice is one variable; of a split, one node for all parts, each reader has its own."""
@@ -212,8 +205,10 @@ class Region:
             raise NotReplayableError("it reads a constant tensor whose value the graph lacks")
         name = operand.parameters[0]
         value = self.parameters.get(name)
-        if value is None or value.numel() != _size(operand.shape) or value.is_meta:
+        if value is None or value.numel() != math.prod(operand.shape) or value.is_meta:
             raise NotReplayableError(f"the value computed from parameter {name} is not known")
+        if value.is_complex():
+            raise NotReplayableError(f"parameter {name} is complex")
         slopes = value.detach().to("cpu", torch.float64).reshape(1, 1, -1)
         if bool((slopes == slopes[..., :1]).all()):
             slopes = slopes[..., :1]

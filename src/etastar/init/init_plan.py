@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from etastar.init.activation_path import input_activation
-from etastar.init.records import Action, InitReport, InitSettings, ParamInit
-from etastar.init.variance import weight_variance
-from etastar.init.vectors import vector_rule
+from etastar.init.param_rules import vector_rule, weight_rule
+from etastar.init.schemes import Action, InitReport, InitSettings, ParamInit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -156,18 +155,8 @@ class _Planner:
             return _entry(info, "kept", f"the weight is computed from several parameters: {joined}")
         activation = input_activation(self.graph, layer, parameters=self.parameters)
         # of a tied table, the projection that reads it too
-        rule = weight_variance(replace(info, fan_in=layer.weight.fan_in), activation, self.settings)
-        return ParamInit(
-            info.name,
-            info.shape,
-            "normal" if rule.variance > 0 else "zero",
-            std=math.sqrt(rule.variance) if rule.variance > 0 else None,
-            gain=rule.gain,
-            factor=rule.factor,
-            fan_in=rule.fan_in,
-            why=rule.why,
-            effective=effective,
-        )
+        rule = weight_rule(replace(info, fan_in=layer.weight.fan_in), activation, self.settings)
+        return replace(rule, effective=effective)
 
 
 def _deciding_layers(graph: Graph) -> dict[str, Node]:

@@ -1,21 +1,26 @@
-"""What biases, norm gains and other parameters that no weight layer contracts are set to."""
+"""What one parameter is set to: the variance of a weight, the value of any other parameter."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
+from etastar.errors import InitError
 from etastar.graph.dag import Graph, Node, Slot
+from etastar.init.gains import critical_point
+from etastar.init.schemes import ParamInit
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    import torch
-
-    from etastar.init.records import Action
+    from etastar.init.activation_path import InputActivation
+    from etastar.init.schemes import Action, InitSettings
     from etastar.parameter import ParamInfo
 
-__all__ = ["VectorRule", "vector_rule"]
+__all__ = ["VectorRule", "vector_rule", "weight_rule"]
 
 _ADDITIVE = frozenset(
     ["aten.add", "aten.sub", "aten.rsub", "aten.addmm", "aten.baddbmm", "aten.addmv", "aten.addbmm"]
@@ -24,6 +29,98 @@ _ADDITIVE = frozenset(
 _NORMALIZING = frozenset(
     ["aten.rsqrt", "aten.var", "aten.var_mean", "aten.linalg_vector_norm", "aten.std"]
 )
+
+
+def weight_rule(info: ParamInfo, activation: InputActivation, settings: InitSettings) -> ParamInit:
+    """The variance that one weight is drawn with.
+
+    Var[W] = g / fan_in, times 1 / K on a residual branch [AM] and 1 / d where d branches are
+    summed [CH]; output weights 1 / fan_in^2 or 0 as asked [TP5].
+
+    Args:
+        info: Role, fans and branch of the weight.
+        activation: What its input came through.
+        settings: The options.
+
+    Returns:
+        What the weight is set to, the variance in its parts.
+
+    Raises:
+        InitError: On the edge of chaos, if the activation has no stable critical point.
+
+    Example:
+        >>> from etastar.init.activation_path import InputActivation
+        >>> from etastar.init.schemes import InitSettings
+        >>> from etastar.parameter import ParamInfo
+        >>> info = ParamInfo("w", (4, 8), "hidden", fan_in=8, fan_out=4, stream=0,
+        ...                  stream_additions=5, branch=0, branch_position=0)
+        >>> relu = InputActivation(0, 0.5, 1, None)
+        >>> round(weight_rule(info, relu, InitSettings()).variance, 12)
+        0.05
+
+    Reference: docs/definitions.md, section 2.
+    """
+    fan_in = info.fan_in
+    if info.role == "output" and settings.readout != "standard":
+        if settings.readout == "zero":
+            return _drawn(info, 0.0, 1.0, "readout zero")
+        return _drawn(info, 1.0, 1 / fan_in, "readout 1/fan_in^2 [TP5]")
+    gain, gain_why = _gain(info, activation, settings)
+    factor, factor_why = _branch_factor(info, settings)
+    why = ", ".join(filter(None, (gain_why, factor_why, *activation.notes)))
+    return _drawn(info, gain, factor, why)
+
+
+def _drawn(info: ParamInfo, gain: float, factor: float, why: str) -> ParamInit:
+    variance = gain * factor / info.fan_in
+    action: Action = "normal" if variance > 0 else "zero"
+    std = math.sqrt(variance) if variance > 0 else None
+    return ParamInit(info.name, info.shape, action, std, gain, factor, info.fan_in, why)
+
+
+def _branch_factor(info: ParamInfo, settings: InitSettings) -> tuple[float, str]:
+    """1 / K of the residual rule times 1 / d of the in-degree rule, and the reasons.
+
+    The in-degree rule divides the variance of each *branch* by d, so its factor sits on the last
+    weight of the branch, however many weights the branch has.
+    """
+    factor, reasons = 1.0, []
+    k, d = info.stream_additions, info.branch_fan
+    scaled = settings.residual == "all" or (settings.residual == "last" and info.branch_last)
+    if info.in_branch and scaled and k > 1:
+        factor, reasons = factor / k, [f"residual 1/{k}"]
+    if settings.scheme == "in-degree" and info.branch_last and d > 1:
+        factor, reasons = factor / d, [*reasons, f"in-degree 1/{d}"]
+    return factor, ", ".join(reasons)
+
+
+def _gain(
+    info: ParamInfo, activation: InputActivation, settings: InitSettings
+) -> tuple[float, str]:
+    if activation.problem is not None:
+        return 1.0, f"gain 1: activation not measured, {activation.problem}"
+    if settings.scheme == "edge-of-chaos":
+        return _critical_gain(info, activation, settings.bias_variance)
+    return activation.gain, f"gain {activation.gain:.6g}"
+
+
+def _critical_gain(
+    info: ParamInfo, activation: InputActivation, bias_variance: float
+) -> tuple[float, str]:
+    phi = activation.phi
+    if phi is None:
+        why = "no critical point of a function of several tensors or with slopes by channel"
+        return activation.gain, f"gain {activation.gain:.6g}: {why}"
+    probe = torch.linspace(-2, 2, 9, dtype=torch.float64)
+    if torch.equal(phi(probe), probe):
+        return 1.0, "no activation: sigma_w^2 1"
+    try:
+        point = critical_point(phi, bias_variance=bias_variance)
+    except InitError as error:
+        received = f"before {info.name}, {error.received}"
+        raise InitError(received, error.expected, error.action) from error
+    why = f"critical sigma_w^2 {point.weight_variance:.6g} at q {point.fixed_point:.4g}"
+    return point.weight_variance, why
 
 
 @dataclass(frozen=True)
@@ -157,7 +254,7 @@ def _scales_normalized(node: Node, graph: Graph) -> bool:
 
 
 def _written_gain(value: torch.Tensor | None) -> VectorRule:
-    """One for a gain w; zero for the form 1 + w, told by the value that it has now."""
+    """One for a gain w; zero for the form 1 + w, which its present value shows."""
     if value is None or value.is_meta or not value.numel():
         return VectorRule("kept", "norm gain written by hand, of unknown value")
     if abs(float(value.detach().double().mean())) < 0.5:

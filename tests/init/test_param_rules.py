@@ -3,8 +3,8 @@ import torch
 
 from etastar.errors import InitError
 from etastar.init.activation_path import InputActivation
-from etastar.init.records import InitReport, InitSettings, ParamInit
-from etastar.init.variance import branch_factor, weight_variance
+from etastar.init.param_rules import weight_rule
+from etastar.init.schemes import InitSettings
 from etastar.parameter import ParamInfo
 
 RELU = InputActivation(0, 0.5, 1, torch.relu)
@@ -42,19 +42,19 @@ def weight(*, fan_in=8, role="hidden", k=0, last=False, fan=0):
     ],
 )
 def test_variance_of_a_weight(info, options, variance):
-    found = weight_variance(info, RELU, InitSettings(**options))
+    found = weight_rule(info, RELU, InitSettings(**options))
     assert found.variance == pytest.approx(variance, rel=1e-9)
     assert found.gain * found.factor / found.fan_in == pytest.approx(variance, rel=1e-9)
 
 
 def test_the_edge_of_chaos_of_tanh_is_one_not_the_he_gain():
     settings = InitSettings(scheme="edge-of-chaos")
-    assert weight_variance(weight(), TANH, settings).gain == pytest.approx(1, rel=1e-6)
-    assert weight_variance(weight(), TANH, InitSettings()).gain == pytest.approx(2.538, rel=1e-3)
+    assert weight_rule(weight(), TANH, settings).gain == pytest.approx(1, rel=1e-6)
+    assert weight_rule(weight(), TANH, InitSettings()).gain == pytest.approx(2.538, rel=1e-3)
 
 
 def test_the_edge_of_chaos_of_a_gated_unit_falls_back_and_says_so():
-    found = weight_variance(weight(), GATED, InitSettings(scheme="edge-of-chaos"))
+    found = weight_rule(weight(), GATED, InitSettings(scheme="edge-of-chaos"))
     assert found.gain == pytest.approx(1 / 0.355)
     assert "no critical point" in found.why
 
@@ -62,52 +62,27 @@ def test_the_edge_of_chaos_of_a_gated_unit_falls_back_and_says_so():
 def test_the_edge_of_chaos_without_fixed_point_names_the_weight():
     settings = InitSettings(scheme="edge-of-chaos", bias_variance=0.1)
     with pytest.raises(InitError, match="before w, an activation without a stable critical"):
-        weight_variance(weight(), RELU, settings)
+        weight_rule(weight(), RELU, settings)
 
 
 def test_a_layer_without_activation_has_variance_one_on_the_edge_of_chaos():
     plain = InputActivation(0, 1.0, 1, lambda x: x)
     settings = InitSettings(scheme="edge-of-chaos", bias_variance=0.1)
-    assert weight_variance(weight(), plain, settings).gain == 1
+    assert weight_rule(weight(), plain, settings).gain == 1
 
 
 @pytest.mark.parametrize("scheme", ["he", "in-degree", "edge-of-chaos"])
 def test_an_unmeasured_activation_is_said_to_be_one(scheme):
-    found = weight_variance(weight(), UNKNOWN, InitSettings(scheme=scheme))
+    found = weight_rule(weight(), UNKNOWN, InitSettings(scheme=scheme))
     assert found.gain == 1
     assert "not measured, it joins 3" in found.why
 
 
 def test_a_stream_of_one_addition_is_not_scaled():
-    assert branch_factor(weight(k=1), InitSettings()) == (1.0, "")
+    found = weight_rule(weight(k=1), RELU, InitSettings())
+    assert (found.factor, found.why) == (1.0, "gain 2")
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"scheme": "xavier"},
-        {"residual": "first"},
-        {"readout": "big"},
-        {"bias_variance": -1.0, "scheme": "edge-of-chaos"},
-        {"bias_variance": float("nan"), "scheme": "edge-of-chaos"},
-        {"bias_variance": 0.1},
-    ],
-)
-def test_options_that_do_not_exist_or_do_not_go_together_are_refused(options):
-    with pytest.raises(InitError) as error:
-        InitSettings(**options)
-    assert str(next(iter(options.values()))) in error.value.received
-
-
-def test_a_report_is_looked_up_by_name_and_lists_what_was_kept_or_not_measured():
-    entries = (
-        ParamInit("a", (1,), "kept", why="frozen"),
-        ParamInit("b", (1, 1), "normal", std=1.0, why="gain 1: activation not measured, x"),
-    )
-    report = InitReport(InitSettings(), entries)
-    assert report["b"] is entries[1]
-    assert report.kept == entries[:1]
-    assert report.unmeasured == entries[1:]
-    assert report.as_dict()["entries"][1]["std"] == 1.0
-    with pytest.raises(KeyError):
-        report["c"]
+def test_the_reasons_name_both_factors():
+    found = weight_rule(weight(k=5, last=True, fan=2), RELU, InitSettings(scheme="in-degree"))
+    assert (found.factor, found.why) == (0.1, "gain 2, residual 1/5, in-degree 1/2")

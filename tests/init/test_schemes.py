@@ -1,0 +1,59 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from etastar.errors import InitError
+from etastar.init.schemes import InitReport, InitSettings, ParamInit
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scheme": "xavier"},
+        {"residual": "first"},
+        {"readout": "big"},
+        {"bias_variance": -1.0, "scheme": "edge-of-chaos"},
+        {"bias_variance": float("nan"), "scheme": "edge-of-chaos"},
+        {"bias_variance": 0.1},
+        {"bias_variance": "x", "scheme": "edge-of-chaos"},
+        {"seed": "x"},
+        {"seed": 1.5},
+        {"seed": float("nan")},
+        {"seed": True},
+        {"seed": None},
+    ],
+)
+def test_options_that_do_not_exist_or_do_not_go_together_are_refused(options):
+    with pytest.raises(InitError) as error:
+        InitSettings(**options)
+    assert str(next(iter(options.values()))) in error.value.received
+
+
+def test_a_report_is_looked_up_by_name_and_lists_what_was_kept():
+    entries = (
+        ParamInit("a", (1,), "kept", why="frozen"),
+        ParamInit("b", (1, 1), "normal", std=1.0, why="gain 1: activation not measured, x"),
+    )
+    report = InitReport(InitSettings(), entries)
+    assert report["b"] is entries[1]
+    assert report.kept == entries[:1]
+    assert report.as_dict()["entries"][1]["std"] == 1.0
+    assert "a: kept (frozen)" in str(report)
+    with pytest.raises(KeyError):
+        report["c"]
+
+
+def test_a_report_names_patterns_once_within_eighty_columns():
+    name = "model." + 9 * "a_long_name." + "{}.weight"
+    why = "gain 1.23456e-05, residual 1/12, in-degree 1/2, " * 3
+    entries = [ParamInit(name.format(i), (1, 1), "normal", 1.5e-7, why=why) for i in range(12)]
+    report = InitReport(InitSettings(), (*entries, ParamInit("b", (1,), "zero", why="bias")))
+    console = Console(width=80, file=io.StringIO())
+    console.print(report)
+    for text in (str(report), console.file.getvalue()):
+        assert max(map(len, text.splitlines())) <= 80
+        assert text.count("1.5e-07") == 1
+        assert text.count("1.23456e-05") == 3
+        assert ".*.weight (12 of them): normal" in text
+        assert "b: zero (bias)" in text.splitlines()
