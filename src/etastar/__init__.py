@@ -17,7 +17,9 @@ from etastar.parameter import ParamInfo
 from etastar.sweep import Budget, Experiment, SweepResult, run_sweep
 from etastar.transfer import (
     Measure,
+    Target,
     TransferPlan,
+    Tuned,
     check_schedule,
     plan_transfer,
     schedule_arguments,
@@ -32,7 +34,9 @@ __all__ = [
     "Measure",
     "ParamInfo",
     "SweepResult",
+    "Target",
     "TransferPlan",
+    "Tuned",
     "UpdateReport",
     "capture_graph",
     "check_schedule",

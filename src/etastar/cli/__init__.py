@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from etastar.cli import check, demo, depth, fit, measure, reproduce, sweep, transfer
+from etastar.cli import check, demo, depth, fit, measure, reproduce, sweep, transfer_command
 from etastar.cli.application import app
 
 __all__ = [
@@ -17,7 +17,7 @@ __all__ = [
     "measure",
     "reproduce",
     "sweep",
-    "transfer",
+    "transfer_command",
 ]
 
 

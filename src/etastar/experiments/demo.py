@@ -13,7 +13,7 @@ from etastar.fit import transfer_regret
 from etastar.laws import LAWS
 from etastar.report.demo_result import DemoNetwork, DemoResult, DemoRule, DemoSettings
 from etastar.sweep.executors.workers import worker_pool
-from etastar.transfer import plan_transfer, read_architecture
+from etastar.transfer import Tuned, plan_transfer, read_architecture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -118,7 +118,7 @@ class _Demo:
         return [curve.record() for curve in curves]
 
     def _plan(self, law: str, base_lr: float) -> TransferPlan:
-        return plan_transfer(self.base, self.target, lr=base_lr, optimizer="sgd", law=law)
+        return plan_transfer(Tuned(self.base, base_lr), self.target, optimizer="sgd", law=law)
 
     def _planned(self, name: str, plan: TransferPlan) -> list[DemoRun]:
         init = _branch_init(name)
@@ -144,7 +144,7 @@ class _Demo:
     def _rule(self, name: str, plan: TransferPlan, own: list[DemoRun]) -> DemoRule:
         others = sorted({entry.lr for entry in plan.parameters} - {plan.lr})
         runs = self._planned(name, plan)
-        candidate = _Candidate(name, str(plan.laws[0]), plan.base_lr, runs, tuple(others))
+        candidate = _Candidate(name, str(plan.laws[0]), plan.base.lr, runs, tuple(others))
         return self._judged(candidate, own)
 
     def _judged(self, rule: _Candidate, own: list[DemoRun]) -> DemoRule:

@@ -7,7 +7,6 @@ code says whether what is there matches.
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import sys
 from math import isfinite
@@ -29,7 +28,7 @@ from etastar.report.regret_page import (
     readme_block,
 )
 from etastar.report.regret_table import read_regrets
-from etastar.transfer import plan_transfer
+from etastar.transfer import DEFAULT_LAW
 from etastar.transfer.auto import CANDIDATES, TABLE, choose_rule
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def gather_regrets(
         exponents=tuple(
             (name, *_exponent(one)) for name, fits in stored for one in fits["exponents"]
         ),
-        default_law=inspect.signature(plan_transfer).parameters["law"].default,
+        default_law=DEFAULT_LAW,
     )
 
 

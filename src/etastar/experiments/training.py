@@ -15,7 +15,7 @@ from etastar.experiments.mup_package import MUP_OPTIMIZERS
 from etastar.experiments.network import captured, network_architecture
 from etastar.naming import canonical_parameters
 from etastar.sweep.space import Experiment
-from etastar.transfer import plan_transfer
+from etastar.transfer import Tuned, plan_transfer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,13 +110,15 @@ def family_plan(family: Family, size: Size) -> TransferPlan | None:
     if chosen is None:
         return None
     return plan_transfer(
-        network_architecture(family.network, chosen.base),
+        Tuned(
+            network_architecture(family.network, chosen.base),
+            lr=1.0,
+            weight_decay=dict(family.optimizer.options).get("weight_decay", 0.0),
+        ),
         network_architecture(family.network, size),
-        lr=1.0,
         optimizer=family.optimizer.name,
         law=chosen.law,
         width=chosen.width,
-        weight_decay=dict(family.optimizer.options).get("weight_decay", 0.0),
     )
 
 

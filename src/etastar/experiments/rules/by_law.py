@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from etastar.experiments.rules.base import Rule
-from etastar.transfer import plan_transfer
+from etastar.transfer import Tuned, plan_transfer
+from etastar.transfer.auto import CANDIDATES
 
 if TYPE_CHECKING:
     from etastar.experiments.rules.base import Question
@@ -31,11 +32,10 @@ class ByLaw(Rule):
     def rate(self, question: Question) -> float | None:
         """See `Rule.rate`; None where the law gives parameters different rates."""
         plan = plan_transfer(
-            question.base.architecture,
+            Tuned(question.base.architecture, question.base.optimum.lr),
             question.target_architecture,
-            lr=question.base.optimum.lr,
             optimizer=question.family.optimizer.name,
-            law=self.name,
+            law=CANDIDATES.get(self.name, self.name),
             width="none",
         )
         rates = {entry.lr for entry in plan.parameters}

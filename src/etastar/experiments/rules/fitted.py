@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from etastar.experiments.rules.base import Rule
+from etastar.laws import TunedPoint
 from etastar.transfer import fit_tuned
 
 if TYPE_CHECKING:
@@ -39,7 +41,9 @@ class FittedRule(Rule):
         if len(depths) < len(question.bases):
             return None
         tuned = [
-            (base.architecture, base.optimum.lr, base.optimum.log_variance or 0.0)
+            TunedPoint(
+                base.architecture, base.optimum.lr, math.sqrt(base.optimum.log_variance or 0)
+            )
             for base in question.bases
         ]
         posterior = fit_tuned(tuned).posterior

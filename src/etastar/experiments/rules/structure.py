@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from etastar.experiments.rules.base import Rule
 from etastar.laws import Structure
-from etastar.transfer import plan_transfer
+from etastar.transfer import Tuned, plan_transfer
 
 if TYPE_CHECKING:
     from etastar.experiments.rules.base import Question
@@ -33,9 +33,8 @@ class StructureRule(Rule):
         if residual is None or scaled:
             return None
         plan = plan_transfer(
-            question.base.architecture,
+            Tuned(question.base.architecture, question.base.optimum.lr),
             question.target_architecture,
-            lr=question.base.optimum.lr,
             optimizer=question.family.optimizer.name,
             law=Structure(residual),
             width="none",
