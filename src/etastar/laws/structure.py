@@ -71,7 +71,7 @@ class Structure(Law):
     Source: docs/definitions.md, section 4; the criterion is that of [JE] and [AM].
     """
 
-    residual: ScaledWeights = "all"  # type: ignore[assignment]  # an option here
+    residual: ScaledWeights = "all"
 
     name: ClassVar[str] = "structure"
     effects: ClassVar[frozenset[Effect]] = frozenset({"learning rate over depth"})

@@ -31,7 +31,7 @@ from etastar.transfer.fitted_law import FitSizes
 from etastar.transfer.measured_law import Criterion
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from etastar.laws import Architecture, Evidence, Reads
     from etastar.optimizers import OptimizerKind
@@ -134,7 +134,7 @@ def _score(cases: Sequence[float]) -> tuple[int, float, float]:
     return len(cases) - len(finite), max(finite, default=math.inf), median(cases)
 
 
-def choose_rule(table: RegretsByKind, kind: str, *, candidates: Sequence[str]) -> Choice:
+def choose_rule(table: RegretsByKind, kind: str, *, candidates: Collection[str]) -> Choice:
     """The best rule on the kind; on all kinds together, where the table has no case of it.
 
     Args:
@@ -150,7 +150,7 @@ def choose_rule(table: RegretsByKind, kind: str, *, candidates: Sequence[str]) -
 
     Example:
         >>> choose_rule({"chain, SGD": {"constant": (0.5,), "effective-depth": (0.01,)}},
-        ...             "chain, SGD", candidates=tuple(CANDIDATES)).rule
+        ...             "chain, SGD", candidates=CANDIDATES).rule
         'effective-depth'
     """
     own = {rule: cases for rule, cases in table.get(kind, {}).items() if rule in candidates}

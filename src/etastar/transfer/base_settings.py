@@ -1,4 +1,4 @@
-"""What holds at the base: the settings that were tuned and the optimizer's own, where they agree."""
+"""What holds at the base: the settings that were tuned and the optimizer's own, as they agree."""
 
 from __future__ import annotations
 

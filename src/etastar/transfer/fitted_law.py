@@ -122,7 +122,7 @@ def fit_tuned(
         variances=[(point.log_lr_sd or 0.0) ** 2 for point in points],
         noise=noise,
     )
-    base = sorted(points, key=lambda point: point.network.report.effective_depth)[-1]
+    base = max(reversed(points), key=lambda point: point.network.report.effective_depth)
     line = posterior.predict(base.network.report.effective_depth)
     law = Fitted(posterior.exponent, math.log(line / base.lr), posterior.exponent_sd)
     return TunedFit(base, law, posterior)

@@ -70,7 +70,7 @@ class TransferPlan:
     target_depth: int
     parameters: tuple[ParamPlan, ...]
     notes: tuple[str, ...] = ()
-    initialization: InitializationRecord = InitializationRecord()
+    initialization: InitializationRecord = field(default_factory=InitializationRecord)
     format_version: int = plan_file.FORMAT_VERSION
     graph: Graph | None = field(default=None, compare=False, repr=False)
 
@@ -116,15 +116,15 @@ class TransferPlan:
     @property
     def groups(self) -> tuple[GroupPlan, ...]:
         """Parameters merged where all hyperparameters are equal."""
-        kinds = [self.optimizer, self.optimizer.fallback]
-        # what was asked for is named also where it is the optimizer's default
-        asked = {"eps": None} if self.base.eps is not None else {}
-        asked |= {"betas": None} if self.base.betas is not None else {}
-        defaults = {
-            kind.name: dataclasses.replace(OPTIMIZERS.get(kind.name, kind), **asked)
-            for kind in kinds
-            if kind is not None
-        }
+        defaults = {}
+        for kind in filter(None, (self.optimizer, self.optimizer.fallback)):
+            known = OPTIMIZERS.get(kind.name, kind)  # an instance's own settings are no defaults
+            # what was asked for is named also where it is the optimizer's default
+            defaults[kind.name] = dataclasses.replace(
+                known,
+                eps=known.eps if self.base.eps is None else None,
+                betas=known.betas if self.base.betas is None else None,
+            )
         return group_parameters(self.parameters, defaults=defaults)
 
     @property

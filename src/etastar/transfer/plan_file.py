@@ -10,12 +10,13 @@ import tempfile
 import types
 import typing
 from collections.abc import Collection
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from etastar.errors import LawError, PlanError
 from etastar.laws import LAWS, residual_rule
-from etastar.optimizers import OPTIMIZERS
+from etastar.optimizers import OPTIMIZERS, OptimizerKind
 
 __all__ = ["FORMAT_VERSION", "decode", "parse_json", "read_text", "write_text"]
 
@@ -83,12 +84,10 @@ def _from_format_1(data: dict[str, Any], source: str) -> dict[str, Any]:
 
 def _kind_of_format_1(kind: dict[str, Any]) -> dict[str, Any]:
     known = OPTIMIZERS.get(kind["name"])
-    later = {"source": known and known.source, "fallback": known and known.fallback, "lr": None}
-    fallback = later["fallback"]
-    later["fallback"] = None if fallback is None else dataclasses.asdict(fallback)
-    fallback = kind.get("fallback")
-    own = {**kind, "fallback": {**fallback, "betas": None}} if fallback else kind
-    return {**later, **own, "betas": None}
+    blank = asdict(OptimizerKind("", "sgd", decoupled_weight_decay=False))
+    if known is not None:
+        blank |= {"source": known.source, "fallback": known.fallback and asdict(known.fallback)}
+    return {**blank, **kind, "betas": None}
 
 
 def _entry_of_format_1(entry: dict[str, Any]) -> dict[str, Any]:

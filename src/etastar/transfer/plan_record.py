@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from etastar.errors import PlanError
 from etastar.laws import Factors, ScaledWeights  # needed at run time, to decode plan files
 from etastar.parameter import Role  # the same
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["BaseRecord", "GroupPlan", "InitializationRecord", "LawRecord", "ParamPlan"]
 
@@ -178,7 +181,7 @@ class GroupPlan:
 
 
 def _require_numbers(
-    of: str, positive: dict[str, float | None], other: dict[str, float | None]
+    of: str, positive: Mapping[str, float | None], other: Mapping[str, float | None]
 ) -> None:
     bad = {k: v for k, v in positive.items() if v is not None and not (math.isfinite(v) and v > 0)}
     bad |= {k: v for k, v in other.items() if v is not None and not (math.isfinite(v) and v >= 0)}

@@ -264,9 +264,7 @@ class _Planner:
             init=total.init,
             factors=by_law,
             aliases=info.aliases,
-            betas=None
-            if betas is None
-            else tuple(1 - (1 - b) * f if f != 1 else b for b, f in zip(betas, total.betas)),
+            betas=None if betas is None else _scaled_betas(betas, total.betas),
         )
 
     def _own(self, kind: OptimizerKind) -> tuple[float | None, tuple[float, float] | None]:
@@ -282,6 +280,15 @@ class _Planner:
         if self.weight_decay_rule == "fixed":
             factors = replace(factors, weight_decay=1.0)
         return fold_multiplier(factors, optimizer=kind)
+
+
+def _scaled_betas(betas: tuple[float, float], factors: tuple[float, float]) -> tuple[float, float]:
+    """Betas whose distances from 1 are multiplied; exactly as they were by a factor of 1."""
+    first, second = (
+        beta if factor == 1 else 1 - (1 - beta) * factor
+        for beta, factor in zip(betas, factors, strict=True)
+    )
+    return first, second
 
 
 def _refuse_recurrent(networks: Sequence[Architecture], *, allow_recurrent: bool) -> None:

@@ -129,7 +129,7 @@ def require_rescaled(
     how = "by other factors" if known is not None and known.rescaled else "never"
     raise PlanError(
         f"a model that was rescaled {how}, for a plan that multiplies the initialization of "
-        f"{len(changed)} of {len(entries)} parameters ({changed[0].name!r} x {changed[0].init:.3g})",
+        f"{len(changed)} parameters ({changed[0].name!r} x {changed[0].init:.3g}, ...)",
         "a model with the plan's initialization: the rates are for that network",
         "call plan.initialize_(model), or plan.rescale_(model) on your own fresh initialization; "
         "if the weights come from a checkpoint of such a model, param_groups(model, "
