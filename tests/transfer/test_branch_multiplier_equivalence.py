@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from etastar.models.gpt import gpt
 from etastar.models.resmlp import resmlp
 from etastar.models.resnet import resnet
-from etastar.transfer import plan_transfer, read_architecture
+from etastar.transfer import Tuned, plan_transfer, read_architecture
 
 BASE_DEPTH, DEPTH = 2, 5
 RATIO = DEPTH / BASE_DEPTH
@@ -98,13 +98,15 @@ def test_groups_equal_explicit_multipliers(network, law, optimizer):
     explicit = factory(DEPTH, **options, branch_multiplier=factors[0]).double()
     explicit.load_state_dict(plain.state_dict())
     plan = plan_transfer(
-        architecture(network, BASE_DEPTH),
+        Tuned(
+            architecture(network, BASE_DEPTH),
+            lr,
+            weight_decay=settings.get("weight_decay", 0.0),
+            eps=settings.get("eps"),
+        ),
         architecture(network, DEPTH),
-        lr=lr,
         optimizer=cls,
         law=law,
-        weight_decay=settings.get("weight_decay", 0.0),
-        eps=settings.get("eps"),
     )
     plan.rescale_(plain)
 

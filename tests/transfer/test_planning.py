@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from etastar.errors import (
+    CaptureError,
     EtastarError,
     LawError,
     OptimizerError,
@@ -17,7 +18,7 @@ from etastar.errors import (
 from etastar.graph import capture_graph
 from etastar.laws import EffectiveDepth, Width
 from etastar.optimizers import optimizer_like
-from etastar.transfer import plan_transfer, read_architecture
+from etastar.transfer import Tuned, plan_transfer, read_architecture
 
 
 class Keyword(nn.Module):
@@ -37,21 +38,23 @@ def test_networks_are_graphs_models_with_inputs_or_architectures(make_net, make_
         [(make_net(*size), (x,)) for size in ((2, 8), (5, 32))],
         [read_architecture((make_net(*size), (x,))) for size in ((2, 8), (5, 32))],
     ]
-    plans = [plan_transfer(*networks, lr=0.1, optimizer="adamw") for networks in forms]
+    plans = [
+        plan_transfer(Tuned(networks[0], 0.1), networks[1], optimizer="adamw") for networks in forms
+    ]
     assert plans[0] == plans[1] == plans[2] == make_plan()
 
 
 def test_keyword_arguments_are_given_as_a_dict():
     networks = [(Keyword(width), {"x": torch.zeros(1, 3)}) for width in (4, 8)]
-    assert plan_transfer(*networks, lr=0.1, optimizer="sgd").base_depth == 2
+    assert plan_transfer(Tuned(networks[0], 0.1), networks[1], optimizer="sgd").base.depth == 2
 
 
 @pytest.mark.parametrize(
-    "network", [None, 3, nn.Linear(1, 1), (nn.Linear(1, 1), torch.zeros(1)), (nn.Linear(1, 1),)]
+    "network", [None, 3, nn.Linear(1, 1), (nn.Linear(1, 1), 1, 2), (nn.Linear(1, 1),), "x"]
 )
 def test_another_form_of_network_is_refused(network):
-    with pytest.raises(PlanError, match="example inputs"):
-        plan_transfer(network, network, lr=0.1, optimizer="sgd")
+    with pytest.raises(CaptureError, match="example inputs"):
+        plan_transfer(Tuned(network, 0.1), network, optimizer="sgd")
 
 
 @pytest.mark.parametrize("lr", [0, 0.0, -0.1, math.nan, math.inf, -math.inf, "0.1", None, True])
@@ -115,11 +118,13 @@ def test_an_unknown_decay_rule_is_refused(make_plan):
 
 def test_an_optimizers_own_settings_are_kept(make_net, make_plan):
     weights = make_net(2, 8).parameters()
-    adamw = torch.optim.AdamW(weights, lr=1.0, weight_decay=0.25, eps=1e-6)
+    adamw = torch.optim.AdamW(weights, lr=0.1, weight_decay=0.25, eps=1e-6, betas=(0.8, 0.9))
     plan = make_plan((2, 8), (2, 8), optimizer=adamw)
     assert plan.parameters[0].weight_decay == 0.25
     assert plan.parameters[0].eps == 1e-6
-    assert make_plan((2, 8), (2, 8), optimizer=adamw, weight_decay=0).weight_decay == 0.0
+    assert plan.parameters[0].betas == (0.8, 0.9)
+    (group,) = plan.param_groups(make_net(2, 8))
+    assert (group["weight_decay"], group["eps"], group["betas"]) == (0.25, 1e-6, (0.8, 0.9))
 
 
 def test_options_of_the_law_are_recorded(make_plan):
@@ -145,8 +150,8 @@ class Loop(nn.Module):
 def test_a_recurrent_network_is_refused_by_the_parameters_name():
     network = (Loop(), (torch.zeros(1, 3),))
     with pytest.raises(RecurrentError, match=r"cell\.weight"):
-        plan_transfer(network, network, lr=0.1, optimizer="sgd")
-    insisted = plan_transfer(network, network, lr=0.1, optimizer="sgd", allow_recurrent=True)
+        plan_transfer(Tuned(network, 0.1), network, optimizer="sgd")
+    insisted = plan_transfer(Tuned(network, 0.1), network, optimizer="sgd", allow_recurrent=True)
     assert any("cell.weight" in note for note in insisted.notes)
 
 
@@ -170,10 +175,10 @@ class Bent(nn.Module):
 def test_a_branch_that_cannot_carry_a_multiplier_is_refused(law):
     networks = [(Bent(depth), (torch.zeros(1, 3),)) for depth in (2, 6)]
     with pytest.raises(LawError, match=rf"'{law}'.*6 of 6.*blocks\.0\.weight"):
-        plan_transfer(*networks, lr=0.1, optimizer="sgd", law=law)
-    same = plan_transfer(networks[0], networks[0], lr=0.1, optimizer="sgd", law=law)
+        plan_transfer(Tuned(networks[0], 0.1), networks[1], optimizer="sgd", law=law)
+    same = plan_transfer(Tuned(networks[0], 0.1), networks[0], optimizer="sgd", law=law)
     assert len(same.groups) == 1
-    plan_transfer(*networks, lr=0.1, optimizer="sgd", law="effective-depth")
+    plan_transfer(Tuned(networks[0], 0.1), networks[1], optimizer="sgd", law="effective-depth")
 
 
 def test_every_refusal_has_three_parts(make_plan):

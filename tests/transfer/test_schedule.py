@@ -68,7 +68,9 @@ FLATTENING = {
 
 @pytest.fixture
 def optimizer(make_net, make_plan):
-    return torch.optim.AdamW(make_plan(weight_decay=0.1).param_groups(make_net(5, 32)))
+    plan, model = make_plan(weight_decay=0.1), make_net(5, 32)
+    plan.rescale_(model)
+    return torch.optim.AdamW(plan.param_groups(model))
 
 
 @pytest.mark.parametrize("make", SAFE.values(), ids=SAFE)

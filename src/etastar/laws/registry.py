@@ -105,7 +105,8 @@ def _refuse_conflict(first: Law, second: Law) -> None:
         raise LawError(
             f"the law {first.name!r} twice", "every law once", "give its options in one instance"
         )
-    if alone := next((law.name for law in (first, second) if law.alone), None):
+    alone = next((law.name for law in (first, second) if law.alone), None)
+    if alone is not None and "width" not in first.effects | second.effects:
         raise LawError(
             f"law {alone!r} together with {(second if first.alone else first).name!r}",
             f"{alone!r} alone: it chooses the law",

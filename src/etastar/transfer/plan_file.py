@@ -86,8 +86,11 @@ def _kind_of_format_1(kind: dict[str, Any]) -> dict[str, Any]:
     known = OPTIMIZERS.get(kind["name"])
     blank = asdict(OptimizerKind("", "sgd", decoupled_weight_decay=False))
     if known is not None:
-        blank |= {"source": known.source, "fallback": known.fallback and asdict(known.fallback)}
-    return {**blank, **kind, "betas": None}
+        fallback = known.fallback and {**asdict(known.fallback), "betas": None}
+        blank |= {"source": known.source, "fallback": fallback}
+    later = kind.get("fallback")  # development versions of format 1 had it
+    own = kind if later is None else {**kind, "fallback": _kind_of_format_1(later)}
+    return {**blank, **own, "betas": None}
 
 
 def _entry_of_format_1(entry: dict[str, Any]) -> dict[str, Any]:
@@ -200,14 +203,11 @@ def read_text(path: str | os.PathLike[str]) -> str:
 def _regular(path: object, expected: str) -> Path:
     """A path that is an ordinary file or nothing yet: a pipe would block, a device is no plan."""
     problem = "no path"
-    if isinstance(path, (str, os.PathLike)):
-        try:
-            goal = Path(path)
-            if not goal.exists() or goal.is_file() or goal.is_dir():
-                return goal
-            problem = "neither a file nor new"
-        except (OSError, TypeError, ValueError) as error:  # a zero byte in its name
-            problem = str(error)
+    if isinstance(path, (str, os.PathLike)) and "\0" not in str(path):
+        goal = Path(path)
+        if not goal.exists() or goal.is_file() or goal.is_dir():
+            return goal
+        problem = "neither a file nor new"
     raise PlanError(f"plan file {path!r} ({problem})", expected, "give the path of a file")
 
 

@@ -175,8 +175,10 @@ def _bind(
     laws: Sequence[Law], evidence: Evidence
 ) -> tuple[tuple[Law, ...], tuple[str, ...], frozenset[Reads]]:
     """Laws that need no evidence any more, why they are these, and what evidence they read."""
-    waiting, bound = list(laws), list[Law]()
-    reasons, read = list[str](), frozenset[Reads]()
+    waiting = list(laws)
+    bound: list[Law] = []
+    reasons: list[str] = []
+    read: frozenset[Reads] = frozenset()
     while waiting:
         waiting.sort(key=lambda law: "criterion" in law.reads)  # with all others in force
         law = waiting.pop(0)

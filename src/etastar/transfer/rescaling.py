@@ -126,9 +126,10 @@ def require_rescaled(
     changed = [e for e in entries if e.init != 1]
     if known is None and all(_is_zero(parameters[entry.name]) for entry in changed):
         return
-    how = "by other factors" if known is not None and known.rescaled else "never"
+    other = known is not None and known.rescaled is not None
+    how = "rescaled by other factors" if other else "never rescaled"
     raise PlanError(
-        f"a model that was rescaled {how}, for a plan that multiplies the initialization of "
+        f"a model that was {how}, for a plan that multiplies the initialization of "
         f"{len(changed)} parameters ({changed[0].name!r} x {changed[0].init:.3g}, ...)",
         "a model with the plan's initialization: the rates are for that network",
         "call plan.initialize_(model), or plan.rescale_(model) on your own fresh initialization; "
