@@ -81,7 +81,13 @@ def test_what_the_other_laws_do_is_not_done_again():
     exponent = math.log(eta(target[0]) / eta(base[0])) / math.log(9 / 3)
     from etastar.laws import EffectiveDepth
 
-    plan = plan_transfer(Tuned(base, 0.1), target, optimizer="sgd", law=[EffectiveDepth(exponent=exponent), "measured"], measure=BATCH)  # fmt: skip
+    plan = plan_transfer(
+        Tuned(base, 0.1),
+        target,
+        optimizer="sgd",
+        law=[EffectiveDepth(exponent=exponent), "measured"],
+        measure=BATCH,
+    )
     (law,) = (dict(one.options) for one in plan.laws if one.name == "measured")
     assert math.sqrt(law["base"] / law["target"]) == pytest.approx(1.0, rel=1e-3)
     assert plan.lr == pytest.approx(0.1 * eta(target[0]) / eta(base[0]), rel=1e-3)
@@ -147,7 +153,13 @@ def test_the_networks_are_untouched():
 
 
 def test_muon_is_measured_with_both_of_its_optimizers():
-    plan = plan_transfer(Tuned(network(2), 0.02, aux_lr=0.01), network(6), optimizer="muon", law="measured", measure=BATCH)  # fmt: skip
+    plan = plan_transfer(
+        Tuned(network(2), 0.02, aux_lr=0.01),
+        network(6),
+        optimizer="muon",
+        law="measured",
+        measure=BATCH,
+    )
     factors = {
         entry.lr / (0.02 if entry.optimizer == "muon" else 0.01) for entry in plan.parameters
     }
@@ -183,4 +195,10 @@ def test_the_law_refuses_a_step_that_moves_nothing():
     with pytest.raises(LawError, match="target"):
         Measured(base=1.0, target=0.0)
     with pytest.raises((LawError, MeasureError)):
-        plan_transfer(Tuned(network(2), 0.1), network(4), optimizer="sgd", law="measured", measure=Measure((INPUTS, TARGETS), lambda out, _: (out * 0).sum()))  # fmt: skip
+        plan_transfer(
+            Tuned(network(2), 0.1),
+            network(4),
+            optimizer="sgd",
+            law="measured",
+            measure=Measure((INPUTS, TARGETS), lambda out, _: (out * 0).sum()),
+        )

@@ -126,9 +126,11 @@ def optimizer_class(kind: OptimizerKind) -> type[Optimizer]:
         >>> optimizer_class(optimizer_kind("adamw"))
         <class 'torch.optim.adamw.AdamW'>
     """
-    module, _, name = (kind.source or "").partition(":")
+    if not kind.source:
+        raise _without_class(kind)
+    module, _, name = kind.source.partition(":")
     try:
-        found: Any = import_module(module) if module else None
+        found: Any = import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
@@ -138,12 +140,16 @@ def optimizer_class(kind: OptimizerKind) -> type[Optimizer]:
             "install its package, or make the optimizer yourself from the parameter groups",
         ) from error
     if not (inspect.isclass(found) and issubclass(found, Optimizer)):
-        raise OptimizerError(
-            f"the optimizer {kind.name!r} without a class",
-            "a kind of the registry, or what optimizer_like returned",
-            "make the optimizer yourself from the parameter groups",
-        )
+        raise _without_class(kind)
     return found
+
+
+def _without_class(kind: OptimizerKind) -> OptimizerError:
+    return OptimizerError(
+        f"the optimizer {kind.name!r} without a class",
+        "a kind of the registry, or what optimizer_like returned",
+        "make the optimizer yourself from the parameter groups",
+    )
 
 
 def _of_class(cls: type) -> OptimizerKind | None:
