@@ -49,7 +49,7 @@ def test_weights_that_tell_nothing_have_no_digest(fill):
     assert digest_of(model.to("meta")) is None
 
 
-def test_a_digest_sees_every_parameter_and_its_end():
+def test_a_digest_sees_every_parameter():
     model = nn.Sequential(nn.Linear(50, 50), nn.Linear(2, 2))
     first = digest_of(model)
     with torch.no_grad():
