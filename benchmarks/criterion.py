@@ -38,7 +38,7 @@ from etastar.init import initialize_
 from etastar.measure import ScanReport, depth_scan
 from etastar.measure.records import PreActivations
 from etastar.models import build
-from etastar.transfer import plan_transfer
+from etastar.transfer import Tuned, plan_transfer
 
 RESULTS = Path(__file__).parent / "results"
 SETS: dict[PreActivations, tuple[int, ...]] = {
@@ -117,7 +117,7 @@ def gpt(*, options: dict[str, Any]) -> ScanReport:
     graphs = {depth: capture_graph(make(depth), batch[0]) for depth in GPT_DEPTHS}
     plans = {
         depth: plan_transfer(
-            graphs[GPT_DEPTHS[0]], graphs[depth], lr=LR, optimizer="adamw", law="complete-p"
+            Tuned(graphs[GPT_DEPTHS[0]], LR), graphs[depth], optimizer="adamw", law="complete-p"
         )
         for depth in GPT_DEPTHS
     }

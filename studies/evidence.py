@@ -7,14 +7,13 @@ code says whether what is there matches.
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import sys
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etastar.transfer import plan_transfer
+from etastar.transfer import DEFAULT_LAW
 from etastar.transfer.auto import CANDIDATES, FORMAT, TABLE, choose_rule
 from studies.auto_evidence import (
     auto_rows,
@@ -97,7 +96,7 @@ def gather_regrets(
         exponents=tuple(
             (name, *_exponent(one)) for name, fits in stored for one in fits["exponents"]
         ),
-        default_law=inspect.signature(plan_transfer).parameters["law"].default,
+        default_law=DEFAULT_LAW,
     )
 
 

@@ -13,7 +13,7 @@ from etastar.datasets import load
 from etastar.errors import TrialError
 from etastar.naming import canonical_parameters
 from etastar.optimizers import OPTIMIZERS, optimizer_class
-from etastar.transfer import plan_transfer
+from etastar.transfer import Tuned, plan_transfer
 from studies.mup_package import MUP_OPTIMIZERS
 from studies.network import captured, network_architecture
 
@@ -82,13 +82,15 @@ def family_plan(family: Family, size: Size) -> TransferPlan | None:
     if chosen is None:
         return None
     return plan_transfer(
-        network_architecture(family.network, chosen.base),
+        Tuned(
+            network_architecture(family.network, chosen.base),
+            lr=1.0,
+            weight_decay=dict(family.optimizer.options).get("weight_decay", 0.0),
+        ),
         network_architecture(family.network, size),
-        lr=1.0,
         optimizer=family.optimizer.name,
         law=chosen.law,
         width=chosen.width,
-        weight_decay=dict(family.optimizer.options).get("weight_decay", 0.0),
     )
 
 

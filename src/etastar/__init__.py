@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from etastar.sweep import Budget, Experiment, SweepResult, run_sweep
     from etastar.transfer import (
         Measure,
+        Target,
         TransferPlan,
+        Tuned,
         check_schedule,
         plan_transfer,
         schedule_arguments,
@@ -31,7 +33,9 @@ __all__ = [
     "Measure",
     "ParamInfo",
     "SweepResult",
+    "Target",
     "TransferPlan",
+    "Tuned",
     "UpdateReport",
     "capture_graph",
     "check_schedule",
@@ -67,7 +71,9 @@ _PLACES = {
     "sweep": ("Budget", "Experiment", "SweepResult", "run_sweep"),
     "transfer": (
         "Measure",
+        "Target",
         "TransferPlan",
+        "Tuned",
         "check_schedule",
         "plan_transfer",
         "schedule_arguments",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from etastar.laws import Structure
-from etastar.transfer import fit_tuned, plan_transfer
+from etastar.laws import Structure, TunedPoint
+from etastar.transfer import Tuned, fit_tuned, plan_transfer
+from etastar.transfer.auto import CANDIDATES
 from studies.rules.base import Rule
 
 if TYPE_CHECKING:
@@ -32,11 +34,10 @@ class ByLaw(Rule):
     def rate(self, question: Question) -> float | None:
         """See `Rule.rate`; None where the law gives parameters different rates."""
         plan = plan_transfer(
-            question.base.architecture,
+            Tuned(question.base.architecture, question.base.optimum.lr),
             question.target_architecture,
-            lr=question.base.optimum.lr,
             optimizer=question.family.optimizer.name,
-            law=self.name,
+            law=CANDIDATES.get(self.name, self.name),
             width="none",
         )
         rates = {entry.lr for entry in plan.parameters}
@@ -61,9 +62,8 @@ class StructureRule(Rule):
         if residual is None or scaled:
             return None
         plan = plan_transfer(
-            question.base.architecture,
+            Tuned(question.base.architecture, question.base.optimum.lr),
             question.target_architecture,
-            lr=question.base.optimum.lr,
             optimizer=question.family.optimizer.name,
             law=Structure(residual),
             width="none",
@@ -96,7 +96,9 @@ class FittedRule(Rule):
         if len(depths) < len(question.bases):
             return None
         tuned = [
-            (base.architecture, base.optimum.lr, base.optimum.log_variance or 0.0)
+            TunedPoint(
+                base.architecture, base.optimum.lr, math.sqrt(base.optimum.log_variance or 0)
+            )
             for base in question.bases
         ]
         posterior = fit_tuned(tuned).posterior

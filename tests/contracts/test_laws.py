@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etastar.depth import DepthReport
-from etastar.laws import LAWS, Architecture, Factors, ParamPair, Width, get_law
+from etastar.laws import (
+    LAWS,
+    Architecture,
+    EffectiveDepth,
+    Factors,
+    ParamPair,
+    PathSum,
+    Width,
+    get_law,
+)
 from etastar.optimizers import optimizer_kind, optimizer_like
 from etastar.parameter import ParamInfo
 
@@ -22,7 +31,7 @@ OPTIMIZERS = [
     optimizer_kind("muon"),
     optimizer_like(torch.optim.NAdam, "adam", decoupled_weight_decay=False),
 ]
-EVERY_LAW = [*(law() for law in LAWS.values()), Width()]
+EVERY_LAW = [*(law() for law in LAWS.values()), EffectiveDepth(count="layers"), Width()]
 
 
 def residual_network(blocks: int, width: int, kernel: int = 3) -> Architecture:
@@ -143,7 +152,7 @@ class TestEveryLaw:
         assert type(law)(**law.options) == law
 
     def test_is_frozen_and_hashable(self, law, optimizer):
-        assert hash(law) == hash(type(law)())
+        assert hash(law) == hash(type(law)(**law.options))
         with pytest.raises(AttributeError):
             law.name_of_something_new = 1
 
@@ -153,9 +162,11 @@ def test_registry_name_is_the_laws_own(name):
     assert get_law(name).name == name
 
 
-@pytest.mark.parametrize("name", ["effective-depth", "path-sum", "nominal-depth"])
-def test_learning_rate_falls_as_depth_grows(name):
-    law, optimizer = get_law(name), optimizer_kind("sgd")
+@pytest.mark.parametrize(
+    "law", [EffectiveDepth(), PathSum(), EffectiveDepth(count="layers")], ids=repr
+)
+def test_learning_rate_falls_as_depth_grows(law):
+    optimizer = optimizer_kind("sgd")
     networks = [residual_network(depth, 8) for depth in (1, 2, 5, 20, 100)]
     rates = [all_factors(law, networks[0], n, optimizer)[0].lr for n in networks]
     assert all(a > b for a, b in itertools.pairwise(rates))

@@ -14,7 +14,7 @@ from etastar.datasets import load
 from etastar.graph import capture_graph
 from etastar.init import initialize_
 from etastar.models import build, example_inputs
-from etastar.transfer import plan_transfer
+from etastar.transfer import Tuned, plan_transfer
 
 BOUND = 1.2
 NUM_STEPS = 3
@@ -44,7 +44,7 @@ def ratios(name, optimizer, *, widths, planned=True):
     }
     plans = {
         width: plan_transfer(
-            graphs[base], graphs[width], lr=lr, optimizer=optimizer, law="constant", width="mup"
+            Tuned(graphs[base], lr), graphs[width], optimizer=optimizer, law="constant", width="mup"
         )
         for width in widths
     }

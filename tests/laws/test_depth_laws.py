@@ -14,7 +14,6 @@ from etastar.laws import (
     DepthMuP,
     EffectiveDepth,
     Factors,
-    NominalDepth,
     ParamPair,
     PathSum,
 )
@@ -60,9 +59,9 @@ def test_effective_depth_is_a_power_of_the_minimum(exponent, expected):
     assert factors(EffectiveDepth(exponent), target=deep) == Factors(lr=expected)
 
 
-def test_nominal_depth_is_a_power_of_the_longest_path():
+def test_the_count_of_layers_is_a_power_of_the_longest_path():
     deep = architecture(77, longest=8)
-    assert factors(NominalDepth(), target=deep) == Factors(lr=1 / 8)
+    assert factors(EffectiveDepth(count="layers"), target=deep) == Factors(lr=1 / 8)
 
 
 def test_path_sum_is_the_inverse_root_of_the_third_moment():
@@ -115,6 +114,8 @@ def test_depth_mup_takes_the_root_of_the_stream(optimizer, expected):
         (1.0, ADAMW, Factors(multiplier=0.25, eps=0.25)),
         (1.0, SGD, Factors(multiplier=0.25, lr=4.0)),
         (0.5, ADAM, Factors(multiplier=0.5, lr=0.5, eps=0.5)),
+        (0.5, ADAMW, Factors(multiplier=0.5, lr=0.5, eps=0.5)),
+        (0.5, MUON, Factors(multiplier=0.5, lr=0.5, eps=0.5)),
         (0.5, SGD, Factors(multiplier=0.5)),
     ],
 )
@@ -122,10 +123,10 @@ def test_complete_p_follows_its_table(alpha, optimizer, expected):
     assert factors(CompleteP(alpha), branch_pair(2, 8), optimizer=optimizer) == expected
 
 
-def test_complete_p_divides_epsilon_by_width():
+def test_complete_p_leaves_width_alone():
     wide = branch_pair(2, 2)
     wide = ParamPair(replace(wide.base, shape=(4, 4), fan_in=4), wide.target)
-    assert factors(CompleteP(), wide, optimizer=ADAM) == Factors(eps=0.5)
+    assert factors(CompleteP(), wide, optimizer=ADAM) == Factors()
 
 
 @pytest.mark.parametrize("law", [DepthMuP(), CompleteP()])
@@ -146,11 +147,21 @@ class TestBranchLaws:
             factors(law, branch_pair(0, 8), optimizer=optimizer)
 
 
-@pytest.mark.parametrize("law", [EffectiveDepth, NominalDepth])
 @pytest.mark.parametrize("exponent", [math.nan, math.inf, "-1", None, True])
-def test_bad_exponent_is_refused(law, exponent):
+def test_bad_exponent_is_refused(exponent):
     with pytest.raises(LawError, match="exponent"):
-        law(exponent=exponent)
+        EffectiveDepth(exponent=exponent)
+
+
+@pytest.mark.parametrize("count", ["all", "", None, 3])
+def test_bad_count_is_refused(count):
+    with pytest.raises(LawError, match="count"):
+        EffectiveDepth(count=count)
+
+
+def test_branch_laws_alone_want_branches_without_one_over_k():
+    wanted = {law.name: law.residual for law in (DepthMuP(), CompleteP(), EffectiveDepth())}
+    assert wanted == {"depth-mup": "none", "complete-p": "none", "effective-depth": "all"}
 
 
 @pytest.mark.parametrize("alpha", [0.49, -1.0, math.nan, "1", True])
@@ -159,7 +170,7 @@ def test_bad_alpha_is_refused(alpha):
         CompleteP(alpha=alpha)
 
 
-@pytest.mark.parametrize("law", [EffectiveDepth(), NominalDepth(), PathSum()])
+@pytest.mark.parametrize("law", [EffectiveDepth(), EffectiveDepth(count="layers"), PathSum()])
 def test_decoupled_decay_keeps_rate_times_decay(law):
     deep = architecture(8, longest=8, third_moment=512)
     found = factors(law, target=deep, optimizer=ADAMW)

@@ -10,7 +10,6 @@ from etastar.laws import LAWS, Constant, EffectiveDepth, Width, get_law, get_law
 NAMES = {
     "effective-depth",
     "path-sum",
-    "nominal-depth",
     "structure",
     "depth-mup",
     "complete-p",

@@ -15,7 +15,7 @@ from etastar.laws import Architecture, Factors, ParamPair, Structure
 from etastar.models import build, example_inputs
 from etastar.optimizers import optimizer_kind
 from etastar.parameter import ParamInfo
-from etastar.transfer import plan_transfer, read_architecture
+from etastar.transfer import Tuned, plan_transfer, read_architecture
 
 SGD, ADAM, ADAMW, MUON = (optimizer_kind(n) for n in ("sgd", "adam", "adamw", "muon"))
 
@@ -187,7 +187,7 @@ def test_a_plan_says_the_law_and_its_option():
     def network(depth):
         return build("resmlp", depth=depth), example_inputs("resmlp")
 
-    plan = plan_transfer(network(2), network(8), lr=0.8, optimizer="sgd", law=Structure("last"))
+    plan = plan_transfer(Tuned(network(2), 0.8), network(8), optimizer="sgd", law=Structure("last"))
     assert "structure(residual=last)" in plan.law
     assert plan.lr == pytest.approx(0.2)
 

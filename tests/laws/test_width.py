@@ -116,3 +116,23 @@ def test_muons_update_has_the_spectral_norm_of_the_condition(rule, base, target)
 
     ratio = found * spectral_norm(target) / spectral_norm(base)
     assert ratio == pytest.approx(wanted(target) / wanted(base))
+
+
+@pytest.mark.parametrize("optimizer", [ADAM, ADAMW], ids=lambda o: o.name)
+@pytest.mark.parametrize(
+    ("pair", "eps"),
+    [(INPUT, 0.25), (TABLE, 0.25), (BIAS, 0.25), (NORM, 0.25), (HIDDEN, 0.25), (OUTPUT, 1.0)],
+    ids=["input", "embedding", "bias", "norm", "hidden", "output"],
+)
+def test_epsilon_follows_the_gradient_and_the_folded_readouts_stays(pair, eps, optimizer):
+    assert folded(pair, optimizer).eps == pytest.approx(eps)
+
+
+def test_a_norm_over_heads_of_one_size_keeps_epsilon():
+    gain = ParamPair(vector(16, "norm"), vector(16, "norm"))
+    assert folded(gain, ADAM).eps == 1.0
+
+
+@pytest.mark.parametrize("optimizer", [SGD, MUON], ids=lambda o: o.name)
+def test_what_has_no_epsilon_of_elements_keeps_it(optimizer):
+    assert folded(HIDDEN, optimizer).eps == 1.0

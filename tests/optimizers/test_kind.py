@@ -50,6 +50,24 @@ def test_an_instance_with_unequal_groups_is_refused():
         optimizer_kind(torch.optim.SGD(groups))
 
 
+def test_groups_of_an_instance_may_differ_in_weight_decay_alone():
+    groups = [{"params": parameter()}, {"params": parameter(), "weight_decay": 0.0}]
+    kind = optimizer_kind(torch.optim.AdamW(groups, weight_decay=0.2))
+    assert kind.weight_decay == 0.2
+    groups = [{"params": parameter()}, {"params": parameter(), "betas": (0.9, 0.95)}]
+    with pytest.raises(OptimizerError, match="group 1 differs from group 0 in betas"):
+        optimizer_kind(torch.optim.AdamW(groups))
+
+
+def test_default_betas_are_the_optimizers_own():
+    for cls in (torch.optim.Adam, torch.optim.AdamW):
+        assert optimizer_kind(cls).betas == cls(parameter()).defaults["betas"]
+    assert optimizer_kind("sgd").betas is optimizer_kind("muon").betas is None
+    assert optimizer_kind(torch.optim.Adam(parameter(), betas=(0.8, 0.9))).betas == (0.8, 0.9)
+    declared = optimizer_like(torch.optim.NAdam, "adam", decoupled_weight_decay=False)
+    assert declared.betas == (0.9, 0.999)
+
+
 class OwnAdam(torch.optim.Adam):
     pass
 

@@ -12,7 +12,7 @@ from etastar.measure import measure_update
 from etastar.sources.experiment import named_experiment
 from etastar.sources.measuring import measurable, measure_named, scan_named
 from etastar.sweep.space import Budget
-from etastar.transfer import plan_transfer
+from etastar.transfer import Tuned, plan_transfer
 
 SETTINGS = {"width": 16}
 
@@ -108,7 +108,9 @@ def test_transfer_measures_on_named_data():
         "zoo:mlp", [{"width": 32, "depth": depth} for depth in (2, 6)], data="digits",
         data_options={}, init="all", batch_size=8,
     )  # fmt: skip
-    direct = plan_transfer(*networks, lr=0.1, optimizer="sgd", law="measured", measure=measure)
+    direct = plan_transfer(
+        Tuned(networks[0], 0.1), networks[1], optimizer="sgd", law="measured", measure=measure
+    )
     assert plan["lr"] == direct.lr
     both = run(app, [*TRANSFER, "--input", "2,64"])
     assert both.exit_code == 2

@@ -13,7 +13,7 @@ from etastar.sweep.search import Bracket, Grid
 from etastar.sweep.space import Budget, Experiment
 from etastar.sweep.starting import measured_start
 from etastar.sweep.study import run_sweep
-from etastar.transfer import plan_transfer
+from etastar.transfer import Tuned, plan_transfer
 
 
 def sgd(model, lr):
@@ -52,7 +52,7 @@ def test_groups_of_a_plan_keep_their_ratios():
 
     x, y = torch.randn(16, 8), torch.zeros(16, dtype=torch.long)
     graphs = [capture_graph(make(width), x) for width in (8, 64)]
-    plan = plan_transfer(*graphs, lr=0.1, optimizer="adam", law="constant")
+    plan = plan_transfer(Tuned(graphs[0], 0.1), graphs[1], optimizer="adam", law="constant")
 
     def by_plan(model, lr):
         groups = plan.param_groups(model)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from etastar.transfer import plan_transfer
+from etastar.transfer import Tuned, plan_transfer
 
 
 class Net(nn.Module):
@@ -36,10 +36,23 @@ def make_net():
 
 @pytest.fixture
 def make_plan(make_net):
-    def make(base=(2, 8), target=(5, 32), **settings):
-        inputs = (torch.zeros(3, 6),)
-        settings = {"lr": 0.1, "optimizer": "adamw"} | settings
-        networks = [(make_net(*size), inputs) for size in (base, target)]
-        return plan_transfer(*networks, **settings)
+    def make(base=(2, 8), target=(5, 32), *, lr=0.1, **settings):
+        names = ("weight_decay", "betas", "eps", "batch_size", "num_steps", "aux_lr")
+        tuned = {name: settings.pop(name) for name in names if name in settings}
+        small, large = ((make_net(*size), torch.zeros(3, 6)) for size in (base, target))
+        settings = {"optimizer": "adamw"} | settings
+        return plan_transfer(Tuned(small, lr, **tuned), large, **settings)
+
+    return make
+
+
+@pytest.fixture
+def make_ready(make_net):
+    """A network with the initialization that a plan wants."""
+
+    def make(plan, depth=5, width=32):
+        model = make_net(depth, width)
+        plan.rescale_(model)
+        return model
 
     return make

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from etastar.models import build
-from etastar.transfer import plan_transfer, read_architecture
+from etastar.transfer import Tuned, plan_transfer, read_architecture
 
 gpt, resmlp, resnet = (functools.partial(build, n) for n in ("gpt", "resmlp", "resnet"))
 BASE_DEPTH, DEPTH = 2, 5
@@ -99,13 +99,15 @@ def test_groups_equal_explicit_multipliers(network, law, optimizer):
     explicit = factory(depth=DEPTH, **options, branch_multiplier=factors[0]).double()
     explicit.load_state_dict(plain.state_dict())
     plan = plan_transfer(
-        architecture(network, BASE_DEPTH),
+        Tuned(
+            architecture(network, BASE_DEPTH),
+            lr,
+            weight_decay=settings.get("weight_decay", 0.0),
+            eps=settings.get("eps"),
+        ),
         architecture(network, DEPTH),
-        lr=lr,
         optimizer=cls,
         law=law,
-        weight_decay=settings.get("weight_decay", 0.0),
-        eps=settings.get("eps"),
     )
     plan.rescale_(plain)
 

@@ -214,5 +214,5 @@ def test_blocks_that_are_attributes_correspond_over_depth():
 
 def test_a_stranger_is_named_as_it_is():
     large = [convolution(f"block{i}.conv", 8, 8) for i in range(4)]
-    with pytest.raises(PlanError, match="'stranger3.weight' only in the target"):
+    with pytest.raises(PlanError, match=r"'stranger3\.weight' only in the target"):
         match_parameters(large[:2], [*large, convolution("stranger3", 8, 8)])

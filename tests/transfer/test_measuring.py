@@ -14,7 +14,7 @@ from etastar.errors import LawError, MeasureError, OptimizerError, PlanError
 from etastar.graph import capture_graph
 from etastar.laws import Measured
 from etastar.measure import measure_update
-from etastar.transfer import Measure, TransferPlan, plan_transfer
+from etastar.transfer import Measure, TransferPlan, Tuned, plan_transfer
 
 INPUTS = torch.randn(6, 16, generator=torch.Generator().manual_seed(0))
 TARGETS = torch.arange(6) % 4
@@ -45,18 +45,18 @@ def eta(model, optimizer="sgd"):
 
 def test_the_plan_follows_the_ratio_of_the_criterion():
     base, target = network(2), network(8)
-    plan = plan_transfer(base, target, lr=0.1, optimizer="sgd", law="measured", measure=BATCH)
+    plan = plan_transfer(Tuned(base, 0.1), target, optimizer="sgd", law="measured", measure=BATCH)
     expected = 0.1 * eta(target[0]) / eta(base[0])
     assert plan.lr == pytest.approx(expected, rel=1e-4)
     assert {entry.lr for entry in plan.parameters} == {plan.lr}
-    assert [law.name for law in plan.laws] == ["constant", "width", "measured"]
+    assert [law.name for law in plan.laws] == ["width", "measured"]
     assert any(note.startswith("measured: eta*") for note in plan.notes)
     assert TransferPlan.from_json(plan.to_json()) == plan
 
 
 def test_at_the_base_nothing_changes():
     base = network(3)
-    plan = plan_transfer(base, base, lr=0.1, optimizer="adamw", law="measured", measure=BATCH)
+    plan = plan_transfer(Tuned(base, 0.1), base, optimizer="adamw", law="measured", measure=BATCH)
     assert {entry.lr for entry in plan.parameters} == {0.1}
 
 
@@ -64,13 +64,15 @@ def test_another_law_stands_beside_it_and_warns_where_they_differ():
     base, target = network(2), network(20)
     ratio = eta(target[0]) / eta(base[0])
     with pytest.warns(UserWarning, match="the criterion would have"):
-        plan = plan_transfer(base, target, lr=0.1, optimizer="sgd", law="constant", measure=BATCH)
+        plan = plan_transfer(
+            Tuned(base, 0.1), target, optimizer="sgd", law="constant", measure=BATCH
+        )
     assert ratio < 0.5
     assert plan.lr == 0.1
     assert any(f"times {ratio:.3g}" in note for note in plan.notes)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plan_transfer(base, network(3), lr=0.1, optimizer="sgd", law="constant", measure=BATCH)
+        plan_transfer(Tuned(base, 0.1), network(3), optimizer="sgd", law="constant", measure=BATCH)
 
 
 def test_what_the_other_laws_do_is_not_done_again():
@@ -80,9 +82,12 @@ def test_what_the_other_laws_do_is_not_done_again():
     from etastar.laws import EffectiveDepth
 
     plan = plan_transfer(
-        base, target, lr=0.1, optimizer="sgd",
-        law=[EffectiveDepth(exponent=exponent), "measured"], measure=BATCH,
-    )  # fmt: skip
+        Tuned(base, 0.1),
+        target,
+        optimizer="sgd",
+        law=[EffectiveDepth(exponent=exponent), "measured"],
+        measure=BATCH,
+    )
     (law,) = (dict(one.options) for one in plan.laws if one.name == "measured")
     assert math.sqrt(law["base"] / law["target"]) == pytest.approx(1.0, rel=1e-3)
     assert plan.lr == pytest.approx(0.1 * eta(target[0]) / eta(base[0]), rel=1e-3)
@@ -93,7 +98,7 @@ def test_roles_can_have_factors_of_their_own():
     # the head moves no hidden layer
     options = {"pre_activations": "layers"}
     measure = Measure((INPUTS, TARGETS), F.cross_entropy, by="role", options=options)
-    plan = plan_transfer(base, target, lr=0.1, optimizer="sgd", law="measured", measure=measure)
+    plan = plan_transfer(Tuned(base, 0.1), target, optimizer="sgd", law="measured", measure=measure)
     by_role = {entry.role: entry.lr for entry in plan.parameters}
     assert len(set(by_role.values())) == len(by_role) > 2
 
@@ -115,7 +120,7 @@ def test_roles_can_have_factors_of_their_own():
 def test_a_role_that_moves_no_stream_takes_the_factor_of_the_network():
     measure = Measure((INPUTS, TARGETS), F.cross_entropy, by="role")
     plan = plan_transfer(
-        network(2), network(8), lr=0.1, optimizer="sgd", law="measured", measure=measure
+        Tuned(network(2), 0.1), network(8), optimizer="sgd", law="measured", measure=measure
     )
     (law,) = (one for one in plan.laws if one.name == "measured")
     options = dict(law.options)
@@ -129,7 +134,7 @@ def test_proxies_of_two_widths_stand_for_a_target_and_show_whether_width_drops_o
     target = capture_graph(chain(8, width=128), INPUTS)
     proxies = (network(8, width=48), network(8, width=32))
     measure = Measure((INPUTS, TARGETS), F.cross_entropy, proxies=proxies)
-    plan = plan_transfer(base, target, lr=0.1, optimizer="sgd", law="measured", measure=measure)
+    plan = plan_transfer(Tuned(base, 0.1), target, optimizer="sgd", law="measured", measure=measure)
     (note,) = (note for note in plan.notes if note.startswith("measured"))
     assert "proxies' widths" in note
     (law,) = (dict(one.options) for one in plan.laws if one.name == "measured")
@@ -142,16 +147,19 @@ def test_proxies_of_two_widths_stand_for_a_target_and_show_whether_width_drops_o
 def test_the_networks_are_untouched():
     base, target = network(2), network(4, width=64)
     before = [copy.deepcopy(model.state_dict()) for model, _ in (base, target)]
-    plan_transfer(base, target, lr=0.1, optimizer="adam", law="measured", measure=BATCH)
+    plan_transfer(Tuned(base, 0.1), target, optimizer="adam", law="measured", measure=BATCH)
     for (model, _), state in zip((base, target), before, strict=True):
         assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
 
 
 def test_muon_is_measured_with_both_of_its_optimizers():
     plan = plan_transfer(
-        network(2), network(6), lr=0.02, aux_lr=0.01, optimizer="muon", law="measured",
+        Tuned(network(2), 0.02, aux_lr=0.01),
+        network(6),
+        optimizer="muon",
+        law="measured",
         measure=BATCH,
-    )  # fmt: skip
+    )
     factors = {
         entry.lr / (0.02 if entry.optimizer == "muon" else 0.01) for entry in plan.parameters
     }
@@ -161,22 +169,26 @@ def test_muon_is_measured_with_both_of_its_optimizers():
 def test_missing_measurements_and_graphs_are_refused():
     base, target = network(2), network(4)
     with pytest.raises(LawError, match="without measure"):
-        plan_transfer(base, target, lr=0.1, optimizer="sgd", law="measured")
+        plan_transfer(Tuned(base, 0.1), target, optimizer="sgd", law="measured")
     with pytest.raises(LawError, match="twice"):
         plan_transfer(
-            base, target, lr=0.1, optimizer="sgd", law=["measured", "measured"], measure=BATCH
+            Tuned(base, 0.1), target, optimizer="sgd", law=["measured", "measured"], measure=BATCH
         )
     graph = capture_graph(target[0], INPUTS)
     with pytest.raises(PlanError, match="to be measured"):
-        plan_transfer(base, graph, lr=0.1, optimizer="sgd", law="measured", measure=BATCH)
-    from etastar.optimizers import optimizer_like
+        plan_transfer(Tuned(base, 0.1), graph, optimizer="sgd", law="measured", measure=BATCH)
+    from etastar.optimizers import OptimizerKind, optimizer_like
 
     kind = optimizer_like(torch.optim.NAdam, "adam", decoupled_weight_decay=False)
-    with pytest.raises(OptimizerError, match="make_optimizer"):
-        plan_transfer(base, target, lr=0.1, optimizer=kind, law="measured", measure=BATCH)
+    unknown = OptimizerKind("own", "adam", decoupled_weight_decay=False)
+    with pytest.raises(OptimizerError, match="'own' without a class"):
+        plan_transfer(Tuned(base, 0.1), target, optimizer=unknown, law="measured", measure=BATCH)
+    declared = plan_transfer(
+        Tuned(base, 0.1), target, optimizer=kind, law="measured", measure=BATCH
+    )
     made = Measure((INPUTS, TARGETS), F.cross_entropy, make_optimizer=torch.optim.NAdam)
-    plan = plan_transfer(base, target, lr=0.1, optimizer=kind, law="measured", measure=made)
-    assert plan.lr < 0.1
+    plan = plan_transfer(Tuned(base, 0.1), target, optimizer=kind, law="measured", measure=made)
+    assert plan.lr == declared.lr < 0.1
 
 
 def test_the_law_refuses_a_step_that_moves_nothing():
@@ -184,6 +196,9 @@ def test_the_law_refuses_a_step_that_moves_nothing():
         Measured(base=1.0, target=0.0)
     with pytest.raises((LawError, MeasureError)):
         plan_transfer(
-            network(2), network(4), lr=0.1, optimizer="sgd", law="measured",
+            Tuned(network(2), 0.1),
+            network(4),
+            optimizer="sgd",
+            law="measured",
             measure=Measure((INPUTS, TARGETS), lambda out, _: (out * 0).sum()),
-        )  # fmt: skip
+        )

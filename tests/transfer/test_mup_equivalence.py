@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from etastar.transfer import plan_transfer
+from etastar.transfer import Tuned, plan_transfer
 
 BASE_WIDTH, DELTA_WIDTH = 8, 12
 
@@ -67,7 +67,9 @@ def plain_network(network, width, bias=True, seed=0):
 def plan_of(network, width, bias=True, **settings):
     inputs = (torch.zeros(network.shape, dtype=torch.float64),)
     base, target = (plain_network(network, w, bias) for w in (BASE_WIDTH, width))
-    return plan_transfer((base, inputs), (target, inputs), law="constant", **settings)
+    optimizer = settings.pop("optimizer")
+    tuned = Tuned((base, inputs), **settings)
+    return plan_transfer(tuned, (target, inputs), law="constant", optimizer=optimizer)
 
 
 def losses(model, optimizer, shape, steps=10):
@@ -91,12 +93,13 @@ def _double():
     torch.set_default_dtype(torch.float32)
 
 
+EPS = 1e-24  # mup has no rule for epsilon; the width rule's is CompleteP's
 CASES = [
     (mup.MuSGD, torch.optim.SGD, "sgd", {"lr": 0.2, "momentum": 0.9}, 0.0),
     (mup.MuSGD, torch.optim.SGD, "sgd", {"lr": 0.2, "momentum": 0.9, "nesterov": True}, 0.01),
-    (mup.MuAdam, torch.optim.Adam, "adam", {"lr": 0.01}, 0.0),
-    (mup.MuAdam, torch.optim.Adam, "adam", {"lr": 0.01}, 0.02),
-    (mup.MuAdamW, torch.optim.AdamW, "adamw", {"lr": 0.01}, 0.3),
+    (mup.MuAdam, torch.optim.Adam, "adam", {"lr": 0.01, "eps": EPS}, 0.0),
+    (mup.MuAdam, torch.optim.Adam, "adam", {"lr": 0.01, "eps": EPS}, 0.02),
+    (mup.MuAdamW, torch.optim.AdamW, "adamw", {"lr": 0.01, "eps": EPS}, 0.3),
 ]
 
 
@@ -107,14 +110,16 @@ def test_losses_follow_mups_step_by_step(theirs, ours, kind, settings, decay, ne
     reference = mup_network(network, width, bias)
     plain = plain_network(network, width, bias, seed=5)
     plain.load_state_dict(effective_state(reference))
-    plan = plan_of(network, width, bias, lr=settings["lr"], optimizer=kind, weight_decay=decay)
+    tuned = {name: settings[name] for name in ("lr", "eps") if name in settings}
+    plan = plan_of(network, width, bias, optimizer=kind, weight_decay=decay, **tuned)
 
     expected = losses(
         reference,
         theirs(reference.parameters(), weight_decay=decay, **settings),
         network.shape,
     )
-    actual = losses(plain, ours(plan.param_groups(plain), **settings), network.shape)
+    groups = plan.param_groups(plain, from_checkpoint=True)
+    actual = losses(plain, ours(groups, **settings), network.shape)
     assert expected.std() > 0.01
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
 

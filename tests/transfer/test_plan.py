@@ -1,14 +1,17 @@
 """A plan on real models: base size, groups, copies and wrappers, refusal of strangers."""
 
 import copy
+import io
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 from etastar.errors import PlanError
+from etastar.formatting import name_pattern, number, shorten_middle
 from etastar.laws import LAWS
-from etastar.transfer import plan_transfer
+from etastar.transfer import Tuned, plan_transfer
 
 OPTIMIZERS = {
     "sgd": torch.optim.SGD,
@@ -49,8 +52,9 @@ def rates(optimizer, model):
     return {names[id(p)]: g["lr"] for g in optimizer.param_groups for p in g["params"]}
 
 
-def test_every_parameter_has_the_rate_of_its_role(make_net, make_plan):
-    plan, model = make_plan(law="constant"), make_net(5, 32)
+def test_every_parameter_has_the_rate_of_its_role(make_ready, make_plan):
+    plan = make_plan(law="constant")
+    model = make_ready(plan)
     found = rates(torch.optim.AdamW(plan.param_groups(model)), model)
     assert found["stem.weight"] == found["norm.bias"] == found["blocks.4.0.bias"] == 0.1
     assert found["blocks.4.2.weight"] == pytest.approx(0.1 / 4)
@@ -61,7 +65,7 @@ def test_every_parameter_has_the_rate_of_its_role(make_net, make_plan):
 def test_depth_law_multiplies_the_width_rule(make_net, make_plan):
     plan = make_plan(optimizer="sgd", law="effective-depth")
     factor = (7 / 4) ** -1.5  # stem, additions, head: 4 layers deep at the base, 7 at the target
-    assert (plan.base_depth, plan.target_depth) == (4, 7)
+    assert (plan.base.depth, plan.target_depth) == (4, 7)
     found = {p.name: p.lr for p in plan.parameters}
     assert found["blocks.0.0.weight"] == pytest.approx(0.1 * factor)
     assert found["stem.weight"] == pytest.approx(0.1 * factor * 4)
@@ -89,36 +93,41 @@ def wrapped(model, kind):
 @pytest.mark.parametrize(
     "kind", ["deepcopy", "state dict", "compile", "data parallel", "compile of data parallel"]
 )
-def test_a_plan_works_on_copies_and_wrappers(make_net, make_plan, kind):
-    plan, model = make_plan(law="complete-p"), make_net(5, 32)
+def test_a_plan_works_on_copies_and_wrappers(make_ready, make_plan, kind):
+    plan = make_plan(law="complete-p")
+    model = make_ready(plan)
     expected = [[p.shape for p in g["params"]] for g in plan.param_groups(model)]
     other = wrapped(model, kind)
     groups = plan.param_groups(other)
     assert [[p.shape for p in g["params"]] for g in groups] == expected
     assert {id(p) for g in groups for p in g["params"]} == {id(p) for p in other.parameters()}
-    plan.rescale_(other)
+    with pytest.raises(PlanError, match="rescaled by a plan before"):
+        plan.rescale_(other)
 
 
-def test_a_plan_works_under_distributed_data_parallel(make_net, make_plan, tmp_path):
+def test_a_plan_works_under_distributed_data_parallel(make_ready, make_plan, tmp_path):
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
     )
     try:
-        model = nn.parallel.DistributedDataParallel(make_net(5, 32))
         plan = make_plan(optimizer="sgd")
+        model = nn.parallel.DistributedDataParallel(make_ready(plan))
         groups = plan.param_groups(model)
         torch.optim.SGD(groups).step()
         assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
         captured = plan_transfer(
-            (model, (torch.zeros(3, 6),)), (model, (torch.zeros(3, 6),)), lr=1.0, optimizer="sgd"
+            Tuned((model, (torch.zeros(3, 6),)), 1.0),
+            (model, (torch.zeros(3, 6),)),
+            optimizer="sgd",
         )
         assert all(not p.name.startswith("module.") for p in captured.parameters)
     finally:
         torch.distributed.destroy_process_group()
 
 
-def test_frozen_parameters_are_left_out(make_net, make_plan):
-    plan, model = make_plan(), make_net(5, 32)
+def test_frozen_parameters_are_left_out(make_ready, make_plan):
+    plan = make_plan()
+    model = make_ready(plan)
     model.stem.requires_grad_(False)
     taken = {id(p) for g in plan.param_groups(model) for p in g["params"]}
     assert taken == {id(p) for p in model.parameters() if p.requires_grad}
@@ -141,7 +150,7 @@ class Tied(nn.Module):
 
 def test_tied_parameters_appear_once_and_are_noted():
     tokens = torch.zeros(2, 3, dtype=torch.int64)
-    plan = plan_transfer((Tied(8), (tokens,)), (Tied(16), (tokens,)), lr=0.1, optimizer="sgd")
+    plan = plan_transfer(Tuned((Tied(8), (tokens,)), 0.1), (Tied(16), (tokens,)), optimizer="sgd")
     model = Tied(16)
     assert sum(len(g["params"]) for g in plan.param_groups(model)) == 3
     assert any("embedding.weight" in note for note in plan.notes)
@@ -190,33 +199,31 @@ def test_rescaling_multiplies_by_the_plans_factors(make_net, make_plan):
     assert ratio["stem.weight"] == 1.0
 
 
-def test_epsilon_is_given_where_it_differs_or_was_asked_for(make_net, make_plan):
-    model = make_net(5, 32)
+def test_epsilon_is_given_where_it_differs_or_was_asked_for(make_ready, make_plan):
+    model = make_ready(make_plan())
     some = [g.get("eps") for g in make_plan().param_groups(model)]
-    assert None in some
-    assert 4e-8 in some
+    assert set(some) == {None, 1e-8 / 4}  # the readout's stays, all others' follow the gradient
     every = [g.get("eps") for g in make_plan(eps=1e-8).param_groups(model)]
     assert None not in every
     assert all("eps" not in g for g in make_plan(optimizer="sgd").param_groups(model))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_groups_differ_and_survive_the_optimizers_state(make_net, make_plan, optimizer):
-    plan, model = make_plan(optimizer=optimizer, weight_decay=0.1), make_net(5, 32)
+def test_groups_differ_and_survive_the_optimizers_state(make_ready, make_plan, optimizer):
+    plan = make_plan(optimizer=optimizer, weight_decay=0.1)
+    model = make_ready(plan)
     made = OPTIMIZERS[optimizer](plan.param_groups(model))
     keys = [(g["lr"], g["weight_decay"], g.get("eps")) for g in made.param_groups]
     assert len(set(keys)) == len(keys) > 1
     assert len({g["name"] for g in made.param_groups}) == len(keys)
-    again = OPTIMIZERS[optimizer](plan.param_groups(make_net(5, 32)))
+    again = OPTIMIZERS[optimizer](plan.param_groups(make_ready(plan)))
     again.load_state_dict(made.state_dict())
     assert [g["lr"] for g in again.param_groups] == [g["lr"] for g in made.param_groups]
 
 
-def test_muon_trains_with_its_two_optimizers(make_net, make_plan):
-    plan, model = (
-        make_plan(optimizer="muon", lr=0.02, aux_lr=0.01, law="depth-mup"),
-        make_net(5, 32),
-    )
+def test_muon_trains_with_its_two_optimizers(make_ready, make_plan):
+    plan = make_plan(optimizer="muon", lr=0.02, aux_lr=0.01, law="depth-mup")
+    model = make_ready(plan)
     optimizers = [
         torch.optim.Muon(plan.param_groups(model, kind="muon")),
         torch.optim.AdamW(plan.param_groups(model, kind="adamw")),
@@ -250,8 +257,38 @@ def test_table_shows_every_law_and_every_group(make_plan):
         assert word in text
     assert "blocks.*.*.weight (10)" in text
     for group in plan.groups:
-        assert f"{group.lr:.6g}" in text
-    assert all(len(a) <= 160 for a in text.splitlines())
+        assert number(group.lr) in text
+
+
+def printed(plan, width):
+    text = io.StringIO()
+    Console(file=text, width=width, color_system=None).print(plan)
+    return text.getvalue()
+
+
+@pytest.mark.parametrize("law", [*LAWS, ["structure", "constant", "path-sum"]], ids=str)
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
+def test_no_number_is_cut_at_80_columns_and_names_are_on_one_line(make_plan, law, optimizer):
+    aux = {"aux_lr": 0.003217} if optimizer == "muon" else {}
+    plan = make_plan((2, 7), (5, 24), law=law, optimizer=optimizer, lr=0.0123456, **aux)
+    for text in (str(plan), printed(plan, 80)):
+        lines = text.splitlines()
+        assert max(map(len, lines)) <= 80
+        for group in plan.groups:
+            place = next(n for n, line in enumerate(lines) if line.startswith(group.name[:8]))
+            shown = lines[place].split()
+            assert number(group.lr) in shown
+            assert number(group.weight_decay) in shown
+            names = shorten_middle(name_pattern(group.parameters), 78)
+            assert f"  {names}" in lines[place : place + 3]
+
+
+def test_a_narrow_line_shortens_names_and_keeps_numbers(make_plan):
+    plan = make_plan(law="complete-p", lr=0.0123456, weight_decay=0.0789012)
+    text = printed(plan, 40)
+    assert "…" in text
+    assert all(number(group.lr) in text for group in plan.groups)
+    assert all(number(group.weight_decay) in text for group in plan.groups)
 
 
 @pytest.mark.parametrize("rule", ["independent", "fixed"])

@@ -1,6 +1,7 @@
 """Arguments of plan_transfer: what it takes, and what it refuses with which words."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from etastar.errors import (
+    CaptureError,
     EtastarError,
     LawError,
     OptimizerError,
@@ -15,9 +17,23 @@ from etastar.errors import (
     RecurrentError,
 )
 from etastar.graph import capture_graph
-from etastar.laws import EffectiveDepth, Width
-from etastar.optimizers import optimizer_like
-from etastar.transfer import plan_transfer, read_architecture
+from etastar.laws import EffectiveDepth, Factors, Law, Width
+from etastar.optimizers import (
+    OPTIMIZERS,
+    OptimizerKind,
+    optimizer_class,
+    optimizer_kind,
+    optimizer_like,
+)
+from etastar.transfer import (
+    DEFAULT_LAW,
+    Target,
+    TransferPlan,
+    Tuned,
+    check_schedule,
+    plan_transfer,
+    read_architecture,
+)
 
 
 class Keyword(nn.Module):
@@ -37,21 +53,23 @@ def test_networks_are_graphs_models_with_inputs_or_architectures(make_net, make_
         [(make_net(*size), (x,)) for size in ((2, 8), (5, 32))],
         [read_architecture((make_net(*size), (x,))) for size in ((2, 8), (5, 32))],
     ]
-    plans = [plan_transfer(*networks, lr=0.1, optimizer="adamw") for networks in forms]
+    plans = [
+        plan_transfer(Tuned(networks[0], 0.1), networks[1], optimizer="adamw") for networks in forms
+    ]
     assert plans[0] == plans[1] == plans[2] == make_plan()
 
 
 def test_keyword_arguments_are_given_as_a_dict():
     networks = [(Keyword(width), {"x": torch.zeros(1, 3)}) for width in (4, 8)]
-    assert plan_transfer(*networks, lr=0.1, optimizer="sgd").base_depth == 2
+    assert plan_transfer(Tuned(networks[0], 0.1), networks[1], optimizer="sgd").base.depth == 2
 
 
 @pytest.mark.parametrize(
-    "network", [None, 3, nn.Linear(1, 1), (nn.Linear(1, 1), torch.zeros(1)), (nn.Linear(1, 1),)]
+    "network", [None, 3, nn.Linear(1, 1), (nn.Linear(1, 1), 1, 2), (nn.Linear(1, 1),), "x"]
 )
 def test_another_form_of_network_is_refused(network):
-    with pytest.raises(PlanError, match="example inputs"):
-        plan_transfer(network, network, lr=0.1, optimizer="sgd")
+    with pytest.raises(CaptureError, match="example inputs"):
+        plan_transfer(Tuned(network, 0.1), network, optimizer="sgd")
 
 
 @pytest.mark.parametrize("lr", [0, 0.0, -0.1, math.nan, math.inf, -math.inf, "0.1", None, True])
@@ -115,11 +133,13 @@ def test_an_unknown_decay_rule_is_refused(make_plan):
 
 def test_an_optimizers_own_settings_are_kept(make_net, make_plan):
     weights = make_net(2, 8).parameters()
-    adamw = torch.optim.AdamW(weights, lr=1.0, weight_decay=0.25, eps=1e-6)
+    adamw = torch.optim.AdamW(weights, lr=0.1, weight_decay=0.25, eps=1e-6, betas=(0.8, 0.9))
     plan = make_plan((2, 8), (2, 8), optimizer=adamw)
     assert plan.parameters[0].weight_decay == 0.25
     assert plan.parameters[0].eps == 1e-6
-    assert make_plan((2, 8), (2, 8), optimizer=adamw, weight_decay=0).weight_decay == 0.0
+    assert plan.parameters[0].betas == (0.8, 0.9)
+    (group,) = plan.param_groups(make_net(2, 8))
+    assert (group["weight_decay"], group["eps"], group["betas"]) == (0.25, 1e-6, (0.8, 0.9))
 
 
 def test_options_of_the_law_are_recorded(make_plan):
@@ -145,8 +165,8 @@ class Loop(nn.Module):
 def test_a_recurrent_network_is_refused_by_the_parameters_name():
     network = (Loop(), (torch.zeros(1, 3),))
     with pytest.raises(RecurrentError, match=r"cell\.weight"):
-        plan_transfer(network, network, lr=0.1, optimizer="sgd")
-    insisted = plan_transfer(network, network, lr=0.1, optimizer="sgd", allow_recurrent=True)
+        plan_transfer(Tuned(network, 0.1), network, optimizer="sgd")
+    insisted = plan_transfer(Tuned(network, 0.1), network, optimizer="sgd", allow_recurrent=True)
     assert any("cell.weight" in note for note in insisted.notes)
 
 
@@ -170,10 +190,10 @@ class Bent(nn.Module):
 def test_a_branch_that_cannot_carry_a_multiplier_is_refused(law):
     networks = [(Bent(depth), (torch.zeros(1, 3),)) for depth in (2, 6)]
     with pytest.raises(LawError, match=rf"'{law}'.*6 of 6.*blocks\.0\.weight"):
-        plan_transfer(*networks, lr=0.1, optimizer="sgd", law=law)
-    same = plan_transfer(networks[0], networks[0], lr=0.1, optimizer="sgd", law=law)
+        plan_transfer(Tuned(networks[0], 0.1), networks[1], optimizer="sgd", law=law)
+    same = plan_transfer(Tuned(networks[0], 0.1), networks[0], optimizer="sgd", law=law)
     assert len(same.groups) == 1
-    plan_transfer(*networks, lr=0.1, optimizer="sgd", law="effective-depth")
+    plan_transfer(Tuned(networks[0], 0.1), networks[1], optimizer="sgd", law="effective-depth")
 
 
 def test_every_refusal_has_three_parts(make_plan):
@@ -182,3 +202,252 @@ def test_every_refusal_has_three_parts(make_plan):
             make_plan(**settings)
         error = caught.value
         assert all((error.received, error.expected, error.action))
+
+
+def test_the_forms_of_a_network_are_one(make_net):
+    model, x = make_net(2, 8), torch.zeros(3, 6)
+    target = capture_graph(make_net(5, 8), x)
+    forms = [(model, x), (model, (x,)), (model, {"x": x}), capture_graph(model, x)]
+    plans = [plan_transfer(Tuned(form, 0.1), target, optimizer="sgd") for form in forms]
+    assert plans[0] == plans[1] == plans[2] == plans[3]
+    assert plans[0] == plan_transfer(Tuned((model, x), 0.1), Target(target), optimizer="sgd")
+
+
+@pytest.mark.parametrize("law", [3, [None], [3], (), EffectiveDepth])
+def test_what_is_no_law_is_refused(make_plan, law):
+    with pytest.raises(LawError):
+        make_plan(law=law)
+
+
+def test_no_law_is_the_default_law(make_plan):
+    assert make_plan(law=None) == make_plan() == make_plan(law=DEFAULT_LAW)
+
+
+@pytest.mark.parametrize("measure", [3, "x", (1, 2)])
+def test_what_is_no_measure_is_refused(make_plan, measure):
+    with pytest.raises(PlanError, match="Measure"):
+        make_plan(measure=measure)
+
+
+class TestAnOptimizerInstance:
+    """It says what was tuned, and so does `Tuned`: they must agree."""
+
+    @pytest.fixture
+    def base(self, make_net):
+        return make_net(2, 8)
+
+    def plan(self, base, make_net, optimizer, lr=0.1, **tuned):
+        inputs = torch.zeros(3, 6)
+        target = (make_net(5, 32), inputs)
+        return plan_transfer(Tuned((base, inputs), lr, **tuned), target, optimizer=optimizer)
+
+    def test_its_own_rate_is_not_ignored(self, base, make_net):
+        adamw = torch.optim.AdamW(base.parameters(), lr=1e-3)
+        with pytest.raises(OptimizerError, match=r"lr=0\.1 tuned.*lr=0\.001"):
+            self.plan(base, make_net, adamw)
+        assert self.plan(base, make_net, adamw, lr=1e-3).base.lr == 1e-3
+
+    @pytest.mark.parametrize(
+        ("setting", "value"), [("weight_decay", 0.2), ("eps", 1e-6), ("betas", (0.9, 0.95))]
+    )
+    def test_no_other_setting_is_either(self, base, make_net, setting, value):
+        adamw = torch.optim.AdamW(base.parameters(), lr=0.1)
+        with pytest.raises(OptimizerError, match=f"{setting}="):
+            self.plan(base, make_net, adamw, **{setting: value})
+        same = torch.optim.AdamW(base.parameters(), lr=0.1, **{setting: value})
+        plan = self.plan(base, make_net, same, **{"weight_decay": 0.01, setting: value})
+        by_name = self.plan(base, make_net, "adamw", **{"weight_decay": 0.01, setting: value})
+        assert plan.parameters == by_name.parameters
+        assert plan.base == by_name.base
+
+    def groups(self, model):
+        matrices = [p for p in model.parameters() if p.ndim > 1]
+        rest = [p for p in model.parameters() if p.ndim < 2]
+        groups = [{"params": matrices}, {"params": rest, "weight_decay": 0.0}]
+        return torch.optim.AdamW(groups, lr=0.1, weight_decay=0.25)
+
+    @pytest.mark.parametrize("place", ["base", "target"])
+    def test_its_groups_without_decay_are_carried_to_every_parameter(self, base, make_net, place):
+        target, x = make_net(5, 32), torch.zeros(3, 6)
+        optimizer = self.groups(base if place == "base" else target)
+        plan = plan_transfer(Tuned((base, x), 0.1), (target, x), optimizer=optimizer)
+        for entry in plan.parameters:
+            wanted = 0.25 if len(entry.shape) > 1 else 0.0
+            assert entry.weight_decay * entry.lr == pytest.approx(wanted * 0.1)
+        assert plan.base.weight_decay == 0.25
+
+    def test_decay_that_was_given_holds_for_all(self, base, make_net):
+        with pytest.raises(OptimizerError, match="weight_decay="):
+            self.plan(base, make_net, self.groups(base), weight_decay=0.25)
+
+    def test_groups_of_a_graphs_unknown_model_are_refused(self, base, make_net):
+        graphs = [capture_graph(make_net(*size), torch.zeros(3, 6)) for size in ((2, 8), (5, 32))]
+        with pytest.raises(PlanError, match="groups differ in weight decay"):
+            plan_transfer(Tuned(graphs[0], 0.1), graphs[1], optimizer=self.groups(base))
+
+
+@pytest.mark.parametrize("betas", [0.9, (0.9,), (0.9, 1.0), (-0.1, 0.9), ("a", "b"), [0.9, 0.95]])
+def test_bad_betas_are_refused(make_plan, betas):
+    with pytest.raises(PlanError, match="betas="):
+        make_plan(betas=betas)
+
+
+def test_betas_are_carried_and_refused_where_there_are_none(make_ready, make_plan):
+    plan = make_plan(betas=(0.9, 0.95))
+    assert {p.betas for p in plan.parameters} == {(0.9, 0.95)}
+    assert {g["betas"] for g in plan.param_groups(make_ready(plan))} == {(0.9, 0.95)}
+    with pytest.raises(OptimizerError, match="betas"):
+        make_plan(optimizer="sgd", betas=(0.9, 0.95))
+    muon = make_plan(optimizer="muon", aux_lr=0.1, betas=(0.9, 0.95))
+    assert {p.betas for p in muon.parameters if p.optimizer == "muon"} == {None}
+    assert {p.betas for p in muon.parameters if p.optimizer == "adamw"} == {(0.9, 0.95)}
+
+
+class Slower(Law):
+    """A law of the batch, as one may come."""
+
+    name = "slower"
+
+    def factors(self, pair, *, base, target, optimizer):
+        ratio = target.training.batch_size / base.training.batch_size
+        return Factors(lr=ratio**0.5, betas=(ratio, ratio))
+
+
+def test_a_law_may_read_the_training_and_set_betas(make_net):
+    x = torch.zeros(3, 6)
+    base = Tuned((make_net(2, 8), x), 0.1, betas=(0.9, 0.95), batch_size=64, num_steps=100)
+    target = Target((make_net(2, 8), x), batch_size=256, num_steps=100)
+    plan = plan_transfer(base, target, optimizer="adamw", law=Slower())
+    assert plan.lr == pytest.approx(0.2)
+    assert plan.parameters[0].betas == pytest.approx((0.6, 0.8))
+    assert (plan.base.batch_size, plan.base.num_steps) == (64, 100)
+    assert TransferPlan.from_json(plan.to_json()) == plan
+    huge = Target(target.network, batch_size=64 * 11)
+    with pytest.raises(PlanError, match="betas"):
+        plan_transfer(base, huge, optimizer="adamw", law=Slower())
+
+
+def test_training_that_no_law_reads_is_noted(make_net):
+    x = torch.zeros(3, 6)
+    base = Tuned((make_net(2, 8), x), 0.1, batch_size=64, num_steps=100)
+    target = Target((make_net(5, 8), x), batch_size=256, num_steps=100)
+    plan = plan_transfer(base, target, optimizer="adamw")
+    assert plan.notes == ("batch size 64 to 256: no law of this plan corrects for it",)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "8", math.nan])
+@pytest.mark.parametrize("name", ["batch_size", "num_steps"])
+def test_bad_training_is_refused(make_net, name, value):
+    network = (make_net(2, 8), torch.zeros(3, 6))
+    for call in (lambda **k: Tuned(network, 0.1, **k), lambda **k: Target(network, **k)):
+        with pytest.raises(PlanError, match=f"{name}="):
+            call(**{name: value})
+
+
+class Convolutions(nn.Module):
+    """No hidden matrix: Muon has nothing to update."""
+
+    def __init__(self, depth):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 8, 3, padding=1)
+        self.layers = nn.Sequential(*[nn.Conv2d(8, 8, 3, padding=1) for _ in range(depth)])
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.head(self.layers(self.stem(x)).mean((2, 3)))
+
+
+def test_muon_without_a_matrix_is_refused_when_the_plan_is_made():
+    nets = [(Convolutions(depth), torch.zeros(2, 1, 8, 8)) for depth in (2, 8)]
+    with pytest.raises(PlanError, match="without a parameter that muon updates"):
+        plan_transfer(Tuned(nets[0], 0.02, aux_lr=0.003), nets[1], optimizer="muon")
+
+
+def test_the_headline_of_muon_is_muons_own(make_plan):
+    plan = make_plan(optimizer="muon", lr=0.02, aux_lr=0.003, law="constant", width="none")
+    assert plan.lr == 0.02
+    assert "lr 0.02 to 0.02 (muon), beside it from 0.003" in str(plan)
+
+
+def residual(blocks):
+    layers = [nn.Linear(8, 8) for _ in range(blocks)]
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.head = nn.Linear(6, 8), nn.Linear(8, 4)
+            self.layers = nn.ModuleList(layers)
+
+        def forward(self, x):
+            x = self.stem(x)
+            for layer in self.layers:
+                x = x + layer(x)
+            return self.head(x)
+
+    return Net(), torch.zeros(2, 6)
+
+
+def test_absurd_numbers_are_refused():
+    """2^40 paths: a rate of 1e-9, a weight decay of ten million."""
+    with pytest.raises(PlanError, match=r"path-sum x width: the learning rate of .* times"):
+        plan_transfer(
+            Tuned(residual(2), 3e-3, weight_decay=0.1), residual(42), optimizer="adamw",
+            law="path-sum",
+        )  # fmt: skip
+    kept = plan_transfer(
+        Tuned(residual(2), 3e-3, weight_decay=0.1), residual(42), optimizer="adamw"
+    )
+    assert kept.lr > 1e-6 * 3e-3
+
+
+def test_decay_that_would_remove_the_weights_is_refused(make_plan):
+    with pytest.raises(PlanError, match="one step would remove the weight"):
+        make_plan(lr=0.5, weight_decay=2.0)
+    assert make_plan(lr=0.5, weight_decay=2.0, optimizer="adam").base.weight_decay == 2.0
+
+
+class Lion(torch.optim.Optimizer):
+    """Sign of an interpolated momentum; a new optimizer is its class and one line."""
+
+    def __init__(self, params, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter].setdefault("m", torch.zeros_like(parameter))
+                update = torch.sign(state * group["betas"][0] + parameter.grad)
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update, alpha=-group["lr"])
+                state.lerp_(parameter.grad, 1 - group["betas"][1])
+
+
+class TestANewOptimizer:
+    @pytest.fixture(autouse=True)
+    def _registered(self, monkeypatch):
+        kind = OptimizerKind(
+            "lion", "adam", True, betas=(0.9, 0.99), source=f"{Lion.__module__}:Lion"
+        )
+        monkeypatch.setitem(sys.modules, Lion.__module__, sys.modules[__name__])
+        monkeypatch.setitem(OPTIMIZERS, "lion", kind)
+
+    def test_is_known_by_name_class_and_instance(self, make_net):
+        instance = Lion(make_net(2, 8).parameters(), lr=0.1)
+        kinds = [optimizer_kind(form) for form in ("lion", Lion, instance)]
+        assert [kind.name for kind in kinds] == ["lion"] * 3
+        assert optimizer_class(kinds[0]) is Lion
+
+    def test_has_plans_of_its_geometry_and_decay(self, make_ready, make_plan):
+        plan = make_plan(optimizer="lion", law="depth-mup", weight_decay=0.1)
+        twin = make_plan(optimizer="adamw", law="depth-mup", weight_decay=0.1)
+        assert [p.lr for p in plan.parameters] == [p.lr for p in twin.parameters]
+        assert [p.weight_decay for p in plan.parameters] == [
+            p.weight_decay for p in twin.parameters
+        ]
+        assert {p.eps for p in plan.parameters} == {None}
+        optimizer = Lion(plan.param_groups(make_ready(plan)))
+        assert check_schedule(torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)).safe
+        assert TransferPlan.from_json(plan.to_json()) == plan
+        with pytest.raises(OptimizerError, match="no eps"):
+            make_plan(optimizer="lion", eps=1e-8)

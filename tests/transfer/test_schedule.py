@@ -1,6 +1,7 @@
 """Schedules that keep the ratios between groups, and those that flatten them."""
 
 import copy
+import math
 import warnings
 
 import pytest
@@ -68,7 +69,9 @@ FLATTENING = {
 
 @pytest.fixture
 def optimizer(make_net, make_plan):
-    return torch.optim.AdamW(make_plan(weight_decay=0.1).param_groups(make_net(5, 32)))
+    plan, model = make_plan(weight_decay=0.1), make_net(5, 32)
+    plan.rescale_(model)
+    return torch.optim.AdamW(plan.param_groups(model))
 
 
 @pytest.mark.parametrize("make", SAFE.values(), ids=SAFE)
@@ -200,3 +203,145 @@ def test_groups_that_are_not_a_plans_are_refused():
     ):
         with pytest.raises(ScheduleError, match="not a plan's"):
             call()
+
+
+class Accelerated:
+    """What accelerate puts around a scheduler, by its attributes."""
+
+    def __init__(self, scheduler, optimizers):
+        self.scheduler, self.optimizers = scheduler, optimizers
+
+    def step(self):
+        self.scheduler.step()
+
+
+class AcceleratedTwin(torch.optim.Optimizer):
+    """What accelerate puts around an optimizer: a subclass that holds it and its groups."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+    @property
+    def param_groups(self):
+        return self.optimizer.param_groups
+
+
+def test_what_accelerate_prepared_is_understood(optimizer):
+    assert check_schedule(AcceleratedTwin(optimizer)).safe
+    assert check_schedule(Accelerated(SAFE["one cycle"](optimizer), [optimizer])).safe
+    with pytest.raises(ScheduleError, match="changes the ratios"):
+        check_schedule(Accelerated(FLATTENING["one cycle"](optimizer), [optimizer]))
+
+
+class TimmTwin:
+    """A cosine of timm by its attributes: it writes rates itself, by epochs or by updates."""
+
+    def __init__(self, optimizer, t_initial, lr_min=0.0, warmup_lr_init=0.0, t_in_epochs=True):
+        self.optimizer, self.t_initial, self.floor = optimizer, t_initial, lr_min
+        self.warm, self.t_in_epochs = warmup_lr_init, t_in_epochs
+        self.base_values = [group["lr"] for group in optimizer.param_groups]
+
+    def _write(self, t):
+        share = 0.5 * (1 + math.cos(math.pi * min(1.0, t / self.t_initial)))
+        for group, value in zip(self.optimizer.param_groups, self.base_values, strict=True):
+            low = self.warm if t < 5 else self.floor
+            group["lr"] = low + (value - low) * share
+
+    def step(self, epoch, metric=None):
+        if self.t_in_epochs:
+            self._write(epoch)
+
+    def step_update(self, num_updates, metric=None):
+        if not self.t_in_epochs:
+            self._write(num_updates)
+
+
+@pytest.mark.parametrize("t_in_epochs", [True, False])
+def test_timms_schedulers_are_understood(optimizer, t_in_epochs):
+    verdict = check_schedule(TimmTwin(optimizer, 120, t_in_epochs=t_in_epochs))
+    assert (verdict.safe, verdict.steps) == (True, 121)
+    before = [group["lr"] for group in optimizer.param_groups]
+    for floor in ({"lr_min": 0.01}, {"warmup_lr_init": 0.01}):
+        with pytest.raises(ScheduleError, match="changes the ratios"):
+            check_schedule(TimmTwin(optimizer, 120, t_in_epochs=t_in_epochs, **floor))
+        with pytest.raises(ScheduleError, match="one number for every group"):
+            schedule_arguments(TimmTwin, optimizer, t_initial=120, **floor)
+    assert schedule_arguments(TimmTwin, optimizer, t_initial=9, lr_min=0.0) == {
+        "t_initial": 9,
+        "lr_min": 0.0,
+    }
+    assert [group["lr"] for group in optimizer.param_groups] == before
+
+
+def test_timms_own_default_scheduler_is_understood(optimizer):
+    timm = pytest.importorskip("timm.scheduler")
+    assert check_schedule(timm.CosineLRScheduler(optimizer, t_initial=100)).steps == 101
+    with pytest.raises(ScheduleError, match="changes the ratios"):
+        check_schedule(timm.CosineLRScheduler(optimizer, t_initial=100, lr_min=0.01))
+    assert check_schedule(timm.PlateauLRScheduler(optimizer)).safe
+
+
+def test_a_plateau_by_default_is_safe(optimizer):
+    assert check_schedule(lrs.ReduceLROnPlateau(optimizer)).safe
+
+
+@pytest.mark.parametrize("schedule", [None, 3, 0.1, "cosine", lrs.StepLR, object(), [1]])
+def test_what_is_no_scheduler_is_refused(schedule):
+    for call in (check_schedule, inspect_schedule):
+        with pytest.raises(ScheduleError, match="in place of a scheduler"):
+            call(schedule)
+
+
+@pytest.mark.parametrize("scheduler", [torch.nn.Linear, None, 3, "OneCycleLR"])
+def test_arguments_for_what_is_no_scheduler_are_refused(optimizer, scheduler):
+    with pytest.raises(ScheduleError, match="as scheduler"):
+        schedule_arguments(scheduler, optimizer)
+
+
+@pytest.mark.parametrize("lr", ["x", None, math.nan, math.inf, -0.1, True, [0.1, "x"]])
+def test_arguments_that_are_no_rates_are_refused(optimizer, lr):
+    with pytest.raises(ScheduleError, match="max_lr="):
+        schedule_arguments(lrs.OneCycleLR, optimizer, max_lr=lr, total_steps=9)
+
+
+def test_arguments_without_an_optimizer_are_refused():
+    with pytest.raises(ScheduleError, match="in place of an optimizer"):
+        schedule_arguments(lrs.OneCycleLR, None, max_lr=0.1)
+
+
+@pytest.mark.parametrize("steps", [-1, 1.5, "x", True])
+def test_a_bad_number_of_steps_is_refused(optimizer, steps):
+    with pytest.raises(ScheduleError, match="num_steps"):
+        check_schedule(lrs.StepLR(optimizer, 3), num_steps=steps)
+
+
+@pytest.mark.parametrize(
+    ("planned", "made"),
+    [("sgd", torch.optim.AdamW), ("adamw", torch.optim.Adam), ("adam", torch.optim.SGD)],
+)
+def test_groups_in_another_optimizer_are_refused(make_ready, make_plan, planned, made):
+    plan = make_plan(optimizer=planned)
+    optimizer = made(plan.param_groups(make_ready(plan)), lr=0.1)
+    scheduler = lrs.CosineAnnealingLR(optimizer, 10)
+    for call in (check_schedule, inspect_schedule):
+        for one in (scheduler, optimizer, Accelerated(scheduler, [optimizer])):
+            with pytest.raises(ScheduleError, match=f"groups of a plan for {planned}"):
+                call(one)
+
+
+def test_groups_in_an_equal_optimizer_are_accepted(make_ready, make_plan):
+    plan = make_plan(optimizer="adamw")
+    optimizer = torch.optim.Adam(plan.param_groups(make_ready(plan)), decoupled_weight_decay=True)
+    assert check_schedule(optimizer).safe
+
+    class Own(torch.optim.AdamW):
+        pass
+
+    assert check_schedule(Own(plan.param_groups(make_ready(plan)))).safe
+
+
+def test_a_verdict_is_one_line(optimizer):
+    safe = check_schedule(SAFE["cosine to zero"](optimizer))
+    assert str(safe).startswith("safe: the ratios between")
+    unsafe = inspect_schedule(FLATTENING["one cycle"](optimizer))
+    assert str(unsafe).startswith("not safe: the ratios between groups change at step")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from etastar.cli import check, demo_command, depth_command, fit, measure, sweep, transfer
+from etastar.cli import check, demo_command, depth_command, fit, measure, sweep, transfer_command
 from etastar.cli.application import app
 
 __all__ = [
@@ -16,7 +16,7 @@ __all__ = [
     "main",
     "measure",
     "sweep",
-    "transfer",
+    "transfer_command",
 ]
 
 

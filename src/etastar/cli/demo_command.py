@@ -54,7 +54,7 @@ def _compare_laws(
     Relative regret: the mean training loss there minus that at the best rate of a grid, over what
     the best rate gained; None where the law's rate diverged.
     """
-    from etastar import plan_transfer, run_sweep, transfer_regret
+    from etastar import Tuned, plan_transfer, run_sweep, transfer_regret
     from etastar.models import build, example_inputs
 
     base, target = ({"depth": depth, "width": 16} for depth in blocks)
@@ -69,7 +69,9 @@ def _compare_laws(
     grid = train(target, rates[:7], "all")
     best = [run for run in grid.trials if run.point.lr == grid.optimum.lowest_lr]
     for law, residual in _RESIDUAL.items():
-        plan = plan_transfer(*networks, lr=tuned[residual], optimizer="sgd", law=law)
+        plan = plan_transfer(
+            Tuned(networks[0], tuned[residual]), networks[1], optimizer="sgd", law=law
+        )
         runs = train(target, [plan.lr], residual, plan).trials
         regret = transfer_regret(
             [run.loss for run in runs],

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from etastar.applied import Applied, remember
 from etastar.errors import InitError
 from etastar.graph.roles import parameter_roles
 from etastar.init.init_plan import plan_initialization
@@ -81,6 +82,7 @@ def initialize_(
     modules = dict(canonical_modules(model))
     with torch.no_grad():
         entries = [_applied(entry, modules, parameters, seed) for entry in report.entries]
+    remember(model, Applied(residual, readout))  # a plan's factors must not count depth twice
     return replace(report, entries=tuple(entries))
 
 

@@ -1,36 +1,52 @@
 """Laws: pure rules from (base, target) to a factor on every parameter's hyperparameters."""
 
-from etastar.laws.base import Architecture, Factors, Law, ParamPair
-from etastar.laws.complete_p import CompleteP
-from etastar.laws.constant import Constant
-from etastar.laws.depth_mup import DepthMuP
-from etastar.laws.effective_depth import EffectiveDepth
-from etastar.laws.fitted import Fitted
-from etastar.laws.measured import Measured
+from etastar.laws.base import (
+    Architecture,
+    Bound,
+    Evidence,
+    Factors,
+    Law,
+    MeanSquares,
+    ParamPair,
+    Reads,
+    ScaledWeights,
+    Training,
+    TunedPoint,
+    UnboundLaw,
+)
+from etastar.laws.branch_laws import CompleteP, DepthMuP
+from etastar.laws.data_laws import Fitted, Measured
 from etastar.laws.multiplier import fold_multiplier
-from etastar.laws.nominal_depth import NominalDepth
-from etastar.laws.path_sum import PathSum
-from etastar.laws.registry import LAWS, get_law, get_laws
+from etastar.laws.path_laws import Constant, EffectiveDepth, PathSum
+from etastar.laws.registry import LAWS, get_law, get_laws, residual_rule
 from etastar.laws.structure import Structure
 from etastar.laws.width import Width
 
 __all__ = [
     "LAWS",
     "Architecture",
+    "Bound",
     "CompleteP",
     "Constant",
     "DepthMuP",
     "EffectiveDepth",
+    "Evidence",
     "Factors",
     "Fitted",
     "Law",
+    "MeanSquares",
     "Measured",
-    "NominalDepth",
     "ParamPair",
     "PathSum",
+    "Reads",
+    "ScaledWeights",
     "Structure",
+    "Training",
+    "TunedPoint",
+    "UnboundLaw",
     "Width",
     "fold_multiplier",
     "get_law",
     "get_laws",
+    "residual_rule",
 ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from etastar.errors import LawError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from etastar.depth import DepthReport
     from etastar.optimizers import OptimizerKind
@@ -18,10 +18,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Architecture",
+    "Bound",
     "Effect",
+    "Evidence",
     "Factors",
     "Law",
+    "MeanSquares",
     "ParamPair",
+    "Reads",
+    "ScaledWeights",
+    "Training",
+    "TunedPoint",
+    "UnboundLaw",
     "checked_number",
     "learning_rate",
 ]
@@ -29,18 +37,39 @@ __all__ = [
 Effect = Literal["learning rate over depth", "branch multiplier", "width"]
 """What a law rescales; two laws may not set a branch multiplier and rescale over depth as well."""
 
+Reads = Literal["network", "points", "criterion"]
+"""Evidence that a law is made from: the base's kind, all tuned networks, the measured criterion."""
+
+ScaledWeights = Literal["all", "last", "none"]
+"""Weights of a residual branch whose variance carries 1 / K; `residual=` of `initialize_`."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained, as far as a law may ask; None where it is not known.
+
+    Attributes:
+        batch_size: Examples (or tokens) in a batch.
+        num_steps: Optimizer steps.
+    """
+
+    batch_size: int | None = None
+    num_steps: int | None = None
+
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network as the laws see it: the statistics of its paths, and its parameters.
+    """A network as the laws see it: the statistics of its paths, its parameters, its training.
 
     Attributes:
         report: Effective depth and path statistics.
         parameters: Every parameter, each tensor once.
+        training: Batch size and steps; no law reads them yet.
     """
 
     report: DepthReport
     parameters: tuple[ParamInfo, ...]
+    training: Training = Training()
 
 
 @dataclass(frozen=True)
@@ -113,10 +142,12 @@ class Factors:
         init: On the standard deviation at initialization.
         eps: On the epsilon of an Adam-like optimizer.
         weight_decay: On the weight decay.
+        betas: On 1 - beta_1 and on 1 - beta_2 of an Adam-like optimizer; no law sets them yet.
 
     Example:
-        >>> Factors(lr=0.5) * Factors(lr=0.5, eps=2.0)
-        Factors(lr=0.25, multiplier=1.0, init=1.0, eps=2.0, weight_decay=1.0)
+        >>> product = Factors(lr=0.5, betas=(1.0, 2.0)) * Factors(lr=0.5, betas=(1.0, 2.0))
+        >>> product.lr, product.betas
+        (0.25, (1.0, 4.0))
     """
 
     lr: float = 1.0
@@ -124,9 +155,12 @@ class Factors:
     init: float = 1.0
     eps: float = 1.0
     weight_decay: float = 1.0
+    betas: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
+        every = {**asdict(self), "1 - beta_1": self.betas[0], "1 - beta_2": self.betas[1]}
+        del every["betas"]
+        for name, value in every.items():
             if not (math.isfinite(value) and value > 0):
                 raise LawError(
                     f"a factor of {value} on {name}",
@@ -135,8 +169,10 @@ class Factors:
                 )
 
     def __mul__(self, other: Factors) -> Factors:
+        numbers = [f.name for f in fields(Factors) if f.name != "betas"]
         return Factors(
-            **{f.name: getattr(self, f.name) * getattr(other, f.name) for f in fields(Factors)}
+            **{name: getattr(self, name) * getattr(other, name) for name in numbers},
+            betas=(self.betas[0] * other.betas[0], self.betas[1] * other.betas[1]),
         )
 
 
@@ -155,6 +191,65 @@ def learning_rate(factor: float, *, optimizer: OptimizerKind) -> Factors:
     return Factors(lr=factor, weight_decay=1 / factor if optimizer.decoupled_weight_decay else 1.0)
 
 
+@dataclass(frozen=True)
+class TunedPoint:
+    """A tuned network as a law sees it.
+
+    Attributes:
+        network: The network.
+        lr: Its tuned learning rate.
+        log_lr_sd: Standard deviation of the logarithm of that rate; None where it is not known.
+    """
+
+    network: Architecture
+    lr: float
+    log_lr_sd: float | None = None
+
+
+@dataclass(frozen=True)
+class MeanSquares:
+    """The criterion at base and target, measured with other laws in force.
+
+    Attributes:
+        base: Mean-square update per squared rate of the base network.
+        target: Of the target network.
+        roles: (role, base, target) with the parameters of that role moving alone.
+        note: What was found, in words.
+    """
+
+    base: float
+    target: float
+    roles: tuple[tuple[str, float, float], ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known beyond base and target, for laws that are made from it.
+
+    Attributes:
+        points: The tuned networks, the one that the plan starts from last.
+        target: The network to be trained.
+        optimizer: Kind of the optimizer.
+        laws: The laws that are bound already, to be in force while the criterion is measured.
+        measure: Measures the criterion at both networks under these laws; None without a batch.
+    """
+
+    points: tuple[TunedPoint, ...]
+    target: Architecture
+    optimizer: OptimizerKind
+    laws: tuple[Law, ...] = ()
+    measure: Callable[[tuple[Law, ...]], MeanSquares] | None = None
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A law that a plan can be made with, and why it is this one, for the plan's notes."""
+
+    law: Law
+    why: str = ""
+
+
 class Law(abc.ABC):
     """A rule that maps (base, target) to factors for every parameter; abstract or final.
 
@@ -164,10 +259,14 @@ class Law(abc.ABC):
     Attributes:
         name: Name in the registry and in plans.
         effects: What it rescales.
+        reads: What of the evidence it is made from, see `bind`; nothing for most laws.
+        alone: Whether it is refused beside any other law over depth.
     """
 
     name: ClassVar[str]
     effects: ClassVar[frozenset[Effect]] = frozenset()
+    reads: ClassVar[frozenset[Reads]] = frozenset()
+    alone: ClassVar[bool] = False
 
     @abc.abstractmethod
     def factors(
@@ -200,10 +299,56 @@ class Law(abc.ABC):
             LawError: The law cannot be applied; the message names the place.
         """
 
+    def bind(self, evidence: Evidence) -> Bound:
+        """The law itself; of one that `reads` evidence, the law that follows from it.
+
+        Args:
+            evidence: Tuned networks, target and optimizer, and how to measure.
+
+        Returns:
+            A law, which may read other evidence in turn, and the reason for it.
+
+        Raises:
+            LawError: The evidence is not there.
+        """
+        return Bound(self)
+
+    @property
+    def residual(self) -> ScaledWeights:
+        """Branch weights whose variance carries 1 / K where this law is at home.
+
+        "none" for a law that brings a branch multiplier itself: an initialization with 1 / K beside
+        it counts depth twice.
+        """
+        return "all"
+
     @property
     def options(self) -> dict[str, Any]:
         """The law's settings by name, as plain data."""
         return asdict(self) if is_dataclass(self) else {}
+
+
+class UnboundLaw(Law):
+    """A law that is made from evidence: `bind` gives the one to plan with."""
+
+    @abc.abstractmethod
+    def bind(self, evidence: Evidence) -> Bound:
+        """See `Law.bind`."""
+
+    def factors(
+        self,
+        pair: ParamPair,
+        *,
+        base: Architecture,
+        target: Architecture,
+        optimizer: OptimizerKind,
+    ) -> Factors:
+        """Refused: it has no factors before it is bound."""
+        raise LawError(
+            f"the law {self.name!r} before it was bound",
+            "the law that bind returns",
+            "let plan_transfer bind it, or call bind(evidence)",
+        )
 
 
 def checked_number(law: str, option: str, value: object, *, least: float = -math.inf) -> None:

@@ -7,34 +7,28 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from etastar.errors import LawError
-from etastar.laws.base import Law
-from etastar.laws.complete_p import CompleteP
-from etastar.laws.constant import Constant
-from etastar.laws.depth_mup import DepthMuP
-from etastar.laws.effective_depth import EffectiveDepth
-from etastar.laws.nominal_depth import NominalDepth
-from etastar.laws.path_sum import PathSum
+from etastar.laws.base import Law, ScaledWeights
+from etastar.laws.branch_laws import CompleteP, DepthMuP
+from etastar.laws.path_laws import Constant, EffectiveDepth, PathSum
 from etastar.laws.structure import Structure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["LAWS", "get_law", "get_laws"]
+__all__ = ["LAWS", "get_law", "get_laws", "residual_rule"]
 
 LAWS: Final[Mapping[str, type[Law]]] = MappingProxyType(
-    {
-        law.name: law
-        for law in (EffectiveDepth, PathSum, NominalDepth, Structure, DepthMuP, CompleteP, Constant)
-    }
+    {law.name: law for law in (EffectiveDepth, PathSum, Structure, DepthMuP, CompleteP, Constant)}
 )
-"""The depth laws by name."""
+"""The depth laws by name that need no more than base and target."""
 
 
-def get_law(law: str | Law) -> Law:
+def get_law(law: str | Law, *, known: Mapping[str, type[Law]] = LAWS) -> Law:
     """A law by name, with its default options, or the law itself.
 
     Args:
         law: Name of a law, or an instance, e.g. `EffectiveDepth(exponent=-1.0)`.
+        known: The laws by name.
 
     Returns:
         The law.
@@ -44,24 +38,27 @@ def get_law(law: str | Law) -> Law:
 
     Example:
         >>> get_law("effective-depth")
-        EffectiveDepth(exponent=-1.5)
+        EffectiveDepth(exponent=-1.5, count='effective')
     """
     if isinstance(law, Law):
         return law
-    if not isinstance(law, str) or law not in LAWS:
+    if not isinstance(law, str) or law not in known:
         raise LawError(
             f"law {law!r}",
-            f"one of: {', '.join(LAWS)}; or an instance of a law",
+            f"one of: {', '.join(known)}; or an instance of a law",
             "choose a listed law; options are given by an instance, EffectiveDepth(exponent=-1.0)",
         )
-    return LAWS[law]()
+    return known[law]()
 
 
-def get_laws(laws: str | Law | Sequence[str | Law]) -> tuple[Law, ...]:
+def get_laws(
+    laws: str | Law | Sequence[str | Law], *, known: Mapping[str, type[Law]] = LAWS
+) -> tuple[Law, ...]:
     """One law or several, whose factors multiply.
 
     Args:
         laws: One law or a sequence of laws, by name or instance.
+        known: The laws by name.
 
     Returns:
         The laws, in the order given.
@@ -74,9 +71,9 @@ def get_laws(laws: str | Law | Sequence[str | Law]) -> tuple[Law, ...]:
         ['path-sum', 'constant']
     """
     if isinstance(laws, (str, Law)) or not isinstance(laws, Sequence):
-        found: tuple[Law, ...] = (get_law(laws),)
+        found: tuple[Law, ...] = (get_law(laws, known=known),)
     else:
-        found = tuple(get_law(law) for law in laws)
+        found = tuple(get_law(law, known=known) for law in laws)
     if not found:
         raise LawError(
             "no law", "at least one law", "pass law='constant' to keep the learning rate"
@@ -87,10 +84,33 @@ def get_laws(laws: str | Law | Sequence[str | Law]) -> tuple[Law, ...]:
     return found
 
 
+def residual_rule(laws: Iterable[Law]) -> ScaledWeights:
+    """The initialization of residual branches at which laws are at home together.
+
+    Args:
+        laws: Laws that do not exclude each other.
+
+    Returns:
+        What a law says that wants other branches than "all", else that.
+
+    Example:
+        >>> residual_rule(get_laws(["complete-p"]))
+        'none'
+    """
+    return next((law.residual for law in laws if law.residual != "all"), "all")
+
+
 def _refuse_conflict(first: Law, second: Law) -> None:
     if first.name == second.name:
         raise LawError(
             f"the law {first.name!r} twice", "every law once", "give its options in one instance"
+        )
+    alone = next((law.name for law in (first, second) if law.alone), None)
+    if alone is not None and "width" not in first.effects | second.effects:
+        raise LawError(
+            f"law {alone!r} together with {(second if first.alone else first).name!r}",
+            f"{alone!r} alone: it chooses the law",
+            "leave the other law out, or name the laws yourself",
         )
     over_depth = {"branch multiplier", "learning rate over depth"}
     both = first.effects | second.effects

@@ -6,10 +6,17 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar, Literal, final, get_args
+from typing import TYPE_CHECKING, ClassVar, final, get_args
 
 from etastar.errors import LawError
-from etastar.laws.base import Architecture, Effect, Factors, Law, learning_rate
+from etastar.laws.base import (
+    Architecture,
+    Effect,
+    Factors,
+    Law,
+    ScaledWeights,
+    learning_rate,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,10 +25,7 @@ if TYPE_CHECKING:
     from etastar.optimizers import OptimizerKind
     from etastar.parameter import ParamInfo
 
-__all__ = ["ScaledWeights", "Structure"]
-
-ScaledWeights = Literal["all", "last", "none"]
-"""Weights of a residual branch whose variance carries 1 / K; as in `initialize_`."""
+__all__ = ["Structure"]
 
 _CHAIN = -1.5  # [JE]: the Jacobian's singular values spread, sum_l u_l^2 grows as L^3
 _ENDS = 2  # stem and head: their contribution does not change with depth

@@ -31,10 +31,14 @@ class Width(Law):
     | output weight | 1 / n_in | 1 / n_in | Adam rule |
 
     The readout is a layer with the output multiplier 1 / n_in whose own weights keep the base's
-    variance: std x n_in^(-1/2) relative to an initialization of variance 1 / fan_in, and epsilon
-    and weight decay as `fold_multiplier` derives. Other weights, initialized with variance
-    1 / fan_in, are right as they are. lr x wd of each layer's own weights stays, coupled or not,
-    as in the authors' package.
+    variance: std x n_in^(-1/2) relative to an initialization of variance 1 / fan_in, and weight
+    decay as `fold_multiplier` derives. Other weights, initialized with variance 1 / fan_in, are
+    right as they are. lr x wd of each layer's own weights stays, coupled or not, as in the authors'
+    package.
+
+    Epsilon of an Adam-like optimizer follows the gradient's size, 1 / n_out; that of the readout's
+    own weights stays, 1 with its multiplier folded in. A norm of queries or keys whose heads keep
+    their size has n_out 1. [TP5] leaves epsilon alone, which is this rule where epsilon is small.
 
     Attention logits are outside of what an initialization and groups can express: let heads keep
     their size and grow in number, or divide the logits by the head's size in the network itself.
@@ -46,7 +50,7 @@ class Width(Law):
         >>> Width().name
         'width'
 
-    Source: [TP5], Tables 3 and 8.
+    Source: [TP5], Tables 3 and 8; epsilon: [CP], Table 1.
     """
 
     name: ClassVar[str] = "width"
@@ -64,13 +68,15 @@ class Width(Law):
         if pair.target.role == "output":
             return _readout(pair, optimizer)
         rate = _rate(pair, optimizer)
-        return Factors(lr=rate, weight_decay=1 / rate)
+        eps = 1 / pair.units_ratio if optimizer.update == "adam" else 1.0
+        return Factors(lr=rate, weight_decay=1 / rate, eps=eps)
 
 
 def _readout(pair: ParamPair, optimizer: OptimizerKind) -> Factors:
     n = pair.fan_in_ratio
     rate = n if optimizer.update == "sgd" else 1.0
-    return Factors(multiplier=1 / n, init=math.sqrt(n), lr=rate, weight_decay=1 / rate)
+    eps = 1 / n if optimizer.update == "adam" else 1.0  # the multiplier, folded in, takes it back
+    return Factors(multiplier=1 / n, init=math.sqrt(n), lr=rate, weight_decay=1 / rate, eps=eps)
 
 
 def _rate(pair: ParamPair, optimizer: OptimizerKind) -> float:

@@ -32,6 +32,7 @@ class OptimizerKind:
         source: Its class as "module:name", imported when an optimizer is made; None if unknown.
         fallback: The kind that updates all but the hidden matrices; None for itself.
         lr: Learning rate of the instance that it was read from; None for any other.
+        betas: Its default betas; None if a parameter group has no `betas`.
 
     Example:
         >>> OptimizerKind("lion", "adam", decoupled_weight_decay=True).eps is None
@@ -47,6 +48,7 @@ class OptimizerKind:
     source: str | None = None
     fallback: OptimizerKind | None = None
     lr: float | None = None
+    betas: tuple[float, float] | None = None
 
     def for_parameter(self, info: ParamInfo) -> OptimizerKind:
         """The kind that updates this parameter: Muon leaves all but hidden matrices to AdamW.

@@ -65,7 +65,13 @@ def optimizer_like(
         eps=_number(defaults.get("eps")),
         weight_decay=0.0 if "weight_decay" in defaults else None,
         source=f"{optimizer.__module__}:{optimizer.__qualname__}",
+        betas=_pair(defaults.get("betas")),
     )
+
+
+def _pair(value: object) -> tuple[float, float] | None:
+    two = isinstance(value, (tuple, list)) and len(value) == 2
+    return (float(value[0]), float(value[1])) if two else None  # type: ignore[index]
 
 
 def _number(value: object) -> float | None:
@@ -80,7 +86,8 @@ def optimizer_kind(optimizer: OptimizerLike) -> OptimizerKind:
             `optimizer_like` returned.
 
     Returns:
-        Its kind; of an instance with the instance's own rate, epsilon, weight decay and flags.
+        Its kind; of an instance with the instance's own rate, epsilon, betas, weight decay (the
+        highest, of groups that differ in that alone) and flags.
 
     Raises:
         OptimizerError: The optimizer is none of these and was not declared.
@@ -119,9 +126,11 @@ def optimizer_class(kind: OptimizerKind) -> type[Optimizer]:
         >>> optimizer_class(optimizer_kind("adamw"))
         <class 'torch.optim.adamw.AdamW'>
     """
-    module, _, name = (kind.source or "").partition(":")
+    if not kind.source:
+        raise _without_class(kind)
+    module, _, name = kind.source.partition(":")
     try:
-        found: Any = import_module(module) if module else None
+        found: Any = import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
@@ -131,12 +140,16 @@ def optimizer_class(kind: OptimizerKind) -> type[Optimizer]:
             "install its package, or make the optimizer yourself from the parameter groups",
         ) from error
     if not (inspect.isclass(found) and issubclass(found, Optimizer)):
-        raise OptimizerError(
-            f"the optimizer {kind.name!r} without a class",
-            "a kind of the registry, or what optimizer_like returned",
-            "make the optimizer yourself from the parameter groups",
-        )
+        raise _without_class(kind)
     return found
+
+
+def _without_class(kind: OptimizerKind) -> OptimizerError:
+    return OptimizerError(
+        f"the optimizer {kind.name!r} without a class",
+        "a kind of the registry, or what optimizer_like returned",
+        "make the optimizer yourself from the parameter groups",
+    )
 
 
 def _of_class(cls: type) -> OptimizerKind | None:
@@ -172,7 +185,10 @@ def _of_instance(optimizer: torch.optim.Optimizer) -> OptimizerKind:
         kind,
         decoupled_weight_decay=group.get("decoupled_weight_decay", kind.decoupled_weight_decay),
         eps=group.get("eps", kind.eps),
-        weight_decay=group["weight_decay"],
+        betas=_pair(group.get("betas")),
+        weight_decay=max(
+            (g["weight_decay"] for g in optimizer.param_groups if "weight_decay" in g), default=None
+        ),
         shape_rule=group.get("adjust_lr_fn") or kind.shape_rule,
         lr=float(group["lr"]),
     )
@@ -184,10 +200,10 @@ def _refuse_unequal_groups(optimizer: torch.optim.Optimizer) -> None:
         if differing := [k for k, v in _settings(group).items() if first.get(k) != v]:
             raise OptimizerError(
                 f"an optimizer whose group {number} differs from group 0 in {', '.join(differing)}",
-                "an optimizer with the same settings for every parameter",
+                "an optimizer with the same settings for every parameter, but for weight decay",
                 "pass the optimizer's class, and the settings as arguments",
             )
 
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:
-    return {k: group[k] for k in ("lr", "weight_decay", "eps") if k in group}
+    return {k: group[k] for k in ("lr", "eps", "betas") if k in group}

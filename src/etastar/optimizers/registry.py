@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 __all__ = ["OPTIMIZERS"]
 
+_BETAS = (0.9, 0.999)
 _SGD = OptimizerKind("sgd", "sgd", False, source="torch.optim:SGD")
-_ADAM = OptimizerKind("adam", "adam", False, eps=1e-8, source="torch.optim:Adam")
-_ADAMW = OptimizerKind("adamw", "adam", True, eps=1e-8, source="torch.optim:AdamW")
+_ADAM = OptimizerKind("adam", "adam", False, eps=1e-8, betas=_BETAS, source="torch.optim:Adam")
+_ADAMW = OptimizerKind("adamw", "adam", True, eps=1e-8, betas=_BETAS, source="torch.optim:AdamW")
 _MUON = OptimizerKind("muon", "muon", True, eps=1e-7, source="torch.optim:Muon", fallback=_ADAMW)
 
 OPTIMIZERS: Final[Mapping[str, OptimizerKind]] = {

@@ -10,12 +10,12 @@ import torch
 from etastar.coordinates import coordinate_check
 from etastar.graph import capture_graph
 from etastar.init import initialize_
-from etastar.laws import get_laws
+from etastar.laws import get_laws, residual_rule
 from etastar.sources.experiment import INITS, OPTIMIZERS, named_experiment
 from etastar.sources.model_spec import load_model
 from etastar.sources.settings import require_apart
 from etastar.sweep.space import Budget
-from etastar.transfer import TransferPlan, plan_transfer, read_architecture
+from etastar.transfer import TransferPlan, Tuned, plan_transfer, read_architecture
 
 if TYPE_CHECKING:
     from torch import nn
@@ -87,8 +87,7 @@ def named_check(
     depth_laws = [rule for rule in rules if rule != _WIDTH_RULE] or ["constant"]
     laws = get_laws(depth_laws)
     if init is None:
-        brings_factor = any("branch multiplier" in law.effects for law in laws)
-        init = "none" if brings_factor else "all"
+        init = residual_rule(laws)
     experiment = named_experiment(
         model,
         settings=dict(settings),
@@ -105,12 +104,11 @@ def named_check(
         dict(settings),
         init,
         base={name: values[0] for name, values in sizes.items()},
+        tuned=(lr, weight_decay),
         plan={
-            "lr": lr,
             "optimizer": optimizer,
             "law": depth_laws,
             "width": _WIDTH_RULE if _WIDTH_RULE in rules else "none",
-            "weight_decay": weight_decay,
         },
         options={"momentum": momentum} if momentum else {},
     )
@@ -137,12 +135,14 @@ class _Family:
         init: str,
         *,
         base: dict[str, int],
+        tuned: tuple[float, float],
         plan: dict[str, Any],
         options: dict[str, Any],
     ) -> None:
         assert init in INITS
         self._spec, self._settings, self._init = spec, settings, init
         self._base, self._plan, self._options = base, plan, options
+        self._lr, self._decay = tuned
         self._graphs: dict[tuple[tuple[str, int], ...], Graph] = {}
         self._plans: dict[tuple[tuple[str, int], ...], TransferPlan] = {}
 
@@ -170,7 +170,9 @@ class _Family:
         key = tuple(sorted(size.items()))
         if key not in self._plans:
             base, target = self._architecture(self._base), self._architecture(size)
-            self._plans[key] = plan_transfer(base, target, **self._plan)
+            self._plans[key] = plan_transfer(
+                Tuned(base, self._lr, weight_decay=self._decay), target, **self._plan
+            )
         return self._plans[key]
 
     def _architecture(self, size: dict[str, int]) -> Architecture:

@@ -1,12 +1,18 @@
 """Transfer: from a tuned base to a plan for the target, and from the plan to an optimizer."""
 
-from etastar.transfer.architecture import read_architecture
+from etastar.transfer.auto import NAMED_LAWS, Auto
 from etastar.transfer.correspondence import match_parameters
-from etastar.transfer.fitting import TunedFit, fit_tuned
-from etastar.transfer.measuring import Measure
+from etastar.transfer.fitted_law import FitSizes, TunedFit, fit_tuned
+from etastar.transfer.measured_law import Criterion, Measure
 from etastar.transfer.plan import TransferPlan
-from etastar.transfer.planning import plan_transfer
-from etastar.transfer.record import GroupPlan, LawRecord, ParamPlan
+from etastar.transfer.plan_record import (
+    BaseRecord,
+    GroupPlan,
+    InitializationRecord,
+    LawRecord,
+    ParamPlan,
+)
+from etastar.transfer.planning import DEFAULT_LAW, plan_transfer
 from etastar.transfer.schedule import (
     ScheduleVerdict,
     check_schedule,
@@ -14,14 +20,24 @@ from etastar.transfer.schedule import (
     per_group_lr,
     schedule_arguments,
 )
+from etastar.transfer.tuned import Target, Tuned, read_architecture
 
 __all__ = [
+    "DEFAULT_LAW",
+    "NAMED_LAWS",
+    "Auto",
+    "BaseRecord",
+    "Criterion",
+    "FitSizes",
     "GroupPlan",
+    "InitializationRecord",
     "LawRecord",
     "Measure",
     "ParamPlan",
     "ScheduleVerdict",
+    "Target",
     "TransferPlan",
+    "Tuned",
     "TunedFit",
     "check_schedule",
     "fit_tuned",

@@ -1,4 +1,7 @@
-"""`law="auto"`: the rule that did best on networks of the same kind, by the stored regret table."""
+"""`law="auto"`: the rule that did best on networks of the same kind, by the stored regret table.
+
+And all laws by the names under which `plan_transfer` takes them.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,37 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from statistics import median
-from typing import TYPE_CHECKING, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, Final, final
 
 from etastar.errors import LawError
-from etastar.laws import Structure
+from etastar.formatting import percent
+from etastar.laws import (
+    LAWS,
+    Bound,
+    Constant,
+    EffectiveDepth,
+    Law,
+    PathSum,
+    Structure,
+    UnboundLaw,
+)
 from etastar.optimizers import optimizer_kind
+from etastar.transfer.fitted_law import FitSizes
+from etastar.transfer.measured_law import Criterion
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
-    from etastar.laws import Architecture
+    from etastar.laws import Architecture, Evidence, Reads
     from etastar.optimizers import OptimizerKind
 
 __all__ = [
-    "AUTO",
     "CANDIDATES",
     "FORMAT",
+    "NAMED_LAWS",
     "TABLE",
+    "Auto",
     "Choice",
     "RegretsByKind",
     "best_rule",
@@ -33,7 +50,6 @@ __all__ = [
     "read_table",
 ]
 
-AUTO: Final = "auto"
 TABLE: Final = "auto_table.json"
 """Beside this file: {"format": `FORMAT`, "kinds": {kind of network: {rule: [relative regret of the
 rule's rate in every case of the kind, null where it diverged]}}}. No run and no setting stands in
@@ -42,8 +58,16 @@ it; a case has the same place in the lists of all candidates of its kind."""
 FORMAT: Final = 1
 """Of the table; raised when what it holds changes its meaning."""
 
-CANDIDATES: Final = ("constant", "effective-depth", "structure", "path-sum", "nominal-depth")
-"""Laws that rescale the learning rate alone and cost nothing; "measured" beside, where asked."""
+CANDIDATES: Final[Mapping[str, Law]] = MappingProxyType(
+    {
+        "constant": Constant(),
+        "effective-depth": EffectiveDepth(),
+        "structure": Structure(),
+        "path-sum": PathSum(),
+        "nominal-depth": EffectiveDepth(count="layers"),
+    }
+)
+"""Rules of the table that rescale the learning rate alone and cost nothing, and their laws."""
 
 RegretsByKind = dict[str, dict[str, tuple[float, ...]]]
 """Kind of network -> rule -> relative regret of every case, +inf where it diverged."""
@@ -54,7 +78,7 @@ class Choice:
     """What `law="auto"` takes, and why.
 
     Attributes:
-        rule: Name of the law.
+        rule: Name of the rule, as the table has it.
         why: For the plan's printout.
     """
 
@@ -116,7 +140,7 @@ def _score(cases: Sequence[float]) -> tuple[int, float, float]:
     return len(cases) - len(finite), max(finite, default=math.inf), median(cases)
 
 
-def choose_rule(table: RegretsByKind, kind: str, *, candidates: Sequence[str]) -> Choice:
+def choose_rule(table: RegretsByKind, kind: str, *, candidates: Collection[str]) -> Choice:
     """The best rule on the kind; on all kinds together, where the table has no case of it.
 
     Args:
@@ -157,13 +181,9 @@ def _pooled(table: RegretsByKind, rule: str) -> tuple[float, ...]:
 
 def _record(cases: Sequence[float]) -> str:
     return (
-        f"median relative regret {_percent(median(cases))}, worst {_percent(max(cases))} "
+        f"median relative regret {percent(median(cases))}, worst {percent(max(cases))} "
         f"in {len(cases)} stored cases"
     )
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}%" if math.isfinite(value) else "diverged"
 
 
 @lru_cache(maxsize=1)
@@ -195,3 +215,39 @@ def read_table() -> RegretsByKind:
         }
         for kind, rules in stored["kinds"].items()
     }
+
+
+@final
+@dataclass(frozen=True)
+class Auto(UnboundLaw):
+    """The law with the lowest worst regret on stored results of networks of this kind.
+
+    The results are of networks that were initialized by `initialize_`. Several tuned networks are
+    evidence of their own: the law is fitted to them. Where the criterion can be measured, it is one
+    of the candidates.
+
+    Example:
+        >>> Auto().options
+        {}
+    """
+
+    name: ClassVar[str] = "auto"
+    reads: ClassVar[frozenset[Reads]] = frozenset({"network"})
+    alone: ClassVar[bool] = True
+
+    def bind(self, evidence: Evidence) -> Bound:
+        """See `Law.bind`: the chosen law, which may have to be bound in turn."""
+        if len(evidence.points) > 1:
+            return Bound(FitSizes(), "auto: several tuned networks, the law is fitted to them")
+        candidates: dict[str, Law] = dict(CANDIDATES)
+        if evidence.measure is not None:
+            candidates[Criterion.name] = Criterion()
+        kind = network_kind(evidence.points[-1].network, evidence.optimizer)
+        choice = choose_rule(read_table(), kind, candidates=tuple(candidates))
+        return Bound(candidates[choice.rule], choice.why)
+
+
+NAMED_LAWS: Final[Mapping[str, type[Law]]] = MappingProxyType(
+    {**LAWS, **{law.name: law for law in (FitSizes, Criterion, Auto)}}
+)
+"""Every law that is taken by name; the last three are made from evidence."""

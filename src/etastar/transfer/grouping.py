@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from etastar.errors import PlanError
 from etastar.naming import canonical_parameters
-from etastar.transfer.record import GroupPlan
+from etastar.transfer.plan_record import GroupPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from torch import nn
-
-    from etastar.transfer.record import ParamPlan
+    from etastar.optimizers import OptimizerKind
+    from etastar.transfer.plan_record import ParamPlan
 
 __all__ = ["group_parameters", "located_parameters", "optimizer_groups"]
 
 
 def group_parameters(
-    entries: Iterable[ParamPlan], *, default_eps: dict[str, float | None]
+    entries: Iterable[ParamPlan], *, defaults: Mapping[str, OptimizerKind]
 ) -> tuple[GroupPlan, ...]:
     """Merge parameters of equal hyperparameters, in the order of their first appearance.
 
     Args:
         entries: Entries of a plan.
-        default_eps: For each optimizer's name the epsilon that need not be named; None to name any.
+        defaults: For each optimizer's name the kind whose epsilon and betas need not be named.
 
     Returns:
         The groups. Rates that differ by rounding alone (12 digits) are equal.
@@ -34,17 +35,18 @@ def group_parameters(
     for entry in entries:
         merged.setdefault(_key(entry), []).append(entry)
     return tuple(
-        _group(number, members, default_eps[members[0].optimizer])
+        _group(number, members, defaults[members[0].optimizer])
         for number, members in enumerate(merged.values())
     )
 
 
 def _key(entry: ParamPlan) -> tuple[object, ...]:
-    numbers = (entry.lr, entry.lr_multiplier, entry.weight_decay, entry.eps)
+    betas = entry.betas or ()
+    numbers = (entry.lr, entry.lr_multiplier, entry.weight_decay, entry.eps, *betas)
     return entry.optimizer, *(None if n is None else f"{n:.12g}" for n in numbers)
 
 
-def _group(number: int, members: Sequence[ParamPlan], default_eps: float | None) -> GroupPlan:
+def _group(number: int, members: Sequence[ParamPlan], default: OptimizerKind) -> GroupPlan:
     first = members[0]
     roles = dict.fromkeys(entry.role for entry in members)
     return GroupPlan(
@@ -53,7 +55,8 @@ def _group(number: int, members: Sequence[ParamPlan], default_eps: float | None)
         lr=first.lr,
         lr_multiplier=first.lr_multiplier,
         weight_decay=first.weight_decay,
-        eps=None if first.eps == default_eps else first.eps,
+        eps=None if first.eps == default.eps else first.eps,
+        betas=None if first.betas == default.betas else first.betas,
         factors=tuple((law, factors.lr) for law, factors in first.factors),
         init=tuple(sorted({entry.init for entry in members})),
         parameters=tuple(entry.name for entry in members),
@@ -75,6 +78,12 @@ def located_parameters(
     Raises:
         PlanError: Names, shapes or ties differ; they are named.
     """
+    if not isinstance(model, nn.Module):
+        raise PlanError(
+            f"a {type(model).__name__} in place of the model",
+            "a torch.nn.Module",
+            "pass the network that the plan was made for",
+        )
     actual = canonical_parameters(model)
     planned = {alias: entry for entry in entries for alias in (entry.name, *entry.aliases)}
     problems = [f"{name!r} is not in the plan" for name in actual if name not in planned]
@@ -124,8 +133,9 @@ def optimizer_groups(
         weight_decay: Whether the optimizer takes a weight decay.
 
     Returns:
-        Groups with `params`, `lr`, `weight_decay` and `eps` where the optimizer needs them, and
-        `name` and `lr_multiplier`, which optimizers carry along. Frozen parameters are left out.
+        Groups with `params`, `lr`, and `weight_decay`, `eps` and `betas` where the optimizer needs
+        them, and `name`, `lr_multiplier` and `optimizer_kind`, which optimizers carry along. Frozen
+        parameters are left out.
 
     Raises:
         PlanError: Nothing is left to train.
@@ -138,7 +148,13 @@ def optimizer_groups(
             settings["weight_decay"] = group.weight_decay
         if group.eps is not None:
             settings["eps"] = group.eps
-        extra = {"name": group.name, "lr_multiplier": group.lr_multiplier}
+        if group.betas is not None:
+            settings["betas"] = group.betas
+        extra = {
+            "name": group.name,
+            "lr_multiplier": group.lr_multiplier,
+            "optimizer_kind": group.optimizer,
+        }
         made += [{"params": trained, **settings, **extra}] if trained else []
     if not made:
         raise PlanError(

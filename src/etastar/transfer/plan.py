@@ -4,27 +4,40 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from etastar.applied import recall
 from etastar.errors import PlanError
+from etastar.formatting import number
+from etastar.init import initialize_
 from etastar.optimizers import (
     OPTIMIZERS,
     OptimizerKind,  # needed at run time, to decode plan files
 )
-from etastar.transfer import storage
+from etastar.transfer import plan_file
 from etastar.transfer.grouping import group_parameters, located_parameters, optimizer_groups
-from etastar.transfer.record import LawRecord, ParamPlan  # the same
+from etastar.transfer.plan_record import (
+    BaseRecord,  # the same
+    InitializationRecord,
+    LawRecord,
+    ParamPlan,
+)
+from etastar.transfer.plan_table import PlanView
+from etastar.transfer.rescaling import require_rescaled, require_unscaled, rescale_located_
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
 
-    from rich.table import Table
     from torch import nn
 
-    from etastar.transfer.record import GroupPlan
+    from etastar.graph import Graph
+    from etastar.init.schemes import InitReport
+    from etastar.transfer.plan_record import GroupPlan
 
 __all__ = ["TransferPlan"]
 
@@ -39,28 +52,61 @@ class TransferPlan:
     Attributes:
         laws: The laws applied, the width rule among them, with their options.
         optimizer: Kind of the optimizer.
-        base_lr: Learning rate tuned at the base.
-        aux_lr: Learning rate tuned for what Muon does not update; None for other optimizers.
-        weight_decay: Weight decay at the base.
-        eps: Epsilon that the caller gave; None for the optimizer's default.
-        base_depth: Effective depth of the base.
+        base: What was tuned: depth, learning rate and further settings of the base.
         target_depth: Effective depth of the target.
         parameters: One entry for each parameter.
         notes: What the plan could not do, or did on the caller's word.
+        initialization: The initialization at which its laws are at home.
         format_version: Version of the plan file's format.
+        graph: The target's graph, for `initialize_`; not compared and not saved.
+
+    Raises:
+        PlanError: There is no parameter, a name stands twice, or numbers contradict each other.
     """
 
     laws: tuple[LawRecord, ...]
     optimizer: OptimizerKind
-    base_lr: float
-    aux_lr: float | None
-    weight_decay: float
-    eps: float | None
-    base_depth: int
+    base: BaseRecord
     target_depth: int
     parameters: tuple[ParamPlan, ...]
     notes: tuple[str, ...] = ()
-    format_version: int = storage.FORMAT_VERSION
+    initialization: InitializationRecord = field(default_factory=InitializationRecord)
+    format_version: int = plan_file.FORMAT_VERSION
+    graph: Graph | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for problem in self._problems():
+            raise PlanError(
+                f"a plan with {problem}",
+                "a plan as plan_transfer makes it",
+                "correct the settings it was made with, or make the plan again",
+            )
+
+    def _problems(self) -> Iterator[str]:
+        if not self.parameters:
+            yield "no parameter"
+        names = Counter(name for p in self.parameters for name in (p.name, *p.aliases))
+        yield from (f"{name!r} twice" for name, count in names.items() if count > 1)
+        if self.target_depth < 1:
+            yield f"a target of depth {self.target_depth}"
+        rates = self._rates()
+        for entry in self.parameters:
+            if entry.optimizer not in rates:
+                yield f"the optimizer {entry.optimizer!r} of {entry.name!r}"
+            elif not entry.follows(rates[entry.optimizer]):
+                yield f"lr={entry.lr} of {entry.name!r}, which is not the base's times its factors"
+            elif self.optimizer.decoupled_weight_decay and entry.lr * entry.weight_decay >= 1:
+                yield (
+                    f"lr x weight decay = {entry.lr * entry.weight_decay:.3g} of {entry.name!r}: "
+                    "one step would remove the weight"
+                )
+
+    def _rates(self) -> dict[str, float]:
+        """Learning rate at the base by the name of the optimizer's kind."""
+        rates = {self.optimizer.name: self.base.lr}
+        if self.optimizer.fallback is not None:
+            rates[self.optimizer.fallback.name] = self.base.aux_lr or self.base.lr
+        return rates
 
     @property
     def law(self) -> str:
@@ -70,88 +116,155 @@ class TransferPlan:
     @property
     def groups(self) -> tuple[GroupPlan, ...]:
         """Parameters merged where all hyperparameters are equal."""
-        defaults: dict[str, float | None] = {n: kind.eps for n, kind in OPTIMIZERS.items()}
-        defaults[self.optimizer.name] = self.optimizer.eps
-        if self.eps is not None:
-            defaults = dict.fromkeys(defaults)
-        return group_parameters(self.parameters, default_eps=defaults)
+        defaults = {}
+        for kind in filter(None, (self.optimizer, self.optimizer.fallback)):
+            known = OPTIMIZERS.get(kind.name, kind)  # an instance's own settings are no defaults
+            # what was asked for is named also where it is the optimizer's default
+            defaults[kind.name] = dataclasses.replace(
+                known,
+                eps=known.eps if self.base.eps is None else None,
+                betas=known.betas if self.base.betas is None else None,
+            )
+        return group_parameters(self.parameters, defaults=defaults)
 
     @property
     def lr(self) -> float:
-        """Learning rate of the hidden weights (of most of their elements, where they differ)."""
-        hidden = [p for p in self.parameters if p.role == "hidden"] or list(self.parameters)
-        elements: dict[float, int] = {}
+        """Learning rate of the hidden weights (of most of their elements, where they differ).
+
+        Of a plan for Muon, of those that Muon updates.
+        """
+        own = [p for p in self.parameters if p.optimizer == self.optimizer.name]
+        hidden = [p for p in own if p.role == "hidden"] or own or list(self.parameters)
+        elements: Counter[float] = Counter()
         for entry in hidden:
-            size = torch.Size(entry.shape).numel()
-            elements[entry.lr] = elements.get(entry.lr, 0) + size
+            elements[entry.lr] += torch.Size(entry.shape).numel()
         return max(elements, key=lambda lr: elements[lr])
 
-    def param_groups(self, model: nn.Module, *, kind: str | None = None) -> list[dict[str, Any]]:
+    def param_groups(
+        self, model: nn.Module, *, kind: str | None = None, from_checkpoint: bool = False
+    ) -> list[dict[str, Any]]:
         """Parameter groups for an ordinary torch optimizer.
 
         Args:
             model: The target network, or a copy of it; also wrapped by DDP or `torch.compile`.
             kind: For a plan for Muon, which of its two optimizers: "muon" for `torch.optim.Muon`,
                 "adamw" for the `torch.optim.AdamW` that updates everything else.
+            from_checkpoint: The weights come from a checkpoint of a model that had the plan's
+                initialization, or from a copy of one that was trained. What this process did to a
+                model, and its untrained copies, is known without.
 
         Returns:
-            Groups with lr, weight decay, and epsilon where it is not the optimizer's default; tied
-            parameters once, frozen ones left out. Each group carries a `name`, and its
-            `lr_multiplier`, which `check_schedule` reads.
+            Groups with lr, weight decay, and epsilon and betas where they are not the optimizer's
+            default; tied parameters once, frozen ones left out. Each group carries a `name`, its
+            `lr_multiplier` and its `optimizer_kind`, which `check_schedule` reads.
 
         Raises:
-            PlanError: The model's names or shapes differ from the plan's, or `kind` is missing.
+            PlanError: The model's names or shapes differ from the plan's, `kind` is missing, or the
+                plan multiplies the initialization and the model was never rescaled.
 
         Example:
-            >>> from etastar.transfer import plan_transfer
+            >>> from etastar.transfer import Tuned, plan_transfer
             >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1))
-            >>> size = (net, (torch.zeros(1, 2),))
-            >>> plan = plan_transfer(size, size, lr=0.1, optimizer="sgd")
+            >>> size = (net, torch.zeros(1, 2))
+            >>> plan = plan_transfer(Tuned(size, 0.1), size, optimizer="sgd")
             >>> optimizer = torch.optim.SGD(plan.param_groups(net))
             >>> [group["lr"] for group in optimizer.param_groups]
             [0.1]
         """
         kinds = list(dict.fromkeys(p.optimizer for p in self.parameters))
-        if kind not in kinds and not (kind is None and self.optimizer.update != "muon"):
+        if kind not in kinds and not (kind is None and self.optimizer.fallback is None):
             raise PlanError(
                 f"kind={kind!r} for a plan with the optimizers {', '.join(kinds)}",
                 f"kind: one of {', '.join(map(repr, kinds))}",
                 'make two optimizers: torch.optim.Muon(plan.param_groups(model, kind="muon")) and '
                 'torch.optim.AdamW(plan.param_groups(model, kind="adamw"))',
             )
+        located = located_parameters(self.parameters, model=model)
+        if not from_checkpoint:
+            require_rescaled(model, self.parameters, located)
         return optimizer_groups(
             [group for group in self.groups if kind in (None, group.optimizer)],
-            parameters=located_parameters(self.parameters, model=model),
+            parameters=located,
             weight_decay=self.optimizer.weight_decay is not None,
         )
 
-    def rescale_(self, model: nn.Module) -> None:
+    def initialize_(
+        self, model: nn.Module, *, seed: int = 0, graph: Graph | None = None
+    ) -> InitReport:
+        """Give a model the stabilizing initialization and the laws' factors, together.
+
+        `initialize_` with the residual rule that fits the laws (1 / K on the branches, or none
+        where a law scales the branches itself), then the factors; what `rescale_` does is done.
+
+        Args:
+            model: The target network; changed in place. Before sharding, and not on "meta".
+            seed: Seed of the draw.
+            graph: `capture_graph` of the model, for a plan that was loaded from a file.
+
+        Returns:
+            What was drawn, and why, before the factors.
+
+        Raises:
+            PlanError: The model's names or shapes differ from the plan's, or there is no graph;
+                nothing was changed.
+            InitError: See `etastar.initialize_`; nothing was changed.
+        """
+        located = located_parameters(self.parameters, model=model)
+        graph = graph or self.graph
+        if graph is None:
+            raise PlanError(
+                "a plan without the target's graph: it was read from a file, or made from records",
+                "graph=capture_graph(model, *example inputs)",
+                "give the graph, or initialize the model yourself and call plan.rescale_(model)",
+            )
+        known = recall(model)
+        report = initialize_(model, graph, residual=self.initialization.residual, seed=seed)
+        kept = {entry.name for entry in report.entries if entry.action == "kept"}
+        once = kept if known is not None and known.rescaled is not None else set()
+        rescale_located_(model, self.parameters, located, without=once)
+        return report
+
+    def rescale_(self, model: nn.Module, *, redrawn: bool = False) -> None:
         """Multiply freshly initialized parameters by the plan's factors; once.
 
-        To be called right after initialization and before training, sharding and loading of
-        checkpoints; a second call scales again. The initialization must not already hold what the
-        laws bring: variance proportional to 1 / fan_in of every weight, the readout included, and
-        no factor for depth beside a law with a branch multiplier.
+        For an initialization of your own; to be called right after it and before training, sharding
+        and loading of checkpoints. The initialization must not already hold what the laws bring:
+        variance proportional to 1 / fan_in of every weight, the readout included, and no factor for
+        depth beside a law with a branch multiplier. What this process applied is known; what an
+        earlier process did to loaded weights, or code of your own, is not.
 
         Args:
             model: The target network; changed in place. At the base size nothing is touched.
+            redrawn: The weights of a model that was rescaled were drawn anew since, by other means
+                than `initialize_`.
 
         Raises:
-            PlanError: The model's names or shapes differ from the plan's; nothing was changed.
+            PlanError: The model's names or shapes differ from the plan's, or its weights hold the
+                factors already; nothing was changed.
         """
         located = located_parameters(self.parameters, model=model)
-        with torch.no_grad():
-            for entry in self.parameters:
-                if entry.init != 1.0:
-                    located[entry.name].mul_(entry.init)
+        if not redrawn:
+            require_unscaled(model, self.parameters, located)
+        rescale_located_(model, self.parameters, located)
 
     def as_dict(self) -> dict[str, Any]:
-        """The plan as plain data."""
-        return dataclasses.asdict(self)
+        """Depths, law, learning rate, groups and notes as plain data; `to_json` has all of it."""
+        return {
+            "base_depth": self.base.depth,
+            "target_depth": self.target_depth,
+            "law": self.law,
+            "optimizer": self.optimizer.name,
+            "lr": self.lr,
+            "initialization": dataclasses.asdict(self.initialization),
+            "groups": [dataclasses.asdict(group) for group in self.groups],
+            "notes": list(self.notes),
+        }
 
     def to_json(self) -> str:
         """The plan as JSON text, numbers exact."""
-        return json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n"
+        bare = dataclasses.asdict(dataclasses.replace(self, graph=None))
+        del bare["graph"]
+        return json.dumps(bare, indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, *, source: str = "a plan") -> TransferPlan:
@@ -162,12 +275,14 @@ class TransferPlan:
             source: Where it came from, for messages.
 
         Returns:
-            An equal plan.
+            An equal plan, without the target's graph.
 
         Raises:
             PlanError: Corrupt, or of another format version.
         """
-        return storage.decode(cls, storage.parse_json(text, source=source), source=source)
+        return plan_file.decode(
+            cls, plan_file.parse_json(text, source=source), source=source, without=("graph",)
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON, at once or not at all.
@@ -178,7 +293,7 @@ class TransferPlan:
         Raises:
             PlanError: The file cannot be written.
         """
-        storage.write_text(path, self.to_json())
+        plan_file.write_text(path, self.to_json())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TransferPlan:
@@ -193,14 +308,20 @@ class TransferPlan:
         Raises:
             PlanError: Unreadable, corrupt, or of another format version.
         """
-        return cls.from_json(storage.read_text(path), source=f"plan file {str(path)!r}")
+        return cls.from_json(plan_file.read_text(path), source=f"plan file {str(path)!r}")
 
-    def __rich__(self) -> Table:
-        from etastar.transfer.table import plan_table
-
-        return plan_table(self)
+    def __rich__(self) -> PlanView:
+        change = f"lr {number(self.base.lr)} to {number(self.lr)}"
+        if self.base.aux_lr is not None:
+            change += f" ({self.optimizer.name}), beside it from {number(self.base.aux_lr)}"
+        depths = f"effective depth {self.base.depth} to {self.target_depth}"
+        kinds = (self.optimizer, self.optimizer.fallback)
+        return PlanView(
+            title=(f"{self.law}, {self.optimizer.name}", f"{depths}, {change}"),
+            groups=self.groups,
+            notes=self.notes,
+            without_eps=tuple(kind.name for kind in kinds if kind and kind.eps is None),
+        )
 
     def __str__(self) -> str:
-        from etastar.transfer.table import plan_text
-
-        return plan_text(self)
+        return self.__rich__().text(80)

@@ -1,51 +1,63 @@
-"""From two networks, a learning rate and laws to a plan."""
+"""From what was tuned, a target and laws to a plan."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import mul
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from etastar.errors import LawError, OptimizerError, PlanError, RecurrentError
-from etastar.laws import Factors, Law, Measured, Width, fold_multiplier, get_laws
+from torch.optim import Optimizer
+
+from etastar.errors import LawError, PlanError, RecurrentError
+from etastar.formatting import number
+from etastar.graph import Graph
+from etastar.graph.network_like import graph_of
+from etastar.laws import (
+    Architecture,
+    Evidence,
+    Factors,
+    Training,
+    TunedPoint,
+    Width,
+    fold_multiplier,
+    get_laws,
+    residual_rule,
+)
 from etastar.optimizers import optimizer_kind
-from etastar.transfer.architecture import read_architecture
-from etastar.transfer.auto import AUTO, CANDIDATES, choose_rule, network_kind, read_table
+from etastar.transfer.auto import NAMED_LAWS
+from etastar.transfer.base_settings import DecayAtBase, agreed_settings
 from etastar.transfer.correspondence import match_parameters
-from etastar.transfer.fitting import Tuned, TunedFit, fit_tuned
-from etastar.transfer.measuring import Measure, split_measured, with_measured
+from etastar.transfer.measured_law import Measure, mean_squares, warn_of_difference
 from etastar.transfer.plan import TransferPlan
-from etastar.transfer.record import LawRecord, ParamPlan
+from etastar.transfer.plan_record import BaseRecord, InitializationRecord, LawRecord, ParamPlan
+from etastar.transfer.tuned import Target, Tuned, read_architecture, read_target, read_tuned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from etastar.laws import Architecture, ParamPair
+    from etastar.graph.network_like import NetworkLike
+    from etastar.laws import Law, MeanSquares, ParamPair, Reads
     from etastar.optimizers import OptimizerKind, OptimizerLike
-    from etastar.transfer.architecture import Network
-    from etastar.transfer.auto import Choice
 
-__all__ = ["WeightDecayRule", "WidthRule", "plan_transfer"]
+__all__ = ["DEFAULT_LAW", "WeightDecayRule", "WidthRule", "plan_transfer"]
 
 WidthRule = Literal["mup", "none"]
 WeightDecayRule = Literal["independent", "fixed"]
 
+DEFAULT_LAW: Final = "effective-depth"
+"""What one tuned network is carried by, where no law is named."""
+_DEFAULT_OF_SEVERAL: Final = "fitted"
+
 
 def plan_transfer(
-    base: Network | None = None,
-    target: Network | None = None,
+    base: Tuned | Sequence[Tuned],
+    target: Target | NetworkLike | Architecture,
     *,
     optimizer: OptimizerLike,
-    lr: float | None = None,
-    bases: Sequence[Tuned] | None = None,
-    law: str | Law | Sequence[str | Law] = "effective-depth",
+    law: str | Law | Sequence[str | Law] | None = None,
     width: WidthRule = "mup",
-    weight_decay: float | None = None,
     weight_decay_rule: WeightDecayRule = "independent",
-    eps: float | None = None,
-    aux_lr: float | None = None,
     allow_recurrent: bool = False,
     measure: Measure | None = None,
 ) -> TransferPlan:
@@ -55,26 +67,19 @@ def plan_transfer(
     epsilon and the factor on the initialization. At the base size every factor is 1.
 
     Args:
-        base: Network whose learning rate was tuned: a `Graph`, or (model, example inputs) with a
-            tuple of arguments or a dict of keyword arguments.
-        target: Network to be trained, in the same form.
-        lr: Learning rate tuned at the base.
-        bases: In place of `base`, `lr` and `law`: two or more tuned networks of one width with
-            their learning rates, for the law `fitted` (`fit_tuned` has its settings); the plan
-            starts from the deepest, and its notes hold the predictive interval.
+        base: What was tuned: `Tuned(network, lr)`, or several, of which the plan starts from the
+            deepest.
+        target: Network to be trained: a `Graph` or (model, example inputs), or `Target(network)`.
         optimizer: "sgd", "adam", "adamw", "muon", one of these torch optimizers, or what
-            `optimizer_like` returned. Momentum and betas are the caller's own and stay.
-        law: One depth law or several, by name or instance; their factors multiply. "measured"
-            needs `measure`. "auto" takes the law with the lowest worst regret on stored results of
-            networks of this kind that were initialized by `initialize_`, and says why in the notes.
+            `optimizer_like` returned. An instance brings its settings, and must agree with those of
+            `base`; groups of it may differ in weight decay. Momentum is the caller's own and stays.
+        law: One depth law or several, by name or instance; their factors multiply. None for
+            "effective-depth", with several tuned networks for "fitted". "measured" needs `measure`.
+            "auto" takes the law with the lowest worst regret on stored results of networks of this
+            kind that were initialized by `initialize_`, and says why in the notes.
         width: "mup" for the width rule of [TP5], "none" to leave width alone.
-        weight_decay: Weight decay at the base, as the optimizer takes it, for all parameters; None
-            for that of an optimizer instance, else 0.
         weight_decay_rule: "independent" lets the laws keep lr x weight decay where decay is
             decoupled; "fixed" keeps weight decay, but for what equals a multiplier.
-        eps: Epsilon at the base; None for the optimizer's own. With Muon, AdamW's.
-        aux_lr: With Muon, the learning rate tuned for the AdamW that updates all but the hidden
-            matrices; refused otherwise.
         allow_recurrent: Transfer also to networks that apply a parameter again on one path, which
             the laws do not cover.
         measure: Batch and loss to measure the criterion on at both networks, which must be models
@@ -86,159 +91,206 @@ def plan_transfer(
         The plan.
 
     Raises:
-        PlanError: Different architectures, or a number that is no valid setting.
+        PlanError: Different architectures, or a number that is no valid setting, or a plan whose
+            numbers no optimizer can use.
+        CaptureError: A network is none, or does not run.
         MeasureError: The criterion cannot be measured; see `measure_update`.
         LawError: A law is unknown, or two exclude each other.
-        OptimizerError: The optimizer is undeclared, or lacks a setting that was given.
+        OptimizerError: The optimizer is undeclared, lacks a setting that was given, or has another.
         RecurrentError: A network is recurrent; the parameters are named.
 
     Example:
         >>> import torch
         >>> def net(depth):
         ...     layers = [torch.nn.Linear(8, 8) for _ in range(depth)]
-        ...     return torch.nn.Sequential(*layers), (torch.zeros(1, 8),)
-        >>> plan = plan_transfer(net(4), net(16), lr=0.8, optimizer="sgd")
+        ...     return torch.nn.Sequential(*layers), torch.zeros(1, 8)
+        >>> plan = plan_transfer(Tuned(net(4), 0.8), net(16), optimizer="sgd")
         >>> round(plan.lr, 6)
         0.1
 
     Source: the laws name theirs.
     """
-    if target is None:
-        raise PlanError(
-            "no target",
-            "the network to be trained: a Graph, or (model, example inputs)",
-            "give target=...",
-        )
-    fit = _fit_or_none(bases, base=base, lr=lr, law=law)
-    if fit is not None:
-        base, lr, law = fit.base, fit.lr, fit.law
-    if base is None or lr is None:
-        raise PlanError(
-            f"a network given as {type(base).__name__} with lr={lr!r}, and no bases",
-            "the tuned base network with its learning rate, or bases",
-            "give base and lr",
-        )
-    kind = optimizer_kind(optimizer)
-    decay = (kind.weight_decay or 0.0) if weight_decay is None else weight_decay
-    _check_numbers(kind, lr=lr, weight_decay=decay, eps=eps, aux_lr=aux_lr)
     if weight_decay_rule not in ("independent", "fixed"):
         raise PlanError(
             f"weight_decay_rule={weight_decay_rule!r}", "'independent' or 'fixed'", "choose one"
         )
-    networks = read_architecture(base), read_architecture(target)
-    choice = _auto_or_none(law, networks[0], kind, measure)
-    asked, wants_measured = split_measured(law if choice is None else choice.rule, measure)
-    laws = get_laws(asked) if width == "none" else (*get_laws(asked), _width_law(width))
-    get_laws(laws)
-
-    def planned(network: Architecture, *more: Law) -> TransferPlan:
-        _refuse_recurrent((networks[0], network), allow_recurrent=allow_recurrent)
-        every = (*laws, *more)
-        setting = _Setting(
-            kind, lr, aux_lr, decay, weight_decay_rule, eps, every, networks[0], network
-        )
-        return setting.plan(width)
-
-    plan = planned(networks[1])
-    plan = replace(plan, notes=(*plan.notes, *_fit_notes(fit, networks[1])))
-    if measure is not None:
-        plan = with_measured(
-            plan, planned, networks=(base, target), measure=measure, applied=wants_measured
-        )
-    return plan if choice is None else replace(plan, notes=(choice.why, *plan.notes))
-
-
-def _fit_or_none(
-    bases: Sequence[Tuned] | None, *, base: object, lr: object, law: object
-) -> TunedFit | None:
-    if bases is None:
-        if law == "fitted":
-            raise LawError(
-                "law 'fitted' without bases",
-                "two or more tuned networks",
-                "give bases=[(network, lr), ...] in place of base, lr and law",
-            )
-        return None
-    if base is not None or lr is not None or law not in ("effective-depth", "fitted", AUTO):
+    if measure is not None and not isinstance(measure, Measure):
         raise PlanError(
-            "bases together with base, lr or law",
-            "bases alone: they are the tuned networks, and the law is fitted to them",
-            "leave base, lr and law out, or bases",
+            f"measure={measure!r}", "Measure(batch, loss_fn), or None", "wrap the batch in Measure"
         )
-    return fit_tuned(bases)
-
-
-def _auto_or_none(
-    law: str | Law | Sequence[str | Law],
-    base: Architecture,
-    kind: OptimizerKind,
-    measure: Measure | None,
-) -> Choice | None:
-    """What `law="auto"` takes; None for any other law."""
-    if law not in (AUTO, [AUTO], (AUTO,)):
-        return None
-    measured = () if measure is None else (measure.rule,)
-    choice = choose_rule(
-        read_table(), network_kind(base, kind), candidates=(*CANDIDATES, *measured)
+    tuned = read_tuned(base)
+    asked = _asked_laws(law, width, several=len(tuned) > 1)
+    kind = optimizer_kind(optimizer)
+    goal = read_target(target)
+    start, ours = tuned[-1]
+    settings, decay = agreed_settings(
+        start, ours, kind, optimizer if isinstance(optimizer, Optimizer) else None, goal
     )
-    return replace(choice, rule=Measured.name) if choice.rule in measured else choice
+    planner = _Planner(kind, settings, decay, weight_decay_rule, ours, allow_recurrent, width)
+    networks = (start.network, goal.network)
+    theirs, graph = _read(goal)
+
+    def measured(laws: tuple[Law, ...]) -> MeanSquares:
+        assert measure is not None
+        return mean_squares(
+            networks, measure, lambda network: planner.plan(read_architecture(network), laws)
+        )
+
+    evidence = Evidence(
+        points=tuple(TunedPoint(network, one.lr, one.log_lr_sd) for one, network in tuned),
+        target=theirs,
+        optimizer=kind,
+        measure=None if measure is None else measured,
+    )
+    laws, reasons, read = _bind(asked, evidence)
+    plan = planner.plan(theirs, laws)
+    notes = [*reasons, *plan.notes, *_unread(tuned, goal, read)]
+    if measure is not None and "criterion" not in read:
+        notes.append(warn_of_difference(measured(laws), law=plan.law))
+    return replace(plan, notes=tuple(notes), graph=graph)
 
 
-def _fit_notes(fit: TunedFit | None, target: Architecture) -> list[str]:
-    if fit is None:
-        return []
-    depth = target.report.effective_depth
-    low, high = fit.posterior.interval(depth)
-    return [
-        f"fitted: exponent {fit.law.exponent:.3f} +- {fit.law.exponent_sd:.3f}; at depth {depth} "
-        f"lr {fit.posterior.predict(depth):.4g}, 95% predictive interval {low:.4g} to {high:.4g}, "
-        "before the width rule"
-    ]
+def _read(goal: Target) -> tuple[Architecture, Graph | None]:
+    """The target as the laws see it, and its graph, if it is not read already."""
+    training = Training(goal.batch_size, goal.num_steps)
+    if isinstance(goal.network, Architecture):
+        return read_architecture(goal.network, training=training), None
+    graph = graph_of(goal.network)
+    return read_architecture(graph, training=training), graph
 
 
-def _width_law(width: str) -> Law:
-    if width != "mup":
+def _asked_laws(
+    law: str | Law | Sequence[str | Law] | None, width: str, *, several: bool
+) -> tuple[Law, ...]:
+    """The laws that were asked for and the width rule; those that measure come last."""
+    if law is None:
+        law = _DEFAULT_OF_SEVERAL if several else DEFAULT_LAW
+    if width not in ("mup", "none"):
         raise LawError(f"width={width!r}", "'mup' or 'none'", "choose one of the two")
-    return Width()
+    laws = get_laws(law, known=NAMED_LAWS)
+    return get_laws((*laws, Width()) if width == "mup" else laws, known=NAMED_LAWS)
 
 
-def _check_numbers(
-    kind: OptimizerKind, *, lr: float, weight_decay: float, eps: float | None, aux_lr: float | None
-) -> None:
-    _require("lr", lr, above_zero=True)
-    _require("weight_decay", weight_decay, above_zero=False)
-    if eps is not None:
-        _require("eps", eps, above_zero=False)
-        if kind.eps is None:
-            raise OptimizerError(
-                f"eps={eps} for {kind.name}", f"no eps: {kind.name} has none", "leave eps out"
+def _bind(
+    laws: Sequence[Law], evidence: Evidence
+) -> tuple[tuple[Law, ...], tuple[str, ...], frozenset[Reads]]:
+    """Laws that need no evidence any more, why they are these, and what evidence they read."""
+    waiting = list(laws)
+    bound: list[Law] = []
+    reasons: list[str] = []
+    read: frozenset[Reads] = frozenset()
+    while waiting:
+        waiting.sort(key=lambda law: "criterion" in law.reads)  # with all others in force
+        law = waiting.pop(0)
+        if not law.reads:
+            bound.append(law)
+            continue
+        read |= law.reads
+        found = law.bind(replace(evidence, laws=tuple(bound)))
+        waiting.insert(0, found.law)
+        reasons += [found.why] if found.why else []
+    return tuple(bound), tuple(reasons), read
+
+
+def _unread(
+    tuned: Sequence[tuple[Tuned, Architecture]], goal: Target, read: frozenset[Reads]
+) -> list[str]:
+    """What was given and is not used by any law of the plan."""
+    start, network = tuned[-1]
+    notes = []
+    if len(tuned) > 1 and "points" not in read:
+        notes.append(
+            f"{len(tuned)} tuned networks: the law starts from the deepest, effective depth "
+            f"{network.report.effective_depth} with lr {number(start.lr)}; the others are not used"
+        )
+    for name, words in (("batch_size", "batch size"), ("num_steps", "steps")):
+        ours, theirs = getattr(goal, name), getattr(start, name)
+        if ours is not None and theirs is not None and ours != theirs:
+            notes.append(f"{words} {theirs} to {ours}: no law of this plan corrects for it")
+    return notes
+
+
+@dataclass(frozen=True)
+class _Planner:
+    """Everything that is the same for all parameters of a plan, and for all its networks."""
+
+    optimizer: OptimizerKind
+    tuned: BaseRecord
+    decay: DecayAtBase
+    weight_decay_rule: WeightDecayRule
+    base: Architecture
+    allow_recurrent: bool
+    width: str
+
+    def plan(self, target: Architecture, laws: tuple[Law, ...]) -> TransferPlan:
+        """The plan of a target under laws."""
+        networks = self.base, target
+        _refuse_recurrent(networks, allow_recurrent=self.allow_recurrent)
+        pairs = match_parameters(self.base.parameters, target.parameters)
+        for law in laws:
+            law.check(pairs)
+        parameters = tuple(self.entry(pair, target, laws) for pair in pairs)
+        if all(entry.optimizer != self.optimizer.name for entry in parameters):
+            raise PlanError(
+                f"a network without a parameter that {self.optimizer.name} updates",
+                "at least one hidden weight that is a matrix",
+                f"plan for {parameters[0].optimizer} in place of {self.optimizer.name}",
             )
-    if weight_decay and kind.weight_decay is None:
-        raise OptimizerError(
-            f"weight_decay={weight_decay} for {kind.name}",
-            f"no weight decay: {kind.name} takes none",
-            "leave weight_decay out",
+        return TransferPlan(
+            laws=tuple(LawRecord(law.name, tuple(law.options.items())) for law in laws),
+            optimizer=self.optimizer,
+            base=self.tuned,
+            target_depth=target.report.effective_depth,
+            parameters=parameters,
+            notes=tuple(_notes(networks, pairs, self.width)),
+            initialization=InitializationRecord(residual_rule(laws)),
         )
-    if (aux_lr is not None) != (kind.update == "muon"):
-        raise OptimizerError(
-            f"aux_lr={aux_lr} for {kind.name}",
-            "aux_lr with muon, and with muon alone",
-            "with muon, give the learning rate of the AdamW for embeddings, biases and readout",
+
+    def entry(self, pair: ParamPair, target: Architecture, laws: Sequence[Law]) -> ParamPlan:
+        """The plan's entry for one parameter."""
+        kind = self.optimizer.for_parameter(pair.target)
+        by_law = tuple((law.name, self._factors(law, pair, target, kind)) for law in laws)
+        total = reduce(mul, (factors for _, factors in by_law), Factors())
+        auxiliary = kind.name != self.optimizer.name
+        rate = self.tuned.aux_lr if auxiliary and self.tuned.aux_lr is not None else self.tuned.lr
+        eps, betas = self._own(kind)
+        info = pair.target
+        return ParamPlan(
+            name=info.name,
+            shape=info.shape,
+            role=info.role,
+            optimizer=kind.name,
+            lr=rate * total.lr,
+            weight_decay=self.decay.of(pair) * total.weight_decay,
+            eps=None if eps is None else eps * total.eps,
+            init=total.init,
+            factors=by_law,
+            aliases=info.aliases,
+            betas=None if betas is None else _scaled_betas(betas, total.betas),
         )
-    if aux_lr is not None:
-        _require("aux_lr", aux_lr, above_zero=True)
+
+    def _own(self, kind: OptimizerKind) -> tuple[float | None, tuple[float, float] | None]:
+        """Epsilon and betas at the base: what the caller gave, where this kind takes it."""
+        eps = kind.eps if self.tuned.eps is None or kind.update == "muon" else self.tuned.eps
+        given = self.tuned.betas is not None and kind.betas is not None
+        return eps, self.tuned.betas if given else kind.betas
+
+    def _factors(
+        self, law: Law, pair: ParamPair, target: Architecture, kind: OptimizerKind
+    ) -> Factors:
+        factors = law.factors(pair, base=self.base, target=target, optimizer=kind)
+        if self.weight_decay_rule == "fixed":
+            factors = replace(factors, weight_decay=1.0)
+        return fold_multiplier(factors, optimizer=kind)
 
 
-def _require(name: str, value: object, *, above_zero: bool) -> None:
-    number = float(value) if isinstance(value, (int, float)) else math.nan
-    if isinstance(value, bool) or not math.isfinite(number) or number < 0:
-        number = math.nan
-    if math.isnan(number) or (above_zero and number == 0):
-        raise PlanError(
-            f"{name}={value!r}",
-            f"a finite number {'above zero' if above_zero else 'of at least zero'}",
-            f"give the {name} that was tuned at the base",
-        )
+def _scaled_betas(betas: tuple[float, float], factors: tuple[float, float]) -> tuple[float, float]:
+    """Betas whose distances from 1 are multiplied; exactly as they were by a factor of 1."""
+    first, second = (
+        beta if factor == 1 else 1 - (1 - beta) * factor
+        for beta, factor in zip(betas, factors, strict=True)
+    )
+    return first, second
 
 
 def _refuse_recurrent(networks: Sequence[Architecture], *, allow_recurrent: bool) -> None:
@@ -263,65 +315,3 @@ def _notes(networks: Sequence[Architecture], pairs: Sequence[ParamPair], width: 
     if names:
         notes.append(f"recurrent, not covered by the laws: {', '.join(names)}")
     return notes
-
-
-@dataclass(frozen=True)
-class _Setting:
-    """Everything that is the same for all parameters of a plan."""
-
-    optimizer: OptimizerKind
-    lr: float
-    aux_lr: float | None
-    weight_decay: float
-    weight_decay_rule: WeightDecayRule
-    eps: float | None
-    laws: tuple[Law, ...]
-    base: Architecture
-    target: Architecture
-
-    def plan(self, width: str) -> TransferPlan:
-        """The plan for all parameters."""
-        networks = self.base, self.target
-        pairs = match_parameters(self.base.parameters, self.target.parameters)
-        for law in self.laws:
-            law.check(pairs)
-        return TransferPlan(
-            laws=tuple(LawRecord(law.name, tuple(law.options.items())) for law in self.laws),
-            optimizer=self.optimizer,
-            base_lr=float(self.lr),
-            aux_lr=self.aux_lr,
-            weight_decay=float(self.weight_decay),
-            eps=self.eps,
-            base_depth=self.base.report.effective_depth,
-            target_depth=self.target.report.effective_depth,
-            parameters=tuple(self.entry(pair) for pair in pairs),
-            notes=tuple(_notes(networks, pairs, width)),
-        )
-
-    def entry(self, pair: ParamPair) -> ParamPlan:
-        """The plan's entry for one parameter."""
-        kind = self.optimizer.for_parameter(pair.target)
-        by_law = tuple((law.name, self._factors(law, pair, kind)) for law in self.laws)
-        total = reduce(mul, (factors for _, factors in by_law), Factors())
-        auxiliary = kind.name != self.optimizer.name
-        rate = self.aux_lr if auxiliary and self.aux_lr is not None else self.lr
-        own_eps = kind.eps if self.eps is None or kind.update == "muon" else self.eps
-        info = pair.target
-        return ParamPlan(
-            name=info.name,
-            shape=info.shape,
-            role=info.role,
-            optimizer=kind.name,
-            lr=rate * total.lr,
-            weight_decay=self.weight_decay * total.weight_decay,
-            eps=None if own_eps is None else own_eps * total.eps,
-            init=total.init,
-            factors=by_law,
-            aliases=info.aliases,
-        )
-
-    def _factors(self, law: Law, pair: ParamPair, kind: OptimizerKind) -> Factors:
-        factors = law.factors(pair, base=self.base, target=self.target, optimizer=kind)
-        if self.weight_decay_rule == "fixed":
-            factors = replace(factors, weight_decay=1.0)
-        return fold_multiplier(factors, optimizer=kind)

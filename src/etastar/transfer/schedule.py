@@ -2,27 +2,33 @@
 
 A plan gives every group its own learning rate. A schedule must multiply them all by the same
 number; one that writes a number of its own into every group undoes the plan without a word.
+
+Schedulers of timm, and what accelerate puts around one of torch, are known by their attributes.
 """
 
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from etastar.errors import ScheduleError
+from etastar.errors import OptimizerError, ScheduleError
+from etastar.formatting import number
+from etastar.optimizers import OPTIMIZERS, optimizer_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = [
+    "Schedule",
     "ScheduleVerdict",
     "check_schedule",
     "inspect_schedule",
@@ -30,9 +36,9 @@ __all__ = [
     "schedule_arguments",
 ]
 
-_TOLERANCE = 1e-6  # relative, and of the highest factor: a rate that small trains nothing
+_TOLERANCE = 1e-4  # of the highest factor so far: a rate that small trains nothing
 _FEWEST_STEPS, _MOST_STEPS = 100, 10_000
-_HORIZONS = ("total_steps", "T_max", "total_iters", "T_0", "total_size")
+_HORIZONS = ("total_steps", "T_max", "total_iters", "T_0", "total_size", "t_initial")
 
 _PER_GROUP: Final[Mapping[str, tuple[str, ...]]] = {
     "OneCycleLR": ("max_lr",),
@@ -41,12 +47,11 @@ _PER_GROUP: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Arguments that are learning rates and may be a list with one entry for each group."""
 
-_ONE_FOR_ALL: Final[Mapping[str, str]] = {
-    "CosineAnnealingLR": "eta_min",
-    "CosineAnnealingWarmRestarts": "eta_min",
-    "SWALR": "swa_lr",
-}
-"""Arguments that are one learning rate for every group."""
+_ONE_FOR_ALL: Final = ("eta_min", "swa_lr", "lr_min", "warmup_lr_init")
+"""Arguments, of torch's schedulers and of timm's, that are one learning rate for every group."""
+
+Schedule: TypeAlias = "LRScheduler | Optimizer | Any"
+"""A scheduler of torch or timm, one that accelerate prepared, or an optimizer as it stands."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,12 @@ class ScheduleVerdict:
     first_step: int | None
     lrs: tuple[tuple[str, float], ...]
     factors: tuple[float, ...]
+
+    def __str__(self) -> str:
+        if self.safe:
+            return f"safe: the ratios between {len(self.lrs)} groups hold for {self.steps} steps"
+        lrs = ", ".join(f"{name}: {number(lr)}" for name, lr in self.lrs[:6])
+        return f"not safe: the ratios between groups change at step {self.first_step} ({lrs})"
 
 
 def per_group_lr(optimizer: Optimizer, lr: float) -> list[float]:
@@ -91,13 +102,40 @@ def per_group_lr(optimizer: Optimizer, lr: float) -> list[float]:
 
 
 def _multipliers(optimizer: Optimizer) -> list[float]:
+    if not isinstance(optimizer, Optimizer):
+        raise ScheduleError(
+            f"a {type(optimizer).__name__} in place of an optimizer",
+            "an optimizer built from plan.param_groups(model)",
+            "build it so, and pass the optimizer itself",
+        )
     if not all("lr_multiplier" in group for group in optimizer.param_groups):
         raise ScheduleError(
             f"a {type(optimizer).__name__} with groups that are not a plan's",
             "an optimizer built from plan.param_groups(model)",
             "build it so, and add further parameters with an lr_multiplier of their own",
         )
+    _refuse_other_kind(optimizer)
     return [float(group["lr_multiplier"]) for group in optimizer.param_groups]
+
+
+def _refuse_other_kind(optimizer: Optimizer) -> None:
+    """Refuse groups of another optimizer's plan, as far as this optimizer's kind is known."""
+    inner = getattr(optimizer, "optimizer", optimizer)  # accelerate's wrapper
+    try:
+        found = optimizer_kind(type(inner))
+    except OptimizerError:  # of a class that is not in the registry nothing is known but its name
+        return
+    for group in inner.param_groups:
+        planned = group.get("optimizer_kind", found.name)
+        wanted = OPTIMIZERS.get(planned)
+        decoupled = group.get("decoupled_weight_decay", found.decoupled_weight_decay)
+        ours = None if wanted is None else (wanted.update, wanted.decoupled_weight_decay)
+        if ours != (found.update, decoupled):
+            raise ScheduleError(
+                f"a {type(inner).__name__} with groups of a plan for {planned}",
+                f"the optimizer {planned!r}: its rates and its weight decay are for no other",
+                f"build that optimizer, or make the plan with optimizer={found.name!r}",
+            )
 
 
 def schedule_arguments(
@@ -128,34 +166,46 @@ def schedule_arguments(
         ... )
         {'max_lr': [0.5], 'total_steps': 10}
     """
-    name = scheduler.__name__
-    multipliers = _multipliers(optimizer)
-    shared = _ONE_FOR_ALL.get(name)
-    if shared is not None and arguments.get(shared, 0) != 0 and len(set(multipliers)) > 1:
+    if not inspect.isclass(scheduler) or not callable(getattr(scheduler, "step", None)):
         raise ScheduleError(
-            f"{name} with {shared}={arguments[shared]}, one number for every group",
-            "a schedule that multiplies every group by the same number",
-            f"leave {shared} at 0, or use LambdaLR with a lambda that ends above 0",
+            f"{getattr(scheduler, '__name__', repr(scheduler))} as scheduler",
+            "the class of a learning-rate scheduler",
+            "pass the class itself, e.g. torch.optim.lr_scheduler.OneCycleLR",
         )
-    expanded = {key: arguments[key] for key in _PER_GROUP.get(name, ()) if key in arguments}
-    return arguments | {key: _expanded(optimizer, value) for key, value in expanded.items()}
+    name = scheduler.__name__
+    several = len(set(_multipliers(optimizer))) > 1
+    if shared := [a for a in _ONE_FOR_ALL if arguments.get(a, 0) != 0 and several]:
+        raise ScheduleError(
+            f"{name} with {shared[0]}={arguments[shared[0]]}, one number for every group",
+            "a schedule that multiplies every group by the same number",
+            f"leave {shared[0]} at 0, or use LambdaLR with a lambda that ends above 0",
+        )
+    given = [key for key in _PER_GROUP.get(name, ()) if key in arguments]
+    return arguments | {key: _expanded(optimizer, key, arguments[key]) for key in given}
 
 
-def _expanded(optimizer: Optimizer, value: object) -> object:
-    return per_group_lr(optimizer, value) if isinstance(value, (int, float)) else value
+def _expanded(optimizer: Optimizer, name: str, value: Any) -> object:
+    every = value if isinstance(value, (list, tuple)) else [value]
+    for one in every:
+        if type(one) not in (int, float) or not (math.isfinite(one) and one >= 0):
+            raise ScheduleError(
+                f"{name}={value!r}",
+                "a learning rate as at the base size, or one for each group",
+                f"give {name} as a number of at least zero",
+            )
+    return value if every is value else per_group_lr(optimizer, every[0])
 
 
-def check_schedule(
-    schedule: LRScheduler | Optimizer, *, num_steps: int | None = None
-) -> ScheduleVerdict:
+def check_schedule(schedule: Schedule, *, num_steps: int | None = None) -> ScheduleVerdict:
     """Refuse a scheduler that flattens the plan's groups.
 
     A copy of the scheduler and of the optimizer's groups is stepped; both originals, and the
     model, stay as they are.
 
     Args:
-        schedule: Any torch scheduler on an optimizer built from `plan.param_groups`; or that
-            optimizer itself, after a step of a schedule written by hand.
+        schedule: Any scheduler of torch or timm on an optimizer built from `plan.param_groups`, one
+            that accelerate prepared too; or that optimizer itself, after a step of a schedule
+            written by hand.
         num_steps: Steps to look at; by default the length that the scheduler states, at least 100
             and at most 10,000, or 1,000 if it states none.
 
@@ -164,11 +214,12 @@ def check_schedule(
 
     Raises:
         ScheduleError: The ratios between groups change; the step and the groups are named. Or the
-            optimizer's groups are not a plan's.
+            optimizer's groups are not a plan's, or those of another optimizer's plan; or this is no
+            scheduler.
     """
     verdict = inspect_schedule(schedule, num_steps=num_steps)
     if not verdict.safe:
-        lrs = ", ".join(f"{name}: {lr:.6g}" for name, lr in verdict.lrs[:6])
+        lrs = ", ".join(f"{name}: {number(lr)}" for name, lr in verdict.lrs[:6])
         raise ScheduleError(
             f"{type(schedule).__name__}, which changes the ratios between the plan's groups at "
             f"step {verdict.first_step} ({lrs})",
@@ -179,9 +230,7 @@ def check_schedule(
     return verdict
 
 
-def inspect_schedule(
-    schedule: LRScheduler | Optimizer, *, num_steps: int | None = None
-) -> ScheduleVerdict:
+def inspect_schedule(schedule: Schedule, *, num_steps: int | None = None) -> ScheduleVerdict:
     """The verdict of `check_schedule` without the error.
 
     Args:
@@ -192,10 +241,14 @@ def inspect_schedule(
         Whether the ratios hold, and where they first do not.
 
     Raises:
-        ScheduleError: The optimizer's groups are not a plan's.
+        ScheduleError: As for `check_schedule`, but for ratios that change.
     """
     if isinstance(schedule, Optimizer):
         return _verdict([schedule])
+    schedule = _scheduler(schedule)
+    _multipliers(schedule.optimizer)
+    if num_steps is not None and (type(num_steps) is not int or num_steps < 0):
+        raise ScheduleError(f"num_steps={num_steps!r}", "a whole number", "leave it out")
     copied = _copied(schedule)
     steps = _length(schedule) if num_steps is None else num_steps
     return _verdict(_stepped(copied, steps))
@@ -215,7 +268,20 @@ def _verdict(states: Sequence[Optimizer] | Iterator[Optimizer]) -> ScheduleVerdi
     return ScheduleVerdict(True, step, None, named, factors)
 
 
-def _copied(scheduler: LRScheduler) -> LRScheduler:
+def _scheduler(schedule: Any) -> Any:
+    """The scheduler itself, out of accelerate's wrapper."""
+    inner = getattr(schedule, "scheduler", schedule)
+    scheduled = callable(getattr(inner, "step", None)) and not isinstance(inner, type)
+    if not scheduled or not isinstance(getattr(inner, "optimizer", None), Optimizer):
+        raise ScheduleError(
+            f"a {type(schedule).__name__} in place of a scheduler",
+            "a learning-rate scheduler of torch or timm, or an optimizer",
+            "pass the scheduler, built on an optimizer from plan.param_groups(model)",
+        )
+    return inner
+
+
+def _copied(scheduler: Any) -> Any:
     """A copy of scheduler and groups that shares nothing and holds no tensor of the model."""
     memo: dict[int, Any] = {}
     for part in _parts(scheduler):
@@ -226,25 +292,28 @@ def _copied(scheduler: LRScheduler) -> LRScheduler:
     return copy.deepcopy(scheduler, memo)
 
 
-def _parts(scheduler: LRScheduler) -> list[LRScheduler]:
+def _parts(scheduler: Any) -> list[Any]:
     inner = [p for s in getattr(scheduler, "_schedulers", ()) for p in _parts(s)]
     return [scheduler, *inner]
 
 
-def _length(scheduler: LRScheduler) -> int:
+def _length(scheduler: Any) -> int:
     """Steps that a scheduler states as its length, summed over the parts of a sequence."""
     stated = [int(getattr(p, n, 0) or 0) for p in _parts(scheduler) for n in _HORIZONS]
     return min(max(sum(stated) + 1, _FEWEST_STEPS), _MOST_STEPS) if any(stated) else 1000
 
 
-def _stepped(scheduler: LRScheduler, num_steps: int) -> Iterator[Optimizer]:
+def _stepped(scheduler: Any, num_steps: int) -> Iterator[Optimizer]:
     left = getattr(scheduler, "total_steps", math.inf) - getattr(scheduler, "last_epoch", 0) - 1
     yield scheduler.optimizer
-    for _ in range(int(min(num_steps, left))):
+    for step in range(int(min(num_steps, left))):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the copy's optimizer is never stepped
             if isinstance(scheduler, ReduceLROnPlateau):
                 scheduler.step(1.0)
+            elif callable(getattr(scheduler, "step_update", None)):  # timm's, by epochs or updates
+                scheduler.step(step + 1, 1.0)
+                scheduler.step_update(step + 1, 1.0)
             else:
                 scheduler.step()
         yield scheduler.optimizer

@@ -9,14 +9,23 @@ import os
 import tempfile
 import types
 import typing
+from collections.abc import Collection
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from etastar.errors import PlanError
+from etastar.errors import LawError, PlanError
+from etastar.laws import LAWS, residual_rule
+from etastar.optimizers import OPTIMIZERS, OptimizerKind
 
 __all__ = ["FORMAT_VERSION", "decode", "parse_json", "read_text", "write_text"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+
+_KEYS_OF_FORMAT_1 = frozenset(
+    "laws optimizer base_lr aux_lr weight_decay eps base_depth target_depth parameters notes "
+    "format_version".split()
+)
 
 Record = TypeVar("Record")
 
@@ -36,31 +45,73 @@ def parse_json(text: str, *, source: str) -> dict[str, Any]:
     """
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise _corrupt(source, f"no JSON ({error})") from error
     if not isinstance(data, dict) or "format_version" not in data:
         raise _corrupt(source, "no format_version")
     version = data["format_version"]
-    if version != FORMAT_VERSION or isinstance(version, bool):
+    if version not in (1, FORMAT_VERSION) or isinstance(version, bool):
         raise PlanError(
             f"{source} of format version {version!r}",
-            f"format version {FORMAT_VERSION}",
+            f"format version 1 or {FORMAT_VERSION}",
             "read it with the release of etastar that wrote it, or make the plan again",
         )
-    return data
+    return data if version == FORMAT_VERSION else _from_format_1(data, source)
+
+
+def _from_format_1(data: dict[str, Any], source: str) -> dict[str, Any]:
+    """An object of format 1 as one of format 2: settings of the base apart, no betas."""
+    try:
+        found = {k: data[k] for k in ("laws", "target_depth", "notes")}
+        found["optimizer"] = _kind_of_format_1(data["optimizer"])
+        found["base"] = {
+            "depth": data["base_depth"],
+            "lr": data["base_lr"],
+            **{k: data[k] for k in ("aux_lr", "weight_decay", "eps")},
+            **dict.fromkeys(("betas", "batch_size", "num_steps", "log_lr_sd")),
+        }
+        found["parameters"] = [_entry_of_format_1(entry) for entry in data["parameters"]]
+        named = [
+            LAWS[law["name"]](**dict(law["options"])) for law in data["laws"] if law["name"] in LAWS
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _corrupt(source, f"no plan of format 1 ({error})") from error
+    found["initialization"] = {"residual": residual_rule(named)}
+    if unknown := set(data) - _KEYS_OF_FORMAT_1:
+        raise _corrupt(source, f"the keys {sorted(unknown)}")
+    return {**found, "format_version": FORMAT_VERSION}
+
+
+def _kind_of_format_1(kind: dict[str, Any]) -> dict[str, Any]:
+    known = OPTIMIZERS.get(kind["name"])
+    blank = asdict(OptimizerKind("", "sgd", decoupled_weight_decay=False))
+    if known is not None:
+        fallback = known.fallback and {**asdict(known.fallback), "betas": None}
+        blank |= {"source": known.source, "fallback": fallback}
+    later = kind.get("fallback")  # development versions of format 1 had it
+    own = kind if later is None else {**kind, "fallback": _kind_of_format_1(later)}
+    return {**blank, **own, "betas": None}
+
+
+def _entry_of_format_1(entry: dict[str, Any]) -> dict[str, Any]:
+    factors = [[law, {**factors, "betas": [1.0, 1.0]}] for law, factors in entry["factors"]]
+    return {**entry, "factors": factors, "betas": None}
 
 
 def _corrupt(source: str, what: str) -> PlanError:
     return PlanError(f"{source} with {what}", "a plan written by plan.save", "make the plan again")
 
 
-def decode(record: type[Record], data: object, *, source: str) -> Record:
+def decode(
+    record: type[Record], data: object, *, source: str, without: Collection[str] = ()
+) -> Record:
     """Build a frozen record from plain data, every field present and of its declared type.
 
     Args:
         record: The dataclass.
         data: What `json.loads` gave.
         source: Where it came from, for messages.
+        without: Fields that are not in the data and take their defaults.
 
     Returns:
         The record.
@@ -68,7 +119,7 @@ def decode(record: type[Record], data: object, *, source: str) -> Record:
     Raises:
         PlanError: A field is missing, unknown or of a wrong type; it is named.
     """
-    return typing.cast("Record", _decode(record, data, source))
+    return typing.cast("Record", _record(record, data, source, without))
 
 
 def _decode(hint: Any, data: object, where: str) -> object:
@@ -115,13 +166,17 @@ def _tuple(arguments: tuple[Any, ...], data: object, where: str) -> tuple[object
     )
 
 
-def _record(record: Any, data: object, where: str) -> object:
+def _record(record: Any, data: object, where: str, without: Collection[str] = ()) -> object:
     items = _checked(isinstance(data, dict), data, where)
-    names = [field.name for field in dataclasses.fields(record)]
+    names = [field.name for field in dataclasses.fields(record) if field.name not in without]
     if set(items) != set(names):
         raise _corrupt(where, f"the keys {sorted(items)} in place of {sorted(names)}")
-    hints = typing.get_type_hints(record)
-    return record(**{n: _decode(hints[n], items[n], f"{where}.{n}") for n in names})
+    hints = typing.get_type_hints(record, localns=dict.fromkeys(("Graph",), object))
+    fields = {n: _decode(hints[n], items[n], f"{where}.{n}") for n in names}
+    try:
+        return record(**fields)
+    except LawError as error:
+        raise _corrupt(where, error.received) from error
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
@@ -136,12 +191,24 @@ def read_text(path: str | os.PathLike[str]) -> str:
     Raises:
         PlanError: The file cannot be read, or is no text.
     """
+    goal = _regular(path, "a readable plan file")
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return goal.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(
             f"plan file {os.fspath(path)!r} ({error})", "a readable plan file", "check the path"
         ) from error
+
+
+def _regular(path: object, expected: str) -> Path:
+    """A path that is an ordinary file or nothing yet: a pipe would block, a device is no plan."""
+    problem = "no path"
+    if isinstance(path, (str, os.PathLike)) and "\0" not in str(path):
+        goal = Path(path)
+        if not goal.exists() or goal.is_file() or goal.is_dir():
+            return goal
+        problem = "neither a file nor new"
+    raise PlanError(f"plan file {path!r} ({problem})", expected, "give the path of a file")
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -154,7 +221,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     Raises:
         PlanError: The file cannot be written; what was there before is unchanged.
     """
-    goal = Path(path)
+    goal = _regular(path, "a writable path")
     try:
         descriptor, temporary = tempfile.mkstemp(dir=goal.parent, prefix=f".{goal.name}.")
         try:

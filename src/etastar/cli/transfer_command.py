@@ -48,8 +48,11 @@ def transfer(
     ] = [],  # noqa: B006
     batch: Annotated[int, typer.Option("--batch", help="Examples in that batch.")] = 64,
     init: Annotated[
-        str, typer.Option("--init", help="With --data: all, last, none, or own.")
-    ] = "all",
+        str | None,
+        typer.Option(
+            "--init", help="With --data: all, last, none, or own; else what fits the law."
+        ),
+    ] = None,
     save: Annotated[
         Path | None, typer.Option("--save", help="Write the plan to this JSON file.")
     ] = None,
@@ -58,11 +61,11 @@ def transfer(
 ) -> None:
     """Carry a learning rate tuned at a base size to every parameter of a target size."""
     from etastar.errors import ModelSpecError
-    from etastar.report.plan_summary import plan_summary
+    from etastar.laws import get_laws, residual_rule
     from etastar.sources.measuring import measurable
     from etastar.sources.model_spec import capture_spec
     from etastar.sources.settings import parse_settings, split_settings
-    from etastar.transfer import plan_transfer
+    from etastar.transfer import NAMED_LAWS, Tuned, plan_transfer
 
     given = given_inputs(inputs)
     sizes = [parse_settings([*arg, *split_settings(size)]) for size in (base, target)]
@@ -76,19 +79,17 @@ def transfer(
             sizes,
             data=data,
             data_options=parse_settings(data_arg),
-            init=init,
+            init=init or residual_rule(get_laws(law, known=NAMED_LAWS)),
             batch_size=batch,
         )
     plan = plan_transfer(
-        *networks,
-        lr=lr,
+        Tuned(networks[0], lr, weight_decay=weight_decay, aux_lr=aux_lr),
+        networks[1],
         optimizer=optimizer,
         law=law,
-        weight_decay=weight_decay,
-        aux_lr=aux_lr,
         allow_recurrent=allow_recurrent,
         measure=measure,
     )
     if save is not None:
         plan.save(save)
-    print_result(as_json, plan_summary(plan), lambda: plan)
+    print_result(as_json, plan.as_dict(), lambda: plan)

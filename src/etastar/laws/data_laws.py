@@ -1,4 +1,4 @@
-"""The measured law: the learning rate keeps the criterion's mean-square update."""
+"""Laws made from data: the criterion as it was measured, and a power law through tuned sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from etastar.laws.base import Architecture, Factors, ParamPair
     from etastar.optimizers import OptimizerKind
 
-__all__ = ["Measured"]
+__all__ = ["Fitted", "Measured"]
 
 
 @final
@@ -87,3 +87,52 @@ class Measured(Law):
     ) -> Factors:
         """See `Law.factors`."""
         return learning_rate(self.factor(pair.target.role), optimizer=optimizer)
+
+
+@final
+@dataclass(frozen=True)
+class Fitted(Law):
+    """The learning rate follows a power law through tuned sizes, for every parameter.
+
+    lr_target = lr_base exp(log_offset) (L_target / L_base)^exponent, L the effective depth; at the
+    base itself its tuned rate stays. `plan_transfer(law="fitted")` makes it.
+
+    Args:
+        exponent: Fitted power of the depth ratio.
+        log_offset: Logarithm of the line's rate at the base over the base's tuned rate.
+        exponent_sd: Standard deviation of the exponent; kept for the record.
+
+    Raises:
+        LawError: An option is not a finite number.
+
+    Example:
+        >>> Fitted(exponent=-0.8).options
+        {'exponent': -0.8, 'log_offset': 0.0, 'exponent_sd': 0.0}
+
+    Source: docs/definitions.md, section 5.
+    """
+
+    exponent: float
+    log_offset: float = 0.0
+    exponent_sd: float = 0.0
+
+    name: ClassVar[str] = "fitted"
+    effects: ClassVar[frozenset[Effect]] = frozenset({"learning rate over depth"})
+
+    def __post_init__(self) -> None:
+        checked_number(self.name, "exponent", self.exponent)
+        checked_number(self.name, "log_offset", self.log_offset)
+        checked_number(self.name, "exponent_sd", self.exponent_sd, least=0.0)
+
+    def factors(
+        self,
+        pair: ParamPair,
+        *,
+        base: Architecture,
+        target: Architecture,
+        optimizer: OptimizerKind,
+    ) -> Factors:
+        """See `Law.factors`."""
+        ratio = target.report.effective_depth / base.report.effective_depth
+        offset = 0.0 if ratio == 1 else self.log_offset
+        return learning_rate(math.exp(offset) * ratio**self.exponent, optimizer=optimizer)

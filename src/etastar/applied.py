@@ -1,0 +1,112 @@
+"""What was done to the initial weights of a model in this process, remembered beside the model.
+
+Nothing is attached to a model or to its parameters. A module is remembered weakly, whatever wraps
+it (DDP, `torch.compile`, `fully_shard`) and whatever its weights become; and the weights themselves
+by a digest, so that a copy, or a model that was given the same weights, is recognized until they
+are trained. What another process did is not known here: weights from a checkpoint are the caller's
+to name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
+
+import torch
+
+from etastar.naming import canonical_parameters, unwrap
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Applied", "digest_of", "recall", "remember"]
+
+_SAMPLES = 8  # elements of each parameter that are looked at
+_MOST = 1024  # digests kept, the latest
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What was applied to the weights of a model.
+
+    Attributes:
+        residual: Branch weights to which `initialize_` gave 1 / K; None if it drew none of them.
+        readout: Rule of `initialize_` for the output weights; None likewise.
+        rescaled: Name of the factors that the initialization was multiplied by; None for none.
+    """
+
+    residual: str | None = None
+    readout: str | None = None
+    rescaled: str | None = None
+
+
+_lock: Final = threading.Lock()
+_by_module: Final[WeakKeyDictionary[nn.Module, Applied]] = WeakKeyDictionary()
+_by_weights: Final[OrderedDict[str, Applied]] = OrderedDict()
+
+
+def remember(model: nn.Module, applied: Applied, *, before: str | None = None) -> None:
+    """Remember what was applied to a model's weights, in place of what was before.
+
+    Args:
+        model: The model, wrapped or not.
+        applied: What was applied.
+        before: Digest of the weights before; equal weights are not remembered by themselves.
+
+    Example:
+        >>> model = torch.nn.Linear(4, 4)
+        >>> remember(model, Applied(residual="all"))
+        >>> recall(torch.nn.DataParallel(model)).residual
+        'all'
+    """
+    digest = digest_of(model)
+    with _lock:
+        _by_module[unwrap(model)] = applied
+        if digest is None or digest == before:
+            return
+        _by_weights[digest] = applied
+        _by_weights.move_to_end(digest)
+        while len(_by_weights) > _MOST:
+            _by_weights.popitem(last=False)
+
+
+def recall(model: nn.Module) -> Applied | None:
+    """What is remembered of these very weights, else of this module.
+
+    Args:
+        model: The model, wrapped or not, or a copy.
+
+    Returns:
+        What was applied last; None if nothing is known.
+    """
+    digest = digest_of(model)
+    with _lock:
+        by_weights = None if digest is None else _by_weights.get(digest)
+        return by_weights or _by_module.get(unwrap(model))
+
+
+def digest_of(model: nn.Module) -> str | None:
+    """A digest of a few elements of every parameter.
+
+    Args:
+        model: The model, wrapped or not.
+
+    Returns:
+        Equal for models of equal weights and names. None where they tell nothing: on the meta
+        device, in shards, or zeros and ones alone.
+    """
+    found = hashlib.sha256()
+    telling = False
+    for name, parameter in canonical_parameters(model).items():
+        if parameter.is_meta or hasattr(parameter, "device_mesh") or parameter.numel() == 0:
+            return None
+        flat = parameter.detach().reshape(-1)
+        picked = flat[:: max(1, flat.numel() // _SAMPLES)][:_SAMPLES]
+        values = picked.to("cpu", torch.float64 if picked.dtype.is_floating_point else None)
+        telling = telling or bool(((values != 0) & (values != 1)).any())
+        found.update(f"{name}{tuple(parameter.shape)}{values.tolist()}".encode())
+    return found.hexdigest() if telling else None

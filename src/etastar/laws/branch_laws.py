@@ -1,0 +1,123 @@
+"""Laws that scale every residual branch by a power of their number: Depth-muP and CompleteP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, final
+
+from etastar.laws.base import Effect, Factors, Law, ScaledWeights, checked_number, learning_rate
+from etastar.laws.multiplier import require_branch_scales
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from etastar.laws.base import Architecture, ParamPair
+    from etastar.optimizers import OptimizerKind
+
+__all__ = ["CompleteP", "DepthMuP"]
+
+
+class _BranchLaw(Law):
+    """What both have in common: the multiplier needs a place on every branch."""
+
+    effects: ClassVar[frozenset[Effect]] = frozenset({"branch multiplier"})
+
+    def check(self, pairs: Sequence[ParamPair]) -> None:
+        """See `Law.check`: every branch must have a place for its multiplier."""
+        require_branch_scales(pairs, law=self.name)
+
+    @property
+    def residual(self) -> ScaledWeights:
+        """See `Law.residual`: the multiplier is what keeps the stream's size."""
+        return "none"
+
+
+@final
+@dataclass(frozen=True)
+class DepthMuP(_BranchLaw):
+    """Every residual branch is multiplied by (K_target / K_base)^(-1/2), K the branches' number.
+
+    With k = K_target / K_base of the parameter's own residual stream: branch multiplier k^(-1/2),
+    placed on what scales the branch's output (its last layer); the learning rate of every parameter
+    on a branch (weights, biases and norms, since each moves the branch's output alike) x k^(-1/2)
+    for optimizers of the Adam kind and Muon, x 1 for SGD. Outside of the branches nothing changes.
+
+    Example:
+        >>> DepthMuP().name
+        'depth-mup'
+
+    Source: [TP6], Table 1 (Depth-muP); relative to a base of K_base branches.
+    """
+
+    name: ClassVar[str] = "depth-mup"
+
+    def factors(
+        self,
+        pair: ParamPair,
+        *,
+        base: Architecture,
+        target: Architecture,
+        optimizer: OptimizerKind,
+    ) -> Factors:
+        """See `Law.factors`."""
+        scale = pair.stream_ratio**-0.5
+        multiplier = Factors(multiplier=scale if pair.target.branch_scale else 1.0)
+        if optimizer.update == "sgd":
+            return multiplier
+        return multiplier * learning_rate(scale, optimizer=optimizer)
+
+
+@final
+@dataclass(frozen=True)
+class CompleteP(_BranchLaw):
+    """Every residual branch is multiplied by m_L^(-alpha), and its hyperparameters follow.
+
+    With m_L = K_target / K_base of the parameter's own residual stream:
+
+    - branch multiplier m_L^(-alpha), placed on what scales the branch's output (its last layer);
+    - learning rate of weights, biases and norms on the branches x m_L^(alpha - 1) for optimizers of
+      the Adam kind and Muon. The paper's table has no SGD; the same requirement (the sum of K
+      coherent updates, each of size lr m^2, stays) gives x m_L^(2 alpha - 1);
+    - epsilon of these parameters x m_L^(-alpha), as their gradients shrink;
+    - weight decay stays as it is, so that lr x wd follows the rate.
+
+    Embedding, final norm and readout stay out of the depth part. The table's width part (lr / m_N,
+    weight decay x m_N, epsilon / m_N, the readout's 1 / m_N) is the `Width` rule's, beside this.
+
+    Args:
+        alpha: Power of the branch multiplier, at least 1/2; 1 is CompleteP.
+
+    Raises:
+        LawError: alpha is not a finite number of at least 1/2.
+
+    Example:
+        >>> CompleteP().options
+        {'alpha': 1.0}
+
+    Source: [CP], Table 1.
+    """
+
+    alpha: float = 1.0
+
+    name: ClassVar[str] = "complete-p"
+
+    def __post_init__(self) -> None:
+        checked_number(self.name, "alpha", self.alpha, least=0.5)
+
+    def factors(
+        self,
+        pair: ParamPair,
+        *,
+        base: Architecture,
+        target: Architecture,
+        optimizer: OptimizerKind,
+    ) -> Factors:
+        """See `Law.factors`."""
+        if not pair.target.in_branch:
+            return Factors()
+        depth = pair.stream_ratio
+        scale = depth**-self.alpha
+        multiplier = Factors(multiplier=scale if pair.target.branch_scale else 1.0)
+        if optimizer.update == "sgd":
+            return multiplier * Factors(lr=depth ** (2 * self.alpha - 1))
+        return multiplier * Factors(lr=depth ** (self.alpha - 1), eps=scale)

@@ -1,0 +1,212 @@
+"""What was tuned, and what will be trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import TYPE_CHECKING
+
+from etastar.errors import PlanError
+from etastar.graph import effective_depth, parameter_roles
+from etastar.graph.network_like import NetworkLike, graph_of
+from etastar.laws import Architecture, Training
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Target", "Tuned", "read_architecture", "read_target", "read_tuned"]
+
+_SHARED = ("weight_decay", "betas", "eps", "batch_size", "num_steps")
+_ALLOWED = "(network, learning rate) of a network that was tuned: Tuned(network, lr), or several"
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A network with the settings that were tuned on it.
+
+    Attributes:
+        network: A graph, or (model, example inputs); see `NetworkLike`. A graph or an architecture
+            that was read before costs no second capture.
+        lr: Its tuned learning rate.
+        weight_decay: As the optimizer takes it, for all parameters; None for that of an optimizer
+            instance, parameter by parameter, else 0.
+        betas: Of an Adam-like optimizer; None for the optimizer's own.
+        eps: Epsilon; None for the optimizer's own. With Muon, AdamW's.
+        batch_size: Examples (or tokens) in a batch; None if unknown.
+        num_steps: Optimizer steps; None if unknown.
+        log_lr_sd: Standard deviation of the logarithm of the tuned rate; None if unknown.
+        aux_lr: With Muon, the learning rate tuned for the AdamW that updates all but the hidden
+            matrices; refused otherwise.
+
+    Raises:
+        PlanError: A number is no valid setting.
+
+    Example:
+        >>> import torch
+        >>> Tuned((torch.nn.Linear(2, 2), torch.zeros(1, 2)), 0.1, weight_decay=0.01).lr
+        0.1
+    """
+
+    network: NetworkLike | Architecture
+    lr: float
+    _: KW_ONLY
+    weight_decay: float | None = None
+    betas: tuple[float, float] | None = None
+    eps: float | None = None
+    batch_size: int | None = None
+    num_steps: int | None = None
+    log_lr_sd: float | None = None
+    aux_lr: float | None = None
+
+    def __post_init__(self) -> None:
+        _require("lr", self.lr, above_zero=True)
+        for name in ("weight_decay", "eps", "log_lr_sd"):
+            if getattr(self, name) is not None:
+                _require(name, getattr(self, name), above_zero=False)
+        if self.aux_lr is not None:
+            _require("aux_lr", self.aux_lr, above_zero=True)
+        if self.betas is not None:
+            _require_betas(self.betas)
+        _require_training(self)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A network that is to be trained, with what is known of its training.
+
+    Attributes:
+        network: As for `Tuned`.
+        batch_size: Examples (or tokens) in a batch; None if unknown.
+        num_steps: Optimizer steps; None if unknown.
+
+    Raises:
+        PlanError: A number is no valid setting.
+    """
+
+    network: NetworkLike | Architecture
+    _: KW_ONLY
+    batch_size: int | None = None
+    num_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        _require_training(self)
+
+
+def read_architecture(
+    network: NetworkLike | Architecture, *, training: Training | None = None
+) -> Architecture:
+    """Depth report and parameters of a network.
+
+    Args:
+        network: A graph; or a model and its example inputs; or an architecture already read.
+        training: Batch size and steps; None for those of an architecture, else unknown.
+
+    Returns:
+        What the laws need to know of it.
+
+    Raises:
+        CaptureError: It is none of these, or the model could not be run on the inputs.
+        DepthError: The network has no effective depth.
+    """
+    if isinstance(network, Architecture):
+        unknown = training in (None, Training())
+        return network if unknown else replace(network, training=training or Training())
+    graph = graph_of(network)
+    return Architecture(
+        report=effective_depth(graph),
+        parameters=parameter_roles(graph),
+        training=training or Training(),
+    )
+
+
+def read_target(target: Target | NetworkLike | Architecture) -> Target:
+    """The target, where a bare network may stand for it.
+
+    Args:
+        target: As `plan_transfer` takes it.
+
+    Returns:
+        The target.
+    """
+    return target if isinstance(target, Target) else Target(target)
+
+
+def read_tuned(base: Tuned | Sequence[Tuned]) -> tuple[tuple[Tuned, Architecture], ...]:
+    """The tuned networks, the deepest last.
+
+    Args:
+        base: As `plan_transfer` takes it.
+
+    Returns:
+        Each with its architecture.
+
+    Raises:
+        PlanError: It is none, or several differ in another setting than the learning rates.
+    """
+    found = sorted(
+        ((tuned, _architecture(tuned)) for tuned in _listed(base)),
+        key=lambda item: item[1].report.effective_depth,
+    )
+    for name in _SHARED:
+        values = list(dict.fromkeys(getattr(tuned, name) for tuned, _ in found))
+        if len(values) > 1:
+            raise PlanError(
+                f"tuned networks that differ in {name}: {', '.join(map(str, values))}",
+                "networks that were tuned alike, but for their learning rates",
+                "give those of one setting; the deepest alone will do",
+            )
+    return tuple(found)
+
+
+def _architecture(tuned: Tuned) -> Architecture:
+    return read_architecture(tuned.network, training=Training(tuned.batch_size, tuned.num_steps))
+
+
+def _listed(base: object) -> Iterator[Tuned]:
+    several = [base] if isinstance(base, Tuned) else base
+    if not isinstance(several, Sequence) or isinstance(several, str) or not several:
+        raise PlanError(f"a base given as {_described(base)}", _ALLOWED, "pass Tuned(network, lr)")
+    for one in several:
+        if not isinstance(one, Tuned):
+            raise PlanError(
+                f"a tuned network given as {_described(one)}",
+                _ALLOWED,
+                "pass plan_transfer(Tuned(network, lr), target, ...)",
+            )
+        yield one
+
+
+def _described(base: object) -> str:
+    if isinstance(base, (tuple, list)):
+        return f"({', '.join(type(item).__name__ for item in base)})"
+    return type(base).__name__
+
+
+def _require(name: str, value: object, *, above_zero: bool) -> None:
+    number = float(value) if isinstance(value, (int, float)) else math.nan
+    if isinstance(value, bool) or not math.isfinite(number) or number < 0:
+        number = math.nan
+    if math.isnan(number) or (above_zero and number == 0):
+        raise PlanError(
+            f"{name}={value!r}",
+            f"a finite number {'above zero' if above_zero else 'of at least zero'}",
+            f"give the {name} that was tuned at the base",
+        )
+
+
+def _require_betas(betas: object) -> None:
+    two = betas if isinstance(betas, tuple) and len(betas) == 2 else ()
+    if not two or not all(type(b) in (int, float) and 0 <= b < 1 for b in two):
+        raise PlanError(
+            f"betas={betas!r}", "two numbers of at least 0 and below 1", "give e.g. (0.9, 0.95)"
+        )
+
+
+def _require_training(given: Tuned | Target) -> None:
+    for name in ("batch_size", "num_steps"):
+        value = getattr(given, name)
+        if value is not None and (type(value) is not int or value < 1):
+            raise PlanError(
+                f"{name}={value!r}", "a whole number of at least 1", f"correct {name}, or leave it"
+            )
