@@ -78,6 +78,4 @@ def load_teacher(
     outputs = (outputs - mean) / std.masked_fill(std == 0, 1.0)
     targets = outputs.argmax(1) if task == "classification" else outputs
     n = num_train
-    return Dataset(
-        "teacher", task, num_classes, inputs[:n], targets[:n], inputs[n:], targets[n:]
-    )
+    return Dataset("teacher", task, num_classes, inputs[:n], targets[:n], inputs[n:], targets[n:])
