@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from typer.testing import CliRunner
 
 import etastar
 from etastar.cli import app
-from etastar.cli.application import clear_errors, print_result
-from etastar.errors import ModelSpecError
+from etastar.cli.application import clear_errors, plain_warnings, print_result
+from etastar.errors import EtastarWarning, ModelSpecError
 
 COMMANDS = sorted(command.name or command.callback.__name__ for command in app.registered_commands)
 
@@ -129,3 +130,14 @@ def test_errors_of_ours_are_shown_whole(capsys):
     with pytest.raises(typer.Exit):
         clear_errors(command)()
     assert capsys.readouterr().err == "error\nreceived: this\nexpected: that\nwhat to do: do\n"
+
+
+def test_a_warning_of_ours_is_a_message(monkeypatch):
+    usual = warnings.formatwarning
+    monkeypatch.setattr(warnings, "formatwarning", usual)  # put back afterwards
+    plain_warnings()
+    assert warnings.formatwarning(EtastarWarning("lost"), EtastarWarning, "a.py", 3) == (
+        "warning\nlost\n"
+    )
+    other = (UserWarning("other"), UserWarning, "a.py", 3)
+    assert warnings.formatwarning(*other, line="x = 1") == usual(*other, line="x = 1")

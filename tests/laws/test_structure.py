@@ -124,9 +124,24 @@ def test_a_trunk_that_outgrows_its_stream_counts_as_a_chain():
 
 
 def test_weights_of_a_sum_inside_a_branch_are_no_trunk():
-    inner = "avgpool,conv1x1,conv1x1,avgpool,zero,conv3x3"
-    base, deep = zoo("cell", 2, edges=inner), zoo("cell", 8, edges=inner)
-    assert factor(base, deep, ADAM).lr == pytest.approx(1 / 2)
+    class Cell(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool = nn.AvgPool2d(3, stride=1, padding=1)
+            self.left, self.right = nn.Conv2d(16, 16, 1), nn.Conv2d(16, 16, 1)
+            self.out = nn.Conv2d(16, 16, 3, padding=1)
+
+        def forward(self, x):
+            inner = self.left(x.relu()) + self.right(self.pool(x).relu())
+            return self.pool(x) + self.out(inner.relu())
+
+    def cells(depth):
+        stem = nn.Conv2d(1, 16, 3, padding=1)
+        head = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(16 * 64, 10))
+        network = nn.Sequential(stem, *(Cell() for _ in range(depth)), head)
+        return read_architecture((network, (torch.zeros(2, 1, 8, 8),)))
+
+    assert factor(cells(2), cells(8), ADAM).lr == pytest.approx(1 / 2)
 
 
 def test_a_way_of_one_layer_beside_a_longer_one_decides():

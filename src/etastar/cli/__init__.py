@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from etastar.cli import check, demo_command, depth_command, fit, measure, sweep, transfer_command
-from etastar.cli.application import app
+from etastar.cli.application import app, plain_warnings
 
 __all__ = [
     "app",
@@ -23,4 +23,5 @@ __all__ = [
 def main() -> None:
     """Entry point of the command `etastar`."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    plain_warnings()
     app()

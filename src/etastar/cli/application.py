@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from typing import Annotated, Any, NoReturn
@@ -12,9 +13,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from etastar import __version__
-from etastar.errors import EtastarError, cause_of
+from etastar.errors import EtastarError, EtastarWarning, cause_of
 
-__all__ = ["app", "clear_errors", "print_result"]
+__all__ = ["app", "clear_errors", "plain_warnings", "print_result"]
 
 app = typer.Typer(
     name="etastar",
@@ -88,6 +89,18 @@ def _unforeseen(error: BaseException) -> EtastarError:
         "a model, data and settings with which the command runs to its end",
         "check the code of the model and the settings; --debug shows where it arose",
     )
+
+
+def plain_warnings() -> None:
+    """Show warnings of ours, from now on, as a message and not as a line of code."""
+    usual = warnings.formatwarning
+
+    def shown(message: Any, category: type[Warning], *place: Any, **line: Any) -> str:
+        if issubclass(category, EtastarWarning):
+            return f"warning\n{message}\n"
+        return usual(message, category, *place, **line)
+
+    warnings.formatwarning = shown
 
 
 def print_result(as_json: bool, result: Any, table: Callable[[], Any] | None = None) -> None:
