@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AUTO",
     "CANDIDATES",
-    "FORMAT",
     "TABLE",
+    "TABLE_FORMAT",
     "Choice",
     "RegretsByKind",
     "best_rule",
@@ -35,11 +35,11 @@ __all__ = [
 
 AUTO: Final = "auto"
 TABLE: Final = "auto_table.json"
-"""Beside this file: {"format": `FORMAT`, "kinds": {kind of network: {rule: [relative regret of the
-rule's rate in every case of the kind, null where it diverged]}}}. No run and no setting stands in
-it; a case has the same place in the lists of all candidates of its kind."""
+"""Beside this file: {"format": `TABLE_FORMAT`, "kinds": {kind of network: {rule: [relative regret
+of the rule's rate in every case of the kind, null where it diverged]}}}. No run and no setting
+stands in it; a case has the same place in the lists of all candidates of its kind."""
 
-FORMAT: Final = 1
+TABLE_FORMAT: Final = 1
 """Of the table; raised when what it holds changes its meaning."""
 
 CANDIDATES: Final = ("constant", "effective-depth", "structure", "path-sum", "nominal-depth")
@@ -182,10 +182,10 @@ def read_table() -> RegretsByKind:
     """
     text = resources.files("etastar.transfer").joinpath(TABLE).read_text(encoding="utf-8")
     stored = json.loads(text)
-    if stored.get("format") != FORMAT:
+    if stored.get("format") != TABLE_FORMAT:
         raise LawError(
             f"{TABLE} of format {stored.get('format')!r}",
-            f"format {FORMAT}",
+            f"format {TABLE_FORMAT}",
             "install the package again, or name a law",
         )
     return {
