@@ -36,7 +36,7 @@ from studies.reproduce import RESULTS
 from studies.rules.computed import ByLaw, FittedRule, StructureRule
 from studies.rules.registry import RULES
 from studies.running import Workplace
-from studies.transferring import Proposal, proposals, transfer_family
+from studies.transferring import Proposal, proposals, transfer_family, untrained
 from studies.verdicts import judge
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _family(family: AnyFamily, stored: Stored) -> FamilyEvidence:
     rates = [row for row in stored.data["regret.json"] if row["family"] == family.name]
     runs = stored.runs.get((family.name, "transfer"), ())
     regrets, _ = transfer_family(
-        family, sizes, partial(_stored_runs, runs), propose=partial(_proposals, rates)
+        family, sizes, partial(_stored_runs, family, runs), propose=partial(_proposals, rates)
     )
     return FamilyEvidence(family.name, family.group, (), sizes, axes, fits, regrets)
 
@@ -159,15 +159,17 @@ def _size_result(size: Size, trials: Sequence[TrialRecord]) -> SizeResult:
 
 
 def _stored_runs(
-    runs: Sequence[TrialRecord], size: Size, lrs: Sequence[float]
+    family: Family, runs: Sequence[TrialRecord], size: Size, lrs: Sequence[float]
 ) -> tuple[TrialRecord, ...]:
-    """The stored runs at rates, in place of training."""
-    return tuple(
-        replace(run, point=replace(run.point, lr=lr))
-        for lr in lrs
-        for run in runs
-        if run.size == size and isclose(run.point.lr, lr, rel_tol=_SAME_RATE)
-    )
+    """The stored runs at rates, in place of training; a rate that is not stored has diverged."""
+    own = [run for run in runs if run.size == size]
+    found: list[TrialRecord] = []
+    for lr in lrs:
+        near = [run for run in own if isclose(run.point.lr, lr, rel_tol=_SAME_RATE)]
+        found += [replace(run, point=replace(run.point, lr=lr)) for run in near]
+        if not near:
+            found += untrained(size, lr, family.seeds)
+    return tuple(found)
 
 
 def _proposals(

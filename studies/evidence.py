@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etastar.transfer import DEFAULT_LAW
-from etastar.transfer.auto import CANDIDATES, FORMAT, TABLE, choose_rule
+from etastar.transfer.auto import CANDIDATES, TABLE, TABLE_FORMAT, choose_rule
 from studies.auto_evidence import (
     auto_rows,
     family_kinds,
@@ -143,7 +143,7 @@ def _json(table: RegretsByKind) -> str:
         for kind, rules in table.items()
     ]
     body = "{\n" + ",\n".join(kinds) + "\n }" if kinds else "{}"
-    return f'{{\n "format": {json.dumps(FORMAT)},\n "kinds": {body}\n}}\n'
+    return f'{{\n "format": {json.dumps(TABLE_FORMAT)},\n "kinds": {body}\n}}\n'
 
 
 def _rule_lines(rules: Mapping[str, Sequence[float]]) -> Iterator[str]:

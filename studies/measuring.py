@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from etastar.measure import UpdateReport
+    from etastar.measure.records import PreActivations
     from etastar.sweep.space import Size
     from studies.declaration import CriterionFamily, Family
 
@@ -52,12 +53,24 @@ def linear_loss(output: Tensor, targets: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def first_training_step(family: Family, size: Size) -> UpdateReport:
-    """The criterion of one size under the family's own loss and optimizer, over the stream.
+def first_training_step(
+    family: Family,
+    size: Size,
+    *,
+    seeds: tuple[int, ...] | None = None,
+    data_seed: int | None = None,
+    pre_activations: PreActivations = "stream",
+    lr_unit: float | None = None,
+) -> UpdateReport:
+    """The criterion of one size under the family's own loss and optimizer.
 
     Args:
         family: Network, initialization, data, optimizer and seeds.
         size: One of its sizes.
+        seeds: Of the initialization; the family's, if None.
+        data_seed: Of the order of the examples; one that no run of the family has, if None.
+        pre_activations: Which count.
+        lr_unit: Rate that eta* is a multiple of; that of the optimizer's groups, if None.
 
     Returns:
         The report; measured once in a process.
@@ -65,13 +78,15 @@ def first_training_step(family: Family, size: Size) -> UpdateReport:
     Raises:
         MeasureError: It cannot be measured.
     """
+    order = family.seeds[0] - 1 + _OTHER_BATCHES if data_seed is None else data_seed
     return measure_update(
         partial(initialized_model, family, **dict(size)),
-        next(family_batches(family, family.seeds[0] - 1 + _OTHER_BATCHES, num_steps=1)),
+        next(family_batches(family, order, num_steps=1)),
         cross_entropy,
         optimizer=partial(family_optimizer, family, lr=1.0),
-        seeds=family.seeds,
-        pre_activations="stream",
+        seeds=family.seeds if seeds is None else seeds,
+        pre_activations=pre_activations,
+        lr_unit=lr_unit,
     )
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Propose = Callable[[Family, Mapping[Size, SizeResult], Size], tuple["Proposal", ...]]
     """What each rule proposes for a target."""
 
-__all__ = ["Proposal", "proposals", "transfer_family"]
+__all__ = ["Proposal", "proposals", "transfer_family", "untrained"]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def transfer_family(
         new = train(target, tuple(lr for lr in wanted if lr not in known and _is_rate(lr)))
         runs += new
         known |= _complete(new, family.seeds)
-        known |= {lr: _untrained(target, lr, family.seeds) for lr in wanted if not _is_rate(lr)}
+        known |= {lr: untrained(target, lr, family.seeds) for lr in wanted if not _is_rate(lr)}
         rows += _rows(family, target, offers, known, own)
     return tuple(rows), tuple(runs)
 
@@ -136,8 +136,17 @@ def _is_rate(lr: float) -> bool:
     return 0 < lr < inf
 
 
-def _untrained(size: Size, lr: float, seeds: Sequence[int]) -> tuple[TrialRecord, ...]:
-    """What stands for runs at a rate that no optimizer takes."""
+def untrained(size: Size, lr: float, seeds: Sequence[int]) -> tuple[TrialRecord, ...]:
+    """What stands for runs at a rate that no optimizer takes, or that was never run.
+
+    Args:
+        size: Of the network.
+        lr: The rate.
+        seeds: One run for each.
+
+    Returns:
+        Diverged runs of no step.
+    """
     return tuple(
         TrialRecord(size, Point(lr, seed), inf, (), diverged=True, steps=0, initial_loss=inf)
         for seed in seeds

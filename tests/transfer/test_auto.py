@@ -135,7 +135,7 @@ def test_auto_goes_with_no_other_law():
 def test_the_table_of_the_package_has_its_format_and_nothing_else():
     stored = json.loads((Path(auto.__file__).parent / auto.TABLE).read_text())
     assert stored.keys() == {"format", "kinds"}
-    assert stored["format"] == auto.FORMAT
+    assert stored["format"] == auto.TABLE_FORMAT
     structures = ("chain", "residual, one-layer branches", "residual, longer branches")
     assert set(stored["kinds"]) == {f"{s}, {o}" for s in structures for o in ("SGD", "Adam")}
     for rules in stored["kinds"].values():

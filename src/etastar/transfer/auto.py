@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CANDIDATES",
-    "FORMAT",
     "NAMED_LAWS",
     "TABLE",
+    "TABLE_FORMAT",
     "Auto",
     "Choice",
     "RegretsByKind",
@@ -51,11 +51,11 @@ __all__ = [
 ]
 
 TABLE: Final = "auto_table.json"
-"""Beside this file: {"format": `FORMAT`, "kinds": {kind of network: {rule: [relative regret of the
-rule's rate in every case of the kind, null where it diverged]}}}. No run and no setting stands in
-it; a case has the same place in the lists of all candidates of its kind."""
+"""Beside this file: {"format": `TABLE_FORMAT`, "kinds": {kind of network: {rule: [relative regret
+of the rule's rate in every case of the kind, null where it diverged]}}}. No run and no setting
+stands in it; a case has the same place in the lists of all candidates of its kind."""
 
-FORMAT: Final = 1
+TABLE_FORMAT: Final = 1
 """Of the table; raised when what it holds changes its meaning."""
 
 CANDIDATES: Final[Mapping[str, Law]] = MappingProxyType(
@@ -202,10 +202,10 @@ def read_table() -> RegretsByKind:
     """
     text = resources.files("etastar.transfer").joinpath(TABLE).read_text(encoding="utf-8")
     stored = json.loads(text)
-    if stored.get("format") != FORMAT:
+    if stored.get("format") != TABLE_FORMAT:
         raise LawError(
             f"{TABLE} of format {stored.get('format')!r}",
-            f"format {FORMAT}",
+            f"format {TABLE_FORMAT}",
             "install the package again, or name a law",
         )
     return {
