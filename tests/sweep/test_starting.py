@@ -55,7 +55,7 @@ def test_groups_of_a_plan_keep_their_ratios():
     plan = plan_transfer(Tuned(graphs[0], 0.1), graphs[1], optimizer="adam", law="constant")
 
     def by_plan(model, lr):
-        groups = plan.param_groups(model)
+        groups = plan.param_groups(model, from_checkpoint=True)
         return torch.optim.Adam([{**group, "lr": group["lr"] * lr / 0.1} for group in groups])
 
     planned = experiment(
