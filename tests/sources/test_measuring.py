@@ -117,6 +117,7 @@ def test_transfer_measures_on_named_data():
     assert "--input" in both.output
 
 
+@pytest.mark.filterwarnings("ignore:complete-p")  # the criterion has another rate
 def test_transfer_on_data_initializes_as_the_law_wants():
     """1/K on the branches beside a law that scales them itself counted depth twice."""
     command = [
