@@ -45,7 +45,7 @@ class Applied:
 
 
 _lock: Final = threading.Lock()
-_by_module: Final[WeakKeyDictionary[nn.Module, Applied]] = WeakKeyDictionary()
+_by_module: Final[WeakKeyDictionary[nn.Module, tuple[Applied, str | None]]] = WeakKeyDictionary()
 _by_weights: Final[OrderedDict[str, Applied]] = OrderedDict()
 
 
@@ -65,7 +65,7 @@ def remember(model: nn.Module, applied: Applied, *, before: str | None = None) -
     """
     digest = digest_of(model)
     with _lock:
-        _by_module[unwrap(model)] = applied
+        _by_module[unwrap(model)] = applied, digest
         if digest is None or digest == before:
             return
         _by_weights[digest] = applied
@@ -85,8 +85,10 @@ def recall(model: nn.Module) -> Applied | None:
     """
     digest = digest_of(model)
     with _lock:
-        by_weights = None if digest is None else _by_weights.get(digest)
-        return by_weights or _by_module.get(unwrap(model))
+        by_module, then = _by_module.get(unwrap(model), (None, None))
+        if digest is None or digest == then:
+            return by_module
+        return _by_weights.get(digest, by_module)
 
 
 def digest_of(model: nn.Module) -> str | None:

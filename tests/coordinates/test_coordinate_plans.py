@@ -12,7 +12,7 @@ from etastar.datasets import load
 from etastar.graph import capture_graph
 from etastar.init import initialize_
 from etastar.models import build, example_inputs
-from etastar.transfer import plan_transfer
+from etastar.transfer import Tuned, plan_transfer
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 
@@ -27,7 +27,7 @@ class Family:
     def __init__(self, name, base, optimizer, lr, law="constant", plan=True, **common):
         self.name, self.base, self.common, self.with_plan = name, base, common, plan
         self.optimizer, self.graphs = optimizer, {}
-        self.settings = {"optimizer": optimizer, "lr": lr, "law": law}
+        self.lr, self.settings = lr, {"optimizer": optimizer, "law": law}
 
     def graph(self, **size):
         arguments = {**self.common, **size}
@@ -42,8 +42,8 @@ class Family:
         graph = self.graph(**size)
         initialize_(model, graph, residual="none", seed=torch.initial_seed())
         if not self.with_plan:
-            return model, OPTIMIZERS[self.optimizer](model.parameters(), lr=self.settings["lr"])
-        plan = plan_transfer(self.graph(**self.base), graph, **self.settings)
+            return model, OPTIMIZERS[self.optimizer](model.parameters(), lr=self.lr)
+        plan = plan_transfer(Tuned(self.graph(**self.base), self.lr), graph, **self.settings)
         plan.rescale_(model)
         return model, OPTIMIZERS[self.optimizer](plan.param_groups(model))
 

@@ -115,3 +115,28 @@ def test_transfer_measures_on_named_data():
     both = run(app, [*TRANSFER, "--input", "2,64"])
     assert both.exit_code == 2
     assert "--input" in both.output
+
+
+@pytest.mark.filterwarnings("ignore:complete-p")  # the criterion has another rate
+def test_transfer_on_data_initializes_as_the_law_wants():
+    """1/K on the branches beside a law that scales them itself counted depth twice."""
+    command = [
+        "transfer", "zoo:resmlp", "--arg", "width=16", "--base", "depth=2", "--target", "depth=6",
+        "--lr", "0.1", "--optimizer", "sgd", "--data", "digits", "--batch", "8", "--json",
+        "--law", "complete-p",
+    ]  # fmt: skip
+    run = CliRunner().invoke
+    plan = run(app, command)
+    assert plan.exit_code == 0, plan.output
+    found = json.loads(plan.stdout)
+    assert found["initialization"] == {"residual": "none"}
+    networks, measure = measurable(
+        "zoo:resmlp", [{"width": 16, "depth": depth} for depth in (2, 6)], data="digits",
+        data_options={}, init="none", batch_size=8,
+    )  # fmt: skip
+    tuned = Tuned(networks[0], 0.1)
+    direct = plan_transfer(tuned, networks[1], optimizer="sgd", law="complete-p", measure=measure)
+    assert found["notes"] == list(direct.notes)
+    twice = run(app, [*command, "--init", "all"])
+    assert twice.exit_code == 2
+    assert "count depth twice" in twice.output

@@ -222,6 +222,14 @@ def test_branches_that_start_at_zero_need_no_rescaling(make_net, make_plan):
     assert_refused_unchanged(plan.rescale_, models[2], TWICE)
 
 
+def test_a_zero_readout_after_our_own_initialization_is_rescaled_once(make_net, make_plan):
+    plan, model = make_plan(law="constant"), make_net(5, 32)
+    initialize_(model, capture_graph(model, X), readout="zero")
+    plan.rescale_(model)  # nothing changes
+    assert plan.param_groups(model)
+    assert_refused_unchanged(plan.rescale_, model, TWICE)
+
+
 def test_meta_weights_are_filled_first(make_net, make_plan):
     plan, model = make_plan(law="complete-p"), make_net(5, 32)
     reference = make_net(5, 32)

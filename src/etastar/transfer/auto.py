@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import resources
 from statistics import median
 from types import MappingProxyType
@@ -31,7 +31,7 @@ from etastar.transfer.fitted_law import FitSizes
 from etastar.transfer.measured_law import Criterion
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from etastar.laws import Architecture, Evidence, Reads
     from etastar.optimizers import OptimizerKind
@@ -58,16 +58,16 @@ stands in it; a case has the same place in the lists of all candidates of its ki
 TABLE_FORMAT: Final = 1
 """Of the table; raised when what it holds changes its meaning."""
 
-CANDIDATES: Final[Mapping[str, Law]] = MappingProxyType(
+CANDIDATES: Final[Mapping[str, Callable[[], Law]]] = MappingProxyType(
     {
-        "constant": Constant(),
-        "effective-depth": EffectiveDepth(),
-        "structure": Structure(),
-        "path-sum": PathSum(),
-        "nominal-depth": EffectiveDepth(count="layers"),
+        "constant": Constant,
+        "effective-depth": EffectiveDepth,
+        "structure": Structure,
+        "path-sum": PathSum,
+        "nominal-depth": partial(EffectiveDepth, count="layers"),
     }
 )
-"""Rules of the table that rescale the learning rate alone and cost nothing, and their laws."""
+"""Rules of the table that rescale the learning rate alone and cost nothing; they make their law."""
 
 RegretsByKind = dict[str, dict[str, tuple[float, ...]]]
 """Kind of network -> rule -> relative regret of every case, +inf where it diverged."""
@@ -239,15 +239,15 @@ class Auto(UnboundLaw):
         """See `Law.bind`: the chosen law, which may have to be bound in turn."""
         if len(evidence.points) > 1:
             return Bound(FitSizes(), "auto: several tuned networks, the law is fitted to them")
-        candidates: dict[str, Law] = dict(CANDIDATES)
+        candidates: dict[str, Callable[[], Law]] = dict(CANDIDATES)
         if evidence.measure is not None:
-            candidates[Criterion.name] = Criterion()
+            candidates[Criterion.name] = Criterion
         kind = network_kind(evidence.points[-1].network, evidence.optimizer)
         choice = choose_rule(read_table(), kind, candidates=tuple(candidates))
-        return Bound(candidates[choice.rule], choice.why)
+        return Bound(candidates[choice.rule](), choice.why)
 
 
 NAMED_LAWS: Final[Mapping[str, type[Law]]] = MappingProxyType(
-    {**LAWS, **{law.name: law for law in (FitSizes, Criterion, Auto)}}
+    {**LAWS, FitSizes.name: FitSizes, Criterion.name: Criterion, Auto.name: Auto}
 )
 """Every law that is taken by name; the last three are made from evidence."""

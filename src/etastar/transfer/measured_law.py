@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Criterion", "Measure", "criterion_note", "mean_squares", "warn_of_difference"]
 
-MakeOptimizer: TypeAlias = Callable[[list[dict[str, Any]]], Optimizer]
+_MakeOptimizer: TypeAlias = Callable[[list[dict[str, Any]]], Optimizer]
 
 _WORTH_A_WARNING = 2.0
 _WIDTH_DROPS_OUT = 1.25  # largest ratio of eta* at two widths; intervals over seeds are as wide
@@ -51,7 +51,7 @@ class Measure:
 
     batch: Batch
     loss_fn: LossFn | None = None
-    make_optimizer: MakeOptimizer | None = None
+    make_optimizer: _MakeOptimizer | None = None
     proxies: tuple[NetworkLike, ...] = ()
     by: Literal["network", "role"] = "network"
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -222,7 +222,7 @@ def _mean_square(
 
 
 def _optimizers(
-    plan: TransferPlan, model: nn.Module, make: MakeOptimizer | None
+    plan: TransferPlan, model: nn.Module, make: _MakeOptimizer | None
 ) -> tuple[Optimizer, ...]:
     if plan.optimizer.fallback is None and make is not None:
         return (make(plan.param_groups(model)),)

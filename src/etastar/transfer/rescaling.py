@@ -124,7 +124,7 @@ def require_rescaled(
     if known is not None and known.rescaled == _name(entries):
         return
     changed = [e for e in entries if e.init != 1]
-    if known is None and all(_is_zero(parameters[entry.name]) for entry in changed):
+    if all(_is_zero(parameters[entry.name]) for entry in changed):
         return
     other = known is not None and known.rescaled is not None
     how = "rescaled by other factors" if other else "never rescaled"
