@@ -6,13 +6,12 @@ import sys
 import etastar
 
 PUBLIC = [
-    "Budget",
     "DepthReport",
     "EtastarError",
-    "Experiment",
     "Graph",
     "Measure",
     "ParamInfo",
+    "Recipe",
     "SweepResult",
     "TransferPlan",
     "UpdateReport",

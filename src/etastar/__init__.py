@@ -14,7 +14,7 @@ from etastar.measure import (
 )
 from etastar.optimizers import optimizer_like
 from etastar.parameter import ParamInfo
-from etastar.sweep import Budget, Experiment, SweepResult, run_sweep
+from etastar.sweep import Recipe, SweepResult, run_sweep
 from etastar.transfer import (
     Measure,
     TransferPlan,
@@ -24,13 +24,12 @@ from etastar.transfer import (
 )
 
 __all__ = [
-    "Budget",
     "DepthReport",
     "EtastarError",
-    "Experiment",
     "Graph",
     "Measure",
     "ParamInfo",
+    "Recipe",
     "SweepResult",
     "TransferPlan",
     "UpdateReport",
