@@ -128,7 +128,7 @@ _stop: Any = None
 
 
 def _begin(threads: int, stop: Any) -> None:
-    """Prepare a worker: Ctrl-C is for the main process; the worker ends with that, if killed too."""
+    """Prepare a worker: Ctrl-C is for the main process, with which the worker ends anyway."""
     global _stop
     _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)

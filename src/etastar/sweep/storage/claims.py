@@ -11,7 +11,6 @@ process live after all, its run is kept if it is finished first.
 from __future__ import annotations
 
 import time
-import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -178,8 +177,7 @@ class Claims:
             from optuna import load_study
             from optuna.storages import fail_stale_trials
 
-            with warnings.catch_warnings(), quiet_optuna():
-                warnings.simplefilter("ignore")  # Optuna calls it experimental
+            with quiet_optuna():
                 fail_stale_trials(load_study(study_name=self.study_name, storage=self.storage))
         patience = self._patience()
         for trial in running:

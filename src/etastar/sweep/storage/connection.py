@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -130,12 +131,13 @@ def _database(url: str, *, again: bool) -> RDBStorage | None:
     if url.startswith("sqlite"):
         options["connect_args"] = {"timeout": _SQLITE_PATIENCE}
     try:
-        return RDBStorage(
-            url,
-            engine_kwargs=options,
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=4 * HEARTBEAT_SECONDS,
-        )
+        with quiet_optuna():
+            return RDBStorage(
+                url,
+                engine_kwargs=options,
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=4 * HEARTBEAT_SECONDS,
+            )
     except (ImportError, ArgumentError) as error:
         raise StorageError(
             f"{shown_location(url)}, whose driver is not installed or not known",
@@ -168,17 +170,20 @@ def disconnect(storage: BaseStorage) -> None:
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Leave out Optuna's line for every study that is made.
+    """Leave out Optuna's line for every study, and what it says of heartbeats being new.
 
     Yields:
         Nothing.
     """
     from optuna import logging
+    from optuna.exceptions import ExperimentalWarning
 
     level = logging.get_verbosity()
     logging.set_verbosity(max(level, logging.WARNING))
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            yield
     finally:
         logging.set_verbosity(level)
 
