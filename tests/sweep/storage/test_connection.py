@@ -6,11 +6,11 @@ import sqlite3
 import sys
 
 import pytest
-from etastar.sweep.storage.failures import storage_errors
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
 from etastar.errors import StorageError
+from etastar.sweep.storage.connection import shown_location, storage_errors
 
 
 def of_database(text):

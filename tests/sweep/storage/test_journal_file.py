@@ -5,11 +5,11 @@ import resource
 import time
 
 import pytest
-from etastar.sweep.record import TrialRecord
-from etastar.sweep.space import Point
 
 from etastar.errors import StorageError
+from etastar.sweep.recipe import Point
 from etastar.sweep.storage import OptunaStore
+from etastar.sweep.trial import TrialRecord
 
 SIZE = (("depth", 3),)
 POINTS = [Point(0.1, seed) for seed in range(20)]

@@ -13,6 +13,9 @@ from functools import partial
 import torch
 from torch import nn
 
+from etastar.sweep.recipe import Recipe
+from etastar.sweep.search import Bracket, Grid
+from etastar.sweep.storage import claims, connection, optuna_store
 from etastar.sweep.study import run_sweep
 
 WIDTHS = (2, 4)
