@@ -253,12 +253,12 @@ def test_a_sweep_without_a_rate_starts_where_the_criterion_says(tmp_path):
 
 def test_a_sweep_under_a_plan_is_another_experiment_with_its_optima_at_the_base_rate(tmp_path):
     store = ["--storage", str(tmp_path / "runs.log")]
-    plan = ["--plan-law", "complete-p", "--base", "depth=1"]
+    plan = ["--plan-law", "effective-depth", "--base", "depth=1"]
     rates = ["--search", "grid", "--lrs", "0.05,0.1,0.2", "--seeds", "1"]
     planned = run_json(*SWEEP, *BRIEF, *rates, *plan, *store)
     assert planned["settings"]["plan base"] == '{"depth": 1}'
     assert run(*SWEEP, *BRIEF, *rates, *store).exit_code == 2
-    plain = run_json(*SWEEP, *BRIEF, *rates, "--init", "none", *store[:1], str(tmp_path / "b.log"))
+    plain = run_json(*SWEEP, *BRIEF, *rates, *store[:1], str(tmp_path / "b.log"))
     losses = [[t["loss"] for t in found["trials"]] for found in (planned, plain)]
     assert losses[0][:3] == pytest.approx(losses[1][:3], rel=1e-6)  # at the base nothing changes
     assert losses[0][3:] != pytest.approx(losses[1][3:], rel=1e-3)
@@ -298,8 +298,8 @@ BAD_SWEEPS = {
     "rates": ([*SWEEP, "--search", "grid", "--lrs", "a"], "positive rates"),
     "rates of bracket": ([*SWEEP, "--lrs", "0.1"], "grid with --lrs"),
     "factor": ([*SWEEP, "--factor", "nan"], "a bracket with"),
-    "max trials": ([*SWEEP, "--max-trials", "abc"], "abc"),
-    "workers": ([*SWEEP, "--workers", "1.5"], "1.5"),
+    "max trials": ([*SWEEP, "--max-trials", "abc"], "as an integer"),
+    "workers": ([*SWEEP, "--workers", "1.5"], "as an integer"),
     "executor": ([*SWEEP, "--executor", "cloud"], "cloud"),
     "ray": ([*SWEEP, "--ray-address", "127.0.0.1:1"], "--executor ray"),
     "device": ([*SWEEP, "--device", "nowhere"], "nowhere"),

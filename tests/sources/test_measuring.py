@@ -10,6 +10,7 @@ from etastar.cli import app
 from etastar.errors import MeasureError, ModelSpecError
 from etastar.measure import measure_update
 from etastar.sources.measuring import measurable, measure_named, scan_named
+from etastar.sources.recipe_spec import RecipeSpec, named_recipe
 from etastar.transfer import plan_transfer
 
 SETTINGS = {"width": 16}
