@@ -49,12 +49,12 @@ Measurement = Callable[[int], UpdateReport]
 
 def batches(network: str, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches for the steps before the measured one and for its probe."""
-    return networks.batches(network, DATA_SEED + 1 + seed, BUDGET.batch_size, AFTER + 1)
+    return networks.batches(network, BUDGET[1], AFTER + 1, DATA_SEED + 1 + seed)
 
 
 def measured(network: str, optimizer: Any, form: str, which: Any, depth: int) -> UpdateReport:
     """The criterion in one of its forms at one depth."""
-    batch = next(iter(networks.batches(network, DATA_SEED, BUDGET.batch_size, 1)))
+    batch = next(iter(networks.batches(network, BUDGET[1], 1, DATA_SEED)))
     measure = partial(
         measure_update,
         partial(networks.make_model, network, depth=depth),
@@ -149,7 +149,7 @@ def table(results: dict[str, Any]) -> str:
         "# Which form of the criterion transfers best",
         "",
         f"PyTorch {results['torch']}; tuned at depth {BASE}, relative regret at depths {TARGETS}, "
-        f"{BUDGET.num_steps} steps, {len(RUN_SEEDS)} seeds. Exponent: of the rule, and (tuned) of "
+        f"{BUDGET[0]} steps, {len(RUN_SEEDS)} seeds. Exponent: of the rule, and (tuned) of "
         "the optimum, over depths 2 to 16. Cost: training steps' worth of gradients over all four "
         "depths.",
         "",

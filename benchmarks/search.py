@@ -172,7 +172,7 @@ NUM_RATES, FACTOR = 80, 1.6
 
 @dataclass(frozen=True)
 class Case:
-    """One network: its depths, the grid's range as powers of ten, bracket's start, steps and batch size."""
+    """One network: its depths, the grid's range as powers of ten, and bracket's start."""
 
     title: str
     depths: tuple[int, ...]
