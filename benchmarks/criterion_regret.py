@@ -30,14 +30,13 @@ from torch import Tensor
 from etastar.fit import fit_power_law, transfer_regret
 from etastar.graph import effective_depth
 from etastar.measure import UpdateReport, measure_update
-from etastar.sweep import Budget, Experiment, run_sweep
-from etastar.sweep.running import run_point
-from etastar.sweep.search.registry import get_search
-from etastar.sweep.space import Point
+from etastar.sweep import Bracket, Recipe, run_sweep
+from etastar.sweep.recipe import Point
+from etastar.sweep.trial import run_trial
 
 RESULTS = Path(__file__).parent / "results"
 BASE, DEPTHS, TARGETS = 2, (2, 4, 8, 16), (8, 16)
-BUDGET = Budget(num_steps=100, batch_size=32)
+BUDGET = (100, 32)
 SWEEP_SEEDS, RUN_SEEDS, MEASURE_SEEDS = (0, 1), (0, 1), (0, 1, 2)
 AFTER, SHARE, KAPPA = 20, 0.3, 0.5
 DATA_SEED = 1000
@@ -50,12 +49,12 @@ Measurement = Callable[[int], UpdateReport]
 
 def batches(network: str, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches for the steps before the measured one and for its probe."""
-    return networks.batches(network, DATA_SEED + 1 + seed, BUDGET.batch_size, AFTER + 1)
+    return networks.batches(network, BUDGET[1], AFTER + 1, DATA_SEED + 1 + seed)
 
 
 def measured(network: str, optimizer: Any, form: str, which: Any, depth: int) -> UpdateReport:
     """The criterion in one of its forms at one depth."""
-    batch = next(iter(networks.batches(network, DATA_SEED, BUDGET.batch_size, 1)))
+    batch = next(iter(networks.batches(network, BUDGET[1], 1, DATA_SEED)))
     measure = partial(
         measure_update,
         partial(networks.make_model, network, depth=depth),
@@ -75,10 +74,10 @@ def measured(network: str, optimizer: Any, form: str, which: Any, depth: int) ->
     return replace(found, cost_steps=found.cost_steps + initial.cost_steps)
 
 
-def losses(experiment: Experiment, depth: int, lr: float) -> tuple[list[float], list[float]]:
+def losses(recipe: Recipe, depth: int, lr: float) -> tuple[list[float], list[float]]:
     """Loss of each seed at a rate, and before training."""
     records = [
-        run_point(experiment, (("depth", depth),), Point(lr=lr, seed=seed)) for seed in RUN_SEEDS
+        run_trial(recipe, (("depth", depth),), Point(lr=lr, seed=seed)) for seed in RUN_SEEDS
     ]
     return [r.loss for r in records], [r.initial_loss for r in records]
 
@@ -103,17 +102,16 @@ def exponent(depths: list[int], rates: dict[int, float]) -> float | None:
 
 def compared(network: str, kind: str) -> dict[str, Any]:
     """One network with one optimizer."""
-    experiment = replace(networks.experiment(network, BUDGET), make_optimizer=OPTIMIZERS[kind])
+    recipe = replace(networks.recipe(network, *BUDGET), make_optimizer=OPTIMIZERS[kind])
     depths = [effective_depth(networks.graph_of(network, d)).effective_depth for d in DEPTHS]
     sweep = run_sweep(
-        experiment,
+        recipe,
         [{"depth": depth} for depth in DEPTHS],
-        search=get_search("bracket", start=START[kind]),
+        search=Bracket(START[kind]),
         seeds=SWEEP_SEEDS,
-        depths={(("depth", d),): float(n) for d, n in zip(DEPTHS, depths, strict=True)},
     )
     tuned = {dict(size)["depth"]: best.lr for size, best in sweep.optima.items() if best}
-    own = {depth: losses(experiment, depth, tuned[depth]) for depth in TARGETS}
+    own = {depth: losses(recipe, depth, tuned[depth]) for depth in TARGETS}
     found: dict[str, Any] = {
         "tuned": tuned,
         "exponent": exponent(depths, tuned),
@@ -126,7 +124,7 @@ def compared(network: str, kind: str) -> dict[str, Any]:
             if not 0 < lr < np.inf:  # the self-consistent form found no rate
                 regrets[depth] = [None, None, None]
                 continue
-            mine, _ = losses(experiment, depth, lr)
+            mine, _ = losses(recipe, depth, lr)
             regret = transfer_regret(mine, own[depth][0], initial_losses=own[depth][1])
             regrets[depth] = [lr, regret.relative, regret.relative_interval]
         found["rules"][name] = {
@@ -151,7 +149,7 @@ def table(results: dict[str, Any]) -> str:
         "# Which form of the criterion transfers best",
         "",
         f"PyTorch {results['torch']}; tuned at depth {BASE}, relative regret at depths {TARGETS}, "
-        f"{BUDGET.num_steps} steps, {len(RUN_SEEDS)} seeds. Exponent: of the rule, and (tuned) of "
+        f"{BUDGET[0]} steps, {len(RUN_SEEDS)} seeds. Exponent: of the rule, and (tuned) of "
         "the optimum, over depths 2 to 16. Cost: training steps' worth of gradients over all four "
         "depths.",
         "",

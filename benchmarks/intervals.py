@@ -31,7 +31,7 @@ from search import RESULTS, restored, size_of
 from search_tables import by_seeds_alone, num_points
 
 from etastar.fit import Optimum, find_optimum, fit_power_law
-from etastar.sweep.optimum import loss_table
+from etastar.sweep.loss_table import loss_table
 
 DESIGN = ("search", "search_replication", "search_adam", "search_measured")
 CHECK = ("search_smoothed",)

@@ -61,15 +61,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from search_networks import experiment, graph_of
+from search_networks import graph_of, recipe
 
 from etastar.graph import effective_depth
-from etastar.sweep.optimum import size_optimum
-from etastar.sweep.record import TrialRecord
-from etastar.sweep.running import run_point
+from etastar.sweep.loss_table import size_optimum
+from etastar.sweep.recipe import Point, Size
 from etastar.sweep.search import Bracket, Context, Grid, Search
-from etastar.sweep.space import Budget, Point, Size
 from etastar.sweep.starting import measured_start
+from etastar.sweep.trial import TrialRecord, run_trial
 
 ADAM = """
 This is the fourth run of the comparison, with seeds that no run had before (6 and 7), written down
@@ -180,7 +179,7 @@ class Case:
     low: float
     high: float
     start: float
-    budget: Budget
+    budget: tuple[int, int]
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -188,17 +187,15 @@ class Case:
         return tuple(float(f"{lr:.6g}") for lr in np.logspace(self.low, self.high, NUM_RATES))
 
 
-MLP = ((2, 4, 8, 16), -2.5, 0.5, 0.1, Budget(100, 64))
+MLP = ((2, 4, 8, 16), -2.5, 0.5, 0.1, (100, 64))
 CASES = {
     "mlp-wide": Case("MLP of width 128, SGD, digits", *MLP),
-    "resnet": Case("residual CNN, Adam, digits", (1, 2, 4, 8), -3.75, -0.75, 1e-3, Budget(50, 32)),
-    "gpt": Case("GPT, Adam, stdlib-text", (1, 2, 3, 4), -2.75, 0.25, 1e-3, Budget(40, 16)),
+    "resnet": Case("residual CNN, Adam, digits", (1, 2, 4, 8), -3.75, -0.75, 1e-3, (50, 32)),
+    "gpt": Case("GPT, Adam, stdlib-text", (1, 2, 3, 4), -2.75, 0.25, 1e-3, (40, 16)),
     "mlp": Case("MLP of width 32, SGD, digits", *MLP),
 }
 WITH_ADAM = {
-    "mlp-adam": Case(
-        "MLP of width 128, Adam, digits", (2, 4, 8, 16), -4.0, -1.0, 1e-3, Budget(100, 64)
-    ),
+    "mlp-adam": Case("MLP of width 128, Adam, digits", (2, 4, 8, 16), -4.0, -1.0, 1e-3, (100, 64)),
     "resnet": CASES["resnet"],
     "gpt": CASES["gpt"],
     "mlp-wide": CASES["mlp-wide"],
@@ -235,10 +232,10 @@ def run_bracket(
     lengths = tuple((size_of(d), float(effective_depth(graph_of(network, d)).effective_depth))
                     for d in case.depths)  # fmt: skip
     for depth in case.depths:
-        steps = case.budget.num_steps
+        steps = case.budget[0]
         context = Context(size_of(depth), seeds, tuple(optima), steps, lengths)
         if start is None and not optima:
-            measured = measured_start(experiment(network, case.budget), context.size, seeds)
+            measured = measured_start(recipe(network, *case.budget), context.size, seeds)
             context = replace(context, start=measured)
         found[depth] = drive(Bracket(start, factor=FACTOR), context, run)
         optimum = size_optimum(found[depth])
@@ -252,16 +249,16 @@ def run_task(task: Task) -> tuple[Task, dict[int, list[TrialRecord]]]:
     torch.set_num_threads(1)
     method, network, depths, seeds = task
     case = ALL_CASES[network]
-    what = experiment(network, case.budget)
+    what = recipe(network, *case.budget)
 
     def run(size: Size, point: Point) -> TrialRecord:
-        return run_point(what, size, point)
+        return run_trial(what, size, point)
 
     if method in ("bracket", "measured"):
         start = case.start if method == "bracket" else None
         return task, run_bracket(network, start, run, seeds)
     rates = case.rates[::11] if method == "pilot" else case.rates
-    steps = case.budget.num_steps
+    steps = case.budget[0]
     contexts = {depth: Context(size_of(depth), seeds, (), steps) for depth in depths}
     return task, {depth: drive(Grid(rates), contexts[depth], run) for depth in depths}
 

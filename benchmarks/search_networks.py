@@ -1,4 +1,4 @@
-"""The networks of the search benchmark, as experiments."""
+"""The networks of the search benchmark, as recipes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from etastar.datasets.dataset import Dataset
 from etastar.graph import Graph, capture_graph
 from etastar.init import initialize_
 from etastar.models import build, example_inputs
-from etastar.sweep.space import Budget, Experiment
+from etastar.sweep.recipe import Recipe
 
 CONTEXT = 16
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -56,7 +56,7 @@ def make_model(network: str, *, depth: int) -> nn.Module:
 
 
 def batches(
-    network: str, seed: int, batch_size: int, num_steps: int
+    network: str, batch_size: int, num_steps: int, seed: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Training batches in the order of this seed."""
     return _dataset(network).batches(seed, batch_size, num_steps)
@@ -67,22 +67,23 @@ def loss_fn(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, -2), targets.flatten())
 
 
-def sgd(model: nn.Module, lr: float) -> torch.optim.Optimizer:
+def sgd(model: nn.Module, lr: float, **size: int) -> torch.optim.Optimizer:
     """Plain SGD."""
     return torch.optim.SGD(model.parameters(), lr=lr)
 
 
-def adam(model: nn.Module, lr: float) -> torch.optim.Optimizer:
+def adam(model: nn.Module, lr: float, **size: int) -> torch.optim.Optimizer:
     """Adam with PyTorch's defaults."""
     return torch.optim.Adam(model.parameters(), lr=lr)
 
 
-def experiment(network: str, budget: Budget) -> Experiment:
+def recipe(network: str, num_steps: int, batch_size: int) -> Recipe:
     """What a run of this network is."""
-    return Experiment(
-        factory=partial(make_model, network),
-        batches=partial(batches, network),
+    return Recipe(
+        make_model=partial(make_model, network),
+        batches=partial(batches, network, batch_size, num_steps),
         loss_fn=loss_fn,
         make_optimizer=sgd if network in ("mlp", "mlp-wide", "mlp-tanh") else adam,
-        budget=budget,
+        num_steps=num_steps,
+        batch_size=batch_size,
     )

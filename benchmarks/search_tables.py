@@ -15,9 +15,9 @@ from search import ALL_CASES, FACTOR, Case, restored, run_bracket, size_of
 
 from etastar.fit import Optimum, find_optimum
 from etastar.fit.bootstrap import percentile_interval, resampled_seeds
-from etastar.sweep.optimum import size_optimum
-from etastar.sweep.record import TrialRecord
-from etastar.sweep.space import Point, Size
+from etastar.sweep.loss_table import size_optimum
+from etastar.sweep.recipe import Point, Size
+from etastar.sweep.trial import TrialRecord
 
 TOLERANCE, NUM_DRAWS, NUM_OPTUNA_RATES = 0.15, 20, 40
 Runs = dict[str, list[TrialRecord]]

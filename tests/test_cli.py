@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from etastar.cli import app
-from etastar.sweep.executors.sequential import Sequential
-from etastar.sweep.running import run_point
+from etastar.sweep.executors import Sequential
+from etastar.sweep.trial import run_trial
 from etastar.transfer import TransferPlan
 
 LAYERS = ["--base", "depth=2", "--target", "depth=4", "--lr", "1", "--optimizer", "sgd"]
@@ -195,7 +195,7 @@ def test_without_a_store_each_experiment_has_a_journal_of_its_own(tmp_path, monk
     (journal,) = tmp_path.iterdir()
     assert f"runs are kept in {journal.name}" in result.stderr
     before = journal.stat().st_size
-    search = ["--search", "grid", "--search-option", "lrs=0.1,0.2"]  # another goes on there
+    search = ["--search", "grid", "--lrs", "0.1,0.2"]  # another goes on there
     assert run(*SWEEP, *BRIEF, *search).exit_code == 0
     assert list(tmp_path.iterdir()) == [journal]
     assert journal.stat().st_size > before
@@ -215,12 +215,12 @@ def test_ctrl_c_keeps_the_store_and_says_so(tmp_path, monkeypatch):
     store = tmp_path / "runs.log"
     calls = []
 
-    def interrupted(self, experiment, size, points, *, on_step=None):
+    def interrupted(self, recipe, size, points, *, on_step=None):
         for point in points:
             if len(calls) == 3:
                 raise KeyboardInterrupt
             calls.append(point)
-            yield run_point(experiment, size, point)
+            yield run_trial(recipe, size, point)
 
     with monkeypatch.context() as patch:
         patch.setattr(Sequential, "run", interrupted)
@@ -241,8 +241,34 @@ def test_a_sweep_without_a_rate_starts_where_the_criterion_says(tmp_path):
     assert run_json(*SWEEP, *BRIEF, *store)["trials"] == found["trials"]
 
 
+def test_a_sweep_under_a_plan_is_another_experiment_with_its_optima_at_the_base_rate(tmp_path):
+    store = ["--storage", str(tmp_path / "runs.log")]
+    plan = ["--plan-law", "effective-depth", "--base", "depth=1"]
+    rates = ["--search", "grid", "--lrs", "0.05,0.1,0.2", "--seeds", "1"]
+    planned = run_json(*SWEEP, *BRIEF, *rates, *plan, *store)
+    assert planned["settings"]["plan base"] == '{"depth": 1}'
+    assert run(*SWEEP, *BRIEF, *rates, *store).exit_code == 2
+    plain = run_json(*SWEEP, *BRIEF, *rates, *store[:1], str(tmp_path / "b.log"))
+    losses = [[t["loss"] for t in found["trials"]] for found in (planned, plain)]
+    assert losses[0][:3] == pytest.approx(losses[1][:3], rel=1e-6)  # at the base nothing changes
+    assert losses[0][3:] != pytest.approx(losses[1][3:], rel=1e-3)
+
+
+def test_the_storage_may_come_from_the_environment_and_its_password_is_nowhere(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("ETASTAR_STORAGE", "postgresql+psycopg2://me:hunter2@127.0.0.1:1/none")
+    monkeypatch.chdir(tmp_path)
+    for command in ([*SWEEP, *SHORT], ["fit"]):
+        result = run(*command)
+        assert result.exit_code == 2
+        assert "127.0.0.1:1" in result.output
+        assert "hunter2" not in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_sweep_in_which_everything_diverges_exits_with_1(tmp_path):
-    rates = ["--search", "grid", "--search-option", "lrs=1e30,1e35"]
+    rates = ["--search", "grid", "--lrs", "1e30,1e35"]
     store = ["--storage", str(tmp_path / "runs.log")]
     for _ in range(2):  # run, and read from the store
         result = run(*SWEEP, *BRIEF, *rates, *store, "--json")
@@ -257,18 +283,36 @@ BAD_SWEEPS = {
     "data": ([*SWEEP[:5], "numbers", *SWEEP[6:]], "numbers"),
     "optimizer": ([*SWEEP[:-1], "lion"], "lion"),
     "search": ([*SWEEP, "--search", "random"], "random"),
-    "lr": ([*SWEEP, "--search", "grid", "--lr", "0.1"], "leave --lr out"),
+    "lr": ([*SWEEP, "--search", "grid", "--lrs", "0.1", "--lr", "0.1"], "leave --lr out"),
+    "no rates": ([*SWEEP, "--search", "grid"], "grid with --lrs"),
+    "rates": ([*SWEEP, "--search", "grid", "--lrs", "a"], "positive rates"),
+    "rates of bracket": ([*SWEEP, "--lrs", "0.1"], "grid with --lrs"),
+    "factor": ([*SWEEP, "--factor", "nan"], "a bracket with"),
+    "max trials": ([*SWEEP, "--max-trials", "abc"], "as an integer"),
+    "workers": ([*SWEEP, "--workers", "1.5"], "as an integer"),
     "executor": ([*SWEEP, "--executor", "cloud"], "cloud"),
+    "ray": ([*SWEEP, "--ray-address", "127.0.0.1:1"], "--executor ray"),
+    "device": ([*SWEEP, "--device", "nowhere"], "nowhere"),
     "objective": ([*SWEEP, "--objective", "best"], "best"),
     "init": ([*SWEEP, "--init", "some"], "some"),
+    "momentum": ([*SWEEP, "--momentum", "inf"], "momentum=inf"),
+    "seeds": ([*SWEEP, "--seeds", "0"], "seeds=0"),
+    "steps": ([*SWEEP, "--steps", "0"], "num_steps=0"),
+    "size": ([*SWEEP[:3], "depth=99999999999999999999", *SWEEP[4:], "--lr", "1"], "depth=99999"),
+    "setting": ([*SWEEP, "--arg", "depth=2"], "as a setting and as a size"),
+    "plan without base": ([*SWEEP, "--plan-law", "complete-p"], "--base depth=2"),
+    "base without plan": ([*SWEEP, "--base", "depth=2"], "--plan-law"),
+    "base": ([*SWEEP, "--plan-law", "complete-p", "--base", "width=2"], "a base of width"),
+    "full": ([*SWEEP, "--storage", "/dev/full"], "no ordinary file"),
     "store": (["fit", "/nowhere/runs.log"], "/nowhere/runs.log"),
 }
 
 
 @pytest.mark.parametrize("case", BAD_SWEEPS)
-def test_bad_sweeps_exit_with_2_and_one_message(case):
+def test_bad_sweeps_exit_with_2_and_one_message(case, tmp_path, monkeypatch):
     args, message = BAD_SWEEPS[case]
+    monkeypatch.chdir(tmp_path)
     result = run(*args)
     assert result.exit_code == 2
-    assert message in result.output
+    assert message in " ".join(result.output.split())
     assert "Traceback" not in result.output

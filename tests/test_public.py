@@ -10,13 +10,13 @@ import pytest
 import etastar
 
 PUBLIC = [
-    "Budget",
     "DepthReport",
     "EtastarError",
-    "Experiment",
     "Graph",
     "Measure",
     "ParamInfo",
+    "Recipe",
+    "Recipe",
     "SweepResult",
     "Target",
     "TransferPlan",

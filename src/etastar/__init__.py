@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from etastar.measure import UpdateReport, depth_scan, measure_update, width_scan
     from etastar.optimizers import optimizer_like
     from etastar.parameter import ParamInfo
-    from etastar.sweep import Budget, Experiment, SweepResult, run_sweep
+    from etastar.sweep import Recipe, SweepResult, run_sweep
     from etastar.transfer import (
         Measure,
         Target,
@@ -25,13 +25,12 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "Budget",
     "DepthReport",
     "EtastarError",
-    "Experiment",
     "Graph",
     "Measure",
     "ParamInfo",
+    "Recipe",
     "SweepResult",
     "Target",
     "TransferPlan",
@@ -68,7 +67,7 @@ _PLACES = {
     "measure": ("UpdateReport", "depth_scan", "measure_update", "width_scan"),
     "optimizers": ("optimizer_like",),
     "parameter": ("ParamInfo",),
-    "sweep": ("Budget", "Experiment", "SweepResult", "run_sweep"),
+    "sweep": ("Recipe", "SweepResult", "run_sweep"),
     "transfer": (
         "Measure",
         "Target",

@@ -37,7 +37,7 @@ class ByLaw(Rule):
             Tuned(question.base.architecture, question.base.optimum.lr),
             question.target_architecture,
             optimizer=question.family.optimizer.name,
-            law=CANDIDATES.get(self.name, self.name),
+            law=CANDIDATES[self.name]() if self.name in CANDIDATES else self.name,
             width="none",
         )
         rates = {entry.lr for entry in plan.parameters}

@@ -1,4 +1,4 @@
-"""Experiments of importable functions, for executors that send them to other processes."""
+"""Recipes of importable functions, for executors that send them to other processes."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from etastar.sweep.space import Budget, Experiment, Point
+from etastar.sweep.recipe import Point, Recipe
 
 SIZE = (("depth", 2), ("width", 8))
 POINTS = tuple(Point(lr, seed) for lr in (0.01, 0.1, 1e6) for seed in (0, 1))
@@ -25,34 +25,34 @@ def broken_network(depth, width):
     raise ZeroDivisionError("no network today")
 
 
-def batches(seed, batch_size, num_steps):
+def batches(seed):
     generator = torch.Generator().manual_seed(seed)
-    for _ in range(num_steps):
-        inputs = torch.randn(batch_size, 3, generator=generator, dtype=torch.float64)
+    for _ in range(20):
+        inputs = torch.randn(4, 3, generator=generator, dtype=torch.float64)
         yield inputs, inputs[:, :2].sin()
 
 
-def deadly_batches(flag, seed, batch_size, num_steps):
+def deadly_batches(flag, seed):
     """The batches, in the middle of which the process kills itself, once."""
-    for step, batch in enumerate(batches(seed, batch_size, num_steps)):
-        if step == num_steps // 2 and not Path(flag).exists():
+    for step, batch in enumerate(batches(seed)):
+        if step == 10 and not Path(flag).exists():
             Path(flag).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         yield batch
 
 
-def always_deadly_batches(seed, batch_size, num_steps):
+def always_deadly_batches(seed):
     os.kill(os.getpid(), signal.SIGKILL)
-    return batches(seed, batch_size, num_steps)
+    return batches(seed)
 
 
-def slow_batches(seed, batch_size, num_steps):
-    for batch in batches(seed, batch_size, num_steps):
+def slow_batches(seed):
+    for batch in batches(seed):
         time.sleep(0.02)
         yield batch
 
 
-def momentum(model, lr):
+def momentum(model, lr, **size):
     return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
 
 
@@ -61,19 +61,25 @@ def held_out(model):
     return F.mse_loss(model(inputs), inputs[:, :2].sin()).item()
 
 
-def experiment(num_steps=20, **changes):
+def recipe(num_steps=20, **changes):
     parts = {
-        "factory": network,
+        "make_model": network,
         "batches": batches,
         "loss_fn": F.mse_loss,
         "make_optimizer": momentum,
-        "budget": Budget(num_steps, 4, "validation"),
+        "num_steps": num_steps,
+        "batch_size": 4,
+        "objective": "validation",
         "evaluate": held_out,
     }
-    return Experiment(**(parts | changes))
+    return Recipe(**(parts | changes))
 
 
 def network_of_threads(threads, depth, width):
     if torch.get_num_threads() != threads:
         raise RuntimeError(f"{torch.get_num_threads()} threads")
     return network(depth, width)
+
+
+def leaving_network(depth, width):
+    raise SystemExit(3)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etastar.sweep.record import TrialRecord
-from etastar.sweep.search import SEARCHES, Bracket, Context, Grid, OptunaSearch
+from etastar.sweep.search import SEARCHES, Bracket, Context, Grid
+from etastar.sweep.trial import TrialRecord
 
 SEARCHES_UNDER_TEST = {
     "grid": Grid((1.0, 0.1, 0.01)),
@@ -17,8 +17,6 @@ SEARCHES_UNDER_TEST = {
     "bracket, measured start": Bracket(),
     "bracket, coarse": Bracket(3.0, factor=3.0, precision=0.5, reach=30.0),
     "bracket, exacting": Bracket(1e-3, factor=1.2, precision=1e-3, max_trials=25),
-    "tpe": OptunaSearch(1e-3, 10.0, num_trials=6, sampler_options={"n_startup_trials": 3}),
-    "random": OptunaSearch(1e-3, 10.0, num_trials=6, sampler="random", batch_size=4),
 }
 SIZE = (("depth", 2),)
 EVERY = pytest.mark.parametrize("search", SEARCHES_UNDER_TEST.values(), ids=SEARCHES_UNDER_TEST)
@@ -94,19 +92,7 @@ def test_the_order_in_which_runs_end_changes_nothing(search, landscape, context,
     for finished, proposal in drive(search, landscape, context):
         shuffled = list(finished)
         rng.shuffle(shuffled)
-        again = search.propose(shuffled, context)
-        assert again == proposal
-        assert [point.ceiling for point in again] == [point.ceiling for point in proposal]
-
-
-@EVERY
-@settings(deadline=None, max_examples=10)
-@given(landscapes, contexts)
-def test_a_ceiling_is_above_the_best_run_of_its_seed(search, landscape, context):
-    for finished, proposal in drive(search, landscape, context):
-        for point in proposal:
-            losses = [one.loss for one in finished if one.point.seed == point.seed]
-            assert all(point.ceiling > loss for loss in losses if loss == min(losses) < inf)
+        assert search.propose(shuffled, context) == proposal
 
 
 @EVERY

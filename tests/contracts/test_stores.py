@@ -8,9 +8,9 @@ from uuid import uuid4
 import pytest
 
 from etastar.errors import StorageError
-from etastar.sweep.record import TrialRecord
-from etastar.sweep.space import Point
+from etastar.sweep.recipe import Point
 from etastar.sweep.storage import MemoryStore, OptunaStore
+from etastar.sweep.trial import TrialRecord
 
 SIZE = (("depth", 6), ("width", 64))
 SMALL = (("depth", 3), ("width", 64))
@@ -105,15 +105,6 @@ def test_a_diverged_run_is_a_record(store, make_store):
     assert isnan(back.losses[1])
 
 
-def test_a_run_that_its_ceiling_ended_is_a_record(store, make_store):
-    point = replace(POINTS[0], ceiling=0.2)
-    assert store.begin(SIZE, [point])[0].ceiling == 0.2, "it is what the executor is given"
-    store.finish(record(point, loss=inf, stopped=True))
-    store.close()
-    (back,) = make_store().records(SIZE)
-    assert back == record(loss=inf, stopped=True)
-
-
 def test_what_was_begun_and_not_finished_can_be_begun_again(store, make_store):
     store.begin(SIZE, POINTS)
     store.close()
@@ -175,3 +166,29 @@ def test_two_live_stores_never_have_one_point(store, make_store):
     store.finish(record(POINTS[0]))
     store.close()  # lets go of the second point
     assert other.begin(SIZE, POINTS) == tuple(POINTS[1:])
+
+
+def test_depths_are_kept(store, make_store):
+    store.finish(record())
+    assert store.depth(SIZE) is None
+    store.keep_depth(SIZE, 1 / 3)
+    store.close()
+    again = make_store()
+    assert (again.depth(SIZE), again.depth(SMALL)) == (1 / 3, None)
+
+
+def test_a_run_whose_claim_was_taken_over_counts_if_it_is_finished_first(store, make_store):
+    other = make_store()
+    if other is store:
+        pytest.skip("a store in memory is not shared")
+    other.open(SETTINGS)
+    (point,) = store.begin(SIZE, POINTS[:1])
+    other.finish(record(point, loss=1.0))  # as if it had been taken over
+    store.finish(record(point, loss=2.0))
+    assert [one.loss for one in store.records(SIZE)] == [1.0]
+    (late,) = store.begin(SIZE, POINTS[1:2])
+    store._claims(SIZE).fail(store._claimed[SIZE, late])
+    assert other.begin(SIZE, [late]) == (late,)
+    store.finish(record(late, loss=3.0))
+    other.finish(record(late, loss=4.0))
+    assert [one.loss for one in other.records(SIZE) if one.point == late] == [3.0]

@@ -9,26 +9,23 @@ from typer.testing import CliRunner
 from etastar.cli import app
 from etastar.errors import MeasureError, ModelSpecError
 from etastar.measure import measure_update
-from etastar.sources.experiment import named_experiment
 from etastar.sources.measuring import measurable, measure_named, scan_named
-from etastar.sweep.space import Budget
+from etastar.sources.recipe_spec import RecipeSpec, named_recipe
 from etastar.transfer import Tuned, plan_transfer
 
 SETTINGS = {"width": 16}
 
 
-def experiment(settings, optimizer="sgd", batch=16):
-    return named_experiment(
-        "zoo:mlp", settings=settings, data="digits", data_options={}, optimizer=optimizer,
-        init="last", budget=Budget(num_steps=1, batch_size=batch),
-    )  # fmt: skip
+def recipe(settings, optimizer="sgd", batch=16):
+    parts = {"init": "last", "num_steps": 3, "batch_size": batch}
+    return named_recipe(RecipeSpec("zoo:mlp", "digits", optimizer, settings, **parts))
 
 
 def test_it_is_the_measurement_of_the_experiments_own_parts():
-    named = experiment({**SETTINGS, "depth": 3}, "adam")
+    named = recipe({**SETTINGS, "depth": 3}, "adam")
     found = measure_named(named, seeds=(0, 1))
     direct = measure_update(
-        named.factory, next(iter(named.batches(0, 16, 1))), named.loss_fn, optimizer="adam",
+        named.make_model, next(iter(named.batches(0))), named.loss_fn, optimizer="adam",
         seeds=(0, 1),
     )  # fmt: skip
     assert found == direct
@@ -36,7 +33,7 @@ def test_it_is_the_measurement_of_the_experiments_own_parts():
 
 
 def test_steps_before_use_other_batches():
-    named = experiment({**SETTINGS, "depth": 3})
+    named = recipe({**SETTINGS, "depth": 3})
     found = measure_named(named, seeds=(0,), after=2, lr=0.01)
     assert (found.after, found.lr, found.cost_steps) == (2, 0.01, 3)
     settled = measure_named(named, seeds=(0,), after=2, kappa=0.2)
@@ -44,15 +41,13 @@ def test_steps_before_use_other_batches():
 
 
 def test_a_scan_is_over_depth_where_depth_changes_and_over_the_setting_elsewhere():
-    deep = scan_named(
-        experiment(SETTINGS), "depth=2,4", model="zoo:mlp", settings=SETTINGS, seeds=(0,)
-    )
+    deep = scan_named(recipe(SETTINGS), "depth=2,4", model="zoo:mlp", settings=SETTINGS, seeds=(0,))
     assert deep.scan.axis == "depth"
     assert [point.abscissa for point in deep.scan.points] == [3.0, 5.0]
     first, second = (point.report.eta_star for point in deep.scan.points)
     assert deep.scan.exponent == pytest.approx(math.log(second / first) / math.log(5 / 3))
     wide = scan_named(
-        experiment({"depth": 2}), "width=8,16", model="zoo:mlp", settings={"depth": 2}, seeds=(0,)
+        recipe({"depth": 2}), "width=8,16", model="zoo:mlp", settings={"depth": 2}, seeds=(0,)
     )
     assert (wide.name, wide.scan.axis) == ("width", "width")
     data = deep.as_dict()
@@ -65,9 +60,9 @@ def test_a_scan_is_over_depth_where_depth_changes_and_over_the_setting_elsewhere
 
 def test_bad_scans_are_refused():
     with pytest.raises(ModelSpecError, match="sizes"):
-        scan_named(experiment(SETTINGS), "depth", model="zoo:mlp", settings=SETTINGS, seeds=(0,))
+        scan_named(recipe(SETTINGS), "depth", model="zoo:mlp", settings=SETTINGS, seeds=(0,))
     with pytest.raises(MeasureError, match="two different"):
-        scan_named(experiment(SETTINGS), "depth=3", model="zoo:mlp", settings=SETTINGS, seeds=(0,))
+        scan_named(recipe(SETTINGS), "depth=3", model="zoo:mlp", settings=SETTINGS, seeds=(0,))
 
 
 COMMAND = [

@@ -4,9 +4,9 @@ import pytest
 
 from etastar.errors import FitError, ModelSpecError, StorageError
 from etastar.sources.sweeping import fit_store, parse_sizes, size_depths
-from etastar.sweep.record import TrialRecord
-from etastar.sweep.space import Point
-from etastar.sweep.storage.opening import as_store
+from etastar.sweep.recipe import Point
+from etastar.sweep.storage import as_store
+from etastar.sweep.trial import TrialRecord
 
 VERSIONS = (("torch", "2"),)
 
@@ -15,10 +15,12 @@ def record(size, lr, seed, loss):
     return TrialRecord(size, Point(lr, seed), loss, (loss,), False, 1, 3.0, "cpu", VERSIONS)
 
 
-def filled(path, settings, optima):
+def filled(path, settings, optima, depths=None):
     """A store of parabolas in log2 lr whose minima are known."""
     with as_store(path) as store:
         store.open(settings)
+        for size, depth in (depths or {}).items():
+            store.keep_depth(size, depth)
         for size, best in optima.items():
             for k in (-1, 0, 1):
                 for seed in (0, 1):
@@ -33,6 +35,14 @@ def test_sizes():
     assert len(parse_sizes(["depth=3,6,12", "width=8,16"])) == 6
 
 
+def test_sizes_that_are_varied_one_at_a_time():
+    assert len(parse_sizes([], ["depth=3,6,12", "width=8,16"])) == 4
+    crossed = parse_sizes(["width=8,16"], ["depth=3,6"])
+    assert crossed == tuple({"width": w, "depth": d} for w in (8, 16) for d in (3, 6))
+    with pytest.raises(ModelSpecError, match="each name once"):
+        parse_sizes(["depth=3"], ["depth=6"])
+
+
 @pytest.mark.parametrize("texts", [[], ["depth"], ["depth=a"], ["depth=3", "depth=4"], ["=3"]])
 def test_what_are_no_sizes(texts):
     with pytest.raises(ModelSpecError, match="depth=3,6,12"):
@@ -44,7 +54,7 @@ def test_depths_are_effective_depths():
     assert depths == {(("depth", 1),): 4.0, (("depth", 4),): 10.0}
 
 
-def test_the_law_is_fitted_in_effective_depth_of_the_named_model(tmp_path):
+def test_a_store_without_depths_is_fitted_in_those_of_its_named_model(tmp_path):
     settings = {"model": "zoo:resmlp", "model settings": '{"width": 8}'}
     optima = {(("depth", k),): (k + 2.0) ** -0.7 for k in (2, 6, 14)}
     found = fit_store(filled(tmp_path / "runs.log", settings, optima))
@@ -69,3 +79,75 @@ def test_an_empty_or_absent_store(tmp_path):
     filled(tmp_path / "runs.log", {"who": "me"}, {(("depth", 2),): 0.1})
     with pytest.raises(StorageError, match="'other'"):
         fit_store(str(tmp_path / "runs.log"), name="other")
+
+
+OPTIMA = {(("depth", k),): (k + 2.0) ** -0.7 for k in (2, 6, 14)}
+DEPTHS = {size: dict(size)["depth"] + 2.0 for size in OPTIMA}
+
+
+def test_the_depths_are_those_that_the_store_holds(tmp_path):
+    settings = {"model": "nowhere.to:be", "model settings": "{}"}
+    found = fit_store(filled(tmp_path / "runs.log", settings, OPTIMA, DEPTHS))
+    assert found.fit.exponent == pytest.approx(-0.7)
+    assert [depth for _, depth, _ in found.optima] == [4.0, 8.0, 16.0]
+
+
+def test_the_fit_shows_itself_in_80_columns(tmp_path):
+    found = fit_store(filled(tmp_path / "runs.log", {"who": "me"}, OPTIMA, DEPTHS))
+    shown = str(found)
+    assert "depth^-0.700" in shown
+    assert "depth=14" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+FILE = """
+from pathlib import Path
+Path(__file__).with_name("ran").touch()
+
+def make(depth):
+    Path(__file__).with_name("ran").touch()
+"""
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "subprocess:call",
+        "{}/evil.py:make",
+        "hf:{}/evil.py:make",
+        "zoo:subprocess:call",
+        "os:system",
+    ],
+)
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_store_is_data_and_runs_nothing_that_it_names(tmp_path, monkeypatch, model, kept):
+    import subprocess
+
+    (tmp_path / "evil.py").write_text(FILE)
+    called = []
+    monkeypatch.setattr(subprocess, "call", lambda *args, **settings: called.append(settings))
+    settings = {
+        "model": model.format(tmp_path),
+        "model settings": '{"args": "touch ran", "shell": true}',
+    }
+    store = filled(tmp_path / "runs.log", settings, OPTIMA, DEPTHS if kept else None)
+    if kept:
+        assert fit_store(store).fit.exponent == pytest.approx(-0.7)
+    else:
+        with pytest.raises(FitError, match="not run unasked"):
+            fit_store(store)
+    assert called == []
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_model_that_the_person_names_is_built(tmp_path):
+    settings = {"model": "somewhere.py:make", "model settings": '{"width": 8}'}
+    store = filled(tmp_path / "runs.log", settings, OPTIMA)
+    found = fit_store(store, model="zoo:resmlp")
+    assert [depth for _, depth, _ in found.optima] == [4.0, 8.0, 16.0]
+
+
+def test_model_settings_that_are_no_json_are_an_error(tmp_path):
+    settings = {"model": "zoo:resmlp", "model settings": "{width"}
+    with pytest.raises(StorageError, match="a JSON object"):
+        fit_store(filled(tmp_path / "runs.log", settings, OPTIMA))

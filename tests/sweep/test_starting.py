@@ -9,41 +9,42 @@ from torch import nn
 from etastar.errors import TrialError
 from etastar.graph import capture_graph
 from etastar.measure import measure_update
+from etastar.sweep.recipe import Recipe
 from etastar.sweep.search import Bracket, Grid
-from etastar.sweep.space import Budget, Experiment
-from etastar.sweep.starting import measured_start
+from etastar.sweep.starting import measured_start, size_depth
 from etastar.sweep.study import run_sweep
 from etastar.transfer import Tuned, plan_transfer
 
 
-def sgd(model, lr):
+def sgd(model, lr, **size):
     return torch.optim.SGD(model.parameters(), lr)
 
 
-def experiment(factory=lambda width: nn.Linear(width, 1, bias=False), **changes):
+def recipe(make_model=lambda width: nn.Linear(width, 1, bias=False), **changes):
     """One weight x input 3, loss the output: a step of lr moves the output by -9 lr."""
     plain = {
-        "factory": factory,
-        "batches": lambda seed, size, steps: [(torch.full((size, 1), 3.0), torch.ones(1))] * steps,
+        "make_model": make_model,
+        "batches": lambda seed: [(torch.full((4, 1), 3.0), torch.ones(1))] * 5,
         "loss_fn": lambda output, targets: output.mean(),
         "make_optimizer": sgd,
-        "budget": Budget(num_steps=5, batch_size=4),
+        "num_steps": 5,
+        "batch_size": 4,
     }
-    return Experiment(**{**plain, **changes})
+    return Recipe(**{**plain, **changes})
 
 
 SIZE = (("width", 1),)
 
 
 def test_it_is_the_criterion_in_two_digits():
-    assert measured_start(experiment(), SIZE, [0, 1]) == 0.11  # 1 / 9
+    assert measured_start(recipe(), SIZE, [0, 1]) == 0.11  # 1 / 9
 
 
 def test_it_is_told_in_the_rate_that_the_optimizer_s_maker_takes():
-    def halved(model, lr):
+    def halved(model, lr, **size):
         return torch.optim.SGD([{"params": list(model.parameters()), "lr": lr / 2}])
 
-    assert measured_start(experiment(make_optimizer=halved), SIZE, [0]) == 0.22
+    assert measured_start(recipe(make_optimizer=halved), SIZE, [0]) == 0.22
 
 
 def test_groups_of_a_plan_keep_their_ratios():
@@ -54,13 +55,13 @@ def test_groups_of_a_plan_keep_their_ratios():
     graphs = [capture_graph(make(width), x) for width in (8, 64)]
     plan = plan_transfer(Tuned(graphs[0], 0.1), graphs[1], optimizer="adam", law="constant")
 
-    def by_plan(model, lr):
+    def by_plan(model, lr, **size):
         groups = plan.param_groups(model, from_checkpoint=True)
         return torch.optim.Adam([{**group, "lr": group["lr"] * lr / 0.1} for group in groups])
 
-    planned = experiment(
+    planned = recipe(
         make,
-        batches=lambda seed, size, steps: [(x, y)],
+        batches=lambda seed: [(x, y)],
         loss_fn=nn.functional.cross_entropy,
         make_optimizer=by_plan,
     )
@@ -76,11 +77,11 @@ def test_groups_of_a_plan_keep_their_ratios():
 
 
 def test_the_batch_is_that_of_the_first_run_whatever_was_drawn_before():
-    def drawn(seed, batch_size, num_steps):
-        for _ in range(num_steps):
-            yield torch.randn(batch_size, 1), torch.ones(1)
+    def drawn(seed):
+        for _ in range(5):
+            yield torch.randn(4, 1), torch.ones(1)
 
-    random = experiment(batches=drawn)
+    random = recipe(batches=drawn)
     torch.manual_seed(5)
     first = measured_start(random, SIZE, [3])
     after = torch.rand(1).item()
@@ -94,19 +95,24 @@ def raising(width):
     raise ZeroDivisionError("in the factory")
 
 
+def leaving(width):
+    raise SystemExit(1)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"factory": raising}, "ZeroDivisionError: in the factory"),
+        ({"make_model": raising}, "ZeroDivisionError: in the factory"),
+        ({"make_model": leaving}, "SystemExit: 1"),
         ({"loss_fn": lambda output, targets: 0 * output.sum()}, "no start for the search of width"),
         ({"loss_fn": lambda output, targets: inf * output.sum()}, "the loss is not finite"),
-        ({"make_optimizer": lambda model, lr: None}, "no start for the search of width=1"),
+        ({"make_optimizer": lambda model, lr, **size: None}, "no start for the search of width=1"),
         ({"batches": lambda *_: iter(())}, "StopIteration"),
     ],
 )
 def test_what_cannot_be_measured_says_so_and_what_to_do(changes, message):
     with pytest.raises(TrialError, match="give the search a start") as caught:
-        measured_start(experiment(**changes), SIZE, [0])
+        measured_start(recipe(**changes), SIZE, [0])
     assert message in caught.value.received
 
 
@@ -129,9 +135,9 @@ def test_a_sweep_measures_where_nothing_is_known_and_nowhere_else(monkeypatch):
         return measured_start(what, size, seeds)
 
     monkeypatch.setattr("etastar.sweep.study.measured_start", counted)
-    real = experiment(
+    real = recipe(
         Parabola,
-        batches=lambda seed, size, steps: [(torch.ones(size, 1), torch.ones(1))] * steps,
+        batches=lambda seed: [(torch.ones(4, 1), torch.ones(1))] * 5,
         loss_fn=lambda output, targets: ((output - 1) ** 2).mean(),
     )
     sizes = [{"width": 4}, {"width": 16}]
@@ -145,3 +151,33 @@ def test_a_sweep_measures_where_nothing_is_known_and_nowhere_else(monkeypatch):
     run_sweep(real, sizes, search=Bracket(0.1), seeds=(7,))
     run_sweep(real, sizes, search=Grid((0.1, 0.2)), seeds=(7,))
     assert not asked
+
+
+def stack(depth):
+    return nn.Sequential(*[nn.Linear(1, 1) for _ in range(depth)])
+
+
+class Masked(nn.Module):
+    """Takes keywords, and gives its own loss."""
+
+    def __init__(self, depth):
+        super().__init__()
+        self.layers = stack(depth)
+
+    def forward(self, x, labels):
+        logits = self.layers(x)
+        return {"loss": (logits - labels).square().mean(), "logits": logits}
+
+
+def test_the_depth_of_a_size_is_captured_on_the_first_batch_or_asked():
+    assert size_depth(recipe(stack), (("depth", 3),)) == 3.0
+    asked = recipe(stack, depth=lambda depth: depth + 0.5)
+    assert size_depth(asked, (("depth", 3),)) == 3.5
+    keywords = [{"x": torch.ones(2, 1), "labels": torch.ones(2, 1)}] * 5
+    own = recipe(Masked, batches=lambda seed: keywords, loss_fn=None)
+    assert size_depth(own, (("depth", 2),)) == 2.0
+
+
+@pytest.mark.parametrize("make_model", [raising, leaving])
+def test_a_model_that_cannot_be_captured_has_no_depth(make_model):
+    assert size_depth(recipe(make_model), SIZE) is None

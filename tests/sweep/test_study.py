@@ -10,16 +10,14 @@ from torch import nn
 
 from etastar.errors import StorageError, TrialError
 from etastar.fit import find_optimum
-from etastar.sweep.executors.base import Executor
-from etastar.sweep.executors.sequential import Sequential
-from etastar.sweep.optimum import loss_table, size_optimum
-from etastar.sweep.record import TrialRecord
-from etastar.sweep.running import run_point
+from etastar.sweep.executors.base import Executor, Sequential
+from etastar.sweep.loss_table import loss_table, size_optimum
+from etastar.sweep.recipe import Point, Recipe, recipe_settings
+from etastar.sweep.search.base import Grid
 from etastar.sweep.search.bracket import Bracket
-from etastar.sweep.search.grid import Grid
-from etastar.sweep.space import Budget, Experiment, Point
 from etastar.sweep.storage import MemoryStore, OptunaStore
 from etastar.sweep.study import run_sweep
+from etastar.sweep.trial import TrialRecord, run_trial
 
 SIZES = [{"depth": 2}, {"depth": 4}]
 LRS = [0.1, 0.2, 0.4, 0.8]
@@ -29,12 +27,12 @@ class Landscape(Executor):
     """Runs nothing: the loss is a parabola in log lr around 0.3 / depth; counts its points."""
 
     name = "landscape"
-    handful = 2
+    max_points = 2
 
     def __init__(self, stop_after=inf, diverge_above=inf):
         self.ran, self.stop_after, self.diverge_above = [], stop_after, diverge_above
 
-    def run(self, experiment, size, points, *, on_step=None):
+    def run(self, recipe, size, points, *, on_step=None):
         for point in points:
             if len(self.ran) >= self.stop_after:
                 raise KeyboardInterrupt
@@ -46,16 +44,17 @@ class Landscape(Executor):
             yield TrialRecord(size, point, loss, (1.0, loss), diverged, 5, 1.0)
 
 
-def experiment(num_steps=5, settings=(("model", "none"),), factory=nn.Linear, **changes):
+def recipe(num_steps=5, settings=(("model", "none"),), make_model=nn.Linear, **changes):
     plain = {
-        "factory": factory,
-        "batches": lambda seed, size, steps: [(torch.ones(size, 2), torch.zeros(size, 1))] * steps,
+        "make_model": make_model,
+        "batches": lambda seed: [(torch.ones(4, 2), torch.zeros(4, 1))] * num_steps,
         "loss_fn": nn.functional.mse_loss,
-        "make_optimizer": lambda model, lr: torch.optim.SGD(model.parameters(), lr),
-        "budget": Budget(num_steps=num_steps, batch_size=4),
+        "make_optimizer": lambda model, lr, **size: torch.optim.SGD(model.parameters(), lr),
+        "num_steps": num_steps,
+        "batch_size": 4,
         "settings": dict(settings),
     }
-    return Experiment(**{**plain, **changes})
+    return Recipe(**{**plain, **changes})
 
 
 def linear(depth):
@@ -64,7 +63,7 @@ def linear(depth):
 
 def test_a_grid_runs_every_point_once_and_finds_each_size_s_optimum():
     executor = Landscape()
-    result = run_sweep(experiment(), SIZES, lrs=LRS, seeds=(0, 1), executor=executor)
+    result = run_sweep(recipe(), SIZES, search=LRS, seeds=(0, 1), workers=executor)
     wanted = {((("depth", d),), Point(lr, s)) for d in (2, 4) for lr in LRS for s in (0, 1)}
     assert set(executor.ran) == wanted
     assert len(executor.ran) == len(wanted)
@@ -77,23 +76,23 @@ def test_a_grid_runs_every_point_once_and_finds_each_size_s_optimum():
 @pytest.mark.parametrize("stop_after", [0, 1, 5, 11])
 def test_an_interrupted_sweep_continues_and_runs_nothing_twice(tmp_path, search, stop_after):
     given = {"search": search, "seeds": (0, 1)}
-    alone = run_sweep(experiment(), SIZES, executor=Landscape(), **given)
+    alone = run_sweep(recipe(), SIZES, workers=Landscape(), **given)
     first, second, third = Landscape(stop_after), Landscape(), Landscape()
     path = tmp_path / "runs.log"
     with pytest.raises(KeyboardInterrupt):
-        run_sweep(experiment(), SIZES, executor=first, storage=path, **given)
-    resumed = run_sweep(experiment(), SIZES, executor=second, storage=path, **given)
+        run_sweep(recipe(), SIZES, workers=first, storage=path, **given)
+    resumed = run_sweep(recipe(), SIZES, workers=second, storage=path, **given)
     assert resumed == alone
     assert len(first.ran) == stop_after
     assert sorted(first.ran + second.ran) == sorted((t.size, t.point) for t in alone.trials)
-    assert run_sweep(experiment(), SIZES, executor=third, storage=path, **given) == alone
+    assert run_sweep(recipe(), SIZES, workers=third, storage=path, **given) == alone
     assert third.ran == []
 
 
 def test_the_runs_of_a_narrower_grid_are_used_and_count():
     store, executor = MemoryStore(), Landscape()
-    run_sweep(experiment(), SIZES, lrs=[0.05, *LRS], seeds=[0], executor=executor, storage=store)
-    wider = run_sweep(experiment(), SIZES, lrs=[*LRS[:2], 1.6], executor=executor, storage=store)
+    run_sweep(recipe(), SIZES, search=[0.05, *LRS], seeds=[0], workers=executor, storage=store)
+    wider = run_sweep(recipe(), SIZES, search=[*LRS[:2], 1.6], workers=executor, storage=store)
     assert len(set(executor.ran)) == len(executor.ran)
     assert {trial.point.lr for trial in wider.trials} == {0.05, *LRS, 1.6}
     assert wider.sizes[1].flags == ()
@@ -108,9 +107,10 @@ def test_a_search_knows_the_sizes_before_and_the_depths():
             return super().propose(finished, context)
 
     depths = {(("depth", 2),): 9.0, (("depth", 4),): 11.0}
-    result = run_sweep(
-        experiment(), SIZES, search=Watching(LRS), executor=Landscape(), depths=depths
-    )
+    asked = recipe(depth=lambda depth: depth + 7.0)
+    store = MemoryStore()
+    result = run_sweep(asked, SIZES, search=Watching(LRS), workers=Landscape(), storage=store)
+    assert {size: store.depth(size) for size in depths} == depths
     assert seen[0].optima == ()
     assert seen[-1].optima == (((("depth", 2),), result.sizes[0].optimum),)
     assert dict(seen[-1].depths) == depths
@@ -122,7 +122,7 @@ def test_points_of_another_process_are_waited_for_and_not_run(tmp_path, monkeypa
 
     path, size, waits = tmp_path / "runs.log", (("depth", 2),), []
     other, executor = OptunaStore(path), Landscape()
-    other.open({"model": "none", **_budget_settings()})
+    other.open(recipe_settings(recipe()))
     theirs = other.begin(size, [Point(0.1, 0), Point(0.4, 0)])
 
     def finish_one(seconds):
@@ -131,7 +131,7 @@ def test_points_of_another_process_are_waited_for_and_not_run(tmp_path, monkeypa
         other.finish(TrialRecord(size, point, 7.0, (7.0,), False, 5, 1.0))
 
     monkeypatch.setattr(study.time, "sleep", finish_one)
-    result = run_sweep(experiment(), SIZES[:1], lrs=LRS, seeds=[0], executor=executor, storage=path)
+    result = run_sweep(recipe(), SIZES[:1], search=LRS, seeds=[0], workers=executor, storage=path)
     assert [point.lr for _, point in executor.ran] == [0.2, 0.8]
     assert waits == sorted(waits)
     assert len(waits) == 2
@@ -139,23 +139,17 @@ def test_points_of_another_process_are_waited_for_and_not_run(tmp_path, monkeypa
     other.close()
 
 
-def _budget_settings():
-    from etastar.sweep.study import experiment_settings
-
-    return experiment_settings(experiment(settings=()))
-
-
-def test_another_budget_is_another_experiment(tmp_path):
+def test_another_budget_is_another_recipe(tmp_path):
     path = tmp_path / "runs.log"
-    run_sweep(experiment(), SIZES, lrs=LRS, executor=Landscape(), storage=path)
+    run_sweep(recipe(), SIZES, search=LRS, workers=Landscape(), storage=path)
     with pytest.raises(StorageError, match=r"budget.num_steps is '5' there and '6' here"):
-        run_sweep(experiment(6), SIZES, lrs=LRS, executor=Landscape(), storage=path)
+        run_sweep(recipe(6), SIZES, search=LRS, workers=Landscape(), storage=path)
 
 
 def test_progress_counts_steps_and_shows_the_bracket():
     shown = []
     run_sweep(
-        experiment(), SIZES[:1], lrs=LRS, seeds=[0], executor=Landscape(), on_progress=shown.append
+        recipe(), SIZES[:1], search=LRS, seeds=[0], workers=Landscape(), on_progress=shown.append
     )
     last = shown[-1]
     assert (last.num_finished, last.num_running, last.steps, last.done) == (4, 0, 20, True)
@@ -167,7 +161,7 @@ def test_progress_counts_steps_and_shows_the_bracket():
 
 
 def test_a_sweep_of_which_every_rate_diverges_says_so():
-    result = run_sweep(experiment(), SIZES, lrs=LRS, executor=Landscape(diverge_above=0.0))
+    result = run_sweep(recipe(), SIZES, search=LRS, workers=Landscape(diverge_above=0.0))
     assert [size.flags for size in result.sizes] == [("diverged", "no optimum")] * 2
     shown = json.loads(json.dumps(result.as_dict(), allow_nan=False))
     assert shown["optima"][0]["lr"] is None
@@ -176,7 +170,7 @@ def test_a_sweep_of_which_every_rate_diverges_says_so():
 
 
 def test_the_table_has_a_row_per_run_and_a_column_per_name():
-    result = run_sweep(experiment(), SIZES, lrs=LRS, executor=Landscape(diverge_above=0.5))
+    result = run_sweep(recipe(), SIZES, search=LRS, workers=Landscape(diverge_above=0.5))
     frame = result.frame
     assert list(frame.columns[:4]) == ["depth", "lr", "seed", "loss"]
     assert len(frame) == 16
@@ -191,23 +185,72 @@ def test_the_table_has_a_row_per_run_and_a_column_per_name():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"lrs": None}, "neither"),
-        ({"search": Grid((0.1,))}, "both"),
+        ({"search": None}, "search"),
+        ({"search": "guess"}, "search"),
+        ({"search": 3}, "search"),
+        ({"search": []}, "rates"),
         ({"seeds": ()}, "seeds"),
         ({"seeds": (1, 1)}, "seeds"),
+        ({"seeds": 0}, "seeds"),
+        ({"seeds": "ab"}, "seeds"),
+        ({"seeds": None}, "seeds"),
         ({"sizes": []}, "sizes"),
+        ({"sizes": None}, "sizes"),
+        ({"sizes": 3}, "sizes"),
+        ({"sizes": [None]}, "the size None"),
+        ({"sizes": [{1: 2, "a": 3}]}, "the size"),
+        ({"sizes": [{"depth": 2.5}]}, "the size"),
+        ({"sizes": {"depth": 2}}, "sizes"),
         ({"sizes": [{"depth": 2}, (("depth", 2),)]}, "sizes"),
-        ({"lrs": []}, "rates"),
+        ({"workers": -1}, "workers"),
+        ({"workers": "two"}, "workers"),
+        ({"on_progress": 3}, "on_progress"),
     ],
 )
 def test_what_makes_no_sweep_is_refused(changes, message):
-    given = {"sizes": SIZES, "lrs": LRS, **changes}
+    given = {"sizes": SIZES, "search": LRS, "workers": Landscape(), **changes}
     with pytest.raises(TrialError, match=message):
-        run_sweep(experiment(), given.pop("sizes"), executor=Landscape(), **given)
+        run_sweep(recipe(), given.pop("sizes"), **given)
+
+
+def test_what_is_no_recipe_or_no_storage_is_refused():
+    with pytest.raises(TrialError, match="a Recipe"):
+        run_sweep({"make_model": linear}, SIZES)
+    with pytest.raises(StorageError, match="storage=3"):
+        run_sweep(recipe(), SIZES, storage=3, workers=Landscape())
+
+
+def test_a_make_optimizer_that_cannot_be_told_the_size_is_refused_before_anything_runs():
+    executor = Landscape()
+    old = recipe(make_optimizer=lambda model, lr: None)
+    with pytest.raises(TrialError, match=r"add \*\*size"):
+        run_sweep(old, SIZES, workers=executor)
+    assert executor.ran == []
+
+
+def test_a_number_of_seeds_is_that_of_the_first_ones():
+    given = {"search": LRS, "workers": Landscape()}
+    assert run_sweep(recipe(), SIZES, seeds=2, **given) == run_sweep(
+        recipe(), SIZES, seeds=[0, 1], **given
+    )
+
+
+def test_the_result_shows_itself_in_80_columns_and_cuts_no_number():
+    sizes = [{"a_long_name_of_a_setting": 12345, "depth": d, "width": 16384} for d in (2, 4)]
+    shown = str(run_sweep(recipe(), sizes, search=LRS, workers=Landscape(diverge_above=0.5)))
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown
+    assert "80 steps in all" in shown
+    assert "diverged" in shown
+    one_seed = run_sweep(recipe(), SIZES, search=LRS, seeds=1, workers=Landscape())
+    assert "one seed" in str(one_seed)
+    assert "no optimum" in str(
+        run_sweep(recipe(), SIZES, search=[0.1], workers=Landscape(diverge_above=0.0))
+    )
 
 
 def test_a_factory_that_raises_is_named_and_finished_runs_stay(tmp_path):
-    def factory(depth):
+    def make_model(depth):
         if depth > 2:
             raise RuntimeError("too deep")
         return linear(depth)
@@ -216,16 +259,16 @@ def test_a_factory_that_raises_is_named_and_finished_runs_stay(tmp_path):
     with pytest.raises(
         TrialError, match=r"RuntimeError: too deep in the run of depth=4 at lr=0\.1"
     ):
-        run_sweep(experiment(factory=factory), SIZES, lrs=LRS, storage=path)
+        run_sweep(recipe(make_model=make_model), SIZES, search=LRS, storage=path)
     assert len(OptunaStore(path).records((("depth", 2),))) == 8
 
 
-def test_sequential_runs_agree_with_run_point_and_leave_random_numbers_alone():
+def test_sequential_runs_agree_with_run_trial_and_leave_random_numbers_alone():
     before = torch.random.get_rng_state()
     points = [Point(0.1, 3), Point(0.2, 0)]
-    tried, size, steps = experiment(factory=linear), (("depth", 1),), []
+    tried, size, steps = recipe(make_model=linear), (("depth", 1),), []
     records = list(Sequential().run(tried, size, points, on_step=steps.append))
-    assert records == [run_point(tried, size, point) for point in points]
+    assert records == [run_trial(tried, size, point) for point in points]
     assert [record.point for record in records] == points
     assert steps == [1] * 10
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -234,27 +277,27 @@ def test_sequential_runs_agree_with_run_point_and_leave_random_numbers_alone():
 
 @pytest.mark.parametrize("objective", ["mean", "final", "validation"])
 def test_the_loss_is_that_of_the_objective(objective):
-    budget = Budget(num_steps=10, batch_size=4, objective=objective, final_fraction=0.2)
-    tried = experiment(factory=linear, budget=budget, evaluate=lambda model: 42.0)
-    record = run_point(tried, (("depth", 1),), Point(0.05, 0))
+    changes = {"objective": objective, "final_fraction": 0.2, "evaluate": lambda model: 42.0}
+    tried = recipe(10, make_model=linear, **changes)
+    record = run_trial(tried, (("depth", 1),), Point(0.05, 0))
     wanted = {
         "mean": np.mean(record.losses),
         "final": np.mean(record.losses[-2:]),
         "validation": 42.0,
     }
     assert record.loss == pytest.approx(wanted[objective], rel=1e-12)
-    assert run_point(tried, (("depth", 1),), Point(1e6, 0)).loss == inf
+    assert run_trial(tried, (("depth", 1),), Point(1e6, 0)).loss == inf
 
 
 def test_batches_draw_from_the_run_s_own_random_numbers():
-    def batches(seed, batch_size, num_steps):
-        return [(torch.randn(batch_size, 2), torch.randn(batch_size, 1)) for _ in range(num_steps)]
+    def batches(seed):
+        return [(torch.randn(4, 2), torch.randn(4, 1)) for _ in range(5)]
 
-    tried, size = experiment(factory=linear, batches=batches), (("depth", 1),)
-    first = run_point(tried, size, Point(0.1, 0))
+    tried, size = recipe(make_model=linear, batches=batches), (("depth", 1),)
+    first = run_trial(tried, size, Point(0.1, 0))
     torch.rand(3)
-    assert run_point(tried, size, Point(0.1, 0)) == first
-    assert run_point(tried, size, Point(0.1, 1)).losses != first.losses
+    assert run_trial(tried, size, Point(0.1, 0)) == first
+    assert run_trial(tried, size, Point(0.1, 1)).losses != first.losses
 
 
 def runs(cells):

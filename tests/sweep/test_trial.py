@@ -4,13 +4,11 @@ from math import inf, isclose, nan
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from etastar.errors import TrialError
-from etastar.sweep import run_trial
-from etastar.sweep.trial import Prospect
+from etastar.sweep.recipe import Point, Recipe
+from etastar.sweep.trial import run_trial
 
 
 class Scalar(nn.Module):
@@ -31,43 +29,52 @@ def half_square(outputs, targets):
 ZERO = (torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
 
 
-def sgd(lr):
-    return lambda model: torch.optim.SGD(model.parameters(), lr=lr)
+def sgd(model, lr, **size):
+    return torch.optim.SGD(model.parameters(), lr=lr)
 
 
-def quadratic_trial(lr, *, num_steps=20, **settings):
-    return run_trial(
-        Scalar, [ZERO] * num_steps, half_square, sgd(lr), num_steps=num_steps, **settings
-    )
+def recipe(make_model=Scalar, batches=None, loss_fn=half_square, num_steps=20, **settings):
+    given = [ZERO] * num_steps if batches is None else batches
+    parts = {"make_optimizer": sgd, "num_steps": num_steps, "batch_size": 1, **settings}
+    return Recipe(make_model, lambda seed: given, loss_fn, **parts)
+
+
+def run(made, lr=0.1, seed=0, **options):
+    return run_trial(made, (), Point(lr, seed), **options)
+
+
+def quadratic_trial(lr, **settings):
+    return run(recipe(**settings), lr)
 
 
 def noisy_trial(seed):
-    return run_trial(
-        lambda: nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 1)),
-        ((torch.randn(4, 3), torch.randn(4, 1)) for _ in range(10)),
-        nn.functional.mse_loss,
-        sgd(0.1),
-        num_steps=10,
-        seed=seed,
-    )
+    def batches(seed):
+        return ((torch.randn(4, 3), torch.randn(4, 1)) for _ in range(10))
+
+    def network():
+        return nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+
+    return run(Recipe(network, batches, nn.functional.mse_loss, sgd, 10, 4), seed=seed)
 
 
 @pytest.mark.parametrize("lr", [0.1, 0.5, 1.5])
 def test_gradient_descent_on_a_parabola_follows_its_closed_form(lr):
-    result = quadratic_trial(lr)
     expected = [0.5 * (1 - lr) ** (2 * step) for step in range(20)]
+    result = quadratic_trial(lr)
     assert result.losses == pytest.approx(expected, rel=1e-12)
-    assert result.mean_loss == pytest.approx(sum(expected) / 20, rel=1e-12)
-    assert result.final_loss == pytest.approx(sum(expected[-2:]) / 2, rel=1e-12)
-    assert (result.steps_done, result.diverged, result.initial_loss) == (20, False, 0.5)
+    assert result.loss == pytest.approx(sum(expected) / 20, rel=1e-12)
+    final = quadratic_trial(lr, objective="final")
+    assert final.loss == pytest.approx(sum(expected[-2:]) / 2, rel=1e-12)
+    assert (result.steps, result.diverged, result.initial_loss) == (20, False, 0.5)
 
 
 def test_a_loss_beyond_the_factor_stops_the_run_at_the_step_that_shows_it():
     # the loss grows by 4 a step: 0.5, 2, 8, 32, 128
-    result = quadratic_trial(3.0, divergence_factor=100.0)
-    assert result.losses == (0.5, 2.0, 8.0, 32.0, 128.0)
-    assert result.diverged
-    assert (result.steps_done, result.mean_loss, result.final_loss) == (4, inf, inf)
+    for objective in ("mean", "final"):
+        result = quadratic_trial(3.0, divergence_factor=100.0, objective=objective)
+        assert result.losses == (0.5, 2.0, 8.0, 32.0, 128.0)
+        assert result.diverged
+        assert (result.steps, result.loss) == (4, inf)
 
 
 def test_a_loss_of_exactly_the_factor_has_not_diverged():
@@ -77,18 +84,16 @@ def test_a_loss_of_exactly_the_factor_has_not_diverged():
 
 @pytest.mark.parametrize("bad", [nan, inf, -inf])
 def test_a_loss_that_is_not_finite_is_divergence_at_the_first_step_too(bad):
-    result = run_trial(
-        Scalar, [ZERO] * 3, lambda outputs, _: bad * outputs.sum(), sgd(1.0), num_steps=3
-    )
-    assert (result.diverged, result.steps_done, result.mean_loss) == (True, 0, inf)
+    result = run(recipe(loss_fn=lambda outputs, _: bad * outputs.sum(), num_steps=3), 1.0)
+    assert (result.diverged, result.steps, result.loss) == (True, 0, inf)
 
 
 def test_a_first_loss_of_zero_or_less_has_no_or_a_positive_limit():
-    from_zero = run_trial(
-        lambda: Scalar(0.0), [ZERO] * 3, lambda out, _: (out - out**2).sum(), sgd(1.0), num_steps=3
+    from_zero = recipe(
+        lambda: Scalar(0.0), loss_fn=lambda out, _: (out - out**2).sum(), num_steps=3
     )
-    assert not from_zero.diverged
-    falling = run_trial(Scalar, [ZERO] * 9, lambda out, _: -out.sum(), sgd(50.0), num_steps=9)
+    assert not run(from_zero, 1.0).diverged
+    falling = run(recipe(loss_fn=lambda out, _: -out.sum(), num_steps=9), 50.0)
     assert not falling.diverged
     assert falling.losses[:2] == (-1.0, -51.0)
 
@@ -105,14 +110,14 @@ def test_the_global_random_numbers_are_left_as_they_were_also_on_failure():
     before = torch.get_rng_state()
     noisy_trial(seed=3)
     assert torch.equal(torch.get_rng_state(), before)
-    with pytest.raises(ZeroDivisionError):
-        run_trial(Scalar, [ZERO], lambda out, _: torch.rand(1) / 0 + 1 // 0, sgd(1.0), num_steps=1)
+    with pytest.raises(TrialError, match="ZeroDivisionError"):
+        run(recipe(loss_fn=lambda out, _: torch.rand(1) / 0 + 1 // 0))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_callback_sees_every_step_once():
     seen = []
-    result = quadratic_trial(0.5, num_steps=4, on_step=lambda *step: seen.append(step))
+    result = run(recipe(num_steps=4), 0.5, on_step=lambda *step: seen.append(step))
     assert seen == list(zip([1, 2, 3, 4], result.losses, strict=True))
 
 
@@ -122,9 +127,9 @@ def test_evaluation_runs_in_eval_mode_on_the_trained_model_and_not_after_diverge
         assert not torch.is_grad_enabled()
         return model.value
 
-    assert isclose(quadratic_trial(0.5, num_steps=3, evaluate=evaluate).evaluation, 0.125)
-    assert quadratic_trial(0.5).evaluation is None
-    assert quadratic_trial(1e3, evaluate=evaluate).evaluation is None
+    held_out = {"objective": "validation", "evaluate": evaluate}
+    assert isclose(quadratic_trial(0.5, num_steps=3, **held_out).loss, 0.125)
+    assert quadratic_trial(1e3, **held_out).loss == inf
 
 
 def test_training_runs_in_train_mode():
@@ -133,69 +138,96 @@ def test_training_runs_in_train_mode():
             assert self.training
             return super().forward(x)
 
-    run_trial(lambda: Mode().eval(), [ZERO], half_square, sgd(1.0), num_steps=1)
+    run(recipe(lambda: Mode().eval(), num_steps=1))
 
 
 def test_the_final_window_is_at_least_one_step():
-    result = quadratic_trial(0.5, num_steps=3, final_fraction=0.01)
-    assert result.final_loss == result.losses[-1]
+    result = quadratic_trial(0.5, num_steps=3, final_fraction=0.01, objective="final")
+    assert result.loss == result.losses[-1]
 
 
 def test_only_as_many_batches_are_taken_as_there_are_steps():
     batches = iter([ZERO] * 5)
-    run_trial(Scalar, batches, half_square, sgd(0.1), num_steps=3)
+    run(recipe(batches=batches, num_steps=3))
     assert len(list(batches)) == 2
 
 
 def test_too_few_batches_are_an_error():
     with pytest.raises(TrialError, match="2 batches for num_steps=3"):
-        run_trial(Scalar, [ZERO] * 2, half_square, sgd(0.1), num_steps=3)
+        run(recipe(batches=[ZERO] * 2, num_steps=3))
 
 
 @pytest.mark.parametrize(
     "setting",
     [
         {"num_steps": 0},
+        {"num_steps": None},
+        {"num_steps": nan},
+        {"batch_size": 1.5},
         {"divergence_factor": 1.0},
         {"divergence_factor": nan},
+        {"divergence_factor": "x"},
         {"final_fraction": 0.0},
         {"final_fraction": 1.1},
+        {"settings": None},
+        {"settings": {1: 2}},
+        {"objective": "best"},
+        {"objective": "validation"},
+        {"make_optimizer": None},
+        {"schedule": 3},
     ],
 )
 def test_settings_out_of_range_are_refused(setting):
     with pytest.raises(TrialError, match=next(iter(setting))):
-        quadratic_trial(0.1, **setting)
+        recipe(**{"batches": [ZERO], **setting})
 
 
-def test_a_ceiling_ends_a_run_once_its_mean_is_certain_to_exceed_it():
-    whole = quadratic_trial(0.1)
-    # the losses sum to 2.59, of which 0.5, 0.405, 0.328, 0.266 are the first
-    result = quadratic_trial(0.1, ceiling=1.49 / 20)
-    assert (result.steps_done, result.stopped, result.diverged) == (4, True, False)
-    assert result.losses == whole.losses[:4]
-    assert (result.mean_loss, result.final_loss) == (inf, inf)
-    assert not quadratic_trial(0.1, ceiling=whole.mean_loss * 1.001).stopped
+def test_a_schedule_is_stepped_after_every_step():
+    def halving(optimizer, num_steps):
+        assert num_steps == 3
+        return torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+
+    result = run(recipe(num_steps=3, schedule=halving), 0.5)
+    values = [1.0, 1.0 * (1 - 0.5), 0.5 * (1 - 0.25)]
+    assert result.losses == pytest.approx([0.5 * value**2 for value in values], rel=1e-12)
 
 
-def test_divergence_goes_before_the_ceiling():
-    result = quadratic_trial(3.0, ceiling=60.0)
-    assert (result.diverged, result.stopped) == (True, False)
+def test_a_dict_batch_is_the_model_s_keywords_and_the_model_s_own_loss_is_taken():
+    class Own(Scalar):
+        def forward(self, x, labels):
+            return {"loss": 0.5 * (super().forward(x) - labels).square().mean()}
+
+    batches = [{"x": ZERO[0], "labels": ZERO[1]}] * 20
+    own = run(recipe(Own, batches, None))
+    assert own.losses == quadratic_trial(0.1).losses
+    told = run(recipe(Own, batches, lambda output, batch: output["loss"] + batch["labels"].sum()))
+    assert told.losses == own.losses
+    with pytest.raises(TrialError, match="without a loss"):
+        run(recipe(loss_fn=None))
+    with pytest.raises(TrialError, match="a batch given as Tensor"):
+        run(recipe(batches=[ZERO[0]]))
 
 
-@given(
-    st.lists(st.floats(0, 1e6), min_size=1, max_size=30),
-    st.lists(st.floats(0, 1e6), max_size=30),
-    st.floats(0, 1e6),
-)
-def test_hopeless_is_said_of_no_run_whose_mean_ends_below_the_ceiling(losses, rest, ceiling):
-    num_steps = len(losses) + len(rest)
-    prospect = Prospect(ceiling, num_steps)
-    if [prospect.is_hopeless_after(loss) for loss in losses][-1]:
-        assert sum(losses) + sum(rest) > ceiling * num_steps * (1 - 1e-12)
-    else:
-        assert sum(losses) <= ceiling * num_steps
+def test_the_optimizer_is_told_the_size():
+    told = []
+
+    def make_optimizer(model, lr, **size):
+        told.append(size)
+        return sgd(model, lr)
+
+    made = recipe(lambda depth, width: Scalar(), make_optimizer=make_optimizer)
+    run_trial(made, (("depth", 3), ("width", 8)), Point(0.1, 0))
+    assert told == [{"depth": 3, "width": 8}]
 
 
-def test_where_losses_can_be_negative_nothing_is_certain():
-    prospect = Prospect(1.0, 4)
-    assert not any(prospect.is_hopeless_after(loss) for loss in (-0.1, 5.0, 5.0))
+class _Own(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("kind", [SystemExit, _Own, RuntimeError])
+def test_whatever_a_model_raises_is_an_error_of_ours(kind):
+    def leaving():
+        raise kind("bye")
+
+    with pytest.raises(TrialError, match=f"{kind.__name__}: bye"):
+        run(recipe(leaving))

@@ -15,14 +15,26 @@ __all__ = ["fit"]
 @app.command()
 @clear_errors
 def fit(
-    store: Annotated[str, typer.Argument(metavar="STORE", help="Journal file or database URL.")],
-    name: Annotated[str, typer.Option("--name", help="Of the experiment in the store.")] = "sweep",
+    store: Annotated[
+        str,
+        typer.Argument(
+            metavar="STORE", envvar="ETASTAR_STORAGE", help="Journal file or database URL."
+        ),
+    ],
+    name: Annotated[str, typer.Option("--name", help="Of the sweep in the store.")] = "sweep",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            help="Take the depths of this model; its code is run. [default: the store's depths]",
+        ),
+    ] = None,
     as_json: AsJSON = False,
     debug: Debug = False,
 ) -> None:
     """Fit a power law in effective depth to the optima of a sweep."""
-    from etastar.report.sweep_table import fit_table
     from etastar.sources.sweeping import fit_store
 
-    found = fit_store(store, name=name)
-    print_result(as_json, found.as_dict(), lambda: fit_table(found.fit, found.optima))
+    found = fit_store(store, name=name, model=model)
+    print_result(as_json, found.as_dict(), lambda: found)

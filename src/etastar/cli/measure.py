@@ -51,23 +51,24 @@ def measure(
 ) -> None:
     """Maximal-update learning rate from one step at initialization; with --scan, its exponent."""
     from etastar.report.update_table import scan_table, update_table
-    from etastar.sources.experiment import named_experiment
     from etastar.sources.measuring import measure_named, scan_named
+    from etastar.sources.recipe_spec import RecipeSpec, named_recipe
     from etastar.sources.settings import parse_settings
-    from etastar.sweep.space import Budget
 
     settings = parse_settings(arg)
-    experiment = named_experiment(
+    spec = RecipeSpec(
         model,
+        data,
+        optimizer,
         settings=settings,
-        data=data,
         data_options=parse_settings(data_arg),
-        optimizer=optimizer,
         momentum=momentum,
         weight_decay=weight_decay,
         init=init,
-        budget=Budget(after + 1, batch),
+        num_steps=after + 1,
+        batch_size=batch,
     )
+    recipe = named_recipe(spec)
     options: dict[str, Any] = {
         "seeds": range(seeds),
         "pre_activations": pre_activations,
@@ -78,8 +79,8 @@ def measure(
         "kappa": kappa,
     }
     if scan is None:
-        report = measure_named(experiment, **options)
+        report = measure_named(recipe, **options)
         print_result(as_json, report.as_dict(), lambda: update_table(report))
         return
-    found = scan_named(experiment, scan, model=model, settings=settings, **options)
+    found = scan_named(recipe, scan, model=model, settings=settings, **options)
     print_result(as_json, found.as_dict(), lambda: scan_table(found.scan, name=found.name))

@@ -2,41 +2,85 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from enum import Enum
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from etastar.cli.application import app, clear_errors, print_result
 from etastar.cli.options import Args, AsJSON, Debug, Model
-from etastar.cli.progress import sweep_progress
 from etastar.errors import TrialError
 
 __all__ = ["sweep"]
+
+
+class SearchName(str, Enum):
+    """Searches of the command line."""
+
+    bracket = "bracket"
+    grid = "grid"
+
+
+class ExecutorName(str, Enum):
+    """Where runs are trained."""
+
+    local = "local"
+    ray = "ray"
+
+
+class ObjectiveName(str, Enum):
+    """Loss of a run."""
+
+    mean = "mean"
+    final = "final"
+    validation = "validation"
 
 
 @app.command()
 @clear_errors
 def sweep(
     model: Model,
-    sizes: Annotated[
-        list[str], typer.Option("--sizes", metavar="NAME=N,N,...", help="Sizes; repeatable.")
-    ],
     data: Annotated[str, typer.Option("--data", help="Data set: digits, stdlib-text, hf:NAME ...")],
     optimizer: Annotated[str, typer.Option("--optimizer", help="sgd, adam or adamw.")],
+    sizes: Annotated[
+        list[str],
+        typer.Option("--sizes", metavar="NAME=N,N,...", help="Sizes; repeated, every combination."),
+    ] = [],  # noqa: B006
+    vary: Annotated[
+        list[str],
+        typer.Option("--vary", metavar="NAME=N,N,...", help="Sizes, varied one at a time."),
+    ] = [],  # noqa: B006
+    search: Annotated[
+        SearchName, typer.Option("--search", help="How rates are chosen.")
+    ] = SearchName.bracket,
     lr: Annotated[
         float | None,
         typer.Option("--lr", help="Where bracket starts at the first size. [default: measured]"),
     ] = None,
-    search: Annotated[str, typer.Option("--search", help="bracket, grid or optuna.")] = "bracket",
-    search_option: Annotated[
-        list[str], typer.Option("--search-option", metavar="K=V", help="Of the search; repeatable.")
-    ] = [],  # noqa: B006
+    factor: Annotated[
+        float | None, typer.Option("--factor", help="Of bracket: ratio of rates. [default: 1.6]")
+    ] = None,
+    precision: Annotated[
+        float | None,
+        typer.Option("--precision", help="Of bracket: of log lr, enough to end. [default: 0.15]"),
+    ] = None,
+    max_trials: Annotated[
+        int | None, typer.Option("--max-trials", help="Of bracket: runs of a size. [default: 40]")
+    ] = None,
+    lrs: Annotated[
+        str | None, typer.Option("--lrs", metavar="LR,LR,...", help="Rates of grid.")
+    ] = None,
     steps: Annotated[int, typer.Option("--steps", help="Optimizer steps of a run.")] = 100,
     batch: Annotated[int, typer.Option("--batch", help="Examples in a batch.")] = 64,
     seeds: Annotated[int, typer.Option("--seeds", help="Seeds 0, 1, ... that may be used.")] = 2,
     objective: Annotated[
-        str, typer.Option("--objective", help="Loss of a run: mean, final or validation.")
-    ] = "mean",
+        ObjectiveName, typer.Option("--objective", help="Loss of a run.")
+    ] = ObjectiveName.mean,
     arg: Args = [],  # noqa: B006
     data_arg: Annotated[
         list[str], typer.Option("--data-arg", metavar="K=V", help="Of the data set; repeatable.")
@@ -44,68 +88,90 @@ def sweep(
     momentum: Annotated[float, typer.Option("--momentum", help="Of sgd.")] = 0.0,
     weight_decay: Annotated[float, typer.Option("--weight-decay")] = 0.0,
     init: Annotated[
-        str, typer.Option("--init", help="Residual rule all, last or none; own: the model's own.")
-    ] = "all",
-    executor: Annotated[
-        str, typer.Option("--executor", help="sequential, processes, batched or ray.")
-    ] = "sequential",
-    executor_option: Annotated[
-        list[str], typer.Option("--executor-option", metavar="K=V", help="Such as workers=2.")
+        str | None,
+        typer.Option(
+            "--init",
+            help="Residual rule all, last or none; own: the model's own. [default: all, or with a "
+            "plan what its law needs]",
+        ),
+    ] = None,
+    plan_law: Annotated[
+        list[str],
+        typer.Option(
+            "--plan-law",
+            metavar="LAW",
+            help="Train every size under a plan of this law from --base.",
+        ),
     ] = [],  # noqa: B006
+    base: Annotated[
+        str | None, typer.Option("--base", metavar="K=N,...", help="Size of the plan's base.")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", help="Processes to run in; 0 for this one.")
+    ] = 0,
+    device: Annotated[str, typer.Option("--device", help="Where a local run trains.")] = "cpu",
+    executor: Annotated[
+        ExecutorName, typer.Option("--executor", help="This machine, or Ray.")
+    ] = ExecutorName.local,
+    ray_address: Annotated[
+        str | None,
+        typer.Option("--ray-address", metavar="HOST:PORT", help="Cluster. [default: this machine]"),
+    ] = None,
+    ray_cpus: Annotated[float, typer.Option("--ray-cpus", help="CPUs of a run.")] = 1.0,
+    ray_gpus: Annotated[float, typer.Option("--ray-gpus", help="GPUs of a run.")] = 0.0,
     storage: Annotated[
         str | None,
         typer.Option(
-            "--storage", help="Journal file or database URL. [default: sweep-..., by the settings]"
+            "--storage",
+            envvar="ETASTAR_STORAGE",
+            help="Journal file or database URL. [default: sweep-..., by the settings]",
         ),
     ] = None,
-    name: Annotated[str, typer.Option("--name", help="Of the experiment in the store.")] = "sweep",
+    name: Annotated[str, typer.Option("--name", help="Of the sweep in the store.")] = "sweep",
     as_json: AsJSON = False,
     debug: Debug = False,
 ) -> None:
     """Find the optimal learning rate of each size with few steps; the same command goes on."""
-    from etastar.report.sweep_table import sweep_table
-    from etastar.sources.experiment import named_experiment
-    from etastar.sources.settings import parse_settings
-    from etastar.sources.sweeping import parse_sizes, size_depths
-    from etastar.sweep.executors.registry import get_executor
-    from etastar.sweep.search.registry import get_search
-    from etastar.sweep.space import Budget
-    from etastar.sweep.storage.opening import journal_name
-    from etastar.sweep.study import experiment_settings, run_sweep
+    from etastar.sources.recipe_spec import RecipeSpec, named_recipe
+    from etastar.sources.settings import parse_settings, split_settings
+    from etastar.sources.sweeping import parse_sizes
+    from etastar.sweep.recipe import recipe_settings
+    from etastar.sweep.study import run_sweep
 
-    if lr is not None and search != "bracket":
-        raise TrialError(
-            f"--lr {lr} with --search {search}",
-            "--lr with --search bracket, which starts there",
-            "leave --lr out; rates of other searches are a --search-option",
-        )
-    start = {} if lr is None else {"start": lr}
-    grid, settings = parse_sizes(sizes), parse_settings(arg)
-    experiment = named_experiment(
+    every = parse_sizes(sizes, vary)
+    spec = RecipeSpec(
         model,
-        settings=settings,
-        data=data,
+        data,
+        optimizer,
+        settings=parse_settings(arg),
         data_options=parse_settings(data_arg),
-        optimizer=optimizer,
         momentum=momentum,
         weight_decay=weight_decay,
         init=init,
-        budget=Budget(steps, batch, cast("Any", objective)),
+        num_steps=steps,
+        batch_size=batch,
+        objective=objective.value,
+        plan_law=tuple(plan_law),
+        base=parse_settings(split_settings(base or "")),
     )
-    store = storage or journal_name(experiment_settings(experiment))
-    with sweep_progress(store) as on_progress:
+    spec.require_sizes(every)
+    recipe = named_recipe(spec)
+    bracket = {"start": lr, "factor": factor, "precision": precision, "max_trials": max_trials}
+    chosen = _search(search, bracket, lrs)
+    runner = _executor(executor, workers, device, (ray_address, ray_cpus, ray_gpus))
+    store = storage or _journal_name(recipe_settings(recipe))
+    with _progress_lines(store) as on_progress:
         result = run_sweep(
-            experiment,
-            grid,
-            search=get_search(search, **start, **parse_settings(search_option)),
-            seeds=range(seeds),
-            executor=get_executor(executor, **parse_settings(executor_option)),
+            recipe,
+            every,
+            search=chosen,
+            seeds=seeds,
             storage=store,
+            workers=runner,
             name=name,
-            depths=size_depths(model, settings, grid),
             on_progress=on_progress,
         )
-    print_result(as_json, result.as_dict(), lambda: sweep_table(result))
+    print_result(as_json, result.as_dict(), lambda: result)
     if all(one.optimum is None for one in result.sizes):
         typer.echo(
             "no optimum at any size: every rate diverged; search smaller rates, or check that the "
@@ -113,3 +179,70 @@ def sweep(
             err=True,
         )
         raise typer.Exit(1)
+
+
+def _search(name: SearchName, bracket: Mapping[str, Any], lrs: str | None) -> Any:
+    """The search; an option of the other one is refused."""
+    from etastar.sweep.search import Bracket, Grid
+
+    given = {option: value for option, value in bracket.items() if value is not None}
+    if name is SearchName.bracket and lrs is None:
+        return Bracket(**given)
+    if name is SearchName.grid and lrs is not None and not given:
+        rates: Any = lrs.split(",")  # Grid reads and checks them
+        return Grid(rates)
+    shown = [f"--{'lr' if option == 'start' else option.replace('_', '-')}" for option in given]
+    shown += [] if lrs is None else ["--lrs"]
+    raise TrialError(
+        f"--search {name.value} with {', '.join(shown) or 'no rates'}",
+        "bracket with --lr, --factor, --precision or --max-trials; grid with --lrs",
+        "leave out what is of the other search: bracket goes without --lrs, with grid "
+        "leave --lr out",
+    )
+
+
+def _executor(
+    name: ExecutorName, workers: int, device: str, ray: tuple[str | None, float, float]
+) -> Any:
+    """Where to run; an option of another place is refused."""
+    from etastar.sweep.executors import Processes, Ray, Sequential
+
+    if name is ExecutorName.ray and not workers and device == "cpu":
+        address, num_cpus, num_gpus = ray
+        return Ray(address, num_cpus=num_cpus, num_gpus=num_gpus)
+    if name is ExecutorName.ray or ray != (None, 1.0, 0.0):
+        raise TrialError(
+            f"--executor {name.value} with options of another",
+            "--ray-... with --executor ray; --workers and --device without it",
+            "leave out what does not belong",
+        )
+    return Processes(workers, device=device) if workers else Sequential(device=device)
+
+
+def _journal_name(settings: Mapping[str, str]) -> str:
+    """A journal file that is the same for the same settings alone."""
+    text = json.dumps(sorted(settings.items()))
+    return f"sweep-{hashlib.sha256(text.encode()).hexdigest()[:8]}.log"
+
+
+@contextmanager
+def _progress_lines(store: str) -> Iterator[Callable[[Any], None]]:
+    """One live line per size on standard error, with the present bracket; first, the store."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from etastar.sweep.storage.connection import shown_location
+
+    console = Console(stderr=True)
+    kept = f"runs are kept in {shown_location(store)}"
+    console.print(kept, markup=False, highlight=False, soft_wrap=True)
+    columns = (SpinnerColumn(finished_text="-"), TextColumn("{task.description}"))
+    with Progress(*columns, TimeElapsedColumn(), console=console) as lines:
+        tasks: dict[Any, Any] = {}
+
+        def show(progress: Any) -> None:
+            if progress.size not in tasks:
+                tasks[progress.size] = lines.add_task("", total=1)
+            text = f"{progress}  {progress.num_finished} runs, {progress.steps} steps"
+            lines.update(tasks[progress.size], description=text, completed=int(progress.done))
+
+        yield show

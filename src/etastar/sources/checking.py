@@ -11,10 +11,10 @@ from etastar.coordinates import coordinate_check
 from etastar.graph import capture_graph
 from etastar.init import initialize_
 from etastar.laws import get_laws, residual_rule
-from etastar.sources.experiment import INITS, OPTIMIZERS, named_experiment
+from etastar.optimizers import OPTIMIZERS, optimizer_class
 from etastar.sources.model_spec import load_model
+from etastar.sources.recipe_spec import INITS, RecipeSpec, named_recipe
 from etastar.sources.settings import require_apart
-from etastar.sweep.space import Budget
 from etastar.transfer import TransferPlan, Tuned, plan_transfer, read_architecture
 
 if TYPE_CHECKING:
@@ -88,17 +88,19 @@ def named_check(
     laws = get_laws(depth_laws)
     if init is None:
         init = residual_rule(laws)
-    experiment = named_experiment(
+    spec = RecipeSpec(
         model,
-        settings=dict(settings),
-        data=data,
-        data_options=dict(data_options),
-        optimizer=optimizer,
+        data,
+        optimizer,
+        settings=settings,
+        data_options=data_options,
         momentum=momentum,
         weight_decay=weight_decay,
         init=init,
-        budget=Budget(num_steps, batch_size),
+        num_steps=num_steps,
+        batch_size=batch_size,
     )
+    recipe = named_recipe(spec)
     family = _Family(
         model,
         dict(settings),
@@ -115,8 +117,8 @@ def named_check(
     return coordinate_check(
         family.make,
         sizes,
-        next(iter(experiment.batches(0, batch_size, 1))),
-        experiment.loss_fn,
+        next(iter(recipe.batches(0))),
+        recipe.loss_fn,
         num_steps=num_steps,
         seeds=range(num_seeds),
     )
@@ -155,7 +157,7 @@ class _Family:
             initialize_(loaded.model, graph, residual=residual, seed=torch.initial_seed())
         plan = self._plan_of(size)
         plan.rescale_(loaded.model)
-        kind = OPTIMIZERS[self._plan["optimizer"]]
+        kind: Any = optimizer_class(OPTIMIZERS[self._plan["optimizer"]])
         made: Optimizer = kind(plan.param_groups(loaded.model), **self._options)
         return loaded.model, made
 

@@ -10,9 +10,8 @@ import torch
 
 from etastar.graph.isolation import global_state_kept
 from etastar.measure import ScanReport, UpdateReport, depth_scan, measure_update, width_scan
-from etastar.sources.experiment import named_experiment
+from etastar.sources.recipe_spec import RecipeSpec, named_recipe
 from etastar.sources.sweeping import parse_sizes, size_depths
-from etastar.sweep.space import Budget
 from etastar.transfer import Measure
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from etastar.sweep.space import Experiment
+    from etastar.sweep.recipe import Recipe
 
 __all__ = ["NamedScan", "measurable", "measure_named", "scan_named"]
 
@@ -45,11 +44,11 @@ class NamedScan:
         return {**self.scan.points[0].report.as_dict(), "over": self.name, **self.scan.as_dict()}
 
 
-def measure_named(experiment: Experiment, *, seeds: Sequence[int], **options: Any) -> UpdateReport:
-    """Measure the network of an experiment on its data.
+def measure_named(recipe: Recipe, *, seeds: Sequence[int], **options: Any) -> UpdateReport:
+    """Measure the network of a recipe on its data.
 
     Args:
-        experiment: From `named_experiment`; its budget's batch size is the batch's.
+        recipe: From `named_recipe`; its batch size is the batch's.
         seeds: Of the network's initialization.
         **options: Further keyword arguments of `measure_update`.
 
@@ -60,27 +59,27 @@ def measure_named(experiment: Experiment, *, seeds: Sequence[int], **options: An
         MeasureError: See `measure_update`.
 
     Example:
-        >>> from etastar.sources.experiment import named_experiment
+        >>> from etastar.sources.recipe_spec import RecipeSpec, named_recipe
         >>> from etastar.sweep.space import Budget
-        >>> experiment = named_experiment(
+        >>> recipe = named_recipe(
         ...     "zoo:mlp", settings={"depth": 2, "width": 8}, data="digits", data_options={},
         ...     optimizer="sgd", budget=Budget(num_steps=1, batch_size=4),
         ... )
-        >>> len(measure_named(experiment, seeds=[0]).layers)
+        >>> len(measure_named(recipe, seeds=[0]).layers)
         3
     """
     return measure_update(
-        experiment.factory,
-        _batch(experiment),
-        experiment.loss_fn,
-        optimizer=lambda network: experiment.make_optimizer(network, 1.0),
+        recipe.make_model,
+        _batch(recipe),
+        recipe.loss_fn,
+        optimizer=lambda network: recipe.make_optimizer(network, 1.0),
         seeds=seeds,
-        **_with_batches(experiment, options),
+        **_with_batches(recipe, options),
     )
 
 
 def scan_named(
-    experiment: Experiment,
+    recipe: Recipe,
     text: str,
     *,
     model: str,
@@ -88,12 +87,12 @@ def scan_named(
     seeds: Sequence[int],
     **options: Any,
 ) -> NamedScan:
-    """Measure the networks of an experiment over one of their settings.
+    """Measure the networks of a recipe over one of their settings.
 
     The fit is over effective depth, where that changes with the setting, else over the setting.
 
     Args:
-        experiment: From `named_experiment`.
+        recipe: From `named_recipe`.
         text: "depth=2,4,8".
         model: MODEL, as the command line takes it.
         settings: Its other settings.
@@ -113,15 +112,15 @@ def scan_named(
     scan = depth_scan if len(set(depths.values())) > 1 else width_scan
 
     def factory(value: int) -> nn.Module:
-        return experiment.factory(**{name: value})
+        return recipe.make_model(**{name: value})
 
-    every: Any = {**_with_batches(experiment, options), "seeds": seeds}
+    every: Any = {**_with_batches(recipe, options), "seeds": seeds}
     found = scan(
         factory,
         [size[name] for size in sizes],
-        _batch(experiment),
-        experiment.loss_fn,
-        optimizer=lambda network: experiment.make_optimizer(network, 1.0),
+        _batch(recipe),
+        recipe.loss_fn,
+        optimizer=lambda network: recipe.make_optimizer(network, 1.0),
         **every,
     )
     return NamedScan(name, found)
@@ -159,32 +158,34 @@ def measurable(
         >>> networks[0][1][0].shape
         torch.Size([4, 1, 8, 8])
     """
-    experiment = named_experiment(
+    spec = RecipeSpec(
         model,
-        settings={},
-        data=data,
-        data_options=data_options,
+        data,
         optimizer="sgd",  # the plan makes its own
+        data_options=data_options,
         init=init,
-        budget=Budget(1, batch_size),
+        num_steps=1,
+        batch_size=batch_size,
     )
-    batch = _batch(experiment)
+    recipe = named_recipe(spec)
+    batch = _batch(recipe)
     networks = []
     for size in sizes:
         with global_state_kept():
             torch.manual_seed(0)
-            networks.append((experiment.factory(**size), (batch[0],)))
-    return tuple(networks), Measure(batch, experiment.loss_fn)
+            networks.append((recipe.make_model(**size), (batch[0],)))
+    return tuple(networks), Measure(batch, recipe.loss_fn)
 
 
-def _batch(experiment: Experiment) -> tuple[Tensor, Tensor]:
-    return next(iter(experiment.batches(_BATCH_SEED, experiment.budget.batch_size, 1)))
+def _batch(recipe: Recipe) -> tuple[Tensor, Tensor]:
+    batch: tuple[Tensor, Tensor] = next(iter(recipe.batches(_BATCH_SEED)))
+    return batch
 
 
-def _with_batches(experiment: Experiment, options: dict[str, Any]) -> dict[str, Any]:
+def _with_batches(recipe: Recipe, options: dict[str, Any]) -> dict[str, Any]:
     after = options.get("after", 0)
 
     def batches(seed: int) -> Iterable[tuple[Tensor, Tensor]]:
-        return experiment.batches(_STEPS_SEED + seed, experiment.budget.batch_size, after + 1)
+        return recipe.batches(_STEPS_SEED + seed)
 
     return {**options, "batches": batches} if after else options

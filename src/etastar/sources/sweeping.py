@@ -1,35 +1,46 @@
-"""Sweeps of named models: effective depth of each size, and the power law that a store shows."""
+"""Sizes from text, effective depths of named models, and the power law that a store shows."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from io import StringIO
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from etastar.errors import FitError, ModelSpecError, StorageError
 from etastar.fit import Optimum, PowerLawFit, fit_power_law
+from etastar.formatting import interval, number
 from etastar.graph import effective_depth
 from etastar.sources.model_spec import capture_spec
-from etastar.sweep.optimum import size_optimum
-from etastar.sweep.storage.opening import as_store
+from etastar.sweep.loss_table import size_optimum
+from etastar.sweep.recipe import as_size, format_size
+from etastar.sweep.storage import as_store
+from etastar.sweep.storage.connection import shown_location
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from etastar.sweep.space import Size
+    from rich.console import RenderableType
+
+    from etastar.sweep.recipe import Size
 
 __all__ = ["StoreFit", "fit_store", "parse_axes", "parse_sizes", "size_depths"]
 
 
-def parse_sizes(texts: Iterable[str]) -> tuple[dict[str, int], ...]:
+_OWN_FORMS = ("zoo", "hf", "timm", "torchvision")
+"""Forms of MODEL that name a model of a package, and run no code of the person who wrote them."""
+
+
+def parse_sizes(texts: Iterable[str], vary: Iterable[str] = ()) -> tuple[dict[str, int], ...]:
     """Sizes from "depth=3,6,12"; several such texts give every combination.
 
     Args:
         texts: Each NAME=N,N,...
+        vary: The same, but varied one at a time, the others staying at their first value.
 
     Returns:
-        Sizes, the last text varying fastest.
+        Sizes, the last text varying fastest, those of `vary` within each.
 
     Raises:
         ModelSpecError: Not of that form.
@@ -37,9 +48,18 @@ def parse_sizes(texts: Iterable[str]) -> tuple[dict[str, int], ...]:
     Example:
         >>> parse_sizes(["width=8,16", "depth=3"])
         ({'width': 8, 'depth': 3}, {'width': 16, 'depth': 3})
+        >>> parse_sizes([], vary=["width=8,16", "depth=3,6"])
+        ({'width': 8, 'depth': 3}, {'width': 16, 'depth': 3}, {'width': 8, 'depth': 6})
     """
-    axes = parse_axes(texts)
-    return tuple(dict(zip(axes, values, strict=True)) for values in product(*axes.values()))
+    crossed, varied = list(texts), list(vary)
+    axes = parse_axes([*crossed, *varied])
+    names = list(axes)
+    inner = names[len(crossed) :]
+    first = {name: axes[name][0] for name in inner}
+    changes = [{name: value} for name in inner for value in axes[name][1:]]
+    every = product(*(axes[name] for name in names[: len(crossed)]))
+    outer = [dict(zip(names, values, strict=False)) for values in every]
+    return tuple({**size, **first, **change} for size in outer for change in ({}, *changes))
 
 
 def parse_axes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
@@ -96,7 +116,7 @@ def size_depths(
     depths: dict[Size, float] = {}
     for size in sizes:
         graph = capture_spec(model, {**settings, **dict(size)})
-        depths[tuple(sorted(dict(size).items()))] = float(effective_depth(graph).effective_depth)
+        depths[as_size(size)] = float(effective_depth(graph).effective_depth)
     return depths
 
 
@@ -108,7 +128,7 @@ class StoreFit:
         fit: The law in effective depth (in the size's own depth, where the model has no name).
         optima: Size, depth and optimum of every size that has one.
         without_optimum: Sizes of which every rate has a diverged run.
-        settings: Settings of the experiment.
+        settings: Settings of the recipe.
     """
 
     fit: PowerLawFit
@@ -116,12 +136,43 @@ class StoreFit:
     without_optimum: tuple[Size, ...]
     settings: dict[str, str]
 
+    def __rich__(self) -> RenderableType:
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title="optima", title_justify="left")
+        table.add_column("size", overflow="fold")
+        for heading in ("depth", "lr", "95% interval", "on the line"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("")
+        for size, depth, best in self.optima:
+            spread = "one seed" if best.interval is None else interval(*best.interval)
+            on_line = number(self.fit.predict(depth))
+            flag = "at the edge" if best.at_edge else ""
+            table.add_row(format_size(size), f"{depth:g}", number(best.lr), spread, on_line, flag)
+        return Group(Text(self._line, style="bold"), table)
+
+    @property
+    def _line(self) -> str:
+        ends = self.fit.exponent_interval
+        spread = "no interval" if ends is None else f"95% {ends[0]:.3f} to {ends[1]:.3f}"
+        return f"lr ~ depth^{self.fit.exponent:.3f} ({spread}), r^2 = {self.fit.r_squared:.3f}"
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=80, file=StringIO(), force_terminal=False)
+        with console.capture() as capture:
+            console.print(self)
+        return capture.get().rstrip()
+
     def as_dict(self) -> dict[str, Any]:
         """Exponent, interval, optima and r^2 as JSON-safe values."""
-        interval = self.fit.exponent_interval
+        ends = self.fit.exponent_interval
         return {
             "exponent": self.fit.exponent,
-            "exponent_interval": None if interval is None else list(interval),
+            "exponent_interval": None if ends is None else list(ends),
             "r_squared": self.fit.r_squared,
             "optima": [
                 {
@@ -138,12 +189,17 @@ class StoreFit:
         }
 
 
-def fit_store(storage: str, *, name: str = "sweep") -> StoreFit:
+def fit_store(storage: str, *, name: str = "sweep", model: str | None = None) -> StoreFit:
     """Fit log eta* = a + b log L to the optima that a store holds.
+
+    A store is data. The depths are those that the sweep wrote; nothing that the store names is
+    imported or called, but a model of a package (zoo:, hf:, timm:, torchvision:) is built where an
+    old store has no depths.
 
     Args:
         storage: Path of a journal file, or URL of a database.
-        name: Of the experiment in it.
+        name: Of the sweep in it.
+        model: MODEL to take the depths of in place of those that the store has.
 
     Returns:
         The fit.
@@ -155,23 +211,51 @@ def fit_store(storage: str, *, name: str = "sweep") -> StoreFit:
     with as_store(storage, name=name) as store:
         settings = store.settings()
         found = [(size, size_optimum(store.records(size))) for size in store.sizes()]
+        kept = {size: store.depth(size) for size, _ in found}
     if not found:
         raise StorageError(
-            f"{storage} without a run of {name!r}",
+            f"{shown_location(storage)} without a run of {name!r}",
             "a store that `etastar sweep` has written",
             "check the path, and --name",
         )
-    depths = _depths(settings, [size for size, _ in found])
+    depths = _depths(settings, kept, model)
     optima = tuple((size, depths[size], best) for size, best in found if best is not None)
     fit = fit_power_law([depth for _, depth, _ in optima], [best for _, _, best in optima])
     without = tuple(size for size, best in found if best is None)
     return StoreFit(fit, optima, without, settings)
 
 
-def _depths(settings: Mapping[str, str], sizes: Sequence[Size]) -> dict[Size, float]:
-    if "model" in settings:
-        common = json.loads(settings.get("model settings", "{}"))
-        return size_depths(settings["model"], common, sizes)
+def _depths(
+    settings: Mapping[str, str], kept: Mapping[Size, float | None], model: str | None
+) -> dict[Size, float]:
+    found = {size: depth for size, depth in kept.items() if depth is not None}
+    if model is None and len(found) == len(kept):
+        return found
+    named = settings.get("model") if model is None else model
+    if named is not None:
+        if model is None and named.rpartition(":")[0] not in _OWN_FORMS:
+            raise FitError(
+                f"a store without depths, of the model {named!r}, which is not run unasked",
+                "depths, which a sweep of this version keeps",
+                f"run the sweep again, or name the model if you trust it: --model {named}",
+            )
+        return size_depths(named, _settings(settings), kept)
+    return _own_depths(list(kept))
+
+
+def _settings(settings: Mapping[str, str]) -> dict[str, Any]:
+    """Settings of the model at all sizes."""
+    try:
+        return dict(json.loads(settings.get("model settings", "{}")))
+    except (TypeError, ValueError) as error:
+        raise StorageError(
+            f"model settings {settings['model settings']!r}",
+            "a JSON object, as a sweep writes it",
+            "restore the store from a copy",
+        ) from error
+
+
+def _own_depths(sizes: Sequence[Size]) -> dict[Size, float]:
     if any("depth" not in dict(size) for size in sizes):
         raise FitError(
             f"sizes {[dict(size) for size in sizes]} of a model without a name",

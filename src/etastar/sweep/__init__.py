@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from etastar.sweep.executors import Processes, Ray, Sequential
+from etastar.sweep.recipe import Recipe
 from etastar.sweep.result import SweepResult
-from etastar.sweep.space import Budget, Experiment
+from etastar.sweep.search import Bracket, Grid
 from etastar.sweep.study import run_sweep
-from etastar.sweep.trial import TrialResult, run_trial
 
-__all__ = ["Budget", "Experiment", "SweepResult", "TrialResult", "run_sweep", "run_trial"]
+__all__ = [
+    "Bracket",
+    "Grid",
+    "Processes",
+    "Ray",
+    "Recipe",
+    "Sequential",
+    "SweepResult",
+    "run_sweep",
+]

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import StringIO
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from etastar.errors import MissingExtraError
+from etastar.formatting import interval, number
+from etastar.sweep.recipe import format_size
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.table import Table
 
     from etastar.fit import Optimum
-    from etastar.sweep.record import TrialRecord
-    from etastar.sweep.space import Size
+    from etastar.sweep.recipe import Size
+    from etastar.sweep.trial import TrialRecord
 
 __all__ = ["SizeResult", "SweepResult"]
 
@@ -43,11 +47,6 @@ class SizeResult:
         return sum(trial.diverged for trial in self.trials)
 
     @property
-    def num_stopped(self) -> int:
-        """Runs that were ended early because nothing could become of them."""
-        return sum(trial.stopped for trial in self.trials)
-
-    @property
     def flags(self) -> tuple[str, ...]:
         """What makes the optimum less trustworthy.
 
@@ -75,7 +74,6 @@ class SizeResult:
             "num_seeds": 0 if optimum is None else optimum.num_seeds,
             "num_trials": len(self.trials),
             "num_diverged": self.num_diverged,
-            "num_stopped": self.num_stopped,
             "flags": list(self.flags),
             "steps": self.steps,
         }
@@ -87,12 +85,14 @@ class SweepResult:
 
     Attributes:
         sizes: Runs and optimum of each size, in the order of the sweep.
-        settings: What tells the experiment from another.
+        settings: What tells the recipe from another.
         search: Name of the search, and its options as (name, value) pairs.
 
+    Shown (`print(result)`), it is the optimum of every size, with its flags and its cost.
+
     Example:
-        >>> from etastar.sweep.record import TrialRecord
-        >>> from etastar.sweep.space import Point
+        >>> from etastar.sweep.recipe import Point
+        >>> from etastar.sweep.trial import TrialRecord
         >>> trial = TrialRecord((("depth", 3),), Point(0.1, 0), 0.5, (0.5,), False, 1, 1.0)
         >>> result = SweepResult((SizeResult(trial.size, (trial,), None),))
         >>> result.steps, result.frame["lr"].tolist()
@@ -133,6 +133,26 @@ class SweepResult:
         columns = [*names, *_RUN_COLUMNS]
         return pd.DataFrame([_row(trial) for trial in self.trials], columns=columns)
 
+    def __rich__(self) -> Table:
+        from rich.table import Table
+
+        table = Table(title=f"optima, {self.steps:,} steps in all", title_justify="left")
+        table.add_column("size", overflow="fold")
+        for heading in ("lr", "95% interval", "loss", "runs", "steps"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("flags")
+        for size in self.sizes:
+            table.add_row(*_shown(size))
+        return table
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=80, file=StringIO(), force_terminal=False)
+        with console.capture() as capture:
+            console.print(self)
+        return capture.get().rstrip()
+
     def as_dict(self) -> dict[str, Any]:
         """The whole result as JSON-safe values.
 
@@ -147,12 +167,22 @@ class SweepResult:
         }
 
 
+def _shown(size: SizeResult) -> tuple[str, ...]:
+    """A size's row of the table."""
+    best = size.optimum
+    numbers = ("-", "-", "-")
+    if best is not None:
+        spread = "one seed" if best.interval is None else interval(*best.interval)
+        numbers = (number(best.lr), spread, f"{best.loss:.4g}")
+    counts = (str(len(size.trials)), f"{size.steps:,}")
+    return (format_size(size.size), *numbers, *counts, ", ".join(size.flags))
+
+
 _RUN_COLUMNS = (
     "lr",
     "seed",
     "loss",
     "diverged",
-    "stopped",
     "steps",
     "initial_loss",
     "device",
@@ -168,7 +198,6 @@ def _row(trial: TrialRecord) -> dict[str, Any]:
         "seed": trial.point.seed,
         "loss": trial.loss,
         "diverged": trial.diverged,
-        "stopped": trial.stopped,
         "steps": trial.steps,
         "initial_loss": trial.initial_loss,
         "device": trial.device,
@@ -185,7 +214,6 @@ def _trial_dict(trial: TrialRecord) -> dict[str, Any]:
         "loss": _number(trial.loss),
         "finite": isfinite(trial.loss),
         "diverged": trial.diverged,
-        "stopped": trial.stopped,
         "steps": trial.steps,
         "initial_loss": _number(trial.initial_loss),
         "losses": [_number(loss) for loss in trial.losses],

@@ -1,37 +1,37 @@
-"""Where the search of the first size starts, when nobody says."""
+"""What is known of a size before any run: the rate that it allows, and its effective depth."""
 
 from __future__ import annotations
 
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from etastar.errors import EtastarError, TrialError
+from etastar.graph import capture_graph, effective_depth
 from etastar.graph.isolation import global_state_kept
 from etastar.measure import measure_update
-from etastar.sweep.space import format_size
+from etastar.sweep.recipe import format_size
+from etastar.sweep.trial import user_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor
+    from etastar.sweep.recipe import Recipe, Size
 
-    from etastar.sweep.space import Experiment, Size
-
-__all__ = ["measured_start"]
+__all__ = ["measured_start", "size_depth"]
 
 
-def measured_start(experiment: Experiment, size: Size, seeds: Sequence[int]) -> float:
+def measured_start(recipe: Recipe, size: Size, seeds: Sequence[int]) -> float:
     """The learning rate that the maximal-update criterion allows before training.
 
     eta* = sqrt(1 / M), M the mean square over the outputs of all weight layers, per squared rate,
-    that one step of the experiment's own optimizer makes on its first batch; averaged over seeds.
-    It is told in the rate that `make_optimizer` takes, and in two digits, so that every machine
+    that one step of the recipe's own optimizer makes on its first batch; averaged over seeds.
+    It is given in the rate that `make_optimizer` takes, and in two digits, so that every machine
     that shares a sweep starts from the same lattice. Costs six forward passes per seed.
 
     Args:
-        experiment: What a run is.
+        recipe: What a run is.
         size: Size of the network.
         seeds: Of the initialization; the batch is the first one of the first seed.
 
@@ -43,44 +43,92 @@ def measured_start(experiment: Experiment, size: Size, seeds: Sequence[int]) -> 
 
     Example:
         >>> from torch import nn
-        >>> from etastar.sweep.space import Budget, Experiment
-        >>> experiment = Experiment(
-        ...     factory=lambda width: nn.Linear(width, 1, bias=False),
-        ...     batches=lambda seed, size, steps: [(torch.full((size, 1), 2.0), torch.ones(1))],
+        >>> from etastar.sweep.recipe import Recipe
+        >>> recipe = Recipe(
+        ...     make_model=lambda width: nn.Linear(width, 1, bias=False),
+        ...     batches=lambda seed: [(torch.full((4, 1), 2.0), torch.ones(1))],
         ...     loss_fn=lambda output, targets: output.mean(),
-        ...     make_optimizer=lambda model, lr: torch.optim.SGD(model.parameters(), lr),
-        ...     budget=Budget(num_steps=9, batch_size=4),
+        ...     make_optimizer=lambda model, lr, **size: torch.optim.SGD(model.parameters(), lr),
+        ...     num_steps=9,
+        ...     batch_size=4,
         ... )
-        >>> measured_start(experiment, (("width", 1),), seeds=[0])
+        >>> measured_start(recipe, (("width", 1),), seeds=[0])
         0.25
 
     Source: [JE], [AM]; docs/definitions.md, section 6.
     """
     try:
-        eta_star = measure_update(
-            lambda: experiment.factory(**dict(size)),
-            _first_batch(experiment, seeds[0]),
-            experiment.loss_fn,
-            optimizer=lambda model: experiment.make_optimizer(model, 1.0),
-            seeds=tuple(seeds),
-            lr_unit=1.0,
-        ).eta_star
+        with user_errors("in the first step"):
+            eta_star = measure_update(
+                lambda: recipe.make_model(**dict(size)),
+                _first_batch(recipe, seeds[0]),
+                recipe.loss_fn,
+                optimizer=lambda model: recipe.make_optimizer(model, 1.0, **dict(size)),
+                seeds=tuple(seeds),
+                pre_activations="layers",
+                lr_unit=1.0,
+            ).eta_star
     except EtastarError as error:
         raise _not_measured(size, error.received) from error
-    except Exception as error:
-        raise _not_measured(size, f"{type(error).__name__}: {error}") from error
     if not (isfinite(eta_star) and eta_star > 0):
         why = f"eta* = {eta_star}: the loss is not finite, or a step changes no output"
         raise _not_measured(size, why)
     return float(f"{eta_star:.2g}")
 
 
-def _first_batch(experiment: Experiment, seed: int) -> tuple[Tensor, Tensor]:
+def size_depth(recipe: Recipe, size: Size) -> float | None:
+    """The effective depth of a size, by which a search predicts its optimum from those before.
+
+    Args:
+        recipe: What a run is; its `depth` is asked, or else its model is captured on its first
+            batch.
+        size: Size of the network.
+
+    Returns:
+        The depth; None where the model cannot be captured. The search then takes the size's own
+        "depth"; a model that does not run at all is told by its first run.
+
+    Example:
+        >>> from torch import nn
+        >>> from etastar.sweep.recipe import Recipe
+        >>> recipe = Recipe(
+        ...     make_model=lambda depth: nn.Sequential(*[nn.Linear(2, 2) for _ in range(depth)]),
+        ...     batches=lambda seed: [(torch.ones(4, 2), torch.zeros(4, 2))],
+        ...     loss_fn=nn.functional.mse_loss,
+        ...     make_optimizer=lambda model, lr, **size: torch.optim.SGD(model.parameters(), lr),
+        ...     num_steps=1,
+        ...     batch_size=4,
+        ... )
+        >>> size_depth(recipe, (("depth", 3),))
+        3.0
+    """
+    try:
+        with user_errors("while its depth is read"):
+            if recipe.depth is not None:
+                return float(recipe.depth(**dict(size)))
+            return _captured_depth(recipe, size)
+    except EtastarError:
+        return None
+
+
+def _captured_depth(recipe: Recipe, size: Size) -> float:
+    batch = _first_batch(recipe, 0)
+    inputs: Any = batch if isinstance(batch, dict) else batch[0]
+    with global_state_kept():
+        model = recipe.make_model(**dict(size))
+    if isinstance(inputs, dict):
+        graph = capture_graph(model, **inputs)
+    else:
+        args = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
+        graph = capture_graph(model, *args)
+    return float(effective_depth(graph).effective_depth)
+
+
+def _first_batch(recipe: Recipe, seed: int) -> Any:
     """The batch that a run of this seed begins with, drawn from the same random numbers."""
-    budget = experiment.budget
     with global_state_kept():
         torch.default_generator.manual_seed(seed)
-        return next(iter(experiment.batches(seed, budget.batch_size, budget.num_steps)))
+        return next(iter(recipe.batches(seed)))
 
 
 def _not_measured(size: Size, why: str) -> TrialError:

@@ -4,48 +4,45 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
+from operator import index
 from typing import TYPE_CHECKING
 
 from etastar.errors import TrialError
-from etastar.sweep.executors.sequential import Sequential
-from etastar.sweep.optimum import size_optimum
-from etastar.sweep.progress import Progress, progress_of
+from etastar.sweep.executors import Executor, Processes, Sequential
+from etastar.sweep.loss_table import Progress, progress_of, size_optimum
+from etastar.sweep.recipe import Point, Recipe, as_size, format_size, recipe_settings
 from etastar.sweep.result import SizeResult, SweepResult
+from etastar.sweep.search import as_search
 from etastar.sweep.search.base import Context
-from etastar.sweep.search.grid import Grid
-from etastar.sweep.space import Point
-from etastar.sweep.starting import measured_start
-from etastar.sweep.storage.opening import as_store
+from etastar.sweep.starting import measured_start, size_depth
+from etastar.sweep.storage import as_store
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from etastar.fit import Optimum
-    from etastar.sweep.executors.base import Executor
-    from etastar.sweep.record import TrialRecord
+    from etastar.sweep.recipe import Size
     from etastar.sweep.search.base import Search
-    from etastar.sweep.space import Experiment, Size
-    from etastar.sweep.storage.base import Store
+    from etastar.sweep.storage import Store
+    from etastar.sweep.trial import TrialRecord
 
-__all__ = ["experiment_settings", "run_sweep"]
+__all__ = ["run_sweep"]
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.05, 5.0
+_FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0
 """Seconds between looks at the store while another process runs the points that are wanted."""
 
 
 def run_sweep(
-    experiment: Experiment,
+    recipe: Recipe,
     sizes: Iterable[Mapping[str, int] | Size],
     *,
-    search: Search | None = None,
-    lrs: Iterable[float] | None = None,
-    seeds: Sequence[int] = (0, 1),
-    executor: Executor | None = None,
+    search: Search | str | Sequence[float] = "bracket",
+    seeds: int | Sequence[int] = 2,
     storage: Store | str | os.PathLike[str] | None = None,
+    workers: int | Executor = 0,
     name: str = "sweep",
-    depths: Mapping[Size, float] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> SweepResult:
     """Find the optimal learning rate of every size.
@@ -57,86 +54,73 @@ def run_sweep(
     those of another grid, count for the optimum all the same.
 
     Args:
-        experiment: What a run is.
-        sizes: Arguments of the factory, such as {"depth": 6, "width": 64}; each once.
-        search: Which points to run; or give `lrs`. Where it needs a start that nobody gave, the
-            criterion is measured in this process: see `measured_start`.
-        lrs: Short for `Grid(lrs)`: these rates with all seeds.
-        seeds: All different; a search uses a prefix of them, or all.
-        executor: Where to run; one run after another in this process when None. It is left (its
-            processes end) when the sweep ends.
+        recipe: What a run is.
+        sizes: Arguments of `make_model`, such as {"depth": 6, "width": 64}; each once.
+        search: Which points to run: "bracket", a search, or the rates of a grid. Where it needs a
+            start that nobody gave, the criterion is measured in this process: `measured_start`.
+        seeds: All different, or their number n for 0 to n - 1; a search uses a prefix, or all.
         storage: A store, the path of a journal file, a database's URL, or None for memory. It is
             closed when the sweep ends, and can be read and opened again.
-        name: Of the experiment in a store that is given by path or URL.
-        depths: Effective depth of each size, for a search that starts where the law predicts.
+        workers: Processes to run in, 0 for this one; or an executor, such as `Ray`. It is left (its
+            processes end) when the sweep ends.
+        name: Of the sweep in a store that is given by path or URL.
         on_progress: Called after every run and now and then between.
 
     Returns:
         Every run, and the optimum of each size with its flags.
 
     Raises:
-        TrialError: A run raised, or there is no size, seed or search, or the search needs a start
-            that cannot be measured; finished runs are kept.
-        StorageError: The store is of another experiment, or cannot be read or written.
+        TrialError: A run raised, or an argument is not accepted, or the search needs a start that
+            cannot be measured; finished runs are kept.
+        StorageError: The store is of another recipe, or cannot be read or written.
 
     Example:
         >>> import torch
         >>> from torch import nn
-        >>> from etastar.sweep.space import Budget, Experiment
-        >>> experiment = Experiment(
-        ...     factory=lambda width: nn.Linear(width, 1),
-        ...     batches=lambda seed, size, steps: [(torch.ones(size, 2), torch.zeros(size, 1))] * 9,
+        >>> from etastar.sweep.recipe import Recipe
+        >>> recipe = Recipe(
+        ...     make_model=lambda width: nn.Linear(width, 1),
+        ...     batches=lambda seed: [(torch.ones(4, 2), torch.zeros(4, 1))] * 9,
         ...     loss_fn=nn.functional.mse_loss,
-        ...     make_optimizer=lambda model, lr: torch.optim.SGD(model.parameters(), lr),
-        ...     budget=Budget(num_steps=9, batch_size=4),
+        ...     make_optimizer=lambda model, lr, **size: torch.optim.SGD(model.parameters(), lr),
+        ...     num_steps=9,
+        ...     batch_size=4,
         ... )
-        >>> result = run_sweep(experiment, [{"width": 2}], lrs=[0.05, 0.15, 0.3], seeds=[0])
+        >>> result = run_sweep(recipe, [{"width": 2}], search=[0.05, 0.15, 0.3], seeds=1)
         >>> len(result.trials), 0.05 < result.optima[(("width", 2),)].lr < 0.3
         (3, True)
 
     Source: docs/definitions.md, section 5.
     """
-    ordered = _sizes(sizes)
-    chosen = _search(search, lrs)
-    _require_seeds(seeds)
-    runner = Sequential() if executor is None else executor
-    settings = experiment_settings(experiment)
+    if not isinstance(recipe, Recipe):
+        raise TrialError(f"recipe={recipe!r}", "a Recipe", "see etastar.Recipe")
+    if on_progress is not None and not callable(on_progress):
+        raise TrialError(f"on_progress={on_progress!r}", "a function, or None", "give a function")
+    ordered, chosen, used = _sizes(recipe, sizes), as_search(search), _seeds(seeds)
+    runner = _executor(workers)
     results: list[SizeResult] = []
+    depths: list[tuple[Size, float]] = []
     with ExitStack() as stack:
         store = stack.enter_context(as_store(storage, name=name))
-        store.open(settings)
+        store.open(recipe_settings(recipe))
         stack.enter_context(runner)
         for size in ordered:
-            context = _context(size, seeds, results, experiment, depths)
+            depth = _depth(recipe, size, store)
+            depths += [] if depth is None else [(size, depth)]
+            context = _context(size, used, results, recipe, depths)
             if chosen.needs_start and not context.optima:
-                context = replace(context, start=measured_start(experiment, size, seeds))
-            results.append(_Sweep(experiment, context, chosen, runner, store, on_progress).run())
-    return SweepResult(
-        sizes=tuple(results),
-        settings=tuple(sorted(settings.items())),
-        search=(("name", chosen.name), *sorted(chosen.options.items())),
-    )
-
-
-def experiment_settings(experiment: Experiment) -> dict[str, str]:
-    """All that tells an experiment from another, as a store keeps it.
-
-    Args:
-        experiment: What a run is.
-
-    Returns:
-        Its own settings, and the budget's as "budget.num_steps" and so on.
-    """
-    budget = experiment.budget
-    own = {f"budget.{field.name}": str(getattr(budget, field.name)) for field in fields(budget)}
-    return {**experiment.settings, **own}
+                context = replace(context, start=measured_start(recipe, size, used))
+            sweep = _Sweep(recipe, context, chosen, runner, store, on_progress)
+            results.append(sweep.run())
+        settings = tuple(sorted(store.settings().items()))
+    return SweepResult(tuple(results), settings, (("name", chosen.name), *chosen.options.items()))
 
 
 @dataclass
 class _Sweep:
     """The search of one size, under way."""
 
-    experiment: Experiment
+    recipe: Recipe
     context: Context
     search: Search
     executor: Executor
@@ -174,11 +158,11 @@ class _Sweep:
 
     def _begin(self, missing: Sequence[Point]) -> tuple[Point, ...]:
         """The next points that nobody has: as many as the executor takes at a time."""
-        handful = self.executor.handful
-        if handful is None or not self.store.shared:
+        most = self.executor.max_points
+        if most is None or not self.store.shared:
             return self.store.begin(self.context.size, missing)
-        for start in range(0, len(missing), handful):
-            mine = self.store.begin(self.context.size, missing[start : start + handful])
+        for start in range(0, len(missing), most):
+            mine = self.store.begin(self.context.size, missing[start : start + most])
             if mine:
                 return mine
         return ()
@@ -186,9 +170,7 @@ class _Sweep:
     def _run(
         self, points: Sequence[Point], records: list[TrialRecord], *, num_running: int
     ) -> None:
-        runs = self.executor.run(
-            self.experiment, self.context.size, points, on_step=self._count_steps
-        )
+        runs = self.executor.run(self.recipe, self.context.size, points, on_step=self._count_steps)
         for done, record in enumerate(runs, start=1):
             self.store.finish(record)
             records.append(record)
@@ -214,39 +196,63 @@ class _Sweep:
 
 def _context(
     size: Size,
-    seeds: Sequence[int],
+    seeds: tuple[int, ...],
     results: Sequence[SizeResult],
-    experiment: Experiment,
-    depths: Mapping[Size, float] | None,
+    recipe: Recipe,
+    depths: Sequence[tuple[Size, float]],
 ) -> Context:
     optima: list[tuple[Size, Optimum]] = [
         (result.size, result.optimum) for result in results if result.optimum is not None
     ]
-    return Context(
-        size=size,
-        seeds=tuple(seeds),
-        optima=tuple(optima),
-        num_steps=experiment.budget.num_steps,
-        depths=tuple(sorted((depths or {}).items())),
-    )
+    return Context(size, seeds, tuple(optima), recipe.num_steps, tuple(depths))
 
 
-def _sizes(sizes: Iterable[Mapping[str, int] | Size]) -> tuple[Size, ...]:
-    ordered = tuple(tuple(sorted(dict(size).items())) for size in sizes)
-    if not ordered or not all(ordered) or len(set(ordered)) < len(ordered):
+def _depth(recipe: Recipe, size: Size, store: Store) -> float | None:
+    """The effective depth of a size, from the store where it is there, and there from now on."""
+    kept = store.depth(size)
+    depth = size_depth(recipe, size) if kept is None else kept
+    if kept is None and depth is not None:
+        store.keep_depth(size, depth)
+    return depth
+
+
+def _sizes(recipe: Recipe, sizes: Iterable[Mapping[str, int] | Size]) -> tuple[Size, ...]:
+    given = tuple(sizes) if hasattr(sizes, "__iter__") and not isinstance(sizes, dict) else ()
+    ordered = tuple(as_size(size) for size in given)
+    if not ordered or len(set(ordered)) < len(ordered):
+        listed = "; ".join(map(format_size, ordered)) or repr(sizes)
         raise TrialError(
-            f"the sizes {ordered}", "one size or more, each once, none empty", "mend the sizes"
+            f"the sizes {listed}",
+            "a list of one size or more, each once",
+            'write for example [{"depth": 3}, {"depth": 6}]',
         )
+    for size in ordered:
+        recipe.require_takes(size)
     return ordered
 
 
-def _search(search: Search | None, lrs: Iterable[float] | None) -> Search:
-    if (search is None) == (lrs is None):
-        given = "neither search nor lrs" if search is None else "both search and lrs"
-        raise TrialError(given, "one of them", "give lrs for a grid, or a search")
-    return search or Grid(tuple(lrs or ()))
+def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    """Seeds 0 to n - 1 of a number, or those that are given."""
+    try:
+        used = tuple(map(index, seeds)) if hasattr(seeds, "__iter__") else tuple(range(seeds))
+    except TypeError:
+        used = ()
+    if not used or len(set(used)) < len(used) or min(used) < 0 or isinstance(seeds, bool):
+        raise TrialError(
+            f"seeds={seeds!r}",
+            "one seed or more, each once and not negative, or their number",
+            "give for example 2 or [0, 1]",
+        )
+    return used
 
 
-def _require_seeds(seeds: Sequence[int]) -> None:
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise TrialError(f"seeds={tuple(seeds)}", "one seed or more, each once", "mend the seeds")
+def _executor(workers: int | Executor) -> Executor:
+    if isinstance(workers, Executor):
+        return workers
+    if type(workers) is not int or workers < 0:
+        raise TrialError(
+            f"workers={workers!r}",
+            "a number of processes, 0 for this one; or an executor",
+            "give for example 4, or Ray(address=...)",
+        )
+    return Processes(workers) if workers else Sequential()

@@ -1,250 +1,280 @@
-"""One training run, from a seed to its losses."""
+"""One training run, from a recipe, a size and a point to its record."""
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil, inf, isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from etastar.errors import TrialError
+from etastar.errors import EtastarError, TrialError
+from etastar.sweep.recipe import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
-    from torch.optim import Optimizer
 
-__all__ = ["Prospect", "TrialResult", "run_trial", "trial_result"]
+    from etastar.sweep.recipe import Point, Recipe, Size
+
+__all__ = [
+    "RunStopped",
+    "TrialRecord",
+    "batch_loss",
+    "run_trial",
+    "running_versions",
+    "user_errors",
+]
 
 
 @dataclass(frozen=True)
-class TrialResult:
-    """What one training run came to.
+class TrialRecord:
+    """What one run came to, and where it ran.
 
     Attributes:
+        size: Size of the network.
+        point: Learning rate and seed.
+        loss: By the recipe's objective; +inf for a diverged run.
         losses: Training loss of each step's batch, taken before the step; of a diverged run the
             last one is the loss that showed it.
-        diverged: Whether the run was stopped because its loss was no longer reasonable.
-        steps_done: Optimizer steps taken.
-        mean_loss: Mean of `losses`; +inf for a diverged or stopped run.
-        final_loss: Mean of the last part of `losses`; +inf for a diverged or stopped run.
-        evaluation: What the caller's `evaluate` said of the trained model; None without one, and
-            for a diverged run.
-        stopped: Whether the run was ended before its time because its mean loss was certain to
-            exceed the ceiling.
+        diverged: Whether the run stopped because its loss was no longer reasonable.
+        steps: Optimizer steps taken; what the run cost.
+        initial_loss: Loss of the first batch, before anything was learned.
+        device: Device it ran on.
+        versions: Package and version, "torch" among them.
     """
 
+    size: Size
+    point: Point
+    loss: float
     losses: tuple[float, ...]
     diverged: bool
-    steps_done: int
-    mean_loss: float
-    final_loss: float
-    evaluation: float | None = None
-    stopped: bool = False
-
-    @property
-    def initial_loss(self) -> float:
-        """Loss of the first batch, before anything was learned."""
-        return self.losses[0]
-
-
-class Prospect:
-    """Tells, loss by loss, when the mean over a whole run is certain to exceed a ceiling.
-
-    It is once sum(losses so far) > ceiling * num_steps, as long as no loss is negative: a run that
-    loses nothing from then on would exceed it still.
-
-    Args:
-        ceiling: Mean loss that is too high; +inf for a run that nothing ends.
-        num_steps: Steps of the whole run.
-
-    Example:
-        >>> prospect = Prospect(ceiling=1.0, num_steps=4)
-        >>> [prospect.is_hopeless_after(loss) for loss in (2.0, 1.5, 1.0)]
-        [False, False, True]
-    """
-
-    def __init__(self, ceiling: float, num_steps: int) -> None:
-        self._limit = ceiling * num_steps
-        self._sum, self._lowest = 0.0, inf
-
-    def is_hopeless_after(self, loss: float) -> bool:
-        """Take in a loss.
-
-        Args:
-            loss: Of the next step.
-
-        Returns:
-            Whether the mean is now certain to exceed the ceiling.
-        """
-        self._sum += loss
-        self._lowest = min(self._lowest, loss)
-        return self._lowest >= 0 and self._sum > self._limit
+    steps: int
+    initial_loss: float
+    device: str = "cpu"
+    versions: tuple[tuple[str, str], ...] = ()
 
 
 def run_trial(
-    make_model: Callable[[], nn.Module],
-    batches: Iterable[tuple[Tensor, Tensor]],
-    loss_fn: Callable[[Tensor, Tensor], Tensor],
-    make_optimizer: Callable[[nn.Module], Optimizer],
+    recipe: Recipe,
+    size: Size,
+    point: Point,
     *,
-    num_steps: int,
-    seed: int = 0,
     device: torch.device | str = "cpu",
-    divergence_factor: float = 100.0,
-    final_fraction: float = 0.1,
-    ceiling: float = inf,
-    evaluate: Callable[[nn.Module], float] | None = None,
     on_step: Callable[[int, float], None] | None = None,
-) -> TrialResult:
-    """Train one model once.
+) -> TrialRecord:
+    """Train one size at one learning rate from one seed, in this process.
 
     A run has diverged when a loss is not finite or is more than `divergence_factor` times the size
-    of the first one (of a first loss of exactly 0, only the former). It then stops; its mean loss
-    is +inf. The seed decides everything that is drawn from PyTorch's global random numbers, which
-    are put back afterwards.
+    of the first one (of a first loss of exactly 0, only the former). It then stops; its loss is
+    +inf. The seed decides everything that is drawn from PyTorch's global random numbers, in the
+    batches too; they are put back afterwards.
 
     Args:
-        make_model: Makes the model, in the state from which to train.
-        batches: At least `num_steps` pairs (inputs, targets); may be an iterator.
-        loss_fn: `loss_fn(model(inputs), targets)` is the scalar loss.
-        make_optimizer: Makes the optimizer of a model that is already on the device.
-        num_steps: Optimizer steps.
-        seed: Of the model's initialization, of dropout, and of batches that draw globally.
+        recipe: What a run is.
+        size: Size of the network.
+        point: Learning rate and seed.
         device: Where to train.
-        divergence_factor: More than 1.
-        final_fraction: Share of the steps, at the end, over which `final_loss` is taken.
-        ceiling: Mean loss beyond which the run is of no use: it ends, and is marked as stopped,
-            once that is certain of it; see `Prospect`.
-        evaluate: Called with the trained model in eval mode and without gradients.
         on_step: Called after each step with the number of steps done and the loss.
 
     Returns:
-        The losses and what follows from them.
+        The record, with the device and the versions of what ran it.
 
     Raises:
-        TrialError: A setting is out of range, or the batches ended early.
+        TrialError: A function of the recipe raised, or the batches ended early.
 
     Example:
         >>> from torch import nn
-        >>> result = run_trial(
-        ...     lambda: nn.Linear(2, 1),
-        ...     [(torch.ones(4, 2), torch.zeros(4, 1))] * 50,
-        ...     nn.functional.mse_loss,
-        ...     lambda model: torch.optim.SGD(model.parameters(), lr=0.1),
-        ...     num_steps=50,
+        >>> from etastar.sweep.recipe import Point, Recipe
+        >>> recipe = Recipe(
+        ...     make_model=lambda width: nn.Linear(width, 1),
+        ...     batches=lambda seed: [(torch.ones(4, 2), torch.zeros(4, 1))] * 9,
+        ...     loss_fn=nn.functional.mse_loss,
+        ...     make_optimizer=lambda model, lr, **size: torch.optim.SGD(model.parameters(), lr),
+        ...     num_steps=9,
+        ...     batch_size=4,
         ... )
-        >>> result.steps_done, result.diverged, result.final_loss < 1e-6
-        (50, False, True)
+        >>> record = run_trial(recipe, (("width", 2),), Point(lr=0.1, seed=0))
+        >>> record.steps, record.diverged, record.loss < record.initial_loss
+        (9, False, True)
     """
-    _require_settings(num_steps, divergence_factor, final_fraction)
-    device = torch.device(device)
-    with _seeded(device, seed):
-        model = make_model().to(device)
-        optimizer = make_optimizer(model)
-        losses, diverged = _train(
-            model.train(),
-            batches,
-            loss_fn,
-            optimizer,
-            device=device,
-            num_steps=num_steps,
-            divergence_factor=divergence_factor,
-            prospect=Prospect(ceiling, num_steps),
-            on_step=on_step,
-        )
-        ended_early = diverged or len(losses) < num_steps
-        evaluation = None if evaluate is None or ended_early else _evaluate(model, evaluate)
-    return trial_result(
-        losses,
-        diverged,
-        num_steps=num_steps,
-        final_fraction=final_fraction,
-        evaluation=evaluation,
-    )
-
-
-def trial_result(
-    losses: Sequence[float],
-    diverged: bool,
-    *,
-    num_steps: int,
-    final_fraction: float = 0.1,
-    evaluation: float | None = None,
-) -> TrialResult:
-    """The result that follows from the losses of a run.
-
-    Args:
-        losses: Training loss of each step's batch; fewer than `num_steps` of a run that did not
-            diverge are those of one that was stopped as hopeless.
-        diverged: Whether the last of them says that the run diverged.
-        num_steps: Steps of a whole run.
-        final_fraction: Share of the steps, at the end, over which `final_loss` is taken.
-        evaluation: What `evaluate` said of the trained model.
-
-    Returns:
-        The result.
-
-    Example:
-        >>> trial_result([3.0, 1.0], False, num_steps=2).mean_loss
-        2.0
-    """
-    window = ceil(final_fraction * num_steps)
-    stopped = not diverged and len(losses) < num_steps
-    lost = diverged or stopped
-    return TrialResult(
+    place = torch.device(device)
+    where = f"in the run of {format_size(size)} at lr={point.lr}, seed={point.seed}"
+    with user_errors(where), _seeded(place, point.seed):
+        model = recipe.make_model(**dict(size)).to(place)
+        optimizer = recipe.make_optimizer(model, point.lr, **dict(size))
+        steps = _Steps(recipe, model.train(), optimizer, place)
+        losses, diverged = _train(steps, iter(recipe.batches(point.seed)), recipe, on_step)
+        loss = inf if diverged else _objective(recipe, model, losses)
+    return TrialRecord(
+        size=size,
+        point=point,
+        loss=loss,
         losses=tuple(losses),
         diverged=diverged,
-        steps_done=len(losses) - diverged,
-        mean_loss=inf if lost else sum(losses) / len(losses),
-        final_loss=inf if lost else sum(losses[-window:]) / window,
-        evaluation=evaluation,
-        stopped=stopped,
+        steps=len(losses) - diverged,
+        initial_loss=losses[0],
+        device=str(device),
+        versions=running_versions(),
     )
+
+
+def running_versions() -> tuple[tuple[str, str], ...]:
+    """Packages that a run's numbers depend on, and their versions.
+
+    Returns:
+        Sorted (package, version) pairs.
+
+    Example:
+        >>> [package for package, _ in running_versions()]
+        ['numpy', 'python', 'torch']
+    """
+    return (
+        ("numpy", np.__version__),
+        ("python", platform.python_version()),
+        ("torch", str(torch.__version__)),
+    )
+
+
+@contextmanager
+def user_errors(where: str) -> Iterator[None]:
+    """Turn what a function of a recipe raises, an exit included, into a TrialError.
+
+    Args:
+        where: What was being done, as the message says it.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        TrialError: Something was raised; its type and message are in the error.
+
+    Example:
+        >>> try:
+        ...     with user_errors("in the run of depth=3"):
+        ...         raise KeyError("x")
+        ... except TrialError as error:
+        ...     print(error.received)
+        KeyError: 'x' in the run of depth=3
+    """
+    try:
+        yield
+    except (EtastarError, KeyboardInterrupt, GeneratorExit, RunStopped):
+        raise
+    except BaseException as error:
+        raise TrialError(
+            f"{type(error).__name__}: {error} {where}",
+            "a recipe whose functions do not raise",
+            "mend what raised, then run the same sweep again; finished runs are kept",
+        ) from error
+
+
+class RunStopped(BaseException):
+    """Ends a run from `on_step`; no Exception, so that no recipe takes it for its own."""
+
+
+def batch_loss(model: nn.Module, batch: Any, loss_fn: Callable[[Any, Any], Tensor] | None) -> Any:
+    """The loss of one batch.
+
+    Args:
+        model: The model.
+        batch: (inputs, targets), inputs being one tensor, several, or a dict of keyword arguments;
+            or a dict of the model's keyword arguments.
+        loss_fn: `loss_fn(output, targets)`; None for the loss that the model returns.
+
+    Returns:
+        The loss, a scalar tensor.
+
+    Raises:
+        TrialError: The batch has another form, or there is no loss.
+
+    Example:
+        >>> from torch import nn
+        >>> batch = (torch.ones(1, 2), torch.ones(1, 2))
+        >>> batch_loss(nn.Identity(), batch, nn.functional.mse_loss).item()
+        0.0
+    """
+    inputs, targets = (batch, batch) if isinstance(batch, Mapping) else _pair(batch)
+    if isinstance(inputs, Mapping):
+        output = model(**inputs)
+    else:
+        output = model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+    if loss_fn is not None:
+        return loss_fn(output, targets)
+    own = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+    if own is None:
+        raise TrialError(
+            f"no loss_fn, and a model that returned {type(output).__name__} without a loss",
+            "loss_fn(output, targets), or a model that computes its loss from a dict batch",
+            "give loss_fn, or put the labels into the batch",
+        )
+    return own
+
+
+def _pair(batch: Any) -> tuple[Any, Any]:
+    if isinstance(batch, (tuple, list)) and len(batch) == 2:
+        return batch[0], batch[1]
+    raise TrialError(
+        f"a batch given as {type(batch).__name__}",
+        "(inputs, targets), or a dict of the model's keyword arguments",
+        "put it into one of these forms",
+    )
+
+
+class _Steps:
+    """A model with its optimizer and schedule, one batch at a time."""
+
+    def __init__(
+        self, recipe: Recipe, model: nn.Module, optimizer: Any, device: torch.device
+    ) -> None:
+        self._model, self._optimizer, self._device = model, optimizer, device
+        self._loss_fn = recipe.loss_fn
+        make = recipe.schedule
+        self._schedule = None if make is None else make(optimizer, recipe.num_steps)
+
+    def loss(self, batch: Any) -> Tensor:
+        """The loss before the step."""
+        self._optimizer.zero_grad()
+        loss: Tensor = batch_loss(self._model, _moved(batch, self._device), self._loss_fn)
+        return loss
+
+    def step(self, loss: Tensor) -> None:
+        torch.autograd.backward(loss)
+        self._optimizer.step()
+        if self._schedule is not None:
+            self._schedule.step()
 
 
 def _train(
-    model: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    loss_fn: Callable[[Tensor, Tensor], Tensor],
-    optimizer: Optimizer,
-    *,
-    device: torch.device,
-    num_steps: int,
-    divergence_factor: float,
-    prospect: Prospect,
+    steps: _Steps,
+    batches: Iterator[Any],
+    recipe: Recipe,
     on_step: Callable[[int, float], None] | None,
 ) -> tuple[list[float], bool]:
     """The losses, and whether the last of them says that the run diverged."""
     losses: list[float] = []
     limit = inf
-    stream = iter(batches)
-    while len(losses) < num_steps:
-        inputs, targets = _next_batch(stream, len(losses), num_steps)
-        optimizer.zero_grad()
-        loss = loss_fn(model(inputs.to(device)), targets.to(device))
+    while len(losses) < recipe.num_steps:
+        loss = steps.loss(_next_batch(batches, len(losses), recipe.num_steps))
         value = loss.item()
         losses.append(value)
         if len(losses) == 1:
-            limit = divergence_factor * abs(value) or inf
+            limit = recipe.divergence_factor * abs(value) or inf
         if not isfinite(value) or value > limit:
             return losses, True
-        torch.autograd.backward(loss)
-        optimizer.step()
+        steps.step(loss)
         if on_step is not None:
             on_step(len(losses), value)
-        if prospect.is_hopeless_after(value):
-            break
     return losses, False
 
 
-def _next_batch(
-    stream: Iterable[tuple[Tensor, Tensor]], done: int, num_steps: int
-) -> tuple[Tensor, Tensor]:
-    for batch in stream:
+def _next_batch(batches: Iterator[Any], done: int, num_steps: int) -> Any:
+    for batch in batches:
         return batch
     raise TrialError(
         f"{done} batches for num_steps={num_steps}",
@@ -253,9 +283,25 @@ def _next_batch(
     )
 
 
-def _evaluate(model: nn.Module, evaluate: Callable[[nn.Module], float]) -> float:
+def _moved(batch: Any, device: torch.device) -> Any:
+    """The batch with every tensor in it on the device."""
+    if isinstance(batch, Mapping):
+        return {name: _moved(value, device) for name, value in batch.items()}
+    if isinstance(batch, (tuple, list)):
+        return tuple(_moved(value, device) for value in batch)
+    return batch.to(device) if isinstance(batch, torch.Tensor) else batch
+
+
+def _objective(recipe: Recipe, model: nn.Module, losses: Sequence[float]) -> float:
+    """The loss of a run that did not diverge."""
+    if recipe.objective == "mean":
+        return sum(losses) / len(losses)
+    if recipe.objective == "final":
+        window = ceil(recipe.final_fraction * recipe.num_steps)
+        return sum(losses[-window:]) / window
+    assert recipe.evaluate is not None, "a recipe with this objective has `evaluate`"
     with torch.no_grad():
-        return float(evaluate(model.eval()))
+        return float(recipe.evaluate(model.eval()))
 
 
 @contextmanager
@@ -271,13 +317,3 @@ def _seeded(device: torch.device, seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices, device_type=device.type):
         torch.manual_seed(seed)
         yield
-
-
-def _require_settings(num_steps: int, divergence_factor: float, final_fraction: float) -> None:
-    if num_steps < 1 or not divergence_factor > 1 or not 0 < final_fraction <= 1:
-        raise TrialError(
-            f"num_steps={num_steps}, divergence_factor={divergence_factor}, "
-            f"final_fraction={final_fraction}",
-            "one step or more, a factor above 1, a fraction in (0, 1]",
-            "change the setting that is out of range",
-        )

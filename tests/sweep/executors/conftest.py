@@ -1,4 +1,4 @@
-"""Experiments of importable functions, shared with the contract of executors."""
+"""Recipes of importable functions, shared with the contract of executors."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(scope="package")
 def cases():
-    """The module of experiments, importable by other processes too."""
+    """The module of recipes, importable by other processes too."""
     with pytest.MonkeyPatch.context() as patch:
         here = str(Path(__file__).parents[2] / "contracts")
         patch.syspath_prepend(here)

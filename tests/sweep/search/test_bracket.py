@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from etastar.errors import TrialError
 from etastar.fit import find_optimum
-from etastar.sweep.record import TrialRecord
+from etastar.sweep.recipe import Point
 from etastar.sweep.search import Bracket, Context
-from etastar.sweep.space import Point
+from etastar.sweep.trial import TrialRecord
 
 SIZE = (("depth", 4),)
 

@@ -5,9 +5,9 @@ import math
 import pytest
 
 from etastar.errors import TrialError
-from etastar.sweep.record import TrialRecord
+from etastar.sweep.recipe import Point
 from etastar.sweep.search import Context, Grid
-from etastar.sweep.space import Point
+from etastar.sweep.trial import TrialRecord
 
 CONTEXT = Context((("depth", 2),), (3, 1), (), 10)
 

@@ -1,25 +1,47 @@
-"""Searches by name."""
+"""The search that a caller means."""
 
 import pytest
 
 from etastar.errors import TrialError
-from etastar.sweep.search import SEARCHES, Bracket, Grid, get_search
+from etastar.sweep.search import SEARCHES, Bracket, Grid, as_search
 
 
-def test_searches_are_made_with_their_options():
-    assert get_search("grid", lrs=(0.1,)) == Grid((0.1,))
-    assert get_search("bracket", start=0.1, precision=0.3) == Bracket(0.1, precision=0.3)
+def test_a_search_a_name_and_rates():
+    assert as_search(Bracket(0.1)) == Bracket(0.1)
+    assert as_search("bracket") == Bracket()
+    assert as_search([0.1, 0.2]) == Grid((0.1, 0.2))
 
 
-def test_an_unknown_name_lists_the_known():
+@pytest.mark.parametrize("given", ["guess", 3, None, "optuna:tpe"])
+def test_what_is_none_of_these_lists_the_known(given):
     with pytest.raises(TrialError, match="one of: " + ", ".join(SEARCHES)):
-        get_search("guess")
+        as_search(given)
+
+
+def test_a_grid_needs_its_rates():
+    with pytest.raises(TrialError, match="lrs"):
+        as_search("grid")
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "known"),
-    [("grid", {}, "lrs"), ("bracket", {"start": 0.1, "colour": 1}, "start, factor")],
+    "options",
+    [
+        {"start": "x"},
+        {"start": 0.1, "factor": float("nan")},
+        {"factor": [1]},
+        {"max_trials": "abc"},
+        {"prior_exponent": "abc"},
+        {"confidence": "abc"},
+        {"reach": float("inf")},
+        {"precision": 0.0},
+    ],
 )
-def test_a_missing_or_unknown_option_lists_the_known(name, options, known):
-    with pytest.raises(TrialError, match=f"options out of: {known}"):
-        get_search(name, **options)
+def test_settings_of_another_type_or_out_of_range_are_refused(options):
+    with pytest.raises(TrialError, match="a bracket with"):
+        Bracket(**options)
+
+
+@pytest.mark.parametrize("lrs", ["ab", 3, None, [[0.1]], ["a"], [], [0.1, 0.1], [-1.0]])
+def test_what_are_no_rates(lrs):
+    with pytest.raises(TrialError, match="rates"):
+        Grid(lrs)

@@ -2,17 +2,14 @@
 
 import os
 import resource
-import subprocess
-import sys
 import time
 
 import pytest
 
 from etastar.errors import StorageError
-from etastar.sweep.record import TrialRecord
-from etastar.sweep.space import Point
+from etastar.sweep.recipe import Point
 from etastar.sweep.storage import OptunaStore
-from etastar.sweep.storage.owner import Owner, is_alive, this_owner
+from etastar.sweep.trial import TrialRecord
 
 SIZE = (("depth", 3),)
 POINTS = [Point(0.1, seed) for seed in range(20)]
@@ -141,11 +138,13 @@ def test_a_lock_that_a_killed_writer_left_holds_nobody_up_for_long(path):
     assert time.monotonic() - began < 30  # optuna's own period is as long
 
 
-def test_another_format_is_refused(path):
+def test_another_format_is_refused_and_left_as_it_is(path):
     path.write_text(path.read_text().replace('"format":1', '"format":2'))
+    before = path.read_bytes()
     with pytest.raises(StorageError, match="in format 2") as caught:
         reopened(path)
     assert "format 1" in caught.value.expected
+    assert path.read_bytes() == before
 
 
 def test_a_trial_of_another_program_is_refused(path):
@@ -174,47 +173,81 @@ def test_optuna_itself_opens_the_store(path):
     assert study.best_trial.user_attrs["seed"] == 0
 
 
-def test_a_process_lives_until_it_ends_though_nobody_has_waited_for_it():
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    here = this_owner()
-    with open(f"/proc/{child.pid}/stat") as file:
-        started = file.read().rpartition(")")[2].split()[19]
-    owner = Owner("key", here.host, child.pid, started)
-    assert is_alive(owner, last_beat=0.0, now=1e9)
-    assert not is_alive(Owner("key", here.host, child.pid, "1"), last_beat=0.0, now=0.0)
-    child.kill()
-    while is_alive(owner, last_beat=0.0, now=0.0):
-        time.sleep(0.01)
-    child.communicate()
-    assert not is_alive(owner, last_beat=0.0, now=0.0)
-
-
-def test_marks_of_another_host_count_until_its_heartbeat_stops(path, monkeypatch):
-    from etastar.sweep.storage import marks
+def test_a_claim_in_a_journal_holds_until_it_took_far_longer_than_the_others(path, monkeypatch):
+    from etastar.sweep.storage import claims
 
     elsewhere = reopened(path)
-    elsewhere._owner = Owner("far", "another host", 1, "1")
     elsewhere.begin(SIZE, POINTS[1:3])
-    now = time.time()
     with reopened(path) as store:
-        monkeypatch.setattr(marks.time, "time", lambda: now + 100)
         assert store.begin(SIZE, POINTS[1:2]) == ()
-        monkeypatch.setattr(marks.time, "time", lambda: now + 300)
+        now = time.monotonic()
+        monkeypatch.setattr(claims.time, "monotonic", lambda: now + 4)
+        assert store.begin(SIZE, POINTS[1:2]) == ()
+        monkeypatch.setattr(claims.time, "monotonic", lambda: now + 60)
         assert store.begin(SIZE, POINTS[1:2]) == (POINTS[1],)
-        # it lives after all: its run comes too late, for its mark is no longer there
-        elsewhere.finish(record(POINTS[1], num_losses=9))
-        assert POINTS[1] not in [one.point for one in store.records(SIZE)]
-        store.finish(record(POINTS[1]))
+        # it lives after all, and is first
+        elsewhere.finish(record(POINTS[1]))
+        store.finish(record(POINTS[1], num_losses=9))
         assert record(POINTS[1]) in store.records(SIZE)
     elsewhere.close()
 
 
-def test_a_point_that_another_process_took_or_finished_a_moment_ago_is_not_won(path, monkeypatch):
-    from etastar.sweep.storage.marks import Marks
+def test_in_a_database_a_claim_holds_as_long_as_its_heart_beats(tmp_path):
+    from datetime import datetime, timedelta
+
+    url = f"sqlite:///{tmp_path}/runs.db"
+    elsewhere, store = reopened(url), reopened(url)
+    elsewhere.begin(SIZE, POINTS[:1])
+    trial_id = elsewhere._claimed[SIZE, POINTS[0]]
+    assert store.begin(SIZE, POINTS[:1]) == ()
+    from optuna.storages._rdb.models import TrialHeartbeatModel
+
+    backend = elsewhere._storage._backend
+    session = backend.scoped_session()
+    beat = TrialHeartbeatModel.where_trial_id(trial_id, session)
+    beat.heartbeat = datetime.now() - timedelta(days=2)
+    session.commit()
+    assert store.begin(SIZE, POINTS[:1]) == POINTS[:1] or store._claimed
+    store.finish(record(POINTS[0]))
+    elsewhere.finish(record(POINTS[0], num_losses=9))
+    assert store.records(SIZE) == (record(POINTS[0]),)
+    store.close()
+    elsewhere.close()
+
+
+def test_the_mark_of_an_older_version_does_not_hold(path):
+    from optuna.trial import TrialState
+
+    with reopened(path) as store:
+        (point,) = store.begin(SIZE, POINTS[1:2])
+        trial_id = store._claimed.pop((SIZE, point))
+        store._storage.set_trial_system_attr(trial_id, "owner", {"pid": 1})
+        assert store.begin(SIZE, [point]) == (point,)
+        assert store._storage.get_trial(trial_id).state == TrialState.FAIL
+
+
+def test_a_point_that_another_process_enqueued_a_moment_ago_is_not_won(path, monkeypatch):
+    from etastar.sweep.storage.claims import Claims
 
     first, second = reopened(path), reopened(path)
     first.begin(SIZE, POINTS[1:2])
-    monkeypatch.setattr(Marks, "_taken", lambda *_: set())  # it looked before the first had it
+    seen = Claims._by_point
+    looks = []
+
+    def too_early(self):
+        looks.append(self)
+        return {} if len(looks) == 1 else seen(self)
+
+    monkeypatch.setattr(Claims, "_by_point", too_early)
     assert second.begin(SIZE, POINTS[:3]) == (POINTS[2],)
+    monkeypatch.undo()
+    waiting = first._storage.get_all_trials(first._claims(SIZE).study_id, states=None)
+    assert [trial.state.name for trial in waiting].count("WAITING") == 0
     first.close()
     second.close()
+
+
+@pytest.mark.parametrize("path", ["/dev/full", "/dev/zero"])
+def test_what_is_no_ordinary_file_is_refused_at_once(path):
+    with pytest.raises(StorageError, match="no ordinary file"):
+        OptunaStore(path).open({"model": "mlp"})

@@ -13,20 +13,21 @@ from functools import partial
 import torch
 from torch import nn
 
-from etastar.sweep.search.registry import get_search
-from etastar.sweep.space import Budget, Experiment
+from etastar.sweep.recipe import Recipe
+from etastar.sweep.search import Bracket, Grid
+from etastar.sweep.storage import claims, connection, optuna_store
 from etastar.sweep.study import run_sweep
 
 WIDTHS = (2, 4)
 SEARCHES = {
-    "grid": {"lrs": tuple(0.004 * 2**i for i in range(6))},
-    "bracket": {"start": 0.003, "precision": 0.02},
+    "grid": Grid(tuple(0.004 * 2**i for i in range(6))),
+    "bracket": Bracket(0.003, precision=0.02),
 }
 
 
-def make_batches(seed, batch_size, num_steps):
+def make_batches(seed):
     random = torch.Generator().manual_seed(seed)
-    inputs = torch.randn(num_steps, batch_size, 8, generator=random)
+    inputs = torch.randn(8, 8, 8, generator=random)
     return [(batch, batch.sum(1, keepdim=True)) for batch in inputs]
 
 
@@ -51,7 +52,7 @@ def begin_pulse(task, _):
         append(task["pulse"], ".")
 
 
-def make_optimizer(task, model, lr):
+def make_optimizer(task, model, lr, **size):
     if "journal" in task:
         append(task["journal"], f"{os.getpid()} {model.width} {lr!r} {torch.initial_seed()}\n")
     if "pulse" in task:
@@ -59,20 +60,28 @@ def make_optimizer(task, model, lr):
     return torch.optim.SGD(model.parameters(), lr)
 
 
+def bury_the_dead_soon():
+    """Take a killed sweep for dead after seconds, where a person would wait for a minute."""
+    claims._FIRST_PATIENCE = claims._LEAST_PATIENCE = 1.0
+    connection.HEARTBEAT_SECONDS = optuna_store.HEARTBEAT_SECONDS = 1
+
+
 def sweep(task):
-    experiment = Experiment(
-        factory=FirstColumns,
+    if task.get("impatient"):
+        bury_the_dead_soon()
+    recipe = Recipe(
+        make_model=FirstColumns,
         batches=make_batches,
         loss_fn=nn.functional.mse_loss,
         make_optimizer=partial(make_optimizer, task),
-        budget=Budget(num_steps=task.get("num_steps", 8), batch_size=8),
+        num_steps=task.get("num_steps", 8),
+        batch_size=8,
         settings={"model": "first columns"},
     )
     return run_sweep(
-        experiment,
+        recipe,
         [{"width": width} for width in WIDTHS],
-        search=get_search(task["search"], **SEARCHES[task["search"]]),
-        seeds=(0, 1),
+        search=SEARCHES[task["search"]],
         storage=task["storage"],
         name=task["name"],
         on_progress=partial(begin_pulse, task),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from etastar.sweep.executors.base import Executor
-from etastar.sweep.executors.registry import EXECUTORS, get_executor
+from etastar.sweep.executors.base import Executor, Sequential
+from etastar.sweep.executors.processes import Processes
+from etastar.sweep.executors.ray import Ray
 
-__all__ = ["EXECUTORS", "Executor", "get_executor"]
+__all__ = ["Executor", "Processes", "Ray", "Sequential"]

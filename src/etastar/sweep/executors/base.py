@@ -1,9 +1,14 @@
-"""The protocol of executors."""
+"""The protocol of executors, and the plainest of them: one run after another, in this process."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
+
+import torch
+
+from etastar.errors import TrialError
+from etastar.sweep.trial import run_trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -11,10 +16,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from etastar.sweep.record import TrialRecord
-    from etastar.sweep.space import Experiment, Point, Size
+    from etastar.sweep.recipe import Point, Recipe, Size
+    from etastar.sweep.trial import TrialRecord
 
-__all__ = ["Executor"]
+__all__ = ["Executor", "Sequential", "device_name", "require_counts"]
 
 
 class Executor(ABC):
@@ -25,25 +30,24 @@ class Executor(ABC):
     - `run` yields exactly one record per point, in whatever order the runs end.
     - The same point gives the same record whichever executor ran it, up to rounding (and the
       fields that say where it ran).
-    - A run that diverges is a record, and so is one that its point's ceiling ended, at the same
-      step (but where rounding decides). A run that raises ends the call: the error of the factory,
-      the data or the loss comes out as a TrialError with its type and message; records that were
+    - A run that diverges is a record. A run that raises ends the call: the error of the model, the
+      data or the loss comes out as a TrialError with its type and message; records that were
       yielded before stay valid.
     - A worker that dies is replaced and its point run again, at most `retries` times; then it is a
       TrialError.
     - It is a context manager: on exit, by Ctrl-C too, no process of it is left.
     - The global random numbers and thread counts of the calling process are as before.
-    - `handful` is how many points a sweep hands over at a time when it shares its store with
+    - `max_points` is how many points a sweep hands over at a time when it shares its store with
       others: enough to keep the executor busy, few enough to leave work for them; None is all.
     """
 
     name: str
-    handful: int | None = None
+    max_points: int | None = None
 
     @abstractmethod
     def run(
         self,
-        experiment: Experiment,
+        recipe: Recipe,
         size: Size,
         points: Sequence[Point],
         *,
@@ -52,7 +56,7 @@ class Executor(ABC):
         """Run every point once.
 
         Args:
-            experiment: What a run is.
+            recipe: What a run is.
             size: Size of the network.
             points: Learning rates and seeds, all different.
             on_step: Called now and then in this process with the number of steps done since the
@@ -75,3 +79,81 @@ class Executor(ABC):
         traceback: TracebackType | None,
     ) -> None:
         """Release what the executor holds; the default holds nothing."""
+
+
+class Sequential(Executor):
+    """Runs the points in the order given; what the other executors are compared with.
+
+    Args:
+        device: Where to train.
+
+    Raises:
+        TrialError: There is no such device.
+
+    Example:
+        >>> Sequential(device="cpu").name
+        'sequential'
+    """
+
+    name = "sequential"
+    max_points = 1
+
+    def __init__(self, *, device: torch.device | str = "cpu") -> None:
+        self._device = device_name(device)
+
+    def run(
+        self,
+        recipe: Recipe,
+        size: Size,
+        points: Sequence[Point],
+        *,
+        on_step: Callable[[int], None] | None = None,
+    ) -> Iterator[TrialRecord]:
+        """Run every point once, in order; see `Executor.run`."""
+        count = None if on_step is None else lambda done, loss: on_step(1)
+        for point in points:
+            yield run_trial(recipe, size, point, device=self._device, on_step=count)
+
+
+def device_name(device: torch.device | str) -> str:
+    """A device as text, which other processes can be sent.
+
+    Args:
+        device: A device of PyTorch.
+
+    Returns:
+        Its name.
+
+    Raises:
+        TrialError: PyTorch knows no such device.
+
+    Example:
+        >>> device_name(torch.device("cpu"))
+        'cpu'
+    """
+    try:
+        return str(torch.device(device))
+    except (RuntimeError, TypeError) as error:
+        raise TrialError(
+            f"device {device!r}", "a device of PyTorch", 'give "cpu" or "cuda:0"'
+        ) from (error)
+
+
+def require_counts(least: int, **counts: object) -> None:
+    """Refuse what is not a whole number of some size or more.
+
+    Args:
+        least: The smallest that is accepted.
+        **counts: Each argument by name.
+
+    Raises:
+        TrialError: One is not; the message names it.
+
+    Example:
+        >>> require_counts(1, workers=2)
+    """
+    for name, count in counts.items():
+        if type(count) is not int or count < least:
+            raise TrialError(
+                f"{name}={count!r}", f"a whole number, {least} or more", "change the number"
+            )

@@ -2,40 +2,49 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from etastar.sweep.executors.base import Executor
-from etastar.sweep.executors.workers import WorkerPool
-from etastar.sweep.running import run_point
+from etastar.errors import TrialError
+from etastar.sweep.executors.base import Executor, device_name, require_counts
+from etastar.sweep.trial import RunStopped, run_trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
-    from etastar.sweep.record import TrialRecord
-    from etastar.sweep.space import Experiment, Point, Size
+    from etastar.sweep.recipe import Point, Recipe, Size
+    from etastar.sweep.trial import TrialRecord
 
 __all__ = ["Processes"]
 
+_SPAWN = multiprocessing.get_context("spawn")
+
 
 class Processes(Executor):
-    """Runs points on worker processes, each with a fixed number of threads.
+    """Runs points on a `ProcessPoolExecutor`, each process with a fixed number of threads.
 
-    Processes start at the first run and stay for the next. The callables of the experiment are
-    sent to them, so they must be functions of a module, or `functools.partial` of them; and the
-    main module must not start the sweep when it is imported (`if __name__ == "__main__":`).
+    Processes start at the first run and stay for the next. The callables of the recipe are sent to
+    them, so they must be functions of a module, or `functools.partial` of them; and the main module
+    must not start the sweep when it is imported (`if __name__ == "__main__":`).
 
     Args:
         workers: Number of processes.
         threads: PyTorch's threads in each.
-        retries: How often a point is run again whose process died.
+        retries: How often points are run again because a process died.
         device: Where each of them trains.
 
     Raises:
-        TrialError: A number is out of range.
+        TrialError: A number is out of range, or there is no such device.
 
     Example:
         >>> Processes(workers=4).name
@@ -52,23 +61,37 @@ class Processes(Executor):
         retries: int = 2,
         device: torch.device | str = "cpu",
     ) -> None:
-        self._pool = WorkerPool(workers, threads=threads, retries=retries)
-        self._device = str(device)
-        self.handful = 4 * workers  # enough that no worker waits long for the last of them
+        require_counts(1, workers=workers, threads=threads)
+        require_counts(0, retries=retries)
+        self._workers, self._threads, self._retries = workers, threads, retries
+        self._device = device_name(device)
+        self._stop = _SPAWN.Event()
+        self._pool: ProcessPoolExecutor | None = None
+        self.max_points = 4 * workers  # enough that no worker waits long for the last of them
 
     def run(
         self,
-        experiment: Experiment,
+        recipe: Recipe,
         size: Size,
         points: Sequence[Point],
         *,
         on_step: Callable[[int], None] | None = None,
     ) -> Iterator[TrialRecord]:
         """Run every point once, side by side; see `Executor.run`."""
-        function = partial(_run, experiment, self._device)
-        tasks = [(size, point) for point in points]
-        for _, record in self._pool.outcomes(function, tasks, on_step=on_step):
-            yield record
+        sent, missing = _pickled(recipe), list(points)
+        left = self._retries
+        while missing:
+            try:
+                for record in self._records(sent, size, missing):
+                    missing.remove(record.point)
+                    if on_step is not None:
+                        on_step(record.steps)
+                    yield record
+            except BrokenProcessPool as error:  # noqa: PERF203  once, or a few times, in a sweep
+                self._close()
+                left -= 1
+                if left < 0:
+                    raise _lost(error) from error
 
     def __exit__(
         self,
@@ -76,13 +99,82 @@ class Processes(Executor):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End the processes."""
-        self._pool.close()
+        """End the processes; a run under way ends after its step."""
+        self._close()
+
+    def _records(self, recipe: bytes, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
+        if self._pool is None:
+            self._stop.clear()
+            self._pool = ProcessPoolExecutor(
+                self._workers, _SPAWN, initializer=_begin, initargs=(self._threads, self._stop)
+            )
+        tasks = [self._pool.submit(_run, recipe, size, p, self._device) for p in points]
+        try:
+            for task in as_completed(tasks):
+                yield task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def _close(self) -> None:
+        if self._pool is not None:
+            self._stop.set()
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
 
 
-def _run(
-    experiment: Experiment, device: str, task: tuple[Size, Point], check: Callable[[], None]
-) -> TrialRecord:
-    """One point, in a worker; `check` counts its steps."""
-    size, point = task
-    return run_point(experiment, size, point, lambda _: check(), device=device)
+_stop: Any = None
+"""In a worker: set when nobody waits for its run any more."""
+
+
+def _begin(threads: int, stop: Any) -> None:
+    """Prepare a worker: Ctrl-C is for the main process, with which the worker ends anyway."""
+    global _stop
+    _stop = stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+
+
+def _run(recipe: bytes, size: Size, point: Point, device: str) -> TrialRecord:
+    """One point, in a worker."""
+    return run_trial(_unpickled(recipe), size, point, device=device, on_step=_check)
+
+
+def _check(done: int, loss: float) -> None:
+    if _stop.is_set():
+        raise RunStopped
+
+
+@lru_cache(maxsize=1)
+def _unpickled(recipe: bytes) -> Recipe:
+    found: Recipe = pickle.loads(recipe)
+    return found
+
+
+def _pickled(recipe: Recipe) -> bytes:
+    try:
+        return pickle.dumps(recipe)
+    except Exception as error:
+        raise TrialError(
+            f"a recipe that cannot be sent to another process: {error}",
+            "functions of a module, or functools.partial of them",
+            "move the functions out of functions and lambdas, or give workers=0",
+        ) from error
+
+
+def _follow_parent() -> None:
+    """End with the main process, also when that is killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _lost(error: BrokenProcessPool) -> TrialError:
+    return TrialError(
+        f"a worker process that ended by itself: {error}",
+        "workers that live to the end of a run",
+        "look for what ends them (memory, a crash in a library; a script needs "
+        '`if __name__ == "__main__":` around its sweep), or give workers=0',
+    )

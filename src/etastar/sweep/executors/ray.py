@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
+from contextlib import contextmanager
+from importlib import import_module
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from etastar.errors import EtastarError, MissingExtraError, TrialError
-from etastar.sweep.executors.base import Executor
-from etastar.sweep.running import run_point
+from etastar.sweep.executors.base import Executor, require_counts
+from etastar.sweep.trial import run_trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
-    from etastar.sweep.record import TrialRecord
-    from etastar.sweep.space import Experiment, Point, Size
+    from etastar.sweep.recipe import Point, Recipe, Size
+    from etastar.sweep.trial import TrialRecord
 
 __all__ = ["Ray"]
+
+_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+_PATIENCE = 20.0
+"""Seconds to wait for a cluster's answer."""
 
 
 class Ray(Executor):
@@ -53,12 +62,16 @@ class Ray(Executor):
         num_gpus: float = 0,
         retries: int = 2,
     ) -> None:
-        if num_cpus < 0 or num_gpus < 0 or retries < 0:
+        require_counts(0, retries=retries)
+        shares = (num_cpus, num_gpus)
+        if not all(isinstance(share, (int, float)) and 0 <= share < inf for share in shares):
             raise TrialError(
-                f"num_cpus={num_cpus}, num_gpus={num_gpus}, retries={retries}",
+                f"num_cpus={num_cpus}, num_gpus={num_gpus}",
                 "0 or more of each",
                 "change the number that is out of range",
             )
+        if not isinstance(address, (str, type(None))):
+            raise TrialError(f"address {address!r}", "text", 'give "host:port" or "auto"')
         self._address = address
         self._resources = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": retries}
         self._threads = max(1, int(num_cpus))
@@ -67,7 +80,7 @@ class Ray(Executor):
 
     def run(
         self,
-        experiment: Experiment,
+        recipe: Recipe,
         size: Size,
         points: Sequence[Point],
         *,
@@ -81,7 +94,7 @@ class Ray(Executor):
         """
         ray = self._connected()
         task = ray.remote(_run).options(**self._resources)
-        shared = ray.put(experiment)
+        shared = ray.put(recipe)
         pending = [task.remote(shared, size, p, self._device, self._threads) for p in points]
         try:
             while pending:
@@ -112,28 +125,26 @@ class Ray(Executor):
         if not (ray.is_initialized() and is_usable):
             try:
                 _start(ray, self._address)
-            except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+            except (RuntimeError, ValueError, OSError) as error:
                 where = "on this machine" if self._address is None else f"at {self._address!r}"
                 raise TrialError(
                     f"{type(error).__name__} from Ray {where}: {error}",
                     "a Ray that starts, or a cluster that answers",
-                    'check the address, or use the executor "processes"',
+                    "check the address, or train in processes of this machine: workers=4",
                 ) from error
             self._started = ray
         return ray
 
 
-def _run(
-    experiment: Experiment, size: Size, point: Point, device: str, threads: int
-) -> TrialRecord:
+def _run(recipe: Recipe, size: Size, point: Point, device: str, threads: int) -> TrialRecord:
     """One point, in a worker of Ray."""
     torch.set_num_threads(threads)
-    return run_point(experiment, size, point, device=device)
+    return run_trial(recipe, size, point, device=device)
 
 
 def _imported(address: str | None) -> Any:
-    if address is None:  # it is read when Ray is imported: a local Ray then is on loopback only
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    if address is None:  # the processes that Ray starts read it: they bind loopback alone
+        os.environ.setdefault(_CLUSTER, "0")
     try:
         import ray
     except ImportError as error:
@@ -143,11 +154,51 @@ def _imported(address: str | None) -> Any:
 
 def _start(ray: Any, address: str | None) -> None:
     if address is not None:
-        ray.init(address, log_to_driver=False, logging_level="ERROR")
+        _require_answer(address)
+        _within(_PATIENCE, lambda: ray.init(address, log_to_driver=False, logging_level="ERROR"))
         return
     if not os.access(Path.home(), os.W_OK):  # where Ray keeps its token
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # on loopback only
-    ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    with _on_loopback():
+        ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Ray reads the variable when it is imported, which may have been before."""
+    constants: Any = import_module("ray._private.ray_constants")
+    before = constants.ENABLE_RAY_CLUSTER
+    constants.ENABLE_RAY_CLUSTER = os.environ.get(_CLUSTER, "0").lower() in ("1", "true")
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
+
+
+def _require_answer(address: str) -> None:
+    """Knock at the address: Ray itself waits for minutes where nobody answers."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE / 2).close()
+
+
+def _within(seconds: float, call: Callable[[], object]) -> None:
+    """Call in a thread that is left behind when it takes too long."""
+    raised: list[BaseException] = []
+
+    def called() -> None:
+        try:
+            call()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=called, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError(f"no answer in {seconds:g} s")
+    if raised:
+        raise raised[0]
 
 
 def _result(ray: Any, reference: Any) -> TrialRecord:

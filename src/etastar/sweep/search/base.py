@@ -1,19 +1,23 @@
-"""The protocol of search strategies."""
+"""The protocol of search strategies, and the plainest of them: all rates with all seeds."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
+
+from etastar.errors import TrialError
+from etastar.sweep.recipe import Point
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from etastar.fit import Optimum
-    from etastar.sweep.record import TrialRecord
-    from etastar.sweep.space import Point, Size
+    from etastar.sweep.recipe import Size
+    from etastar.sweep.trial import TrialRecord
 
-__all__ = ["Context", "Search"]
+__all__ = ["Context", "Grid", "Search"]
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,6 @@ class Search(ABC):
     - It proposes nothing, once, when it is done; then it proposes nothing for ever.
     - A proposal is run as a whole before the next is asked for: its points may run side by side.
     - A diverged run is a finished run with loss +inf; it is used, never asked for again.
-    - A point may carry a ceiling; it is above the loss of the best finished run of its seed, so
-      that a run which was ended by it is never the best.
     - Every search ends, whatever the losses are, NaN and +inf everywhere included.
     """
 
@@ -79,3 +81,48 @@ class Search(ABC):
     @abstractmethod
     def options(self) -> dict[str, float | int | str]:
         """The settings that tell this search from another of its kind; stored with the sweep."""
+
+
+@dataclass(frozen=True)
+class Grid(Search):
+    """Every rate with every seed, in one proposal.
+
+    Args:
+        lrs: Positive, all different, in the order in which to run them.
+
+    Raises:
+        TrialError: No rate, one that is not a positive number, or one given twice.
+
+    Example:
+        >>> context = Context((("depth", 2),), seeds=(0,), optima=(), num_steps=10)
+        >>> Grid((0.1, 0.2)).propose((), context)
+        (Point(lr=0.1, seed=0), Point(lr=0.2, seed=0))
+    """
+
+    lrs: Sequence[float]
+
+    name = "grid"
+
+    def __post_init__(self) -> None:
+        try:
+            lrs = tuple(float(lr) for lr in self.lrs)
+        except (TypeError, ValueError):
+            lrs = ()
+        if not lrs or not all(0 < lr < inf for lr in lrs) or len(set(lrs)) < len(lrs):
+            raise TrialError(
+                f"the rates {self.lrs!r}",
+                "positive rates, one or more, each once",
+                "mend the rates: Grid([0.01, 0.03, 0.1])",
+            )
+        object.__setattr__(self, "lrs", lrs)
+
+    @property
+    def options(self) -> dict[str, float | int | str]:
+        """The rates, as text."""
+        return {"lrs": ",".join(map(repr, self.lrs))}
+
+    def propose(self, finished: Sequence[TrialRecord], context: Context) -> tuple[Point, ...]:
+        """What has not been run; see `Search.propose`."""
+        done = {record.point for record in finished}
+        points = (Point(lr, seed) for seed in dict.fromkeys(context.seeds) for lr in self.lrs)
+        return tuple(point for point in points if point not in done)

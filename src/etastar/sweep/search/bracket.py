@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from etastar.errors import TrialError
+from etastar.sweep.recipe import Point
 from etastar.sweep.search.base import Search
 from etastar.sweep.search.descent import Lattice, Triple, next_position
 from etastar.sweep.search.precision import half_width
 from etastar.sweep.search.prediction import predicted_lr
-from etastar.sweep.space import Point
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from etastar.sweep.record import TrialRecord
     from etastar.sweep.search.base import Context
+    from etastar.sweep.trial import TrialRecord
 
 __all__ = ["Bracket"]
 
@@ -80,17 +80,20 @@ class Bracket(Search):
     name = "bracket"
 
     def __post_init__(self) -> None:
-        in_range = (
-            (self.start is None or 0 < self.start < inf)
-            and 1 < self.factor <= self.reach < inf
-            and 0 < self.precision < inf
-            and self.max_trials >= _LEAST_TRIALS
-            and isfinite(self.prior_exponent)
-            and 0 < self.confidence < 1
-        )
+        try:
+            in_range = (
+                (self.start is None or 0 < self.start < inf)
+                and 1 < self.factor <= self.reach < inf
+                and 0 < self.precision < inf
+                and self.max_trials >= _LEAST_TRIALS
+                and isfinite(self.prior_exponent)
+                and 0 < self.confidence < 1
+            )
+        except TypeError:
+            in_range = False
         if not in_range:
             raise TrialError(
-                f"a bracket with {self.options}",
+                f"a bracket with {asdict(self)}",
                 "a positive start and precision, 1 < factor <= reach, max_trials of 3 or more, "
                 "a confidence between 0 and 1",
                 "change the setting that is out of range",

@@ -10,8 +10,8 @@ from etastar.errors import TrialError
 
 if TYPE_CHECKING:
     from etastar.fit import Optimum
+    from etastar.sweep.recipe import Size
     from etastar.sweep.search.base import Context
-    from etastar.sweep.space import Size
 
 __all__ = ["depth_of", "predicted_lr"]
 

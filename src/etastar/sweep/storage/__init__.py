@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from etastar.sweep.storage.base import Store
-from etastar.sweep.storage.memory import MemoryStore
-from etastar.sweep.storage.opening import as_store
-from etastar.sweep.storage.optuna_store import OptunaStore
+from etastar.sweep.storage.base import MemoryStore, Store
+from etastar.sweep.storage.optuna_store import OptunaStore, as_store
 
 __all__ = ["MemoryStore", "OptunaStore", "Store", "as_store"]

@@ -1,9 +1,11 @@
-"""The protocol of stores."""
+"""The protocol of stores, and the store that lasts as long as its process."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
+
+from etastar.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -11,10 +13,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from etastar.sweep.record import TrialRecord
-    from etastar.sweep.space import Point, Size
+    from etastar.sweep.recipe import Point, Size
+    from etastar.sweep.trial import TrialRecord
 
-__all__ = ["Store"]
+__all__ = ["MemoryStore", "Store", "require_same_settings"]
 
 
 class Store(ABC):
@@ -24,14 +26,16 @@ class Store(ABC):
 
     - What `finish` was called with is there after any crash that follows its return, kill -9
       included; what was begun and not finished is not among the records, and can be begun again.
-    - `begin` marks a point as in flight and returns False where another live process has it or a
-      record is there: two machines on one store never run a point twice. A mark whose owner is
-      dead does not count.
-    - A store holds one experiment: opening it for another one raises, and says in what they
-      differ. So does a store of an unknown format version.
+    - `begin` claims points, and leaves out those that another live process has or that have a
+      record. A claim whose process died does not hold for long. A claim may be taken over from a
+      process that lives but has not been heard of: both runs then give the same record, and the
+      first that is finished counts.
+    - A store holds one recipe: opening it for another one raises, and says in what they differ. So
+      does a store of an unknown format version. Both leave it as it is.
     - A failed write (full disk, read-only) raises StorageError and leaves the records readable.
     - Numbers come back exactly, +inf and NaN too.
     - A point has at most one record: where two are finished, the first stays.
+    - A store is data: reading it imports nothing and calls nothing that is named in it.
     - `shared` says whether other processes can see it.
     """
 
@@ -39,22 +43,30 @@ class Store(ABC):
 
     @abstractmethod
     def open(self, settings: Mapping[str, str]) -> None:
-        """Claim the store for one experiment, or check that it is this one.
+        """Claim the store for one recipe, or check that it is this one.
 
         Args:
-            settings: All that tells the experiment from another, as text.
+            settings: All that tells the recipe from another, as text.
 
         Raises:
-            StorageError: Another experiment, another format, not readable, or not writable.
+            StorageError: Another recipe, another format, not readable, or not writable.
         """
 
     @abstractmethod
     def settings(self) -> dict[str, str]:
-        """Settings of the experiment that the store holds; {} for a new one."""
+        """Settings of the recipe that the store holds; {} for a new one."""
 
     @abstractmethod
     def sizes(self) -> tuple[Size, ...]:
         """Sizes that have a record, in the order in which they were begun."""
+
+    @abstractmethod
+    def depth(self, size: Size) -> float | None:
+        """Effective depth of a size, if it was kept."""
+
+    @abstractmethod
+    def keep_depth(self, size: Size, depth: float) -> None:
+        """Keep the effective depth of a size, so that a reader need not build the model."""
 
     @abstractmethod
     def records(self, size: Size) -> tuple[TrialRecord, ...]:
@@ -62,14 +74,14 @@ class Store(ABC):
 
     @abstractmethod
     def begin(self, size: Size, points: Sequence[Point]) -> tuple[Point, ...]:
-        """Mark points as in flight; returns those that are this process's to run."""
+        """Claim points; returns those that are this store's to run."""
 
     @abstractmethod
     def finish(self, record: TrialRecord) -> None:
         """Keep a finished run."""
 
     def close(self) -> None:  # noqa: B027  nothing to release by default
-        """Let go of marks and connections."""
+        """Let go of claims and connections."""
 
     def __enter__(self) -> Self:
         return self
@@ -81,3 +93,99 @@ class Store(ABC):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class MemoryStore(Store):
+    """Keeps records in this process, for sweeps whose runs need not outlive it.
+
+    Example:
+        >>> from etastar.sweep.recipe import Point
+        >>> store = MemoryStore()
+        >>> store.open({"model": "mlp"})
+        >>> store.begin((("depth", 3),), [Point(lr=0.1, seed=0)])
+        (Point(lr=0.1, seed=0),)
+        >>> store.records((("depth", 3),))
+        ()
+    """
+
+    shared = False
+
+    def __init__(self) -> None:
+        self._settings: dict[str, str] = {}
+        self._depths: dict[Size, float] = {}
+        self._records: dict[Size, dict[Point, TrialRecord]] = {}
+
+    def open(self, settings: Mapping[str, str]) -> None:
+        """Claim the store for one recipe; see `Store.open`."""
+        if self._settings:
+            require_same_settings(settings, self._settings, where="the store in memory")
+        self._settings = dict(settings)
+
+    def settings(self) -> dict[str, str]:
+        """Settings of the recipe that the store holds; {} for a new one."""
+        return dict(self._settings)
+
+    def sizes(self) -> tuple[Size, ...]:
+        """Sizes that have a record, in the order in which they were begun."""
+        return tuple(size for size, records in self._records.items() if records)
+
+    def depth(self, size: Size) -> float | None:
+        """Effective depth of a size, if it was kept."""
+        return self._depths.get(size)
+
+    def keep_depth(self, size: Size, depth: float) -> None:
+        """Keep the effective depth of a size."""
+        self._depths[size] = depth
+
+    def records(self, size: Size) -> tuple[TrialRecord, ...]:
+        """Finished runs of a size, sorted by point."""
+        return tuple(record for _, record in sorted(self._records.get(size, {}).items()))
+
+    def begin(self, size: Size, points: Sequence[Point]) -> tuple[Point, ...]:
+        """The points that have no record: no other process can have them."""
+        if not self._settings:
+            raise StorageError("a store that is not open", "a call of open first", "open it")
+        records = self._records.setdefault(size, {})
+        return tuple(point for point in dict.fromkeys(points) if point not in records)
+
+    def finish(self, record: TrialRecord) -> None:
+        """Keep a finished run; of two runs of a point, the first."""
+        self._records.setdefault(record.size, {}).setdefault(record.point, record)
+
+
+def require_same_settings(
+    wanted: Mapping[str, str], held: Mapping[str, str], *, where: str
+) -> None:
+    """Refuse a store that holds another recipe.
+
+    Args:
+        wanted: Settings of the recipe at hand.
+        held: Settings that the store holds.
+        where: The store, as the message names it.
+
+    Raises:
+        StorageError: They differ; the message lists every setting that does.
+
+    Example:
+        >>> require_same_settings({"model": "mlp"}, {"model": "mlp"}, where="runs.log")
+        >>> try:
+        ...     require_same_settings({"model": "gpt"}, {"model": "mlp"}, where="runs.log")
+        ... except StorageError as error:
+        ...     print(error.received)
+        runs.log holds another experiment: model is 'mlp' there and 'gpt' here
+    """
+    differences = [
+        f"{key} is {_shown(held, key)} there and {_shown(wanted, key)} here"
+        for key in sorted({*wanted, *held})
+        if wanted.get(key) != held.get(key)
+    ]
+    if differences:
+        raise StorageError(
+            f"{where} holds another experiment: {'; '.join(differences)}",
+            "a new store, or one of the same experiment",
+            "give another path or another name, or the settings that the store holds",
+        )
+
+
+def _shown(settings: Mapping[str, str], key: str) -> str:
+    return repr(settings[key]) if key in settings else "not set"

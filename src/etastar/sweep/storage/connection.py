@@ -1,29 +1,47 @@
-"""From a path or URL to Optuna's storage object."""
+"""From a path or URL to Optuna's storage, and from what fails below it to one kind of error."""
 
 from __future__ import annotations
 
+import errno
+import os
 import time
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etastar.errors import StorageError
-from etastar.sweep.storage.failures import import_optuna
+from etastar.errors import EtastarError, MissingExtraError, StorageError
 from etastar.sweep.storage.journal import open_journal
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
+    from types import ModuleType
 
     from optuna.storages import BaseStorage, RDBStorage
 
-__all__ = ["connect", "disconnect", "is_url", "quiet_optuna", "shown"]
+__all__ = [
+    "HEARTBEAT_SECONDS",
+    "connect",
+    "disconnect",
+    "import_optuna",
+    "is_url",
+    "quiet_optuna",
+    "shown_location",
+    "storage_errors",
+]
+
+HEARTBEAT_SECONDS = 15
+"""Between two signs of life in a database; after four without any, a run's process is dead."""
 
 _ATTEMPTS = 5
 _PAUSE = 0.3
-
 _SQLITE_PATIENCE = 60.0
 """Seconds to wait for another process's write; the default of 5 is short for many workers."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL_WORDS = ("disk is full", "No space left on device")  # SQLite's and PostgreSQL's
+_AWAY_WORD = "connection"  # in whatever way PostgreSQL or MySQL is not there, or no longer
+_NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 def is_url(location: str | os.PathLike[str]) -> bool:
@@ -42,8 +60,8 @@ def is_url(location: str | os.PathLike[str]) -> bool:
     return "://" in str(location)
 
 
-def shown(location: str | os.PathLike[str]) -> str:
-    """The location as messages show it: without a password.
+def shown_location(location: str | os.PathLike[str]) -> str:
+    """The location as messages show it: without a password, wherever in a URL it stands.
 
     Args:
         location: A path or URL.
@@ -52,8 +70,8 @@ def shown(location: str | os.PathLike[str]) -> str:
         Text.
 
     Example:
-        >>> shown("postgresql+psycopg2://me:secret@host/db")
-        'postgresql+psycopg2://me:***@host/db'
+        >>> shown_location("postgresql+psycopg2://me:secret@host/db?password=secret")
+        'postgresql+psycopg2://me:***@host/db?...'
     """
     if not is_url(location):
         return str(location)
@@ -64,9 +82,11 @@ def shown(location: str | os.PathLike[str]) -> str:
     except ImportError:  # which the store itself tells with its extra
         return unread
     try:
-        return str(make_url(str(location)).render_as_string(hide_password=True))
+        url = make_url(str(location))
     except (ArgumentError, ValueError):
         return unread
+    plain = str(url.set(query={}).render_as_string(hide_password=True))
+    return f"{plain}?..." if url.query else plain
 
 
 def connect(location: str | os.PathLike[str], *, create: bool) -> BaseStorage | None:
@@ -105,16 +125,22 @@ def _connect_database(url: str) -> BaseStorage:
 def _database(url: str, *, again: bool) -> RDBStorage | None:
     """The database; None where `again` and another process is making its tables just now."""
     from optuna.storages import RDBStorage
-    from sqlalchemy.exc import DatabaseError
+    from sqlalchemy.exc import ArgumentError, DatabaseError
 
     options: dict[str, object] = {"pool_pre_ping": True}
     if url.startswith("sqlite"):
         options["connect_args"] = {"timeout": _SQLITE_PATIENCE}
     try:
-        return RDBStorage(url, engine_kwargs=options)
-    except ImportError as error:
+        with quiet_optuna():
+            return RDBStorage(
+                url,
+                engine_kwargs=options,
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=4 * HEARTBEAT_SECONDS,
+            )
+    except (ImportError, ArgumentError) as error:
         raise StorageError(
-            f"{shown(url)}, whose driver is not installed",
+            f"{shown_location(url)}, whose driver is not installed or not known",
             "the Python package that the URL names",
             "pip install it: psycopg2-binary for postgresql+psycopg2://",
         ) from error
@@ -144,16 +170,107 @@ def disconnect(storage: BaseStorage) -> None:
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Leave out Optuna's line for every study that is made.
+    """Leave out Optuna's line for every study, and what it says of heartbeats being new.
 
     Yields:
         Nothing.
     """
     from optuna import logging
+    from optuna.exceptions import ExperimentalWarning
 
     level = logging.get_verbosity()
     logging.set_verbosity(max(level, logging.WARNING))
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            yield
     finally:
         logging.set_verbosity(level)
+
+
+def import_optuna() -> ModuleType:
+    """Optuna, or the extra that brings it.
+
+    Returns:
+        The module.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise MissingExtraError("optuna", "sweep") from error
+    module: ModuleType = optuna
+    return module
+
+
+@contextmanager
+def storage_errors(where: str, doing: str) -> Iterator[None]:
+    """Turn every failure of files, databases and Optuna into a StorageError.
+
+    Args:
+        where: The store, as messages name it.
+        doing: What is being done to it: "reading" or "writing".
+
+    Yields:
+        Nothing.
+
+    Raises:
+        StorageError: Something failed; the records written before are as they were.
+    """
+    import sqlalchemy.exc
+    from optuna.exceptions import OptunaError
+
+    try:
+        yield
+    except EtastarError:
+        raise
+    except (OSError, OptunaError, sqlalchemy.exc.SQLAlchemyError) as error:
+        raise _translated(error, where, doing) from error
+    except (ValueError, KeyError, RuntimeError, AssertionError) as error:
+        # optuna's journal raises these on a line that is no entry of its own
+        raise StorageError(
+            f"{where}, damaged or of another program: {type(error).__name__}: {_line(error)}",
+            "a store that this version of Optuna can read",
+            "restore it from a copy, or give another path",
+        ) from error
+
+
+def _translated(error: Exception, where: str, doing: str) -> StorageError:
+    cause = _cause(error)
+    failure = f"{type(cause).__name__} while {doing} {where}: {_line(cause)}"
+    full = isinstance(cause, OSError) and cause.errno in _FULL
+    if full or any(words in str(cause) for words in _FULL_WORDS):
+        return StorageError(
+            failure, "room for the next record", "make room, then run the same command again"
+        )
+    if isinstance(cause, _NO_FILE):
+        return StorageError(
+            failure, "a file in a folder that is there", "make the folder, or give another path"
+        )
+    if _AWAY_WORD in str(cause):
+        return StorageError(
+            failure,
+            "a database that answers",
+            "check the URL and its server, then run the same command again",
+        )
+    if doing == "writing":
+        return StorageError(
+            failure,
+            "a store that can be written",
+            "give write access or another store; finished runs are kept and can be read",
+        )
+    return StorageError(failure, "a store that can be read", "check the path or URL and its server")
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What the driver or the system said; Optuna and SQLAlchemy put their own words around it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _line(error: BaseException) -> str:
+    """The first line of a message; databases add statements and links."""
+    return str(error).partition("\n")[0]

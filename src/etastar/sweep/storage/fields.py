@@ -9,13 +9,13 @@ from struct import pack, unpack
 from typing import TYPE_CHECKING, Any
 
 from etastar.errors import StorageError
-from etastar.sweep.record import TrialRecord
-from etastar.sweep.space import Point
+from etastar.sweep.recipe import Point
+from etastar.sweep.trial import TrialRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from etastar.sweep.space import Size
+    from etastar.sweep.recipe import Size
 
 __all__ = ["objective_value", "pack_losses", "read_record", "record_fields", "unpack_losses"]
 
@@ -46,7 +46,6 @@ def record_fields(record: TrialRecord) -> dict[str, Any]:
     Returns:
         User attributes.
     """
-    stopped = {"stopped": True} if record.stopped else {}
     return {
         "losses": pack_losses(record.losses),
         "run": {
@@ -56,7 +55,6 @@ def record_fields(record: TrialRecord) -> dict[str, Any]:
             "steps": record.steps,
             "device": record.device,
             "versions": dict(record.versions),
-            **stopped,
         },
     }
 
@@ -87,7 +85,6 @@ def read_record(size: Size, fields: Mapping[str, Any], *, trial: str) -> TrialRe
             initial_loss=float(run["initial_loss"]),
             device=str(run["device"]),
             versions=tuple(sorted(run["versions"].items())),
-            stopped=bool(run.get("stopped", False)),
         )
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         raise StorageError(

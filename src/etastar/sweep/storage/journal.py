@@ -19,6 +19,7 @@ __all__ = ["open_journal"]
 _LOCK_GRACE = 2
 """Seconds after which a lock that nobody uses is broken; kill -9 often leaves one."""
 
+_LONGEST_FIRST_LINE = 1 << 20
 _OPENING = b'{"op_code":'
 
 
@@ -51,8 +52,12 @@ def _require_journal(file: Path) -> None:
     """Refuse what is no journal, before anything is repaired in it."""
     if not file.exists():
         return
+    if not file.is_file():
+        raise StorageError(
+            f"{file}, which is no ordinary file", "a journal, or no file", "give another path"
+        )
     with file.open("rb") as stream:
-        first = stream.readline()
+        first = stream.readline(_LONGEST_FIRST_LINE)
     if first.endswith(b"\n"):
         with suppress(ValueError):
             entry = json.loads(first)

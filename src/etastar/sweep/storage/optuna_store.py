@@ -2,60 +2,64 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from etastar.errors import StorageError
-from etastar.sweep.space import format_size, parse_size
-from etastar.sweep.storage.base import Store
-from etastar.sweep.storage.connection import connect, disconnect, quiet_optuna, shown
-from etastar.sweep.storage.differences import require_same_settings
-from etastar.sweep.storage.failures import import_optuna, storage_errors
-from etastar.sweep.storage.fields import objective_value, read_record, record_fields
-from etastar.sweep.storage.heartbeat import Heartbeat
-from etastar.sweep.storage.marks import Marks
-from etastar.sweep.storage.owner import HEARTBEAT_GRACE, this_owner
+from etastar.sweep.recipe import format_size, parse_size
+from etastar.sweep.storage.base import MemoryStore, Store, require_same_settings
+from etastar.sweep.storage.claims import Claims
+from etastar.sweep.storage.connection import (
+    HEARTBEAT_SECONDS,
+    connect,
+    disconnect,
+    import_optuna,
+    quiet_optuna,
+    shown_location,
+    storage_errors,
+)
+from etastar.sweep.storage.fields import read_record
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping, Sequence
 
     from optuna.storages import BaseStorage
 
-    from etastar.sweep.record import TrialRecord
-    from etastar.sweep.space import Point, Size
+    from etastar.sweep.recipe import Point, Size
+    from etastar.sweep.trial import TrialRecord
 
-__all__ = ["FORMAT", "OptunaStore"]
+__all__ = ["FORMAT", "OptunaStore", "as_store"]
 
 FORMAT = 1
 """Version of the layout below; another one is refused."""
 
 _HEADER = "etastar"
-_HEARTBEAT = "heartbeat "
 _HEADER_PATIENCE = 2.0
 
 
 class OptunaStore(Store):
-    """Keeps a sweep in Optuna: one study for the experiment, and one per size.
+    """Keeps a sweep in Optuna: one study for the recipe, and one per size.
 
-    The study NAME holds the settings and the format. The study NAME/depth=6,width=64 holds the runs
-    of that size as trials: the parameter `lr`, the value (the loss; +inf where the run diverged or
-    its loss is no finite number), and the attributes `seed`, `size`, `budget`, `losses` and `run`
-    with everything else. FAIL trials are marks that came to nothing: a process died, or two wanted
-    one point. Optuna's dashboard shows all of it.
+    The study NAME holds the settings and the format. The study NAME/depth=6,width=64 holds the
+    effective depth of that size and its runs as trials: the parameter `lr`, the value (the loss;
+    +inf where the run diverged or its loss is no finite number), and the attributes `seed`, `size`,
+    `budget`, `losses` and `run` with everything else. FAIL trials are claims that came to nothing.
+    Optuna's dashboard shows all of it.
 
     Args:
         location: Path of a journal file, or a database's URL, such as sqlite:///runs.db or
             postgresql+psycopg2://user@host/database.
-        name: Of the experiment; one location can hold several.
+        name: Of the sweep; one location can hold several.
 
     Raises:
         StorageError: The name holds a "/".
 
     Example:
         >>> from tempfile import TemporaryDirectory
-        >>> from etastar.sweep.space import Point
+        >>> from etastar.sweep.recipe import Point
         >>> with TemporaryDirectory() as folder:
         ...     with OptunaStore(f"{folder}/runs.log", name="demo") as store:
         ...         store.open({"model": "mlp"})
@@ -64,30 +68,33 @@ class OptunaStore(Store):
     """
 
     def __init__(self, location: str | os.PathLike[str], *, name: str = "sweep") -> None:
-        if not name or "/" in name:
+        if not isinstance(name, str) or not name or "/" in name:
             raise StorageError(f"name {name!r}", "a name without '/'", "give another name")
         self._location = location
         self._name = name
-        self._where = f"{shown(location)} ({name})"
-        self._owner = this_owner()
+        self._where = f"{shown_location(location)} ({name})"
         self._opened = False
         self._storage: BaseStorage | None = None
         self._study_ids: dict[str, int] = {}
-        self._marks: dict[tuple[Size, Point], int] = {}
+        self._claimed: dict[tuple[Size, Point], int] = {}
+        self._first_seen: dict[int, float] = {}
         self._budget: dict[str, str] = {}
-        self._heartbeat = Heartbeat(self._beat, interval=HEARTBEAT_GRACE / 4)
+        self._stopped = Event()
+        self._heartbeat: Thread | None = None
 
     def open(self, settings: Mapping[str, str]) -> None:
-        """Claim the store for one experiment; see `Store.open`."""
+        """Claim the store for one recipe; see `Store.open`."""
         import_optuna()
         with storage_errors(self._where, "writing"):
             made = self._make_study(self._name)
             header = self._header(patience=0.0 if made else _HEADER_PATIENCE)
-            if header is None:
-                header = {"format": FORMAT, "settings": dict(settings)}
-                self._connected.set_study_user_attr(self._index, _HEADER, header)
-            require_same_settings(settings, _settings_of(header, self._where), where=self._where)
-            self._beat()  # shows whether the store can be written, too
+            if header is not None:
+                require_same_settings(
+                    settings, _settings_of(header, self._where), where=self._where
+                )
+            header = {"format": FORMAT, "settings": dict(settings)}
+            # one that is there is written again, which shows whether the store can be written
+            self._connected.set_study_user_attr(self._index, _HEADER, header)
         self._budget = {
             key.partition(".")[2]: value
             for key, value in settings.items()
@@ -96,7 +103,7 @@ class OptunaStore(Store):
         self._opened = True
 
     def settings(self) -> dict[str, str]:
-        """Settings of the experiment that the store holds; {} for a new one."""
+        """Settings of the recipe that the store holds; {} for a new one."""
         import_optuna()
         with storage_errors(self._where, "reading"):
             header = self._header()
@@ -113,14 +120,27 @@ class OptunaStore(Store):
             sizes = [parse_size(n.removeprefix(prefix)) for n in names if n.startswith(prefix)]
         return tuple(size for size in sizes if self.records(size))
 
+    def depth(self, size: Size) -> float | None:
+        """Effective depth of a size, if it was kept."""
+        import_optuna()
+        with storage_errors(self._where, "reading"):
+            study_id = self._study(self._study_name(size)) if self._connect_to_read() else None
+            found = {} if study_id is None else self._connected.get_study_user_attrs(study_id)
+            return float(found["depth"]) if "depth" in found else None
+
+    def keep_depth(self, size: Size, depth: float) -> None:
+        """Keep the effective depth of a size."""
+        self._require_open()
+        with storage_errors(self._where, "writing"):
+            study_id = self._claims(size).study_id
+            self._connected.set_study_user_attr(study_id, "depth", depth)
+
     def records(self, size: Size) -> tuple[TrialRecord, ...]:
         """Finished runs of a size, sorted by point."""
         import_optuna()
         with storage_errors(self._where, "reading"):
-            study_id = self._study(self._study_name(size)) if self._connect_to_read() else None
-            if study_id is None:
-                return ()
-            trials = self._finished(study_id)
+            there = self._connect_to_read() and self._study(self._study_name(size)) is not None
+            trials = self._claims(size).finished() if there else []
         records: dict[Point, TrialRecord] = {}
         for trial in trials:
             fields = {**trial.user_attrs, "lr": trial.params.get("lr")}
@@ -130,44 +150,62 @@ class OptunaStore(Store):
         return tuple(record for _, record in sorted(records.items()))
 
     def begin(self, size: Size, points: Sequence[Point]) -> tuple[Point, ...]:
-        """Mark points as in flight; see `Store.begin`."""
+        """Claim points; see `Store.begin`."""
         self._require_open()
+        unique = tuple(dict.fromkeys(points))
+        new = [point for point in unique if (size, point) not in self._claimed]
         with storage_errors(self._where, "writing"):
-            self._make_study(self._study_name(size))
-            new = [point for point in points if (size, point) not in self._marks]
-            claimed = self._marks_of(size).claim(
-                new, last_beats=self._last_beats(), attributes={"budget": self._budget}
-            )
-        self._marks.update({(size, point): trial_id for point, trial_id in claimed.items()})
-        self._heartbeat.start()
-        return tuple(point for point in dict.fromkeys(points) if (size, point) in self._marks)
+            claimed = self._claims(size).claim(new)
+        self._claimed.update({(size, point): trial_id for point, trial_id in claimed.items()})
+        if self._heartbeat is None and hasattr(self._connected, "record_heartbeat"):
+            self._stopped.clear()
+            self._heartbeat = Thread(target=self._keep_beating, daemon=True)
+            self._heartbeat.start()
+        return tuple(point for point in unique if (size, point) in self._claimed)
 
     def finish(self, record: TrialRecord) -> None:
-        """Keep a finished run; where another process has finished the point, that run stays."""
-        from optuna.exceptions import UpdateFinishedTrialError
-
-        mark = (record.size, record.point)
-        if mark not in self._marks and not self.begin(record.size, [record.point]):
-            return
-        with storage_errors(self._where, "writing"), suppress(UpdateFinishedTrialError):
-            for name, value in record_fields(record).items():
-                self._connected.set_trial_user_attr(self._marks[mark], name, value)
-            self._marks_of(record.size).complete(self._marks[mark], objective_value(record))
-        del self._marks[mark]
+        """Keep a finished run; where the point has a finished run, that one stays."""
+        self._require_open()
+        trial_id = self._claimed.pop((record.size, record.point), None)
+        with storage_errors(self._where, "writing"):
+            claims = self._claims(record.size)
+            if trial_id is None or not claims.complete(trial_id, record):
+                claims.add(record)
 
     def close(self) -> None:
-        """Let go of marks and connections."""
-        self._heartbeat.stop()
+        """Let go of claims and connections."""
+        self._stopped.set()
+        if self._heartbeat is not None:
+            self._heartbeat.join()
+            self._heartbeat = None
         if self._storage is None:
             return
-        # a store that cannot be written keeps the marks; they die with this process
+        # a store that cannot be written keeps the claims, which die with this process
         with suppress(StorageError), storage_errors(self._where, "writing"):
-            for (size, _), trial_id in self._marks.items():
-                self._marks_of(size).fail(trial_id)
+            for (size, _), trial_id in self._claimed.items():
+                self._claims(size).fail(trial_id)
         disconnect(self._storage)
-        self._marks.clear()
+        self._claimed.clear()
         self._study_ids.clear()
         self._storage, self._opened = None, False
+
+    def _keep_beating(self) -> None:
+        """Optuna's heartbeats, which a trial that is not run by Optuna has to give itself."""
+        storage: Any = self._connected
+        while not self._stopped.wait(HEARTBEAT_SECONDS):
+            # the next beat may reach the store again; one that stays away shows at the next record
+            with suppress(StorageError), storage_errors(self._where, "writing"):
+                for trial_id in list(self._claimed.values()):
+                    storage.record_heartbeat(trial_id)
+        storage.remove_session()
+
+    def _claims(self, size: Size) -> Claims:
+        """The claims on a size's points; its study is made where it is not there."""
+        name = self._study_name(size)
+        self._make_study(name)
+        study_id = self._study(name)
+        assert study_id is not None, "it has just been made"
+        return Claims(self._connected, study_id, name, size, self._budget, self._first_seen)
 
     @property
     def _connected(self) -> BaseStorage:
@@ -190,9 +228,9 @@ class OptunaStore(Store):
 
     @property
     def _index(self) -> int:
-        index = self._study(self._name)
-        assert index is not None, "open makes this study"
-        return index
+        found = self._study(self._name)
+        assert found is not None, "open makes this study"
+        return found
 
     def _study(self, name: str) -> int | None:
         if name not in self._study_ids:
@@ -234,31 +272,35 @@ class OptunaStore(Store):
     def _study_name(self, size: Size) -> str:
         return f"{self._name}/{format_size(size)}"
 
-    def _marks_of(self, size: Size) -> Marks:
-        study_id = self._study(self._study_name(size))
-        assert study_id is not None, "begin makes this study"
-        return Marks(self._connected, study_id, size, self._owner)
 
-    def _finished(self, study_id: int) -> list[Any]:
-        from optuna.trial import TrialState
+def as_store(storage: Store | str | os.PathLike[str] | None, *, name: str = "sweep") -> Store:
+    """The store that a caller means; it is not opened yet.
 
-        trials = self._connected.get_all_trials(
-            study_id, deepcopy=False, states=(TrialState.COMPLETE,)
+    Args:
+        storage: A store, the path of a journal file, a database's URL, or None for memory.
+        name: Of the sweep, where the store is to be made.
+
+    Returns:
+        The store.
+
+    Raises:
+        StorageError: It is none of these, or the name does not fit.
+
+    Example:
+        >>> type(as_store(None)).__name__, type(as_store("runs.log")).__name__
+        ('MemoryStore', 'OptunaStore')
+    """
+    if storage is None:
+        return MemoryStore()
+    if isinstance(storage, Store):
+        return storage
+    if not isinstance(storage, (str, os.PathLike)):
+        raise StorageError(
+            f"storage={storage!r}",
+            "a path, a database's URL, a store, or None for memory",
+            'give for example "runs.log"',
         )
-        return sorted(trials, key=lambda trial: trial.number)
-
-    def _beat(self) -> None:
-        with storage_errors(self._where, "writing"):
-            key = _HEARTBEAT + self._owner.key
-            self._connected.set_study_system_attr(self._index, key, time.time())
-
-    def _last_beats(self) -> dict[str, float]:
-        attributes = self._connected.get_study_system_attrs(self._index)
-        return {
-            key.removeprefix(_HEARTBEAT): float(value)
-            for key, value in attributes.items()
-            if key.startswith(_HEARTBEAT)
-        }
+    return OptunaStore(storage, name=name)
 
 
 def _settings_of(header: Any, where: str) -> dict[str, str]:

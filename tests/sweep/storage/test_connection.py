@@ -10,8 +10,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
 from etastar.errors import StorageError
-from etastar.sweep.storage.connection import shown
-from etastar.sweep.storage.failures import storage_errors
+from etastar.sweep.storage.connection import shown_location, storage_errors
 
 
 def of_database(text):
@@ -58,9 +57,14 @@ def test_a_failure_is_told_in_the_words_of_its_cause(error, said, advice):
 
 @pytest.mark.parametrize("url", ["nothing://me:secret@host:port/runs", "://me:secret@host/runs"])
 def test_no_password_is_shown_of_a_url_that_cannot_be_read(url):
-    assert shown(url) == f"{url.partition(':')[0]}://..."
+    assert shown_location(url) == f"{url.partition(':')[0]}://..."
 
 
 def test_no_password_is_shown_without_sqlalchemy(monkeypatch):
     monkeypatch.setitem(sys.modules, "sqlalchemy.engine", None)
-    assert shown("postgresql://me:secret@host/runs") == "postgresql://..."
+    assert shown_location("postgresql://me:secret@host/runs") == "postgresql://..."
+
+
+def test_no_password_is_shown_wherever_it_stands():
+    url = "postgresql://me:secret@host/runs?password=secret&sslmode=require"
+    assert shown_location(url) == "postgresql://me:***@host/runs?..."

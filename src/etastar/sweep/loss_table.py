@@ -1,21 +1,25 @@
-"""The optimum of one size from its runs, though rates may have unequally many seeds."""
+"""The runs of one size: their losses as a table, the optimum, and how far the search is."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from etastar.fit import Optimum, find_optimum
+from etastar.formatting import number
+from etastar.sweep.recipe import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from etastar.sweep.record import TrialRecord
+    from etastar.sweep.recipe import Size
+    from etastar.sweep.trial import TrialRecord
 
-__all__ = ["loss_table", "size_optimum"]
+__all__ = ["Progress", "loss_table", "progress_of", "size_optimum"]
 
 
 def size_optimum(
@@ -32,8 +36,8 @@ def size_optimum(
         The optimum; None without runs, or when every rate has a diverged run.
 
     Example:
-        >>> from etastar.sweep.record import TrialRecord
-        >>> from etastar.sweep.space import Point
+        >>> from etastar.sweep.trial import TrialRecord
+        >>> from etastar.sweep.recipe import Point
         >>> runs = [
         ...     TrialRecord((("depth", 3),), Point(lr, 0), loss, (loss,), False, 1, 1.0)
         ...     for lr, loss in [(0.1, 0.5), (1.0, 0.25), (10.0, 0.5)]
@@ -71,8 +75,8 @@ def loss_table(
         Rates (num_lrs,) rising, and losses (num_lrs, num_seeds).
 
     Example:
-        >>> from etastar.sweep.record import TrialRecord
-        >>> from etastar.sweep.space import Point
+        >>> from etastar.sweep.trial import TrialRecord
+        >>> from etastar.sweep.recipe import Point
         >>> runs = [
         ...     TrialRecord((("depth", 3),), Point(lr, seed), loss, (loss,), False, 1, 1.0)
         ...     for lr, seed, loss in [(0.1, 0, 5.0), (1.0, 0, 2.0), (1.0, 1, 3.0)]
@@ -108,3 +112,75 @@ def _filled(table: NDArray[np.float64]) -> NDArray[np.float64]:
     offset = (table[complete] - table[complete].mean(1, keepdims=True)).mean(0)
     level = np.nanmean(table - offset, axis=1, keepdims=True)
     return np.where(np.isnan(table), level + offset, table)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state of the size that is being searched.
+
+    Attributes:
+        size: Size of the network.
+        num_finished: Runs that are finished.
+        num_running: Runs of the present proposal that are not.
+        steps: Optimizer steps spent on this size, those of runs under way included.
+        lowest: Learning rate and mean loss of the lowest point so far; None without a finite one.
+        bracket: The rates on either side of it; None where a side has none yet.
+        done: Whether the search has ended.
+
+    Example:
+        >>> print(Progress((("depth", 2),), 3, 1, 30, (0.1, 0.5), (0.05, None)))
+        depth=2  0.05 to ?  lowest 0.5 at 0.1
+    """
+
+    size: Size
+    num_finished: int
+    num_running: int
+    steps: int
+    lowest: tuple[float, float] | None
+    bracket: tuple[float | None, float | None]
+    done: bool = False
+
+    def __str__(self) -> str:
+        low, high = ("?" if end is None else number(end) for end in self.bracket)
+        text = f"{format_size(self.size)}  {low} to {high}"
+        if self.lowest is None:
+            return text
+        return f"{text}  lowest {self.lowest[1]:.4g} at {number(self.lowest[0])}"
+
+
+def progress_of(
+    size: Size, records: Sequence[TrialRecord], *, num_running: int, done: bool = False
+) -> Progress:
+    """The progress that finished runs show.
+
+    Args:
+        size: Size of the network.
+        records: Its finished runs.
+        num_running: Runs under way.
+        done: Whether the search has ended.
+
+    Returns:
+        The progress.
+
+    Example:
+        >>> progress_of((("depth", 3),), (), num_running=4).bracket
+        (None, None)
+    """
+    lowest, bracket = _lowest(records)
+    steps = sum(record.steps for record in records)
+    return Progress(size, len(records), num_running, steps, lowest, bracket, done)
+
+
+def _lowest(
+    records: Sequence[TrialRecord],
+) -> tuple[tuple[float, float] | None, tuple[float | None, float | None]]:
+    if not records:
+        return None, (None, None)
+    lrs, losses = loss_table(records)
+    means = losses.mean(1)
+    place = int(np.argmin(means))
+    if not np.isfinite(means[place]):
+        return None, (None, None)
+    below = float(lrs[place - 1]) if place > 0 else None
+    above = float(lrs[place + 1]) if place + 1 < len(lrs) else None
+    return (float(lrs[place]), float(means[place])), (below, above)

@@ -1,0 +1,280 @@
+"""From names to a recipe: MODEL, data set, optimizer and plan, picklable for other processes."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from math import inf
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from etastar.datasets import Dataset, TaskKind, load
+from etastar.errors import ModelSpecError
+from etastar.graph import Graph, capture_graph, effective_depth
+from etastar.init import initialize_
+from etastar.laws import get_laws
+from etastar.optimizers import OPTIMIZERS, optimizer_class
+from etastar.sources.model_spec import capture_spec, load_model
+from etastar.sweep.recipe import Objective, Recipe
+from etastar.transfer import TransferPlan, plan_transfer
+
+__all__ = ["INITS", "RecipeSpec", "named_recipe"]
+
+INITS = ("all", "last", "none", "own")
+"""Our He initialization with that residual rule, or the model's own initialization."""
+
+
+@dataclass(frozen=True)
+class RecipeSpec:
+    """What the command line says of a recipe.
+
+    Attributes:
+        model: MODEL, as the command line takes it; its sizes are further settings.
+        data: Name of a data set.
+        optimizer: Name of an optimizer of the registry.
+        settings: Settings of the model at all sizes.
+        data_options: Options of the data set's loader.
+        momentum: Of SGD.
+        weight_decay: As the optimizer takes it; with a plan that of the base.
+        init: One of `INITS`; None for "all", or with a plan for what its law needs.
+        num_steps: Optimizer steps of a run.
+        batch_size: Examples in a batch.
+        objective: Loss of a run; see `Recipe`.
+        plan_law: Laws of the plan by which every size is trained; none for one rate for all
+            parameters.
+        base: Size of the plan's base, where a run's rate is the rate of every parameter.
+    """
+
+    model: str
+    data: str
+    optimizer: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    data_options: Mapping[str, Any] = field(default_factory=dict)
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    init: str | None = None
+    num_steps: int = 100
+    batch_size: int = 64
+    objective: Objective = "mean"
+    plan_law: tuple[str, ...] = ()
+    base: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [name for name, kind in OPTIMIZERS.items() if kind.fallback is None]
+        if self.optimizer not in names:
+            raise ModelSpecError(
+                f"optimizer {self.optimizer!r}",
+                f"one of: {', '.join(names)}",
+                "choose a listed one",
+            )
+        if self.init not in (None, *INITS):
+            raise ModelSpecError(
+                f"init {self.init!r}", f"one of: {', '.join(INITS)}", "choose a listed one"
+            )
+        if self.momentum and "momentum" not in inspect.signature(self.optimizer_class).parameters:
+            raise ModelSpecError(
+                f"momentum={self.momentum} for {self.optimizer}",
+                "momentum with sgd alone",
+                "leave it out",
+            )
+        if not (0 <= self.momentum < 1 and 0 <= self.weight_decay < inf):
+            raise ModelSpecError(
+                f"momentum={self.momentum}, weight_decay={self.weight_decay}",
+                "a momentum from 0 to below 1, a finite weight decay of 0 or more",
+                "change what is out of range",
+            )
+        if bool(self.plan_law) != bool(self.base):
+            raise ModelSpecError(
+                f"a plan with law {self.plan_law} and base {dict(self.base)}",
+                "both, or neither",
+                "give for example --plan-law complete-p --base depth=2",
+            )
+        if self.plan_law:
+            get_laws(self.plan_law)
+
+    @property
+    def optimizer_class(self) -> type[Optimizer]:
+        """The optimizer's class."""
+        return optimizer_class(OPTIMIZERS[self.optimizer])
+
+    @property
+    def residual_rule(self) -> str:
+        """One of `INITS`: what was given, or what the plan's law leaves to the initialization."""
+        if self.init is not None:
+            return self.init
+        laws = get_laws(self.plan_law) if self.plan_law else ()
+        return "none" if any("branch multiplier" in law.effects for law in laws) else "all"
+
+    def require_sizes(self, sizes: Iterable[Mapping[str, int]]) -> None:
+        """Refuse sizes that the settings or the plan's base contradict.
+
+        Args:
+            sizes: Of the sweep.
+
+        Raises:
+            ModelSpecError: A size's name is among the settings, or is not the base's too.
+        """
+        names = {name for size in sizes for name in size}
+        if twice := sorted(names & set(self.settings)):
+            raise ModelSpecError(
+                f"{', '.join(twice)} as a setting and as a size", "one of them", "leave --arg out"
+            )
+        if self.plan_law and names != set(self.base):
+            raise ModelSpecError(
+                f"a base of {', '.join(sorted(self.base))} for sizes of {', '.join(sorted(names))}",
+                "a base that has every name of the sizes, and no other",
+                "give --base the same names as --sizes",
+            )
+
+
+def named_recipe(spec: RecipeSpec) -> Recipe:
+    """The recipe that names say.
+
+    Args:
+        spec: The names.
+
+    Returns:
+        A recipe whose callables can be pickled.
+
+    Raises:
+        ModelSpecError: The data set is unknown.
+
+    Example:
+        >>> spec = RecipeSpec("zoo:mlp", "digits", "sgd", {"width": 8}, num_steps=2, batch_size=4)
+        >>> len(list(named_recipe(spec).make_model(depth=2).parameters()))
+        6
+    """
+    source = partial(_dataset, spec.data, _text(spec.data_options))
+    return Recipe(
+        make_model=partial(_make_model, spec),
+        batches=partial(_batches, source, spec.batch_size, spec.num_steps),
+        loss_fn=partial(_loss, source().task),
+        make_optimizer=partial(_make_optimizer, spec),
+        num_steps=spec.num_steps,
+        batch_size=spec.batch_size,
+        evaluate=partial(_held_out_loss, source),
+        objective=spec.objective,
+        depth=partial(_depth, spec),
+        settings=_stored(spec),
+    )
+
+
+def _stored(spec: RecipeSpec) -> dict[str, str]:
+    """What tells the recipe from another; a plan is named only where there is one."""
+    options = {"weight_decay": spec.weight_decay}
+    options |= {"momentum": spec.momentum} if spec.momentum else {}
+    plan = {"plan law": ",".join(spec.plan_law), "plan base": _text(spec.base)}
+    return {
+        "model": spec.model,
+        "model settings": _text(spec.settings),
+        "data": spec.data,
+        "data options": _text(spec.data_options),
+        "optimizer": spec.optimizer,
+        "optimizer options": _text(options),
+        "initialization": spec.residual_rule,
+        **(plan if spec.plan_law else {}),
+    }
+
+
+def _text(values: Mapping[str, Any]) -> str:
+    return json.dumps(dict(values), sort_keys=True)
+
+
+@lru_cache(maxsize=2)
+def _dataset(name: str, options: str) -> Dataset:
+    """A data set, loaded once in each process."""
+    return load(name, **json.loads(options))
+
+
+@lru_cache(maxsize=32)
+def _graph(model: str, settings: str) -> Graph:
+    return capture_spec(model, json.loads(settings))
+
+
+def _size_graph(spec: RecipeSpec, size: Mapping[str, int]) -> Graph:
+    return _graph(spec.model, _text({**spec.settings, **size}))
+
+
+def _depth(spec: RecipeSpec, **size: int) -> float:
+    return float(effective_depth(_size_graph(spec, size)).effective_depth)
+
+
+def _plan(spec: RecipeSpec, size: Mapping[str, int], lr: float) -> TransferPlan:
+    """The plan that carries a rate of the base to a size."""
+    return plan_transfer(
+        _size_graph(spec, spec.base),
+        _size_graph(spec, size),
+        lr=lr,
+        optimizer=spec.optimizer,
+        law=list(spec.plan_law),
+        weight_decay=spec.weight_decay,
+    )
+
+
+def _make_model(spec: RecipeSpec, **size: int) -> nn.Module:
+    """A network of one size; its initialization draws from the run's own seed."""
+    loaded = load_model(spec.model, {**spec.settings, **size})
+    if spec.residual_rule != "own":
+        graph = capture_graph(loaded.model, *loaded.args, **loaded.kwargs)
+        residual = cast("Any", spec.residual_rule)
+        initialize_(loaded.model, graph, residual=residual, seed=torch.initial_seed())
+    if spec.plan_law:
+        _plan(spec, size, 1.0).rescale_(loaded.model)  # the factors are the same for every rate
+    return loaded.model
+
+
+def _make_optimizer(spec: RecipeSpec, model: nn.Module, lr: float, **size: int) -> Optimizer:
+    options = {"momentum": spec.momentum} if spec.momentum else {}
+    make: Any = spec.optimizer_class
+    made: Optimizer
+    if spec.plan_law:
+        made = make(_plan(spec, size, lr).param_groups(model), lr=lr, **options)
+    else:
+        made = make(model.parameters(), lr=lr, weight_decay=spec.weight_decay, **options)
+    return made
+
+
+def _batches(
+    source: partial[Dataset], batch_size: int, num_steps: int, seed: int
+) -> Iterable[tuple[Tensor, Tensor]]:
+    return source().batches(seed, batch_size, num_steps)
+
+
+def _logits(output: Any) -> Tensor:
+    """The tensor of scores: the output itself, or what transformers names so."""
+    tensor = getattr(output, "logits", output)
+    if not isinstance(tensor, Tensor):
+        raise ModelSpecError(
+            f"a model that returned {type(output).__name__}",
+            "a tensor, or a record with `logits`",
+            "wrap the model in a factory that returns its scores",
+        )
+    return tensor
+
+
+def _loss(task: TaskKind, output: Any, targets: Tensor) -> Tensor:
+    scores = _logits(output)
+    if task == "regression":
+        return F.mse_loss(scores, targets)
+    return F.cross_entropy(scores.flatten(0, -2), targets.flatten())
+
+
+@torch.no_grad()
+def _held_out_loss(source: partial[Dataset], model: nn.Module) -> float:
+    data = source()
+    device = next(model.parameters()).device
+    total = 0.0
+    batches = zip(
+        torch.split(data.test_inputs, 256), torch.split(data.test_targets, 256), strict=True
+    )
+    for inputs, targets in batches:
+        loss = _loss(data.task, model(inputs.to(device)), targets.to(device))
+        total += float(loss) * len(inputs)
+    return total / len(data.test_inputs)
