@@ -6,12 +6,7 @@ from etastar.errors import EtastarError
 from etastar.fit import find_optimum, fit_power_law, transfer_regret
 from etastar.graph import Graph, capture_graph, effective_depth, parameter_roles
 from etastar.init import check_stability, initialize_
-from etastar.measure import (
-    UpdateReport,
-    depth_scan,
-    measure_update,
-    width_scan,
-)
+from etastar.measure import UpdateReport, measure_update, scan_updates
 from etastar.optimizers import optimizer_like
 from etastar.parameter import ParamInfo
 from etastar.sweep import Budget, Experiment, SweepResult, run_sweep
@@ -38,7 +33,6 @@ __all__ = [
     "check_schedule",
     "check_stability",
     "coordinate_check",
-    "depth_scan",
     "effective_depth",
     "find_optimum",
     "fit_power_law",
@@ -48,9 +42,9 @@ __all__ = [
     "parameter_roles",
     "plan_transfer",
     "run_sweep",
+    "scan_updates",
     "schedule_arguments",
     "transfer_regret",
-    "width_scan",
 ]
 
 __version__ = "0.1.0"

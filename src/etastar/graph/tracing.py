@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.autograd import forward_ad
 
 from etastar.errors import CaptureError
 from etastar.graph.arguments import cloned, map_tensors, name_inputs, named_tensors, tensors_in
@@ -25,8 +24,6 @@ from etastar.graph.isolation import (
 )
 from etastar.graph.module_paths import module_paths_recorded
 from etastar.graph.recorder import Observer, Recorder
-from etastar.graph.replay import Script
-from etastar.graph.tangents import TangentLog
 from etastar.graph.values import ValuesKept
 from etastar.naming import canonical_parameters
 
@@ -56,14 +53,12 @@ class Trace:
         inputs: Node of every input tensor by name.
         outputs: Nodes of every floating output tensor by name.
         result: What the model returned.
-        script: What was executed, for `replay`.
     """
 
     nodes: tuple[Node, ...]
     inputs: dict[str, int]
     outputs: dict[str, tuple[int, ...]]
     result: Any
-    script: Script
 
 
 def parameter_records(model: nn.Module) -> dict[str, ParameterRecord]:
@@ -98,9 +93,7 @@ def trace(
     fake: bool,
     grad: bool = False,
     observer: Observer | None = None,
-    tangents: Mapping[str, torch.Tensor] | None = None,
     private: bool = False,
-    before_write: Callable[[torch.Tensor], None] | None = None,
 ) -> Trace:
     """Run an unwrapped model once under the recorder; the model is as before afterwards.
 
@@ -111,10 +104,7 @@ def trace(
         fake: Whether to run on fake tensors.
         grad: Whether autograd records the run (for an observer that differentiates).
         observer: Called with every node and its output tensor.
-        tangents: Tangents of parameters by canonical name, on real tensors: the pass is then made
-            in forward mode, under the `forward_ad.dual_level` of the caller.
         private: Whether nobody else holds the model, so that it need not be copied.
-        before_write: Called, on real tensors, with every tensor that is about to be written to.
 
     Returns:
         The trace.
@@ -126,9 +116,8 @@ def trace(
     fake_mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
     twins = None if fake_mode is None else FakeTwins(fake_mode)
     kept = ValuesKept(own_tensors(model))
-    guard = None if fake else _both(kept.before_write, before_write)
-    log = None if tangents is None else TangentLog()
-    recorder = Recorder(records, twins=twins, observer=observer, before_write=guard, tangents=log)
+    guard = None if fake else kept.before_write
+    recorder = Recorder(records, twins=twins, observer=observer, before_write=guard)
     with ExitStack() as stack:
         stack.enter_context(global_state_kept())
         stack.enter_context(quiet_switches())
@@ -144,24 +133,9 @@ def trace(
         args, kwargs = map_tensors((tuple(args), dict(kwargs)), clone)
         inputs = _add_inputs(recorder, model, args, kwargs)
         stack.enter_context(module_paths_recorded(recorder, stand_in, model))
-        duals = {} if log is None else _duals(stand_in, tangents or {}, log)
-        result = _run(stand_in, args, kwargs, recorder, duals)
+        result = _run(stand_in, args, kwargs, recorder)
         outputs = _outputs(recorder, result)
-    script = Script(tuple(recorder.operations), recorder.places)
-    return Trace(tuple(recorder.nodes), inputs, outputs, result, script)
-
-
-def _both(
-    first: Callable[[torch.Tensor], None], second: Callable[[torch.Tensor], None] | None
-) -> Callable[[torch.Tensor], None]:
-    if second is None:
-        return first
-
-    def both(tensor: torch.Tensor) -> None:
-        first(tensor)
-        second(tensor)
-
-    return both
+    return Trace(tuple(recorder.nodes), inputs, outputs, result)
 
 
 def _add_parameters(recorder: Recorder, stand_in: nn.Module, model: nn.Module) -> None:
@@ -179,32 +153,14 @@ def _add_inputs(
     return {name: recorder.add_input(tensor) for name, tensor in named_tensors(named)}
 
 
-def _duals(
-    model: nn.Module, tangents: Mapping[str, torch.Tensor], log: TangentLog
-) -> dict[str, torch.Tensor]:
-    """The parameters with their tangents, by every name, so that tied ones stay tied."""
-    found: dict[int, torch.Tensor] = {}
-    parameters = canonical_parameters(model)
-    for name, tangent in tangents.items():
-        log.add(tangent)
-        found[id(parameters[name])] = forward_ad.make_dual(  # type: ignore[no-untyped-call]
-            parameters[name].detach(), tangent
-        )
-    own_names = model.named_parameters(remove_duplicate=False)
-    return {name: found[id(p)] for name, p in own_names if id(p) in found}
-
-
 def _run(
     model: nn.Module,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     recorder: Recorder,
-    duals: dict[str, torch.Tensor],
 ) -> Any:
     try:
         with nullcontext() if recorder.twins is None else recorder.twins.mode, recorder:
-            if duals:
-                return torch.func.functional_call(model, duals, args, dict(kwargs))
             return model(*args, **kwargs)
     except Exception as error:
         raise TracingError(*recorder.place_of(error)) from error

@@ -17,7 +17,7 @@ from etastar.sweep.space import Budget
 from etastar.transfer import TransferPlan, plan_transfer, read_architecture
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from torch.optim import Optimizer
 
     from etastar.coordinates import CoordinateReport
@@ -33,7 +33,7 @@ def named_check(
     model: str,
     *,
     settings: Mapping[str, Any],
-    sizes: Mapping[str, Sequence[int]],
+    sizes: Sequence[Mapping[str, int]],
     data: str,
     data_options: Mapping[str, Any],
     optimizer: str,
@@ -51,11 +51,11 @@ def named_check(
     Args:
         model: MODEL, as the command line takes it; the sizes are further settings.
         settings: Its settings at all sizes.
-        sizes: Values of each setting that is varied.
+        sizes: The sizes; see `coordinate_check`.
         data: Name of a data set.
         data_options: Options of its loader.
         optimizer: "sgd", "adam" or "adamw".
-        lr: Learning rate at the first value of every size, which is the base of the plans.
+        lr: Learning rate at the first size, which is the base of the plans.
         rules: What each size's plan follows: "mup" for width, a law for depth; none for one rate
             at all sizes.
         init: "all", "last" or "none" for our He initialization with that residual rule, "own" for
@@ -76,8 +76,8 @@ def named_check(
 
     Example:
         >>> report = named_check(
-        ...     "zoo:mlp", settings={"depth": 2}, sizes={"width": [16, 64]}, data="digits",
-        ...     data_options={}, optimizer="adam", lr=1e-3, num_steps=1, num_seeds=1,
+        ...     "zoo:mlp", settings={"depth": 2}, sizes=[{"width": 16}, {"width": 64}],
+        ...     data="digits", data_options={}, optimizer="adam", lr=1e-3, num_steps=1, num_seeds=1,
         ... )
         >>> report.passed
         False
@@ -98,11 +98,13 @@ def named_check(
         init=init,
         budget=Budget(num_steps, batch_size),
     )
+    batch = next(iter(experiment.batches(0, batch_size, 1)))
     family = _Family(
         model,
         dict(settings),
         init,
-        base={name: values[0] for name, values in sizes.items()},
+        inputs=batch[0],
+        base=dict(sizes[0]),
         plan={
             "lr": lr,
             "optimizer": optimizer,
@@ -115,10 +117,10 @@ def named_check(
     return coordinate_check(
         family.make,
         sizes,
-        next(iter(experiment.batches(0, batch_size, 1))),
+        batch,
         experiment.loss_fn,
         num_steps=num_steps,
-        seeds=range(num_seeds),
+        seeds=num_seeds,
     )
 
 
@@ -134,19 +136,21 @@ class _Family:
         settings: dict[str, Any],
         init: str,
         *,
+        inputs: Tensor,
         base: dict[str, int],
         plan: dict[str, Any],
         options: dict[str, Any],
     ) -> None:
         assert init in INITS
         self._spec, self._settings, self._init = spec, settings, init
+        self._inputs: tuple[tuple[Any, ...], dict[str, Any]] = (inputs,), {}
         self._base, self._plan, self._options = base, plan, options
         self._graphs: dict[tuple[tuple[str, int], ...], Graph] = {}
         self._plans: dict[tuple[tuple[str, int], ...], TransferPlan] = {}
 
     def make(self, **size: int) -> tuple[nn.Module, Optimizer]:
         """A model of one size, drawn from the run's seed, and its optimizer."""
-        loaded = load_model(self._spec, {**self._settings, **size})
+        loaded = load_model(self._spec, {**self._settings, **size}, inputs=self._inputs)
         graph = self._graph(size)
         if self._init != "own":
             residual = cast("Any", self._init)
@@ -160,7 +164,7 @@ class _Family:
     def _graph(self, size: dict[str, int]) -> Graph:
         key = tuple(sorted(size.items()))
         if key not in self._graphs:
-            loaded = load_model(self._spec, {**self._settings, **size})
+            loaded = load_model(self._spec, {**self._settings, **size}, inputs=self._inputs)
             self._graphs[key] = capture_graph(loaded.model, *loaded.args, **loaded.kwargs)
         return self._graphs[key]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from functools import lru_cache, partial
+from math import inf
 from typing import Any, cast
 
 import torch
@@ -76,6 +77,12 @@ def named_experiment(
         )
     if init not in INITS:
         raise ModelSpecError(f"init {init!r}", f"one of: {', '.join(INITS)}", "choose a listed one")
+    if not (0 <= momentum < 1 and 0 <= weight_decay < inf):
+        raise ModelSpecError(
+            f"momentum={momentum}, weight_decay={weight_decay}",
+            "a momentum from 0 to below 1, a finite weight decay of 0 or more",
+            "change what is out of range",
+        )
     if momentum and optimizer != "sgd":
         raise ModelSpecError(
             f"momentum={momentum} for {optimizer}", "momentum with sgd alone", "leave it out"
@@ -84,7 +91,7 @@ def named_experiment(
     options = {"weight_decay": weight_decay} | ({"momentum": momentum} if momentum else {})
     source = partial(_dataset, data, json.dumps(data_options, sort_keys=True))
     return Experiment(
-        factory=partial(_build, model, settings, init),
+        factory=partial(_build, source, model, settings, init),
         batches=partial(_batches, source),
         loss_fn=partial(_loss, task),
         make_optimizer=partial(_make_optimizer, optimizer, options),
@@ -108,9 +115,12 @@ def _dataset(name: str, options: str) -> Dataset:
     return load(name, **json.loads(options))
 
 
-def _build(spec: str, settings: dict[str, Any], init: str, **size: Any) -> nn.Module:
+def _build(
+    source: partial[Dataset], spec: str, settings: dict[str, Any], init: str, **size: Any
+) -> nn.Module:
     """A network of one size; its initialization draws from the run's own seed."""
-    loaded = load_model(spec, {**settings, **size})
+    (inputs, _), *_ = source().batches(0, 2, 1)
+    loaded = load_model(spec, {**settings, **size}, inputs=((inputs,), {}))
     if init != "own":
         graph = capture_graph(loaded.model, *loaded.args, **loaded.kwargs)
         initialize_(loaded.model, graph, residual=cast("Any", init), seed=torch.initial_seed())

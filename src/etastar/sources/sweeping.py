@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 __all__ = ["StoreFit", "fit_store", "parse_axes", "parse_sizes", "size_depths"]
 
 
-def parse_sizes(texts: Iterable[str]) -> tuple[dict[str, int], ...]:
+def parse_sizes(texts: Iterable[str], vary: Iterable[str] = ()) -> tuple[dict[str, int], ...]:
     """Sizes from "depth=3,6,12"; several such texts give every combination.
 
     Args:
         texts: Each NAME=N,N,...
+        vary: The same, but varied one at a time, the others staying at their first value.
 
     Returns:
-        Sizes, the last text varying fastest.
+        Sizes, the last text varying fastest, those of `vary` within each.
 
     Raises:
         ModelSpecError: Not of that form.
@@ -37,9 +38,18 @@ def parse_sizes(texts: Iterable[str]) -> tuple[dict[str, int], ...]:
     Example:
         >>> parse_sizes(["width=8,16", "depth=3"])
         ({'width': 8, 'depth': 3}, {'width': 16, 'depth': 3})
+        >>> parse_sizes([], vary=["width=8,16", "depth=3,6"])
+        ({'width': 8, 'depth': 3}, {'width': 16, 'depth': 3}, {'width': 8, 'depth': 6})
     """
-    axes = parse_axes(texts)
-    return tuple(dict(zip(axes, values, strict=True)) for values in product(*axes.values()))
+    crossed, varied = list(texts), list(vary)
+    axes = parse_axes([*crossed, *varied])
+    names = list(axes)
+    inner = names[len(crossed) :]
+    first = {name: axes[name][0] for name in inner}
+    changes = [{name: value} for name in inner for value in axes[name][1:]]
+    every = product(*(axes[name] for name in names[: len(crossed)]))
+    outer = [dict(zip(names, values, strict=False)) for values in every]
+    return tuple({**size, **first, **change} for size in outer for change in ({}, *changes))
 
 
 def parse_axes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:

@@ -63,6 +63,7 @@ def measured_start(experiment: Experiment, size: Size, seeds: Sequence[int]) -> 
             experiment.loss_fn,
             optimizer=lambda model: experiment.make_optimizer(model, 1.0),
             seeds=tuple(seeds),
+            pre_activations="layers",
             lr_unit=1.0,
         ).eta_star
     except EtastarError as error:

@@ -20,7 +20,6 @@ from etastar.transfer.architecture import read_architecture
 
 if TYPE_CHECKING:
     from etastar.measure.batch import Batch, LossFn
-    from etastar.measure.options import MeasureOptions
     from etastar.transfer.architecture import Network
     from etastar.transfer.plan import TransferPlan
 
@@ -61,12 +60,7 @@ class Measure:
     make_optimizer: MakeOptimizer | None = None
     proxies: tuple[Network, ...] = ()
     by: Literal["network", "role"] = "network"
-    options: MeasureOptions = field(default_factory=dict)  # type: ignore[assignment]
-
-    @property
-    def rule(self) -> str:
-        """The name under which the regret table has it: after steps it is another rule."""
-        return "measured-self" if self.options.get("after", 0) else "measured"
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def split_measured(

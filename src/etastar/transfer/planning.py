@@ -177,7 +177,7 @@ def _auto_or_none(
     """What `law="auto"` takes; None for any other law."""
     if law not in (AUTO, [AUTO], (AUTO,)):
         return None
-    measured = () if measure is None else (measure.rule,)
+    measured = () if measure is None else (Measured.name,)
     choice = choose_rule(
         read_table(), network_kind(base, kind), candidates=(*CANDIDATES, *measured)
     )
