@@ -31,7 +31,7 @@ __all__ = ["by_differences"]
 
 _FIRST_STEP = 1e-4  # of the norm of all parameters
 _LEAST_SHARE = 1e-4  # of a pre-activation that changes: below, float32 has too few digits of it
-_GREATEST_SHARE = 5e-2  # above, curvature shows
+_GREATEST_SHARE = 1e-2  # above, curvature shows
 _MIDDLE_SHARE = math.sqrt(_LEAST_SHARE * _GREATEST_SHARE)
 _MAX_ATTEMPTS = 5
 
@@ -42,7 +42,7 @@ def by_differences(
     """M_l = mean ((z_l(theta + h u) - z_l(theta - h u)) / 2h)^2.
 
     The step h is chosen so that the pre-activations that later layers depend on change by a share
-    between 1e-4 and 5e-2 to one side. Those of the last layer may change by any: they are linear in
+    between 1e-4 and 1e-2 to one side. Those of the last layer may change by any: they are linear in
     its weight, and a readout far smaller than its update would make the step so short that the
     other weights lose it in rounding.
 
@@ -68,10 +68,13 @@ def by_differences(
         line.move_to(step)
         found = passes.compared(below)
         share = found.share
-        is_settled = share == 0 or _LEAST_SHARE <= share <= _GREATEST_SHARE
+        if is_idle := not any(found.changes.values()):  # nothing moves, or it is lost in rounding
+            is_settled = step >= 0.5 * line.scale
+        else:
+            is_settled = share == 0 or _LEAST_SHARE <= share <= _GREATEST_SHARE
         if is_settled or attempt == _MAX_ATTEMPTS:
             break
-        step *= _MIDDLE_SHARE / share if math.isfinite(share) else 1e-3
+        step *= 1 / _FIRST_STEP if is_idle else found.factor
     line.move_to(0.0)
     doubts = {
         f"no step fits, pre-activations change by a share of {share:.2g}": not is_settled,
@@ -136,6 +139,11 @@ class _Change(NamedTuple):
         sizes = {index: self.values[index] for index in counted if self.values[index] > 0}
         shares = (math.sqrt(self.changes[index] / size) for index, size in sizes.items())
         return max(shares, default=0.0) / 2
+
+    @property
+    def factor(self) -> float:
+        """What to multiply the step by so that the share fits."""
+        return _MIDDLE_SHARE / self.share if math.isfinite(self.share) else 1e-3
 
 
 class _Passes:

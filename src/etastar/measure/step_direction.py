@@ -114,7 +114,8 @@ class OptimizerSet:
             MeasureError: A step failed, or is not finite.
         """
         states = deepcopy([one.state_dict() for one in self.all])
-        own = _unique(canonical_parameters(self._model))
+        every = _unique(canonical_parameters(self._model))
+        own = {name: parameter for name, parameter in every.items() if parameter.grad is not None}
         before = {name: parameter.detach().clone() for name, parameter in own.items()}
         rate = self.unit
         for attempt in range(1, _MAX_ATTEMPTS + 1):
@@ -166,10 +167,10 @@ def _relative_change(own: Mapping[str, nn.Parameter], before: Mapping[str, Tenso
     if not all(map(math.isfinite, changes)):
         return math.inf
     sizes = [float(before[name].norm()) for name in own]
-    moved = [(change, size) for change, size in zip(changes, sizes, strict=True) if change and size]
-    if not moved:
+    if not any(sizes):
         return float(any(changes))
-    return math.hypot(*(change for change, _ in moved)) / math.hypot(*(size for _, size in moved))
+    rounded = (change for change, size in zip(changes, sizes, strict=True) if size)
+    return math.hypot(*rounded) / math.hypot(*sizes)
 
 
 def _largest_rate(groups: list[dict[str, Any]]) -> float:
