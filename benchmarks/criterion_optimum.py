@@ -20,7 +20,7 @@ from torch import nn
 from etastar.experiments.training import family_experiment, load_data
 from etastar.experiments.transformer import study
 from etastar.measure import measure_update
-from etastar.measure.records import PreActivations
+from etastar.measure.pre_activations import PreActivations
 
 ROOT = Path(__file__).parent
 OPTIMA = ROOT.parent / "results" / "transformer" / "cpu" / "optima.json"

@@ -77,7 +77,7 @@ class Examples:
 
         Raises:
             CaptureError: The forward pass raised.
-            MeasureError: `loss_fn` raised, gave no finite scalar, or there is none.
+            MeasureError: `loss_fn` raised, gave no scalar, or there is none.
         """
         args, kwargs = self.inputs()
         with forward_pass(), quiet_switches():
@@ -95,12 +95,6 @@ class Examples:
             shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
             raise MeasureError(
                 f"a loss of {shape}", "one number", "reduce the loss, by .mean() for example"
-            )
-        if not torch.isfinite(loss):
-            raise MeasureError(
-                f"a loss of {float(loss.detach())}",
-                "a finite loss: no step is measured from any other",
-                "check the weights, the batch and loss_fn for numbers that are not finite",
             )
         return loss.squeeze()
 

@@ -267,7 +267,7 @@ def _to_single_precision(model: nn.Module, optimizers: Iterable[Optimizer]) -> N
                     state[key] = value.float()
 
 
-def gradient_on(subject: Subject, examples: Examples, loss_fn: LossFn | None) -> None:
+def gradient_on(subject: Subject, examples: Examples, loss_fn: LossFn | None) -> float:
     """Put the gradient of the loss into the parameters; buffers and attributes stay.
 
     Args:
@@ -275,9 +275,12 @@ def gradient_on(subject: Subject, examples: Examples, loss_fn: LossFn | None) ->
         examples: Of the batch.
         loss_fn: `loss_fn(output, targets)`; None for a model that computes its own loss.
 
+    Returns:
+        The loss.
+
     Raises:
         CaptureError: The forward pass raised.
-        MeasureError: The loss is not finite, or depends on no parameter.
+        MeasureError: The loss is no scalar, or depends on no parameter.
     """
     subject.optimizers.zero_grad()
     with _state_kept(subject.model), own_device(subject.model), torch.enable_grad():
@@ -290,6 +293,7 @@ def gradient_on(subject: Subject, examples: Examples, loss_fn: LossFn | None) ->
                 "unfreeze the model, model.requires_grad_(True), or check loss_fn",
             )
         torch.autograd.backward(loss)
+    return float(loss.detach())
 
 
 @contextmanager

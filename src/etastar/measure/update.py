@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import TYPE_CHECKING, get_args
 
@@ -100,10 +101,19 @@ def measure_update(
         for seed in numbers:
             subject = make_subject(model_or_make, optimizer, examples, seed=seed, unit=lr_unit)
             placed = examples.to(subject.model)
-            gradient_on(subject, placed, loss_fn)
+            _require_finite(gradient_on(subject, placed, loss_fn))
             direction = _direction(subject, moved)
             found.append(by_differences(subject, placed, direction, pre_activations))
     return report_of(found, seeds=numbers, pre_activations=pre_activations)
+
+
+def _require_finite(loss: float) -> None:
+    if not math.isfinite(loss):
+        raise MeasureError(
+            f"a loss of {loss}",
+            "a finite loss: no step is measured from any other",
+            "check the weights, the batch and loss_fn for numbers that are not finite",
+        )
 
 
 def _read_moves(moves: object) -> frozenset[str] | None:
