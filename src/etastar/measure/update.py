@@ -110,7 +110,7 @@ def measure_update(
 def _require_finite(loss: float) -> None:
     if not math.isfinite(loss):
         raise MeasureError(
-            f"a loss of {loss}",
+            f"a measurement of which the loss is not finite: {loss}",
             "a finite loss: no step is measured from any other",
             "check the weights, the batch and loss_fn for numbers that are not finite",
         )
