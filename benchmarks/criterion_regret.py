@@ -4,8 +4,8 @@ Usage: python benchmarks/criterion_regret.py
 
 MLP, residual CNN and GPT, each with SGD and Adam; tuned at depth 2 by `bracket`, transferred to
 depth 8 and 16 by each rule, and trained there with the rate of each rule and with the target's own
-optimum, same seeds. The rules: `constant`, the -3/2 law, and the criterion at initialization with the
-three sets of pre-activations. The stored results hold two more forms, after steps and
+optimum, same seeds. The rules: `constant`, the -3/2 law, and the criterion at initialization with
+the three sets of pre-activations. The stored results hold two more forms, after steps and
 self-consistent, which were dropped. Everything is fixed below; no run is left out. Written to
 benchmarks/results/criterion_regret.json and criterion_regret.md. criterion_regret_first is the same
 with the measurement as it was before: its rates at initialization differ by 0.2% at most, and yet
