@@ -35,8 +35,8 @@ from torch.nn import functional as F
 from etastar.datasets import load
 from etastar.graph import capture_graph
 from etastar.init import initialize_
-from etastar.measure import ScanReport, depth_scan
-from etastar.measure.records import PreActivations
+from etastar.measure import ScanReport, scan_updates
+from etastar.measure.pre_activations import PreActivations
 from etastar.models import build
 from etastar.transfer import Tuned, plan_transfer
 
@@ -102,7 +102,8 @@ def perceptron(
         width=WIDTH,
         **kwargs,
     )
-    return depth_scan(factory, DEPTHS, batch, linear_loss, optimizer="sgd", **options)
+    sizes = [{"depth": depth} for depth in DEPTHS]
+    return scan_updates(factory, sizes, batch, linear_loss, optimizer="sgd", **options)
 
 
 def gpt(*, options: dict[str, Any]) -> ScanReport:
@@ -122,18 +123,13 @@ def gpt(*, options: dict[str, Any]) -> ScanReport:
         for depth in GPT_DEPTHS
     }
 
-    def factory(depth: int) -> nn.Module:
+    def planned(depth: int) -> tuple[nn.Module, torch.optim.Optimizer]:
         network = make(depth)
         plans[depth].rescale_(network)
-        return network
+        return network, torch.optim.AdamW(plans[depth].param_groups(network), lr=LR)
 
-    def adamw(network: nn.Module, depth: int) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(plans[depth].param_groups(network), lr=LR)
-
-    optimizers = {depth: partial(adamw, depth=depth) for depth in GPT_DEPTHS}
-    return depth_scan(
-        factory, GPT_DEPTHS, batch, token_loss, optimizer=optimizers, lr_unit=LR, **options
-    )
+    sizes = [{"depth": depth} for depth in GPT_DEPTHS]
+    return scan_updates(planned, sizes, batch, token_loss, optimizer=None, lr_unit=LR, **options)
 
 
 CASES = (
@@ -165,7 +161,7 @@ def depth_exponent(points: list[list[Any]]) -> float:
 
 def last_exponent(scan: ScanReport) -> float:
     """Exponent of the rate that the last pre-activation alone would allow."""
-    log_depths = [math.log(point.abscissa) for point in scan.points]
+    log_depths = [math.log(x) for x in scan.exponents["depth"].abscissas]
     log_squares = [math.log(p.report.layers[-1].mean_square_update) for p in scan.points]
     return -linear_regression(log_depths, log_squares).slope / 2
 
@@ -175,21 +171,23 @@ def row(case: Case, pre_activations: PreActivations) -> dict[str, Any]:
     seeds = SETS[pre_activations]
     scan = case.scan(options={"seeds": seeds, "pre_activations": pre_activations})
     low, high = case.band
+    found = scan.exponents["depth"]
     points = [
-        [p.size, p.abscissa, p.report.eta_star, p.report.eta_star_interval] for p in scan.points
+        [p.size["depth"], x, p.report.eta_star, p.report.eta_star_interval]
+        for p, x in zip(scan.points, found.abscissas, strict=True)
     ]
     return {
         "name": case.name,
         "pre_activations": pre_activations,
         "seeds": len(seeds),
         "band": [low, high],
-        "inside": low <= scan.exponent <= high,
-        "exponent": scan.exponent,
-        "interval": scan.exponent_interval,
-        "r_squared": scan.r_squared,
+        "inside": low <= found.exponent <= high,
+        "exponent": found.exponent,
+        "interval": found.interval,
+        "r_squared": found.r_squared,
         "depth_exponent": depth_exponent(points),
         "last_exponent": last_exponent(scan),
-        "slopes": [[*s.between, s.exponent, s.interval] for s in scan.slopes],
+        "slopes": [[*s.between, s.exponent, s.interval] for s in found.slopes],
         "points": points,
     }
 

@@ -32,8 +32,7 @@ from etastar.measure import measure_update
 from etastar.models import build
 
 RESULTS = Path(__file__).parent / "results"
-METHODS = ("forward", "differences")
-ROUNDS, SEEDS = {"forward": 5, "differences": 15}, (0, 1, 2, 3)
+ROUNDS, SEEDS = 15, (0, 1, 2, 3)
 NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
     "MLP": ("mlp", {"depth": 8, "width": 512}, 512),
     "MLP, width 1024": ("mlp", {"depth": 8, "width": 1024}, 512),
@@ -73,30 +72,27 @@ def seconds(action: Any) -> float:
 
 
 def time_ratios(name: str) -> dict[str, list[float]]:
-    """Quartiles and median of what takes how many forward passes: a step, and each method."""
+    """Quartiles and median of what takes how many forward passes: a step, and a measurement."""
     network, batch = made(name)
     step = training_step(network, batch)
 
-    def measured(method: str) -> float:
-        measure = partial(measure_update, network, batch, loss_fn, optimizer=adamw, method=method)
-        return seconds(partial(measure, seeds=SEEDS)) / len(SEEDS)
+    def measured() -> float:
+        measure = partial(measure_update, network, batch, loss_fn, optimizer=adamw, seeds=SEEDS)
+        return seconds(measure) / len(SEEDS)
 
     def one_pass() -> float:
         return median(seconds(lambda: network(batch[0])) for _ in range(5))
 
-    def ratios(action: Callable[[], float], rounds: int) -> list[float]:
+    def ratios(action: Callable[[], float]) -> list[float]:
         one_pass(), action()  # warms up
         found = []
-        for _ in range(rounds):
+        for _ in range(ROUNDS):
             before = one_pass()
             taken = action()
             found.append(taken / ((before + one_pass()) / 2))
         return [round(float(q), 2) for q in quantiles(found, n=4)]
 
-    return {
-        "step": ratios(lambda: seconds(step), ROUNDS["differences"]),
-        **{method: ratios(partial(measured, method), ROUNDS[method]) for method in METHODS},
-    }
+    return {"step": ratios(lambda: seconds(step)), "measurement": ratios(measured)}
 
 
 def training_step(network: nn.Module, batch: tuple[Tensor, Tensor]) -> Callable[[], None]:
@@ -120,8 +116,8 @@ def peak(action: Callable[[], Any]) -> float:
     return max(accumulate(change for _, change in changes))
 
 
-def memory_ratios(name: str) -> dict[str, float]:
-    """Memory of a measurement over that of training, by method."""
+def memory_ratio(name: str) -> float:
+    """Memory of a measurement over that of training."""
     network, batch = made(name)
 
     def two_steps() -> None:
@@ -129,15 +125,8 @@ def memory_ratios(name: str) -> dict[str, float]:
         step()  # the second has the moments in memory
         step()
 
-    trained = peak(two_steps)
-    return {
-        method: round(
-            peak(partial(measure_update, network, batch, loss_fn, optimizer=adamw, method=method))
-            / trained,
-            2,
-        )
-        for method in METHODS
-    }
+    measure = partial(measure_update, network, batch, loss_fn, optimizer=adamw)
+    return round(peak(measure) / peak(two_steps), 2)
 
 
 def table(results: dict[str, Any]) -> str:
@@ -145,18 +134,16 @@ def table(results: dict[str, Any]) -> str:
     lines = [
         "# Cost of the criterion",
         "",
-        f"PyTorch {results['torch']}, one thread, {len(SEEDS)} seeds, AdamW; "
-        f"{ROUNDS['differences']} rounds ({ROUNDS['forward']} of forward mode).",
+        f"PyTorch {results['torch']}, one thread, {len(SEEDS)} seeds, AdamW; {ROUNDS} rounds.",
         "",
-        "| network | method | time in forward passes | quartiles | a training step's "
+        "| network | time in forward passes | quartiles | a training step's "
         "| memory over a step's |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| --- | --- | --- | --- | --- |",
     ]
     for name, row in results["networks"].items():
-        for method in METHODS:
-            low, middle, high = row["time"][method]
-            cells = (middle, f"{low} to {high}", row["time"]["step"][1], row["memory"][method])
-            lines.append(f"| {name} | {method} | {' | '.join(map(str, cells))} |")
+        low, middle, high = row["time"]["measurement"]
+        cells = (middle, f"{low} to {high}", row["time"]["step"][1], row["memory"])
+        lines.append(f"| {name} | {' | '.join(map(str, cells))} |")
     return "\n".join([*lines, ""])
 
 
@@ -166,7 +153,7 @@ def main() -> None:
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
     for name in NETWORKS:
-        found[name] = {"time": time_ratios(name), "memory": memory_ratios(name)}
+        found[name] = {"time": time_ratios(name), "memory": memory_ratio(name)}
     results = {"torch": torch.__version__, "networks": found}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "criterion_cost.json").write_text(json.dumps(results, indent=1) + "\n")

@@ -26,7 +26,6 @@ PUBLIC = [
     "check_schedule",
     "check_stability",
     "coordinate_check",
-    "depth_scan",
     "effective_depth",
     "find_optimum",
     "fit_power_law",
@@ -36,9 +35,9 @@ PUBLIC = [
     "parameter_roles",
     "plan_transfer",
     "run_sweep",
+    "scan_updates",
     "schedule_arguments",
     "transfer_regret",
-    "width_scan",
 ]
 
 HEAVY = (

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from etastar.fit import find_optimum, fit_power_law, transfer_regret
     from etastar.graph import Graph, capture_graph, effective_depth, parameter_roles
     from etastar.init import check_stability, initialize_
-    from etastar.measure import UpdateReport, depth_scan, measure_update, width_scan
+    from etastar.measure import UpdateReport, measure_update, scan_updates
     from etastar.optimizers import optimizer_like
     from etastar.parameter import ParamInfo
     from etastar.sweep import Recipe, SweepResult, run_sweep
@@ -40,7 +40,6 @@ __all__ = [
     "check_schedule",
     "check_stability",
     "coordinate_check",
-    "depth_scan",
     "effective_depth",
     "find_optimum",
     "fit_power_law",
@@ -50,9 +49,9 @@ __all__ = [
     "parameter_roles",
     "plan_transfer",
     "run_sweep",
+    "scan_updates",
     "schedule_arguments",
     "transfer_regret",
-    "width_scan",
 ]
 
 __version__ = "0.1.0"
@@ -64,7 +63,7 @@ _PLACES = {
     "fit": ("find_optimum", "fit_power_law", "transfer_regret"),
     "graph": ("Graph", "capture_graph", "effective_depth", "parameter_roles"),
     "init": ("check_stability", "initialize_"),
-    "measure": ("UpdateReport", "depth_scan", "measure_update", "width_scan"),
+    "measure": ("UpdateReport", "measure_update", "scan_updates"),
     "optimizers": ("optimizer_like",),
     "parameter": ("ParamInfo",),
     "sweep": ("Recipe", "SweepResult", "run_sweep"),

@@ -14,6 +14,7 @@ __all__ = [
     "InitError",
     "LawError",
     "MeasureError",
+    "MeasureWarning",
     "MissingExtraError",
     "ModelSpecError",
     "OptimizerError",
@@ -87,6 +88,10 @@ class LawError(EtastarError, ValueError):
 
 class MeasureError(EtastarError, ValueError):
     """The criterion cannot be measured on this model, batch or optimizer."""
+
+
+class MeasureWarning(UserWarning):
+    """The criterion was measured, but its numbers are lost in rounding."""
 
 
 class OptimizerError(EtastarError, TypeError):

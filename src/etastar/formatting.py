@@ -11,7 +11,9 @@ from etastar.naming import name_template
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["interval", "name_pattern", "number", "percent", "shorten_middle"]
+    from rich.console import RenderableType
+
+__all__ = ["interval", "name_pattern", "number", "percent", "plain_text", "shorten_middle"]
 
 
 def number(x: float) -> str:
@@ -98,3 +100,26 @@ def shorten_middle(text: str, width: int) -> str:
         return text
     end = width // 2
     return f"{text[: width - end - 1]}…{text[len(text) - end :]}"
+
+
+def plain_text(renderable: RenderableType) -> str:
+    """What Rich prints on a terminal of 80 columns, without colours.
+
+    Args:
+        renderable: Anything Rich prints.
+
+    Returns:
+        The lines, without trailing spaces.
+
+    Example:
+        >>> plain_text("eta* = 0.1")
+        'eta* = 0.1'
+    """
+    import io
+
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=80, color_system=None, legacy_windows=False)
+    console.print(renderable, highlight=False, markup=False)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in text.rstrip("\n").split("\n"))

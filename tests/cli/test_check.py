@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from etastar.cli import app
 
 MLP = ["check", "zoo:mlp", "--arg", "depth=2", "--data", "digits", "--batch", "32"]
-WIDTHS = [*MLP, "--sizes", "width=32,128,512", "--seeds", "2", "--steps", "2"]
+WIDTHS = [*MLP, "--vary", "width=32,128,512", "--seeds", "2", "--steps", "2"]
 
 
 def run(*args):
@@ -50,7 +50,7 @@ def test_the_table_shows_exponents_verdicts_and_what_would_mend():
 
 
 def test_the_law_is_a_plan_over_depth():
-    args = ["check", "zoo:resmlp", "--arg", "width=32", "--sizes", "depth=2,4,8"]
+    args = ["check", "zoo:resmlp", "--arg", "width=32", "--vary", "depth=2,4,8"]
     rest = ["--data", "digits", "--optimizer", "adam", "--seeds", "2", "--json"]
     standard = json.loads(run(*args, *rest, "--init", "none").stdout)
     planned = json.loads(run(*args, *rest, "--law", "complete-p").stdout)
@@ -73,6 +73,8 @@ def test_the_law_is_a_plan_over_depth():
         (["--optimizer", "adam", "--momentum", "0.9"], "momentum"),
         (["--optimizer", "adam", "--law", "complete-p", "--law", "depth-mup"], "complete-p"),
         (["--optimizer", "adam", "--lr", "-1"], "lr"),
+        (["--optimizer", "sgd", "--momentum", "nan"], "momentum"),
+        (["--optimizer", "adam", "--weight-decay", "-1"], "weight"),
     ],
 )
 def test_what_is_wrong_exits_with_two(extra, message):

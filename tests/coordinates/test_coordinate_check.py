@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from etastar.coordinates import coordinate_check
-from etastar.errors import MeasureError
+from etastar.errors import MeasureError, OptimizerError
+from etastar.optimizers import OPTIMIZERS
 
 RATE = 1e-6  # so small that every change is of first order
 WIDTHS = [16, 64, 256]
@@ -55,18 +56,23 @@ ONES = torch.ones(1, 4, dtype=torch.float64), None
 ONE = torch.ones(1, 1, dtype=torch.float64), None
 
 
+def varied(axes):
+    """Sizes in which one setting changes at a time."""
+    first = {name: values[0] for name, values in axes.items()}
+    return [{**first, name: value} for name, values in axes.items() for value in values]
+
+
 def check(factory, sizes, batch=ONES, **settings):
     settings = {"num_steps": 1, "seeds": [0], "optimizer": "sgd", "lr": RATE} | settings
-    return coordinate_check(factory, sizes, batch, total, **settings)
+    return coordinate_check(factory, varied(sizes), batch, total, **settings)
 
 
 def by_module(report, axis=0):
     return {layer.module: layer for layer in report.axes[axis].layers}
 
 
-@pytest.mark.parametrize("norm", ["rms", "l1"])
-def test_sizes_and_changes_are_those_of_the_closed_form(norm):
-    found = by_module(check(Constant, {"width": WIDTHS}, norm=norm))
+def test_sizes_and_changes_are_those_of_the_closed_form():
+    found = by_module(check(Constant, {"width": WIDTHS}))
     # z = (2, 2, 2); one step: dW = rate x (grad, 4 ones in), and what passes through
     assert found["first"].init.curves == ((2.0,) * 3,)
     first = [RATE * 4 / n for n in WIDTHS]
@@ -146,9 +152,11 @@ def test_a_function_of_the_model_and_one_of_both_agree():
 
     settings = {"lr": None, "num_steps": 2}
     first = check(both, {"width": [4, 8]}, optimizer=None, **settings)
+    kinds = [torch.optim.Adam, OPTIMIZERS["adam"]]
+    others = [check(Constant, {"width": [4, 8]}, optimizer=o, lr=1e-3, num_steps=2) for o in kinds]
     second = check(Constant, {"width": [4, 8]}, optimizer=optimizer, **settings)
     third = check(Constant, {"width": [4, 8]}, optimizer="adam", lr=1e-3, num_steps=2)
-    assert first == second == third
+    assert first == second == third == others[0] == others[1]
 
 
 def test_several_optimizers_step_together():
@@ -186,17 +194,6 @@ def test_dropout_draws_the_same_mask_before_and_after():
 
     report = check(factory, {"width": [8, 16]}, lr=1e-12)
     assert max(max(layer.change.curves[0]) for layer in report.axes[0].layers) < 1e-6
-
-
-def test_steps_are_on_the_given_batches():
-    def batches(seed):
-        yield torch.zeros(1, 4, dtype=torch.float64), None
-
-    still = check(Constant, {"width": [4, 8]}, batches=batches, lr=1e-2)
-    assert all(set(layer.change.curves[0]) == {0.0} for layer in still.axes[0].layers)
-    assert still.passed
-    with pytest.raises(MeasureError, match="1 batches for num_steps=2"):
-        check(Constant, {"width": [4, 8]}, batches=batches, num_steps=2)
 
 
 def test_divergence_grows():
@@ -256,19 +253,27 @@ def test_another_network_for_another_seed_is_refused():
     ("factory", "sizes", "settings", "message"),
     [
         (Constant, {"width": [4]}, {}, "two different"),
-        (Constant, {}, {}, "two different"),
         (Constant, {"width": [0, 4]}, {}, "positive values"),
-        (Constant, {"width": [4, 8]}, {"num_steps": 0}, "one step"),
-        (Constant, {"width": [4, 8]}, {"seeds": []}, "one seed"),
-        (Constant, {"width": [4, 8]}, {"band": 0.0}, "positive band"),
+        (Constant, {"width": "ab"}, {}, "sizes="),
+        *((Constant, {"width": [4, 8]}, {"num_steps": n}, "one step") for n in (0, 1.5, "x", True)),
+        *((Constant, {"width": [4, 8]}, {"seeds": n}, "seeds=") for n in ([], 0, -1, "x", [1.5])),
         (Constant, {"width": [4, 8]}, {"lr": None}, "lr beside the name"),
+        *((Constant, {"width": [4, 8]}, {"lr": n}, "lr=") for n in (-1.0, math.nan, "x")),
         (Constant, {"width": [4, 8]}, {"optimizer": None, "lr": None}, "one of the two places"),
         (Constant, {"width": [4, 8]}, {"optimizer": "lion"}, "sgd, adam, adamw"),
         (lambda width: Constant(8), {"width": [4, 8]}, {}, "same network"),
         (lambda width: None, {"width": [4, 8]}, {}, "torch.nn.Module"),
+        (lambda width: 1 / 0, {"width": [4, 8]}, {}, "ZeroDivisionError"),
+        (lambda depth: Constant(8), {"width": [4, 8]}, {}, "raised TypeError"),
         (changing, {"width": [4, 8]}, {"lr": 0.1}, "other operations"),
     ],
 )
 def test_what_cannot_be_checked_is_refused(factory, sizes, settings, message):
-    with pytest.raises(MeasureError, match=message):
+    with pytest.raises((MeasureError, OptimizerError), match=message):
         check(factory, sizes, **settings)
+
+
+@pytest.mark.parametrize("sizes", [None, 3, [], {"width": [4, 8]}, [{"width": 4}, {"depth": 4}]])
+def test_sizes_of_another_form_are_refused(sizes):
+    with pytest.raises(MeasureError, match="sizes="):
+        coordinate_check(Constant, sizes, ONES, total, optimizer="sgd", lr=RATE)

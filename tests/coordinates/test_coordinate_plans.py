@@ -62,7 +62,11 @@ def layers_of(report):
     return {layer.module: layer for layer in report.axes[0].layers if layer.role is not None}
 
 
-WIDTHS = {"width": [32, 64, 128, 256]}
+def over(name, *values):
+    return [{name: value} for value in values]
+
+
+WIDTHS = over("width", 32, 64, 128, 256)
 
 
 def test_one_rate_for_all_widths_fails_naming_hidden_layers(digits):
@@ -97,7 +101,7 @@ def test_the_width_plan_passes(digits, optimizer, lr):
 
 def test_the_width_plan_passes_on_a_transformer(text):
     family = Family("gpt", {"width": 32}, "adam", 1e-3, depth=1, context=8)
-    report = coordinate_check(family, {"width": [32, 64, 128]}, text, loss_fn)
+    report = coordinate_check(family, over("width", 32, 64, 128), text, loss_fn)
     assert report.passed
     logits = [layer for layer in report.axes[0].layers if layer.name == "attention logits"]
     assert [layer.verdict for layer in logits] == ["flat"]
@@ -115,14 +119,14 @@ def test_a_head_that_grows_with_width_is_seen_at_the_attention_logits(text):
             return super().__call__(**size)
 
     family = Wide("gpt", {"width": 32}, "adam", 1e-3, depth=1, context=8)
-    report = coordinate_check(family, {"width": [32, 64, 128]}, text, loss_fn)
+    report = coordinate_check(family, over("width", 32, 64, 128), text, loss_fn)
     (logits,) = [layer for layer in report.axes[0].layers if layer.name == "attention logits"]
     assert logits.change.exponent == pytest.approx(0.5, abs=0.2)
     assert logits.verdict == "grows"
     assert not report.passed
 
 
-DEPTHS = {"depth": [2, 4, 8]}
+DEPTHS = over("depth", 2, 4, 8)
 
 
 def test_a_standard_transformer_grows_with_depth(text):
@@ -155,7 +159,7 @@ def test_complete_p_passes_over_depth(text):
 
 def test_a_chain_is_held_against_the_law_of_chains(digits):
     family = Family("mlp", {"depth": 2}, "sgd", 0.1, plan=False, width=64)
-    report = coordinate_check(family, {"depth": [2, 4, 8, 16]}, digits, loss_fn)
+    report = coordinate_check(family, over("depth", 2, 4, 8, 16), digits, loss_fn)
     (remedy, *_) = report.failures[-1].remedies
     assert remedy.wanted == pytest.approx((17 / 3) ** -1.5)
     assert "effective-depth" in report.failures[-1].advice
@@ -163,8 +167,10 @@ def test_a_chain_is_held_against_the_law_of_chains(digits):
 
 def test_one_seed_has_no_interval_and_more_seeds_have(digits):
     family = Family("mlp", {"width": 16}, "sgd", 0.1, depth=1)
-    one = coordinate_check(family, {"width": [16, 32]}, digits, loss_fn, seeds=[3], num_steps=1)
-    two = coordinate_check(family, {"width": [16, 32]}, digits, loss_fn, seeds=[3, 4], num_steps=1)
+    one = coordinate_check(family, over("width", 16, 32), digits, loss_fn, seeds=[3], num_steps=1)
+    two = coordinate_check(
+        family, over("width", 16, 32), digits, loss_fn, seeds=[3, 4], num_steps=1
+    )
     assert {layer.change.interval for layer in one.axes[0].layers} == {None}
     low, high = two.axes[0].layers[0].change.interval
     assert low < two.axes[0].layers[0].change.exponent < high
@@ -204,7 +210,7 @@ def test_logits_over_the_width_shrink_before_the_first_step_as_an_exception():
         return model, torch.optim.Adam(groups, lr=1e-2)
 
     report = coordinate_check(
-        factory, {"width": [32, 128, 512]}, (x, None), lambda z, _: (z - 1).square().mean()
+        factory, over("width", 32, 128, 512), (x, None), lambda z, _: (z - 1).square().mean()
     )
     (logits,) = [layer for layer in report.axes[0].layers if layer.name == "attention logits"]
     assert logits.init.exponent == pytest.approx(-0.5, abs=0.1)
@@ -215,7 +221,7 @@ def test_logits_over_the_width_shrink_before_the_first_step_as_an_exception():
 
 def test_a_table_tied_to_the_readout_is_named_as_such(text):
     family = Family("gpt", {"width": 32}, "adam", 1e-3, depth=1, context=8, tied=True)
-    report = coordinate_check(family, {"width": [32, 128]}, text, loss_fn, seeds=[0], num_steps=1)
+    report = coordinate_check(family, over("width", 32, 128), text, loss_fn, seeds=[0], num_steps=1)
     head = report.axes[0].layers[-1]
     assert (head.module, head.role, head.verdict) == ("head", "embedding", "grows")
     assert "untie" in head.advice

@@ -1,7 +1,7 @@
 """Scans over depth and width: closed-form exponents, intervals, refusals."""
 
+import json
 import math
-from functools import partial
 
 import numpy as np
 import pytest
@@ -9,11 +9,20 @@ import torch
 from torch import nn
 
 from etastar.errors import MeasureError
-from etastar.measure import depth_scan, width_scan
+from etastar.measure import scan_updates
 
 
 def total(output, _):
     return output.sum()
+
+
+def sizes(name, values):
+    return [{name: value} for value in values]
+
+
+def scan(make, where, batch, **options):
+    every = {"optimizer": "sgd", "pre_activations": "layers", "seeds": 1, **options}
+    return scan_updates(make, where, batch, total, **every)
 
 
 class Doubling(nn.Module):
@@ -40,16 +49,17 @@ def mean_of_squares(depth):
 
 def test_the_exponent_of_a_scalar_chain_is_that_of_the_closed_form():
     depths = (2, 4, 8, 16)
-    scan = depth_scan(Doubling, depths, ONE, total, optimizer="sgd", method="forward")
+    report = scan(Doubling, sizes("depth", depths), ONE)
     rates = [mean_of_squares(depth) ** -0.5 for depth in depths]
-    assert [p.report.eta_star for p in scan.points] == pytest.approx(rates, rel=1e-5)
+    assert [p.report.eta_star for p in report.points] == pytest.approx(rates, rel=1e-3)
     expected = np.polyfit(np.log(depths), np.log(rates), 1)[0]
-    assert scan.exponent == pytest.approx(expected, rel=1e-4)
-    assert scan.exponent_interval is None
-    first = scan.slopes[0]
+    found = report.exponents["depth"]
+    assert found.exponent == pytest.approx(expected, rel=1e-3)
+    assert found.interval is None
+    first = found.slopes[0]
     assert first.between == (2, 4)
-    assert first.exponent == pytest.approx(math.log(rates[1] / rates[0]) / math.log(2), rel=1e-4)
-    assert [p.abscissa for p in scan.points] == [2.0, 4.0, 8.0, 16.0]
+    assert first.exponent == pytest.approx(math.log(rates[1] / rates[0]) / math.log(2), rel=1e-3)
+    assert (found.over, found.abscissas) == ("effective depth", (2.0, 4.0, 8.0, 16.0))
 
 
 def chain(depth, width=16):
@@ -59,21 +69,22 @@ def chain(depth, width=16):
 
 def test_seeds_give_an_interval_that_holds_the_exponent():
     batch = (torch.ones(2, 16), None)
-    scan = depth_scan(chain, (2, 4, 8), batch, total, optimizer="sgd", seeds=range(4))
-    low, high = scan.exponent_interval
-    assert low <= scan.exponent <= high
+    report = scan(chain, sizes("depth", (2, 4, 8)), batch, seeds=range(4))
+    found = report.exponents["depth"]
+    low, high = found.interval
+    assert low <= found.exponent <= high
     assert low < high
-    assert all(slope.interval[0] <= slope.exponent <= slope.interval[1] for slope in scan.slopes)
-    data = scan.as_dict()
-    assert data["exponent_interval"] == [low, high]
+    assert all(slope.interval[0] <= slope.exponent <= slope.interval[1] for slope in found.slopes)
+    data = json.loads(json.dumps(report.as_dict()))
+    assert data["exponents"]["depth"]["interval"] == [low, high]
     assert [point["effective_depth"] for point in data["points"]] == [2, 4, 8]
 
 
 def test_the_order_of_the_sizes_does_not_matter():
     batch = (torch.ones(2, 16), None)
-    up = depth_scan(chain, (2, 4), batch, total, optimizer="sgd")
-    down = depth_scan(chain, (4, 2), batch, total, optimizer="sgd")
-    assert up == down
+    up = scan(chain, sizes("depth", (2, 4)), batch)
+    down = scan(chain, sizes("depth", (4, 2)), batch)
+    assert up.exponents == down.exponents
 
 
 class Wide(nn.Module):
@@ -89,30 +100,99 @@ class Wide(nn.Module):
 
 
 def test_the_exponent_over_width_of_a_sum_is_minus_one():
-    scan = width_scan(Wide, (8, 16, 64), ONE, total, optimizer="sgd")
-    assert scan.exponent == pytest.approx(-1.0, abs=1e-3)
-    assert scan.as_dict()["points"][2]["width"] == 64.0
+    found = scan(Wide, sizes("width", (8, 16, 64)), ONE).exponents["width"]
+    assert found.exponent == pytest.approx(-1.0, abs=1e-3)
+    assert (found.over, found.abscissas) == ("width", (8.0, 16.0, 64.0))
+
+
+def test_depth_and_width_have_an_exponent_each_where_one_of_them_varies():
+    def make(depth, width):
+        return chain(depth, width)
+
+    class Fitting(nn.Module):
+        def __init__(self, depth, width):
+            super().__init__()
+            self.body, self.width = make(depth, width), width
+
+        def forward(self, x):
+            return self.body(x[:, : self.width])
+
+    every = [{"depth": d, "width": w} for d in (2, 4) for w in (4, 8, 16)]
+    batch = (torch.ones(2, 16), None)
+    found = scan(Fitting, every, batch)
+    assert len(found.points) == 6
+    assert {name: one.over for name, one in found.exponents.items()} == {
+        "depth": "effective depth", "width": "width",
+    }  # fmt: skip
+    alone = scan(Fitting, [size for size in every if size["depth"] == 2], batch)
+    assert found.exponents["width"] == alone.exponents["width"]
 
 
 def test_every_size_can_have_an_optimizer_of_its_own():
-    def sgd(model, lr):
-        return torch.optim.SGD(model.parameters(), lr=lr)
+    def planned(width):
+        model = Wide(width)
+        return model, torch.optim.SGD(model.parameters(), lr=1.0 / width)
 
-    optimizers = {width: partial(sgd, lr=1.0 / width) for width in (8, 16)}
-    scan = width_scan(Wide, (8, 16), ONE, total, optimizer=optimizers, lr_unit=1.0)
-    assert scan.exponent == pytest.approx(0.0, abs=1e-3)
-    with pytest.raises(MeasureError, match="one for each"):
-        width_scan(Wide, (8, 32), ONE, total, optimizer=optimizers)
+    found = scan(planned, sizes("width", (8, 16)), ONE, optimizer=None, lr_unit=1.0)
+    assert found.exponents["width"].exponent == pytest.approx(0.0, abs=1e-3)
+    with pytest.raises(MeasureError, match="one of the two places"):
+        scan(planned, sizes("width", (8, 16)), ONE)
+    with pytest.raises(MeasureError, match="one of the two places"):
+        scan(Wide, sizes("width", (8, 16)), ONE, optimizer=None)
+
+
+def test_a_network_without_an_effective_depth_is_scanned_over_its_setting():
+    class Again(nn.Module):
+        """The same weight twice on one path, which has no effective depth."""
+
+        def __init__(self, width):
+            super().__init__()
+            self.layer = nn.Linear(width, width, bias=False)
+            self.width = width
+
+        def forward(self, x):
+            x = x.expand(-1, self.width)
+            return self.layer(torch.tanh(self.layer(x)))
+
+    found = scan(Again, sizes("width", (4, 8)), ONE)
+    assert found.exponents["width"].over == "width"
 
 
 def test_one_size_and_dead_networks_are_refused():
-    with pytest.raises(MeasureError, match="two different"):
-        depth_scan(Doubling, (4, 4), ONE, total, optimizer="sgd")
-
     def infinite(depth):
         model = Doubling(depth)
         nn.init.constant_(model.layers[0].weight, math.inf)
         return model
 
-    with pytest.raises(MeasureError):
-        depth_scan(infinite, (2, 4), ONE, total, optimizer="sgd")
+    with pytest.raises(MeasureError, match="loss"):
+        scan(infinite, sizes("depth", (2, 4)), ONE)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        *([{"depth": 4}, {"depth": 4}], [], None, 3, "ab", ["ab", "cd"]),
+        *([{"depth": 1.5}, {"depth": 2.5}], [{"depth": 0}, {"depth": 2}]),
+        *([{"depth": 2}, {"width": 2}], {"depth": [2, 4]}, [{"depth": True}, {"depth": 2}]),
+    ],
+)
+def test_sizes_of_another_form_are_refused(where):
+    with pytest.raises(MeasureError, match="sizes="):
+        scan(Doubling, where, ONE)
+
+
+def test_sizes_in_which_nothing_varies_alone_are_refused():
+    def make(depth, width):
+        return Doubling(depth)
+
+    with pytest.raises(MeasureError, match="one setting alone"):
+        scan(make, [{"depth": 2, "width": 1}, {"depth": 4, "width": 2}], ONE)
+
+
+def test_a_scan_shows_every_size_within_80_columns():
+    batch = (torch.ones(2, 16), None)
+    report = scan(chain, sizes("depth", (2, 4)), batch, seeds=2)
+    lines = str(report).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith("eta* ~ (effective depth)^")
+    assert sum(line.startswith("depth=") for line in lines) == 2

@@ -9,8 +9,10 @@ from typer.testing import CliRunner
 from etastar.cli import app
 from etastar.errors import MeasureError, ModelSpecError
 from etastar.measure import measure_update
-from etastar.sources.measuring import measurable, measure_named, scan_named
+from etastar.optimizers import OPTIMIZERS
+from etastar.sources.measuring import measurable, measure_named
 from etastar.sources.recipe_spec import RecipeSpec, named_recipe
+from etastar.sources.sweeping import parse_sizes
 from etastar.transfer import Tuned, plan_transfer
 
 SETTINGS = {"width": 16}
@@ -23,65 +25,120 @@ def recipe(settings, optimizer="sgd", batch=16):
 
 def test_it_is_the_measurement_of_the_experiments_own_parts():
     named = recipe({**SETTINGS, "depth": 3}, "adam")
-    found = measure_named(named, seeds=(0, 1))
+    found = measure_named(named, seeds=2, pre_activations="layers")
     direct = measure_update(
         named.make_model, next(iter(named.batches(0))), named.loss_fn, optimizer="adam",
-        seeds=(0, 1),
+        seeds=2, pre_activations="layers",
     )  # fmt: skip
     assert found == direct
     assert len(found.layers) == 4
 
 
-def test_steps_before_use_other_batches():
-    named = recipe({**SETTINGS, "depth": 3})
-    found = measure_named(named, seeds=(0,), after=2, lr=0.01)
-    assert (found.after, found.lr, found.cost_steps) == (2, 0.01, 3)
-    settled = measure_named(named, seeds=(0,), after=2, kappa=0.2)
-    assert settled.rounds > 0
-
-
 def test_a_scan_is_over_depth_where_depth_changes_and_over_the_setting_elsewhere():
-    deep = scan_named(recipe(SETTINGS), "depth=2,4", model="zoo:mlp", settings=SETTINGS, seeds=(0,))
-    assert deep.scan.axis == "depth"
-    assert [point.abscissa for point in deep.scan.points] == [3.0, 5.0]
-    first, second = (point.report.eta_star for point in deep.scan.points)
-    assert deep.scan.exponent == pytest.approx(math.log(second / first) / math.log(5 / 3))
-    wide = scan_named(
-        recipe({"depth": 2}), "width=8,16", model="zoo:mlp", settings={"depth": 2}, seeds=(0,)
-    )
-    assert (wide.name, wide.scan.axis) == ("width", "width")
-    data = deep.as_dict()
-    assert {
-        "eta_star", "eta_star_interval", "mean_square_update", "layers", "method", "exponent",
-        "exponent_interval", "points",
-    } <= set(data)  # fmt: skip
-    assert data["eta_star"] == deep.scan.points[0].report.eta_star
+    deep = measure_named(recipe(SETTINGS), parse_sizes(["depth=2,4"]), seeds=1)
+    found = deep.exponents["depth"]
+    assert (found.over, found.abscissas) == ("effective depth", (3.0, 5.0))
+    first, second = (point.report.eta_star for point in deep.points)
+    assert found.exponent == pytest.approx(math.log(second / first) / math.log(5 / 3))
+    wide = measure_named(recipe({"depth": 2}), parse_sizes(["width=8,16"]), seeds=1)
+    assert wide.exponents["width"].over == "width"
 
 
 def test_bad_scans_are_refused():
     with pytest.raises(ModelSpecError, match="sizes"):
-        scan_named(recipe(SETTINGS), "depth", model="zoo:mlp", settings=SETTINGS, seeds=(0,))
+        measure_named(recipe(SETTINGS), parse_sizes(["depth"]))
     with pytest.raises(MeasureError, match="two different"):
-        scan_named(recipe(SETTINGS), "depth=3", model="zoo:mlp", settings=SETTINGS, seeds=(0,))
+        measure_named(recipe(SETTINGS), parse_sizes(["depth=3"]))
 
 
 COMMAND = [
-    "measure", "zoo:mlp", "--arg", "width=16", "--data", "digits", "--optimizer", "sgd",
-    "--batch", "8", "--seeds", "2",
+    "measure", "zoo:mlp", "--data", "digits", "--batch", "8", "--seeds", "2",
 ]  # fmt: skip
 
 
-def test_the_command_prints_tables_and_ends_with_2_on_bad_input():
-    run = CliRunner().invoke
-    one = run(app, [*COMMAND, "--arg", "depth=2"])
+def run(*args):
+    return CliRunner().invoke(app, [*COMMAND, *args])
+
+
+def test_the_command_shows_one_network_and_scans_sizes():
+    one = run("--optimizer", "sgd", "--arg", "depth=2", "--arg", "width=16")
     assert one.exit_code == 0, one.output
     assert "eta* =" in one.output
-    scan = run(app, [*COMMAND, "--scan", "depth=2,4", "--pre-activations", "stream"])
-    assert scan.exit_code == 0, scan.output
-    assert "effective depth" in scan.output
-    bad = run(app, [*COMMAND, "--pre-activations", "none"])
-    assert bad.exit_code == 2
-    assert "layers, hidden, stream" in bad.output
+    several = run("--optimizer", "sgd", "--vary", "depth=2,4", "--vary", "width=8,16", "--json")
+    assert several.exit_code == 0, several.output
+    data = json.loads(several.stdout)
+    assert set(data["exponents"]) == {"depth", "width"}
+    assert [point["size"] for point in data["points"]] == [
+        {"depth": 2, "width": 8}, {"depth": 4, "width": 8}, {"depth": 2, "width": 16},
+    ]  # fmt: skip
+    table = run("--optimizer", "sgd", "--sizes", "depth=2,4")
+    assert "effective depth" in table.output
+
+
+def test_the_command_knows_every_optimizer_of_the_registry():
+    for name in OPTIMIZERS:
+        done = run("--optimizer", name, "--arg", "depth=2", "--arg", "width=16")
+        assert done.exit_code == 0, done.output
+
+
+MODELS = """
+from torch import nn
+
+def net(width=8):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+
+def empty():
+    return nn.Sequential(nn.Flatten())
+
+class Exiting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+
+    def forward(self, x):
+        raise SystemExit(0)
+"""
+
+
+@pytest.fixture
+def models(tmp_path):
+    file = tmp_path / "models.py"
+    file.write_text(MODELS)
+    return file
+
+
+def test_a_factory_without_example_inputs_runs_on_the_data(models):
+    """The command has no --input: the batch says what the model runs on."""
+    command = ["--data", "digits", "--optimizer", "sgd", "--batch", "8", "--seeds", "1"]
+    for name in ("measure", "check"):
+        sizes = ["--vary", "width=8,16"]
+        done = CliRunner().invoke(app, [name, f"{models}:net", *command, *sizes])
+        assert done.exit_code == 0 if name == "measure" else done.exit_code in (0, 1), done.output
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--optimizer", "sgd", "--pre-activations", "none"], "layers, hidden, stream"),
+        (["--optimizer", "sgd", "--momentum", "nan"], "momentum"),
+        (["--optimizer", "sgd", "--weight-decay", "-1"], "weight decay"),
+        (["--optimizer", "muon", "--weight-decay", "0.1"], "muon"),
+        (["--optimizer", "lion"], "lion"),
+        (["--optimizer", "sgd", "--seeds", "0"], "seeds"),
+    ],
+)
+def test_bad_input_ends_with_2_and_a_message(extra, message):
+    done = run(*extra)
+    assert done.exit_code == 2
+    assert message in done.output
+
+
+@pytest.mark.parametrize(("name", "message"), [("empty", "parameter"), ("Exiting", "SystemExit")])
+def test_a_model_that_cannot_be_measured_ends_with_2(models, name, message):
+    command = ["measure", f"{models}:{name}", "--data", "digits", "--optimizer", "sgd"]
+    done = CliRunner().invoke(app, [*command, "--init", "own"])
+    assert done.exit_code == 2, done.output
+    assert message in done.output
 
 
 TRANSFER = [
@@ -91,8 +148,7 @@ TRANSFER = [
 
 
 def test_transfer_measures_on_named_data():
-    run = CliRunner().invoke
-    measured = run(app, [*TRANSFER, "--law", "measured"])
+    measured = CliRunner().invoke(app, [*TRANSFER, "--law", "measured"])
     assert measured.exit_code == 0, measured.output
     plan = json.loads(measured.stdout)
     assert "measured" in plan["law"]
@@ -107,7 +163,7 @@ def test_transfer_measures_on_named_data():
         Tuned(networks[0], 0.1), networks[1], optimizer="sgd", law="measured", measure=measure
     )
     assert plan["lr"] == direct.lr
-    both = run(app, [*TRANSFER, "--input", "2,64"])
+    both = CliRunner().invoke(app, [*TRANSFER, "--input", "2,64"])
     assert both.exit_code == 2
     assert "--input" in both.output
 

@@ -70,6 +70,8 @@ def test_groups_of_a_plan_keep_their_ratios():
         (x, y),
         nn.functional.cross_entropy,
         optimizer=lambda model: by_plan(model, 0.1),
+        seeds=1,
+        pre_activations="layers",
         lr_unit=0.1,
     )
     assert len({group["lr"] for group in plan.param_groups(make(64), from_checkpoint=True)}) > 1

@@ -16,14 +16,18 @@ __all__ = ["check"]
 @clear_errors
 def check(
     model: Model,
-    sizes: Annotated[
-        list[str],
-        typer.Option(
-            "--sizes", metavar="NAME=N,N,...", help="Varied alone, the first value is the base."
-        ),
-    ],
     data: Annotated[str, typer.Option("--data", help="Data set: digits, stdlib-text, hf:NAME ...")],
     optimizer: Annotated[str, typer.Option("--optimizer", help="sgd, adam or adamw.")],
+    sizes: Annotated[
+        list[str],
+        typer.Option("--sizes", metavar="NAME=N,N,...", help="Sizes, every combination."),
+    ] = [],  # noqa: B006  typer reads the default, nobody writes to it
+    vary: Annotated[
+        list[str],
+        typer.Option(
+            "--vary", metavar="NAME=N,N,...", help="Sizes, one setting changed at a time."
+        ),
+    ] = [],  # noqa: B006
     lr: Annotated[float, typer.Option("--lr", help="Learning rate at the base.")] = 1e-3,
     plan: Annotated[
         list[str],
@@ -34,7 +38,7 @@ def check(
             help="What each size's plan follows: mup for width, a law for depth; repeatable. "
             "Without, one rate for all sizes.",
         ),
-    ] = [],  # noqa: B006  typer reads the default, nobody writes to it
+    ] = [],  # noqa: B006
     init: Annotated[
         str | None,
         typer.Option(
@@ -56,15 +60,14 @@ def check(
     debug: Debug = False,
 ) -> None:
     """Whether pre-activations and their changes keep their size; exit code 1 where they do not."""
-    from etastar.report.coordinate_table import coordinate_table
     from etastar.sources.checking import named_check
     from etastar.sources.settings import parse_settings
-    from etastar.sources.sweeping import parse_axes
+    from etastar.sources.sweeping import parse_sizes
 
     report = named_check(
         model,
         settings=parse_settings(arg),
-        sizes=parse_axes(sizes),
+        sizes=parse_sizes(sizes, vary),
         data=data,
         data_options=parse_settings(data_arg),
         optimizer=optimizer,
@@ -77,6 +80,6 @@ def check(
         num_steps=steps,
         num_seeds=seeds,
     )
-    print_result(as_json, report.as_dict(), lambda: coordinate_table(report))
+    print_result(as_json, report.as_dict(), lambda: report)
     if not report.passed:
         raise typer.Exit(1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from etastar.cli.application import app, clear_errors, print_result
 from etastar.cli.options import Args, AsJSON, Debug, Model
+from etastar.errors import ModelSpecError
 
 __all__ = ["measure"]
 
@@ -17,26 +18,20 @@ __all__ = ["measure"]
 def measure(
     model: Model,
     data: Annotated[str, typer.Option("--data", help="Data set: digits, stdlib-text, hf:NAME ...")],
-    optimizer: Annotated[str, typer.Option("--optimizer", help="sgd, adam or adamw.")],
-    scan: Annotated[
-        str | None, typer.Option("--scan", metavar="NAME=N,N,...", help="Sizes to scan over.")
-    ] = None,
+    optimizer: Annotated[str, typer.Option("--optimizer", help="sgd, adam, adamw or muon.")],
+    sizes: Annotated[
+        list[str],
+        typer.Option("--sizes", metavar="NAME=N,N,...", help="Scan over every combination."),
+    ] = [],  # noqa: B006  typer reads the default, nobody writes to it
+    vary: Annotated[
+        list[str],
+        typer.Option("--vary", metavar="NAME=N,N,...", help="Scan, one setting at a time."),
+    ] = [],  # noqa: B006
     batch: Annotated[int, typer.Option("--batch", help="Examples in the batch.")] = 64,
     seeds: Annotated[int, typer.Option("--seeds", help="Initializations 0, 1, ...")] = 3,
     pre_activations: Annotated[
         str, typer.Option("--pre-activations", help="layers, hidden or stream.")
-    ] = "layers",
-    method: Annotated[
-        str, typer.Option("--method", help="differences, forward or exact.")
-    ] = "differences",
-    c: Annotated[float, typer.Option("--c", help="Mean-square change that eta* makes.")] = 1.0,
-    after: Annotated[int, typer.Option("--after", help="Real steps before the measured one.")] = 0,
-    lr: Annotated[
-        float | None, typer.Option("--lr", help="Of those steps; left out: self-consistent.")
-    ] = None,
-    kappa: Annotated[
-        float, typer.Option("--kappa", help="Rate of those steps over eta*, self-consistent.")
-    ] = 0.5,
+    ] = "stream",
     arg: Args = [],  # noqa: B006
     data_arg: Annotated[
         list[str], typer.Option("--data-arg", metavar="K=V", help="Of the data set; repeatable.")
@@ -49,38 +44,38 @@ def measure(
     as_json: AsJSON = False,
     debug: Debug = False,
 ) -> None:
-    """Maximal-update learning rate from one step at initialization; with --scan, its exponent."""
-    from etastar.report.update_table import scan_table, update_table
-    from etastar.sources.measuring import measure_named, scan_named
+    """Maximal-update learning rate from one step at initialization; of sizes, its exponent."""
+    from etastar.optimizers import OPTIMIZERS
+    from etastar.sources.measuring import measure_named
     from etastar.sources.recipe_spec import RecipeSpec, named_recipe
     from etastar.sources.settings import parse_settings
+    from etastar.sources.sweeping import parse_sizes
 
-    settings = parse_settings(arg)
+    kind = OPTIMIZERS.get(optimizer)
+    is_shared = kind is not None and kind.fallback is not None
+    if is_shared and (momentum or weight_decay):
+        raise ModelSpecError(
+            f"momentum={momentum}, weight_decay={weight_decay} for {optimizer}",
+            "Muon and AdamW as PyTorch sets them",
+            "leave both out",
+        )
     spec = RecipeSpec(
         model,
         data,
-        optimizer,
-        settings=settings,
+        "adamw" if is_shared else optimizer,
+        settings=parse_settings(arg),
         data_options=parse_settings(data_arg),
         momentum=momentum,
         weight_decay=weight_decay,
         init=init,
-        num_steps=after + 1,
+        num_steps=1,
         batch_size=batch,
     )
-    recipe = named_recipe(spec)
-    options: dict[str, Any] = {
-        "seeds": range(seeds),
-        "pre_activations": pre_activations,
-        "method": method,
-        "c": c,
-        "after": after,
-        "lr": lr,
-        "kappa": kappa,
-    }
-    if scan is None:
-        report = measure_named(recipe, **options)
-        print_result(as_json, report.as_dict(), lambda: update_table(report))
-        return
-    found = scan_named(recipe, scan, model=model, settings=settings, **options)
-    print_result(as_json, found.as_dict(), lambda: scan_table(found.scan, name=found.name))
+    report = measure_named(
+        named_recipe(spec),
+        parse_sizes(sizes, vary) if sizes or vary else (),
+        optimizer=optimizer if is_shared else None,
+        seeds=seeds,
+        pre_activations=pre_activations,
+    )
+    print_result(as_json, report)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
 from etastar.coordinates.coordinate_report import AxisCheck, CoordinateReport, LayerCheck, Trend
-from etastar.coordinates.curves import Curves, Made, Norm, RunSetting, run_curves
+from etastar.coordinates.curves import Curves, RunSetting, run_curves
 from etastar.coordinates.layers import MatchedLayer, SizeRuns, match_layers
 from etastar.coordinates.remedy import (
     axis_law,
@@ -21,7 +17,6 @@ from etastar.coordinates.remedy import (
     written_advice,
 )
 from etastar.coordinates.verdict import (
-    BAND,
     INIT,
     Quantity,
     chosen_quantity,
@@ -31,71 +26,75 @@ from etastar.coordinates.verdict import (
 )
 from etastar.errors import MeasureError
 from etastar.graph import capture_graph, effective_depth, parameter_roles
-from etastar.graph.isolation import global_state_kept
 from etastar.laws import Architecture
+from etastar.measure.ambient import plain_modes
 from etastar.measure.batch import Batch, Examples, LossFn, read_batch
+from etastar.measure.input_checks import (
+    Seeds,
+    Sizes,
+    read_seeds,
+    read_sizes,
+    require_positive,
+    varied_alone,
+)
+from etastar.measure.subject import made_model
 from etastar.naming import name_template
+from etastar.optimizers import OptimizerKind
 
 if TYPE_CHECKING:
     from etastar.coordinates.coordinate_report import AxisKind
     from etastar.laws import Law
-    from etastar.measure.optimizers import MakeOptimizer
-    from etastar.measure.warm_up import Batches
+    from etastar.measure.chosen_optimizer import OptimizerChoice
+    from etastar.measure.subject import Made
 
 __all__ = ["coordinate_check"]
 
-_MIN_SIZES = 2
-
 
 def coordinate_check(
-    factory: Callable[..., Made],
-    sizes: Mapping[str, Sequence[int]],
+    make_model: Callable[..., Made],
+    sizes: Sizes,
     batch: Batch,
     loss_fn: LossFn | None = None,
     *,
-    optimizer: str | MakeOptimizer | None = None,
+    optimizer: OptimizerChoice | None = None,
     lr: float | None = None,
     num_steps: int = 3,
-    seeds: Sequence[int] = (0, 1, 2),
-    batches: Batches | None = None,
-    norm: Norm = "rms",
-    band: float = BAND,
+    seeds: Seeds = 3,
 ) -> CoordinateReport:
     """Train networks of several sizes for a few steps, and say which layers depend on the size.
 
     For every pre-activation z (outputs of weight layers, the residual stream after each addition,
-    attention logits) the exponents against the size are fitted of |z_0| and, mean over the
-    steps t, of |z_t - z_0|, with intervals by bootstrap over seeds. Flat: exponent within the band,
-    interval within twice the band. A layer that is not flat fails, but for the two exceptions of
-    muP (before the first step, output and attention logits may shrink as width^(-1/2)). It comes
-    with the parameters whose step moves it, the optimizer's groups they are in, and those of their
-    settings that do not follow the rule: muP over width; over depth complete-p, or for chains -3/2.
+    attention logits) the exponents against the size are fitted of the root mean square of z_0 and,
+    mean over the steps t, of z_t - z_0, with intervals by bootstrap over seeds. Flat: exponent
+    within 0.2, interval within twice that. A layer that is not flat fails, but for the two
+    exceptions of muP (before the first step, output and attention logits may shrink as
+    width^(-1/2)). It comes with the parameters whose step moves it, the optimizer's groups they are
+    in, and those of their settings that do not follow the rule: muP over width; over depth
+    complete-p, or for chains -3/2.
 
     Over width layers match by their place in the order of execution; over depth by kind: module
     path with a star for every index, and role, compared at the same relative depth. There, what
     lies within a branch may shrink, as K branches add up.
 
     Args:
-        factory: `factory(width=64)` gives a model, or (model, optimizer) where each size has its
-            own plan; draws from PyTorch's global random numbers.
-        sizes: Values of each setting, {"width": [32, 64, 128], "depth": [2, 4, 8]}; each is varied
-            alone, the others at their first value.
-        batch: Examples that are looked at; the steps are on them too unless `batches` is given.
+        make_model: `make_model(width=64)` gives a model, or (model, optimizer) where each size has
+            its own plan; draws from the global random numbers.
+        sizes: Two or more, [{"width": 32, "depth": 2}, {"width": 64, "depth": 2}, {"width": 32,
+            "depth": 4}]: each setting is checked over the sizes in which the others are as in the
+            first one.
+        batch: Examples that are looked at, and stepped on.
         loss_fn: `loss_fn(output, targets)`; None for a model that computes its own loss.
-        optimizer: Function from a model to its optimizer, or to several; "sgd", "adam" or "adamw",
-            with `lr`; None where the factory gives it.
-        lr: Learning rate of a named optimizer.
+        optimizer: As `measure_update` takes it; None where `make_model` gives it.
+        lr: Learning rate of an optimizer given by name, class or kind; None with any other.
         num_steps: Steps of the optimizer.
-        seeds: Of the factory, of dropout and of `batches`.
-        batches: `batches(seed)` gives the batches of the steps.
-        norm: Size of z: "rms" for (mean z^2)^(1/2), "l1" for mean |z|.
-        band: Largest exponent that is called flat.
+        seeds: A number of seeds, or the seeds, of `make_model` and of dropout.
 
     Returns:
         The report; `passed` says it all.
 
     Raises:
-        MeasureError: A setting, the batch or the factory is not accepted.
+        MeasureError: An argument is not accepted, or `make_model` raised.
+        OptimizerError: The optimizer's name is unknown.
         CaptureError: The forward pass raised.
 
     Example:
@@ -104,9 +103,11 @@ def coordinate_check(
         ...     for layer in ends:
         ...         nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
         ...     return nn.Sequential(*ends)
+        >>> import torch
+        >>> from torch import nn
         >>> batch = torch.randn(8, 4, generator=torch.Generator().manual_seed(0)), torch.zeros(8)
         >>> report = coordinate_check(
-        ...     make, {"width": [64, 256, 1024]}, batch, lambda z, _: z.mean(),
+        ...     make, [{"width": n} for n in (64, 256, 1024)], batch, lambda z, _: z.mean(),
         ...     optimizer="adam", lr=1e-4,
         ... )
         >>> report.passed, [(layer.module, layer.verdict) for layer in report.axes[0].layers]
@@ -114,40 +115,61 @@ def coordinate_check(
 
     Source: [TP5] Appendix D.1 (coordinate checking), [CP]; docs/definitions.md, section 7.
     """
-    axes = {name: tuple(sorted(set(values))) for name, values in sizes.items()}
-    _require(axes, seeds=seeds, num_steps=num_steps, lr=lr, optimizer=optimizer, band=band)
-    setting = RunSetting(optimizer, lr, read_batch(batch), loss_fn, num_steps, batches, norm)
-    first = {name: values[0] for name, values in sizes.items()}
-    checker = _Checker(factory, setting, tuple(seeds), band)
-    with global_state_kept():
-        checks = tuple(checker.axis(name, values, first) for name, values in axes.items())
-    return CoordinateReport(checks, num_steps, tuple(seeds), norm, band)
+    lines = varied_alone(read_sizes(sizes))
+    setting = RunSetting(
+        optimizer, _read_lr(optimizer, lr), read_batch(batch), loss_fn, _read_steps(num_steps)
+    )
+    checker = _Checker(make_model, setting, read_seeds(seeds))
+    with plain_modes():
+        checks = tuple(checker.axis(name, line) for name, line in lines.items())
+    return CoordinateReport(checks, num_steps, checker.seeds)
+
+
+def _read_lr(optimizer: object, lr: float | None) -> float:
+    is_named = isinstance(optimizer, (str, type, OptimizerKind))
+    if is_named != (lr is not None):
+        raise MeasureError(
+            f"optimizer={optimizer!r} with lr={lr!r}",
+            "a positive lr beside a name, class or kind of optimizer, and none with any other",
+            "give lr beside the name, or set the rate in the optimizer itself",
+        )
+    if lr is not None:
+        require_positive(lr=lr)
+    return 1.0 if lr is None else float(lr)
+
+
+def _read_steps(num_steps: int) -> int:
+    if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
+        raise MeasureError(
+            f"num_steps={num_steps!r}", "one step or more", "give for example num_steps=3"
+        )
+    return num_steps
 
 
 @dataclass(frozen=True)
 class _Checker:
-    factory: Callable[..., Made]
+    make_model: Callable[..., Made]
     setting: RunSetting
     seeds: tuple[int, ...]
-    band: float
 
-    def axis(self, name: str, values: tuple[int, ...], first: Mapping[str, int]) -> AxisCheck:
+    def axis(self, name: str, line: Sequence[Mapping[str, int]]) -> AxisCheck:
         """The verdicts along one axis."""
-        sizes = [self._runs(value, {**first, name: value}) for value in values]
+        values = tuple(size[name] for size in line)
+        sizes = [self._runs(size[name], size) for size in line]
         kind, matched, unmatched = match_layers(sizes)
         law = axis_law(kind, sizes[-1])
         layers = [self._layer(layer, sizes, kind, law) for layer in matched]
         span = f"{name}={values[0]} to {values[-1]}"
-        told = tuple(
+        advised = tuple(
             layer
             if layer.passed
             else replace(layer, advice=written_advice(layer, layers, law=law, span=span))
             for layer in layers
         )
-        return AxisCheck(name, kind, values, told, unmatched)
+        return AxisCheck(name, kind, values, advised, unmatched)
 
     def _runs(self, value: int, size: Mapping[str, int]) -> SizeRuns:
-        make = partial(self.factory, **size)
+        make = partial(self.make_model, **size)
         runs: tuple[Curves, ...] = tuple(
             run_curves(make, self.setting, seed=seed) for seed in self.seeds
         )
@@ -157,9 +179,9 @@ class _Checker:
         self, layer: MatchedLayer, sizes: Sequence[SizeRuns], kind: AxisKind, law: Law
     ) -> LayerCheck:
         numbers = [size.size for size in sizes]
-        values, norm = layer.values(sizes), self.setting.norm
-        init = trend_of(values[:, :1], numbers, norm=norm, band=self.band)
-        change = trend_of(layer.changes(sizes), numbers, norm=norm, band=self.band)
+        values = layer.values(sizes)
+        init = trend_of(values[:, :1], numbers)
+        change = trend_of(layer.changes(sizes), numbers)
         verdict, quantity = chosen_quantity(init, change)
         names = layer.parameters(sizes[-1], len(sizes) - 1)
         settings = sizes[-1].runs[0].settings
@@ -171,7 +193,7 @@ class _Checker:
             role=layer.role,
             init=init,
             change=change,
-            values=size_curves(values, norm=norm),
+            values=size_curves(values),
             verdict=verdict,
             quantity=quantity,
             exception=known_exception(
@@ -181,7 +203,6 @@ class _Checker:
                 quantity=quantity,
                 follows=not found,
                 in_branch=_in_branch(names, sizes[-1]),
-                band=self.band,
             ),
             parameters=names
             if kind == "width"
@@ -199,38 +220,7 @@ def _in_branch(names: Sequence[str], size: SizeRuns) -> bool:
 
 
 def _architecture(make: Callable[[], Made], examples: Examples, seed: int) -> Architecture:
-    torch.manual_seed(seed)
-    made = make()
-    model = made if isinstance(made, nn.Module) else made[0]
-    placed = examples.to(model)
-    graph = capture_graph(model, *placed.args, **placed.kwargs)
+    model = made_model(make, seed=seed)
+    args, kwargs = examples.to(model).inputs()
+    graph = capture_graph(model, *args, **kwargs)
     return Architecture(effective_depth(graph), parameter_roles(graph))
-
-
-def _require(
-    axes: Mapping[str, tuple[int, ...]],
-    *,
-    seeds: Sequence[int],
-    num_steps: int,
-    lr: float | None,
-    optimizer: object,
-    band: float,
-) -> None:
-    if not axes or any(len(v) < _MIN_SIZES or v[0] < 1 for v in axes.values()):
-        raise MeasureError(
-            f"sizes {dict(axes)}",
-            "two different positive values or more of each setting",
-            "give for example sizes={'width': [32, 64, 128]}",
-        )
-    if not seeds or num_steps < 1 or not (math.isfinite(band) and band > 0):
-        raise MeasureError(
-            f"seeds={seeds}, num_steps={num_steps}, band={band}",
-            "one seed or more, one step or more, a positive band",
-            "correct the setting that is out of range",
-        )
-    if isinstance(optimizer, str) != (lr is not None) or not (lr is None or 0 < lr < math.inf):
-        raise MeasureError(
-            f"optimizer={optimizer!r} with lr={lr}",
-            "a positive lr with a named optimizer, and none with any other",
-            "give lr beside the name, or set the rate in the optimizer itself",
-        )

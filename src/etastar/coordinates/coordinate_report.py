@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from etastar.formatting import plain_text, shorten_middle
+from etastar.naming import name_template
 from etastar.parameter import Role
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
 __all__ = ["AxisCheck", "AxisKind", "CoordinateReport", "LayerCheck", "Remedy", "Trend", "Verdict"]
+
+_COLUMNS, _LEAST_ROOM = 80, 12  # of a table, and for the name of a layer in it
 
 Verdict = Literal["flat", "grows", "shrinks", "unclear"]
 """`unclear`: the seeds disagree by too much to say which of the others it is."""
@@ -42,6 +49,12 @@ class Trend:
             "verdict": self.verdict,
             "curves": [[_finite(value) for value in curve] for curve in self.curves],
         }
+
+    def __str__(self) -> str:
+        if self.interval is None:
+            return f"{self.exponent:+.2f}"
+        low, high = self.interval
+        return f"{self.exponent:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 @dataclass(frozen=True)
@@ -110,6 +123,30 @@ class LayerCheck:
         """Whether it is flat, or a known exception."""
         return self.verdict == "flat" or bool(self.exception)
 
+    @property
+    def row(self) -> tuple[str, str, str]:
+        """Both exponents, and the verdict, for a table."""
+        mark = " (expected)" if self.exception else ""
+        return str(self.init), str(self.change), f"{self.verdict}{mark}"
+
+    @property
+    def note(self) -> str:
+        """What fails, what would mend it and where it is set."""
+        groups = ", ".join(self.groups) or "no group"
+        return f"{self.quantity} {self.verdict}; {self.advice} (in {groups})"
+
+    @property
+    def title(self) -> str:
+        """Its module, and what it is where that is no layer of weights."""
+        module = self.module or "(root)"
+        return f"{module} ({self.name})" if self.role is None else module
+
+    @property
+    def pattern(self) -> str:
+        """What it is and its note, with a star for every index."""
+        title = self.title.replace(self.module, name_template(self.module), 1)
+        return f"{title}: {name_template(self.note)}"
+
     def as_dict(self) -> dict[str, Any]:
         """The verdict as JSON-safe values."""
         return {
@@ -164,6 +201,42 @@ class AxisCheck:
             "unmatched": list(self.unmatched),
         }
 
+    def __rich__(self) -> RenderableType:
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        title = f"exponents in {self.axis} = {', '.join(map(str, self.sizes))} ({self.kind})"
+        table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+        table.add_column("layer", overflow="fold")
+        table.add_column("size at init", justify="right", no_wrap=True)
+        table.add_column("change", justify="right", no_wrap=True)
+        table.add_column("verdict", no_wrap=True)
+        rows = [layer.row for layer in self.layers]
+        room = _COLUMNS - 1 - sum(max(map(len, column)) + 1 for column in zip(*rows, strict=True))
+        for layer, row in zip(self.layers, rows, strict=True):
+            title = shorten_middle(layer.title, max(room, _LEAST_ROOM))
+            table.add_row(title, *row, style=None if layer.passed else "red")
+        return Group(Text(), table, *map(Text, self._notes()))
+
+    def _notes(self) -> list[str]:
+        failed: dict[str, list[LayerCheck]] = {}  # those that differ in an index alone, together
+        for layer in self.layers:
+            if not layer.passed:
+                failed.setdefault(layer.pattern, []).append(layer)
+        lines = [
+            f"{layers[0].title}: {layers[0].note}" if len(layers) == 1 else text
+            for text, layers in failed.items()
+        ]
+        excepted: dict[str, list[str]] = {}
+        for layer in self.layers:
+            if layer.exception:
+                excepted.setdefault(layer.exception, []).append(layer.title)
+        lines += [f"expected: {', '.join(names)}: {reason}" for reason, names in excepted.items()]
+        if self.unmatched:
+            lines.append(f"not at every size, without a verdict: {', '.join(self.unmatched)}")
+        return lines
+
 
 @dataclass(frozen=True)
 class CoordinateReport:
@@ -173,15 +246,11 @@ class CoordinateReport:
         axes: One check for each axis.
         num_steps: Steps of the optimizer.
         seeds: The seeds.
-        norm: "rms" for (mean z^2)^(1/2), "l1" for mean |z|.
-        band: Largest exponent, up or down, that is called flat.
     """
 
     axes: tuple[AxisCheck, ...]
     num_steps: int
     seeds: tuple[int, ...]
-    norm: Literal["rms", "l1"]
-    band: float
 
     @property
     def passed(self) -> bool:
@@ -199,10 +268,20 @@ class CoordinateReport:
             "passed": self.passed,
             "num_steps": self.num_steps,
             "seeds": list(self.seeds),
-            "norm": self.norm,
-            "band": self.band,
             "axes": [axis.as_dict() for axis in self.axes],
         }
+
+    def __str__(self) -> str:
+        return plain_text(self.__rich__())
+
+    def __rich__(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        failures = len(self.failures)
+        verdict = "passed" if self.passed else f"failed: {failures} layers depend on the size"
+        steps = f"{self.num_steps} steps, {len(self.seeds)} seeds"
+        return Group(Text(f"{verdict} ({steps})", style="bold"), *self.axes)
 
 
 def _finite(value: float) -> float | None:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from etastar.errors import CaptureError, MeasureError
-from etastar.graph.contraction import data_inputs, judge_sums
-from etastar.graph.tracing import TracingError, trace
+from etastar.errors import MeasureError
+from etastar.measure.pre_activations import is_candidate, judged_nodes, observed_pass
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from etastar.measure.batch import Examples
     from etastar.measure.subject import Subject
 
-__all__ = ["ADDITION", "LOGITS", "Place", "observed_pass", "pass_places"]
+__all__ = ["ADDITION", "LOGITS", "Place", "pass_places", "shown_pass"]
 
 ADDITION, LOGITS = "addition", "attention logits"
 
@@ -51,12 +50,10 @@ class Place:
         return self.name not in (ADDITION, LOGITS)
 
 
-def observed_pass(
-    subject: Subject,
-    examples: Examples,
-    observer: Callable[[int, Tensor], None],
+def shown_pass(
+    subject: Subject, examples: Examples, observer: Callable[[int, Tensor], None]
 ) -> Trace:
-    """Run the model once and show what may be a pre-activation to the observer.
+    """One pass in which whatever may be a pre-activation is shown to the observer.
 
     Attention is computed step by step, so that its logits can be seen.
 
@@ -76,19 +73,11 @@ def observed_pass(
     def watch(node: Node, output: Tensor) -> None:
         if node.kind == "attention contraction" or _is_scaled(node, products):
             products.add(node.index)
-        if node.weight is not None or node.addends or node.index in products:
+        if is_candidate(node, "stream") or node.index in products:
             observer(node.index, output)
 
-    subject.seed_pass()
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            return trace(subject.model, examples.args, examples.kwargs, fake=False, observer=watch)
-    except TracingError as error:
-        raise CaptureError(
-            f"a forward pass that failed in module {error.module or '(root)'!r}: {error.__cause__}",
-            "a model that runs on the batch as it was given",
-            "call model(inputs) yourself to see the error",
-        ) from error.__cause__
+    with sdpa_kernel(SDPBackend.MATH):
+        return observed_pass(subject, examples, watch)
 
 
 def pass_places(traced: Trace) -> tuple[Place, ...]:
@@ -106,8 +95,7 @@ def pass_places(traced: Trace) -> tuple[Place, ...]:
     Raises:
         MeasureError: There is none.
     """
-    sources = [traced.inputs[name] for name in data_inputs(traced.nodes, traced.inputs)]
-    nodes = judge_sums(traced.nodes, sources, traced.outputs)
+    nodes = judged_nodes(traced)
     seen: Counter[tuple[str, str]] = Counter()
     places = []
     for node in nodes:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from etastar.coordinates.coordinate_report import AxisKind, Verdict
-    from etastar.coordinates.curves import Norm
     from etastar.coordinates.layers import MatchedLayer
 
 __all__ = [
@@ -29,7 +28,7 @@ __all__ = [
     "verdict_of",
 ]
 
-BAND = 0.2
+BAND: Final = 0.2
 """Largest exponent called flat. Theory's wrong exponents are 1/2 and 1; empirical: with the right
 rule the zoo's networks at widths 32 to 256 and depths 2 to 16 stay within 0.17. The tests of the
 authors' package allow a factor of 1.2 from width 1000 to 4000, an exponent of 0.13."""
@@ -43,9 +42,7 @@ Quantity = Literal["change", "size at initialization"]
 INIT: Final[Quantity] = "size at initialization"
 
 
-def trend_of(
-    moments: NDArray[np.float64], sizes: Sequence[int], *, norm: Norm, band: float
-) -> Trend:
+def trend_of(moments: NDArray[np.float64], sizes: Sequence[int]) -> Trend:
     """Exponent of a quantity against the size, with an interval over seeds.
 
     A step at which the quantity is zero at every size and seed (what lies before a readout of
@@ -53,58 +50,54 @@ def trend_of(
     that is zero throughout is flat.
 
     Args:
-        moments: Mean z^2 for the rms, mean |z| for l1; (seeds, steps, sizes).
+        moments: Mean z^2, (seeds, steps, sizes).
         sizes: The sizes, ascending.
-        norm: Which moment.
-        band: Largest exponent that is called flat.
 
     Returns:
         The trend.
 
     Example:
         >>> import numpy as np
-        >>> trend = trend_of(np.array([[[1.0, 4.0, 16.0]]]), [8, 16, 32], norm="rms", band=0.1)
+        >>> trend = trend_of(np.array([[[1.0, 4.0, 16.0]]]), [8, 16, 32])
         >>> round(trend.exponent, 12), trend.verdict, trend.curves
         (1.0, 'grows', ((1.0, 2.0, 4.0),))
     """
     mean = moments.mean(axis=0)
     moving = mean.any(axis=1)
-    exponent = float(_exponents(mean[None], moving, sizes, norm)[0])
+    exponent = float(_exponents(mean[None], moving, sizes)[0])
     interval = None
     if len(moments) > 1:
         draws = resampled_seeds(len(moments), num_resamples=_NUM_RESAMPLES, seed=0)
-        interval = _interval(_exponents(moments[draws].mean(axis=1), moving, sizes, norm))
+        interval = _interval(_exponents(moments[draws].mean(axis=1), moving, sizes))
     return Trend(
         exponent=exponent,
         interval=interval,
-        verdict=verdict_of(exponent, interval, band=band),
-        curves=size_curves(moments, norm=norm),
+        verdict=verdict_of(exponent, interval),
+        curves=size_curves(moments),
     )
 
 
-def size_curves(moments: NDArray[np.float64], *, norm: Norm) -> tuple[tuple[float, ...], ...]:
-    """Mean over seeds of a quantity, in the unit of z.
+def size_curves(moments: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
+    """Root mean square over seeds of a quantity, in the unit of z.
 
     Args:
         moments: As of `trend_of`.
-        norm: Which moment.
 
     Returns:
         (steps, sizes).
     """
-    mean = moments.mean(axis=0)
-    return tuple(map(tuple, (np.sqrt(mean) if norm == "rms" else mean).tolist()))
+    return tuple(map(tuple, np.sqrt(moments.mean(axis=0)).tolist()))
 
 
 def _exponents(
-    moments: NDArray[np.float64], moving: NDArray[np.bool_], sizes: Sequence[int], norm: Norm
+    moments: NDArray[np.float64], moving: NDArray[np.bool_], sizes: Sequence[int]
 ) -> NDArray[np.float64]:
     """Slopes against log size, mean over steps; moments are (draws, steps, sizes)."""
     if not moving.any():
         return np.zeros(len(moments))
     kept = moments[:, moving]
     with np.errstate(divide="ignore", invalid="ignore"):
-        y = np.log(kept) * (0.5 if norm == "rms" else 1.0)
+        y = 0.5 * np.log(kept)
         x = np.log(np.asarray(sizes, dtype=np.float64))
         x -= x.mean()
         slopes = (y @ x / (x @ x)).mean(axis=1)
@@ -120,7 +113,7 @@ def _interval(exponents: NDArray[np.float64]) -> tuple[float, float]:
     return percentile_interval(exponents, _CONFIDENCE)
 
 
-def verdict_of(exponent: float, interval: tuple[float, float] | None, *, band: float) -> Verdict:
+def verdict_of(exponent: float, interval: tuple[float, float] | None) -> Verdict:
     """What an exponent with its interval says.
 
     Flat: the exponent within the band, and the interval within twice the band. Grows or shrinks:
@@ -129,23 +122,22 @@ def verdict_of(exponent: float, interval: tuple[float, float] | None, *, band: f
     Args:
         exponent: Of a quantity against the size.
         interval: Of it; None with one seed.
-        band: Largest exponent that is called flat.
 
     Returns:
         The verdict.
 
     Example:
-        >>> verdict_of(0.02, (-0.1, 0.1), band=0.13), verdict_of(0.9, (0.8, 1.1), band=0.13)
+        >>> verdict_of(0.02, (-0.1, 0.1)), verdict_of(0.9, (0.8, 1.1))
         ('flat', 'grows')
-        >>> verdict_of(0.2, (-0.3, 0.6), band=0.13)
+        >>> verdict_of(0.2, (-0.3, 0.6))
         'unclear'
     """
     low, high = (exponent, exponent) if interval is None else interval
-    if abs(exponent) <= band and max(-low, high) <= 2 * band:
+    if abs(exponent) <= BAND and max(-low, high) <= 2 * BAND:
         return "flat"
-    if exponent > band and low > 0:
+    if exponent > BAND and low > 0:
         return "grows"
-    if exponent < -band and high < 0:
+    if exponent < -BAND and high < 0:
         return "shrinks"
     return "unclear"
 
@@ -173,7 +165,6 @@ def known_exception(
     quantity: Quantity,
     follows: bool,
     in_branch: bool,
-    band: float,
 ) -> str:
     """Why a quantity that shrinks is as it has to be.
 
@@ -192,7 +183,6 @@ def known_exception(
         quantity: What the verdict is of.
         follows: Whether its own settings follow the rule of the axis.
         in_branch: Whether it is a layer or a product within a residual branch.
-        band: Largest exponent that is called flat.
 
     Returns:
         The reason; "" where it is no exception.
@@ -200,8 +190,8 @@ def known_exception(
     Source: [TP5] Appendix D.1, and the documentation of its package.
     """
     trend = trends[quantity]
-    lowest = (_READOUT if kind == "width" else _BRANCH) - 2 * band
-    if trend.verdict not in ("shrinks", "unclear") or not lowest <= trend.exponent <= band:
+    lowest = (_READOUT if kind == "width" else _BRANCH) - 2 * BAND
+    if trend.verdict not in ("shrinks", "unclear") or not lowest <= trend.exponent <= BAND:
         return ""
     is_sum = layer.name.startswith(ADDITION)
     if kind == "depth" and in_branch and not is_sum:
@@ -213,7 +203,7 @@ def known_exception(
         return (
             "K branches of size 1/K add up to K^(-1/2) before the first step" if is_stream else ""
         )
-    if layer.role == "output" and lowest <= trends[INIT].exponent < -band:
+    if layer.role == "output" and lowest <= trends[INIT].exponent < -BAND:
         return f"muP's random readout: its {quantity} shrinks at first, up to width^(-1/2)"
     if layer.name.startswith(LOGITS) and quantity == INIT:
         return "muP's attention logits shrink before the first step, up to width^(-1/2)"

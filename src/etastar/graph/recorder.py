@@ -14,9 +14,7 @@ from etastar.graph.arguments import map_tensors, slotted, tensors_in
 from etastar.graph.node import Call, Kind, Node, Operand, ParameterRecord, WeightUse
 from etastar.graph.operations import Operation, operation_of, run_fake
 from etastar.graph.regions import NOTHING, StorageLog, Value
-from etastar.graph.replay import UNSTEADY
 from etastar.graph.step import Step, named_arguments
-from etastar.graph.tangents import TangentLog
 
 __all__ = ["FakeTwins", "Observer", "Recorder"]
 
@@ -104,7 +102,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         twins: Fake twins, of the mode that computes shapes; None to run on real tensors.
         observer: Called with every node and its output.
         before_write: Called with every tensor that an operation is about to write to.
-        tangents: The tangents of a pass in forward mode; what computes with them is not recorded.
     """
 
     supports_higher_order_operators = True
@@ -121,21 +118,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         twins: FakeTwins | None = None,
         observer: Observer | None = None,
         before_write: Callable[[torch.Tensor], None] | None = None,
-        tangents: TangentLog | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.records = records
         self.twins = twins
         self.observer = observer
         self.before_write = before_write
-        self.tangents = tangents
         self.nodes: list[Node] = []
         self.log = StorageLog()
         self.module_stack: list[str] = [""]
         self.opaque_depth = 0
-        self.operations: list[Any] = []
-        self.places: dict[int, tuple[int, int]] = {}
-        self._slot: int | None = None
         self._failures: dict[int, tuple[BaseException, str, str | None]] = {}
 
     # -- what the tracer calls ---------------------------------------------------------------
@@ -189,8 +181,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             call=call,
         )
         self.nodes.append(node)
-        if self._slot is not None:
-            self.places[node.index] = (len(self.operations) - 1, self._slot)
         for tensor in write:
             self.log.write(tensor, Value((node.index,)))
         for tensor in fresh:
@@ -221,10 +211,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         operation = operation_of(func)
         if operation.name == "device":
             return func(*args, **kwargs)
-        if self.tangents is not None and self.tangents.is_among((args, kwargs)):
-            result = func(*args, **kwargs)
-            self.tangents.add(result)
-            return result
         try:
             if self.twins is not None:
                 args, kwargs = map_tensors((args, kwargs), self.as_fake)
@@ -240,8 +226,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         slots = slotted((args, kwargs), tensors)
         values = [self.log.read(tensor) for tensor in tensors]
         keys = {self.log.key(tensor) for tensor in tensors}
-        if operation.name not in UNSTEADY:
-            self.operations.append(func)
         result = self._execute(func, operation, args, kwargs)
         mutated = named_arguments(operation, operation.mutated, args, kwargs)
         outputs = list(tensors_in(result))
@@ -249,7 +233,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         views = [t for t in outputs if self.log.key(t) in keys] if not mutated else []
         step = Step(operation, Call(func, *slots), tensors, values, outputs, fresh, mutated, views)
         self._record(step)
-        self._slot = None
         return result
 
     def _execute(
@@ -306,7 +289,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.log.write(tensor, NOTHING, fresh=step.is_fresh(tensor))
         if not written:
             return
-        self._slot = next((i for i, t in enumerate(step.outputs) if t is written[0]), None)
         operands = step.operands(data)
         addend = step.fused_addend()
         if addend is not None and operands[addend].producers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.autograd import forward_ad
 from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
@@ -30,8 +29,6 @@ from etastar.graph.isolation import (
 from etastar.graph.node import Node, Operand, ParameterRecord, WeightUse
 from etastar.graph.recorder import FakeTwins, Observer, Recorder
 from etastar.graph.regions import NOTHING, Value, ValuesKept
-from etastar.graph.replay import Script
-from etastar.graph.tangents import TangentLog
 from etastar.naming import canonical_modules, canonical_parameters
 
 __all__ = ["Trace", "TracingError", "parameter_records", "trace"]
@@ -60,14 +57,12 @@ class Trace:
         inputs: Node of every input tensor by name.
         outputs: Nodes of every floating output tensor by name.
         result: What the model returned.
-        script: What was executed, for `replay`.
     """
 
     nodes: tuple[Node, ...]
     inputs: dict[str, int]
     outputs: dict[str, tuple[int, ...]]
     result: Any
-    script: Script
 
 
 def parameter_records(model: nn.Module) -> dict[str, ParameterRecord]:
@@ -102,9 +97,7 @@ def trace(
     fake: bool,
     grad: bool = False,
     observer: Observer | None = None,
-    tangents: Mapping[str, torch.Tensor] | None = None,
     private: bool = False,
-    before_write: Callable[[torch.Tensor], None] | None = None,
 ) -> Trace:
     """Run an unwrapped model once under the recorder; the model is as before afterwards.
 
@@ -115,10 +108,7 @@ def trace(
         fake: Whether to run on fake tensors.
         grad: Whether autograd records the run (for an observer that differentiates).
         observer: Called with every node and its output tensor.
-        tangents: Tangents of parameters by canonical name, on real tensors: the pass is then made
-            in forward mode, under the `forward_ad.dual_level` of the caller.
         private: Whether nobody else holds the model, so that it need not be copied.
-        before_write: Called, on real tensors, with every tensor that is about to be written to.
 
     Returns:
         The trace.
@@ -129,15 +119,12 @@ def trace(
     records = parameter_records(model)
     fake_mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
     twins = None if fake_mode is None else FakeTwins(fake_mode)
-    log = None if tangents is None else TangentLog()
     with ExitStack() as stack:
         stack.enter_context(global_state_kept())
         stack.enter_context(quiet_switches())
         kept = stack.enter_context(ValuesKept(own_tensors(model)))
-        guard = None if fake else _both(kept.before_write, before_write)
-        recorder = Recorder(
-            records, twins=twins, observer=observer, before_write=guard, tangents=log
-        )
+        guard = None if fake else kept.before_write
+        recorder = Recorder(records, twins=twins, observer=observer, before_write=guard)
         stand_in = model
         if private:
             stack.enter_context(attributes_kept(model))
@@ -151,24 +138,9 @@ def trace(
         args, kwargs = map_tensors((tuple(args), dict(kwargs)), clone)
         inputs = _add_inputs(recorder, model, args, kwargs)
         stack.enter_context(_module_paths_recorded(recorder, stand_in, model))
-        duals = {} if log is None else _duals(stand_in, tangents or {}, log)
-        result = _run(stand_in, args, kwargs, recorder, duals)
+        result = _run(stand_in, args, kwargs, recorder)
         outputs = _outputs(recorder, result)
-    script = Script(tuple(recorder.operations), recorder.places)
-    return Trace(tuple(recorder.nodes), inputs, outputs, result, script)
-
-
-def _both(
-    first: Callable[[torch.Tensor], None], second: Callable[[torch.Tensor], None] | None
-) -> Callable[[torch.Tensor], None]:
-    if second is None:
-        return first
-
-    def both(tensor: torch.Tensor) -> None:
-        first(tensor)
-        second(tensor)
-
-    return both
+    return Trace(tuple(recorder.nodes), inputs, outputs, result)
 
 
 def _add_parameters(recorder: Recorder, stand_in: nn.Module, model: nn.Module) -> None:
@@ -186,32 +158,14 @@ def _add_inputs(
     return {name: recorder.add_input(tensor) for name, tensor in named_tensors(named)}
 
 
-def _duals(
-    model: nn.Module, tangents: Mapping[str, torch.Tensor], log: TangentLog
-) -> dict[str, torch.Tensor]:
-    """The parameters with their tangents, by every name, so that tied ones stay tied."""
-    found: dict[int, torch.Tensor] = {}
-    parameters = canonical_parameters(model)
-    for name, tangent in tangents.items():
-        log.add(tangent)
-        found[id(parameters[name])] = forward_ad.make_dual(  # type: ignore[no-untyped-call]
-            parameters[name].detach(), tangent
-        )
-    own_names = model.named_parameters(remove_duplicate=False)
-    return {name: found[id(p)] for name, p in own_names if id(p) in found}
-
-
 def _run(
     model: nn.Module,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     recorder: Recorder,
-    duals: dict[str, torch.Tensor],
 ) -> Any:
     try:
         with nullcontext() if recorder.twins is None else recorder.twins.mode, recorder:
-            if duals:
-                return torch.func.functional_call(model, duals, args, dict(kwargs))
             return model(*args, **kwargs)
     except Exception as error:
         raise TracingError(*recorder.place_of(error)) from error

@@ -1,14 +1,7 @@
 """The maximal-update criterion: how far one optimizer step moves the pre-activations."""
 
-from etastar.measure.records import LayerUpdate, UpdateReport
-from etastar.measure.scan import ScanReport, depth_scan, width_scan
+from etastar.measure.scan import ScanReport, scan_updates
 from etastar.measure.update import measure_update
+from etastar.measure.update_report import LayerUpdate, UpdateReport
 
-__all__ = [
-    "LayerUpdate",
-    "ScanReport",
-    "UpdateReport",
-    "depth_scan",
-    "measure_update",
-    "width_scan",
-]
+__all__ = ["LayerUpdate", "ScanReport", "UpdateReport", "measure_update", "scan_updates"]

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from etastar.errors import MeasureError
 from etastar.graph.arguments import cloned, map_tensors
+from etastar.graph.isolation import quiet_switches
+from etastar.measure.ambient import is_low_precision
+from etastar.measure.input_checks import forward_pass, user_code
 
 __all__ = ["Batch", "Examples", "LossFn", "read_batch"]
 
@@ -39,7 +42,7 @@ class Examples:
     is_mapping: bool
 
     def to(self, model: nn.Module) -> Examples:
-        """The examples on the model's device; low-precision floats as float32.
+        """The examples on the model's device, as ordinary tensors; low precision as float32.
 
         Args:
             model: Whose first parameter says where.
@@ -50,8 +53,9 @@ class Examples:
         device = next(model.parameters()).device
 
         def moved(tensor: Tensor) -> Tensor:
-            low = tensor.is_floating_point() and tensor.dtype.itemsize < torch.float32.itemsize
-            return tensor.to(device, torch.float32 if low else tensor.dtype)
+            dtype = torch.float32 if is_low_precision(tensor.dtype) else tensor.dtype
+            placed = tensor.to(device, dtype)
+            return placed.clone() if placed.is_inference() else placed
 
         args, kwargs, targets = map_tensors((self.args, self.kwargs, self.targets), moved)
         return Examples(args, kwargs, targets, self.is_mapping)
@@ -61,28 +65,32 @@ class Examples:
         args, kwargs = map_tensors((self.args, self.kwargs), cloned)
         return args, kwargs
 
-    def loss(
-        self, model: nn.Module, loss_fn: LossFn | None, *, forward: Callable[[], Any] | None = None
-    ) -> Tensor:
+    def loss(self, model: nn.Module, loss_fn: LossFn | None) -> Tensor:
         """The loss of a model on these examples.
 
         Args:
             model: The model.
             loss_fn: See `LossFn`; None for the loss that the model itself returned.
-            forward: Runs the model on these examples in its place.
 
         Returns:
             A scalar.
 
         Raises:
-            MeasureError: No scalar, or the model returned none.
+            CaptureError: The forward pass raised.
+            MeasureError: `loss_fn` raised, gave no scalar, or there is none.
         """
-        if forward is None:
-            args, kwargs = self.inputs()
+        args, kwargs = self.inputs()
+        with forward_pass(), quiet_switches():
             output = model(*args, **kwargs)
+        if loss_fn is None:
+            loss = self._own_loss(output)
         else:
-            output = forward()
-        loss = self._own_loss(output) if loss_fn is None else loss_fn(output, self.targets)
+            with user_code(
+                "loss_fn",
+                expected="loss_fn(output, targets), a loss of the model's output on the batch",
+                action="call loss_fn(model(inputs), targets) yourself to see the error",
+            ):
+                loss = loss_fn(output, self.targets)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
             raise MeasureError(

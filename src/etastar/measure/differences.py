@@ -1,120 +1,127 @@
-"""The derivative of the pre-activations along a direction, by differences of forward passes."""
+"""The derivative of the pre-activations along a step, by the difference of two forward passes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch import Tensor
 
 from etastar.errors import MeasureError
-from etastar.measure.passes import moved_along
-from etastar.measure.pre_activations import mean_square
-from etastar.measure.records import SeedUpdate
+from etastar.measure.ambient import is_low_precision
+from etastar.measure.pre_activations import (
+    Wanted,
+    is_candidate,
+    mean_square,
+    observed_pass,
+    wanted_nodes,
+)
+from etastar.measure.update_report import SeedUpdate
+from etastar.naming import canonical_parameters
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from etastar.graph.dag import Node
-    from etastar.measure.optimizers import Direction
-    from etastar.measure.passes import Passes
-    from etastar.measure.records import Method
+    from etastar.graph.tracing import Trace
+    from etastar.measure.batch import Examples
+    from etastar.measure.pre_activations import PreActivations
+    from etastar.measure.step_direction import Direction
     from etastar.measure.subject import Subject
 
-__all__ = ["ROOM", "by_differences", "or_infinite", "seed_update"]
-
-ROOM: Final = 1.0
-"""Pre-activations of the gradient's own pass are kept as far as they take this many times the
-memory of the parameters: a training step with Adam, which remembers two numbers per parameter, then
-takes as much as the measurement, which copies the model instead."""
+__all__ = ["by_differences"]
 
 _FIRST_STEP = 1e-4  # of the norm of all parameters
+_LEAST_SHARE = 1e-4  # of a pre-activation that changes: below, float32 has too few digits of it
+_GREATEST_SHARE = 1e-2  # above, curvature shows
+_MIDDLE_SHARE = math.sqrt(_LEAST_SHARE * _GREATEST_SHARE)
 _MAX_ATTEMPTS = 5
 
 
-class _Scheme(NamedTuple):
-    """How far a step may change the pre-activations, as a share of their size."""
-
-    sides: int
-    least: float  # below, float32 has too few digits of the change
-    greatest: float  # above, curvature shows
-
-    @property
-    def middle(self) -> float:
-        return math.sqrt(self.least * self.greatest)
-
-
-_CENTRAL, _ONE_SIDED = _Scheme(2, 1e-4, 5e-2), _Scheme(1, 1e-4, 2e-2)
-
-
 def by_differences(
-    subject: Subject,
-    passes: Passes,
-    direction: Direction,
-    *,
-    base: dict[int, Tensor] | None = None,
-    note: str = "",
+    subject: Subject, examples: Examples, direction: Direction, pre_activations: PreActivations
 ) -> SeedUpdate:
-    """M_l = mean ((z_l(theta + h u) - z_l(theta - h u)) / 2h)^2, or one-sided.
+    """M_l = mean ((z_l(theta + h u) - z_l(theta - h u)) / 2h)^2.
 
     The step h is chosen so that the pre-activations that later layers depend on change by a share
-    between 1e-4 and 5e-2. Those of the last layer may change by any: they are linear in its weight,
-    and a readout far smaller than its update would make the step so short that the other weights
-    lose it in rounding. Where z_l(theta) is known, M_l = mean ((z_l(theta + h u) - z_l(theta)) /
-    h)^2, which saves a pass; curvature weighs more in it, so the share is then kept below 2e-2.
+    between 1e-4 and 1e-2 to one side. Those of the last layer may change by any: they are linear in
+    its weight, and a readout far smaller than its update would make the step so short that the
+    other weights lose it in rounding.
 
     Args:
-        subject: The model; left as it is.
-        passes: Of the probe.
-        direction: Of the step.
-        base: z_l(theta) by node, of an earlier pass; where the earliest lack, memory is short: they
-            are computed again, and all are used up.
-        note: Why not in forward mode.
+        subject: The private model; left as it is up to rounding.
+        examples: Whose pre-activations are compared.
+        direction: Of the step, u.
+        pre_activations: Which count.
 
     Returns:
-        The measurement.
+        The measurement, with what makes it doubtful.
 
     Raises:
         CaptureError: The forward pass raised.
-        MeasureError: Two passes lack a common pre-activation.
+        MeasureError: Two passes differ in their layers.
     """
-    base = {} if base is None else base
-    is_short = len(base) < len(passes.nodes)
-    step = _FIRST_STEP * direction.scale
-    if not 0 < step < math.inf:
-        return _without_bound(passes, note=_joined(note, "a step that is not finite"))
-    with moved_along(subject.model, direction.updates, subject.origin) as move_to:
-
-        def central(step: float) -> _Change:
-            move_to(-step)
-            below = passes.kept()
-            move_to(step)
-            return _Change(*passes.compared(below), passes.inner, step, _CENTRAL)
-
-        def one_sided(step: float) -> _Change:
-            if lacking := [node.index for node in passes.nodes if node.index not in base]:
-                move_to(0.0)
-                base.update(passes.kept(lacking))
-            move_to(step)
-            others = base if is_short else dict(base)
-            return _Change(*passes.compared(others), passes.inner, step, _ONE_SIDED)
-
-        found = None
-        if base:
-            found = _while_steady(passes, lambda: _settled(one_sided, step))
-        if found is None:
-            found = _settled(central, step)
-    change, trouble = found
-    return seed_update(
-        passes.nodes,
-        change.mean_squares,
-        change.values,
-        method="differences",
-        note=_joined(note, trouble),
+    passes = _Passes(subject, examples, pre_activations)
+    line = _Line(subject, direction)
+    step = _FIRST_STEP * line.scale
+    for attempt in range(1, _MAX_ATTEMPTS + 1):
+        line.move_to(-step)
+        below = passes.kept()
+        line.move_to(step)
+        found = passes.compared(below)
+        share = found.share
+        if is_idle := not any(found.changes.values()):  # nothing moves, or it is lost in rounding
+            is_settled = step >= 0.5 * line.scale
+        else:
+            is_settled = share == 0 or _LEAST_SHARE <= share <= _GREATEST_SHARE
+        if is_settled or attempt == _MAX_ATTEMPTS:
+            break
+        step *= 1 / _FIRST_STEP if is_idle else found.factor
+    line.move_to(0.0)
+    doubts = {
+        f"no step fits, pre-activations change by a share of {share:.2g}": not is_settled,
+        "pre-activations in low precision": passes.is_low,
+        "the optimizer's step is too short beside its parameters": direction.is_rounded,
+    }
+    distance = 2 * step
+    nodes = passes.wanted.nodes
+    return SeedUpdate(
+        places=tuple((node.module, _name(node)) for node in nodes),
+        mean_squares=tuple(_or_infinite(found.changes[n.index] / distance**2) for n in nodes),
+        second_moments=tuple(_or_infinite(found.values[n.index]) for n in nodes),
+        doubt="; ".join(doubt for doubt, is_there in doubts.items() if is_there),
     )
 
 
+def _or_infinite(value: float) -> float:
+    return value if math.isfinite(value) else math.inf
+
+
+def _name(node: Node) -> str:
+    return "addition" if node.weight is None else "+".join(node.weight.parameters)
+
+
+class _Line:
+    """theta + step u, for one step after the other."""
+
+    def __init__(self, subject: Subject, direction: Direction) -> None:
+        parameters = canonical_parameters(subject.model)
+        self._moved = [(parameters[name].detach(), u) for name, u in direction.updates.items()]
+        self._step = 0.0
+
+    @property
+    def scale(self) -> float:
+        """Length of the parameters (1 where these are zero) over that of the update."""
+        size = math.hypot(*(float(own.norm()) for own, _ in self._moved))
+        return (size or 1.0) / math.hypot(*(float(u.norm()) for _, u in self._moved))
+
+    def move_to(self, step: float) -> None:
+        """Move the model there from where it is."""
+        for own, u in self._moved:
+            own.add_(u, alpha=step - self._step)
+        self._step = step
+
+
 class _Change(NamedTuple):
-    """What a step did: mean squares of the changes, by node, and of the values.
+    """Mean squares of what changed between two passes, and of the values, by node.
 
     `inner` are the nodes that later layers depend on.
     """
@@ -122,14 +129,6 @@ class _Change(NamedTuple):
     changes: dict[int, float]
     values: dict[int, float]
     inner: frozenset[int]
-    step: float
-    scheme: _Scheme
-
-    @property
-    def mean_squares(self) -> dict[int, float]:
-        """Of the derivative."""
-        distance = self.scheme.sides * self.step
-        return {index: change / distance**2 for index, change in self.changes.items()}
 
     @property
     def share(self) -> float:
@@ -139,89 +138,63 @@ class _Change(NamedTuple):
         counted = self.inner.intersection(self.changes) or self.changes.keys()
         sizes = {index: self.values[index] for index in counted if self.values[index] > 0}
         shares = (math.sqrt(self.changes[index] / size) for index, size in sizes.items())
-        return max(shares, default=0.0) / self.scheme.sides
+        return max(shares, default=0.0) / 2
+
+    @property
+    def factor(self) -> float:
+        """What to multiply the step by so that the share fits."""
+        return _MIDDLE_SHARE / self.share if math.isfinite(self.share) else 1e-3
 
 
-def _settled(changed: Callable[[float], _Change], step: float) -> tuple[_Change, str]:
-    """The change by a step of fitting size, and what is wrong with it."""
-    for _ in range(_MAX_ATTEMPTS):
-        found = changed(step)
-        share, scheme = found.share, found.scheme
-        if share == 0 or scheme.least <= share <= scheme.greatest:
-            return found, ""
-        step *= scheme.middle / share if math.isfinite(share) else 1e-3
-    return found, f"the changes did not settle: {share:.2g} of a pre-activation"
+class _Passes:
+    """Forward passes of one subject on the same examples; the first says which nodes are wanted."""
+
+    def __init__(
+        self, subject: Subject, examples: Examples, pre_activations: PreActivations
+    ) -> None:
+        self._subject = subject
+        self._examples = examples
+        self._pre_activations = pre_activations
+        self.wanted = Wanted()
+        self.is_low = False
+
+    def kept(self) -> dict[int, Tensor]:
+        """One pass: every pre-activation by its node."""
+        kept: dict[int, Tensor] = {}
+        known = {node.index for node in self.wanted.nodes}
+
+        def keep(node: Node, output: Tensor) -> None:
+            if node.index in known or (not known and is_candidate(node, self._pre_activations)):
+                kept[node.index] = output.detach().clone()  # others may write to it
+
+        self._check(observed_pass(self._subject, self._examples, keep))
+        return {node.index: kept[node.index] for node in self.wanted.nodes}
+
+    def compared(self, others: dict[int, Tensor]) -> _Change:
+        """One pass beside another, each of whose outputs is let go once it was compared."""
+        changes: dict[int, float] = {}
+        values: dict[int, float] = {}
+
+        def compare(node: Node, output: Tensor) -> None:
+            other = others.pop(node.index, None)
+            if other is not None and other.shape == output.shape:
+                self.is_low = self.is_low or is_low_precision(output.dtype)
+                changes[node.index] = mean_square(other.sub_(output))
+                values[node.index] = mean_square(output)
+
+        self._check(observed_pass(self._subject, self._examples, compare))
+        return _Change(changes, values, self.wanted.inner)
+
+    def _check(self, traced: Trace) -> None:
+        found = wanted_nodes(traced, self._pre_activations)
+        if self.wanted.nodes and _places(found) != _places(self.wanted):
+            raise MeasureError(
+                "a model whose operations differ between two passes on the same batch",
+                "the same layers in the same order on every pass",
+                "switch off what chooses layers at random, or measure with a fixed choice",
+            )
+        self.wanted = found
 
 
-def _while_steady(
-    passes: Passes, measured: Callable[[], tuple[_Change, str]]
-) -> tuple[_Change, str] | None:
-    """A measurement beside an earlier pass; None where the model has taken another way since."""
-    try:
-        found = measured()
-    except MeasureError:
-        if passes.is_steady:
-            raise
-        return None
-    return found if passes.is_steady else None
-
-
-def _without_bound(passes: Passes, *, note: str) -> SeedUpdate:
-    """What a step of no finite length does: every change is infinite."""
-    values = {index: mean_square(output) for index, output in passes.kept().items()}
-    infinite = dict.fromkeys(values, math.inf)
-    return seed_update(passes.nodes, infinite, values, method="differences", note=note)
-
-
-def _joined(*notes: str) -> str:
-    return "; ".join(note for note in notes if note)
-
-
-def seed_update(
-    nodes: Iterable[Node],
-    mean_squares: Mapping[int, float],
-    second_moments: Mapping[int, float],
-    *,
-    method: Method,
-    note: str = "",
-) -> SeedUpdate:
-    """The measurement of one seed.
-
-    Args:
-        nodes: The pre-activations, in the order of execution.
-        mean_squares: S_l / eta^2 by node.
-        second_moments: Mean of z^2 by node.
-        method: How it was measured.
-        note: What is to be said of it.
-
-    Returns:
-        The record.
-    """
-    nodes = tuple(nodes)
-    return SeedUpdate(
-        places=tuple((node.module, _name(node)) for node in nodes),
-        mean_squares=tuple(or_infinite(mean_squares[node.index]) for node in nodes),
-        second_moments=tuple(or_infinite(second_moments[node.index]) for node in nodes),
-        method=method,
-        note=note,
-    )
-
-
-def or_infinite(value: float) -> float:
-    """A number, infinite where it is none.
-
-    Args:
-        value: Any.
-
-    Returns:
-        It, or infinity.
-
-    Example:
-        >>> or_infinite(math.nan)
-        inf
-    """
-    return value if math.isfinite(value) else math.inf
-
-
-def _name(node: Node) -> str:
-    return "addition" if node.weight is None else "+".join(node.weight.parameters)
+def _places(wanted: Wanted) -> list[tuple[int, str, str, tuple[int, ...]]]:
+    return [(node.index, node.module, _name(node), node.shape) for node in wanted.nodes]

@@ -1,35 +1,38 @@
-"""The criterion over depth or width, and the power law through it."""
+"""The criterion over sizes, and the power law through it for each setting that varies."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
-from etastar.errors import MeasureError
+from etastar.errors import DepthError, MeasureError, RecurrentError
 from etastar.fit import fit_power_law
 from etastar.fit.bootstrap import percentile_interval, resampled_seeds
+from etastar.formatting import number, plain_text, shorten_middle
 from etastar.graph import capture_graph, effective_depth
-from etastar.graph.isolation import global_state_kept
+from etastar.measure.ambient import plain_modes
 from etastar.measure.batch import Batch, LossFn, read_batch
-from etastar.measure.reporting import NUM_RESAMPLES
+from etastar.measure.input_checks import Seeds, Sizes, read_seeds, read_sizes, varied_alone
+from etastar.measure.subject import made_model
 from etastar.measure.update import measure_update
+from etastar.measure.update_report import NUM_RESAMPLES, ends_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from typing_extensions import Unpack
+    from rich.console import RenderableType
 
-    from etastar.measure.optimizers import OptimizerChoice
-    from etastar.measure.options import MeasureOptions
-    from etastar.measure.records import UpdateReport
+    from etastar.measure.batch import Examples
+    from etastar.measure.chosen_optimizer import OptimizerChoice
+    from etastar.measure.pre_activations import PreActivations
+    from etastar.measure.subject import Made
+    from etastar.measure.update_report import UpdateReport
 
-__all__ = ["ScanPoint", "ScanReport", "Slope", "depth_scan", "width_scan"]
+__all__ = ["ScanPoint", "ScanReport", "SizeExponent", "Slope", "scan_updates"]
 
-Factory = Callable[[int], nn.Module]
 _CONFIDENCE = 0.95
 
 
@@ -38,13 +41,13 @@ class ScanPoint:
     """One size of a scan.
 
     Attributes:
-        size: What the factory was given.
-        abscissa: What the fit is over: effective depth, or the width itself.
+        size: The settings of the network.
+        effective_depth: Of the network; None where it has none.
         report: The criterion there.
     """
 
-    size: int
-    abscissa: float
+    size: Mapping[str, int]
+    effective_depth: float | None
     report: UpdateReport
 
 
@@ -53,7 +56,7 @@ class Slope:
     """Exponent of eta* between two neighbouring sizes.
 
     Attributes:
-        between: The two sizes.
+        between: The two values of the setting.
         exponent: log ratio of eta* over log ratio of the abscissas.
         interval: 95% interval over seeds; None with one seed.
     """
@@ -64,202 +67,212 @@ class Slope:
 
 
 @dataclass(frozen=True)
-class ScanReport:
-    """eta* over depth or width: eta* = exp(a) x^exponent.
+class SizeExponent:
+    """eta* over one setting, the others as in the first size: eta* = exp(a) x^exponent.
 
     Attributes:
-        axis: "depth" (x is the effective depth) or "width".
-        points: The sizes, ascending in x; all are in the fit.
-        exponent: Least-squares exponent over all points, equal weights.
-        exponent_interval: 95% interval of it, by resampling the seeds of all sizes together; None
-            with one seed.
+        name: The setting that varies.
+        over: What x is: "effective depth" where that varies with the setting, else the setting.
+        abscissas: x at each value, ascending.
+        exponent: Least-squares exponent over all its points, equal weights.
+        interval: 95% interval of it, by resampling the seeds of all sizes together; None with one
+            seed.
         r_squared: Share of the variance of log eta* that the line explains.
         slopes: Exponents between neighbours.
     """
 
-    axis: Literal["depth", "width"]
-    points: tuple[ScanPoint, ...]
+    name: str
+    over: str
+    abscissas: tuple[float, ...]
     exponent: float
-    exponent_interval: tuple[float, float] | None
+    interval: tuple[float, float] | None
     r_squared: float
     slopes: tuple[Slope, ...]
 
     def as_dict(self) -> dict[str, Any]:
+        """The exponent as JSON-safe values."""
+        return {
+            "over": self.over,
+            "abscissas": list(self.abscissas),
+            "exponent": self.exponent,
+            "interval": self.interval,
+            "r_squared": self.r_squared,
+            "slopes": [asdict(slope) for slope in self.slopes],
+        }
+
+
+@dataclass(frozen=True)
+class ScanReport:
+    """eta* at several sizes.
+
+    Attributes:
+        points: The sizes, in the order given.
+        exponents: By name of each setting that varies alone.
+    """
+
+    points: tuple[ScanPoint, ...]
+    exponents: Mapping[str, SizeExponent]
+
+    def as_dict(self) -> dict[str, Any]:
         """The scan as JSON-safe values."""
         return {
-            "axis": self.axis,
-            "exponent": self.exponent,
-            "exponent_interval": _listed(self.exponent_interval),
-            "r_squared": self.r_squared,
+            "exponents": {name: found.as_dict() for name, found in self.exponents.items()},
             "points": [
-                {"size": p.size, self._abscissa: p.abscissa, **p.report.as_dict()}
-                for p in self.points
-            ],
-            "slopes": [
                 {
-                    "between": list(slope.between),
-                    "exponent": slope.exponent,
-                    "interval": _listed(slope.interval),
+                    "size": dict(point.size),
+                    "effective_depth": point.effective_depth,
+                    **point.report.as_dict(),
                 }
-                for slope in self.slopes
+                for point in self.points
             ],
         }
 
-    @property
-    def _abscissa(self) -> str:
-        return "effective_depth" if self.axis == "depth" else "width"
+    def __str__(self) -> str:
+        return plain_text(self.__rich__())
+
+    def __rich__(self) -> RenderableType:
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        lines = [
+            Text(
+                f"eta* ~ ({one.over})^{number(one.exponent)} ({ends_text(one.interval)}); between "
+                f"neighbours {', '.join(number(slope.exponent) for slope in one.slopes)}"
+            )
+            for one in self.exponents.values()
+        ]
+        table = Table(box=None, pad_edge=False)
+        table.add_column("size", overflow="fold")
+        for heading in ("effective depth", "eta*", "95% interval"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for point in self.points:
+            size = ", ".join(f"{name}={value}" for name, value in point.size.items())
+            depth = point.effective_depth
+            table.add_row(
+                shorten_middle(size, 28),
+                "none" if depth is None else number(depth),
+                number(point.report.eta_star),
+                ends_text(point.report.eta_star_interval),
+            )
+        first = self.points[0].report
+        return Group(*lines, table, Text(f"{first.pre_activations}; {len(first.seeds)} seeds"))
 
 
-def _listed(interval: tuple[float, float] | None) -> list[float] | None:
-    return None if interval is None else list(interval)
-
-
-def depth_scan(
-    factory: Factory,
-    depths: Sequence[int],
+def scan_updates(
+    make_model: Callable[..., Made],
+    sizes: Sizes,
     batch: Batch,
     loss_fn: LossFn | None = None,
     *,
-    optimizer: OptimizerChoice | Mapping[int, OptimizerChoice],
-    **options: Unpack[MeasureOptions],
+    optimizer: OptimizerChoice | None,
+    seeds: Seeds = 3,
+    pre_activations: PreActivations = "stream",
+    lr_unit: float | None = None,
 ) -> ScanReport:
-    """Measure eta* at several depths and fit its power of the effective depth.
+    """Measure eta* at several sizes, and fit its power of each setting that varies.
 
     Args:
-        factory: From a depth to a model; it draws from PyTorch's global random numbers.
-        depths: Two or more, as the factory takes them.
-        batch: As `measure_update` takes it; the same at all depths.
+        make_model: `make_model(depth=2, width=64)` gives a model, or (model, optimizer) for plans
+            that differ by size; it draws from the global random numbers.
+        sizes: Two or more, [{"depth": 2}, {"depth": 4}]. The exponent of a setting is over the
+            sizes in which the others are as in the first one.
+        batch: As `measure_update` takes it; the same at all sizes.
         loss_fn: Likewise.
-        optimizer: Likewise; or a dict from depth to one, for plans that differ by depth.
-        **options: Further keyword arguments of `measure_update`.
+        optimizer: Likewise; None where `make_model` gives it.
+        seeds: Likewise.
+        pre_activations: Likewise.
+        lr_unit: Likewise.
 
     Returns:
         The scan.
 
     Raises:
-        MeasureError: Fewer than two depths, or a rate that is not finite.
+        MeasureError: An argument is not accepted, or a rate is not finite.
         CaptureError: A forward pass raised.
 
     Example:
+        >>> import torch
+        >>> from torch import nn
         >>> def chain(depth):
         ...     layers = [nn.Linear(8, 8, bias=False) for _ in range(depth)]
         ...     for layer in layers:
         ...         _ = nn.init.orthogonal_(layer.weight)
         ...     return nn.Sequential(*layers)
-        >>> batch = (torch.ones(1, 8), None)
-        >>> scan = depth_scan(chain, [4, 8], batch, lambda z, _: z.sum(), optimizer="sgd")
-        >>> round(scan.exponent, 1)
+        >>> scan = scan_updates(
+        ...     chain, [{"depth": 4}, {"depth": 8}], (torch.ones(1, 8), None),
+        ...     lambda z, _: z.sum(), optimizer="sgd", pre_activations="layers", seeds=1,
+        ... )
+        >>> round(scan.exponents["depth"].exponent, 1)
         -0.9
 
     Source: [JE], [AM]; docs/definitions.md, section 6.
     """
-    examples = read_batch(batch)
-
-    def depth_of(size: int) -> float:
-        with global_state_kept():
-            torch.manual_seed(0)
-            graph = capture_graph(factory(size), *examples.args, **examples.kwargs)
-        return float(effective_depth(graph).effective_depth)
-
-    found = _measured(factory, depths, batch, loss_fn, optimizer, options)
-    return _scan("depth", {size: depth_of(size) for size in found}, found)
-
-
-def width_scan(
-    factory: Factory,
-    widths: Sequence[int],
-    batch: Batch,
-    loss_fn: LossFn | None = None,
-    *,
-    optimizer: OptimizerChoice | Mapping[int, OptimizerChoice],
-    **options: Unpack[MeasureOptions],
-) -> ScanReport:
-    """Measure eta* at several widths and fit its power of the width.
-
-    Args:
-        factory: From a width to a model; it draws from PyTorch's global random numbers.
-        widths: Two or more, as the factory takes them.
-        batch: As `measure_update` takes it; the same at all widths.
-        loss_fn: Likewise.
-        optimizer: Likewise; or a dict from width to one, for plans that differ by width.
-        **options: Further keyword arguments of `measure_update`.
-
-    Returns:
-        The scan.
-
-    Raises:
-        MeasureError: Fewer than two widths, or a rate that is not finite.
-        CaptureError: A forward pass raised.
-
-    Example:
-        >>> def layer(width):
-        ...     return nn.Linear(4, width, bias=False)
-        >>> batch = (torch.ones(1, 4), None)
-        >>> scan = width_scan(layer, [8, 32], batch, lambda z, _: z.sum(), optimizer="sgd")
-        >>> abs(round(scan.exponent, 2))
-        0.0
-    """
-    found = _measured(factory, widths, batch, loss_fn, optimizer, options)
-    return _scan("width", {size: float(size) for size in found}, found)
-
-
-def _measured(
-    factory: Factory,
-    sizes: Sequence[int],
-    batch: Batch,
-    loss_fn: LossFn | None,
-    optimizer: OptimizerChoice | Mapping[int, OptimizerChoice],
-    options: MeasureOptions,
-) -> dict[int, UpdateReport]:
-    if len(set(sizes)) < 2:
-        raise MeasureError(f"sizes {list(sizes)}", "two different ones or more", "give more sizes")
-    if isinstance(optimizer, Mapping) and any(size not in optimizer for size in sizes):
-        raise MeasureError(
-            f"optimizers for {sorted(optimizer)}",
-            f"one for each of {sorted(set(sizes))}",
-            "add those that are missing",
+    every, examples, numbers = read_sizes(sizes), read_batch(batch), read_seeds(seeds)
+    lines = varied_alone(every)
+    points = tuple(
+        ScanPoint(
+            size,
+            _effective_depth(partial(make_model, **size), examples, seed=numbers[0]),
+            measure_update(
+                partial(make_model, **size),
+                batch,
+                loss_fn,
+                optimizer=optimizer,
+                seeds=numbers,
+                pre_activations=pre_activations,
+                lr_unit=lr_unit,
+            ),
         )
-    return {
-        size: measure_update(
-            lambda size=size: factory(size),  # type: ignore[misc]
-            batch,
-            loss_fn,
-            optimizer=optimizer[size] if isinstance(optimizer, Mapping) else optimizer,
-            **options,
-        )
-        for size in dict.fromkeys(sizes)
-    }
+        for size in every
+    )
+    return ScanReport(
+        points,
+        {
+            name: _exponent(name, [p for size in line for p in points if p.size == size])
+            for name, line in lines.items()
+        },
+    )
 
 
-def _scan(
-    axis: Literal["depth", "width"],
-    abscissas: Mapping[int, float],
-    found: Mapping[int, UpdateReport],
-) -> ScanReport:
-    sizes = sorted(found, key=lambda size: abscissas[size])
-    rates = [found[size].eta_star for size in sizes]
+def _effective_depth(make: Callable[[], Made], examples: Examples, *, seed: int) -> float | None:
+    with plain_modes():
+        model = made_model(make, seed=seed)
+        args, kwargs = examples.to(model).inputs()
+        try:
+            return float(effective_depth(capture_graph(model, *args, **kwargs)).effective_depth)
+        except (DepthError, RecurrentError):
+            return None
+
+
+def _exponent(name: str, points: Sequence[ScanPoint]) -> SizeExponent:
+    values = [point.size[name] for point in points]
+    depths = [point.effective_depth for point in points]
+    is_depth = None not in depths and len(set(depths)) > 1
+    rates = [point.report.eta_star for point in points]
     if not all(0 < rate < np.inf for rate in rates):
         raise MeasureError(
-            f"eta* of {dict(zip(sizes, rates, strict=True))}",
+            f"eta* of {dict(zip(values, rates, strict=True))} over {name}",
             "positive finite rates",
             "check the initialization and the loss of the sizes named",
         )
-    x = np.array([abscissas[size] for size in sizes])
-    drawn = _drawn_rates([found[size] for size in sizes])
+    x = np.array(depths if is_depth else values, dtype=np.float64)
+    drawn = _drawn_rates([point.report for point in points])
     fit = fit_power_law(x, rates)
-    return ScanReport(
-        axis=axis,
-        points=tuple(ScanPoint(size, abscissas[size], found[size]) for size in sizes),
+    return SizeExponent(
+        name=name,
+        over="effective depth" if is_depth else name,
+        abscissas=tuple(x.tolist()),
         exponent=fit.exponent,
-        exponent_interval=_interval(x, drawn),
+        interval=_interval(x, drawn),
         r_squared=fit.r_squared,
         slopes=tuple(
             Slope(
-                (sizes[i], sizes[i + 1]),
-                float(_exponents(x[i : i + 2], np.log(rates[i : i + 2])[:, None])[0]),
+                (values[i], values[i + 1]),
+                float(_slopes(x[i : i + 2], np.log(rates[i : i + 2])[:, None])[0]),
                 _interval(x[i : i + 2], None if drawn is None else drawn[i : i + 2]),
             )
-            for i in range(len(sizes) - 1)
+            for i in range(len(values) - 1)
             if x[i] != x[i + 1]
         ),
     )
@@ -274,13 +287,13 @@ def _drawn_rates(reports: Sequence[UpdateReport]) -> NDArray[np.float64] | None:
     return np.asarray(-0.5 * np.log(totals[:, draws].mean(axis=2)))
 
 
-def _exponents(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def _slopes(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Slopes of (num_sizes, num_curves) log rates over log x."""
     centred = np.log(x) - np.log(x).mean()
     return np.asarray(centred @ y / (centred @ centred))
 
 
-def _interval(x: NDArray[np.float64], drawn: NDArray[np.float64] | None) -> Any:
-    if drawn is None:
-        return None
-    return percentile_interval(_exponents(x, drawn), _CONFIDENCE)
+def _interval(
+    x: NDArray[np.float64], drawn: NDArray[np.float64] | None
+) -> tuple[float, float] | None:
+    return None if drawn is None else percentile_interval(_slopes(x, drawn), _CONFIDENCE)

@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from etastar.errors import MeasureError
-from etastar.graph.isolation import empty_containers, global_state_kept
-from etastar.measure.optimizers import NAMED, Optimizers
-from etastar.naming import canonical_parameters, unwrap
+from etastar.graph.isolation import attributes_kept, empty_containers, own_tensors
+from etastar.measure.ambient import is_low_precision, own_device
+from etastar.measure.chosen_optimizer import (
+    OptimizerChoice,
+    existing_optimizers,
+    listed_optimizers,
+    made_optimizers,
+)
+from etastar.measure.input_checks import user_code
+from etastar.measure.step_direction import OptimizerSet
+from etastar.naming import unwrap
 
 if TYPE_CHECKING:
-    from etastar.measure.optimizers import OptimizerChoice
+    from etastar.measure.batch import Examples, LossFn
 
-__all__ = ["ModelChoice", "Subject", "make_subject", "seed_everything"]
+__all__ = [
+    "Made",
+    "ModelOrMake",
+    "Subject",
+    "gradient_on",
+    "made_model",
+    "make_subject",
+    "seed_everything",
+]
 
-ModelChoice: TypeAlias = "nn.Module | Callable[[], nn.Module]"
+Made: TypeAlias = "nn.Module | tuple[nn.Module, Optimizer | Sequence[Optimizer]]"
+"""A model; or, where each has an optimizer of its own, the model with it."""
+
+ModelOrMake: TypeAlias = "nn.Module | Callable[[], Made]"
 """A model, which is copied; or a function that makes one, called once per seed."""
 
 
@@ -34,57 +55,55 @@ class Subject:
         model: The private model, in float32 or better.
         optimizers: Its optimizers.
         seed: Of its initialization and of dropout.
-        origin: The caller's own parameters by name, which hold the values before any step; empty
-            for a model that was made for the measurement.
+        generators: Random generators that its modules hold, and the state of each.
     """
 
     model: nn.Module
-    optimizers: Optimizers
+    optimizers: OptimizerSet
     seed: int
-    origin: Mapping[str, Tensor] = field(default_factory=dict)
+    generators: tuple[tuple[torch.Generator, Tensor], ...] = ()
 
     def seed_pass(self) -> None:
-        """Set the random numbers of a pass, so that two passes draw the same dropout masks."""
+        """Set the random numbers of a pass: every pass of a seed draws the same dropout masks."""
         seed_everything(self.seed)
+        for generator, state in self.generators:
+            generator.set_state(state)
 
 
 def seed_everything(seed: int) -> None:
-    """`torch.manual_seed`, which without an accelerator spends a millisecond on looking for one.
+    """Random numbers of PyTorch, NumPy and Python.
 
     Args:
         seed: Of all generators.
 
     Example:
-        >>> seed_everything(1), torch.randint(100, (1,)).item()
-        (None, 45)
+        >>> seed_everything(1), torch.randint(100, (1,)).item(), random.randint(0, 99)
+        (None, 45, 17)
     """
-    if _has_accelerator():
-        torch.manual_seed(seed)
-    else:
-        torch.default_generator.manual_seed(seed)
-
-
-@cache
-def _has_accelerator() -> bool:
-    devices: Any = torch
-    return bool(
-        torch.cuda.is_available()
-        or torch.backends.mps.is_available()
-        or (hasattr(devices, "xpu") and devices.xpu.is_available())
-    )
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  what models draw from
+    torch.manual_seed(seed)
 
 
 def make_subject(
-    model: ModelChoice, optimizer: OptimizerChoice, *, seed: int, unit: float | None = None
+    model_or_make: ModelOrMake,
+    optimizer: OptimizerChoice | None,
+    examples: Examples,
+    *,
+    seed: int,
+    lr: float = 1.0,
+    unit: float | None = None,
 ) -> Subject:
     """Make the private model of one seed.
 
     Args:
-        model: A model, whose weights are taken as they are, or a function that makes one and draws
-            from PyTorch's global random numbers.
-        optimizer: See `OptimizerChoice`.
+        model_or_make: A model, whose weights are taken as they are, or a function that makes one
+            and draws from the global random numbers.
+        optimizer: See `OptimizerChoice`; None where the function makes it too.
+        examples: What the model runs on; which parameters are hidden is read from such a pass.
         seed: Of the function, and of dropout.
-        unit: Learning rate that the optimizer's others are told relative to.
+        lr: Learning rate of an optimizer that is given by name, class or kind.
+        unit: Learning rate that the optimizer's others are measured relative to.
 
     Returns:
         The subject.
@@ -93,51 +112,128 @@ def make_subject(
         MeasureError: No model, no optimizer, or the model cannot be copied.
 
     Example:
-        >>> subject = make_subject(lambda: nn.Linear(2, 1), "sgd", seed=0)
-        >>> subject.optimizers.unit
+        >>> from etastar.measure.batch import read_batch
+        >>> examples = read_batch((torch.ones(1, 2), None))
+        >>> make_subject(lambda: nn.Linear(2, 1), "sgd", examples, seed=0).optimizers.unit
         1.0
     """
-    instances = _instances(optimizer)
-    copies: tuple[Optimizer, ...] = ()
-    if not isinstance(model, nn.Module):
-        with global_state_kept():
-            seed_everything(seed)
-            private = model()
-        if instances:
-            raise MeasureError(
-                "an optimizer that exists already, with a function that makes models",
-                "a function from a model to its optimizer",
-                "give optimizer=lambda model: ...",
-            )
+    existing = existing_optimizers(optimizer)
+    if isinstance(model_or_make, nn.Module):
+        if optimizer is None:
+            raise _no_optimizer("a model alone")
+        _require_values(model_or_make)
+        private, existing = _copied(model_or_make, existing)
     else:
-        private, copies = _copied(model, instances)
-    if not isinstance(private, nn.Module):
-        raise MeasureError(
-            f"a function that returned {type(private).__name__}", "a torch.nn.Module", "return it"
-        )
+        private, existing = _called(model_or_make, optimizer, existing, seed)
     private = unwrap(private)
-    _to_single_precision(private, copies)
-    made = copies or _made(optimizer, private)
-    origin = _same_values(model, private) if isinstance(model, nn.Module) else {}
-    return Subject(private, Optimizers(private, made, unit=unit), seed, origin)
+    _to_single_precision(private, existing)
+    made = existing
+    if optimizer is not None and not existing:
+        with own_device(private):
+            made = made_optimizers(optimizer, private, examples.to(private), lr=lr)
+    return Subject(
+        private,
+        OptimizerSet(private, made, unit=unit),
+        seed,
+        tuple((one, one.get_state()) for one in _generators(private)),
+    )
 
 
-def _same_values(model: nn.Module, private: nn.Module) -> dict[str, Tensor]:
-    """The parameters of the model that its copy holds in the same precision."""
-    own = canonical_parameters(private)
-    return {
-        name: parameter.detach()
-        for name, parameter in canonical_parameters(unwrap(model)).items()
-        if parameter.dtype == own[name].dtype
-    }
+def _called(
+    make: Callable[[], Made],
+    optimizer: OptimizerChoice | None,
+    existing: tuple[Optimizer, ...],
+    seed: int,
+) -> tuple[nn.Module, tuple[Optimizer, ...]]:
+    if existing:
+        raise MeasureError(
+            "an optimizer that exists already, with a function that makes models",
+            "a function from a model to its optimizer",
+            "give optimizer=lambda model: ...",
+        )
+    model, own = _made_with_optimizers(make, seed)
+    if not own and optimizer is None:
+        raise _no_optimizer("a function of models alone")
+    if own and optimizer is not None:
+        raise MeasureError(
+            "an optimizer beside a function that gives one with every model",
+            "the optimizer in one of the two places",
+            "leave one of them out",
+        )
+    return model, own
 
 
-def _instances(optimizer: OptimizerChoice) -> tuple[Optimizer, ...]:
-    if isinstance(optimizer, Optimizer):
-        return (optimizer,)
-    if isinstance(optimizer, Sequence) and not isinstance(optimizer, str):
-        return tuple(optimizer)
-    return ()
+def made_model(make: Callable[[], Made], *, seed: int) -> nn.Module:
+    """The model that a function makes, drawn from a seed.
+
+    Args:
+        make: The function; of what it returns beside the model nothing is taken.
+        seed: Of the global random numbers, which are left as they are then.
+
+    Returns:
+        The model.
+
+    Raises:
+        MeasureError: It raised, or made no model whose parameters have values.
+
+    Example:
+        >>> made_model(lambda: nn.Linear(2, 1), seed=0)
+        Linear(in_features=2, out_features=1, bias=True)
+    """
+    model, _ = _made_with_optimizers(make, seed)
+    return model
+
+
+def _made_with_optimizers(
+    make: Callable[[], Made], seed: int
+) -> tuple[nn.Module, tuple[Optimizer, ...]]:
+    if not callable(make):
+        raise MeasureError(
+            f"a model given as {type(make).__name__}",
+            "a torch.nn.Module, or a function that makes one",
+            "give one of these",
+        )
+    seed_everything(seed)
+    with user_code(
+        "the function that makes the model",
+        expected="a function that gives a torch.nn.Module for these arguments",
+        action="call it yourself to see the error",
+    ):
+        made: Any = make()
+    model, own = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(model, nn.Module):
+        raise MeasureError(
+            f"a function that returned {type(made).__name__}",
+            "a torch.nn.Module, or (module, optimizer)",
+            "return it",
+        )
+    _require_values(model)
+    return model, () if own is None else listed_optimizers(own)
+
+
+def _no_optimizer(where: str) -> MeasureError:
+    return MeasureError(
+        f"{where}, and optimizer=None",
+        "an optimizer, or a function that gives (model, optimizer)",
+        "give the optimizer in one of the two places",
+    )
+
+
+def _require_values(model: nn.Module) -> None:
+    parameters = list(model.parameters())
+    if not parameters or any(parameter.is_meta for parameter in parameters):
+        raise MeasureError(
+            "a model on the meta device" if parameters else "a model without parameters",
+            "a model whose parameters have values",
+            "build it on a device that holds values"
+            if parameters
+            else "give the model that is trained",
+        )
+
+
+def _generators(model: nn.Module) -> Iterator[torch.Generator]:
+    for module in model.modules():
+        yield from (value for value in vars(module).values() if isinstance(value, torch.Generator))
 
 
 def _copied(
@@ -158,34 +254,58 @@ def _copied(
     return copies[0], copies[1]
 
 
-def _made(optimizer: OptimizerChoice, model: nn.Module) -> Iterable[Optimizer]:
-    if isinstance(optimizer, str):
-        if optimizer not in NAMED:
-            raise MeasureError(
-                f"optimizer {optimizer!r}",
-                f"one of: {', '.join(NAMED)}; or a function from a model to its optimizer",
-                "choose a listed one, or give a function",
-            )
-        return (NAMED[optimizer](model.parameters(), lr=1.0),)
-    if not callable(optimizer):
-        raise MeasureError(
-            f"an optimizer given as {type(optimizer).__name__}",
-            "a name, an optimizer of the model, or a function from a model to its optimizer",
-            "give one of these",
-        )
-    made = optimizer(model)
-    return (made,) if isinstance(made, Optimizer) else tuple(made)
-
-
 def _to_single_precision(model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
     """Weights of less precision, and what the optimizer remembers of them, to float32."""
-    low = (torch.bfloat16, torch.float16)
     for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.dtype in low:
+        if is_low_precision(tensor.dtype):
             tensor.data = tensor.data.float()
             tensor.grad = None
     for optimizer in optimizers:
         for state in optimizer.state.values():
             for key, value in state.items():
-                if isinstance(value, torch.Tensor) and value.dtype in low:
+                if isinstance(value, torch.Tensor) and is_low_precision(value.dtype):
                     state[key] = value.float()
+
+
+def gradient_on(subject: Subject, examples: Examples, loss_fn: LossFn | None) -> float:
+    """Put the gradient of the loss into the parameters; buffers and attributes stay.
+
+    Args:
+        subject: Model and optimizer.
+        examples: Of the batch.
+        loss_fn: `loss_fn(output, targets)`; None for a model that computes its own loss.
+
+    Returns:
+        The loss.
+
+    Raises:
+        CaptureError: The forward pass raised.
+        MeasureError: The loss is no scalar, or depends on no parameter.
+    """
+    subject.optimizers.zero_grad()
+    with _state_kept(subject.model), own_device(subject.model), torch.enable_grad():
+        subject.seed_pass()
+        loss = examples.loss(subject.model, loss_fn)
+        if not loss.requires_grad:
+            raise MeasureError(
+                "a loss that depends on no parameter with requires_grad",
+                "a loss that can be differentiated",
+                "unfreeze the model, model.requires_grad_(True), or check loss_fn",
+            )
+        torch.autograd.backward(loss)
+    return float(loss.detach())
+
+
+@contextmanager
+def _state_kept(model: nn.Module) -> Iterator[None]:
+    """Buffers, such as running means, and attributes as they were, afterwards."""
+    parameters = set(map(id, model.parameters()))
+    kept = [t for t in own_tensors(model) if id(t) not in parameters]
+    before = [(tensor, tensor.detach().clone()) for tensor in kept]
+    with attributes_kept(model):
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for tensor, values in before:
+                    tensor.copy_(values)

@@ -18,7 +18,7 @@ from etastar.sources.settings import require_apart
 from etastar.transfer import TransferPlan, Tuned, plan_transfer, read_architecture
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from torch.optim import Optimizer
 
     from etastar.coordinates import CoordinateReport
@@ -34,7 +34,7 @@ def named_check(
     model: str,
     *,
     settings: Mapping[str, Any],
-    sizes: Mapping[str, Sequence[int]],
+    sizes: Sequence[Mapping[str, int]],
     data: str,
     data_options: Mapping[str, Any],
     optimizer: str,
@@ -52,11 +52,11 @@ def named_check(
     Args:
         model: MODEL, as the command line takes it; the sizes are further settings.
         settings: Its settings at all sizes.
-        sizes: Values of each setting that is varied.
+        sizes: The sizes; see `coordinate_check`.
         data: Name of a data set.
         data_options: Options of its loader.
         optimizer: "sgd", "adam" or "adamw".
-        lr: Learning rate at the first value of every size, which is the base of the plans.
+        lr: Learning rate at the first size, which is the base of the plans.
         rules: What each size's plan follows: "mup" for width, a law for depth; none for one rate
             at all sizes.
         init: "all", "last" or "none" for our He initialization with that residual rule, "own" for
@@ -77,13 +77,13 @@ def named_check(
 
     Example:
         >>> report = named_check(
-        ...     "zoo:mlp", settings={"depth": 2}, sizes={"width": [16, 64]}, data="digits",
-        ...     data_options={}, optimizer="adam", lr=1e-3, num_steps=1, num_seeds=1,
+        ...     "zoo:mlp", settings={"depth": 2}, sizes=[{"width": 16}, {"width": 64}],
+        ...     data="digits", data_options={}, optimizer="adam", lr=1e-3, num_steps=1, num_seeds=1,
         ... )
         >>> report.passed
         False
     """
-    require_apart(settings, sizes)
+    require_apart(settings, {name for size in sizes for name in size})
     depth_laws = [rule for rule in rules if rule != _WIDTH_RULE] or ["constant"]
     laws = get_laws(depth_laws)
     if init is None:
@@ -101,11 +101,13 @@ def named_check(
         batch_size=batch_size,
     )
     recipe = named_recipe(spec)
+    batch = next(iter(recipe.batches(0)))
     family = _Family(
         model,
         dict(settings),
         init,
-        base={name: values[0] for name, values in sizes.items()},
+        inputs=batch[0],
+        base=dict(sizes[0]),
         tuned=(lr, weight_decay),
         plan={
             "optimizer": optimizer,
@@ -117,10 +119,10 @@ def named_check(
     return coordinate_check(
         family.make,
         sizes,
-        next(iter(recipe.batches(0))),
+        batch,
         recipe.loss_fn,
         num_steps=num_steps,
-        seeds=range(num_seeds),
+        seeds=num_seeds,
     )
 
 
@@ -136,6 +138,7 @@ class _Family:
         settings: dict[str, Any],
         init: str,
         *,
+        inputs: Tensor,
         base: dict[str, int],
         tuned: tuple[float, float],
         plan: dict[str, Any],
@@ -143,6 +146,7 @@ class _Family:
     ) -> None:
         assert init in INITS
         self._spec, self._settings, self._init = spec, settings, init
+        self._inputs: tuple[tuple[Any, ...], dict[str, Any]] = (inputs,), {}
         self._base, self._plan, self._options = base, plan, options
         self._lr, self._decay = tuned
         self._graphs: dict[tuple[tuple[str, int], ...], Graph] = {}
@@ -150,7 +154,7 @@ class _Family:
 
     def make(self, **size: int) -> tuple[nn.Module, Optimizer]:
         """A model of one size, drawn from the run's seed, and its optimizer."""
-        loaded = load_model(self._spec, {**self._settings, **size})
+        loaded = load_model(self._spec, {**self._settings, **size}, inputs=self._inputs)
         graph = self._graph(size)
         if self._init != "own":
             residual = cast("Any", self._init)
@@ -164,7 +168,7 @@ class _Family:
     def _graph(self, size: dict[str, int]) -> Graph:
         key = tuple(sorted(size.items()))
         if key not in self._graphs:
-            loaded = load_model(self._spec, {**self._settings, **size})
+            loaded = load_model(self._spec, {**self._settings, **size}, inputs=self._inputs)
             self._graphs[key] = capture_graph(loaded.model, *loaded.args, **loaded.kwargs)
         return self._graphs[key]
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from etastar.graph.isolation import global_state_kept
-from etastar.measure import ScanReport, UpdateReport, depth_scan, measure_update, width_scan
+from etastar.measure import measure_update, scan_updates
 from etastar.sources.recipe_spec import RecipeSpec, named_recipe
-from etastar.sources.sweeping import parse_sizes, size_depths
 from etastar.transfer import Measure
 
 if TYPE_CHECKING:
@@ -19,111 +17,53 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from etastar.measure import ScanReport, UpdateReport
     from etastar.sweep.recipe import Recipe
 
-__all__ = ["NamedScan", "measurable", "measure_named", "scan_named"]
+__all__ = ["measurable", "measure_named"]
 
 _BATCH_SEED = 0
-_STEPS_SEED = 1  # batches of the steps before, and of the probe after them, are others
 
 
-@dataclass(frozen=True)
-class NamedScan:
-    """A scan, and the setting of the model that it was over.
-
-    Attributes:
-        name: Of the setting, "depth".
-        scan: The scan.
-    """
-
-    name: str
-    scan: ScanReport
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report of the first size, with the exponent and all points."""
-        return {**self.scan.points[0].report.as_dict(), "over": self.name, **self.scan.as_dict()}
-
-
-def measure_named(recipe: Recipe, *, seeds: Sequence[int], **options: Any) -> UpdateReport:
-    """Measure the network of a recipe on its data.
+def measure_named(
+    recipe: Recipe,
+    sizes: Sequence[Mapping[str, int]] = (),
+    *,
+    optimizer: str | None = None,
+    seeds: int = 3,
+    **options: Any,
+) -> UpdateReport | ScanReport:
+    """Measure the network of a recipe on its data, or its networks of several sizes.
 
     Args:
         recipe: From `named_recipe`; its batch size is the batch's.
-        seeds: Of the network's initialization.
+        sizes: Sizes to scan over; none for the network as its settings have it.
+        optimizer: Name of an optimizer of several kinds, as Muon is; None for the recipe's own.
+        seeds: Number of seeds of the network's initialization.
         **options: Further keyword arguments of `measure_update`.
 
     Returns:
-        The report.
+        The report, or the scan.
 
     Raises:
         MeasureError: See `measure_update`.
 
     Example:
-        >>> from etastar.sources.recipe_spec import RecipeSpec, named_recipe
-        >>> from etastar.sweep.space import Budget
         >>> recipe = named_recipe(
-        ...     "zoo:mlp", settings={"depth": 2, "width": 8}, data="digits", data_options={},
-        ...     optimizer="sgd", budget=Budget(num_steps=1, batch_size=4),
+        ...     RecipeSpec(
+        ...         "zoo:mlp", "digits", "sgd", settings={"depth": 2, "width": 8},
+        ...         num_steps=1, batch_size=4,
+        ...     )
         ... )
-        >>> len(measure_named(recipe, seeds=[0]).layers)
-        3
+        >>> len(measure_named(recipe, seeds=1).layers)
+        2
     """
-    return measure_update(
-        recipe.make_model,
-        _batch(recipe),
-        recipe.loss_fn,
-        optimizer=lambda network: recipe.make_optimizer(network, 1.0),
-        seeds=seeds,
-        **_with_batches(recipe, options),
-    )
-
-
-def scan_named(
-    recipe: Recipe,
-    text: str,
-    *,
-    model: str,
-    settings: Mapping[str, Any],
-    seeds: Sequence[int],
-    **options: Any,
-) -> NamedScan:
-    """Measure the networks of a recipe over one of their settings.
-
-    The fit is over effective depth, where that changes with the setting, else over the setting.
-
-    Args:
-        recipe: From `named_recipe`.
-        text: "depth=2,4,8".
-        model: MODEL, as the command line takes it.
-        settings: Its other settings.
-        seeds: Of the networks' initialization.
-        **options: Further keyword arguments of `measure_update`.
-
-    Returns:
-        The scan.
-
-    Raises:
-        ModelSpecError: The text is of another form.
-        MeasureError: See `measure_update`.
-    """
-    sizes = parse_sizes([text])
-    (name,) = sizes[0]
-    depths = size_depths(model, settings, sizes)
-    scan = depth_scan if len(set(depths.values())) > 1 else width_scan
-
-    def factory(value: int) -> nn.Module:
-        return recipe.make_model(**{name: value})
-
-    every: Any = {**_with_batches(recipe, options), "seeds": seeds}
-    found = scan(
-        factory,
-        [size[name] for size in sizes],
-        _batch(recipe),
-        recipe.loss_fn,
-        optimizer=lambda network: recipe.make_optimizer(network, 1.0),
-        **every,
-    )
-    return NamedScan(name, found)
+    every: dict[str, Any] = {"seeds": seeds, **options}
+    every["optimizer"] = optimizer or (lambda network: recipe.make_optimizer(network, 1.0))
+    where = _batch(recipe), recipe.loss_fn
+    if sizes:
+        return scan_updates(recipe.make_model, sizes, *where, **every)
+    return measure_update(recipe.make_model, *where, **every)
 
 
 def measurable(
@@ -180,12 +120,3 @@ def measurable(
 def _batch(recipe: Recipe) -> tuple[Tensor, Tensor]:
     batch: tuple[Tensor, Tensor] = next(iter(recipe.batches(_BATCH_SEED)))
     return batch
-
-
-def _with_batches(recipe: Recipe, options: dict[str, Any]) -> dict[str, Any]:
-    after = options.get("after", 0)
-
-    def batches(seed: int) -> Iterable[tuple[Tensor, Tensor]]:
-        return recipe.batches(_STEPS_SEED + seed)
-
-    return {**options, "batches": batches} if after else options

@@ -19,11 +19,12 @@ from etastar.datasets import Dataset, TaskKind, load
 from etastar.errors import ModelSpecError
 from etastar.graph import Graph, capture_graph, effective_depth
 from etastar.init import initialize_
-from etastar.laws import get_laws
+from etastar.laws import get_laws, residual_rule
 from etastar.optimizers import OPTIMIZERS, optimizer_class
+from etastar.sources.base import GivenInputs
 from etastar.sources.model_spec import capture_spec, load_model
 from etastar.sweep.recipe import Objective, Recipe
-from etastar.transfer import TransferPlan, plan_transfer
+from etastar.transfer import TransferPlan, Tuned, plan_transfer
 
 __all__ = ["INITS", "RecipeSpec", "named_recipe"]
 
@@ -110,7 +111,7 @@ class RecipeSpec:
         if self.init is not None:
             return self.init
         laws = get_laws(self.plan_law) if self.plan_law else ()
-        return "none" if any("branch multiplier" in law.effects for law in laws) else "all"
+        return residual_rule(laws)
 
     def require_sizes(self, sizes: Iterable[Mapping[str, int]]) -> None:
         """Refuse sizes that the settings or the plan's base contradict.
@@ -151,7 +152,7 @@ def named_recipe(spec: RecipeSpec) -> Recipe:
         >>> len(list(named_recipe(spec).make_model(depth=2).parameters()))
         6
     """
-    source = partial(_dataset, spec.data, _text(spec.data_options))
+    source = partial(_dataset, *_data(spec))
     return Recipe(
         make_model=partial(_make_model, spec),
         batches=partial(_batches, source, spec.batch_size, spec.num_steps),
@@ -193,13 +194,23 @@ def _dataset(name: str, options: str) -> Dataset:
     return load(name, **json.loads(options))
 
 
+def _inputs(name: str, options: str) -> GivenInputs:
+    """Two inputs of a data set: a factory need not bring inputs of its own."""
+    (inputs, _), *_ = _dataset(name, options).batches(0, 2, 1)
+    return (inputs,), {}
+
+
 @lru_cache(maxsize=32)
-def _graph(model: str, settings: str) -> Graph:
-    return capture_spec(model, json.loads(settings))
+def _graph(model: str, settings: str, data: tuple[str, str]) -> Graph:
+    return capture_spec(model, json.loads(settings), inputs=_inputs(*data))
 
 
 def _size_graph(spec: RecipeSpec, size: Mapping[str, int]) -> Graph:
-    return _graph(spec.model, _text({**spec.settings, **size}))
+    return _graph(spec.model, _text({**spec.settings, **size}), _data(spec))
+
+
+def _data(spec: RecipeSpec) -> tuple[str, str]:
+    return spec.data, _text(spec.data_options)
 
 
 def _depth(spec: RecipeSpec, **size: int) -> float:
@@ -209,18 +220,16 @@ def _depth(spec: RecipeSpec, **size: int) -> float:
 def _plan(spec: RecipeSpec, size: Mapping[str, int], lr: float) -> TransferPlan:
     """The plan that carries a rate of the base to a size."""
     return plan_transfer(
-        _size_graph(spec, spec.base),
+        Tuned(_size_graph(spec, spec.base), lr, weight_decay=spec.weight_decay),
         _size_graph(spec, size),
-        lr=lr,
         optimizer=spec.optimizer,
         law=list(spec.plan_law),
-        weight_decay=spec.weight_decay,
     )
 
 
 def _make_model(spec: RecipeSpec, **size: int) -> nn.Module:
     """A network of one size; its initialization draws from the run's own seed."""
-    loaded = load_model(spec.model, {**spec.settings, **size})
+    loaded = load_model(spec.model, {**spec.settings, **size}, inputs=_inputs(*_data(spec)))
     if spec.residual_rule != "own":
         graph = capture_graph(loaded.model, *loaded.args, **loaded.kwargs)
         residual = cast("Any", spec.residual_rule)

@@ -1,11 +1,10 @@
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from etastar.coordinates.coordinate_report import AxisCheck, CoordinateReport, LayerCheck, Trend
-from etastar.report.coordinate_figure import coordinate_figure
-from etastar.report.coordinate_table import coordinate_table
 
 
 def trend(exponent, verdict, interval=None):
@@ -36,18 +35,18 @@ def report():
         layer("", role=None, name="addition", verdict="unclear", advice="more seeds"),
     )
     axis = AxisCheck("width", "width", (8, 16), layers, unmatched=("extra: weight",))
-    return CoordinateReport((axis,), 2, (0, 1), "rms", 0.2)
+    return CoordinateReport((axis,), 2, (0, 1))
 
 
 def text_of(report):
     console = Console(file=io.StringIO(), width=160)
-    console.print(coordinate_table(report))
+    console.print(report)
     return console.file.getvalue()
 
 
 def test_every_layer_has_its_exponents_and_verdict(report):
     text = text_of(report)
-    assert "failed: 2 layers depend on the size (2 steps, 2 seeds, flat is within 0.20)" in text
+    assert "failed: 2 layers depend on the size (2 steps, 2 seeds)" in text
     assert text.count("+0.97 [+0.90, +1.04]") == 4
     assert text.count("+0.01") == 4
     assert "shrinks (expected)" in text
@@ -64,17 +63,25 @@ def test_failures_come_with_group_and_advice_and_exceptions_with_their_reason(re
 
 def test_a_passed_check_says_so(report):
     axis = AxisCheck("width", "width", (8, 16), report.axes[0].layers[:1])
-    passed = CoordinateReport((axis,), 2, (0, 1), "rms", 0.2)
+    passed = CoordinateReport((axis,), 2, (0, 1))
     assert passed.passed
     assert text_of(passed).startswith("passed")
 
 
-def test_the_figure_draws_every_layer_and_marks_those_that_fail(report):
-    pytest.importorskip("plotly")
-    figure = coordinate_figure(report)
-    assert len(figure.data) == 2 * 4
-    assert list(figure.data[0].x) == [8, 16]
-    assert list(figure.data[0].y) == [1.0, 2.0]
-    assert list(figure.data[1].y) == [1.5, 3.0]
-    colors = [trace.line.color for trace in figure.data[::2]]
-    assert colors[0] == colors[2] != colors[1] == colors[3]
+def test_layers_that_differ_in_an_index_alone_share_a_note():
+    layers = tuple(
+        layer(f"blocks.{i}", verdict="grows", advice=f"lower blocks.{i}.weight") for i in range(3)
+    )
+    report = CoordinateReport((AxisCheck("width", "width", (8, 16), layers),), 2, (0, 1))
+    assert "blocks.*: change grows; lower blocks.*.weight (in Adam, group 1)" in text_of(report)
+    assert text_of(report).count("change grows") == 1
+
+
+def test_it_fits_80_columns_and_never_cuts_a_number():
+    wide = trend(-1234.5, "grows", (-12345.25, 12345.25))
+    name = "a_module_with_a_very_long_name.attention.projection"
+    one = replace(layer(name, verdict="grows", advice="x"), change=wide, init=wide)
+    report = CoordinateReport((AxisCheck("width", "width", (8, 16), (one,)),), 2, (0, 1))
+    lines = str(report).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.count("-1234.50 [-12345.25, +12345.25]") for line in lines) == 2

@@ -1,0 +1,225 @@
+"""What callers give, checked in one place; and what their code raises, in one form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from etastar.errors import CaptureError, EtastarError, MeasureError
+from etastar.graph.tracing import TracingError
+
+__all__ = [
+    "Seeds",
+    "Sizes",
+    "forward_pass",
+    "read_seeds",
+    "read_sizes",
+    "require_choice",
+    "require_positive",
+    "user_code",
+    "varied_alone",
+]
+
+Seeds: TypeAlias = "int | Sequence[int]"
+"""A number n for the seeds 0 to n - 1, or the seeds."""
+
+Sizes: TypeAlias = "Sequence[Mapping[str, int]]"
+"""Settings of each network, [{"depth": 2, "width": 64}, {"depth": 4, "width": 64}]."""
+
+
+@contextmanager
+def user_code(what: str, *, expected: str, action: str) -> Iterator[None]:
+    """Code of the caller's: what it raises, an exit too, becomes an error of ours.
+
+    Args:
+        what: What runs, "loss_fn".
+        expected: What it should do instead.
+        action: What the caller can do.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        MeasureError: From what was raised; an error of ours stays as it is.
+
+    Example:
+        >>> try:
+        ...     with user_code("loss_fn", expected="a number", action="call it yourself"):
+        ...         1 / 0
+        ... except MeasureError as error:
+        ...     error.received
+        'loss_fn, which raised ZeroDivisionError: division by zero'
+    """
+    try:
+        yield
+    except EtastarError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise MeasureError(
+            f"{what}, which raised {type(error).__name__}: {error}", expected, action
+        ) from error
+
+
+@contextmanager
+def forward_pass() -> Iterator[None]:
+    """A pass of the caller's model, recorded or not: what it raises becomes an error of ours.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        CaptureError: From what was raised; an error of ours stays as it is.
+    """
+    try:
+        yield
+    except EtastarError:
+        raise
+    except (Exception, SystemExit) as error:
+        cause: BaseException = error
+        place = ""
+        if isinstance(error, TracingError):
+            cause, place = error.__cause__ or error, f" in module {error.module or '(root)'!r}"
+        raise CaptureError(
+            f"a forward pass that failed{place}: {type(cause).__name__}: {cause}",
+            "a model that runs on the batch as it was given",
+            "call model(inputs) yourself to see the error",
+        ) from cause
+
+
+def read_seeds(seeds: Seeds) -> tuple[int, ...]:
+    """The seeds that a number, or a sequence, stands for.
+
+    Args:
+        seeds: See `Seeds`.
+
+    Returns:
+        The seeds.
+
+    Raises:
+        MeasureError: No seed, one twice, or one that is no whole number of at least 0.
+
+    Example:
+        >>> read_seeds(3), read_seeds([7])
+        ((0, 1, 2), (7,))
+    """
+    found: tuple[int, ...] = ()
+    if _is_whole(seeds):
+        found = tuple(range(seeds))  # type: ignore[arg-type]
+    elif isinstance(seeds, (Sequence, range)) and all(map(_is_whole, seeds)):
+        found = tuple(seeds)
+    if not found or min(found) < 0 or len(set(found)) < len(found):
+        raise MeasureError(
+            f"seeds={seeds!r}",
+            "a number of seeds, one or more, or different whole numbers of at least 0",
+            "give for example seeds=3, or seeds=[0, 1, 2]",
+        )
+    return found
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse what is not one of a few words.
+
+    Args:
+        name: Of the argument.
+        value: What it is.
+        choices: What it may be.
+
+    Raises:
+        MeasureError: It is none of them.
+
+    Example:
+        >>> require_choice("pre_activations", "stream", ("layers", "stream"))
+    """
+    if value not in choices:
+        raise MeasureError(
+            f"{name}={value!r}", f"one of: {', '.join(choices)}", "choose a listed one"
+        )
+
+
+def require_positive(**numbers: float) -> None:
+    """Refuse what is not a positive finite number.
+
+    Args:
+        **numbers: By the name of the argument.
+
+    Raises:
+        MeasureError: One is not.
+
+    Example:
+        >>> require_positive(lr=0.1)
+    """
+    for name, value in numbers.items():
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not (is_number and math.isfinite(value) and value > 0):
+            raise MeasureError(
+                f"{name}={value!r}", "a positive finite number", f"give another {name}"
+            )
+
+
+def read_sizes(sizes: Sizes) -> tuple[dict[str, int], ...]:
+    """The sizes that are different, in the order given.
+
+    Args:
+        sizes: See `Sizes`.
+
+    Returns:
+        Each size once.
+
+    Raises:
+        MeasureError: Not of that form, fewer than two, or with other settings each.
+
+    Example:
+        >>> read_sizes([{"depth": 2}, {"depth": 4}, {"depth": 2}])
+        ({'depth': 2}, {'depth': 4})
+    """
+    found: list[dict[str, int]] = []
+    if isinstance(sizes, Sequence) and all(isinstance(size, Mapping) for size in sizes):
+        for size in map(dict, sizes):
+            if size not in found:
+                found.append(size)
+    values = [value for size in found for value in size.values()]
+    is_positive = all(_is_whole(value) and value > 0 for value in values)
+    if len(found) < 2 or not is_positive or len({frozenset(size) for size in found}) > 1:
+        raise MeasureError(
+            f"sizes={sizes!r}",
+            "two different sizes or more, each with positive values of the same settings",
+            'give for example sizes=[{"width": 32}, {"width": 64}, {"width": 128}]',
+        )
+    return tuple(found)
+
+
+def varied_alone(sizes: Sequence[Mapping[str, int]]) -> dict[str, tuple[dict[str, int], ...]]:
+    """For each setting the sizes in which all others are as in the first size.
+
+    Args:
+        sizes: From `read_sizes`.
+
+    Returns:
+        Name of the setting to its sizes, ascending; without those that never vary alone.
+
+    Raises:
+        MeasureError: No setting varies alone.
+
+    Example:
+        >>> list(varied_alone([{"depth": 2, "width": 8}, {"depth": 4, "width": 8}]))
+        ['depth']
+    """
+    first = sizes[0]
+    lines = {}
+    for name in first:
+        line = [dict(s) for s in sizes if all(s[k] == v for k, v in first.items() if k != name)]
+        if len(line) > 1:
+            lines[name] = tuple(sorted(line, key=lambda size: size[name]))
+    if not lines:
+        raise MeasureError(
+            f"sizes={[dict(size) for size in sizes]}",
+            "two or more that differ from the first in one setting alone",
+            "add sizes between which a single setting changes",
+        )
+    return lines

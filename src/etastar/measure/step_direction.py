@@ -1,0 +1,188 @@
+"""The optimizers of a private model, stepped together, and the direction of their next step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from etastar.errors import MeasureError
+from etastar.measure.input_checks import user_code
+from etastar.naming import canonical_parameters
+
+__all__ = ["Direction", "OptimizerSet"]
+
+_LOST_IN_ROUNDING = 1e-4  # largest relative update of which float32 keeps three digits or fewer
+_SAFE_UPDATE = 2.0**-7
+_LEAST_UPDATE = 2.0**-24  # below it nothing is left of an update in float32
+_MAX_ATTEMPTS = 4
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Where a step goes.
+
+    Attributes:
+        updates: Update per unit of the learning rate, by name of the parameter.
+        is_rounded: Whether the step was so short beside the parameters that digits of it are lost.
+    """
+
+    updates: Mapping[str, Tensor]
+    is_rounded: bool = False
+
+    def only(self, names: Collection[str]) -> Direction:
+        """The part of it that moves some of the parameters."""
+        kept = {name: u for name, u in self.updates.items() if name in names}
+        return Direction(kept, self.is_rounded)
+
+
+class OptimizerSet:
+    """The optimizers of one model, stepped together.
+
+    Args:
+        model: Whose parameters they hold.
+        optimizers: They.
+        unit: Learning rate that the others are measured relative to; None for that of the parameter
+            group with the most elements.
+
+    Raises:
+        MeasureError: One over other parameters, or a rate that is not positive.
+    """
+
+    def __init__(
+        self, model: nn.Module, optimizers: Iterable[Optimizer], *, unit: float | None = None
+    ) -> None:
+        self._model = model
+        self.all = tuple(optimizers)
+        self._groups = self._all_groups()
+        _require_own_parameters(model, self._groups)
+        self._rates = [float(group["lr"]) for group in self._groups]
+        self.unit = _largest_rate(self._groups) if unit is None else float(unit)
+        if not 0 < self.unit < math.inf:
+            raise MeasureError(
+                f"an optimizer with learning rate {self.unit}",
+                "a positive rate: the measured step is divided by it",
+                "give the optimizer any positive learning rate",
+            )
+
+    def _all_groups(self) -> list[dict[str, Any]]:
+        return [group for one in self.all for group in one.param_groups]
+
+    def _set_rate(self, lr: float) -> None:
+        """Scale all rates so that the unit becomes `lr`; ratios stay."""
+        for group, rate in zip(self._groups, self._rates, strict=True):
+            value = rate * lr / self.unit
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(value)
+            else:
+                group["lr"] = value
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        self._model.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        """One step of all.
+
+        Raises:
+            MeasureError: One raised.
+        """
+        with user_code(
+            f"{type(self.all[0]).__name__}.step()",
+            expected="an optimizer of first order, whose step takes no closure",
+            action="check its parameter groups, or measure with an optimizer of first order",
+        ):
+            for optimizer in self.all:
+                optimizer.step()
+
+    def direction(self) -> Direction:
+        """Update per unit of the learning rate, from the gradients that the parameters hold.
+
+        A step too short beside the parameters for float32 is taken again at a higher rate. The
+        parameters stay; gradients and state are used up, so that no other step can follow.
+
+        Returns:
+            (theta' - theta) / lr of every parameter that the step changed.
+
+        Raises:
+            MeasureError: A step failed, or is not finite.
+        """
+        states = deepcopy([one.state_dict() for one in self.all])
+        every = _unique(canonical_parameters(self._model))
+        own = {name: parameter for name, parameter in every.items() if parameter.grad is not None}
+        before = {name: parameter.detach().clone() for name, parameter in own.items()}
+        rate = self.unit
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
+            self._set_rate(rate)
+            self.step()
+            relative = _relative_change(own, before)
+            if relative >= _LOST_IN_ROUNDING or attempt == _MAX_ATTEMPTS:
+                break
+            self._put_back(own, before, states)
+            rate *= _SAFE_UPDATE / max(relative, _LEAST_UPDATE)
+        if not math.isfinite(relative):
+            raise MeasureError(
+                "a step that is not finite",
+                "finite gradients, and a finite step from them",
+                "check the loss, the batch and the weights, or scale the loss down",
+            )
+        self.zero_grad()
+        for one in self.all:
+            one.state.clear()
+        updates = {}
+        with torch.no_grad():
+            for name, parameter in own.items():
+                change = (parameter - before[name]).div_(rate)
+                parameter.copy_(before.pop(name))
+                if change.count_nonzero():
+                    updates[name] = change
+        return Direction(updates, is_rounded=relative < _LOST_IN_ROUNDING)
+
+    def _put_back(
+        self, own: Mapping[str, nn.Parameter], before: Mapping[str, Tensor], states: list[Any]
+    ) -> None:
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(before[name])
+        for optimizer, state in zip(self.all, states, strict=True):
+            optimizer.load_state_dict(deepcopy(state))
+        self._groups = self._all_groups()  # loading puts new objects in place of those held here
+
+
+def _unique(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """Every parameter once, by its first name."""
+    names = {id(parameter): name for name, parameter in reversed(list(parameters.items()))}
+    return {name: p for name, p in parameters.items() if names[id(p)] == name}
+
+
+def _relative_change(own: Mapping[str, nn.Parameter], before: Mapping[str, Tensor]) -> float:
+    """Length of a step over that of what it moves; a parameter of zeros loses no digits."""
+    changes = [float((p.detach() - before[name]).norm()) for name, p in own.items()]
+    if not all(map(math.isfinite, changes)):
+        return math.inf
+    sizes = [float(before[name].norm()) for name in own]
+    if not any(sizes):
+        return float(any(changes))
+    rounded = (change for change, size in zip(changes, sizes, strict=True) if size)
+    return math.hypot(*rounded) / math.hypot(*sizes)
+
+
+def _largest_rate(groups: list[dict[str, Any]]) -> float:
+    largest = max(groups, key=lambda group: sum(p.numel() for p in group["params"]))
+    return float(largest["lr"])
+
+
+def _require_own_parameters(model: nn.Module, groups: list[dict[str, Any]]) -> None:
+    own = {id(p) for p in model.parameters()}
+    if any(id(p) not in own for group in groups for p in group["params"]):
+        raise MeasureError(
+            "an optimizer that holds parameters of another model",
+            "an optimizer of the model that is measured",
+            "use the model that the function was given, or pass the model's own optimizer",
+        )
