@@ -1,38 +1,100 @@
-"""Numbers as results show them: never cut, and the same everywhere."""
+"""Numbers and names as text: never a number cut, names shortened in the middle."""
 
 from __future__ import annotations
 
-__all__ = ["interval", "number"]
+import math
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from etastar.naming import name_template
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["interval", "name_pattern", "number", "percent", "shorten_middle"]
 
 
 def number(x: float) -> str:
-    """A number in three digits.
+    """A number with four significant digits.
 
     Args:
-        x: The number.
+        x: Any number.
 
     Returns:
-        Text.
+        At most ten characters, eleven below zero.
 
     Example:
-        >>> number(0.012345)
-        '0.0123'
+        >>> number(0.0003123456), number(250), number(1e-9)
+        ('0.0003123', '250', '1e-09')
     """
-    return f"{x:.3g}"
+    return f"{x:.4g}"
 
 
 def interval(low: float, high: float) -> str:
-    """An interval in three digits.
+    """An interval.
 
     Args:
         low: Lower end.
         high: Upper end.
 
     Returns:
-        Text.
+        Both ends.
 
     Example:
-        >>> interval(0.1, 0.25)
-        '0.1 to 0.25'
+        >>> interval(0.01, 0.2)
+        '0.01 to 0.2'
     """
     return f"{number(low)} to {number(high)}"
+
+
+def percent(x: float) -> str:
+    """A share as a percentage.
+
+    Args:
+        x: The share; 1 is all.
+
+    Returns:
+        With one digit after the point; infinity stands for a run that diverged.
+
+    Example:
+        >>> percent(0.0314), percent(math.inf)
+        ('3.1%', 'diverged')
+    """
+    return f"{100 * x:.1f}%" if math.isfinite(x) else "diverged"
+
+
+def name_pattern(names: Iterable[str]) -> str:
+    """Names with their indices left open, and how often each occurs, on one line.
+
+    Args:
+        names: Dotted names of parameters or modules.
+
+    Returns:
+        The patterns, in the order of their first name.
+
+    Example:
+        >>> name_pattern(["blocks.0.weight", "blocks.1.weight", "head.bias"])
+        'blocks.*.weight (2), head.bias'
+    """
+    counts = Counter(name_template(name) for name in names)
+    return ", ".join(f"{pattern} ({n})" if n > 1 else pattern for pattern, n in counts.items())
+
+
+def shorten_middle(text: str, width: int) -> str:
+    """A text with its middle left out, where it is longer than a line.
+
+    Args:
+        text: One line.
+        width: Most characters, at least 1.
+
+    Returns:
+        The text, or its beginning and end.
+
+    Example:
+        >>> shorten_middle("encoder.layers.*.attention.weight", 20)
+        'encoder.l…ion.weight'
+    """
+    if len(text) <= width:
+        return text
+    end = width // 2
+    return f"{text[: width - end - 1]}…{text[len(text) - end :]}"

@@ -39,14 +39,13 @@ def reproduce(
     """Run an experiment of the papers; the same command goes on where it was stopped."""
     from etastar.experiments.reproduce import reproduce as run
     from etastar.report.evidence_table import evidence_summary, evidence_table
-    from etastar.report.sweep_table import progress_text
     from etastar.sources.settings import parse_settings
 
     errors = Console(stderr=True)
 
     def show(family: str, progress: Any) -> None:
         if progress.done:
-            line = f"{family}: {progress_text(progress)}, {progress.num_finished} runs"
+            line = f"{family}: {str(progress)}, {progress.num_finished} runs"
             errors.print(line, markup=False, highlight=False, soft_wrap=True)
 
     found = run(

@@ -60,11 +60,8 @@ def measure_named(recipe: Recipe, *, seeds: Sequence[int], **options: Any) -> Up
 
     Example:
         >>> from etastar.sources.recipe_spec import RecipeSpec, named_recipe
-        >>> from etastar.sweep.space import Budget
-        >>> recipe = named_recipe(
-        ...     "zoo:mlp", settings={"depth": 2, "width": 8}, data="digits", data_options={},
-        ...     optimizer="sgd", budget=Budget(num_steps=1, batch_size=4),
-        ... )
+        >>> spec = RecipeSpec("zoo:mlp", "digits", "sgd", {"depth": 2, "width": 8}, batch_size=4)
+        >>> recipe = named_recipe(spec)
         >>> len(measure_named(recipe, seeds=[0]).layers)
         3
     """
