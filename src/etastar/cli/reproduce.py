@@ -45,7 +45,7 @@ def reproduce(
 
     def show(family: str, progress: Any) -> None:
         if progress.done:
-            line = f"{family}: {str(progress)}, {progress.num_finished} runs"
+            line = f"{family}: {progress!s}, {progress.num_finished} runs"
             errors.print(line, markup=False, highlight=False, soft_wrap=True)
 
     found = run(
