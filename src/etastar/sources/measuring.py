@@ -49,12 +49,8 @@ def measure_named(
         MeasureError: See `measure_update`.
 
     Example:
-        >>> recipe = named_recipe(
-        ...     RecipeSpec(
-        ...         "zoo:mlp", "digits", "sgd", settings={"depth": 2, "width": 8},
-        ...         num_steps=1, batch_size=4,
-        ...     )
-        ... )
+        >>> spec = RecipeSpec("zoo:mlp", "digits", "sgd", {"depth": 2, "width": 8}, batch_size=4)
+        >>> recipe = named_recipe(spec)
         >>> len(measure_named(recipe, seeds=1).layers)
         2
     """

@@ -174,7 +174,7 @@ class Recipe:
             )
 
     def require_takes(self, size: Size) -> None:
-        """Refuse a `make_optimizer` that cannot be told the size, before anything is run.
+        """Refuse a `make_optimizer` that cannot take the size, before anything is run.
 
         Args:
             size: Of the sweep.

@@ -86,7 +86,7 @@ def size_depth(recipe: Recipe, size: Size) -> float | None:
 
     Returns:
         The depth; None where the model cannot be captured. The search then takes the size's own
-        "depth"; a model that does not run at all is told by its first run.
+        "depth"; a model that does not run at all raises in its first run.
 
     Example:
         >>> from torch import nn
