@@ -201,8 +201,11 @@ _SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
 
 
 @contextmanager
-def random_numbers_kept() -> Iterator[None]:
+def random_numbers_kept(accelerator: str | None = None) -> Iterator[None]:
     """Put back the random generators of PyTorch (of accelerators in use too), NumPy and Python.
+
+    Args:
+        accelerator: Device type that will be used; None for CUDA, if it is in use already.
 
     Yields:
         Nothing.
@@ -216,9 +219,10 @@ def random_numbers_kept() -> Iterator[None]:
     """
     with _LOCK:
         python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-        cuda: Any = torch.cuda
-        devices = list(range(cuda.device_count())) if cuda.is_initialized() else []
-        with torch.random.fork_rng(devices=devices):
+        if accelerator is None and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            accelerator = "cuda"
+        count = torch.get_device_module(accelerator).device_count() if accelerator else 0
+        with torch.random.fork_rng(devices=range(count), device_type=accelerator or "cuda"):
             try:
                 yield
             finally:

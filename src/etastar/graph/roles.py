@@ -14,7 +14,7 @@ from etastar.graph.operations import operation_of
 from etastar.graph.residual import BranchPlace, find_residuals, output_scalers
 from etastar.parameter import ParamInfo, Role
 
-__all__ = ["parameter_infos", "parameter_roles"]
+__all__ = ["parameter_infos"]
 
 
 def parameter_infos(
@@ -50,12 +50,6 @@ def parameter_infos(
         [TP5] arXiv 2203.03466, Table 3 (roles); [AM] arXiv 2510.04327 (branches).
     """
     return _Roles(nodes, contraction).infos(records)
-
-
-def parameter_roles(graph: Any) -> tuple[ParamInfo, ...]:
-    """`Graph.parameters`, for callers that are still to be changed."""
-    infos: tuple[ParamInfo, ...] = graph.parameters
-    return infos
 
 
 @dataclass(frozen=True, slots=True)

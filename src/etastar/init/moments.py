@@ -13,7 +13,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from etastar.errors import CaptureError, InitError
 from etastar.graph.arguments import named_tensors
-from etastar.graph.contraction import data_inputs, judge_sums
 from etastar.graph.dag import Graph, Node
 from etastar.graph.tracing import TracingError, parameter_records, trace
 from etastar.naming import unwrap
@@ -128,13 +127,10 @@ def measure_moments(
             "a model that runs on the inputs as they were given",
             "call model(*args, **kwargs) yourself to see the error",
         ) from error.__cause__
-    sources = data_inputs(traced.nodes, traced.inputs)
-    nodes = judge_sums(traced.nodes, [traced.inputs[name] for name in sources], traced.outputs)
-    graph = Graph(
-        nodes,
+    graph = Graph.of_trace(
+        traced.nodes,
         traced.inputs,
         traced.outputs,
-        sources,
         parameter_records(model),
         capture="real",
         capture_note="moments were asked for",
