@@ -29,9 +29,10 @@ from etastar.graph.isolation import (
 from etastar.graph.node import Node, Operand, ParameterRecord, WeightUse
 from etastar.graph.recorder import FakeTwins, Observer, Recorder
 from etastar.graph.regions import NOTHING, Value, ValuesKept
+from etastar.graph.step import Classification
 from etastar.naming import canonical_modules, canonical_parameters
 
-__all__ = ["Trace", "TracingError", "parameter_records", "trace"]
+__all__ = ["Trace", "TracingError", "trace"]
 
 
 class TracingError(Exception):
@@ -57,36 +58,14 @@ class Trace:
         inputs: Node of every input tensor by name.
         outputs: Nodes of every floating output tensor by name.
         result: What the model returned.
+        parameter_records: Every parameter of the model by its first canonical name.
     """
 
     nodes: tuple[Node, ...]
     inputs: dict[str, int]
     outputs: dict[str, tuple[int, ...]]
     result: Any
-
-
-def parameter_records(model: nn.Module) -> dict[str, ParameterRecord]:
-    """Shape, dtype and aliases of every parameter by its first canonical name.
-
-    Args:
-        model: Any module.
-
-    Returns:
-        The records; a tied parameter once, its further names as aliases.
-
-    Example:
-        >>> parameter_records(nn.Linear(2, 3))["weight"].shape
-        (3, 2)
-    """
-    names: dict[int, list[str]] = {}
-    tensors: dict[int, nn.Parameter] = {}
-    for name, parameter in canonical_parameters(model).items():
-        names.setdefault(id(parameter), []).append(name)
-        tensors[id(parameter)] = parameter
-    return {
-        first: ParameterRecord(tuple(tensors[key].shape), str(tensors[key].dtype), tuple(others))
-        for key, (first, *others) in names.items()
-    }
+    parameter_records: dict[str, ParameterRecord]
 
 
 def trace(
@@ -116,7 +95,7 @@ def trace(
     Raises:
         TracingError: From what the forward pass raised.
     """
-    records = parameter_records(model)
+    records = _parameter_records(model)
     fake_mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
     twins = None if fake_mode is None else FakeTwins(fake_mode)
     with ExitStack() as stack:
@@ -140,7 +119,20 @@ def trace(
         stack.enter_context(_module_paths_recorded(recorder, stand_in, model))
         result = _run(stand_in, args, kwargs, recorder)
         outputs = _outputs(recorder, result)
-    return Trace(tuple(recorder.nodes), inputs, outputs, result)
+    return Trace(tuple(recorder.nodes), inputs, outputs, result, records)
+
+
+def _parameter_records(model: nn.Module) -> dict[str, ParameterRecord]:
+    """Shape, dtype and aliases of every parameter by its first canonical name; a tied one once."""
+    names: dict[int, list[str]] = {}
+    tensors: dict[int, nn.Parameter] = {}
+    for name, parameter in canonical_parameters(model).items():
+        names.setdefault(id(parameter), []).append(name)
+        tensors[id(parameter)] = parameter
+    return {
+        first: ParameterRecord(tuple(tensors[key].shape), str(tensors[key].dtype), tuple(others))
+        for key, (first, *others) in names.items()
+    }
 
 
 def _add_parameters(recorder: Recorder, stand_in: nn.Module, model: nn.Module) -> None:
@@ -267,12 +259,12 @@ def _layer_node(
         Operand(producers, (), tuple(sequence.shape)),
         Operand((), tuple(names), recorder.records[matrices[0]].shape),
     )
+    weight = WeightUse("recurrent", matrices, fan_in, module.hidden_size)
     node = recorder.add_node(
         f"recurrent.{type(module).__name__.lower()}",
-        "weight layer",
+        Classification("weight layer", weight),
         operands,
         sequence,
         write=written,
-        weight=WeightUse("recurrent", matrices, fan_in, module.hidden_size),
     )
     return node.index

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from etastar.errors import CaptureError, InitError
 from etastar.graph.arguments import named_tensors
 from etastar.graph.dag import Graph, Node
-from etastar.graph.tracing import TracingError, parameter_records, trace
+from etastar.graph.tracing import TracingError, trace
 from etastar.naming import unwrap
 
 __all__ = ["Measurement", "measure_moments"]
@@ -127,14 +127,7 @@ def measure_moments(
             "a model that runs on the inputs as they were given",
             "call model(*args, **kwargs) yourself to see the error",
         ) from error.__cause__
-    graph = Graph.of_trace(
-        traced.nodes,
-        traced.inputs,
-        traced.outputs,
-        parameter_records(model),
-        capture="real",
-        capture_note="moments were asked for",
-    )
+    graph = Graph.of_trace(traced, capture_note="moments were asked for")
     if keeper.forward and not keeper.edges:
         raise InitError(
             "a model whose layers carry no gradient",

@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING
 
 from etastar.errors import PlanError
-from etastar.graph.network_like import NetworkLike, graph_of
+from etastar.graph.capture import NetworkLike, graph_of
 from etastar.laws import Architecture, Training
 
 if TYPE_CHECKING:
