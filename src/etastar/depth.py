@@ -11,10 +11,13 @@ from rich.text import Text
 
 from etastar.formatting import Shown, name_pattern, shorten_middle
 
-__all__ = ["DepthReport", "PathStep"]
+__all__ = ["CountedAs", "DepthReport", "PathStep"]
 
 _SHOWN = 40  # steps of the path, before the middle is left out
 _LINE = 80  # characters
+
+
+CountedAs = Literal["weight layer", "residual addition"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class PathStep:
     """One counted node on a path: the module it ran in, what it counted as, its operation."""
 
     module: str
-    counted_as: Literal["weight layer", "residual addition"]
+    counted_as: CountedAs
     op: str
 
 

@@ -21,7 +21,7 @@ from etastar.graph.isolation import (
     ambient_modes_left,
     global_state_kept,
 )
-from etastar.graph.tracing import Trace, TracingError, trace
+from etastar.graph.tracing import Trace, failed_pass, first_line, trace
 from etastar.naming import unwrap
 
 __all__ = ["NetworkLike", "capture_graph", "effective_depth", "graph_of", "require_unsharded"]
@@ -238,7 +238,7 @@ def _materialised(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
         with torch.no_grad():
             ready(*args, **kwargs)
     except Exception as error:
-        raise _capture_error(TracingError("", None), error, None) from error
+        raise failed_pass(error) from error
     return ready
 
 
@@ -258,18 +258,21 @@ def _trace_anyhow(
     """Trace on fake tensors, else on real ones; the note says why."""
     try:
         return trace(model, args, kwargs, fake=True), None
-    except TracingError as error:
+    except CaptureError as error:
+        if error.place is None:  # it ran
+            raise
         refused = error
-    reason = _first_line(refused.__cause__)
-    note = f"fake tensors refused {refused.operation or 'the forward pass'} " + (
-        f"in {refused.module or 'the model'}: {reason}"
-    )
+        module, operation = error.place
     if (valueless := _without_values(model, args, kwargs)) is not None:
-        raise _capture_error(refused, refused.__cause__, f"{valueless} hold no values (meta)")
-    try:
-        return trace(model, args, kwargs, fake=False), note
-    except TracingError as error:
-        raise _capture_error(error, error.__cause__, None) from error.__cause__
+        raise CaptureError(
+            f"{refused.received}; on real tensors it could not be tried: {valueless} hold no "
+            "values (meta)",
+            refused.expected,
+            refused.action,
+        )
+    reason = first_line(refused.__cause__)
+    note = f"fake tensors refused {operation or 'the forward pass'} in {module or 'the model'}: "
+    return trace(model, args, kwargs, fake=False), note + reason
 
 
 def _without_values(
@@ -279,22 +282,3 @@ def _without_values(
     if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
         return "its parameters"
     return "its inputs" if any(t.is_meta for t in tensors_in((args, kwargs))) else None
-
-
-def _first_line(error: BaseException | None) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")
-
-
-def _capture_error(
-    where: TracingError, cause: BaseException | None, obstacle: str | None
-) -> CaptureError:
-    place = f"operation {where.operation} in module {where.module or '(root)'!r}"
-    if where.operation is None:
-        place = f"module {where.module or '(root)'!r}"
-    tail = f"; on real tensors it could not be tried: {obstacle}" if obstacle else ""
-    return CaptureError(
-        f"a forward pass that failed at {place}: {_first_line(cause)}{tail}",
-        "a model that runs on the example inputs as they were given",
-        "check shapes and dtypes of the inputs by calling model(*args, **kwargs) yourself",
-    )

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from etastar.depth import CountedAs
 from etastar.graph.node import Node, Operand
 
 __all__ = [
     "Contraction",
-    "CountedAs",
     "CountedNode",
     "JudgedTrace",
     "contract",
@@ -170,9 +170,6 @@ def _data_inputs(nodes: Sequence[Node], inputs: dict[str, int]) -> tuple[str, ..
         if mask & ~every_input == 0:
             data |= mask
     return tuple(name for name, index in inputs.items() if data >> index & 1)
-
-
-CountedAs = Literal["weight layer", "residual addition"]
 
 
 @dataclass(frozen=True, slots=True)

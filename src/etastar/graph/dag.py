@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from etastar.depth import DepthReport, PathStep
+from etastar.depth import CountedAs, DepthReport, PathStep
 from etastar.errors import DepthError
 from etastar.graph.contraction import Contraction, contract, judge
 from etastar.graph.node import (
@@ -237,8 +237,7 @@ def _report(
 
 
 def _step(node: Node) -> PathStep:
-    counted_as: Literal["weight layer", "residual addition"]
-    counted_as = "weight layer" if node.weight is not None else "residual addition"
+    counted_as: CountedAs = "weight layer" if node.weight is not None else "residual addition"
     return PathStep(node.module, counted_as, node.op)
 
 

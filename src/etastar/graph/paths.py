@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import comb
 from typing import NamedTuple
 
-from etastar.graph.contraction import Contraction, CountedAs, CountedNode, members
+from etastar.depth import CountedAs
+from etastar.graph.contraction import Contraction, CountedNode, members
 from etastar.graph.node import Node, ParameterRecord
 
 __all__ = [

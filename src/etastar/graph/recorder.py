@@ -244,26 +244,23 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _record(self, step: Step) -> None:
         data = step.data_operands()
-        if step.operation.group == "cut" or not data:
-            self._record_constant(step)
+        if step.operation.group == "cut":
+            self._write(step, NOTHING)
+        elif not data:
+            self._write(step, step.parameter_value())
         elif self.opaque_depth:
-            self._record_opaque(step, data)
+            producers = (p for i in data for p in step.values[i].producers)
+            self._write(step, Value(tuple(dict.fromkeys(producers))), data)
         elif step.views and not step.fresh:
             self._record_view(step)
         else:
             self._record_computation(step, data)
 
-    def _record_constant(self, step: Step) -> None:
-        names = NOTHING if step.operation.group == "cut" else step.parameter_value()
+    def _write(self, step: Step, value: Value, data: list[int] | None = None) -> None:
+        """Log what the results hold without a node; where `data` is given, those that hold it."""
         for tensor in (*step.fresh, *step.mutated):
-            self.log.write(tensor, names, fresh=step.is_fresh(tensor))
-
-    def _record_opaque(self, step: Step, data: list[int]) -> None:
-        value = NOTHING
-        for i in data:
-            value = value | Value(step.values[i].producers)
-        for tensor in (*step.fresh, *step.mutated):
-            self.log.write(tensor, value if step.holds_data(tensor, data) else NOTHING)
+            held = value if data is None or step.holds_data(tensor, data) else NOTHING
+            self.log.write(tensor, held, fresh=step.is_fresh(tensor))
 
     def _record_view(self, step: Step) -> None:
         source, *others = (i for i, v in enumerate(step.values) if v.producers)

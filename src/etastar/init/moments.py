@@ -11,10 +11,10 @@ from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from etastar.errors import CaptureError, InitError
+from etastar.errors import InitError
 from etastar.graph.arguments import named_tensors
 from etastar.graph.dag import Graph, Node
-from etastar.graph.tracing import TracingError, trace
+from etastar.graph.tracing import trace
 from etastar.naming import unwrap
 
 __all__ = ["Measurement", "measure_moments"]
@@ -117,16 +117,9 @@ def measure_moments(
         True
     """
     model, keeper = unwrap(model), _EdgeKeeper()
-    try:
-        with keeper:
-            traced = trace(model, args, kwargs, fake=False, grad=True, observer=keeper.watch)
-            keeper.take_edges()
-    except TracingError as error:
-        raise CaptureError(
-            f"a forward pass that failed in module {error.module or '(root)'!r}: {error.__cause__}",
-            "a model that runs on the inputs as they were given",
-            "call model(*args, **kwargs) yourself to see the error",
-        ) from error.__cause__
+    with keeper:
+        traced = trace(model, args, kwargs, fake=False, grad=True, observer=keeper.watch)
+        keeper.take_edges()
     graph = Graph.of_trace(traced, capture_note="moments were asked for")
     if keeper.forward and not keeper.edges:
         raise InitError(
