@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from etastar.graph import Graph, capture_graph, effective_depth
+from etastar.graph import Graph, capture_graph
 
 RESULTS = Path(__file__).parent / "results"
 Case = tuple[nn.Module, tuple[Any, ...], dict[str, Any]]
@@ -120,7 +120,7 @@ def measure_capture(case: Case) -> dict[str, Any]:
     model, args, kwargs = case
     before, start = _peak(), time.process_time()
     graph = capture_graph(model, *args, **kwargs)
-    report = effective_depth(graph)
+    report = graph.depth()
     seconds = time.process_time() - start
     return {
         "seconds": seconds,
@@ -160,7 +160,7 @@ def measure_growth() -> dict[str, float]:
 def _seconds_per_node(model: nn.Module, args: tuple[Any, ...]) -> float:
     start = time.process_time()
     graph: Graph = capture_graph(model, *args)
-    effective_depth(graph)
+    graph.depth()
     return (time.process_time() - start) / len(graph)
 
 

@@ -27,7 +27,6 @@ import search_networks as networks
 import torch
 
 from etastar.fit import fit_power_law, transfer_regret
-from etastar.graph import effective_depth
 from etastar.measure import UpdateReport, measure_update
 from etastar.sweep import Bracket, Recipe, run_sweep
 from etastar.sweep.recipe import Point
@@ -66,7 +65,7 @@ def losses(recipe: Recipe, depth: int, lr: float) -> tuple[list[float], list[flo
 
 def rules(network: str, optimizer: Any) -> Iterator[tuple[str, dict[int, float], int]]:
     """Name, factor on the base's rate at each depth, and cost in steps."""
-    depths = {d: effective_depth(networks.graph_of(network, d)).effective_depth for d in DEPTHS}
+    depths = {d: networks.graph_of(network, d).depth().effective_depth for d in DEPTHS}
     yield "constant", dict.fromkeys(DEPTHS, 1.0), 0
     yield "effective-depth, -3/2", {d: (n / depths[BASE]) ** -1.5 for d, n in depths.items()}, 0
     for which in SETS:
@@ -84,7 +83,7 @@ def exponent(depths: list[int], rates: dict[int, float]) -> float | None:
 def compared(network: str, kind: str) -> dict[str, Any]:
     """One network with one optimizer."""
     recipe = replace(networks.recipe(network, *BUDGET), make_optimizer=OPTIMIZERS[kind])
-    depths = [effective_depth(networks.graph_of(network, d)).effective_depth for d in DEPTHS]
+    depths = [networks.graph_of(network, d).depth().effective_depth for d in DEPTHS]
     sweep = run_sweep(
         recipe,
         [{"depth": depth} for depth in DEPTHS],

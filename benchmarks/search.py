@@ -63,7 +63,6 @@ import numpy as np
 import torch
 from search_networks import graph_of, recipe
 
-from etastar.graph import effective_depth
 from etastar.sweep.loss_table import size_optimum
 from etastar.sweep.recipe import Point, Size
 from etastar.sweep.search import Bracket, Context, Grid, Search
@@ -229,7 +228,7 @@ def run_bracket(
 ) -> dict[int, list[TrialRecord]]:
     """Bracket over the depths, each starting from the optima before it; None has it measured."""
     case, optima, found = ALL_CASES[network], [], {}
-    lengths = tuple((size_of(d), float(effective_depth(graph_of(network, d)).effective_depth))
+    lengths = tuple((size_of(d), float(graph_of(network, d).depth().effective_depth))
                     for d in case.depths)  # fmt: skip
     for depth in case.depths:
         steps = case.budget[0]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from etastar.graph.roles import parameter_roles
 from etastar.init import initialize_
 from etastar.naming import canonical_parameters
 
@@ -41,7 +40,7 @@ class StableInit:
         if self.power == 1.0:
             return
         parameters = canonical_parameters(model)
-        for info in parameter_roles(graph):
+        for info in graph.parameters:
             if info.in_branch and report[info.name].factor < 1:
                 further = info.stream_additions ** ((1 - self.power) / 2)
                 with torch.no_grad():

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from etastar.depth import DepthReport
     from etastar.errors import EtastarError
     from etastar.fit import find_optimum, fit_power_law, transfer_regret
-    from etastar.graph import Graph, capture_graph, effective_depth, parameter_roles
+    from etastar.graph import Graph, capture_graph, effective_depth
     from etastar.init import check_stability, initialize_
     from etastar.measure import UpdateReport, measure_update, scan_updates
     from etastar.optimizers import optimizer_like
@@ -46,7 +46,6 @@ __all__ = [
     "initialize_",
     "measure_update",
     "optimizer_like",
-    "parameter_roles",
     "plan_transfer",
     "run_sweep",
     "scan_updates",
@@ -61,7 +60,7 @@ _PLACES = {
     "depth": ("DepthReport",),
     "errors": ("EtastarError",),
     "fit": ("find_optimum", "fit_power_law", "transfer_regret"),
-    "graph": ("Graph", "capture_graph", "effective_depth", "parameter_roles"),
+    "graph": ("Graph", "capture_graph", "effective_depth"),
     "init": ("check_stability", "initialize_"),
     "measure": ("UpdateReport", "measure_update", "scan_updates"),
     "optimizers": ("optimizer_like",),

@@ -69,6 +69,9 @@ class EtastarWarning(UserWarning):
 class CaptureError(EtastarError, ValueError):
     """The model could not be run on the example inputs."""
 
+    place: tuple[str, str | None] | None = None
+    """Module and, if it was one, operation that raised in a forward pass."""
+
 
 class DepthError(EtastarError, ValueError):
     """The graph has no effective depth: no path, no weight layer, an unknown source or output."""

@@ -135,10 +135,10 @@ def test_nested_outputs_are_named_by_their_path() -> None:
     model = Calls(run, a=nn.Linear(4, 4), b=nn.Linear(4, 2))
     graph = capture_graph(model, x24)
     assert list(graph.outputs) == ["logits", "hidden.states.0", "hidden.states.1.0"]
-    assert effective_depth(graph).outputs == ("logits",)
-    assert effective_depth(graph).effective_depth == 2
-    assert effective_depth(graph, outputs=["hidden.states.1.0"]).effective_depth == 1
-    assert effective_depth(graph, outputs=["hidden.states.0"]).effective_depth == 0
+    assert graph.depth().outputs == ("logits",)
+    assert graph.depth().effective_depth == 2
+    assert graph.depth(outputs=["hidden.states.1.0"]).effective_depth == 1
+    assert graph.depth(outputs=["hidden.states.0"]).effective_depth == 0
 
 
 def test_tuple_dict_and_named_tuple_outputs() -> None:
@@ -222,11 +222,11 @@ def test_recurrent_module_is_one_layer_per_stacked_layer(kind: Any, bidirectiona
     graph = capture_graph(model, x254)
     ops = [n.op for n in graph if n.kind == "weight layer"]
     assert ops == [f"recurrent.{kind.__name__.lower()}"] * 3
-    report = effective_depth(graph)
+    report = graph.depth()
     assert report.path_length_moments == moments(3)
     assert len(report.recurrent) == 3 * 2 * (1 + bidirectional)
     final_states = [name for name in graph.outputs if name.startswith("1")]
-    assert effective_depth(graph, outputs=final_states[:1]).longest_path == 3
+    assert graph.depth(outputs=final_states[:1]).longest_path == 3
 
 
 def test_packed_sequence_passes_through_a_recurrent_module() -> None:
@@ -283,7 +283,7 @@ def test_fused_attention_is_an_attention_contraction(dropout: float, causal: boo
 
     graph = capture_graph(Calls(run, qkv=nn.Linear(4, 12)), x254)
     assert _node(graph, "attention contraction").mixes
-    assert effective_depth(graph).path_length_moments == moments(1)
+    assert graph.depth().path_length_moments == moments(1)
 
 
 @pytest.mark.parametrize("training", [True, False])

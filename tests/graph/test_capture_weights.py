@@ -51,7 +51,7 @@ def test_weight_norm_is_one_layer_of_both_its_parameters() -> None:
     parts = ("b.parametrizations.weight.original0", "b.parametrizations.weight.original1")
     module, names = layers(graph)[1]
     assert (module, set(names)) == ("b", set(parts))
-    assert effective_depth(graph).path_length_moments == PLAIN
+    assert graph.depth().path_length_moments == PLAIN
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
@@ -61,7 +61,7 @@ def test_old_weight_norm_is_one_layer_of_both_its_parameters() -> None:
     graph = capture_graph(model, X)
     module, names = layers(graph)[1]
     assert (module, set(names)) == ("b", {"b.weight_g", "b.weight_v"})
-    assert effective_depth(graph).path_length_moments == PLAIN
+    assert graph.depth().path_length_moments == PLAIN
 
 
 @pytest.mark.filterwarnings("ignore:.*spectral_norm.* is deprecated:FutureWarning")
@@ -73,7 +73,7 @@ def test_spectral_norm_is_one_layer_and_its_vectors_stay(norm: Any, training: bo
     model.train(training)
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     graph = capture_graph(model, X)
-    assert effective_depth(graph).path_length_moments == PLAIN
+    assert graph.depth().path_length_moments == PLAIN
     assert [module for module, _ in layers(graph)] == ["a", "b", "head"]
     assert before
     for name, buffer in model.named_buffers():
@@ -128,7 +128,7 @@ def test_custom_autograd_function_is_seen_inside() -> None:
             return self.head(h + torch.relu(Product.apply(h, self.b.weight)))
 
     graph = capture_graph(Custom(), X)
-    assert effective_depth(graph).path_length_moments == PLAIN
+    assert graph.depth().path_length_moments == PLAIN
     assert [names for _, names in layers(graph)] == [("a.weight",), ("b.weight",), ("head.weight",)]
 
 
@@ -146,7 +146,7 @@ def test_vmap_inside_forward_is_seen_inside(over: str) -> None:
             return self.head(torch.vmap(lambda w: x @ w)(self.w).sum(0))
 
     graph = capture_graph(Mapped(), X)
-    assert effective_depth(graph).path_length_moments == (1, 2, 4, 8)
+    assert graph.depth().path_length_moments == (1, 2, 4, 8)
     assert [names for _, names in layers(graph)] == [("w",), ("head.weight",)]
 
 
@@ -183,7 +183,7 @@ def test_flex_attention_is_seen(causal: bool) -> None:
             return x + self.out(flex_attention(q, k, v, block_mask=block_mask).squeeze(1))
 
     graph = capture_graph(Flex(), torch.zeros(1, 16, 16))
-    report = effective_depth(graph)
+    report = graph.depth()
     assert report.path_length_moments == (2, 4, 10, 28)
     assert len(graph.weight_layers()) == 2
     assert any(node.kind == "attention contraction" for node in graph)

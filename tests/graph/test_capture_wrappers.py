@@ -48,7 +48,7 @@ def layers(graph: Graph) -> list[tuple[str, tuple[str, ...]]]:
 
 def assert_plain(model: nn.Module, *, capture: str = "fake") -> Graph:
     graph = capture_graph(model, X)
-    report = effective_depth(graph)
+    report = graph.depth()
     assert report.path_length_moments == PLAIN
     assert report.recurrent == report.tied == report.unused_parameters == ()
     assert report.capture == capture, report.capture_note
@@ -143,7 +143,7 @@ def test_meta_model_is_captured_as_it_is() -> None:
         model, x = Net(), torch.zeros(2, 4)
     assert_plain(model)
     graph = capture_graph(model, x)
-    assert effective_depth(graph).path_length_moments == PLAIN
+    assert graph.depth().path_length_moments == PLAIN
     assert all(p.is_meta for p in model.parameters())
 
 
@@ -162,7 +162,7 @@ def test_scripted_submodule_is_seen_inside(how: str) -> None:
     model = Net()
     model.b = torch.jit.script(model.b) if how == "script" else torch.jit.trace(model.b, X)
     graph = capture_graph(model, X)
-    assert effective_depth(graph).path_length_moments == PLAIN
+    assert graph.depth().path_length_moments == PLAIN
     assert [names for _, names in layers(graph)] == [("a.weight",), ("b.weight",), ("head.weight",)]
     with torch.no_grad():
         assert capture_graph(torch.jit.script(Net()), X).weight_layers()
@@ -182,7 +182,7 @@ def test_hooked_and_monkey_patched_modules_are_captured() -> None:
     model.a.register_forward_pre_hook(lambda module, args: (args[0] + 1,))
     model.head.forward = lambda h: F.linear(torch.tanh(h), model.head.weight)
     graph = capture_graph(model, X)
-    assert effective_depth(graph).path_length_moments == PLAIN
+    assert graph.depth().path_length_moments == PLAIN
 
 
 # -- models that keep state ----------------------------------------------------------------------

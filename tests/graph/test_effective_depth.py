@@ -80,12 +80,12 @@ def test_sources_and_outputs_can_be_chosen() -> None:
         return {"one": self.b(self.a(x)), "two": self.c(self.b(self.a(x)) + y)}
 
     graph = capture_graph(Calls(run, a=linear(), b=linear(), c=linear()), X, X)
-    assert effective_depth(graph).effective_depth == 2
-    assert effective_depth(graph, outputs=["two"]).effective_depth == 3  # y is no data
-    assert effective_depth(graph, outputs=["two"], sources=["args.1"]).effective_depth == 1
-    summed = effective_depth(graph, outputs=["two"], sources=["args.0", "args.1"])
+    assert graph.depth().effective_depth == effective_depth(graph).effective_depth == 2
+    assert graph.depth(outputs=["two"]).effective_depth == 3  # y is no data
+    assert graph.depth(outputs=["two"], sources=["args.1"]).effective_depth == 1
+    summed = graph.depth(outputs=["two"], sources=["args.0", "args.1"])
     assert summed.path_length_moments == (2, 6, 20, 72)
-    both = effective_depth(graph, outputs=["one", "two"])
+    both = graph.depth(outputs=["one", "two"])
     assert (both.outputs, both.path_count) == (("one", "two"), 2)
 
 
@@ -105,7 +105,7 @@ def test_unknown_source_or_output_is_refused_with_the_known_ones(
 ) -> None:
     graph = capture_graph(linear(), X)
     with pytest.raises(DepthError) as error:
-        effective_depth(graph, **{what: names})
+        graph.depth(**{what: names})
     received, expected, _ = _parts(error)
     assert ("nowhere" in received) == bool(names)
     assert ("input" if what == "sources" else "output") in expected

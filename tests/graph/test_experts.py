@@ -101,7 +101,7 @@ def test_mixtral_with_grouped_matmul_stays_on_fake_tensors(device: str) -> None:
     with torch.device(device):
         model = _mixtral(experts_implementation="grouped_mm")
     graph = capture_graph(model, input_ids=torch.arange(6)[None])
-    report = effective_depth(graph)
+    report = graph.depth()
     assert report.capture == "fake", report.capture_note
     assert any(n.op.startswith("aten._grouped_mm") for n in graph.weight_layers())
     # embedding, head, and per block an attention and an expert addition

@@ -25,7 +25,7 @@ class Block(nn.Module):
 
 def residuals(model, *inputs):
     graph = capture_graph(model, *inputs)
-    return graph, find_residuals(graph.contraction())
+    return graph, find_residuals(graph.contraction)
 
 
 X = torch.zeros(2, 4)
@@ -102,7 +102,7 @@ def test_nested_additions_are_streams_of_their_own():
     graph, found = residuals(UNet(), X)
     assert found.additions == (1, 1)
     places = found.places()
-    stream_of = {graph.nodes[node].module: place.branch.stream for node, place in places.items()}
+    stream_of = {graph.nodes[node].module: place.stream for node, place in places.items()}
     assert stream_of["mid"] == 0
     assert stream_of["e2"] == stream_of["d1"] == 1
     assert "e1" not in stream_of

@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from etastar.graph import capture_graph, parameter_roles
+from etastar.graph import capture_graph
 
 
 def roles(model, *inputs, **kwargs):
-    return {info.name: info for info in parameter_roles(capture_graph(model, *inputs, **kwargs))}
+    return {info.name: info for info in capture_graph(model, *inputs, **kwargs).parameters}
 
 
 CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

@@ -179,7 +179,7 @@ def test_addmm_with_an_activation_as_addend_is_layer_and_addition() -> None:
         "weight layer",
         "residual addition",
     ]
-    assert effective_depth(graph).path_length_moments == moments(1, 3)
+    assert graph.depth().path_length_moments == moments(1, 3)
 
 
 def test_fused_sums_are_additions() -> None:

@@ -25,14 +25,13 @@ for name in operators:
 for name in operators[1:6]:
     library.define(f"_{name}_backward(Tensor x) -> Tensor")
 from etastar.errors import EtastarError
-from etastar.graph import effective_depth
 from etastar.sources.model_spec import capture_spec
 found = {}
 for spec, settings in json.loads(sys.argv[2]):
     try:
         graph = capture_spec(spec, settings)
         shape = graph.nodes[graph.inputs[graph.data_inputs[0]]].shape
-        found[spec] = [effective_depth(graph).effective_depth, list(shape)]
+        found[spec] = [graph.depth().effective_depth, list(shape)]
     except EtastarError as error:
         found[spec] = [type(error).__name__, error.received]
 print(json.dumps(found))

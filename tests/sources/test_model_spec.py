@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from etastar.errors import MissingExtraError, ModelSpecError
-from etastar.graph import effective_depth
 from etastar.sources import load_model
 from etastar.sources.base import LoadedModel, ModelSource
 from etastar.sources.libraries import SOURCES
@@ -46,7 +45,7 @@ def file(tmp_path):
 @pytest.mark.parametrize("factory", ["with_args", "with_kwargs"])
 def test_factory_in_a_file(file, factory):
     graph = capture_spec(f"{file}:{factory}", {"depth": 5})
-    assert effective_depth(graph).effective_depth == 5
+    assert graph.depth().effective_depth == 5
 
 
 def test_factory_in_a_module(file, monkeypatch):
@@ -98,7 +97,7 @@ def test_files_that_do_not_import(tmp_path):
 def test_every_zoo_model_is_captured_on_meta(name):
     graph = capture_spec(f"zoo:{name}", {"depth": 2, "width": 16})
     assert graph.capture == "fake"
-    assert effective_depth(graph).effective_depth >= 3
+    assert graph.depth().effective_depth >= 3
 
 
 def test_zoo_names_and_arguments_are_checked():
@@ -119,7 +118,7 @@ def test_zoo_names_and_arguments_are_checked():
     ],
 )
 def test_transformers_classes_with_their_inputs(name, settings, depth):
-    assert effective_depth(capture_spec(f"hf:{name}", settings)).effective_depth == depth
+    assert capture_spec(f"hf:{name}", settings).depth().effective_depth == depth
 
 
 class Routed(nn.Linear):
@@ -143,7 +142,7 @@ def test_values_are_built_where_meta_does_not_do(monkeypatch):
     monkeypatch.setitem(SOURCES, "routed", RoutedSource())
     graph = capture_spec("routed:any")
     assert graph.capture == "real"
-    assert effective_depth(graph).effective_depth == 1
+    assert graph.depth().effective_depth == 1
 
 
 def test_transformers_names_and_fields_are_checked():

@@ -25,7 +25,7 @@ from etastar.coordinates.verdict import (
     trend_of,
 )
 from etastar.errors import MeasureError
-from etastar.graph import capture_graph, effective_depth, parameter_roles
+from etastar.graph import capture_graph
 from etastar.laws import Architecture
 from etastar.measure.ambient import plain_modes
 from etastar.measure.batch import Batch, Examples, LossFn, read_batch
@@ -223,4 +223,4 @@ def _architecture(make: Callable[[], Made], examples: Examples, seed: int) -> Ar
     model = made_model(make, seed=seed)
     args, kwargs = examples.to(model).inputs()
     graph = capture_graph(model, *args, **kwargs)
-    return Architecture(effective_depth(graph), parameter_roles(graph))
+    return Architecture(graph.depth(), graph.parameters)

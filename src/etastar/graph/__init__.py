@@ -5,6 +5,5 @@ from __future__ import annotations
 from etastar.graph.capture import capture_graph, effective_depth
 from etastar.graph.dag import Graph
 from etastar.graph.node import Node
-from etastar.graph.roles import parameter_roles
 
-__all__ = ["Graph", "Node", "capture_graph", "effective_depth", "parameter_roles"]
+__all__ = ["Graph", "Node", "capture_graph", "effective_depth"]

@@ -145,16 +145,12 @@ def slotted(value: Any, found: list[torch.Tensor]) -> Any:
         >>> slotted((torch.zeros(1), 2), found), len(found)
         ((Slot(operand=0), 2), 1)
     """
-    if isinstance(value, torch.Tensor):
-        found.append(value)
+
+    def slot(tensor: torch.Tensor) -> Slot:
+        found.append(tensor)
         return Slot(len(found) - 1)
-    if type(value) is tuple:
-        return tuple(slotted(child, found) for child in value)
-    if type(value) is list:
-        return [slotted(child, found) for child in value]
-    if type(value) is dict:
-        return {key: slotted(child, found) for key, child in value.items()}
-    return value
+
+    return map_tensors(value, slot)
 
 
 def name_inputs(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -21,10 +21,17 @@ from etastar.graph.isolation import (
     ambient_modes_left,
     global_state_kept,
 )
-from etastar.graph.tracing import Trace, TracingError, parameter_records, trace
+from etastar.graph.tracing import Trace, failed_pass, first_line, trace
 from etastar.naming import unwrap
 
-__all__ = ["capture_graph", "effective_depth", "require_unsharded"]
+__all__ = ["NetworkLike", "capture_graph", "effective_depth", "graph_of", "require_unsharded"]
+
+
+NetworkLike: TypeAlias = Graph | tuple[nn.Module, Any]
+"""A graph, or a model with what it takes: (model, x), (model, (x, y)), (model, {"x": x, "y": y}).
+
+A tuple holds the positional arguments, a dict those by keyword; anything else is the one argument.
+"""
 
 
 def capture_graph(model: nn.Module, *args: Any, **kwargs: Any) -> Graph:
@@ -68,16 +75,8 @@ def capture_graph(model: nn.Module, *args: Any, **kwargs: Any) -> Graph:
     require_unsharded(model)
     _require_strided(model, args, kwargs)
     with global_state_kept():
-        model, traced, note = _trace_without_ambient_modes(model, args, kwargs)
-    return Graph.of_trace(
-        traced.nodes,
-        traced.inputs,
-        traced.outputs,
-        parameter_records(model),
-        capture="fake" if note is None else "real",
-        capture_note=note,
-        seconds=time.perf_counter() - start,
-    )
+        traced, note = _trace_without_ambient_modes(model, args, kwargs)
+    return Graph.of_trace(traced, capture_note=note, seconds=time.perf_counter() - start)
 
 
 def effective_depth(
@@ -117,6 +116,45 @@ def effective_depth(
             "leave the inputs out: the graph was captured with its own",
         )
     return model.depth(sources=sources, outputs=outputs)
+
+
+def graph_of(network: NetworkLike) -> Graph:
+    """The graph of a network.
+
+    Args:
+        network: A graph, which is returned; or the model and its example inputs.
+
+    Returns:
+        The graph.
+
+    Raises:
+        CaptureError: It is neither, or the model could not be run on the inputs.
+
+    Example:
+        >>> linear, x = nn.Linear(4, 2), torch.zeros(1, 4)
+        >>> graph_of((linear, x)) == graph_of((linear, (x,))) == graph_of((linear, {"input": x}))
+        True
+    """
+    match network:
+        case Graph():
+            return network
+        case (nn.Module() as model, tuple() as arguments):
+            return capture_graph(model, *arguments)
+        case (nn.Module() as model, Mapping() as keywords):
+            return capture_graph(model, **keywords)
+        case (nn.Module() as model, argument):
+            return capture_graph(model, argument)
+    raise CaptureError(
+        f"a network given as {_described(network)}",
+        "a Graph, or (model, example inputs): one input, a tuple of them, or a dict of keywords",
+        "pass e.g. (model, torch.zeros(1, 3, 32, 32))",
+    )
+
+
+def _described(network: object) -> str:
+    if isinstance(network, tuple):
+        return f"({', '.join(type(item).__name__ for item in network)})"
+    return type(network).__name__
 
 
 def _require_plain_execution() -> None:
@@ -178,19 +216,17 @@ def _require_strided(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[st
 
 def _trace_without_ambient_modes(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[nn.Module, Trace, str | None]:
+) -> tuple[Trace, str | None]:
     """The same graph within autocast as outside; but for what runs within autocast alone."""
     is_autocast = any(torch.is_autocast_enabled(device) for device in AUTOCAST_DEVICES)
     try:
         with ambient_modes_left():
-            model = _materialised(model, args, kwargs)
-            return model, *_trace_anyhow(model, args, kwargs)
+            return _trace_anyhow(_materialised(model, args, kwargs), args, kwargs)
     except CaptureError:
         if not is_autocast:
             raise
     with ambient_modes_left(but_autocast=True):
-        model = _materialised(model, args, kwargs)
-        return model, *_trace_anyhow(model, args, kwargs)
+        return _trace_anyhow(_materialised(model, args, kwargs), args, kwargs)
 
 
 def _materialised(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> nn.Module:
@@ -202,7 +238,7 @@ def _materialised(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
         with torch.no_grad():
             ready(*args, **kwargs)
     except Exception as error:
-        raise _capture_error(TracingError("", None), error, None) from error
+        raise failed_pass(error) from error
     return ready
 
 
@@ -222,18 +258,21 @@ def _trace_anyhow(
     """Trace on fake tensors, else on real ones; the note says why."""
     try:
         return trace(model, args, kwargs, fake=True), None
-    except TracingError as error:
+    except CaptureError as error:
+        if error.place is None:  # it ran
+            raise
         refused = error
-    reason = _first_line(refused.__cause__)
-    note = f"fake tensors refused {refused.operation or 'the forward pass'} " + (
-        f"in {refused.module or 'the model'}: {reason}"
-    )
+        module, operation = error.place
     if (valueless := _without_values(model, args, kwargs)) is not None:
-        raise _capture_error(refused, refused.__cause__, f"{valueless} hold no values (meta)")
-    try:
-        return trace(model, args, kwargs, fake=False), note
-    except TracingError as error:
-        raise _capture_error(error, error.__cause__, None) from error.__cause__
+        raise CaptureError(
+            f"{refused.received}; on real tensors it could not be tried: {valueless} hold no "
+            "values (meta)",
+            refused.expected,
+            refused.action,
+        )
+    reason = first_line(refused.__cause__)
+    note = f"fake tensors refused {operation or 'the forward pass'} in {module or 'the model'}: "
+    return trace(model, args, kwargs, fake=False), note + reason
 
 
 def _without_values(
@@ -243,22 +282,3 @@ def _without_values(
     if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
         return "its parameters"
     return "its inputs" if any(t.is_meta for t in tensors_in((args, kwargs))) else None
-
-
-def _first_line(error: BaseException | None) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")
-
-
-def _capture_error(
-    where: TracingError, cause: BaseException | None, obstacle: str | None
-) -> CaptureError:
-    place = f"operation {where.operation} in module {where.module or '(root)'!r}"
-    if where.operation is None:
-        place = f"module {where.module or '(root)'!r}"
-    tail = f"; on real tensors it could not be tried: {obstacle}" if obstacle else ""
-    return CaptureError(
-        f"a forward pass that failed at {place}: {_first_line(cause)}{tail}",
-        "a model that runs on the example inputs as they were given",
-        "check shapes and dtypes of the inputs by calling model(*args, **kwargs) yourself",
-    )

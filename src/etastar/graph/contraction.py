@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from etastar.depth import CountedAs
 from etastar.graph.node import Node, Operand
 
 __all__ = [
     "Contraction",
     "CountedNode",
+    "JudgedTrace",
     "contract",
-    "data_inputs",
-    "judge_sums",
-    "judged",
+    "judge",
     "members",
 ]
 
@@ -158,20 +158,10 @@ class _Frontiers:
         return len(frontiers) > 1
 
 
-def data_inputs(nodes: Sequence[Node], inputs: dict[str, int]) -> tuple[str, ...]:
-    """Inputs that some weight layer reads with nothing but inputs on its frontier.
+def _data_inputs(nodes: Sequence[Node], inputs: dict[str, int]) -> tuple[str, ...]:
+    """Inputs that some weight layer reads with nothing but inputs on its frontier [WU].
 
     That takes images, embeddings and token ids, and drops masks.
-
-    Args:
-        nodes: The nodes of a trace.
-        inputs: Node of every input by name.
-
-    Returns:
-        Names of the data inputs, in the order of `inputs`.
-
-    Reference:
-        [WU] arXiv 2602.07494, definition of effective depth.
     """
     every_input = sum(1 << index for index in inputs.values())
     frontiers = _Frontiers(nodes, inputs.values(), None)
@@ -194,7 +184,7 @@ class CountedNode:
     """
 
     node: int
-    counted_as: Literal["weight layer", "residual addition"]
+    counted_as: CountedAs
     predecessors: tuple[int, ...]
     operand_predecessors: tuple[tuple[int, ...], ...] = ()
 
@@ -260,33 +250,37 @@ def _counted_node(node: Node, mask: int, sums: _Sums, frontiers: _Frontiers) -> 
     return CountedNode(node.index, "residual addition", predecessors, operands)
 
 
-def judged(nodes: Sequence[Node], contraction: Contraction) -> tuple[Node, ...]:
-    """The nodes with the kind of every sum decided: residual addition or not.
+class JudgedTrace(NamedTuple):
+    """A trace of which is known what counts.
 
-    Args:
-        nodes: The nodes of a trace.
-        contraction: Of the same nodes, from the data inputs.
-
-    Returns:
-        The nodes.
+    Attributes:
+        nodes: The nodes, the kind of every sum decided: residual addition or not.
+        data_inputs: Names of the inputs that count as data.
+        contraction: The counted nodes, from the data inputs.
     """
-    counted = {c.node for c in contraction.counted if c.counted_as == "residual addition"}
-    return tuple(
-        replace(node, kind="residual addition") if node.index in counted else node for node in nodes
-    )
+
+    nodes: tuple[Node, ...]
+    data_inputs: tuple[str, ...]
+    contraction: Contraction
 
 
-def judge_sums(
-    nodes: Sequence[Node], sources: Iterable[int], outputs: dict[str, tuple[int, ...]]
-) -> tuple[Node, ...]:
-    """The same from the nodes of the data inputs, where nothing else needs the contraction.
+def judge(
+    nodes: Sequence[Node], inputs: dict[str, int], outputs: dict[str, tuple[int, ...]]
+) -> JudgedTrace:
+    """Find the data inputs of a trace and its residual additions.
 
     Args:
-        nodes: The nodes of a trace.
-        sources: Nodes of the data inputs.
+        nodes: The nodes of the trace.
+        inputs: Node of every input by name.
         outputs: Nodes of every output by name.
 
     Returns:
-        The nodes.
+        The nodes, the data inputs and the contraction.
     """
-    return judged(nodes, contract(nodes, {str(index): index for index in sources}, outputs))
+    sources = _data_inputs(nodes, inputs)
+    contraction = contract(nodes, {name: inputs[name] for name in sources}, outputs)
+    counted = {c.node for c in contraction.counted if c.counted_as == "residual addition"}
+    decided = tuple(
+        replace(node, kind="residual addition") if node.index in counted else node for node in nodes
+    )
+    return JudgedTrace(decided, sources, contraction)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from etastar.depth import DepthReport, PathStep
+from etastar.depth import CountedAs, DepthReport, PathStep
 from etastar.errors import DepthError
-from etastar.graph.contraction import Contraction, contract, data_inputs, judged
+from etastar.graph.contraction import Contraction, contract, judge
 from etastar.graph.node import (
     Call,
     Kind,
@@ -22,20 +21,19 @@ from etastar.graph.node import (
     WeightUse,
 )
 from etastar.graph.paths import (
-    layer_path_statistics,
+    LAYERS_ALONE,
     nodes_on_paths,
     path_statistics,
     reused_parameters,
     shortest_path,
 )
 from etastar.graph.roles import parameter_infos
+from etastar.graph.tracing import Trace
 from etastar.parameter import ParamInfo
 
 __all__ = ["Call", "Graph", "Kind", "Node", "Operand", "ParameterRecord", "Slot", "WeightUse"]
 
 _NEVER_TAKEN = ("loss", "past_key_values", "cache")
-
-_CONTRACTING = threading.Lock()  # for all graphs, so that a graph can be pickled
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,7 @@ class Graph:
         outputs: Name of every output tensor, and the nodes whose values it holds.
         data_inputs: Names of the inputs that count as data (sources).
         parameter_records: Every parameter by canonical name.
-        capture: Whether it was traced on fake or on real tensors.
-        capture_note: Why real tensors were needed; None for fake.
+        capture_note: Why it was traced on real tensors; None if it was on fake ones.
         seconds: Time the capture took.
     """
 
@@ -58,40 +55,33 @@ class Graph:
     outputs: dict[str, tuple[int, ...]]
     data_inputs: tuple[str, ...]
     parameter_records: dict[str, ParameterRecord]
-    capture: Literal["fake", "real"] = "fake"
     capture_note: str | None = None
     seconds: float = field(default=0.0, compare=False)
-    _contractions: dict[tuple[str, ...], Contraction] = field(
-        default_factory=dict, init=False, compare=False, repr=False
-    )
 
     @classmethod
     def of_trace(
-        cls,
-        nodes: Sequence[Node],
-        inputs: dict[str, int],
-        outputs: dict[str, tuple[int, ...]],
-        parameter_records: dict[str, ParameterRecord],
-        **about: Any,
+        cls, traced: Trace, *, capture_note: str | None = None, seconds: float = 0.0
     ) -> Graph:
         """The graph of a trace, whose data inputs are found and whose sums are judged.
 
         Args:
-            nodes: The nodes of the trace.
-            inputs: Node of every input by name.
-            outputs: Nodes of every output by name.
-            parameter_records: Every parameter of the model by name.
-            **about: `capture`, `capture_note` and `seconds`.
+            traced: The trace.
+            capture_note: Why it was made on real tensors.
+            seconds: Time it took.
 
         Returns:
             The graph, with its contraction.
         """
-        sources = data_inputs(nodes, inputs)
-        contraction = contract(nodes, {name: inputs[name] for name in sources}, outputs)
-        decided = judged(nodes, contraction)
-        graph = cls(decided, inputs, outputs, sources, parameter_records, **about)
-        graph._contractions[sources] = contraction
+        inputs, outputs, records = traced.inputs, traced.outputs, traced.parameter_records
+        nodes, sources, contraction = judge(traced.nodes, inputs, outputs)
+        graph = cls(nodes, inputs, outputs, sources, records, capture_note, seconds)
+        graph.__dict__["contraction"] = contraction
         return graph
+
+    @property
+    def capture(self) -> Literal["fake", "real"]:
+        """Whether it was traced on fake or on real tensors."""
+        return "fake" if self.capture_note is None else "real"
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -103,21 +93,13 @@ class Graph:
         """The weight layers, in the order of execution."""
         return tuple(node for node in self.nodes if node.kind == "weight layer")
 
-    def contraction(self, sources: Sequence[str] | None = None) -> Contraction:
-        """The graph contracted to weight layers and residual additions; made once and kept.
+    @cached_property
+    def contraction(self) -> Contraction:
+        """The graph contracted to weight layers and residual additions, from the data inputs."""
+        return self._contracted(self.data_inputs)
 
-        Args:
-            sources: Names of the inputs that count as data; None for `data_inputs`.
-
-        Returns:
-            The contraction.
-        """
-        names = self.data_inputs if sources is None else tuple(sources)
-        with _CONTRACTING:
-            if names not in self._contractions:
-                chosen = {name: self.inputs[name] for name in names}
-                self._contractions[names] = contract(self.nodes, chosen, self.outputs)
-        return self._contractions[names]
+    def _contracted(self, sources: tuple[str, ...]) -> Contraction:
+        return contract(self.nodes, {name: self.inputs[name] for name in sources}, self.outputs)
 
     @cached_property
     def parameters(self) -> tuple[ParamInfo, ...]:
@@ -132,7 +114,7 @@ class Graph:
             >>> [(info.name, info.role, info.fan_in) for info in graph.parameters]
             [('weight', 'output', 4), ('bias', 'bias', 1)]
         """
-        return parameter_infos(self.nodes, self.parameter_records, self.contraction())
+        return parameter_infos(self.nodes, self.parameter_records, self.contraction)
 
     def depth(
         self, *, sources: Sequence[str] | None = None, outputs: Sequence[str] | None = None
@@ -165,7 +147,8 @@ class Graph:
         start = time.perf_counter()
         names = _chosen("source", sources, self.inputs) or self.data_inputs
         ends = _chosen("output", outputs, self.outputs) or (_default_output(self.outputs),)
-        contraction = self.contraction(names)
+        is_kept = names == self.data_inputs
+        contraction = self.contraction if is_kept else self._contracted(names)
         _check_paths(self, contraction, names, ends)
         return _report(self, contraction, ends, start)
 
@@ -225,21 +208,20 @@ def _report(
     graph: Graph, contraction: Contraction, outputs: tuple[str, ...], start: float
 ) -> DepthReport:
     paths = path_statistics(contraction, outputs)
-    layers = layer_path_statistics(contraction, outputs)
+    layers = path_statistics(contraction, outputs, LAYERS_ALONE)
+    path = shortest_path(contraction, outputs)
     on_path = nodes_on_paths(contraction, outputs)
     counts = [c.counted_as for c in contraction.counted if c.node in on_path]
     reused = reused_parameters(graph.nodes, graph.parameter_records, contraction)
-    assert paths.shortest is not None
-    assert paths.longest is not None
     return DepthReport(
-        effective_depth=paths.shortest,
-        path=tuple(_step(graph.nodes[i]) for i in shortest_path(contraction, outputs)),
+        effective_depth=len(path),
+        path=tuple(_step(graph.nodes[i]) for i in path),
         longest_path=paths.longest,
         residual_additions=counts.count("residual addition"),
         weight_layers=counts.count("weight layer"),
         path_count=paths.moments[0],
         path_length_moments=paths.moments,
-        layer_longest_path=layers.longest or 0,
+        layer_longest_path=layers.longest,
         layer_path_count=layers.moments[0],
         layer_path_length_moments=layers.moments,
         tied=reused.tied,
@@ -255,8 +237,7 @@ def _report(
 
 
 def _step(node: Node) -> PathStep:
-    counted_as: Literal["weight layer", "residual addition"]
-    counted_as = "weight layer" if node.weight is not None else "residual addition"
+    counted_as: CountedAs = "weight layer" if node.weight is not None else "residual addition"
     return PathStep(node.module, counted_as, node.op)
 
 

@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 _LOCK = threading.RLock()
+_CONTAINERS = (dict, OrderedDict, list, set)
 
 
 def own_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
@@ -79,7 +80,7 @@ def empty_containers(model: nn.Module) -> dict[int, Any]:
         id(value): type(value)()
         for module in model.modules()
         for value in module.__dict__.values()
-        if type(value) in (dict, OrderedDict, list, set) and not value
+        if type(value) in _CONTAINERS and not value
     }
 
 
@@ -109,9 +110,6 @@ def isolated_copy(
         except Exception:
             private = model
         yield private
-
-
-_CONTAINERS = (dict, OrderedDict, list, set)
 
 
 @contextmanager
@@ -178,10 +176,6 @@ def _deterministic() -> tuple[bool, bool]:
     )
 
 
-def _set_deterministic(modes: tuple[bool, bool]) -> None:
-    torch.use_deterministic_algorithms(modes[0], warn_only=modes[1])
-
-
 # What a forward pass may set by hand, and leave set when it raises: how to read it, and to set it.
 _SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (torch.get_default_dtype, torch.set_default_dtype),
@@ -201,8 +195,11 @@ _SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
 
 
 @contextmanager
-def random_numbers_kept() -> Iterator[None]:
+def random_numbers_kept(accelerator: str | None = None) -> Iterator[None]:
     """Put back the random generators of PyTorch (of accelerators in use too), NumPy and Python.
+
+    Args:
+        accelerator: Device type that will be used; None for CUDA, if it is in use already.
 
     Yields:
         Nothing.
@@ -216,9 +213,10 @@ def random_numbers_kept() -> Iterator[None]:
     """
     with _LOCK:
         python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-        cuda: Any = torch.cuda
-        devices = list(range(cuda.device_count())) if cuda.is_initialized() else []
-        with torch.random.fork_rng(devices=devices):
+        if accelerator is None and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            accelerator = "cuda"
+        count = torch.get_device_module(accelerator).device_count() if accelerator else 0
+        with torch.random.fork_rng(devices=range(count), device_type=accelerator or "cuda"):
             try:
                 yield
             finally:
@@ -277,44 +275,6 @@ def ambient_modes_left(*, but_autocast: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def _mha_without_fastpath() -> Iterator[None]:
-    """The fused path of nn.MultiheadAttention is one opaque operation per layer."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
-@contextmanager
-def _autocast_cache_cleared() -> Iterator[None]:
-    """Cached casts would hide the parameter they were made from, or leave fakes behind."""
-    torch.clear_autocast_cache()
-    try:
-        yield
-    finally:
-        torch.clear_autocast_cache()
-
-
-@contextmanager
-def _batch_of_one_allowed() -> Iterator[None]:
-    """BatchNorm in train mode refuses one example with 1x1 maps; shapes do not care."""
-    functional: Any = torch.nn.functional
-    before, thread = functional._verify_batch_size, threading.get_ident()  # noqa: SLF001
-
-    def verify(size: Any) -> None:
-        if threading.get_ident() != thread:
-            before(size)
-
-    functional._verify_batch_size = verify  # noqa: SLF001
-    try:
-        yield
-    finally:
-        functional._verify_batch_size = before  # noqa: SLF001
-
-
-@contextmanager
 def _nothing_said() -> Iterator[None]:
     """No warnings of a pass that is not a real one, no tracebacks of what fake tensors refuse.
 
@@ -337,16 +297,17 @@ def _nothing_said() -> Iterator[None]:
             found[:] = [f for f in found if f is not silence]  # type: ignore[index]
 
 
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """A pass makes many objects that all stay: looking through them again and again is vain."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+def _allow_batch_of_one(stack: ExitStack) -> None:
+    """BatchNorm in train mode refuses one example with 1x1 maps; shapes do not care."""
+    functional: Any = torch.nn.functional
+    before, thread = functional._verify_batch_size, threading.get_ident()  # noqa: SLF001
+
+    def verify(size: Any) -> None:
+        if threading.get_ident() != thread:
+            before(size)
+
+    stack.callback(setattr, functional, "_verify_batch_size", before)
+    functional._verify_batch_size = verify  # noqa: SLF001
 
 
 @contextmanager
@@ -356,12 +317,19 @@ def quiet_switches() -> Iterator[None]:
     Yields:
         Nothing.
     """
+    mha: Any = torch.backends.mha
     with _LOCK, ExitStack() as stack:
-        stack.enter_context(_mha_without_fastpath())
-        stack.enter_context(_autocast_cache_cleared())
-        stack.enter_context(_batch_of_one_allowed())
+        # the fused path of nn.MultiheadAttention is one opaque operation per layer
+        stack.callback(mha.set_fastpath_enabled, mha.get_fastpath_enabled())
+        mha.set_fastpath_enabled(False)
+        # cached casts would hide the parameter they were made from, or leave fakes behind
+        stack.callback(torch.clear_autocast_cache)
+        torch.clear_autocast_cache()
+        _allow_batch_of_one(stack)
         stack.enter_context(_nothing_said())
-        stack.enter_context(_collector_paused())
+        if gc.isenabled():  # a pass makes many objects that all stay: looking through them is vain
+            stack.callback(gc.enable)
+            gc.disable()
         if "torch._dynamo" in sys.modules:  # else nothing is compiled, and the import is slow
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield

@@ -132,8 +132,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class ParameterRecord:
-    """Shape, dtype and further names of one parameter of the model."""
+    """Shape and further names of one parameter of the model."""
 
     shape: tuple[int, ...]
-    dtype: str
     aliases: tuple[str, ...] = ()

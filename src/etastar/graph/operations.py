@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["Operation", "TensorProduct", "operation_of", "run_fake"]
+__all__ = ["Group", "Operation", "TensorProduct", "operation_of", "run_fake"]
 
 
 @dataclass(frozen=True)
@@ -67,45 +67,44 @@ _SUMS = {
     "scatter_add": (0, 2),
 }
 
-# A sum fused with something else: position of the argument that is added.
-_FUSED_ADDENDS = {
-    **dict.fromkeys("addmm baddbmm addbmm addmv _addmm_activation addcmul addcdiv".split(), 0),
+# Sums fused with something else, whose first argument is what is added.
+_FUSED_SUMS = frozenset("addmm baddbmm addbmm addmv _addmm_activation addcmul addcdiv".split())
+
+Group = Literal["norm", "activation", "attention", "mixing", "cut"]
+
+_NAMES_OF_GROUPS: dict[Group, str] = {
+    "norm": (
+        "native_layer_norm native_batch_norm _native_batch_norm_legit batch_norm cudnn_batch_norm"
+        " _native_batch_norm_legit_no_training _batch_norm_with_update _batch_norm_no_update"
+        " miopen_batch_norm native_group_norm _fused_rms_norm rms_norm layer_norm group_norm"
+    ),
+    "activation": (
+        "relu gelu silu tanh sigmoid elu leaky_relu hardswish hardtanh hardsigmoid softplus mish"
+        " celu selu prelu _prelu_kernel rrelu_with_noise log_sigmoid_forward glu threshold"
+        " softshrink hardshrink relu6 clamp_min erf sin cos exp"
+    ),
+    "attention": (
+        "_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention"
+        " _scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention"
+        " _scaled_dot_product_attention_math _scaled_dot_product_fused_attention_overrideable"
+        " scaled_dot_product_attention _flash_attention_forward _efficient_attention_forward"
+        " flex_attention"
+    ),
+    # exchange between positions without a weight: pooling and Fourier transforms
+    "mixing": (
+        "avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d max_pool2d_with_indices"
+        " max_pool3d_with_indices adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d"
+        " adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d fractional_max_pool3d"
+        " mkldnn_max_pool2d _fft_r2c _fft_c2c _fft_c2r"
+    ),
+    # their result has the shape of the argument, but none of its values
+    "cut": (
+        "new_zeros new_ones new_empty new_full new_empty_strided zeros_like ones_like empty_like"
+        " full_like rand_like randn_like randint_like bernoulli sym_size sym_numel sym_stride"
+        " sym_storage_offset _local_scalar_dense is_same_size _shape_as_tensor device"
+    ),
 }
-
-_NORMS = frozenset(
-    "native_layer_norm native_batch_norm _native_batch_norm_legit batch_norm cudnn_batch_norm"
-    " _native_batch_norm_legit_no_training _batch_norm_with_update _batch_norm_no_update"
-    " miopen_batch_norm native_group_norm _fused_rms_norm rms_norm layer_norm group_norm".split()
-)
-
-_ACTIVATIONS = frozenset(
-    "relu gelu silu tanh sigmoid elu leaky_relu hardswish hardtanh hardsigmoid softplus mish celu"
-    " selu prelu _prelu_kernel rrelu_with_noise log_sigmoid_forward glu threshold softshrink"
-    " hardshrink relu6 clamp_min erf sin cos exp".split()
-)
-
-_ATTENTION = frozenset(
-    "_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention"
-    " _scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention"
-    " _scaled_dot_product_attention_math _scaled_dot_product_fused_attention_overrideable"
-    " scaled_dot_product_attention _flash_attention_forward _efficient_attention_forward"
-    " flex_attention".split()
-)
-
-# Exchange between positions without a weight: pooling and Fourier transforms.
-_MIXING = frozenset(
-    "avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d max_pool2d_with_indices"
-    " max_pool3d_with_indices adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d"
-    " adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d fractional_max_pool3d"
-    " mkldnn_max_pool2d _fft_r2c _fft_c2c _fft_c2r".split()
-)
-
-# Their result has the shape of the argument, but none of its values.
-_CUTS = frozenset(
-    "new_zeros new_ones new_empty new_full new_empty_strided zeros_like ones_like empty_like"
-    " full_like rand_like randn_like randint_like bernoulli sym_size sym_numel sym_stride"
-    " sym_storage_offset _local_scalar_dense is_same_size _shape_as_tensor device".split()
-)
+_GROUPS = {name: group for group, names in _NAMES_OF_GROUPS.items() for name in names.split()}
 
 # They overwrite their argument without reading it.
 _OVERWRITES = frozenset(
@@ -154,9 +153,9 @@ class Operation:
         return _SUMS.get(self.name, ())
 
     @property
-    def fused_addend(self) -> int | None:
-        """Argument position of a tensor that is added to what the operation computes, or None."""
-        return _FUSED_ADDENDS.get(self.name)
+    def has_fused_addend(self) -> bool:
+        """Whether its first argument is added to what it computes from the others."""
+        return self.name in _FUSED_SUMS
 
     @property
     def written(self) -> tuple[str, ...]:
@@ -164,34 +163,16 @@ class Operation:
         return self.mutated + _HIDDEN_WRITES.get(self.name, ())
 
     @property
-    def is_norm(self) -> bool:
-        """Whether it normalizes."""
-        return self.name in _NORMS
+    def group(self) -> Group | None:
+        """What else it is: "attention" and "mixing" exchange information between positions."""
+        return _GROUPS.get(self.name)
 
-    @property
-    def is_activation(self) -> bool:
-        """Whether it is a named activation function."""
-        return self.name in _ACTIVATIONS
-
-    @property
-    def is_attention(self) -> bool:
-        """Whether it is fused attention."""
-        return self.name in _ATTENTION
-
-    @property
-    def is_mixing(self) -> bool:
-        """Whether it exchanges information between positions without a weight."""
-        return self.name in _MIXING or self.is_attention
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether its result carries no value of its arguments."""
-        return self.name in _CUTS
-
-    @property
-    def is_equality(self) -> bool:
-        """Whether it is the comparison that can build a one-hot table."""
-        return self.name == "eq"
+    def argument(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The value of an argument; None where it was left out, or the operation has none such."""
+        if name not in self.argument_names:
+            return None
+        position = self.argument_names.index(name)
+        return args[position] if position < len(args) else kwargs.get(name)
 
 
 @cache

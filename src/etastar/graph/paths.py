@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import comb
 from typing import NamedTuple
 
+from etastar.depth import CountedAs
 from etastar.graph.contraction import Contraction, CountedNode, members
 from etastar.graph.node import Node, ParameterRecord
 
 __all__ = [
+    "LAYERS_ALONE",
     "PathStatistics",
     "ReusedParameters",
-    "layer_path_statistics",
     "nodes_on_paths",
     "path_statistics",
     "reused_parameters",
@@ -22,22 +22,21 @@ __all__ = [
 ]
 
 Moments = tuple[int, int, int, int]
+LAYERS_ALONE: tuple[CountedAs, ...] = ("weight layer",)
+_BOTH: tuple[CountedAs, ...] = ("weight layer", "residual addition")
 _NO_PATHS: Moments = (0, 0, 0, 0)
 _ONE_PATH: Moments = (1, 0, 0, 0)
 
 
-@dataclass(frozen=True)
-class PathStatistics:
+class PathStatistics(NamedTuple):
     """Statistics of the lengths of all paths.
 
     Attributes:
-        shortest: Length of a shortest path; None if there is no path.
-        longest: Length of a longest path; None if there is no path.
+        longest: Length of a longest path; 0 if there is no path.
         moments: M_k = sum over paths of length^k, k = 0 to 3.
     """
 
-    shortest: int | None
-    longest: int | None
+    longest: int
     moments: Moments
 
 
@@ -55,7 +54,54 @@ def _lengthened(moments: Moments) -> Moments:
     )
 
 
-def path_statistics(contraction: Contraction, outputs: Iterable[str]) -> PathStatistics:
+class _Paths:
+    """Paths that end between nodes that add to their length: those they may come from, and sums.
+
+    Sums of disjoint sets of such nodes add up; where two sets share one, the sum is taken anew over
+    the union, so that each sequence of nodes is counted once.
+
+    Args:
+        kinds: What adds to the length of a path.
+    """
+
+    def __init__(self, kinds: Collection[CountedAs]) -> None:
+        self.ending: dict[int, Moments] = {}
+        self._kinds = kinds
+        self._between: dict[int, tuple[int, Moments, int]] = {}
+
+    def start(self, source: int) -> None:
+        """Add a source: one path of length 0."""
+        self.ending[source] = _ONE_PATH
+        self._between[source] = (1 << source, _ONE_PATH, 0)
+
+    def union(self, predecessors: Iterable[int]) -> tuple[int, Moments, int]:
+        """Nodes before this point as a mask, moments of the paths through them, longest of them."""
+        mask, moments, longest = 0, _NO_PATHS, 0
+        for predecessor in predecessors:
+            other, more, reach = self._between[predecessor]
+            if mask & other:
+                mask |= other
+                moments = _sum(self.ending[node] for node in members(mask))
+            else:
+                mask, moments = mask | other, _sum((moments, more))
+            longest = max(longest, reach)
+        return mask, moments, longest
+
+    def add(self, node: CountedNode) -> None:
+        """Add a counted node; one of another kind has length 0."""
+        mask, moments, longest = self.union(node.predecessors)
+        if node.counted_as not in self._kinds:
+            self._between[node.node] = (mask, moments, longest)
+            return
+        self.ending[node.node] = moments = _lengthened(moments)
+        self._between[node.node] = (1 << node.node, moments, longest + 1)
+
+
+def path_statistics(
+    contraction: Contraction,
+    outputs: Iterable[str],
+    kinds: Collection[CountedAs] = _BOTH,
+) -> PathStatistics:
     """Statistics over all distinct sequences of counted nodes from a source to an output.
 
     With S_j(v) the sum of N_j(u) over the counted predecessors u of v,
@@ -64,91 +110,21 @@ def path_statistics(contraction: Contraction, outputs: Iterable[str]) -> PathSta
     Args:
         contraction: The contracted graph.
         outputs: Names of the outputs that paths end at.
+        kinds: What adds to the length of a path; sequences of other nodes are not told apart.
 
     Returns:
-        The statistics, with both kinds of counted nodes of length 1.
+        The statistics.
 
     Reference:
-        [WU] arXiv 2602.07494 (shortest path), [CH] arXiv 2402.17440 (path sums).
+        [WU] arXiv 2602.07494 (both kinds), [CH] arXiv 2402.17440 (path sums over layers).
     """
-    shortest = dict.fromkeys(contraction.sources.values(), 0)
-    longest = dict(shortest)
-    moments = dict.fromkeys(contraction.sources.values(), _ONE_PATH)
-    for node in contraction.counted:
-        before = node.predecessors
-        shortest[node.node] = 1 + min(shortest[p] for p in before)
-        longest[node.node] = 1 + max(longest[p] for p in before)
-        moments[node.node] = _lengthened(_sum(moments[p] for p in before))
-    ends = [end for name in outputs for end in contraction.outputs[name]]
-    return PathStatistics(
-        min((shortest[end] for end in ends), default=None),
-        max((longest[end] for end in ends), default=None),
-        _sum(moments[end] for end in ends),
-    )
-
-
-class _LayerPaths:
-    """Paths that end between layers: the layers they may come from, as a mask, and their sum.
-
-    Sums of disjoint sets of layers add up; where two sets share a layer, the sum is taken anew over
-    the union, so that each sequence of layers is counted once.
-    """
-
-    def __init__(self) -> None:
-        self.ending: dict[int, Moments] = {}
-        self.longest: dict[int, int] = {}
-        self._between: dict[int, tuple[int, Moments, int]] = {}
-
-    def start(self, source: int) -> None:
-        """Add a source: one path of length 0."""
-        self.ending[source] = _ONE_PATH
-        self.longest[source] = 0
-        self._between[source] = (1 << source, _ONE_PATH, 0)
-
-    def union(self, predecessors: Iterable[int]) -> tuple[int, Moments, int]:
-        """Layers before this point, moments of the paths through them, longest of them."""
-        mask, moments, longest = 0, _NO_PATHS, 0
-        for predecessor in predecessors:
-            other, more, reach = self._between[predecessor]
-            if mask & other:
-                mask |= other
-                moments = _sum(self.ending[layer] for layer in members(mask))
-            else:
-                mask, moments = mask | other, _sum((moments, more))
-            longest = max(longest, reach)
-        return mask, moments, longest
-
-    def add(self, node: CountedNode) -> None:
-        """Add a counted node; an addition has length 0."""
-        mask, moments, longest = self.union(node.predecessors)
-        if node.counted_as == "residual addition":
-            self._between[node.node] = (mask, moments, longest)
-            return
-        self.ending[node.node] = moments = _lengthened(moments)
-        self._between[node.node] = (1 << node.node, moments, longest + 1)
-
-
-def layer_path_statistics(contraction: Contraction, outputs: Iterable[str]) -> PathStatistics:
-    """Statistics over all distinct sequences of weight layers from a source to an output.
-
-    Args:
-        contraction: The contracted graph.
-        outputs: Names of the outputs that paths end at.
-
-    Returns:
-        The statistics, with weight layers alone counted; `shortest` is not computed.
-
-    Reference:
-        [CH] arXiv 2402.17440 (path sums over layers).
-    """
-    paths = _LayerPaths()
+    paths = _Paths(kinds)
     for source in contraction.sources.values():
         paths.start(source)
     for node in contraction.counted:
         paths.add(node)
     ends = [paths.union(contraction.outputs[name]) for name in outputs]
-    reached = [longest for mask, _, longest in ends if mask]
-    return PathStatistics(None, max(reached, default=None), _sum(m for _, m, _ in ends))
+    return PathStatistics(max(longest for *_, longest in ends), _sum(m for _, m, _ in ends))
 
 
 def shortest_path(contraction: Contraction, outputs: Iterable[str]) -> tuple[int, ...]:

@@ -11,10 +11,10 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from etastar.graph.arguments import map_tensors, slotted, tensors_in
-from etastar.graph.node import Call, Kind, Node, Operand, ParameterRecord, WeightUse
+from etastar.graph.node import Call, Node, Operand, ParameterRecord
 from etastar.graph.operations import Operation, operation_of, run_fake
 from etastar.graph.regions import NOTHING, StorageLog, Value
-from etastar.graph.step import Step, named_arguments
+from etastar.graph.step import Classification, Step
 
 __all__ = ["FakeTwins", "Observer", "Recorder"]
 
@@ -146,7 +146,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def add_input(self, tensor: torch.Tensor) -> int:
         """Add a source; returns its node."""
-        return self.add_node("input", "input", (), tensor, write=(tensor,)).index
+        return self.add_node("input", Classification("input"), (), tensor, write=(tensor,)).index
 
     def read(self, tensor: torch.Tensor) -> Value:
         """What a tensor holds now."""
@@ -155,29 +155,26 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def add_node(
         self,
         op: str,
-        kind: Kind,
+        what: Classification,
         operands: tuple[Operand, ...],
         output: torch.Tensor,
         *,
         write: Sequence[torch.Tensor] = (),
         fresh: Sequence[torch.Tensor] = (),
-        weight: WeightUse | None = None,
-        addends: tuple[int, ...] = (),
-        mixes: bool = False,
         call: Call | None = None,
     ) -> Node:
         """Append a node and log that the tensors `write`, and the new ones `fresh`, hold it."""
         node = Node(
             index=len(self.nodes),
             op=op,
-            kind=kind,
+            kind=what.kind,
             module=self.module_stack[-1],
             operands=operands,
             shape=tuple(output.shape),
             dtype=str(output.dtype),
-            weight=weight,
-            addends=addends,
-            mixes=mixes,
+            weight=what.weight,
+            addends=what.addends,
+            mixes=what.mixes,
             call=call,
         )
         self.nodes.append(node)
@@ -227,11 +224,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         values = [self.log.read(tensor) for tensor in tensors]
         keys = {self.log.key(tensor) for tensor in tensors}
         result = self._execute(func, operation, args, kwargs)
-        mutated = named_arguments(operation, operation.mutated, args, kwargs)
+        mutated = _named_tensors(operation, operation.mutated, args, kwargs)
         outputs = list(tensors_in(result))
         fresh = [t for t in outputs if self.log.key(t) not in keys]
         views = [t for t in outputs if self.log.key(t) in keys] if not mutated else []
-        step = Step(operation, Call(func, *slots), tensors, values, outputs, fresh, mutated, views)
+        step = Step(operation, Call(func, *slots), tensors, values, fresh, mutated, views)
         self._record(step)
         return result
 
@@ -241,32 +238,29 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.twins is not None:
             return run_fake(func, operation, args, kwargs)
         if self.before_write is not None and operation.written:
-            for tensor in named_arguments(operation, operation.written, args, kwargs):
+            for tensor in _named_tensors(operation, operation.written, args, kwargs):
                 self.before_write(tensor)
         return func(*args, **kwargs)
 
     def _record(self, step: Step) -> None:
         data = step.data_operands()
-        if step.operation.is_cut or not data:
-            self._record_constant(step)
+        if step.operation.group == "cut":
+            self._write(step, NOTHING)
+        elif not data:
+            self._write(step, step.parameter_value())
         elif self.opaque_depth:
-            self._record_opaque(step, data)
+            producers = (p for i in data for p in step.values[i].producers)
+            self._write(step, Value(tuple(dict.fromkeys(producers))), data)
         elif step.views and not step.fresh:
             self._record_view(step)
         else:
             self._record_computation(step, data)
 
-    def _record_constant(self, step: Step) -> None:
-        names = NOTHING if step.operation.is_cut else step.parameter_value()
+    def _write(self, step: Step, value: Value, data: list[int] | None = None) -> None:
+        """Log what the results hold without a node; where `data` is given, those that hold it."""
         for tensor in (*step.fresh, *step.mutated):
-            self.log.write(tensor, names, fresh=step.is_fresh(tensor))
-
-    def _record_opaque(self, step: Step, data: list[int]) -> None:
-        value = NOTHING
-        for i in data:
-            value = value | Value(step.values[i].producers)
-        for tensor in (*step.fresh, *step.mutated):
-            self.log.write(tensor, value if step.holds_data(tensor, data) else NOTHING)
+            held = value if data is None or step.holds_data(tensor, data) else NOTHING
+            self.log.write(tensor, held, fresh=step.is_fresh(tensor))
 
     def _record_view(self, step: Step) -> None:
         source, *others = (i for i, v in enumerate(step.values) if v.producers)
@@ -277,7 +271,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if value.producers:
                 operand = Operand(value.producers, value.parameters, tuple(views[0].shape))
                 node = self.add_node(
-                    step.operation.full_name, "view", (operand,), views[0], call=step.call
+                    step.operation.full_name,
+                    Classification("view"),
+                    (operand,),
+                    views[0],
+                    call=step.call,
                 )
                 for view in views:
                     self.log.alias(view, Value((node.index,)))
@@ -290,44 +288,39 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not written:
             return
         operands = step.operands(data)
-        addend = step.fused_addend()
-        if addend is not None and operands[addend].producers:
-            self._record_fused_sum(step, operands, addend, written)
+        if step.operation.has_fused_addend and operands[0].producers:
+            self._record_fused_sum(step, operands, written)
             return
-        kind, weight, mixes = step.classify(operands, self.records)
         self.add_node(
             step.operation.full_name,
-            kind,
+            step.classified(operands, self.records),
             operands,
             written[0],
             write=[t for t in written if not step.is_fresh(t)],
             fresh=[t for t in written if step.is_fresh(t)],
-            weight=weight,
-            addends=step.addends(),
-            mixes=mixes,
             call=step.call,
         )
 
     def _record_fused_sum(
-        self,
-        step: Step,
-        operands: tuple[Operand, ...],
-        addend: int,
-        written: list[torch.Tensor],
+        self, step: Step, operands: tuple[Operand, ...], written: list[torch.Tensor]
     ) -> None:
         """Two nodes: the product without its addend, and the sum of the two."""
-        added = operands[addend]
-        without = tuple(
-            Operand((), (), o.shape) if i == addend else o for i, o in enumerate(operands)
-        )
-        if any(o.producers for o in without):
-            kind, weight, mixes = step.classify(without, self.records)
-            name, out = step.operation.full_name, written[0]
-            product = self.add_node(name, kind, without, out, weight=weight, mixes=mixes)
-            added_to = (added, Operand((product.index,), (), tuple(out.shape)))
+        addend, *factors = operands
+        without = (Operand((), (), addend.shape), *factors)
+        name, out = step.operation.full_name, written[0]
+        if any(o.producers for o in factors):
+            what = step.classified(without, self.records)
+            product = self.add_node(name, what, without, out)
+            added = Operand((product.index,), (), tuple(out.shape))
         else:
-            names = tuple(n for o in without for n in o.parameters)
-            added_to = (added, Operand((), names, tuple(written[0].shape)))
-        self.add_node(
-            step.operation.full_name, "other", added_to, written[0], write=written, addends=(0, 1)
-        )
+            names = tuple(n for o in factors for n in o.parameters)
+            added = Operand((), names, tuple(out.shape))
+        what = Classification("other", addends=(0, 1))
+        self.add_node(name, what, (addend, added), out, write=written)
+
+
+def _named_tensors(
+    operation: Operation, names: Sequence[str], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[torch.Tensor]:
+    """Tensors within the named arguments of an operation."""
+    return [t for name in names for t in tensors_in(operation.argument(name, args, kwargs))]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -281,7 +280,7 @@ _set_version: Any = torch._C._autograd._unsafe_set_version_counter  # noqa: SLF0
 
 
 class ValuesKept:
-    """Context in which tensors may be changed: values, versions, gradients, hooks are put back.
+    """Tensors as they were: values, versions, gradients and hooks, which `put_back` puts back.
 
     A copy of a storage is made only when it is about to be written to (`before_write`), so that
     nothing is copied where nothing is written.
@@ -291,9 +290,10 @@ class ValuesKept:
 
     Example:
         >>> weight = torch.ones(2)
-        >>> with ValuesKept([weight]) as kept:
-        ...     kept.before_write(weight[:1])
-        ...     _ = weight[:1].zero_()
+        >>> kept = ValuesKept([weight])
+        >>> kept.before_write(weight[:1])
+        >>> _ = weight[:1].zero_()
+        >>> kept.put_back()
         >>> weight, weight._version
         (tensor([1., 1.]), 0)
     """
@@ -311,15 +311,8 @@ class ValuesKept:
             storage: Any = self._storages[key].untyped_storage()
             self._copies[key] = storage.clone()
 
-    def __enter__(self) -> ValuesKept:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def put_back(self) -> None:
+        """Undo what was done to the tensors since."""
         for key, values in self._copies.items():
             self._storages[key].untyped_storage().copy_(values)
         for kept in self._kept:

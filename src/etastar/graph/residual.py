@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from etastar.graph.contraction import Contraction, CountedNode
 from etastar.graph.node import Node
 
-__all__ = ["Branch", "BranchPlace", "Residual", "find_residuals", "output_scalers"]
+__all__ = ["Branch", "Residual", "find_residuals", "output_scalers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,6 @@ class Branch:
     last: frozenset[int]
 
 
-@dataclass(frozen=True, slots=True)
-class BranchPlace:
-    """Place of one counted node: its branch, the innermost one, and K of the stream."""
-
-    branch: Branch
-    additions: int
-
-
 @dataclass(frozen=True)
 class Residual:
     """All branches of a network.
@@ -64,13 +56,12 @@ class Residual:
     branches: tuple[Branch, ...]
     additions: tuple[int, ...]
 
-    def places(self) -> dict[int, BranchPlace]:
-        """Place of every counted node that lies on a branch, by node; inner branches first."""
-        found: dict[int, BranchPlace] = {}
+    def places(self) -> dict[int, Branch]:
+        """The innermost branch of every counted node that lies on one, by node."""
+        found: dict[int, Branch] = {}
         for branch in self.branches:
-            k = 0 if branch.stream is None else self.additions[branch.stream]
             for node in branch.positions:
-                found.setdefault(node, BranchPlace(branch, k))
+                found.setdefault(node, branch)
         return found
 
 
@@ -117,14 +108,18 @@ def _positions(
     before: dict[int, int] = {}
     choose = max if longest else min
     for node in members:
-        if node not in counted:
-            continue
-        steps = [
-            before[p] + (counted[p].counted_as == "weight layer") if p in before else 0
-            for p in counted[node].predecessors
-        ]
-        before[node] = choose(steps)
+        if node in counted:
+            before[node] = choose(_lengths(counted[node].predecessors, before, counted))
     return before
+
+
+def _lengths(
+    nodes: Sequence[int], before: dict[int, int], counted: dict[int, CountedNode]
+) -> list[int]:
+    """Weight layers up to and with each of the nodes; 0 for what lies outside of the region."""
+    return [
+        before[n] + (counted[n].counted_as == "weight layer") if n in before else 0 for n in nodes
+    ]
 
 
 def _skip_operand(
@@ -138,11 +133,7 @@ def _skip_operand(
     for nodes in addition.operand_predecessors:
         if nodes == (region.fork,):
             return addition.operand_predecessors.index(nodes)
-        ways = [
-            before[n] + (counted[n].counted_as == "weight layer") if n in before else 0
-            for n in nodes
-        ]
-        lengths.append(min(ways))
+        lengths.append(min(_lengths(nodes, before, counted)))
     shortest = min(lengths)
     return lengths.index(shortest) if lengths.count(shortest) == 1 else None
 
@@ -163,7 +154,7 @@ def find_residuals(contraction: Contraction) -> Residual:
         ...     def forward(self, x):
         ...         return x + super().forward(x)
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), Block(2, 2), Block(2, 2))
-        >>> find_residuals(capture_graph(model, torch.zeros(1, 2)).contraction()).additions
+        >>> find_residuals(capture_graph(model, torch.zeros(1, 2)).contraction).additions
         (2,)
 
     Reference:

@@ -11,10 +11,10 @@ from typing import Any
 from etastar.graph.contraction import Contraction
 from etastar.graph.node import Node, ParameterRecord, Slot
 from etastar.graph.operations import operation_of
-from etastar.graph.residual import BranchPlace, find_residuals, output_scalers
+from etastar.graph.residual import Branch, find_residuals, output_scalers
 from etastar.parameter import ParamInfo, Role
 
-__all__ = ["parameter_infos", "parameter_roles"]
+__all__ = ["parameter_infos"]
 
 
 def parameter_infos(
@@ -52,12 +52,6 @@ def parameter_infos(
     return _Roles(nodes, contraction).infos(records)
 
 
-def parameter_roles(graph: Any) -> tuple[ParamInfo, ...]:
-    """`Graph.parameters`, for callers that are still to be changed."""
-    infos: tuple[ParamInfo, ...] = graph.parameters
-    return infos
-
-
 @dataclass(frozen=True, slots=True)
 class _Use:
     """One operation that consumes a parameter, and as which argument."""
@@ -72,6 +66,7 @@ class _Roles:
         self.nodes = nodes
         residual = find_residuals(contraction)
         self.places = residual.places()
+        self.additions = residual.additions
         self.first, self.final = _ends(contraction)
         self.before, self.after = _neighbours(nodes, {node.node for node in contraction.counted})
         self.scalers = {
@@ -142,16 +137,15 @@ class _Roles:
         return None
 
     def _placed(self, info: ParamInfo, use: _Use) -> ParamInfo:
-        place = self._place(use)
-        if place is None:
+        branch = self._place(use)
+        if branch is None:
             return info
-        branch = place.branch
         layer = self._layer_behind(use) if info.role == "bias" or use.is_weight else None
         is_stream = branch.stream is not None
         return replace(
             info,
             stream=branch.stream,
-            stream_additions=place.additions,
+            stream_additions=0 if branch.stream is None else self.additions[branch.stream],
             branch=branch.index if is_stream else None,
             branch_position=branch.positions.get(layer) if layer is not None else None,
             branch_length=branch.length,
@@ -160,15 +154,14 @@ class _Roles:
             branch_fan=branch.fan,
         )
 
-    def _place(self, use: _Use) -> BranchPlace | None:
-        """Place of the operation: its own, or that of all layers after it, or of all before it."""
+    def _place(self, use: _Use) -> Branch | None:
+        """Branch of the operation: its own, or that of all layers after it, or of all before it."""
         if use.node.index in self.places:
             return self.places[use.node.index]
         for neighbours in (self.after[use.node.index], self.before[use.node.index]):
-            places = [self.places.get(node) for node in neighbours]
-            branches = {place.branch.addition for place in places if place is not None}
-            if places and None not in places and len(branches) == 1:
-                return places[0]
+            branches = [self.places.get(node) for node in neighbours]
+            if branches and None not in branches and len(set(map(id, branches))) == 1:
+                return branches[0]
         return None
 
 

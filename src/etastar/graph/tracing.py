@@ -29,23 +29,10 @@ from etastar.graph.isolation import (
 from etastar.graph.node import Node, Operand, ParameterRecord, WeightUse
 from etastar.graph.recorder import FakeTwins, Observer, Recorder
 from etastar.graph.regions import NOTHING, Value, ValuesKept
+from etastar.graph.step import Classification
 from etastar.naming import canonical_modules, canonical_parameters
 
-__all__ = ["Trace", "TracingError", "parameter_records", "trace"]
-
-
-class TracingError(Exception):
-    """The forward pass raised; carries where.
-
-    Args:
-        module: Dotted path of the module that ran.
-        operation: The operation that raised; None if it was none.
-    """
-
-    def __init__(self, module: str, operation: str | None) -> None:
-        super().__init__(module, operation)
-        self.module = module
-        self.operation = operation
+__all__ = ["Trace", "failed_pass", "first_line", "trace"]
 
 
 @dataclass(frozen=True)
@@ -57,36 +44,14 @@ class Trace:
         inputs: Node of every input tensor by name.
         outputs: Nodes of every floating output tensor by name.
         result: What the model returned.
+        parameter_records: Every parameter of the model by its first canonical name.
     """
 
     nodes: tuple[Node, ...]
     inputs: dict[str, int]
     outputs: dict[str, tuple[int, ...]]
     result: Any
-
-
-def parameter_records(model: nn.Module) -> dict[str, ParameterRecord]:
-    """Shape, dtype and aliases of every parameter by its first canonical name.
-
-    Args:
-        model: Any module.
-
-    Returns:
-        The records; a tied parameter once, its further names as aliases.
-
-    Example:
-        >>> parameter_records(nn.Linear(2, 3))["weight"].shape
-        (3, 2)
-    """
-    names: dict[int, list[str]] = {}
-    tensors: dict[int, nn.Parameter] = {}
-    for name, parameter in canonical_parameters(model).items():
-        names.setdefault(id(parameter), []).append(name)
-        tensors[id(parameter)] = parameter
-    return {
-        first: ParameterRecord(tuple(tensors[key].shape), str(tensors[key].dtype), tuple(others))
-        for key, (first, *others) in names.items()
-    }
+    parameter_records: dict[str, ParameterRecord]
 
 
 def trace(
@@ -114,38 +79,50 @@ def trace(
         The trace.
 
     Raises:
-        TracingError: From what the forward pass raised.
+        CaptureError: From what the forward pass raised, or because it returned no tensor.
     """
-    records = parameter_records(model)
+    records = _parameter_records(model)
     fake_mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
     twins = None if fake_mode is None else FakeTwins(fake_mode)
     with ExitStack() as stack:
         stack.enter_context(global_state_kept())
         stack.enter_context(quiet_switches())
-        kept = stack.enter_context(ValuesKept(own_tensors(model)))
+        kept = ValuesKept(own_tensors(model))
+        stack.callback(kept.put_back)
         guard = None if fake else kept.before_write
         recorder = Recorder(records, twins=twins, observer=observer, before_write=guard)
-        stand_in = model
+        running = model
         if private:
             stack.enter_context(attributes_kept(model))
         else:
-            stand_in = stack.enter_context(
+            running = stack.enter_context(
                 isolated_copy(model, twin=None if twins is None else twins.of)
             )
         stack.enter_context(torch.set_grad_enabled(grad))
-        _add_parameters(recorder, stand_in, model)
+        _add_parameters(recorder, running, model)
         clone = cloned if twins is None else twins.clone_of
         args, kwargs = map_tensors((tuple(args), dict(kwargs)), clone)
         inputs = _add_inputs(recorder, model, args, kwargs)
-        stack.enter_context(_module_paths_recorded(recorder, stand_in, model))
-        result = _run(stand_in, args, kwargs, recorder)
+        stack.enter_context(_module_paths_recorded(recorder, running, model))
+        result = _run(running, args, kwargs, recorder)
         outputs = _outputs(recorder, result)
-    return Trace(tuple(recorder.nodes), inputs, outputs, result)
+    return Trace(tuple(recorder.nodes), inputs, outputs, result, records)
 
 
-def _add_parameters(recorder: Recorder, stand_in: nn.Module, model: nn.Module) -> None:
+def _parameter_records(model: nn.Module) -> dict[str, ParameterRecord]:
+    """Shape and aliases of every parameter by its first canonical name; a tied one once."""
+    names: dict[nn.Parameter, list[str]] = {}
+    for name, parameter in canonical_parameters(model).items():
+        names.setdefault(parameter, []).append(name)
+    return {
+        first: ParameterRecord(tuple(parameter.shape), tuple(others))
+        for parameter, (first, *others) in names.items()
+    }
+
+
+def _add_parameters(recorder: Recorder, running: nn.Module, model: nn.Module) -> None:
     """Under either identity, as a function that both share may reach the model itself."""
-    tensors, originals = canonical_parameters(stand_in), canonical_parameters(model)
+    tensors, originals = canonical_parameters(running), canonical_parameters(model)
     for name in recorder.records:
         recorder.add_parameter(name, tensors[name], also=originals[name])
 
@@ -168,7 +145,38 @@ def _run(
         with nullcontext() if recorder.twins is None else recorder.twins.mode, recorder:
             return model(*args, **kwargs)
     except Exception as error:
-        raise TracingError(*recorder.place_of(error)) from error
+        raise failed_pass(error, *recorder.place_of(error)) from error
+
+
+def failed_pass(
+    error: BaseException, module: str = "", operation: str | None = None
+) -> CaptureError:
+    """What a forward pass raised, as an error of ours.
+
+    Args:
+        error: What was raised.
+        module: Dotted path of the module that ran.
+        operation: The operation that raised; None if it was none.
+
+    Returns:
+        The error, with its place.
+    """
+    where = f"module {module or '(root)'!r}"
+    if operation is not None:
+        where = f"operation {operation} in {where}"
+    failed = CaptureError(
+        f"a forward pass that failed at {where}: {first_line(error)}",
+        "a model that runs on the example inputs as they were given",
+        "check shapes and dtypes of the inputs by calling model(*args, **kwargs) yourself",
+    )
+    failed.place = module, operation
+    return failed
+
+
+def first_line(error: BaseException | None) -> str:
+    """Kind of an error, and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")
 
 
 def _outputs(recorder: Recorder, result: Any) -> dict[str, tuple[int, ...]]:
@@ -227,12 +235,6 @@ def _module_paths_recorded(recorder: Recorder, *models: nn.Module) -> Iterator[N
             handle.remove()
 
 
-def _layer_names(module: nn.RNNBase, layer: int) -> list[str]:
-    """Attribute names of the parameters of one stacked layer, both directions."""
-    ends = (f"_l{layer}", f"_l{layer}_reverse")
-    return [name for name, _ in module.named_parameters(recurse=False) if name.endswith(ends)]
-
-
 def _record_recurrent(module: nn.RNNBase, output: Any, recorder: Recorder) -> None:
     """One weight layer per stacked layer, in a chain; final states belong to their own layer."""
     read: Value = NOTHING
@@ -260,19 +262,21 @@ def _layer_node(
     recorder: Recorder,
 ) -> int:
     prefix = recorder.module_stack[-1]
-    names = [f"{prefix}.{n}" if prefix else n for n in _layer_names(module, layer)]
+    ends = (f"_l{layer}", f"_l{layer}_reverse")  # both directions
+    own = [name for name, _ in module.named_parameters(recurse=False) if name.endswith(ends)]
+    names = [f"{prefix}.{name}" if prefix else name for name in own]
     matrices = tuple(n for n in names if len(recorder.records[n].shape) >= 2)
     fan_in = module.input_size if layer == 0 else module.hidden_size
     operands = (
         Operand(producers, (), tuple(sequence.shape)),
         Operand((), tuple(names), recorder.records[matrices[0]].shape),
     )
+    weight = WeightUse("recurrent", matrices, fan_in, module.hidden_size)
     node = recorder.add_node(
         f"recurrent.{type(module).__name__.lower()}",
-        "weight layer",
+        Classification("weight layer", weight),
         operands,
         sequence,
         write=written,
-        weight=WeightUse("recurrent", matrices, fan_in, module.hidden_size),
     )
     return node.index

@@ -11,11 +11,10 @@ from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from etastar.errors import CaptureError, InitError
+from etastar.errors import InitError
 from etastar.graph.arguments import named_tensors
-from etastar.graph.contraction import data_inputs, judge_sums
 from etastar.graph.dag import Graph, Node
-from etastar.graph.tracing import TracingError, parameter_records, trace
+from etastar.graph.tracing import trace
 from etastar.naming import unwrap
 
 __all__ = ["Measurement", "measure_moments"]
@@ -118,27 +117,10 @@ def measure_moments(
         True
     """
     model, keeper = unwrap(model), _EdgeKeeper()
-    try:
-        with keeper:
-            traced = trace(model, args, kwargs, fake=False, grad=True, observer=keeper.watch)
-            keeper.take_edges()
-    except TracingError as error:
-        raise CaptureError(
-            f"a forward pass that failed in module {error.module or '(root)'!r}: {error.__cause__}",
-            "a model that runs on the inputs as they were given",
-            "call model(*args, **kwargs) yourself to see the error",
-        ) from error.__cause__
-    sources = data_inputs(traced.nodes, traced.inputs)
-    nodes = judge_sums(traced.nodes, [traced.inputs[name] for name in sources], traced.outputs)
-    graph = Graph(
-        nodes,
-        traced.inputs,
-        traced.outputs,
-        sources,
-        parameter_records(model),
-        capture="real",
-        capture_note="moments were asked for",
-    )
+    with keeper:
+        traced = trace(model, args, kwargs, fake=False, grad=True, observer=keeper.watch)
+        keeper.take_edges()
+    graph = Graph.of_trace(traced, capture_note="moments were asked for")
     if keeper.forward and not keeper.edges:
         raise InitError(
             "a model whose layers carry no gradient",

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from etastar.errors import MeasureError, OptimizerError
-from etastar.graph import capture_graph, parameter_roles
+from etastar.graph import capture_graph
 from etastar.measure.input_checks import forward_pass, user_code
 from etastar.naming import canonical_parameters
 from etastar.optimizers import (
@@ -134,7 +134,7 @@ def _shared(
     with forward_pass():
         graph = capture_graph(model, *args, **kwargs)
     found: dict[OptimizerKind, list[nn.Parameter]] = {}
-    for info in parameter_roles(graph):
+    for info in graph.parameters:
         found.setdefault(kind.for_parameter(info), []).append(own[info.name])
     if kind not in found:
         raise MeasureError(

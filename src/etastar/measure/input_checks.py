@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 from etastar.errors import CaptureError, EtastarError, MeasureError
-from etastar.graph.tracing import TracingError
 
 __all__ = [
     "Seeds",
@@ -77,15 +76,11 @@ def forward_pass() -> Iterator[None]:
     except EtastarError:
         raise
     except (Exception, SystemExit) as error:
-        cause: BaseException = error
-        place = ""
-        if isinstance(error, TracingError):
-            cause, place = error.__cause__ or error, f" in module {error.module or '(root)'!r}"
         raise CaptureError(
-            f"a forward pass that failed{place}: {type(cause).__name__}: {cause}",
+            f"a forward pass that failed: {type(error).__name__}: {error}",
             "a model that runs on the batch as it was given",
             "call model(inputs) yourself to see the error",
-        ) from cause
+        ) from error
 
 
 def read_seeds(seeds: Seeds) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from etastar.errors import MeasureError
-from etastar.graph.contraction import data_inputs, judge_sums
+from etastar.graph.contraction import judge
 from etastar.graph.tracing import Trace, trace
 from etastar.measure.ambient import own_device
 from etastar.measure.input_checks import forward_pass
@@ -113,8 +113,7 @@ def judged_nodes(traced: Trace) -> tuple[Node, ...]:
     Returns:
         The nodes, in the order of execution.
     """
-    sources = [traced.inputs[name] for name in data_inputs(traced.nodes, traced.inputs)]
-    return tuple(judge_sums(traced.nodes, sources, traced.outputs))
+    return judge(traced.nodes, traced.inputs, traced.outputs).nodes
 
 
 def is_candidate(node: Node, pre_activations: PreActivations) -> bool:

@@ -13,7 +13,7 @@ from etastar.errors import DepthError, MeasureError, RecurrentError
 from etastar.fit import fit_power_law
 from etastar.fit.bootstrap import percentile_interval, resampled_seeds
 from etastar.formatting import number, plain_text, shorten_middle
-from etastar.graph import capture_graph, effective_depth
+from etastar.graph import capture_graph
 from etastar.measure.ambient import plain_modes
 from etastar.measure.batch import Batch, LossFn, read_batch
 from etastar.measure.input_checks import Seeds, Sizes, read_seeds, read_sizes, varied_alone
@@ -240,7 +240,7 @@ def _effective_depth(make: Callable[[], Made], examples: Examples, *, seed: int)
         model = made_model(make, seed=seed)
         args, kwargs = examples.to(model).inputs()
         try:
-            return float(effective_depth(capture_graph(model, *args, **kwargs)).effective_depth)
+            return float(capture_graph(model, *args, **kwargs).depth().effective_depth)
         except (DepthError, RecurrentError):
             return None
 

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from etastar.datasets import Dataset, TaskKind, load
 from etastar.errors import ModelSpecError
-from etastar.graph import Graph, capture_graph, effective_depth
+from etastar.graph import Graph, capture_graph
 from etastar.init import initialize_
 from etastar.laws import get_laws, residual_rule
 from etastar.optimizers import OPTIMIZERS, optimizer_class
@@ -214,7 +214,7 @@ def _data(spec: RecipeSpec) -> tuple[str, str]:
 
 
 def _depth(spec: RecipeSpec, **size: int) -> float:
-    return float(effective_depth(_size_graph(spec, size)).effective_depth)
+    return float(_size_graph(spec, size).depth().effective_depth)
 
 
 def _plan(spec: RecipeSpec, size: Mapping[str, int], lr: float) -> TransferPlan:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from etastar.errors import FitError, ModelSpecError, StorageError
 from etastar.fit import Optimum, PowerLawFit, fit_power_law
 from etastar.formatting import interval, number
-from etastar.graph import effective_depth
 from etastar.sources.model_spec import capture_spec
 from etastar.sweep.loss_table import size_optimum
 from etastar.sweep.recipe import as_size, format_size
@@ -116,7 +115,7 @@ def size_depths(
     depths: dict[Size, float] = {}
     for size in sizes:
         graph = capture_spec(model, {**settings, **dict(size)})
-        depths[as_size(size)] = float(effective_depth(graph).effective_depth)
+        depths[as_size(size)] = float(graph.depth().effective_depth)
     return depths
 
 

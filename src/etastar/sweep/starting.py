@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from etastar.errors import EtastarError, TrialError
-from etastar.graph import capture_graph, effective_depth
+from etastar.graph import capture_graph
 from etastar.graph.isolation import global_state_kept
 from etastar.measure import measure_update
 from etastar.sweep.recipe import format_size
@@ -121,7 +121,7 @@ def _captured_depth(recipe: Recipe, size: Size) -> float:
     else:
         args = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
         graph = capture_graph(model, *args)
-    return float(effective_depth(graph).effective_depth)
+    return float(graph.depth().effective_depth)
 
 
 def _first_batch(recipe: Recipe, seed: int) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from etastar.errors import EtastarError, TrialError
+from etastar.graph.isolation import random_numbers_kept
 from etastar.sweep.recipe import format_size
 
 if TYPE_CHECKING:
@@ -306,14 +307,9 @@ def _objective(recipe: Recipe, model: nn.Module, losses: Sequence[float]) -> flo
 
 @contextmanager
 def _seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """PyTorch's global random numbers from this seed inside, as they were afterwards."""
-    if device.type == "cpu":
-        with torch.random.fork_rng(devices=[]):
-            # torch.manual_seed would reseed accelerators too, which nobody would put back
-            torch.default_generator.manual_seed(seed)
-            yield
-        return
-    devices = range(torch.get_device_module(device).device_count())
-    with torch.random.fork_rng(devices=devices, device_type=device.type):
-        torch.manual_seed(seed)
+    """Global random numbers from this seed inside, as they were afterwards."""
+    is_cpu = device.type == "cpu"
+    with random_numbers_kept(None if is_cpu else device.type):
+        # torch.manual_seed would reseed accelerators too
+        (torch.default_generator if is_cpu else torch).manual_seed(seed)
         yield

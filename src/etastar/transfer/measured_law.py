@@ -18,7 +18,7 @@ from etastar.measure import measure_update
 from etastar.optimizers import OPTIMIZERS, optimizer_class
 
 if TYPE_CHECKING:
-    from etastar.graph.network_like import NetworkLike
+    from etastar.graph.capture import NetworkLike
     from etastar.laws import Evidence, Reads
     from etastar.measure.batch import Batch, LossFn
     from etastar.transfer.plan import TransferPlan

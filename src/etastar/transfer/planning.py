@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from etastar.errors import LawError, PlanError, RecurrentError
 from etastar.formatting import number
 from etastar.graph import Graph
-from etastar.graph.network_like import graph_of
+from etastar.graph.capture import graph_of
 from etastar.laws import (
     Architecture,
     Evidence,
@@ -36,7 +36,7 @@ from etastar.transfer.tuned import Target, Tuned, read_architecture, read_target
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from etastar.graph.network_like import NetworkLike
+    from etastar.graph.capture import NetworkLike
     from etastar.laws import Law, MeanSquares, ParamPair, Reads
     from etastar.optimizers import OptimizerKind, OptimizerLike
 

@@ -8,8 +8,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING
 
 from etastar.errors import PlanError
-from etastar.graph import effective_depth, parameter_roles
-from etastar.graph.network_like import NetworkLike, graph_of
+from etastar.graph.capture import NetworkLike, graph_of
 from etastar.laws import Architecture, Training
 
 if TYPE_CHECKING:
@@ -114,8 +113,8 @@ def read_architecture(
         return network if unknown else replace(network, training=training or Training())
     graph = graph_of(network)
     return Architecture(
-        report=effective_depth(graph),
-        parameters=parameter_roles(graph),
+        report=graph.depth(),
+        parameters=graph.parameters,
         training=training or Training(),
     )
 

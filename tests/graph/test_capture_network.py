@@ -6,7 +6,7 @@ from torch import nn
 
 from etastar.errors import CaptureError
 from etastar.graph import capture_graph
-from etastar.graph.network_like import graph_of
+from etastar.graph.capture import graph_of
 
 
 class Two(nn.Module):
