@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 from rich.console import Console
 
 from etastar.errors import EtastarError
-from etastar.sweep.space import format_size
+from etastar.sweep.recipe import format_size
 from studies.declaration import Scale
 from studies.experiments.registry import EXPERIMENTS
 from studies.page import evidence_table
@@ -18,7 +18,7 @@ from studies.reproduce import RESULTS, reproduce
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from etastar.sweep.progress import Progress
+    from etastar.sweep.loss_table import Progress
 
 __all__ = ["main"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 
-from etastar.measure.records import PreActivations
+from etastar.measure.pre_activations import PreActivations
 from studies.declaration import Family
 from studies.experiments.transformer import study
 from studies.measuring import first_training_step

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from etastar.graph import Graph
+    from etastar.sweep.recipe import Size
     from etastar.sweep.search.base import Search
-    from etastar.sweep.space import Size
     from studies.records import Claim
 
 __all__ = [

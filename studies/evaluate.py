@@ -22,10 +22,10 @@ from math import inf, isclose
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from etastar.sweep.optimum import size_optimum
-from etastar.sweep.record import TrialRecord
+from etastar.sweep.loss_table import size_optimum
+from etastar.sweep.recipe import Point, parse_size
 from etastar.sweep.result import SizeResult
-from etastar.sweep.space import Point, parse_size
+from etastar.sweep.trial import TrialRecord
 from studies.declaration import CriterionFamily
 from studies.experiments.registry import EXPERIMENTS
 from studies.exponents import family_fits
@@ -42,7 +42,7 @@ from studies.verdicts import judge
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from etastar.sweep.space import Size
+    from etastar.sweep.recipe import Size
     from studies.declaration import AnyFamily, Family, Scale
 
 __all__ = [

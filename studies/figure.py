@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from etastar.errors import MissingExtraError
-from etastar.sweep.optimum import loss_table
-from etastar.sweep.space import format_size
+from etastar.sweep.loss_table import loss_table
+from etastar.sweep.recipe import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

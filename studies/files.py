@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etastar.errors import MissingExtraError, StorageError
-from etastar.sweep.space import format_size
+from etastar.sweep.recipe import format_size
 from studies.figure import exponent_figure
 from studies.page import claim_data, evidence_page
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-    from etastar.sweep.record import TrialRecord
+    from etastar.sweep.trial import TrialRecord
     from studies.records import Evidence, FamilyEvidence
 
 __all__ = ["require_plotly", "result_data", "write_evidence"]

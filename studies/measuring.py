@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from etastar.measure import UpdateReport
-    from etastar.measure.records import PreActivations
-    from etastar.sweep.space import Size
+    from etastar.measure.pre_activations import PreActivations
+    from etastar.sweep.recipe import Size
     from studies.declaration import CriterionFamily, Family
 
 __all__ = ["first_sgd_step", "first_training_step", "linear_loss"]
@@ -83,7 +83,7 @@ def first_training_step(
         partial(initialized_model, family, **dict(size)),
         next(family_batches(family, order, num_steps=1)),
         cross_entropy,
-        optimizer=partial(family_optimizer, family, lr=1.0),
+        optimizer=lambda model: family_optimizer(family, model, 1.0, **dict(size)),
         seeds=family.seeds if seeds is None else seeds,
         pre_activations=pre_activations,
         lr_unit=lr_unit,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from etastar.graph import Graph
-    from etastar.sweep.space import Size
+    from etastar.sweep.recipe import Size
     from studies.declaration import Family
 
 __all__ = ["MUP_OPTIMIZERS", "MupInit"]

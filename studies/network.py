@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from etastar.graph import Graph
     from etastar.laws import Architecture
-    from etastar.sweep.space import Size
+    from etastar.sweep.recipe import Size
     from studies.declaration import Axis, Network
 
 __all__ = ["ZooNetwork", "axis_value", "captured", "network_architecture"]

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from etastar.sweep.space import format_size
+from etastar.sweep.recipe import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from etastar.fit import TransferRegret
-    from etastar.sweep.record import TrialRecord
+    from etastar.sweep.recipe import Size
     from etastar.sweep.result import SizeResult
-    from etastar.sweep.space import Size
+    from etastar.sweep.trial import TrialRecord
 
 __all__ = [
     "Claim",

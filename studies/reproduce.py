@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast, get_args
 
 from etastar.errors import ModelSpecError
-from etastar.sweep.running import running_versions
+from etastar.sweep.trial import running_versions
 from studies.declaration import Family, Scale
 from studies.experiments.registry import EXPERIMENTS
 from studies.files import require_plotly, write_evidence
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-    from etastar.sweep.progress import Progress
+    from etastar.sweep.executors import Executor
+    from etastar.sweep.loss_table import Progress
     from studies.declaration import Study
 
 __all__ = ["JOURNAL", "RESULTS", "Reproduction", "reproduce", "run_study"]
@@ -47,7 +48,7 @@ def reproduce(
     scale: str = "cpu",
     out: str | os.PathLike[str] = RESULTS,
     storage: str | None = None,
-    workers: int = 0,
+    workers: int | Executor = 0,
     on_progress: Callable[[str, Progress], None] | None = None,
 ) -> Reproduction:
     """Run a named experiment, or the part of it that has not been run, and write its results.
@@ -57,7 +58,7 @@ def reproduce(
         scale: "smoke", "cpu" or "paper".
         out: Folder of all results; those of this one go to NAME/SCALE in it.
         storage: Journal file or database URL of the runs; None for a journal in that folder.
-        workers: Processes that train; 0 for this one.
+        workers: Processes that train, 0 for this one; or an executor.
         on_progress: Called with a family's name and the progress of its sweep.
 
     Returns:

@@ -8,27 +8,23 @@ from typing import TYPE_CHECKING
 
 from etastar.errors import TrialError
 from etastar.optimizers import OPTIMIZERS
-from etastar.sweep.executors.registry import get_executor
-from etastar.sweep.space import Budget, Experiment
-from etastar.sweep.study import run_sweep
+from etastar.sweep import Recipe, run_sweep
 from studies.mup_package import MUP_OPTIMIZERS
 from studies.network import network_architecture
-from studies.training import cross_entropy, family_optimizer, initialized_model, load_data
+from studies.training import cross_entropy, family_batches, family_optimizer, initialized_model
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from torch import Tensor
-
-    from etastar.sweep.executors.base import Executor
-    from etastar.sweep.progress import Progress
-    from etastar.sweep.record import TrialRecord
+    from etastar.sweep.executors import Executor
+    from etastar.sweep.loss_table import Progress
+    from etastar.sweep.recipe import Size
     from etastar.sweep.result import SweepResult
-    from etastar.sweep.space import Size
-    from studies.declaration import Data, Family
+    from etastar.sweep.trial import TrialRecord
+    from studies.declaration import Family
 
-__all__ = ["Workplace", "family_experiment", "train_rates", "tune_family"]
+__all__ = ["Workplace", "family_recipe", "train_rates", "tune_family"]
 
 
 @dataclass(frozen=True)
@@ -37,19 +33,13 @@ class Workplace:
 
     Attributes:
         storage: Journal file or database URL; None for memory.
-        workers: Processes that train; 0 for this one.
+        workers: Processes that train, 0 for this one; or an executor.
         on_progress: Called with the family's name and the progress of its sweep.
     """
 
     storage: str | os.PathLike[str] | None = None
-    workers: int = 0
+    workers: int | Executor = 0
     on_progress: Callable[[str, Progress], None] | None = None
-
-    def executor(self) -> Executor:
-        """A new executor, for one sweep."""
-        if self.workers:
-            return get_executor("processes", workers=self.workers)
-        return get_executor("sequential")
 
     def report(self, family: Family, progress: Progress) -> None:
         """Tell of a sweep's progress, where somebody listens."""
@@ -57,14 +47,14 @@ class Workplace:
             self.on_progress(family.name, progress)
 
 
-def family_experiment(family: Family) -> Experiment:
+def family_recipe(family: Family) -> Recipe:
     """What a sweep runs for a family; its callables can be pickled.
 
     Args:
         family: The declaration.
 
     Returns:
-        The experiment.
+        The recipe.
 
     Raises:
         TrialError: The optimizer is unknown.
@@ -76,20 +66,16 @@ def family_experiment(family: Family) -> Experiment:
             f"one of: {', '.join(known)}",
             "choose a listed one",
         )
-    return Experiment(
-        factory=partial(initialized_model, family),
-        batches=partial(_batches, family.data),
+    return Recipe(
+        make_model=partial(initialized_model, family),
+        batches=partial(family_batches, family),
         loss_fn=cross_entropy,
         make_optimizer=partial(family_optimizer, family),
-        budget=Budget(family.budget.num_steps, family.budget.batch_size),
+        num_steps=family.budget.num_steps,
+        batch_size=family.budget.batch_size,
+        depth=partial(_depth, family),
         settings=family.settings,
     )
-
-
-def _batches(
-    data: Data, seed: int, batch_size: int, num_steps: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    return load_data(data).batches(seed, batch_size, num_steps)
 
 
 def tune_family(family: Family, work: Workplace) -> SweepResult:
@@ -107,14 +93,13 @@ def tune_family(family: Family, work: Workplace) -> SweepResult:
         StorageError: The store is of another declaration, or cannot be read or written.
     """
     return run_sweep(
-        family_experiment(family),
+        family_recipe(family),
         family.sizes,
         search=family.search,
         seeds=family.seeds,
-        executor=work.executor(),
+        workers=work.workers,
         storage=work.storage,
         name=_stored_name(family),
-        depths={size: _depth(family, size) for size in family.sizes},
         on_progress=partial(work.report, family),
     )
 
@@ -139,11 +124,11 @@ def train_rates(
     if not lrs:
         return ()
     found = run_sweep(
-        family_experiment(family),
+        family_recipe(family),
         [size],
-        lrs=lrs,
+        search=lrs,
         seeds=family.seeds,
-        executor=work.executor(),
+        workers=work.workers,
         storage=work.storage,
         name=f"{_stored_name(family)} transfer",
         on_progress=partial(work.report, family),
@@ -155,5 +140,6 @@ def _stored_name(family: Family) -> str:
     return family.name.replace("/", ":")  # a store takes no "/"
 
 
-def _depth(family: Family, size: Size) -> float:
-    return float(network_architecture(family.network, size).report.effective_depth)
+def _depth(family: Family, **size: int) -> float:
+    report = network_architecture(family.network, tuple(sorted(size.items()))).report
+    return float(report.effective_depth)

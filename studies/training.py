@@ -10,8 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from etastar.datasets import load
-from etastar.errors import TrialError
-from etastar.naming import canonical_parameters
 from etastar.optimizers import OPTIMIZERS, optimizer_class
 from etastar.transfer import Tuned, plan_transfer
 from studies.mup_package import MUP_OPTIMIZERS
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from etastar.datasets import Dataset
-    from etastar.sweep.space import Size
+    from etastar.sweep.recipe import Size
     from etastar.transfer import TransferPlan
     from studies.declaration import Data, Family
 
@@ -114,22 +112,23 @@ def initialized_model(family: Family, **size: int) -> nn.Module:
     return model
 
 
-def family_optimizer(family: Family, model: nn.Module, lr: float) -> Optimizer:
+def family_optimizer(family: Family, model: nn.Module, lr: float, **size: int) -> Optimizer:
     """The optimizer at a base rate: one rate, or the plan's groups times it.
 
     Args:
         family: The declaration.
-        model: Of one of its sizes.
+        model: A model of this size.
         lr: The base rate.
+        **size: Arguments of the network's factory.
 
     Returns:
         The optimizer.
 
     Raises:
-        TrialError: The model has none of the family's sizes.
+        PlanError: The family has a parametrization, and the model another size.
     """
     options = dict(family.optimizer.options)
-    plan = None if family.parametrization is None else family_plan(family, _size_of(family, model))
+    plan = family_plan(family, tuple(sorted(size.items())))
     if plan is None:
         parameters: Any = model.parameters()
     else:
@@ -138,21 +137,6 @@ def family_optimizer(family: Family, model: nn.Module, lr: float) -> Optimizer:
     make: Any = MUP_OPTIMIZERS.get(name) or optimizer_class(OPTIMIZERS[name])
     made: Optimizer = make(parameters, lr=lr, **options)
     return made
-
-
-def _size_of(family: Family, model: nn.Module) -> Size:
-    """The size of a model, from the shapes of its parameters."""
-    shapes = {name: tuple(value.shape) for name, value in canonical_parameters(model).items()}
-    for size in family.sizes:
-        records = captured(family.network, size).parameter_records
-        names = {alias: r.shape for name, r in records.items() for alias in (name, *r.aliases)}
-        if names == shapes:
-            return size
-    raise TrialError(
-        f"a model that is none of the sizes of {family.name!r}",
-        f"one of: {family.sizes}",
-        "declare its size",
-    )
 
 
 def family_batches(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from etastar.fit import transfer_regret
-from etastar.sweep.record import TrialRecord
-from etastar.sweep.space import Point
+from etastar.sweep.recipe import Point
+from etastar.sweep.trial import TrialRecord
 from studies.network import network_architecture
 from studies.records import RegretRow
 from studies.rules.base import Question, TunedSize
@@ -19,8 +19,8 @@ from studies.rules.registry import rules_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from etastar.sweep.recipe import Size
     from etastar.sweep.result import SizeResult
-    from etastar.sweep.space import Size
     from studies.declaration import Family
     from studies.rules.base import Rule
 

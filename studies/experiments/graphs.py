@@ -16,7 +16,7 @@ from studies.records import Claim
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from etastar.sweep.space import Size
+    from etastar.sweep.recipe import Size
     from studies.declaration import Axis, Family, OptimizerChoice, Scale
 
 __all__ = ["stable_cells", "study"]

@@ -14,7 +14,7 @@ from studies.records import Claim
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from etastar.sweep.space import Size
+    from etastar.sweep.recipe import Size
     from studies.declaration import Family, Scale
 
 __all__ = ["study"]

@@ -11,7 +11,7 @@ from studies.network import network_architecture
 if TYPE_CHECKING:
     from etastar.fit import Optimum
     from etastar.laws import Architecture
-    from etastar.sweep.space import Size
+    from etastar.sweep.recipe import Size
     from studies.declaration import Family
 
 __all__ = ["Question", "Rule", "TunedSize"]

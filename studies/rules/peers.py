@@ -23,7 +23,7 @@ from studies.training import (
 )
 
 if TYPE_CHECKING:
-    from etastar.sweep.space import Size
+    from etastar.sweep.recipe import Size
     from studies.declaration import Family
     from studies.rules.base import Question
 
@@ -83,7 +83,7 @@ def _range_test(family: Family, size: Size) -> tuple[float | None, int]:
     ):
         torch.default_generator.manual_seed(seed)
         model = initialized_model(family, **dict(size)).train()
-        optimizer = family_optimizer(family, model, _START)
+        optimizer = family_optimizer(family, model, _START, **dict(size))
         finder: Any = LRFinder(model, optimizer, cross_entropy, device="cpu")
         loader: Any = DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
         finder.range_test(loader, end_lr=_END, num_iter=_STEPS)

@@ -8,10 +8,10 @@ import pytest
 
 from etastar.errors import StorageError
 from etastar.fit import transfer_regret
-from etastar.sweep.optimum import size_optimum
-from etastar.sweep.record import TrialRecord
+from etastar.sweep.loss_table import size_optimum
+from etastar.sweep.recipe import Point
 from etastar.sweep.result import SizeResult
-from etastar.sweep.space import Point
+from etastar.sweep.trial import TrialRecord
 from studies.figure import exponent_figure
 from studies.files import write_evidence
 from studies.page import evidence_page

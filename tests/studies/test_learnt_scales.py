@@ -8,7 +8,7 @@ from studies.experiments.learnt_scales import LearntScales
 from studies.experiments.registry import EXPERIMENTS
 from studies.initialization import StableInit
 from studies.network import captured
-from studies.running import family_experiment
+from studies.running import family_recipe
 
 
 @pytest.fixture
@@ -52,8 +52,8 @@ def test_scales_are_learnt_once_for_all_rates_and_again_for_another_seed(family,
 def test_the_batches_of_the_scales_are_not_those_of_the_training(family):
     search = learnt_scales._Search(family.initialization, family, 0, ())
     learning = learnt_scales._batches(search)
-    training = family_experiment(family).batches(0, family.budget.batch_size, 1)
-    assert not torch.equal(learning[0][0], next(iter(training))[0])
+    training = family_recipe(family).batches(0)
+    assert not torch.equal(learning[0][0], next(training)[0])
     assert len(learning) == 2 * family.initialization.num_steps
 
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from etastar.errors import MissingExtraError, ModelSpecError, StorageError
-from etastar.sweep.executors.sequential import Sequential
-from etastar.sweep.search.grid import Grid
+from etastar.sweep import run_sweep
+from etastar.sweep.executors import Sequential
+from etastar.sweep.search import Grid
 from studies import reproduce as module
 from studies import running
 from studies.__main__ import main
@@ -42,7 +43,7 @@ def named(monkeypatch, small_study):
 class Refuses(Sequential):
     """Runs nothing."""
 
-    def run(self, experiment, size, points, *, on_step=None):
+    def run(self, recipe, size, points, *, on_step=None):
         raise AssertionError(f"asked to run {points}")
 
 
@@ -81,27 +82,25 @@ def test_fresh_stores_give_the_same_table(named, tmp_path):
     assert contents(first.folder) == contents(second.folder)
 
 
-def test_what_the_store_has_is_not_run_again(named, tmp_path, monkeypatch):
+def test_what_the_store_has_is_not_run_again(named, tmp_path):
     first = contents(reproduce("small", scale="smoke", out=tmp_path).folder)
-    monkeypatch.setattr(running, "get_executor", lambda name: Refuses())
-    assert contents(reproduce("small", scale="smoke", out=tmp_path).folder) == first
+    again = reproduce("small", scale="smoke", out=tmp_path, workers=Refuses())
+    assert contents(again.folder) == first
 
 
-def test_an_interrupted_experiment_goes_on(named, tmp_path, monkeypatch):
+def test_an_interrupted_experiment_goes_on(named, tmp_path):
     class Interrupted(Sequential):
         left = 7
 
-        def run(self, experiment, size, points, *, on_step=None):
-            for record in super().run(experiment, size, points, on_step=on_step):
+        def run(self, recipe, size, points, *, on_step=None):
+            for record in super().run(recipe, size, points, on_step=on_step):
                 if Interrupted.left == 0:
                     raise KeyboardInterrupt
                 Interrupted.left -= 1
                 yield record
 
-    with monkeypatch.context() as patched:
-        patched.setattr(running, "get_executor", lambda name: Interrupted())
-        with pytest.raises(KeyboardInterrupt):
-            reproduce("small", scale="smoke", out=tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt):
+        reproduce("small", scale="smoke", out=tmp_path / "a", workers=Interrupted())
     continued = reproduce("small", scale="smoke", out=tmp_path / "a")
     undisturbed = reproduce("small", scale="smoke", out=tmp_path / "b")
     assert contents(continued.folder) == contents(undisturbed.folder)
@@ -132,11 +131,11 @@ def test_a_store_of_another_declaration_is_refused(named, small_study, small_fam
 def test_a_storage_and_a_number_of_workers_can_be_given(named, tmp_path, monkeypatch):
     asked = set()
 
-    def get_executor(name, **options):
-        asked.add((name, *options.items()))
-        return Sequential()
+    def in_this_process(*arguments, workers, **options):
+        asked.add(workers)
+        return run_sweep(*arguments, **options)
 
-    monkeypatch.setattr(running, "get_executor", get_executor)
+    monkeypatch.setattr(running, "run_sweep", in_this_process)
     store = tmp_path / "elsewhere.log"
     found = reproduce(
         "small",
@@ -145,7 +144,7 @@ def test_a_storage_and_a_number_of_workers_can_be_given(named, tmp_path, monkeyp
         storage=str(store),
         workers=1,
     )
-    assert asked == {("processes", ("workers", 1))}
+    assert asked == {1}
     assert store.exists()
     assert not (found.folder / JOURNAL).exists()
 

@@ -27,7 +27,7 @@ from studies.rules import RULES, Question, TunedSize
 from studies.rules.computed import StructureRule
 from studies.rules.measured import MeasuredRule
 from studies.rules.peers import LRFinderRule, MupRule
-from studies.running import family_experiment
+from studies.running import family_recipe
 from studies.transferring import proposals
 
 PROTOCOL = Protocol(Data("digits"), ladder([2, 4, 8]), Budget(4, 16), (0, 1), options(width=8))
@@ -88,15 +88,15 @@ def outputs(model, x):
 
 def derivative_by_hand(family, depth):
     """Mean over seeds and hidden layers of the mean square of dz / d eta along one SGD step."""
-    experiment = family_experiment(family)
-    (batch,) = experiment.batches(family.seeds[0] - 1 + 20_000, family.budget.batch_size, 1)
+    recipe = family_recipe(family)
+    batch = next(recipe.batches(family.seeds[0] - 1 + 20_000))
     found = []
     for seed in family.seeds:
         torch.manual_seed(seed)
-        model = experiment.factory(depth=depth).double()
+        model = recipe.make_model(depth=depth).double()
         x, y = batch[0].double(), batch[1]
         scores, before = outputs(model, x)
-        loss = experiment.loss_fn(scores, y)
+        loss = recipe.loss_fn(scores, y)
         gradients = torch.autograd.grad(loss, list(model.parameters()))
         with torch.no_grad():
             for parameter, gradient in zip(model.parameters(), gradients, strict=True):
@@ -180,14 +180,14 @@ def mup_family():
 
 def trained(family, lr, **sizes):
     """Losses of a few steps in double precision would need the package's attributes: float32."""
-    experiment = family_experiment(family)
+    recipe = family_recipe(family)
     torch.manual_seed(0)
-    model = experiment.factory(**sizes)
-    optimizer = experiment.make_optimizer(model, lr)
+    model = recipe.make_model(**sizes)
+    optimizer = recipe.make_optimizer(model, lr, **sizes)
     losses = []
-    for x, y in experiment.batches(0, 16, 6):
+    for x, y in recipe.batches(0):
         optimizer.zero_grad()
-        loss = experiment.loss_fn(model(x), y)
+        loss = recipe.loss_fn(model(x), y)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -217,6 +217,6 @@ def test_the_mup_peer_leaves_the_random_numbers_of_the_run():
     states = []
     for family in (theirs, plain):
         torch.manual_seed(0)
-        family_experiment(family).factory(depth=2, width=16)
+        family_recipe(family).make_model(depth=2, width=16)
         states.append(torch.get_rng_state())
     assert torch.equal(*states)

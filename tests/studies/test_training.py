@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from etastar.errors import TrialError
-from etastar.sweep.running import run_point
-from etastar.sweep.search.grid import Grid
-from etastar.sweep.space import Point
+from etastar.errors import PlanError, TrialError
+from etastar.sweep.recipe import Point
+from etastar.sweep.search import Grid
+from etastar.sweep.trial import run_trial
 from studies.declaration import (
     Budget,
     Data,
@@ -23,7 +23,7 @@ from studies.declaration import (
 from studies.initialization import OwnInit, StableInit
 from studies.network import ZooNetwork, axis_value, captured, network_architecture
 from studies.protocol import ADAM, SGD
-from studies.running import family_experiment
+from studies.running import family_recipe
 from studies.training import family_plan, initialized_model
 
 DATA = Data("teacher", options(num_train=64, num_test=8))
@@ -59,11 +59,11 @@ def branch_std(one, depth):
 
 def test_a_run_does_not_depend_on_what_was_captured_before():
     dropout = ZooNetwork("resmlp", options(width=8, dropout=0.5))
-    experiment = family_experiment(family(network=dropout))
+    recipe = family_recipe(family(network=dropout))
     where = (size(depth=4), Point(0.1, 1))
     captured.cache_clear()
-    first = run_point(experiment, *where)
-    assert run_point(experiment, *where).losses == first.losses
+    first = run_trial(recipe, *where)
+    assert run_trial(recipe, *where).losses == first.losses
 
 
 def test_the_power_of_k_is_that_of_the_variance():
@@ -100,10 +100,10 @@ def test_a_plan_changes_nothing_at_its_base_and_what_the_law_says_beyond():
     base, deep = (model(one, depth=depth) for depth in (2, 8))
     assert all(map(torch.equal, base.parameters(), model(plain, depth=2).parameters()))
     assert branch_std(one, 8) == pytest.approx(branch_std(plain, 8) / 4, rel=1e-6)
-    make = family_experiment(one).make_optimizer
-    rates = {group["lr"] for group in make(deep, 0.5).param_groups}
+    make = family_recipe(one).make_optimizer
+    rates = {group["lr"] for group in make(deep, 0.5, depth=8).param_groups}
     assert rates == {0.5, 0.5 / 4}  # SGD: x m^2 K^(2 alpha - 1), m = 1/4, K = 4
-    assert {group["lr"] for group in make(base, 0.5).param_groups} == {0.5}
+    assert {group["lr"] for group in make(base, 0.5, depth=2).param_groups} == {0.5}
 
 
 def test_the_width_rule_reaches_the_optimizer():
@@ -117,33 +117,34 @@ def test_the_width_rule_reaches_the_optimizer():
     )
     deep = replace(one, sizes=(size(depth=2, width=8), size(depth=2, width=32)))
     deep = replace(deep, parametrization=replace(one.parametrization, base=deep.sizes[0]))
-    groups = family_experiment(deep).make_optimizer(model(deep, depth=2, width=32), 1.0)
+    wide = {"depth": 2, "width": 32}
+    groups = family_recipe(deep).make_optimizer(model(deep, **wide), 1.0, **wide)
     assert {group["lr"] for group in groups.param_groups} == {1.0, 0.25}
 
 
-def test_a_model_of_no_declared_size_is_refused():
+def test_a_model_of_another_size_than_its_plan_is_refused():
     one = family(parametrization=Parametrization("complete-p", base=size(depth=2)))
     stranger = one.network.build(depth=3)
-    with pytest.raises(TrialError, match="none of the sizes"):
-        family_experiment(one).make_optimizer(stranger, 0.1)
+    with pytest.raises(PlanError, match=r"blocks\.2"):
+        family_recipe(one).make_optimizer(stranger, 0.1, depth=2)
     assert family_plan(replace(one, parametrization=None), size(depth=2)) is None
 
 
 def test_an_unknown_optimizer_is_refused():
     with pytest.raises(TrialError, match="sgd, adam, adamw"):
-        family_experiment(family(optimizer=OptimizerChoice("warp")))
+        family_recipe(family(optimizer=OptimizerChoice("warp")))
 
 
 def test_options_reach_the_optimizer():
     momentum = family(optimizer=OptimizerChoice("sgd", options(momentum=0.9)))
-    optimizer = family_experiment(momentum).make_optimizer(model(momentum, depth=2), 0.1)
+    optimizer = family_recipe(momentum).make_optimizer(model(momentum, depth=2), 0.1, depth=2)
     assert optimizer.param_groups[0]["momentum"] == 0.9
 
 
-def test_an_experiment_can_be_pickled_and_says_what_it_is():
+def test_a_recipe_can_be_pickled_and_says_what_it_is():
     one = family()
-    experiment = pickle.loads(pickle.dumps(family_experiment(one)))
-    assert experiment.settings == one.settings
+    recipe = pickle.loads(pickle.dumps(family_recipe(one)))
+    assert recipe.settings == one.settings
     for changed in (
         replace(one, initialization=StableInit(residual="last")),
         replace(one, network=ZooNetwork("resmlp", options(width=16))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
@@ -9,41 +10,45 @@ from rich.table import Table
 
 from etastar.cli.application import app, clear_errors, print_result
 from etastar.cli.options import AsJSON, Debug
+from etastar.formatting import number, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from etastar import Experiment, TransferPlan
+    from etastar import Recipe, TransferPlan
 
 __all__ = ["demo"]
 
-_RESIDUAL: Final = {"constant": "all", "effective-depth": "all", "path-sum": "all",
-                    "structure": "all", "depth-mup": "none", "complete-p": "none"}  # fmt: skip
-"""Variance 1/K on the branches, or none where the law brings the branches' factor itself."""
+_LAWS: Final = "constant effective-depth path-sum structure depth-mup complete-p".split()
 
 
-def _experiment(residual: Any, num_steps: int, plan: TransferPlan | None = None) -> Experiment:
-    """A residual CNN on handwritten digits, SGD with momentum; under a plan, if there is one."""
+def _recipe(plan: TransferPlan, num_steps: int) -> Recipe:
+    """A residual CNN on handwritten digits, initialized and trained as a plan says, with SGD."""
     import torch
 
-    from etastar import Budget, Experiment, capture_graph, initialize_
+    from etastar import Recipe
     from etastar.datasets import load
-    from etastar.models import build, example_inputs
+    from etastar.models import build
 
     def make_model(**size: int) -> torch.nn.Module:
         model = build("resnet", **size)
-        graph = capture_graph(model, *example_inputs("resnet", **size))
-        initialize_(model, graph, residual=residual, seed=torch.initial_seed())
-        if plan is not None:
-            plan.rescale_(model)
+        plan.initialize_(model, seed=torch.initial_seed())
         return model
 
-    def make_optimizer(model: torch.nn.Module, lr: float) -> torch.optim.Optimizer:
-        parameters = model.parameters() if plan is None else plan.param_groups(model)
-        return torch.optim.SGD(parameters, lr=lr, momentum=0.9)
+    def make_optimizer(model: torch.nn.Module, lr: float, **size: int) -> torch.optim.Optimizer:
+        groups = plan.param_groups(model)
+        for group in groups:
+            group["lr"] *= lr / plan.lr
+        return torch.optim.SGD(groups, momentum=0.9)
 
-    loss_fn, budget = torch.nn.functional.cross_entropy, Budget(num_steps, batch_size=32)
-    return Experiment(make_model, load("digits").batches, loss_fn, make_optimizer, budget)
+    return Recipe(
+        make_model,
+        lambda seed: load("digits").batches(seed, 32, num_steps),
+        torch.nn.functional.cross_entropy,
+        make_optimizer,
+        num_steps=num_steps,
+        batch_size=32,
+    )
 
 
 def _compare_laws(
@@ -51,28 +56,36 @@ def _compare_laws(
 ) -> Iterator[dict[str, Any]]:
     """Tune the shallow network, and train the deep one at the rate that each law carries there.
 
-    Relative regret: the mean training loss there minus that at the best rate of a grid, over what
-    the best rate gained; None where the law's rate diverged.
+    The shallow one is tuned once for each initialization that a law asks for. Relative regret: the
+    mean training loss there minus that at the best rate of a grid, over what the best rate gained;
+    None where the law's rate diverged.
     """
-    from etastar import Tuned, plan_transfer, run_sweep, transfer_regret
+    from etastar import Tuned, capture_graph, plan_transfer, run_sweep, transfer_regret
     from etastar.models import build, example_inputs
 
     base, target = ({"depth": depth, "width": 16} for depth in blocks)
-    networks = [(build("resnet", **s), example_inputs("resnet", **s)) for s in (base, target)]
+    graphs = [
+        capture_graph(build("resnet", **size), *example_inputs("resnet", **size))
+        for size in (base, target)
+    ]
 
-    def train(size: dict[str, int], lrs: list[float], residual: str, plan: Any = None) -> Any:
-        experiment = _experiment(residual, num_steps, plan)
-        return run_sweep(experiment, [size], lrs=lrs, seeds=seeds).sizes[0]
+    def planned(law: str, lr: float = 1.0, *, to: int = 1) -> TransferPlan:
+        return plan_transfer(Tuned(graphs[0], lr), graphs[to], optimizer="sgd", law=law)
+
+    def trained(plan: TransferPlan, size: dict[str, int], lrs: list[float]) -> Any:
+        return run_sweep(_recipe(plan, num_steps), [size], search=lrs, seeds=seeds).sizes[0]
 
     rates = [2.0**k for k in range(-11, 1)]
-    tuned = {r: train(base, rates[5:], r).optimum.lr for r in ("all", "none")}
-    grid = train(target, rates[:7], "all")
+    grid = trained(planned("constant"), target, rates[:7])
     best = [run for run in grid.trials if run.point.lr == grid.optimum.lowest_lr]
-    for law, residual in _RESIDUAL.items():
-        plan = plan_transfer(
-            Tuned(networks[0], tuned[residual]), networks[1], optimizer="sgd", law=law
-        )
-        runs = train(target, [plan.lr], residual, plan).trials
+    tuned: dict[str, float] = {}
+    for law in _LAWS:
+        at_base = planned(law, to=0)
+        residual = at_base.initialization.residual
+        if residual not in tuned:
+            tuned[residual] = trained(at_base, base, rates[5:]).optimum.lr
+        plan = planned(law, tuned[residual])
+        runs = trained(plan, target, [plan.lr]).trials
         regret = transfer_regret(
             [run.loss for run in runs],
             [run.loss for run in best],
@@ -94,7 +107,6 @@ def demo(as_json: AsJSON = False, debug: Debug = False) -> None:
         rows = list(_compare_laws())
     table = Table("law", "learning rate", "best of a grid", "relative regret")
     for row in rows:
-        relative = row["relative_regret"]
-        regret = "diverged" if relative is None else f"{100 * relative:.1f}%"
-        table.add_row(row["law"], f"{row['lr']:.3g}", f"{row['best_lr']:.3g}", regret)
+        relative = inf if row["relative_regret"] is None else row["relative_regret"]
+        table.add_row(row["law"], number(row["lr"]), number(row["best_lr"]), percent(relative))
     print_result(as_json, rows, lambda: table)
