@@ -473,3 +473,20 @@ def test_a_report_shows_itself_within_80_columns():
     assert sum("…" in line for line in text.splitlines()) == len(report.layers)
     assert all(f"{layer.mean_square_update:.4g}" in text for layer in report.layers)
     assert json.loads(json.dumps(report.as_dict()))["eta_star"] == report.eta_star
+
+
+class FlatParameter(nn.Parameter):
+    """As FullyShardedDataParallel's, by name."""
+
+
+def sharded_chain(width=16):
+    model = chain(width)
+    model[0].weight = FlatParameter(model[0].weight.detach())
+    return model
+
+
+def test_a_sharded_model_is_refused_as_capture_refuses_it():
+    for given in (sharded_chain(), sharded_chain):
+        with pytest.raises(MeasureError, match=r"sharded model.*FlatParameter") as refused:
+            measured(given, batch(), F.cross_entropy, optimizer="sgd")
+        assert "before fully_shard" in str(refused.value)

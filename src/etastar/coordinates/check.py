@@ -29,17 +29,11 @@ from etastar.graph import capture_graph, effective_depth, parameter_roles
 from etastar.laws import Architecture
 from etastar.measure.ambient import plain_modes
 from etastar.measure.batch import Batch, Examples, LossFn, read_batch
-from etastar.measure.input_checks import (
-    Seeds,
-    Sizes,
-    read_seeds,
-    read_sizes,
-    require_positive,
-    varied_alone,
-)
+from etastar.measure.input_checks import Sizes, read_sizes, require_rate, varied_alone
 from etastar.measure.subject import made_model
 from etastar.naming import name_template
 from etastar.optimizers import OptimizerKind
+from etastar.typed import as_seeds
 
 if TYPE_CHECKING:
     from etastar.coordinates.coordinate_report import AxisKind
@@ -59,7 +53,7 @@ def coordinate_check(
     optimizer: OptimizerChoice | None = None,
     lr: float | None = None,
     num_steps: int = 3,
-    seeds: Seeds = 3,
+    seeds: int | Sequence[int] = 3,
 ) -> CoordinateReport:
     """Train networks of several sizes for a few steps, and say which layers depend on the size.
 
@@ -119,7 +113,7 @@ def coordinate_check(
     setting = RunSetting(
         optimizer, _read_lr(optimizer, lr), read_batch(batch), loss_fn, _read_steps(num_steps)
     )
-    checker = _Checker(make_model, setting, read_seeds(seeds))
+    checker = _Checker(make_model, setting, as_seeds(seeds, error=MeasureError))
     with plain_modes():
         checks = tuple(checker.axis(name, line) for name, line in lines.items())
     return CoordinateReport(checks, num_steps, checker.seeds)
@@ -134,7 +128,7 @@ def _read_lr(optimizer: object, lr: float | None) -> float:
             "give lr beside the name, or set the rate in the optimizer itself",
         )
     if lr is not None:
-        require_positive(lr=lr)
+        require_rate(lr=lr)
     return 1.0 if lr is None else float(lr)
 
 

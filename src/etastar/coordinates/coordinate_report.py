@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from etastar.formatting import plain_text, shorten_middle
+from etastar.formatting import Shown, shorten_middle
+from etastar.measure.update_report import json_numbers
 from etastar.naming import name_template
 from etastar.parameter import Role
 
@@ -41,15 +41,6 @@ class Trend:
     verdict: Verdict
     curves: tuple[tuple[float, ...], ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        """The trend as JSON-safe values."""
-        return {
-            "exponent": _finite(self.exponent),
-            "interval": None if self.interval is None else [_finite(e) for e in self.interval],
-            "verdict": self.verdict,
-            "curves": [[_finite(value) for value in curve] for curve in self.curves],
-        }
-
     def __str__(self) -> str:
         if self.interval is None:
             return f"{self.exponent:+.2f}"
@@ -76,12 +67,6 @@ class Remedy:
     found: float
     wanted: float
     rule: str
-
-    def __str__(self) -> str:
-        return (
-            f"{self.setting} of {self.parameter} x {self.wanted:.3g} from the smallest to the "
-            f"largest size, not x {self.found:.3g}: {self.rule}"
-        )
 
 
 @dataclass(frozen=True)
@@ -147,25 +132,6 @@ class LayerCheck:
         title = self.title.replace(self.module, name_template(self.module), 1)
         return f"{title}: {name_template(self.note)}"
 
-    def as_dict(self) -> dict[str, Any]:
-        """The verdict as JSON-safe values."""
-        return {
-            "module": self.module,
-            "name": self.name,
-            "role": self.role,
-            "passed": self.passed,
-            "verdict": self.verdict,
-            "quantity": self.quantity,
-            "exception": self.exception,
-            "init": self.init.as_dict(),
-            "change": self.change.as_dict(),
-            "values": [[_finite(value) for value in curve] for curve in self.values],
-            "parameters": list(self.parameters),
-            "groups": list(self.groups),
-            "remedies": [vars(remedy) for remedy in self.remedies],
-            "advice": self.advice,
-        }
-
 
 @dataclass(frozen=True)
 class AxisCheck:
@@ -189,17 +155,6 @@ class AxisCheck:
     def passed(self) -> bool:
         """Whether every layer is flat or a known exception."""
         return all(layer.passed for layer in self.layers)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The check as JSON-safe values."""
-        return {
-            "axis": self.axis,
-            "kind": self.kind,
-            "sizes": list(self.sizes),
-            "passed": self.passed,
-            "layers": [layer.as_dict() for layer in self.layers],
-            "unmatched": list(self.unmatched),
-        }
 
     def __rich__(self) -> RenderableType:
         from rich.console import Group
@@ -239,7 +194,7 @@ class AxisCheck:
 
 
 @dataclass(frozen=True)
-class CoordinateReport:
+class CoordinateReport(Shown):
     """Whether pre-activations and their changes keep their size over width and depth.
 
     Attributes:
@@ -263,16 +218,18 @@ class CoordinateReport:
         return tuple(layer for axis in self.axes for layer in axis.layers if not layer.passed)
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as JSON-safe values."""
-        return {
-            "passed": self.passed,
-            "num_steps": self.num_steps,
-            "seeds": list(self.seeds),
-            "axes": [axis.as_dict() for axis in self.axes],
-        }
-
-    def __str__(self) -> str:
-        return plain_text(self.__rich__())
+        """The report as plain data for JSON: None for what is not finite."""
+        axes = [
+            {
+                "passed": axis.passed,
+                **asdict(axis),
+                "layers": [{"passed": layer.passed, **asdict(layer)} for layer in axis.layers],
+            }
+            for axis in self.axes
+        ]
+        whole = {"passed": self.passed, "num_steps": self.num_steps, "seeds": self.seeds}
+        found: dict[str, Any] = json_numbers({**whole, "axes": axes})
+        return found
 
     def __rich__(self) -> RenderableType:
         from rich.console import Group
@@ -282,7 +239,3 @@ class CoordinateReport:
         verdict = "passed" if self.passed else f"failed: {failures} layers depend on the size"
         steps = f"{self.num_steps} steps, {len(self.seeds)} seeds"
         return Group(Text(f"{verdict} ({steps})", style="bold"), *self.axes)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

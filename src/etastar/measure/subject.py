@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from etastar.errors import MeasureError
+from etastar.graph.capture import require_unsharded
 from etastar.graph.isolation import attributes_kept, empty_containers, own_tensors
 from etastar.measure.ambient import is_low_precision, own_device
 from etastar.measure.chosen_optimizer import (
@@ -220,6 +221,7 @@ def _no_optimizer(where: str) -> MeasureError:
 
 
 def _require_values(model: nn.Module) -> None:
+    require_unsharded(model, error=MeasureError)
     parameters = list(model.parameters())
     if not parameters or any(parameter.is_meta for parameter in parameters):
         raise MeasureError(
