@@ -25,12 +25,11 @@ from etastar.coordinates.verdict import (
     trend_of,
 )
 from etastar.errors import MeasureError
-from etastar.graph import capture_graph, effective_depth, parameter_roles
 from etastar.laws import Architecture
 from etastar.measure.ambient import plain_modes
-from etastar.measure.batch import Batch, Examples, LossFn, read_batch
+from etastar.measure.batch import Batch, LossFn, read_batch
 from etastar.measure.input_checks import Sizes, read_sizes, require_rate, varied_alone
-from etastar.measure.subject import made_model
+from etastar.measure.subject import made_graph
 from etastar.naming import name_template
 from etastar.optimizers import OptimizerKind
 from etastar.typed import as_seeds
@@ -167,7 +166,8 @@ class _Checker:
         runs: tuple[Curves, ...] = tuple(
             run_curves(make, self.setting, seed=seed) for seed in self.seeds
         )
-        return SizeRuns(value, _architecture(make, self.setting.examples, self.seeds[0]), runs)
+        graph = made_graph(make, self.setting.examples, seed=self.seeds[0])
+        return SizeRuns(value, Architecture(graph.depth(), graph.parameters), runs)
 
     def _layer(
         self, layer: MatchedLayer, sizes: Sequence[SizeRuns], kind: AxisKind, law: Law
@@ -211,10 +211,3 @@ class _Checker:
 def _in_branch(names: Sequence[str], size: SizeRuns) -> bool:
     infos = [size.info(name) for name in names]
     return any(info is not None and info.in_branch for info in infos)
-
-
-def _architecture(make: Callable[[], Made], examples: Examples, seed: int) -> Architecture:
-    model = made_model(make, seed=seed)
-    args, kwargs = examples.to(model).inputs()
-    graph = capture_graph(model, *args, **kwargs)
-    return Architecture(effective_depth(graph), parameter_roles(graph))

@@ -13,11 +13,10 @@ from etastar.errors import DepthError, MeasureError, RecurrentError
 from etastar.fit import fit_power_law
 from etastar.fit.bootstrap import percentile_interval, resampled_seeds
 from etastar.formatting import Shown, number, shorten_middle
-from etastar.graph import capture_graph, effective_depth
 from etastar.measure.ambient import plain_modes
 from etastar.measure.batch import Batch, LossFn, read_batch
 from etastar.measure.input_checks import Sizes, read_sizes, varied_alone
-from etastar.measure.subject import made_model
+from etastar.measure.subject import made_graph
 from etastar.measure.update import measure_update
 from etastar.measure.update_report import NUM_RESAMPLES, ends_text, json_numbers
 from etastar.typed import as_seeds
@@ -219,10 +218,9 @@ def scan_updates(
 
 def _effective_depth(make: Callable[[], Made], examples: Examples, *, seed: int) -> float | None:
     with plain_modes():
-        model = made_model(make, seed=seed)
-        args, kwargs = examples.to(model).inputs()
+        graph = made_graph(make, examples, seed=seed)
         try:
-            return float(effective_depth(capture_graph(model, *args, **kwargs)).effective_depth)
+            return float(graph.depth().effective_depth)
         except (DepthError, RecurrentError):
             return None
 

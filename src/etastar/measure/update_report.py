@@ -133,7 +133,10 @@ class UpdateReport(Shown):
     def as_dict(self) -> dict[str, Any]:
         """The report as plain data for JSON: None for what is not finite."""
         rates = {"eta_star": self.eta_star, "eta_star_interval": self.eta_star_interval}
-        return json_numbers({**rates, **asdict(self), "cost_steps": self.cost_steps})
+        found: dict[str, Any] = json_numbers(
+            {**rates, **asdict(self), "cost_steps": self.cost_steps}
+        )
+        return found
 
     def __rich__(self) -> RenderableType:
         from rich.console import Group
