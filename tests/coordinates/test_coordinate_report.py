@@ -21,8 +21,6 @@ def layer(module, *, verdict="flat", role="hidden", name="weight", **more):
         init=trend(0.01, "flat"),
         change=trend(0.97, verdict, (0.9, 1.04)),
         values=((1.0, 1.0), (1.5, 3.0)),
-        verdict=verdict,
-        quantity="change",
         groups=("Adam, group 1",),
         **more,
     )

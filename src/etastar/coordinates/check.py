@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from etastar.coordinates.coordinate_report import AxisCheck, CoordinateReport, LayerCheck, Trend
+from etastar.coordinates.coordinate_report import AxisCheck, CoordinateReport, LayerCheck
 from etastar.coordinates.curves import Curves, RunSetting, run_curves
 from etastar.coordinates.layers import MatchedLayer, SizeRuns, match_layers
 from etastar.coordinates.remedy import (
@@ -16,14 +16,7 @@ from etastar.coordinates.remedy import (
     fitting_remedies,
     written_advice,
 )
-from etastar.coordinates.verdict import (
-    INIT,
-    Quantity,
-    chosen_quantity,
-    known_exception,
-    size_curves,
-    trend_of,
-)
+from etastar.coordinates.verdict import known_exception, size_curves, trend_of
 from etastar.errors import MeasureError
 from etastar.laws import Architecture
 from etastar.measure.ambient import plain_modes
@@ -172,42 +165,27 @@ class _Checker:
     def _layer(
         self, layer: MatchedLayer, sizes: Sequence[SizeRuns], kind: AxisKind, law: Law
     ) -> LayerCheck:
-        numbers = [size.size for size in sizes]
+        numbers, largest = [size.size for size in sizes], sizes[-1]
         values = layer.values(sizes)
-        init = trend_of(values[:, :1], numbers)
-        change = trend_of(layer.changes(sizes), numbers)
-        verdict, quantity = chosen_quantity(init, change)
-        names = layer.parameters(sizes[-1], len(sizes) - 1)
-        settings = sizes[-1].runs[0].settings
-        found = find_remedies(names, law, sizes[0], sizes[-1])
-        trends: dict[Quantity, Trend] = {"change": change, INIT: init}
-        return LayerCheck(
+        names = layer.parameters(largest, len(sizes) - 1)
+        settings = largest.runs[0].settings
+        found = find_remedies(names, law, sizes[0], largest)
+        infos = [info for info in map(largest.info, names) if info is not None]
+        check = LayerCheck(
             module=layer.module,
             name=layer.name,
             role=layer.role,
-            init=init,
-            change=change,
+            init=trend_of(values[:, :1], numbers),
+            change=trend_of(layer.changes(sizes), numbers),
             values=size_curves(values),
-            verdict=verdict,
-            quantity=quantity,
-            exception=known_exception(
-                layer,
-                trends,
-                kind=kind,
-                quantity=quantity,
-                follows=not found,
-                in_branch=_in_branch(names, sizes[-1]),
-            ),
             parameters=names
             if kind == "width"
             else tuple(dict.fromkeys(map(name_template, names))),
             groups=tuple(dict.fromkeys(settings[n].group for n in names if n in settings)),
-            remedies=()
-            if verdict == "flat"
-            else fitting_remedies(found, trends[quantity], quantity=quantity),
         )
-
-
-def _in_branch(names: Sequence[str], size: SizeRuns) -> bool:
-    infos = [size.info(name) for name in names]
-    return any(info is not None and info.in_branch for info in infos)
+        in_branch = any(info.in_branch for info in infos)
+        return replace(
+            check,
+            exception=known_exception(check, kind=kind, follows=not found, in_branch=in_branch),
+            remedies=fitting_remedies(found, check),
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from etastar.formatting import Shown, shorten_middle
 from etastar.measure.update_report import json_numbers
@@ -13,12 +13,25 @@ from etastar.parameter import Role
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["AxisCheck", "AxisKind", "CoordinateReport", "LayerCheck", "Remedy", "Trend", "Verdict"]
+__all__ = [
+    "INIT",
+    "AxisCheck",
+    "AxisKind",
+    "CoordinateReport",
+    "LayerCheck",
+    "Quantity",
+    "Remedy",
+    "Trend",
+    "Verdict",
+]
 
 _COLUMNS, _LEAST_ROOM = 80, 12  # of a table, and for the name of a layer in it
 
 Verdict = Literal["flat", "grows", "shrinks", "unclear"]
 """`unclear`: the seeds disagree by too much to say which of the others it is."""
+
+Quantity = Literal["change", "size at initialization"]
+INIT: Final[Quantity] = "size at initialization"
 
 AxisKind = Literal["width", "depth"]
 """Whether the axis leaves the layers the same in number, or not."""
@@ -80,8 +93,6 @@ class LayerCheck:
         init: Trend of its size before the first step.
         change: Trend of the size of z_t - z_0, over all steps.
         values: Size of z_t, mean over seeds, (steps + 1, sizes).
-        verdict: Of the change, or where that is flat, of the size before the first step.
-        quantity: Which of them it is of.
         exception: Why a shrinking is none of a mistake, as muP has two; "" otherwise.
         parameters: Parameters whose step moves it, at the largest size.
         groups: The optimizer's parameter groups that these are in.
@@ -95,13 +106,26 @@ class LayerCheck:
     init: Trend
     change: Trend
     values: tuple[tuple[float, ...], ...]
-    verdict: Verdict
-    quantity: Literal["change", "size at initialization"]
     exception: str = ""
     parameters: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     remedies: tuple[Remedy, ...] = ()
     advice: str = ""
+
+    @property
+    def quantity(self) -> Quantity:
+        """What is judged: the change, or where that is flat, the size before the first step."""
+        return INIT if self.change.verdict == "flat" else "change"
+
+    @property
+    def trend(self) -> Trend:
+        """The trend of the quantity."""
+        return self.init if self.quantity == INIT else self.change
+
+    @property
+    def verdict(self) -> Verdict:
+        """The trend's verdict."""
+        return self.trend.verdict
 
     @property
     def passed(self) -> bool:
@@ -131,6 +155,11 @@ class LayerCheck:
         """What it is and its note, with a star for every index."""
         title = self.title.replace(self.module, name_template(self.module), 1)
         return f"{title}: {name_template(self.note)}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The verdict and the fields as plain data."""
+        judged = {"passed": self.passed, "verdict": self.verdict, "quantity": self.quantity}
+        return {**judged, **asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -223,7 +252,7 @@ class CoordinateReport(Shown):
             {
                 "passed": axis.passed,
                 **asdict(axis),
-                "layers": [{"passed": layer.passed, **asdict(layer)} for layer in axis.layers],
+                "layers": [layer.as_dict() for layer in axis.layers],
             }
             for axis in self.axes
         ]
