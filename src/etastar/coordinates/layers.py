@@ -138,7 +138,7 @@ def _by_kind(
     def stem(place: Place) -> tuple[str, str]:
         return template(place.module), template(place.name)
 
-    repeats = [_repeats(map(stem, size.places), size.places) for size in sizes]
+    repeats = [_repeats((stem(place), place.number) for place in size.places) for size in sizes]
     members: list[dict[_Kind, list[int]]] = []
     for size in sizes:
         found: dict[_Kind, list[int]] = {}
@@ -161,13 +161,11 @@ def _by_kind(
     return matched, tuple(f"{module or '(root)'}: {name}" for module, name, _ in lacking)
 
 
-def _repeats(
-    stems: Iterable[tuple[str, str]], places: Sequence[Place]
-) -> dict[tuple[str, str], int]:
+def _repeats(numbered: Iterable[tuple[tuple[str, str], int]]) -> dict[tuple[str, str], int]:
     """Most places of one name in one module, by kind."""
     most: dict[tuple[str, str], int] = {}
-    for stem, place in zip(stems, places, strict=True):
-        most[stem] = max(place.number, most.get(stem, 0))
+    for stem, number in numbered:
+        most[stem] = max(number, most.get(stem, 0))
     return most
 
 
