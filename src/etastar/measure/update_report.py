@@ -98,7 +98,10 @@ class UpdateReport(Shown):
 
     @property
     def eta_star(self) -> float:
-        """Maximal-update learning rate: it changes the pre-activations by 1 in the mean square."""
+        """Maximal-update learning rate: it changes the pre-activations by 1 in the mean square.
+
+        By c it is c^(1/2) times this, to first order.
+        """
         return _rate(self.mean_square_update)
 
     @property
@@ -113,22 +116,6 @@ class UpdateReport(Shown):
     def cost_steps(self) -> int:
         """Training steps' worth of gradients, over all seeds."""
         return len(self.seeds)
-
-    def predicted(self, eta: float) -> float:
-        """S(eta) = eta^2 M, to first order; S = c at the rate c^(1/2) eta*.
-
-        Args:
-            eta: Learning rate.
-
-        Returns:
-            Mean-square change of the pre-activations.
-
-        Raises:
-            MeasureError: The rate is negative or not finite.
-        """
-        if not (math.isfinite(eta) and eta >= 0):
-            raise MeasureError(f"eta={eta}", "a finite rate of at least 0", "give another rate")
-        return eta**2 * self.mean_square_update
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain data for JSON: None for what is not finite."""
