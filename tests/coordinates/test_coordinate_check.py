@@ -277,3 +277,16 @@ def test_what_cannot_be_checked_is_refused(factory, sizes, settings, message):
 def test_sizes_of_another_form_are_refused(sizes):
     with pytest.raises(MeasureError, match="sizes="):
         coordinate_check(Constant, sizes, ONES, total, optimizer="sgd", lr=RATE)
+
+
+def test_a_sharded_model_is_refused():
+    class FlatParameter(nn.Parameter):
+        """As FullyShardedDataParallel's, by name."""
+
+    def sharded(width):
+        model = Constant(width)
+        model.head.weight = FlatParameter(model.head.weight.detach())
+        return model
+
+    with pytest.raises(MeasureError, match=r"sharded model.*FlatParameter"):
+        check(sharded, {"width": [4, 8]})

@@ -1,4 +1,6 @@
 import io
+import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -19,8 +21,6 @@ def layer(module, *, verdict="flat", role="hidden", name="weight", **more):
         init=trend(0.01, "flat"),
         change=trend(0.97, verdict, (0.9, 1.04)),
         values=((1.0, 1.0), (1.5, 3.0)),
-        verdict=verdict,
-        quantity="change",
         groups=("Adam, group 1",),
         **more,
     )
@@ -85,3 +85,14 @@ def test_it_fits_80_columns_and_never_cuts_a_number():
     lines = str(report).splitlines()
     assert max(map(len, lines)) <= 80
     assert sum(line.count("-1234.50 [-12345.25, +12345.25]") for line in lines) == 2
+
+
+def test_what_is_not_finite_is_null_in_json():
+    unclear = Trend(math.nan, (-math.inf, math.inf), "unclear", ((math.inf, 1.0),))
+    one = replace(layer("first", verdict="unclear"), change=unclear)
+    report = CoordinateReport((AxisCheck("width", "width", (8, 16), (one,)),), 1, (0, 1))
+    found = json.loads(json.dumps(report.as_dict(), allow_nan=False))["axes"][0]["layers"][0]
+    assert found["change"] == {
+        "exponent": None, "interval": [None, None], "verdict": "unclear", "curves": [[None, 1.0]],
+    }  # fmt: skip
+    assert found["passed"] is False

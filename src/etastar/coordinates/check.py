@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from etastar.coordinates.coordinate_report import AxisCheck, CoordinateReport, LayerCheck, Trend
+from etastar.coordinates.coordinate_report import AxisCheck, CoordinateReport, LayerCheck
 from etastar.coordinates.curves import Curves, RunSetting, run_curves
 from etastar.coordinates.layers import MatchedLayer, SizeRuns, match_layers
 from etastar.coordinates.remedy import (
@@ -16,30 +16,16 @@ from etastar.coordinates.remedy import (
     fitting_remedies,
     written_advice,
 )
-from etastar.coordinates.verdict import (
-    INIT,
-    Quantity,
-    chosen_quantity,
-    known_exception,
-    size_curves,
-    trend_of,
-)
+from etastar.coordinates.verdict import known_exception, size_curves, trend_of
 from etastar.errors import MeasureError
-from etastar.graph import capture_graph
 from etastar.laws import Architecture
 from etastar.measure.ambient import plain_modes
-from etastar.measure.batch import Batch, Examples, LossFn, read_batch
-from etastar.measure.input_checks import (
-    Seeds,
-    Sizes,
-    read_seeds,
-    read_sizes,
-    require_positive,
-    varied_alone,
-)
-from etastar.measure.subject import made_model
+from etastar.measure.batch import Batch, LossFn, read_batch
+from etastar.measure.input_checks import Sizes, read_sizes, require_rate, varied_alone
+from etastar.measure.subject import made_graph
 from etastar.naming import name_template
 from etastar.optimizers import OptimizerKind
+from etastar.typed import as_seeds
 
 if TYPE_CHECKING:
     from etastar.coordinates.coordinate_report import AxisKind
@@ -59,7 +45,7 @@ def coordinate_check(
     optimizer: OptimizerChoice | None = None,
     lr: float | None = None,
     num_steps: int = 3,
-    seeds: Seeds = 3,
+    seeds: int | Sequence[int] = 3,
 ) -> CoordinateReport:
     """Train networks of several sizes for a few steps, and say which layers depend on the size.
 
@@ -119,7 +105,7 @@ def coordinate_check(
     setting = RunSetting(
         optimizer, _read_lr(optimizer, lr), read_batch(batch), loss_fn, _read_steps(num_steps)
     )
-    checker = _Checker(make_model, setting, read_seeds(seeds))
+    checker = _Checker(make_model, setting, as_seeds(seeds, error=MeasureError))
     with plain_modes():
         checks = tuple(checker.axis(name, line) for name, line in lines.items())
     return CoordinateReport(checks, num_steps, checker.seeds)
@@ -134,7 +120,7 @@ def _read_lr(optimizer: object, lr: float | None) -> float:
             "give lr beside the name, or set the rate in the optimizer itself",
         )
     if lr is not None:
-        require_positive(lr=lr)
+        require_rate(lr=lr)
     return 1.0 if lr is None else float(lr)
 
 
@@ -173,54 +159,33 @@ class _Checker:
         runs: tuple[Curves, ...] = tuple(
             run_curves(make, self.setting, seed=seed) for seed in self.seeds
         )
-        return SizeRuns(value, _architecture(make, self.setting.examples, self.seeds[0]), runs)
+        graph = made_graph(make, self.setting.examples, seed=self.seeds[0])
+        return SizeRuns(value, Architecture(graph.depth(), graph.parameters), runs)
 
     def _layer(
         self, layer: MatchedLayer, sizes: Sequence[SizeRuns], kind: AxisKind, law: Law
     ) -> LayerCheck:
-        numbers = [size.size for size in sizes]
+        numbers, largest = [size.size for size in sizes], sizes[-1]
         values = layer.values(sizes)
-        init = trend_of(values[:, :1], numbers)
-        change = trend_of(layer.changes(sizes), numbers)
-        verdict, quantity = chosen_quantity(init, change)
-        names = layer.parameters(sizes[-1], len(sizes) - 1)
-        settings = sizes[-1].runs[0].settings
-        found = find_remedies(names, law, sizes[0], sizes[-1])
-        trends: dict[Quantity, Trend] = {"change": change, INIT: init}
-        return LayerCheck(
+        names = layer.parameters(largest, len(sizes) - 1)
+        settings = largest.runs[0].settings
+        found = find_remedies(names, law, sizes[0], largest)
+        infos = [info for info in map(largest.info, names) if info is not None]
+        check = LayerCheck(
             module=layer.module,
             name=layer.name,
             role=layer.role,
-            init=init,
-            change=change,
+            init=trend_of(values[:, :1], numbers),
+            change=trend_of(layer.changes(sizes), numbers),
             values=size_curves(values),
-            verdict=verdict,
-            quantity=quantity,
-            exception=known_exception(
-                layer,
-                trends,
-                kind=kind,
-                quantity=quantity,
-                follows=not found,
-                in_branch=_in_branch(names, sizes[-1]),
-            ),
             parameters=names
             if kind == "width"
             else tuple(dict.fromkeys(map(name_template, names))),
             groups=tuple(dict.fromkeys(settings[n].group for n in names if n in settings)),
-            remedies=()
-            if verdict == "flat"
-            else fitting_remedies(found, trends[quantity], quantity=quantity),
         )
-
-
-def _in_branch(names: Sequence[str], size: SizeRuns) -> bool:
-    infos = [size.info(name) for name in names]
-    return any(info is not None and info.in_branch for info in infos)
-
-
-def _architecture(make: Callable[[], Made], examples: Examples, seed: int) -> Architecture:
-    model = made_model(make, seed=seed)
-    args, kwargs = examples.to(model).inputs()
-    graph = capture_graph(model, *args, **kwargs)
-    return Architecture(graph.depth(), graph.parameters)
+        in_branch = any(info.in_branch for info in infos)
+        return replace(
+            check,
+            exception=known_exception(check, kind=kind, follows=not found, in_branch=in_branch),
+            remedies=fitting_remedies(found, check),
+        )

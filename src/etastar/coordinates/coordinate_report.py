@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from etastar.formatting import plain_text, shorten_middle
+from etastar.formatting import Shown, shorten_middle
+from etastar.measure.update_report import json_numbers
 from etastar.naming import name_template
 from etastar.parameter import Role
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["AxisCheck", "AxisKind", "CoordinateReport", "LayerCheck", "Remedy", "Trend", "Verdict"]
+__all__ = [
+    "INIT",
+    "AxisCheck",
+    "AxisKind",
+    "CoordinateReport",
+    "LayerCheck",
+    "Quantity",
+    "Remedy",
+    "Trend",
+    "Verdict",
+]
 
 _COLUMNS, _LEAST_ROOM = 80, 12  # of a table, and for the name of a layer in it
 
 Verdict = Literal["flat", "grows", "shrinks", "unclear"]
 """`unclear`: the seeds disagree by too much to say which of the others it is."""
+
+Quantity = Literal["change", "size at initialization"]
+INIT: Final[Quantity] = "size at initialization"
 
 AxisKind = Literal["width", "depth"]
 """Whether the axis leaves the layers the same in number, or not."""
@@ -40,15 +53,6 @@ class Trend:
     interval: tuple[float, float] | None
     verdict: Verdict
     curves: tuple[tuple[float, ...], ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The trend as JSON-safe values."""
-        return {
-            "exponent": _finite(self.exponent),
-            "interval": None if self.interval is None else [_finite(e) for e in self.interval],
-            "verdict": self.verdict,
-            "curves": [[_finite(value) for value in curve] for curve in self.curves],
-        }
 
     def __str__(self) -> str:
         if self.interval is None:
@@ -77,12 +81,6 @@ class Remedy:
     wanted: float
     rule: str
 
-    def __str__(self) -> str:
-        return (
-            f"{self.setting} of {self.parameter} x {self.wanted:.3g} from the smallest to the "
-            f"largest size, not x {self.found:.3g}: {self.rule}"
-        )
-
 
 @dataclass(frozen=True)
 class LayerCheck:
@@ -95,8 +93,6 @@ class LayerCheck:
         init: Trend of its size before the first step.
         change: Trend of the size of z_t - z_0, over all steps.
         values: Size of z_t, mean over seeds, (steps + 1, sizes).
-        verdict: Of the change, or where that is flat, of the size before the first step.
-        quantity: Which of them it is of.
         exception: Why a shrinking is none of a mistake, as muP has two; "" otherwise.
         parameters: Parameters whose step moves it, at the largest size.
         groups: The optimizer's parameter groups that these are in.
@@ -110,13 +106,26 @@ class LayerCheck:
     init: Trend
     change: Trend
     values: tuple[tuple[float, ...], ...]
-    verdict: Verdict
-    quantity: Literal["change", "size at initialization"]
     exception: str = ""
     parameters: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     remedies: tuple[Remedy, ...] = ()
     advice: str = ""
+
+    @property
+    def quantity(self) -> Quantity:
+        """What is judged: the change, or where that is flat, the size before the first step."""
+        return INIT if self.change.verdict == "flat" else "change"
+
+    @property
+    def trend(self) -> Trend:
+        """The trend of the quantity."""
+        return self.init if self.quantity == INIT else self.change
+
+    @property
+    def verdict(self) -> Verdict:
+        """The trend's verdict."""
+        return self.trend.verdict
 
     @property
     def passed(self) -> bool:
@@ -148,23 +157,9 @@ class LayerCheck:
         return f"{title}: {name_template(self.note)}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The verdict as JSON-safe values."""
-        return {
-            "module": self.module,
-            "name": self.name,
-            "role": self.role,
-            "passed": self.passed,
-            "verdict": self.verdict,
-            "quantity": self.quantity,
-            "exception": self.exception,
-            "init": self.init.as_dict(),
-            "change": self.change.as_dict(),
-            "values": [[_finite(value) for value in curve] for curve in self.values],
-            "parameters": list(self.parameters),
-            "groups": list(self.groups),
-            "remedies": [vars(remedy) for remedy in self.remedies],
-            "advice": self.advice,
-        }
+        """The verdict and the fields as plain data."""
+        judged = {"passed": self.passed, "verdict": self.verdict, "quantity": self.quantity}
+        return {**judged, **asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -189,17 +184,6 @@ class AxisCheck:
     def passed(self) -> bool:
         """Whether every layer is flat or a known exception."""
         return all(layer.passed for layer in self.layers)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The check as JSON-safe values."""
-        return {
-            "axis": self.axis,
-            "kind": self.kind,
-            "sizes": list(self.sizes),
-            "passed": self.passed,
-            "layers": [layer.as_dict() for layer in self.layers],
-            "unmatched": list(self.unmatched),
-        }
 
     def __rich__(self) -> RenderableType:
         from rich.console import Group
@@ -239,7 +223,7 @@ class AxisCheck:
 
 
 @dataclass(frozen=True)
-class CoordinateReport:
+class CoordinateReport(Shown):
     """Whether pre-activations and their changes keep their size over width and depth.
 
     Attributes:
@@ -263,16 +247,18 @@ class CoordinateReport:
         return tuple(layer for axis in self.axes for layer in axis.layers if not layer.passed)
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as JSON-safe values."""
-        return {
-            "passed": self.passed,
-            "num_steps": self.num_steps,
-            "seeds": list(self.seeds),
-            "axes": [axis.as_dict() for axis in self.axes],
-        }
-
-    def __str__(self) -> str:
-        return plain_text(self.__rich__())
+        """The report as plain data for JSON: None for what is not finite."""
+        axes = [
+            {
+                "passed": axis.passed,
+                **asdict(axis),
+                "layers": [layer.as_dict() for layer in axis.layers],
+            }
+            for axis in self.axes
+        ]
+        whole = {"passed": self.passed, "num_steps": self.num_steps, "seeds": self.seeds}
+        found: dict[str, Any] = json_numbers({**whole, "axes": axes})
+        return found
 
     def __rich__(self) -> RenderableType:
         from rich.console import Group
@@ -282,7 +268,3 @@ class CoordinateReport:
         verdict = "passed" if self.passed else f"failed: {failures} layers depend on the size"
         steps = f"{self.num_steps} steps, {len(self.seeds)} seeds"
         return Group(Text(f"{verdict} ({steps})", style="bold"), *self.axes)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -105,41 +105,37 @@ def run_curves(make: Callable[[], Made], setting: RunSetting, *, seed: int) -> C
         gradient_on(subject, examples, setting.loss_fn)
         subject.optimizers.step()
         subject.optimizers.zero_grad()
-        after = _After(first)
-        _require_same(traced, shown_pass(subject, examples, after.compare))
-        values.append([after.values[place.node] for place in places])
-        changes.append([after.changes[place.node] for place in places])
+        moments = _moments_after(subject, examples, traced, first)
+        values.append([moments[place.node][0] for place in places])
+        changes.append([moments[place.node][1] for place in places])
     return Curves(places, np.array(values), np.array(changes), settings)
 
 
-class _After:
-    """Moments after a step, and of the change since the first pass."""
+def _moments_after(
+    subject: Subject, examples: Examples, traced: Trace, first: dict[int, Tensor]
+) -> dict[int, tuple[float, float]]:
+    """By node, the moments after a step, and of the change since the first pass."""
+    found: dict[int, tuple[float, float]] = {}
 
-    def __init__(self, first: dict[int, Tensor]) -> None:
-        self._first = first
-        self.values: dict[int, float] = {}
-        self.changes: dict[int, float] = {}
-
-    def compare(self, index: int, output: Tensor) -> None:
-        before = self._first.get(index)
+    def compare(index: int, output: Tensor) -> None:
+        before = first.get(index)
         if before is not None and before.shape == output.shape:
-            self.values[index] = _moment(output)
-            self.changes[index] = _moment(output - before)
+            found[index] = _moment(output), _moment(output - before)
+
+    after = shown_pass(subject, examples, compare)
+    if [node.op for node in traced.nodes] != [node.op for node in after.nodes]:
+        raise MeasureError(
+            "a model that executed other operations after a step than before",
+            "the same operations at every pass, so that layers can be compared",
+            "check control flow that depends on values, or give a submodule",
+        )
+    return found
 
 
 def _moment(tensor: Tensor) -> float:
     """Mean z^2, which can be averaged over layers and seeds."""
     value = mean_square(tensor)
     return value if math.isfinite(value) else math.inf
-
-
-def _require_same(before: Trace, after: Trace) -> None:
-    if [node.op for node in before.nodes] != [node.op for node in after.nodes]:
-        raise MeasureError(
-            "a model that executed other operations after a step than before",
-            "the same operations at every pass, so that layers can be compared",
-            "check control flow that depends on values, or give a submodule",
-        )
 
 
 def _settings(subject: Subject) -> dict[str, ParamSetting]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -108,11 +108,11 @@ def match_layers(
 ) -> tuple[AxisKind, tuple[MatchedLayer, ...], tuple[str, ...]]:
     """Match the pre-activations of all sizes.
 
-    Where all sizes execute the same layers (width), they match by position. Otherwise (depth) they
-    match by kind: module path and parameter names with a star for every index, and role. Those of a
-    kind are compared at the same relative depth (additions before, over all additions; of chains
-    layers): at the places that the kind has at the smallest size, every other size is read off by
-    linear interpolation between its own, and the mean over these places is taken.
+    Where all sizes execute the same layers (width), each matches by its own name. Otherwise (depth)
+    they match by kind: module path and parameter names with a star for every index, and role. Those
+    of a kind are compared at the same relative depth (additions before, over all additions; of
+    chains layers): at the places that the kind has at the smallest size, every other size is read
+    off by linear interpolation between its own, and the mean over these places is taken.
 
     Args:
         sizes: Ascending.
@@ -128,41 +128,26 @@ def match_layers(
     names = [[(p.module, p.name, p.number) for p in size.places] for size in sizes]
     if all(one == names[0] for one in names):
         _require_different(sizes)
-        return "width", _by_position(sizes), ()
-    return ("depth", *_by_kind(sizes))
-
-
-def _by_position(sizes: Sequence[SizeRuns]) -> tuple[MatchedLayer, ...]:
-    largest = sizes[-1]
-    return tuple(
-        MatchedLayer(
-            place.module,
-            _numbered(place.name, place.number),
-            largest.role(place),
-            ((position,),) * len(sizes),
-            ((1.0,),) * len(sizes),
-        )
-        for position, place in enumerate(largest.places)
-    )
-
-
-def _numbered(name: str, number: int) -> str:
-    return name if number == 1 else f"{name} {number}"
+        return ("width", *_by_kind(sizes, str))  # every name stays as it is: a kind of its own
+    return ("depth", *_by_kind(sizes, name_template))
 
 
 def _by_kind(
-    sizes: Sequence[SizeRuns],
+    sizes: Sequence[SizeRuns], template: Callable[[str], str]
 ) -> tuple[tuple[MatchedLayer, ...], tuple[str, ...]]:
-    repeats = [_repeats(size.places) for size in sizes]
+    def stem(place: Place) -> tuple[str, str]:
+        return template(place.module), template(place.name)
+
+    repeats = [_repeats((stem(place), place.number) for place in size.places) for size in sizes]
     members: list[dict[_Kind, list[int]]] = []
     for size in sizes:
         found: dict[_Kind, list[int]] = {}
         for position, place in enumerate(size.places):
-            stem = _stem(place)
+            module, name = stem(place)
             # in a loop of the module's own forward the number is one of depth
-            is_fixed = all(one.get(stem) == repeats[0].get(stem) for one in repeats)
-            name = _numbered(stem[1], place.number if is_fixed else 1)
-            found.setdefault((stem[0], name, size.role(place)), []).append(position)
+            is_fixed = len({one.get((module, name)) for one in repeats}) == 1
+            numbered = f"{name} {place.number}" if is_fixed and place.number > 1 else name
+            found.setdefault((module, numbered, size.role(place)), []).append(position)
         members.append(found)
     shared = [key for key in members[-1] if all(key in found for found in members)]
     if not shared:
@@ -176,15 +161,11 @@ def _by_kind(
     return matched, tuple(f"{module or '(root)'}: {name}" for module, name, _ in lacking)
 
 
-def _stem(place: Place) -> tuple[str, str]:
-    return name_template(place.module), name_template(place.name)
-
-
-def _repeats(places: Sequence[Place]) -> dict[tuple[str, str], int]:
+def _repeats(numbered: Iterable[tuple[tuple[str, str], int]]) -> dict[tuple[str, str], int]:
     """Most places of one name in one module, by kind."""
     most: dict[tuple[str, str], int] = {}
-    for place in places:
-        most[_stem(place)] = max(place.number, most.get(_stem(place), 0))
+    for stem, number in numbered:
+        most[stem] = max(number, most.get(stem, 0))
     return most
 
 

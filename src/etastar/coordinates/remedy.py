@@ -13,10 +13,9 @@ from etastar.naming import name_template
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from etastar.coordinates.coordinate_report import AxisKind, LayerCheck, Trend
+    from etastar.coordinates.coordinate_report import AxisKind, LayerCheck
     from etastar.coordinates.curves import ParamSetting
     from etastar.coordinates.layers import SizeRuns
-    from etastar.coordinates.verdict import Quantity
     from etastar.laws import Factors, Law
     from etastar.optimizers import OptimizerKind
     from etastar.parameter import ParamInfo
@@ -85,24 +84,24 @@ def find_remedies(
     return tuple(found)
 
 
-def fitting_remedies(
-    remedies: Sequence[Remedy], trend: Trend, *, quantity: Quantity
-) -> tuple[Remedy, ...]:
-    """Those remedies that would turn a trend round.
+def fitting_remedies(remedies: Sequence[Remedy], layer: LayerCheck) -> tuple[Remedy, ...]:
+    """Those remedies that would turn the trend of a layer round.
 
     Args:
-        remedies: All settings of a layer that do not follow the rule.
-        trend: What failed.
-        quantity: Of which it is: a size before the first step knows no learning rate.
+        remedies: All settings of the layer that do not follow the rule.
+        layer: The layer; its size before the first step knows no learning rate.
 
     Returns:
-        Those that lower a setting where the trend grows, or raise it where it shrinks.
+        Those that lower a setting where the trend grows, or raise it where it shrinks; none for a
+        flat layer.
     """
+    if layer.verdict == "flat":
+        return ()
     return tuple(
         one
         for one in remedies
-        if (one.wanted < one.found) == (trend.exponent > 0)
-        and (quantity == "change" or one.setting == "initial size")
+        if (one.wanted < one.found) == (layer.trend.exponent > 0)
+        and (layer.quantity == "change" or one.setting == "initial size")
     )
 
 

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from etastar.coordinates.coordinate_report import Trend
+from etastar.coordinates.coordinate_report import INIT, Trend
 from etastar.coordinates.probing import ADDITION, LOGITS
 from etastar.fit.bootstrap import percentile_interval, resampled_seeds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from etastar.coordinates.coordinate_report import AxisKind, Verdict
-    from etastar.coordinates.layers import MatchedLayer
+    from etastar.coordinates.coordinate_report import AxisKind, LayerCheck, Verdict
 
 __all__ = [
     "BAND",
-    "INIT",
-    "chosen_quantity",
     "known_exception",
     "size_curves",
     "trend_of",
@@ -37,9 +34,6 @@ _NUM_RESAMPLES = 1000
 _CONFIDENCE = 0.95
 _BRANCH = -1.0  # the branch multiplier of [CP]
 _READOUT = -0.5  # exponent of muP's readout and attention logits at initialization [TP5]
-
-Quantity = Literal["change", "size at initialization"]
-INIT: Final[Quantity] = "size at initialization"
 
 
 def trend_of(moments: NDArray[np.float64], sizes: Sequence[int]) -> Trend:
@@ -142,30 +136,7 @@ def verdict_of(exponent: float, interval: tuple[float, float] | None) -> Verdict
     return "unclear"
 
 
-def chosen_quantity(init: Trend, change: Trend) -> tuple[Verdict, Quantity]:
-    """The verdict on a layer: of its change, or where that is flat, of its size before.
-
-    Args:
-        init: Trend of the size before the first step.
-        change: Trend of the change.
-
-    Returns:
-        The verdict, and what it is of.
-    """
-    if change.verdict != "flat":
-        return change.verdict, "change"
-    return init.verdict, INIT
-
-
-def known_exception(
-    layer: MatchedLayer,
-    trends: Mapping[Quantity, Trend],
-    *,
-    kind: AxisKind,
-    quantity: Quantity,
-    follows: bool,
-    in_branch: bool,
-) -> str:
+def known_exception(layer: LayerCheck, *, kind: AxisKind, follows: bool, in_branch: bool) -> str:
     """Why a quantity that shrinks is as it has to be.
 
     Over depth: what lies within one of K branches may shrink, down to 1/K. Before the first step
@@ -177,10 +148,8 @@ def known_exception(
     the step of W adds does not shrink, and takes over.
 
     Args:
-        layer: The layer.
-        trends: Both trends of it.
+        layer: The layer, with both trends.
         kind: Kind of the axis.
-        quantity: What the verdict is of.
         follows: Whether its own settings follow the rule of the axis.
         in_branch: Whether it is a layer or a product within a residual branch.
 
@@ -189,7 +158,7 @@ def known_exception(
 
     Source: [TP5] Appendix D.1, and the documentation of its package.
     """
-    trend = trends[quantity]
+    trend, quantity = layer.trend, layer.quantity
     lowest = (_READOUT if kind == "width" else _BRANCH) - 2 * BAND
     if trend.verdict not in ("shrinks", "unclear") or not lowest <= trend.exponent <= BAND:
         return ""
@@ -203,7 +172,7 @@ def known_exception(
         return (
             "K branches of size 1/K add up to K^(-1/2) before the first step" if is_stream else ""
         )
-    if layer.role == "output" and lowest <= trends[INIT].exponent < -BAND:
+    if layer.role == "output" and lowest <= layer.init.exponent < -BAND:
         return f"muP's random readout: its {quantity} shrinks at first, up to width^(-1/2)"
     if layer.name.startswith(LOGITS) and quantity == INIT:
         return "muP's attention logits shrink before the first step, up to width^(-1/2)"

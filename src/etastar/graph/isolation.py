@@ -152,7 +152,7 @@ def _default_device() -> torch.device | None:
     return None if context is None else context.device
 
 
-AUTOCAST_DEVICES = ("cpu", "cuda")
+AUTOCAST_DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "mtia")
 """Devices whose autocast is looked after."""
 
 

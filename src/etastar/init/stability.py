@@ -14,6 +14,7 @@ from etastar.errors import InitError
 from etastar.formatting import shorten_middle
 from etastar.init.moments import Measurement, measure_moments
 from etastar.measure.batch import read_batch
+from etastar.typed import as_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -185,7 +186,7 @@ def check_stability(
 
     Reference: docs/definitions.md, section 2; [AM], [CH].
     """
-    limits, drawn = _checked_band(band), _checked_seeds(seeds)
+    limits, drawn = _checked_band(band), as_seeds(seeds, error=InitError)
     measured = _measured(model, batch, loss_fn, drawn)
     nodes = [n for n in measured.graph if n.kind in ("weight layer", "residual addition")]
     if not nodes:
@@ -231,18 +232,6 @@ def _checked_band(band: object) -> tuple[float, float]:
     if not 0 < low < 1 < high:
         raise InitError(f"band {band!r}", "two numbers, 0 < lower < 1 < upper", "use (0.1, 10.0)")
     return low, high
-
-
-def _checked_seeds(seeds: int | Sequence[int]) -> Sequence[int]:
-    given = range(seeds) if type(seeds) is int else seeds
-    whole = isinstance(given, Sequence) and all(type(seed) is int for seed in given)
-    if isinstance(given, int) or not whole or not given:
-        raise InitError(
-            f"seeds={seeds!r}",
-            "how many, one or more, or a sequence of whole numbers",
-            "leave seeds out for the default",
-        )
-    return given
 
 
 def _places(graph: Graph) -> dict[str, str]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any, Final
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 
-from etastar.graph.isolation import global_state_kept
+from etastar.graph.isolation import ambient_modes_left, global_state_kept
 
 __all__ = ["is_low_precision", "own_device", "plain_modes"]
-
-_DEVICE_TYPES: Final = ("cpu", "cuda", "mps", "xpu", "hpu", "mtia")
 
 
 def is_low_precision(dtype: torch.dtype) -> bool:
@@ -48,14 +46,7 @@ def plain_modes() -> Iterator[None]:
         ...     torch.is_autocast_enabled("cpu"), torch.is_grad_enabled()
         (False, True)
     """
-    with ExitStack() as stack:
-        stack.enter_context(global_state_kept())
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        for device in _DEVICE_TYPES:
-            if torch.is_autocast_enabled(device):
-                stack.enter_context(torch.autocast(device, enabled=False))
-        stack.enter_context(_exact_products())
+    with global_state_kept(), ambient_modes_left(), torch.enable_grad(), _exact_products():
         if is_low_precision(torch.get_default_dtype()):
             torch.set_default_dtype(torch.float32)
         yield

@@ -33,13 +33,11 @@ class Examples:
         args: Positional arguments of the model.
         kwargs: Keyword arguments of the model.
         targets: Second argument of the loss function.
-        is_mapping: Whether it was a dict, so that the model may compute its own loss.
     """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     targets: Any
-    is_mapping: bool
 
     def to(self, model: nn.Module) -> Examples:
         """The examples on the model's device, as ordinary tensors; low precision as float32.
@@ -58,7 +56,7 @@ class Examples:
             return placed.clone() if placed.is_inference() else placed
 
         args, kwargs, targets = map_tensors((self.args, self.kwargs, self.targets), moved)
-        return Examples(args, kwargs, targets, self.is_mapping)
+        return Examples(args, kwargs, targets)
 
     def inputs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and keyword arguments, cloned: a model may write to what it is given."""
@@ -128,13 +126,13 @@ def read_batch(batch: Batch) -> Examples:
         ['input_ids', 'labels']
     """
     if isinstance(batch, Mapping):
-        return Examples((), dict(batch), batch, is_mapping=True)
+        return Examples((), dict(batch), batch)
     if isinstance(batch, (tuple, list)) and len(batch) == 2:
         inputs, targets = batch
         if isinstance(inputs, Mapping):
-            return Examples((), dict(inputs), targets, is_mapping=False)
+            return Examples((), dict(inputs), targets)
         args = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
-        return Examples(args, {}, targets, is_mapping=False)
+        return Examples(args, {}, targets)
     raise MeasureError(
         f"a batch given as {type(batch).__name__}",
         "(inputs, targets), or a dict of the model's keyword arguments",

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = [
     "MakeOptimizer",
     "OptimizerChoice",
-    "existing_optimizers",
     "listed_optimizers",
     "made_optimizers",
 ]
@@ -39,29 +38,11 @@ OptimizerChoice: TypeAlias = "OptimizerLike | Sequence[Optimizer] | MakeOptimize
 function that makes them for a model."""
 
 
-def existing_optimizers(optimizer: OptimizerChoice | None) -> tuple[Optimizer, ...]:
-    """The optimizers that are given as such.
-
-    Args:
-        optimizer: Any choice.
-
-    Returns:
-        The instances; none of a name, class, kind or function.
-
-    Example:
-        >>> existing_optimizers("sgd")
-        ()
-    """
-    if isinstance(optimizer, (list, tuple)):
-        return listed_optimizers(optimizer)
-    return (optimizer,) if isinstance(optimizer, Optimizer) else ()
-
-
 def listed_optimizers(made: Any) -> tuple[Optimizer, ...]:
     """One optimizer, or the several, as a tuple.
 
     Args:
-        made: What a function of the caller's returned.
+        made: What the caller gave, or a function of the caller's returned.
 
     Returns:
         The optimizers.
@@ -75,7 +56,7 @@ def listed_optimizers(made: Any) -> tuple[Optimizer, ...]:
         raise MeasureError(
             f"an optimizer given as {type(made).__name__}",
             "a torch.optim.Optimizer, or several",
-            "return it, or them, from the function",
+            "give it, or them, or return them from the function",
         )
     return tuple(every)
 

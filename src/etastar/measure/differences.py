@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
@@ -10,11 +11,10 @@ from torch import Tensor
 from etastar.errors import MeasureError
 from etastar.measure.ambient import is_low_precision
 from etastar.measure.pre_activations import (
-    Wanted,
     is_candidate,
+    judged_nodes,
     mean_square,
     observed_pass,
-    wanted_nodes,
 )
 from etastar.measure.update_report import SeedUpdate
 from etastar.naming import canonical_parameters
@@ -155,7 +155,7 @@ class _Passes:
         self._subject = subject
         self._examples = examples
         self._pre_activations = pre_activations
-        self.wanted = Wanted()
+        self.wanted = _Wanted()
         self.is_low = False
 
     def kept(self) -> dict[int, Tensor]:
@@ -186,7 +186,7 @@ class _Passes:
         return _Change(changes, values, self.wanted.inner)
 
     def _check(self, traced: Trace) -> None:
-        found = wanted_nodes(traced, self._pre_activations)
+        found = _wanted(traced, self._pre_activations)
         if self.wanted.nodes and _places(found) != _places(self.wanted):
             raise MeasureError(
                 "a model whose operations differ between two passes on the same batch",
@@ -196,5 +196,40 @@ class _Passes:
         self.wanted = found
 
 
-def _places(wanted: Wanted) -> list[tuple[int, str, str, tuple[int, ...]]]:
+class _Wanted(NamedTuple):
+    """Pre-activations of a pass in the order of execution; `inner`: a later layer depends on it."""
+
+    nodes: tuple[Node, ...] = ()
+    inner: frozenset[int] = frozenset()
+
+
+def _wanted(traced: Trace, pre_activations: PreActivations) -> _Wanted:
+    nodes = judged_nodes(traced)
+    layers = [node for node in nodes if node.kind == "weight layer"]
+    stream = [node for node in nodes if node.kind == "residual addition"]
+    found = stream if pre_activations == "stream" and stream else layers
+    inner = frozenset(node.index for node in found if _is_followed(node, nodes))
+    if pre_activations != "layers" and found is layers:
+        found = [node for node in layers if node.index in inner]
+    if not found:
+        raise MeasureError(
+            f"a model without pre-activations of the kind {pre_activations!r}",
+            "a weight layer that the inputs reach, and for all but 'layers' a second one behind it",
+            "check the batch, or choose pre_activations='layers'",
+        )
+    return _Wanted(tuple(found), inner)
+
+
+def _is_followed(node: Node, nodes: Sequence[Node]) -> bool:
+    """Whether a later weight layer depends on it."""
+    reached = {node.index}
+    for later in nodes[node.index + 1 :]:
+        if reached.intersection(later.inputs):
+            if later.kind == "weight layer":
+                return True
+            reached.add(later.index)
+    return False
+
+
+def _places(wanted: _Wanted) -> list[tuple[int, str, str, tuple[int, ...]]]:
     return [(node.index, node.module, _name(node), node.shape) for node in wanted.nodes]

@@ -10,19 +10,13 @@ from typing import TypeAlias
 from etastar.errors import CaptureError, EtastarError, MeasureError
 
 __all__ = [
-    "Seeds",
     "Sizes",
     "forward_pass",
-    "read_seeds",
     "read_sizes",
-    "require_choice",
-    "require_positive",
+    "require_rate",
     "user_code",
     "varied_alone",
 ]
-
-Seeds: TypeAlias = "int | Sequence[int]"
-"""A number n for the seeds 0 to n - 1, or the seeds."""
 
 Sizes: TypeAlias = "Sequence[Mapping[str, int]]"
 """Settings of each network, [{"depth": 2, "width": 64}, {"depth": 4, "width": 64}]."""
@@ -83,62 +77,8 @@ def forward_pass() -> Iterator[None]:
         ) from error
 
 
-def read_seeds(seeds: Seeds) -> tuple[int, ...]:
-    """The seeds that a number, or a sequence, stands for.
-
-    Args:
-        seeds: See `Seeds`.
-
-    Returns:
-        The seeds.
-
-    Raises:
-        MeasureError: No seed, one twice, or one that is no whole number of at least 0.
-
-    Example:
-        >>> read_seeds(3), read_seeds([7])
-        ((0, 1, 2), (7,))
-    """
-    found: tuple[int, ...] = ()
-    if _is_whole(seeds):
-        found = tuple(range(seeds))  # type: ignore[arg-type]
-    elif isinstance(seeds, (Sequence, range)) and all(map(_is_whole, seeds)):
-        found = tuple(seeds)
-    if not found or min(found) < 0 or len(set(found)) < len(found):
-        raise MeasureError(
-            f"seeds={seeds!r}",
-            "a number of seeds, one or more, or different whole numbers of at least 0",
-            "give for example seeds=3, or seeds=[0, 1, 2]",
-        )
-    return found
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Refuse what is not one of a few words.
-
-    Args:
-        name: Of the argument.
-        value: What it is.
-        choices: What it may be.
-
-    Raises:
-        MeasureError: It is none of them.
-
-    Example:
-        >>> require_choice("pre_activations", "stream", ("layers", "stream"))
-    """
-    if value not in choices:
-        raise MeasureError(
-            f"{name}={value!r}", f"one of: {', '.join(choices)}", "choose a listed one"
-        )
-
-
-def require_positive(**numbers: float) -> None:
-    """Refuse what is not a positive finite number.
+def require_rate(**numbers: float) -> None:
+    """Refuse a learning rate that is no positive finite number.
 
     Args:
         **numbers: By the name of the argument.
@@ -147,7 +87,7 @@ def require_positive(**numbers: float) -> None:
         MeasureError: One is not.
 
     Example:
-        >>> require_positive(lr=0.1)
+        >>> require_rate(lr=0.1)
     """
     for name, value in numbers.items():
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -218,3 +158,7 @@ def varied_alone(sizes: Sequence[Mapping[str, int]]) -> dict[str, tuple[dict[str
             "add sizes between which a single setting changes",
         )
     return lines
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
-from etastar.errors import MeasureError
 from etastar.graph.contraction import judge
 from etastar.graph.tracing import Trace, trace
 from etastar.measure.ambient import own_device
@@ -17,24 +15,21 @@ from etastar.measure.input_checks import forward_pass
 
 if TYPE_CHECKING:
     from etastar.graph.dag import Node
+    from etastar.graph.recorder import Observer
     from etastar.measure.batch import Examples
     from etastar.measure.subject import Subject
 
 __all__ = [
     "PreActivations",
-    "Wanted",
     "is_candidate",
     "judged_nodes",
     "mean_square",
     "observed_pass",
-    "wanted_nodes",
 ]
 
 PreActivations = Literal["layers", "hidden", "stream"]
 """Outputs of all weight layers; of all but those that no other follows (the head); or the residual
 stream after each addition, which in a network without additions is the outputs of `hidden`."""
-
-Observer: TypeAlias = "Callable[[Node, Tensor], None]"
 
 _LEAST_SQUARE = 2.0**-96  # below, single squares may have lost digits
 
@@ -62,18 +57,6 @@ def mean_square(tensor: Tensor) -> float:
         norm = torch.linalg.vector_norm(flat, dtype=torch.float64)
         square = float(norm**2)  # infinite, where a float would raise
     return square / max(1, flat.numel())
-
-
-class Wanted(NamedTuple):
-    """Pre-activations of a pass.
-
-    Attributes:
-        nodes: Weight layers, or residual additions, in the order of execution.
-        inner: Indices of those that a later weight layer depends on.
-    """
-
-    nodes: tuple[Node, ...] = ()
-    inner: frozenset[int] = frozenset()
 
 
 def observed_pass(subject: Subject, examples: Examples, observer: Observer) -> Trace:
@@ -119,43 +102,3 @@ def judged_nodes(traced: Trace) -> tuple[Node, ...]:
 def is_candidate(node: Node, pre_activations: PreActivations) -> bool:
     """Whether a node may turn out to be a pre-activation, as far as is known while it runs."""
     return node.weight is not None or (pre_activations == "stream" and bool(node.addends))
-
-
-def wanted_nodes(traced: Trace, pre_activations: PreActivations) -> Wanted:
-    """The pre-activations of a pass.
-
-    Args:
-        traced: The pass.
-        pre_activations: Which count.
-
-    Returns:
-        They.
-
-    Raises:
-        MeasureError: There is none.
-    """
-    nodes = judged_nodes(traced)
-    layers = [node for node in nodes if node.kind == "weight layer"]
-    stream = [node for node in nodes if node.kind == "residual addition"]
-    found = stream if pre_activations == "stream" and stream else layers
-    inner = frozenset(node.index for node in found if _is_followed(node, nodes))
-    if pre_activations != "layers" and found is layers:
-        found = [node for node in layers if node.index in inner]
-    if not found:
-        raise MeasureError(
-            f"a model without pre-activations of the kind {pre_activations!r}",
-            "a weight layer that the inputs reach, and for all but 'layers' a second one behind it",
-            "check the batch, or choose pre_activations='layers'",
-        )
-    return Wanted(tuple(found), inner)
-
-
-def _is_followed(node: Node, nodes: Sequence[Node]) -> bool:
-    """Whether a later weight layer depends on it."""
-    reached = {node.index}
-    for later in nodes[node.index + 1 :]:
-        if reached.intersection(later.inputs):
-            if later.kind == "weight layer":
-                return True
-            reached.add(later.index)
-    return False

@@ -12,14 +12,14 @@ import numpy as np
 from etastar.errors import DepthError, MeasureError, RecurrentError
 from etastar.fit import fit_power_law
 from etastar.fit.bootstrap import percentile_interval, resampled_seeds
-from etastar.formatting import number, plain_text, shorten_middle
-from etastar.graph import capture_graph
+from etastar.formatting import Shown, number, shorten_middle
 from etastar.measure.ambient import plain_modes
 from etastar.measure.batch import Batch, LossFn, read_batch
-from etastar.measure.input_checks import Seeds, Sizes, read_seeds, read_sizes, varied_alone
-from etastar.measure.subject import made_model
+from etastar.measure.input_checks import Sizes, read_sizes, varied_alone
+from etastar.measure.subject import made_graph
 from etastar.measure.update import measure_update
-from etastar.measure.update_report import NUM_RESAMPLES, ends_text
+from etastar.measure.update_report import NUM_RESAMPLES, ends_text, json_numbers
+from etastar.typed import as_seeds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,20 +89,9 @@ class SizeExponent:
     r_squared: float
     slopes: tuple[Slope, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        """The exponent as JSON-safe values."""
-        return {
-            "over": self.over,
-            "abscissas": list(self.abscissas),
-            "exponent": self.exponent,
-            "interval": self.interval,
-            "r_squared": self.r_squared,
-            "slopes": [asdict(slope) for slope in self.slopes],
-        }
-
 
 @dataclass(frozen=True)
-class ScanReport:
+class ScanReport(Shown):
     """eta* at several sizes.
 
     Attributes:
@@ -114,21 +103,13 @@ class ScanReport:
     exponents: Mapping[str, SizeExponent]
 
     def as_dict(self) -> dict[str, Any]:
-        """The scan as JSON-safe values."""
-        return {
-            "exponents": {name: found.as_dict() for name, found in self.exponents.items()},
-            "points": [
-                {
-                    "size": dict(point.size),
-                    "effective_depth": point.effective_depth,
-                    **point.report.as_dict(),
-                }
-                for point in self.points
-            ],
-        }
-
-    def __str__(self) -> str:
-        return plain_text(self.__rich__())
+        """The scan as plain data for JSON."""
+        points = [
+            {"size": dict(one.size), "effective_depth": one.effective_depth, **one.report.as_dict()}
+            for one in self.points
+        ]
+        exponents = {name: asdict(found) for name, found in self.exponents.items()}
+        return {"exponents": json_numbers(exponents), "points": points}
 
     def __rich__(self) -> RenderableType:
         from rich.console import Group
@@ -166,7 +147,7 @@ def scan_updates(
     loss_fn: LossFn | None = None,
     *,
     optimizer: OptimizerChoice | None,
-    seeds: Seeds = 3,
+    seeds: int | Sequence[int] = 3,
     pre_activations: PreActivations = "stream",
     lr_unit: float | None = None,
 ) -> ScanReport:
@@ -208,8 +189,8 @@ def scan_updates(
 
     Source: [JE], [AM]; docs/definitions.md, section 6.
     """
-    every, examples, numbers = read_sizes(sizes), read_batch(batch), read_seeds(seeds)
-    lines = varied_alone(every)
+    every, examples = read_sizes(sizes), read_batch(batch)
+    lines, numbers = varied_alone(every), as_seeds(seeds, error=MeasureError)
     points = tuple(
         ScanPoint(
             size,
@@ -237,10 +218,9 @@ def scan_updates(
 
 def _effective_depth(make: Callable[[], Made], examples: Examples, *, seed: int) -> float | None:
     with plain_modes():
-        model = made_model(make, seed=seed)
-        args, kwargs = examples.to(model).inputs()
+        graph = made_graph(make, examples, seed=seed)
         try:
-            return float(capture_graph(model, *args, **kwargs).depth().effective_depth)
+            return float(graph.depth().effective_depth)
         except (DepthError, RecurrentError):
             return None
 

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from etastar.errors import MeasureError
+from etastar.graph.capture import capture_graph, require_unsharded
 from etastar.graph.isolation import attributes_kept, empty_containers, own_tensors
 from etastar.measure.ambient import is_low_precision, own_device
 from etastar.measure.chosen_optimizer import (
     OptimizerChoice,
-    existing_optimizers,
     listed_optimizers,
     made_optimizers,
 )
@@ -28,6 +28,7 @@ from etastar.measure.step_direction import OptimizerSet
 from etastar.naming import unwrap
 
 if TYPE_CHECKING:
+    from etastar.graph.dag import Graph
     from etastar.measure.batch import Examples, LossFn
 
 __all__ = [
@@ -35,7 +36,7 @@ __all__ = [
     "ModelOrMake",
     "Subject",
     "gradient_on",
-    "made_model",
+    "made_graph",
     "make_subject",
     "seed_everything",
 ]
@@ -117,7 +118,8 @@ def make_subject(
         >>> make_subject(lambda: nn.Linear(2, 1), "sgd", examples, seed=0).optimizers.unit
         1.0
     """
-    existing = existing_optimizers(optimizer)
+    is_made = isinstance(optimizer, (Optimizer, list, tuple))
+    existing = listed_optimizers(optimizer) if is_made else ()
     if isinstance(model_or_make, nn.Module):
         if optimizer is None:
             raise _no_optimizer("a model alone")
@@ -151,7 +153,7 @@ def _called(
             "a function from a model to its optimizer",
             "give optimizer=lambda model: ...",
         )
-    model, own = _made_with_optimizers(make, seed)
+    model, own = _made(make, seed)
     if not own and optimizer is None:
         raise _no_optimizer("a function of models alone")
     if own and optimizer is not None:
@@ -163,30 +165,27 @@ def _called(
     return model, own
 
 
-def made_model(make: Callable[[], Made], *, seed: int) -> nn.Module:
-    """The model that a function makes, drawn from a seed.
+def made_graph(make: Callable[[], Made], examples: Examples, *, seed: int) -> Graph:
+    """The graph of the network that a function makes, drawn from a seed.
 
     Args:
         make: The function; of what it returns beside the model nothing is taken.
+        examples: What the network runs on.
         seed: Of the global random numbers, which are left as they are then.
 
     Returns:
-        The model.
+        The graph.
 
     Raises:
         MeasureError: It raised, or made no model whose parameters have values.
-
-    Example:
-        >>> made_model(lambda: nn.Linear(2, 1), seed=0)
-        Linear(in_features=2, out_features=1, bias=True)
+        CaptureError: The network cannot be captured.
     """
-    model, _ = _made_with_optimizers(make, seed)
-    return model
+    model, _ = _made(make, seed)
+    args, kwargs = examples.to(model).inputs()
+    return capture_graph(model, *args, **kwargs)
 
 
-def _made_with_optimizers(
-    make: Callable[[], Made], seed: int
-) -> tuple[nn.Module, tuple[Optimizer, ...]]:
+def _made(make: Callable[[], Made], seed: int) -> tuple[nn.Module, tuple[Optimizer, ...]]:
     if not callable(make):
         raise MeasureError(
             f"a model given as {type(make).__name__}",
@@ -220,6 +219,7 @@ def _no_optimizer(where: str) -> MeasureError:
 
 
 def _require_values(model: nn.Module) -> None:
+    require_unsharded(model, error=MeasureError)
     parameters = list(model.parameters())
     if not parameters or any(parameter.is_meta for parameter in parameters):
         raise MeasureError(

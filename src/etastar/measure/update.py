@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, get_args
 
 from torch import nn
@@ -12,11 +12,12 @@ from etastar.errors import MeasureError
 from etastar.measure.ambient import plain_modes
 from etastar.measure.batch import Batch, LossFn, read_batch
 from etastar.measure.differences import by_differences
-from etastar.measure.input_checks import Seeds, read_seeds, require_choice, require_positive
+from etastar.measure.input_checks import require_rate
 from etastar.measure.pre_activations import PreActivations
 from etastar.measure.subject import gradient_on, make_subject
 from etastar.measure.update_report import report_of
 from etastar.naming import canonical_parameters
+from etastar.typed import as_seeds
 
 if TYPE_CHECKING:
     from etastar.measure.chosen_optimizer import OptimizerChoice
@@ -33,7 +34,7 @@ def measure_update(
     loss_fn: LossFn | None = None,
     *,
     optimizer: OptimizerChoice | None,
-    seeds: Seeds | None = None,
+    seeds: int | Sequence[int] | None = None,
     pre_activations: PreActivations = "stream",
     moves: Collection[str] | None = None,
     lr_unit: float | None = None,
@@ -90,12 +91,18 @@ def measure_update(
 
     Source: [JE], [AM]; docs/definitions.md, section 6.
     """
-    require_choice("pre_activations", pre_activations, get_args(PreActivations))
+    if pre_activations not in get_args(PreActivations):
+        raise MeasureError(
+            f"pre_activations={pre_activations!r}",
+            f"one of: {', '.join(get_args(PreActivations))}",
+            "choose a listed one",
+        )
     if lr_unit is not None:
-        require_positive(lr_unit=lr_unit)
+        require_rate(lr_unit=lr_unit)
     if seeds is None:
         seeds = 1 if isinstance(model_or_make, nn.Module) else 3
-    numbers, examples, moved = read_seeds(seeds), read_batch(batch), _read_moves(moves)
+    numbers, examples = as_seeds(seeds, error=MeasureError), read_batch(batch)
+    moved = _read_moves(moves)
     found = []
     with plain_modes():
         for seed in numbers:

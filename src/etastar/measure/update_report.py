@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from etastar.errors import MeasureError, MeasureWarning
 from etastar.fit.bootstrap import percentile_interval, resampled_seeds
+from etastar.formatting import Shown, number, shorten_middle
 from etastar.formatting import interval as interval_text
-from etastar.formatting import number, plain_text, shorten_middle
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 
     from etastar.measure.pre_activations import PreActivations
 
-__all__ = ["NUM_RESAMPLES", "LayerUpdate", "SeedUpdate", "UpdateReport", "ends_text", "report_of"]
+__all__ = [
+    "NUM_RESAMPLES",
+    "LayerUpdate",
+    "SeedUpdate",
+    "UpdateReport",
+    "ends_text",
+    "json_numbers",
+    "report_of",
+]
 
 NUM_RESAMPLES: Final = 1000
 _CONFIDENCE = 0.95
@@ -47,16 +55,6 @@ class LayerUpdate:
     interval: tuple[float, float] | None
     second_moment: float
 
-    def as_dict(self) -> dict[str, Any]:
-        """The pre-activation as JSON-safe values."""
-        return {
-            "module": self.module,
-            "name": self.name,
-            "mean_square_update": _finite(self.mean_square_update),
-            "interval": _pair(self.interval),
-            "second_moment": _finite(self.second_moment),
-        }
-
 
 @dataclass(frozen=True)
 class SeedUpdate:
@@ -76,7 +74,7 @@ class SeedUpdate:
 
 
 @dataclass(frozen=True)
-class UpdateReport:
+class UpdateReport(Shown):
     """The maximal-update criterion of one network: S(eta) = eta^2 M, eta* = 1 / M^(1/2).
 
     Attributes:
@@ -100,7 +98,10 @@ class UpdateReport:
 
     @property
     def eta_star(self) -> float:
-        """Maximal-update learning rate: it changes the pre-activations by 1 in the mean square."""
+        """Maximal-update learning rate: it changes the pre-activations by 1 in the mean square.
+
+        By c it is c^(1/2) times this, to first order.
+        """
         return _rate(self.mean_square_update)
 
     @property
@@ -116,39 +117,13 @@ class UpdateReport:
         """Training steps' worth of gradients, over all seeds."""
         return len(self.seeds)
 
-    def predicted(self, eta: float) -> float:
-        """S(eta) = eta^2 M, to first order; S = c at the rate c^(1/2) eta*.
-
-        Args:
-            eta: Learning rate.
-
-        Returns:
-            Mean-square change of the pre-activations.
-
-        Raises:
-            MeasureError: The rate is negative or not finite.
-        """
-        if not (math.isfinite(eta) and eta >= 0):
-            raise MeasureError(f"eta={eta}", "a finite rate of at least 0", "give another rate")
-        return eta**2 * self.mean_square_update
-
     def as_dict(self) -> dict[str, Any]:
-        """The report as JSON-safe values."""
-        return {
-            "eta_star": _finite(self.eta_star),
-            "eta_star_interval": _pair(self.eta_star_interval),
-            "mean_square_update": _finite(self.mean_square_update),
-            "mean_square_interval": _pair(self.mean_square_interval),
-            "layers": [layer.as_dict() for layer in self.layers],
-            "pre_activations": self.pre_activations,
-            "seeds": list(self.seeds),
-            "by_seed": [_finite(value) for value in self.by_seed],
-            "doubt": self.doubt,
-            "cost_steps": self.cost_steps,
-        }
-
-    def __str__(self) -> str:
-        return plain_text(self.__rich__())
+        """The report as plain data for JSON: None for what is not finite."""
+        rates = {"eta_star": self.eta_star, "eta_star_interval": self.eta_star_interval}
+        found: dict[str, Any] = json_numbers(
+            {**rates, **asdict(self), "cost_steps": self.cost_steps}
+        )
+        return found
 
     def __rich__(self) -> RenderableType:
         from rich.console import Group
@@ -175,6 +150,26 @@ class UpdateReport:
             *doubt,
             table,
         )
+
+
+def json_numbers(data: Any) -> Any:
+    """Plain data with None in place of numbers that are not finite, which JSON lacks.
+
+    Args:
+        data: Nested dicts, lists and tuples.
+
+    Returns:
+        The same; lists for tuples.
+
+    Example:
+        >>> json_numbers({"interval": (0.5, math.inf)})
+        {'interval': [0.5, None]}
+    """
+    if isinstance(data, dict):
+        return {name: json_numbers(value) for name, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [json_numbers(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def ends_text(interval: tuple[float, float] | None) -> str:
@@ -265,11 +260,3 @@ def _interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
         return None
     draws = resampled_seeds(len(values), num_resamples=NUM_RESAMPLES, seed=0)
     return percentile_interval(values[draws].mean(axis=1), _CONFIDENCE)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _pair(interval: tuple[float, float] | None) -> list[float | None] | None:
-    return None if interval is None else [_finite(end) for end in interval]

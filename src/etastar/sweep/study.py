@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from operator import index
 from typing import TYPE_CHECKING
 
 from etastar.errors import TrialError
@@ -17,6 +16,7 @@ from etastar.sweep.search import as_search
 from etastar.sweep.search.base import Context
 from etastar.sweep.starting import measured_start, size_depth
 from etastar.sweep.storage import as_store
+from etastar.typed import as_seeds
 
 if TYPE_CHECKING:
     import os
@@ -96,7 +96,11 @@ def run_sweep(
         raise TrialError(f"recipe={recipe!r}", "a Recipe", "see etastar.Recipe")
     if on_progress is not None and not callable(on_progress):
         raise TrialError(f"on_progress={on_progress!r}", "a function, or None", "give a function")
-    ordered, chosen, used = _sizes(recipe, sizes), as_search(search), _seeds(seeds)
+    ordered, chosen, used = (
+        _sizes(recipe, sizes),
+        as_search(search),
+        as_seeds(seeds, error=TrialError),
+    )
     runner = _executor(workers)
     results: list[SizeResult] = []
     depths: list[tuple[Size, float]] = []
@@ -229,21 +233,6 @@ def _sizes(recipe: Recipe, sizes: Iterable[Mapping[str, int] | Size]) -> tuple[S
     for size in ordered:
         recipe.require_takes(size)
     return ordered
-
-
-def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
-    """Seeds 0 to n - 1 of a number, or those that are given."""
-    try:
-        used = tuple(map(index, seeds)) if hasattr(seeds, "__iter__") else tuple(range(seeds))
-    except TypeError:
-        used = ()
-    if not used or len(set(used)) < len(used) or min(used) < 0 or isinstance(seeds, bool):
-        raise TrialError(
-            f"seeds={seeds!r}",
-            "one seed or more, each once and not negative, or their number",
-            "give for example 2 or [0, 1]",
-        )
-    return used
 
 
 def _executor(workers: int | Executor) -> Executor:
