@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 
 from etastar.applied import Applied, remember
 from etastar.errors import InitError
+from etastar.graph.capture import require_unsharded
 from etastar.graph.roles import parameter_roles
 from etastar.init.init_plan import plan_initialization
 from etastar.init.schemes import InitReport, InitSettings, ParamInit, Readout, ResidualRule, Scheme
@@ -74,6 +75,7 @@ def initialize_(
     """
     settings = InitSettings(scheme, residual, readout, seed, bias_variance)
     parameters = canonical_parameters(model)
+    require_unsharded(model, error=InitError)
     _check_writable(parameters)
     _check_same(parameters, graph)
     report = plan_initialization(
@@ -114,12 +116,6 @@ def _check_writable(parameters: Mapping[str, nn.Parameter]) -> None:
     """Refuse parameters that cannot be set, before anything is changed."""
     for name, parameter in parameters.items():
         for applies, what, expected, action in (
-            (
-                hasattr(parameter, "device_mesh"),
-                "sharded over devices",
-                "a model that is whole",
-                "capture and initialize before fully_shard",
-            ),
             (
                 parameter.is_meta,
                 "on the meta device",

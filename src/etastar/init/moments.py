@@ -11,11 +11,12 @@ from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from etastar.errors import CaptureError, InitError
+from etastar.errors import InitError, foreign_errors_as
 from etastar.graph.arguments import named_tensors
-from etastar.graph.contraction import data_inputs, judge_sums
 from etastar.graph.dag import Graph, Node
-from etastar.graph.tracing import TracingError, parameter_records, trace
+from etastar.graph.tracing import parameter_records, trace
+from etastar.measure.input_checks import forward_pass
+from etastar.measure.pre_activations import mean_square
 from etastar.naming import unwrap
 
 __all__ = ["Measurement", "measure_moments"]
@@ -69,9 +70,7 @@ class _EdgeKeeper(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return
         self._watching = True
         try:
-            values = output.detach()
-            wide = values.double() if values.is_floating_point() else values.abs().double()
-            self.forward[node.index] = float(wide.square().mean())
+            self.forward[node.index] = mean_square(output)
         finally:
             self._watching = False
         self.sizes[node.index] = output.numel()
@@ -118,23 +117,13 @@ def measure_moments(
         True
     """
     model, keeper = unwrap(model), _EdgeKeeper()
-    try:
-        with keeper:
-            traced = trace(model, args, kwargs, fake=False, grad=True, observer=keeper.watch)
-            keeper.take_edges()
-    except TracingError as error:
-        raise CaptureError(
-            f"a forward pass that failed in module {error.module or '(root)'!r}: {error.__cause__}",
-            "a model that runs on the inputs as they were given",
-            "call model(*args, **kwargs) yourself to see the error",
-        ) from error.__cause__
-    sources = data_inputs(traced.nodes, traced.inputs)
-    nodes = judge_sums(traced.nodes, [traced.inputs[name] for name in sources], traced.outputs)
-    graph = Graph(
-        nodes,
+    with forward_pass(), keeper:
+        traced = trace(model, args, kwargs, fake=False, grad=True, observer=keeper.watch)
+        keeper.take_edges()
+    graph = Graph.of_trace(
+        traced.nodes,
         traced.inputs,
         traced.outputs,
-        sources,
         parameter_records(model),
         capture="real",
         capture_note="moments were asked for",
@@ -192,14 +181,10 @@ def _random_projection(result: Any, seed: int) -> torch.Tensor:
 
 def _checked(loss_fn: Callable[[Any], torch.Tensor], result: Any) -> torch.Tensor:
     """The loss, refused where it cannot be differentiated."""
-    try:
+    expected = "loss_fn(output, targets), which returns a scalar"
+    action = "call it yourself on the model's output and the batch's targets"
+    with foreign_errors_as(InitError, "loss_fn", expected, action):
         loss = loss_fn(result)
-    except Exception as error:
-        raise InitError(
-            f"a loss_fn that failed with {type(error).__name__}: {error}",
-            "loss_fn(output, targets), which returns a scalar",
-            "call it yourself on the model's output and the batch's targets",
-        ) from error
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
         raise _no_gradient(loss)
     return loss

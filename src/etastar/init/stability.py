@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from textwrap import wrap
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
 from etastar.errors import InitError
-from etastar.formatting import shorten_middle
+from etastar.formatting import Shown, number, shorten_middle
 from etastar.graph.roles import parameter_roles
 from etastar.init.moments import Measurement, measure_moments
 from etastar.measure.batch import read_batch
+from etastar.measure.input_checks import read_seeds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from rich.text import Text
+    from rich.console import Group
     from torch import nn
 
     from etastar.graph.dag import Graph, Node
     from etastar.measure.batch import Batch, LossFn
+    from etastar.measure.input_checks import Seeds
 
 __all__ = ["Judged", "LayerMoments", "StabilityReport", "check_stability"]
 
-_LINE = 80
+_WIDTH = 56  # characters of a layer's name
 
 Judged = Literal["both limits", "upper limit", "reference"]
 
@@ -64,19 +64,9 @@ class LayerMoments:
         place = self.module or "(root)"
         return place if self.kind == "weight layer" else f"{self.kind} in {place}"
 
-    def __str__(self) -> str:
-        gradient = "none" if self.gradient_ratio is None else f"{self.gradient_ratio:.3g}"
-        mark = f"  <- {self.leaves}" if self.leaves else ""
-        name = shorten_middle(self.name, _LINE - 24 - len(mark))
-        return f"{self.forward_ratio:>10.3g}  {gradient:>10}  {name}{mark}"
-
-
-def _wrapped(*texts: str) -> list[str]:
-    return [line for text in texts for line in wrap(text, _LINE, break_on_hyphens=False)]
-
 
 @dataclass(frozen=True)
-class StabilityReport:
+class StabilityReport(Shown):
     """Moments of all layers in the order of execution, and the verdict.
 
     Attributes:
@@ -112,7 +102,7 @@ class StabilityReport:
         if layer is None:
             return f"stable: {len(self.layers)} layers within {low:g} to {high:g}"
         ratio = layer.forward_ratio if layer.leaves == "forward" else layer.gradient_ratio
-        name = shorten_middle(layer.name, _LINE // 2)
+        name = shorten_middle(layer.name, _WIDTH)
         return (
             f"unstable: the {layer.leaves} moment of {name} is {ratio:.3g} times that of "
             f"the first layer, outside of {low:g} to {high:g}"
@@ -120,18 +110,23 @@ class StabilityReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The verdict and the fields as plain data for JSON."""
-        return {"stable": self.stable, "verdict": self.verdict, **asdict(self)}
+        return {"stable": self.stable, "verdict": self.verdict, **super().as_dict()}
 
-    def __str__(self) -> str:
-        head = f"{'forward':>10}  {'gradient':>10}  layer (ratios to the first)"
-        return "\n".join(
-            (*_wrapped(self.verdict), head, *map(str, self.layers), *_wrapped(*self.notes))
-        )
-
-    def __rich__(self) -> Text:
+    def __rich__(self) -> Group:
+        from rich.console import Group
+        from rich.table import Table
         from rich.text import Text
 
-        return Text(str(self))
+        table = Table(box=None, pad_edge=False)
+        for heading in ("forward", "gradient"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("layer (ratios to the first)", no_wrap=True)
+        for layer in self.layers:
+            mark = f"  <- {layer.leaves}" if layer.leaves else ""
+            ratio = "none" if layer.gradient_ratio is None else number(layer.gradient_ratio)
+            name = shorten_middle(layer.name, _WIDTH - len(mark))
+            table.add_row(number(layer.forward_ratio), ratio, Text(name + mark))
+        return Group(Text(self.verdict), table, *map(Text, self.notes))
 
 
 def check_stability(
@@ -140,7 +135,7 @@ def check_stability(
     loss_fn: LossFn | None = None,
     *,
     band: tuple[float, float] = (0.1, 10.0),
-    seeds: int | Sequence[int] = 4,
+    seeds: Seeds = 4,
 ) -> StabilityReport:
     """Measure forward and gradient second moments layer by layer, and judge them.
 
@@ -164,8 +159,8 @@ def check_stability(
         Moments and verdict; `first_unstable` names the layer that leaves the band.
 
     Raises:
-        InitError: If the band, the seeds or the loss are of no use, or nothing can be measured.
-        MeasureError: If the batch has none of the forms.
+        InitError: If the band or the loss is of no use, or nothing can be measured.
+        MeasureError: If the batch has none of the forms, or the seeds are none.
         CaptureError: If the forward pass raises.
 
     Example:
@@ -186,7 +181,7 @@ def check_stability(
 
     Reference: docs/definitions.md, section 2; [AM], [CH].
     """
-    limits, drawn = _checked_band(band), _checked_seeds(seeds)
+    limits, drawn = _checked_band(band), read_seeds(seeds)
     measured = _measured(model, batch, loss_fn, drawn)
     nodes = [n for n in measured.graph if n.kind in ("weight layer", "residual addition")]
     if not nodes:
@@ -232,18 +227,6 @@ def _checked_band(band: object) -> tuple[float, float]:
     if not 0 < low < 1 < high:
         raise InitError(f"band {band!r}", "two numbers, 0 < lower < 1 < upper", "use (0.1, 10.0)")
     return low, high
-
-
-def _checked_seeds(seeds: int | Sequence[int]) -> Sequence[int]:
-    given = range(seeds) if type(seeds) is int else seeds
-    whole = isinstance(given, Sequence) and all(type(seed) is int for seed in given)
-    if isinstance(given, int) or not whole or not given:
-        raise InitError(
-            f"seeds={seeds!r}",
-            "how many, one or more, or a sequence of whole numbers",
-            "leave seeds out for the default",
-        )
-    return given
 
 
 def _places(graph: Graph) -> dict[str, str]:
