@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from etastar.formatting import shorten_middle
-from etastar.naming import name_template
+from etastar.formatting import Shown, name_pattern, shorten_middle
 
 __all__ = ["DepthReport", "PathStep"]
 
 _SHOWN = 40  # steps of the path, before the middle is left out
-_LINE = 80  # characters
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class PathStep:
 
 
 @dataclass(frozen=True)
-class DepthReport:
+class DepthReport(Shown):
     """Effective depth of a network and the statistics of its paths [WU] [CH].
 
     A path is a distinct sequence of counted nodes (weight layers and residual additions) from a
@@ -78,20 +74,10 @@ class DepthReport:
     capture_note: str | None = None
     seconds: float = 0.0
 
-    def as_dict(self) -> dict[str, Any]:
-        """The fields as plain data for JSON; integers stay exact."""
-        return asdict(self)
-
     def __rich__(self) -> Group:
         """Numbers, the shortest path, and what to know about it."""
         notes = (Text(note) for note in _notes(self))
         return Group(_numbers(self), Text("\nshortest path"), _path(self.path), *notes)
-
-    def __str__(self) -> str:
-        console = Console(width=_LINE, file=io.StringIO(), color_system=None)
-        with console.capture() as capture:
-            console.print(self)
-        return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
 def _integer(value: int, digits: int = 9) -> str:
@@ -114,8 +100,8 @@ def _numbers(report: DepthReport) -> Table:
         "paths": _integer(report.path_count, digits=24),
         "moments M0..M3": "  ".join(map(_integer, report.path_length_moments)),
         "layers alone": "  ".join(map(_integer, report.layer_path_length_moments)),
-        "from": _patterns(report.sources, 58),
-        "to": _patterns(report.outputs, 58),
+        "from": shorten_middle(name_pattern(report.sources), 58),
+        "to": shorten_middle(name_pattern(report.outputs), 58),
         "captured on": f"{report.capture} tensors, {report.seconds:.2f} s",
     }
     for heading, text in rows.items():
@@ -139,11 +125,6 @@ def _path(path: tuple[PathStep, ...]) -> Table:
     return table
 
 
-def _patterns(names: Sequence[str], width: int) -> str:
-    """Names on one line, those that differ in an index alone as one pattern."""
-    return shorten_middle(", ".join(dict.fromkeys(map(name_template, names))), width)
-
-
 def _notes(report: DepthReport) -> list[str]:
     lines = (
         ("tied", report.tied, "one table serves embedding and projection"),
@@ -155,7 +136,7 @@ def _notes(report: DepthReport) -> list[str]:
         ("unused", report.unused_parameters, "no operation on an activation read them"),
     )
     notes = [
-        f"\n{what}: {_patterns(names, _LINE - len(what) - 2)}\n  ({why})"
+        f"\n{what}: {shorten_middle(name_pattern(names), 78 - len(what))}\n  ({why})"
         for what, names, why in lines
         if names
     ]

@@ -90,7 +90,7 @@ class MeasureError(EtastarError, ValueError):
     """The criterion cannot be measured on this model, batch or optimizer."""
 
 
-class MeasureWarning(UserWarning):
+class MeasureWarning(EtastarWarning):
     """The criterion was measured, but its numbers are lost in rounding."""
 
 

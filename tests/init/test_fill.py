@@ -69,7 +69,9 @@ def test_the_gain_is_that_of_the_activation_before_each_layer():
     )
     initialized(model, torch.zeros(2, 256))
     gains = [mean_square(model[i].weight) * 256 for i in (0, 2, 4)]
-    assert gains == pytest.approx([1, 1 / second_moment(F.gelu), 1 / second_moment(torch.tanh)], rel=0.03)
+    assert gains == pytest.approx(
+        [1, 1 / second_moment(F.gelu), 1 / second_moment(torch.tanh)], rel=0.03
+    )
 
 
 def test_biases_shifts_and_gains():
