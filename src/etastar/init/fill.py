@@ -14,7 +14,6 @@ from torch.nn.utils import parametrize
 from etastar.applied import Applied, remember
 from etastar.errors import InitError
 from etastar.graph.capture import require_unsharded
-from etastar.graph.roles import parameter_roles
 from etastar.init.init_plan import plan_initialization
 from etastar.init.schemes import InitReport, InitSettings, ParamInit, Readout, ResidualRule, Scheme
 from etastar.naming import canonical_modules, canonical_parameters
@@ -74,13 +73,11 @@ def initialize_(
     Reference: docs/definitions.md, section 2; [AM], [CH], [TP5] table 3.
     """
     settings = InitSettings(scheme, residual, readout, seed, bias_variance)
-    parameters = canonical_parameters(model)
     require_unsharded(model, error=InitError)
+    parameters = canonical_parameters(model)
     _check_writable(parameters)
     _check_same(parameters, graph)
-    report = plan_initialization(
-        graph, parameter_roles(graph), parameters=parameters, settings=settings
-    )
+    report = plan_initialization(graph, graph.parameters, parameters=parameters, settings=settings)
     modules = dict(canonical_modules(model))
     with torch.no_grad():
         entries = [_applied(entry, modules, parameters, seed) for entry in report.entries]

@@ -35,7 +35,7 @@ def plan_initialization(
 
     Args:
         graph: The captured graph.
-        roles: `parameter_roles(graph)`.
+        roles: `graph.parameters`.
         parameters: Current parameters by canonical name; read for frozen ones, learned slopes
             and hand-written norm gains.
         settings: The options; the defaults if None.

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from etastar.errors import InitError
 from etastar.formatting import Shown, number, shorten_middle
-from etastar.graph.roles import parameter_roles
 from etastar.init.moments import Measurement, measure_moments
 from etastar.measure.batch import read_batch
 from etastar.measure.input_checks import read_seeds
@@ -233,7 +232,7 @@ def _places(graph: Graph) -> dict[str, str]:
     """For each weight: "branch", "output", or "stream"."""
     return {
         info.name: "branch" if info.in_branch else "output" if info.role == "output" else "stream"
-        for info in parameter_roles(graph)
+        for info in graph.parameters
     }
 
 
