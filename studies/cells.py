@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError
-from etastar.models.components import activation_module, same_conv2d
+from etastar.models.components import activation_module, same_conv
 from etastar.models.config import ActivationName, Padding, require_counts
 from etastar.typed import require_type
 
@@ -148,7 +148,7 @@ class Cell(nn.Module):
                 module = nn.Identity()
             else:
                 kernel = int(op[-1])
-                conv = same_conv2d(width, width, kernel_size=kernel, padding=padding, bias=bias)
+                conv = same_conv(width, width, kernel_size=kernel, padding=padding, bias=bias)
                 module = nn.Sequential(activation_module(activation), conv)
                 if batch_norm:
                     module.append(nn.BatchNorm2d(width))
@@ -233,7 +233,7 @@ def cell(
     require_type("padding", padding, Padding)
     require_type("activation", activation, ActivationName)
     plan = cell_plan(cell_seed, edges=edges)
-    stem = same_conv2d(in_channels, width, kernel_size=3, padding=padding, bias=bias)
+    stem = same_conv(in_channels, width, kernel_size=3, padding=padding, bias=bias)
     cells = [
         Cell(plan, width, padding=padding, activation=activation, batch_norm=batch_norm, bias=bias)
         for _ in range(depth)

@@ -10,6 +10,7 @@ import torch
 from etastar.errors import InitError
 from etastar.graph.dag import Graph, Node, Slot
 from etastar.init.gains import critical_point
+from etastar.init.pointwise import operation_name
 from etastar.init.schemes import ParamInit
 
 if TYPE_CHECKING:
@@ -21,13 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["data_beside", "vector_rule", "weight_rule"]
 
-_ADDITIVE = frozenset(
-    ["aten.add", "aten.sub", "aten.rsub", "aten.addmm", "aten.baddbmm", "aten.addmv", "aten.addbmm"]
-)
-
-_NORMALIZING = frozenset(
-    ["aten.rsqrt", "aten.var", "aten.var_mean", "aten.linalg_vector_norm", "aten.std"]
-)
+_ADDITIVE = frozenset(["add", "sub", "rsub", "addmm", "baddbmm", "addmv", "addbmm"])
+_NORMALIZING = frozenset(["rsqrt", "var", "var_mean", "linalg_vector_norm", "std"])
 
 
 def weight_rule(info: ParamInfo, activation: InputActivation, settings: InitSettings) -> ParamInit:
@@ -176,8 +172,8 @@ def data_beside(info: ParamInfo, users: Sequence[Node], graph: Graph) -> frozens
     Returns:
         Indices of the nodes; none if it is no such table or token.
     """
-    added = all(_operation(node) == "aten.add" for node in users) and _is_table(info)
-    joined = all(_operation(node) == "aten.cat" for node in users)
+    added = all(operation_name(node) == "add" for node in users) and _is_table(info)
+    joined = all(operation_name(node) == "cat" for node in users)
     if not (added or joined):
         return frozenset()
     return frozenset().union(*(_makers(node, graph) for node in users))
@@ -189,8 +185,8 @@ def _makers(node: Node, graph: Graph) -> set[int]:
     pending = list(node.inputs)
     while pending:
         maker = graph.nodes[pending.pop()]
-        passes = maker.kind == "view" or _operation(maker) in ("aten.cat", "aten.clone")
-        table_added = _operation(maker) == "aten.add" and len(maker.inputs) == 1
+        passes = maker.kind == "view" or operation_name(maker) in ("cat", "clone")
+        table_added = operation_name(maker) == "add" and len(maker.inputs) == 1
         if passes or table_added:
             pending.extend(maker.inputs)
         else:
@@ -198,16 +194,12 @@ def _makers(node: Node, graph: Graph) -> set[int]:
     return found
 
 
-def _operation(node: Node) -> str:
-    return ".".join(node.op.split(".")[:2]).rstrip("_")
-
-
 def _adds(node: Node, name: str) -> bool:
     """Whether the operation adds the parameter to its result."""
     argument = _argument_name(node, name)
     if node.weight is not None:
         return node.weight.layer_type != "recurrent" and name not in node.weight.parameters
-    return _operation(node) in _ADDITIVE or argument == "bias"
+    return operation_name(node) in _ADDITIVE or argument == "bias"
 
 
 def _argument_name(node: Node, name: str) -> str | None:
@@ -224,12 +216,12 @@ def _argument_name(node: Node, name: str) -> str | None:
 
 def _scales_normalized(node: Node, graph: Graph) -> bool:
     """Whether the operation multiplies what was just normalized, by a norm or by hand."""
-    if _operation(node) != "aten.mul":
+    if operation_name(node) != "mul":
         return False
     pending, seen = list(node.inputs), set[int]()
     while pending:
         maker = graph.nodes[pending.pop()]
-        if maker.kind == "norm" or _operation(maker) in _NORMALIZING:
+        if maker.kind == "norm" or operation_name(maker) in _NORMALIZING:
             return True
         if maker.index not in seen and maker.kind in ("view", "activation", "other"):
             seen.add(maker.index)
