@@ -93,7 +93,7 @@ def _numbers(report: DepthReport) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     rows = {
-        "effective depth": f"[bold]{report.effective_depth}[/bold]",
+        "effective depth": str(report.effective_depth),
         "weight layers": str(report.weight_layers),
         "residual additions": str(report.residual_additions),
         "longest path": f"{report.longest_path} ({report.layer_longest_path} layers)",
@@ -105,7 +105,8 @@ def _numbers(report: DepthReport) -> Table:
         "captured on": f"{report.capture} tensors, {report.seconds:.2f} s",
     }
     for heading, text in rows.items():
-        table.add_row(heading, text)
+        style = "bold" if heading == "effective depth" else ""
+        table.add_row(heading, Text(text, style))
     return table
 
 
