@@ -2,10 +2,11 @@
 
 from typing import Any, Literal, Optional
 
+import numpy as np
 import pytest
 
-from etastar.errors import ModelSpecError
-from etastar.typed import require_type
+from etastar.errors import FitError, ModelSpecError
+from etastar.typed import as_seeds, require_type
 
 SIDE = Literal["left", 2]
 
@@ -33,3 +34,19 @@ def test_a_value_is_of_its_type_or_refused_by_name(annotation, good, bad):
     for value in bad:
         with pytest.raises(ModelSpecError, match=r"received: it=.*\n.*\nwhat to do: c\w+ it"):
             require_type("it", value, annotation)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(2, (0, 1)), ([3, 1], (3, 1)), (range(1, 3), (1, 2)), (np.arange(2), (0, 1))],
+)
+def test_seeds_are_a_number_of_them_or_each_by_itself(given, expected):
+    found = as_seeds(given, error=ModelSpecError)
+    assert found == expected
+    assert all(type(seed) is int for seed in found)
+
+
+@pytest.mark.parametrize("given", [0, -1, (), None, 1.5, "ab", [0.5], [-1], [1, 1], True, [True]])
+def test_seeds_of_no_use_are_refused_with_the_error_asked_for(given):
+    with pytest.raises(FitError, match="seeds="):
+        as_seeds(given, error=FitError)

@@ -11,9 +11,13 @@ from rich.text import Text
 
 from etastar.formatting import Shown, name_pattern, shorten_middle
 
-__all__ = ["DepthReport", "PathStep"]
+__all__ = ["CountedAs", "DepthReport", "PathStep"]
 
 _SHOWN = 40  # steps of the path, before the middle is left out
+_LINE = 80  # characters
+
+
+CountedAs = Literal["weight layer", "residual addition"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class PathStep:
     """One counted node on a path: the module it ran in, what it counted as, its operation."""
 
     module: str
-    counted_as: Literal["weight layer", "residual addition"]
+    counted_as: CountedAs
     op: str
 
 
@@ -92,8 +96,8 @@ def _numbers(report: DepthReport) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
-    rows = {
-        "effective depth": str(report.effective_depth),
+    rows: dict[str, str | Text] = {
+        "effective depth": Text(str(report.effective_depth), "bold"),
         "weight layers": str(report.weight_layers),
         "residual additions": str(report.residual_additions),
         "longest path": f"{report.longest_path} ({report.layer_longest_path} layers)",
@@ -105,8 +109,7 @@ def _numbers(report: DepthReport) -> Table:
         "captured on": f"{report.capture} tensors, {report.seconds:.2f} s",
     }
     for heading, text in rows.items():
-        style = "bold" if heading == "effective depth" else ""
-        table.add_row(heading, Text(text, style))
+        table.add_row(heading, text)
     return table
 
 
@@ -137,7 +140,7 @@ def _notes(report: DepthReport) -> list[str]:
         ("unused", report.unused_parameters, "no operation on an activation read them"),
     )
     notes = [
-        f"\n{what}: {shorten_middle(name_pattern(names), 78 - len(what))}\n  ({why})"
+        f"\n{what}: {shorten_middle(name_pattern(names), _LINE - len(what) - 2)}\n  ({why})"
         for what, names, why in lines
         if names
     ]

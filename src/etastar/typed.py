@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from math import isfinite
+from operator import index
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from etastar.errors import ModelSpecError
 
-__all__ = ["require_type"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from etastar.errors import EtastarError
+
+__all__ = ["as_seeds", "require_type"]
 
 _WORDS = {bool: "True or False", int: "an integer", float: "a finite number", str: "a text"}
 
@@ -57,3 +63,36 @@ def _is_a(value: object, kind: type) -> bool:
     if kind is float:
         return isinstance(value, (int, float)) and isfinite(value)
     return isinstance(value, kind)
+
+
+def as_seeds(seeds: int | Sequence[int], *, error: type[EtastarError]) -> tuple[int, ...]:
+    """The seeds that a number, or a sequence, stands for.
+
+    Args:
+        seeds: A number n for the seeds 0 to n - 1, or the seeds.
+        error: What to raise.
+
+    Returns:
+        The seeds.
+
+    Raises:
+        EtastarError: Of the class `error`: no seed, one twice, or one that is no whole number of at
+            least 0.
+
+    Example:
+        >>> as_seeds(3, error=ModelSpecError), as_seeds([7], error=ModelSpecError)
+        ((0, 1, 2), (7,))
+    """
+    try:
+        given = tuple(seeds) if hasattr(seeds, "__iter__") else tuple(range(seeds))
+        found = tuple(map(index, given))
+    except TypeError:
+        given, found = (), ()
+    is_flag = any(isinstance(one, bool) for one in (seeds, *given))
+    if is_flag or not found or min(found) < 0 or len(set(found)) < len(found):
+        raise error(
+            f"seeds={seeds!r}",
+            "a number of seeds, one or more, or different whole numbers of at least 0",
+            "give for example seeds=3, or seeds=[0, 1, 2]",
+        )
+    return found

@@ -277,7 +277,7 @@ def test_a_model_without_layers_is_refused():
 
 @pytest.mark.parametrize("seeds", [0, -1, (), "x", 1.5, [0.5], [-1], [0, 0], None, True])
 def test_seeds_that_are_none_are_refused(seeds):
-    with pytest.raises(MeasureError, match="seeds="):
+    with pytest.raises(InitError, match="seeds="):
         checked((build("mlp"), features()), seeds=seeds)
 
 

@@ -12,7 +12,7 @@ from etastar.errors import InitError
 from etastar.formatting import Shown, number, shorten_middle
 from etastar.init.moments import Measurement, measure_moments
 from etastar.measure.batch import read_batch
-from etastar.measure.input_checks import read_seeds
+from etastar.typed import as_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from etastar.graph.dag import Graph, Node
     from etastar.measure.batch import Batch, LossFn
-    from etastar.measure.input_checks import Seeds
 
 __all__ = ["Judged", "LayerMoments", "StabilityReport", "check_stability"]
 
@@ -134,7 +133,7 @@ def check_stability(
     loss_fn: LossFn | None = None,
     *,
     band: tuple[float, float] = (0.1, 10.0),
-    seeds: Seeds = 4,
+    seeds: int | Sequence[int] = 4,
 ) -> StabilityReport:
     """Measure forward and gradient second moments layer by layer, and judge them.
 
@@ -158,8 +157,8 @@ def check_stability(
         Moments and verdict; `first_unstable` names the layer that leaves the band.
 
     Raises:
-        InitError: If the band or the loss is of no use, or nothing can be measured.
-        MeasureError: If the batch has none of the forms, or the seeds are none.
+        InitError: If the band, the seeds or the loss are of no use, or nothing can be measured.
+        MeasureError: If the batch has none of the forms.
         CaptureError: If the forward pass raises.
 
     Example:
@@ -180,7 +179,7 @@ def check_stability(
 
     Reference: docs/definitions.md, section 2; [AM], [CH].
     """
-    limits, drawn = _checked_band(band), read_seeds(seeds)
+    limits, drawn = _checked_band(band), as_seeds(seeds, error=InitError)
     measured = _measured(model, batch, loss_fn, drawn)
     nodes = [n for n in measured.graph if n.kind in ("weight layer", "residual addition")]
     if not nodes:
