@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError
-from etastar.models.components import activation_module, same_conv2d
-from etastar.models.config import ActivationName, Padding, require_positive
+from etastar.models.components import activation_module, same_conv
+from etastar.models.config import ActivationName, Padding, require_counts
 from etastar.typed import require_type
 
 __all__ = [
@@ -148,7 +148,7 @@ class Cell(nn.Module):
                 module = nn.Identity()
             else:
                 kernel = int(op[-1])
-                conv = same_conv2d(width, width, kernel_size=kernel, padding=padding, bias=bias)
+                conv = same_conv(width, width, kernel_size=kernel, padding=padding, bias=bias)
                 module = nn.Sequential(activation_module(activation), conv)
                 if batch_norm:
                     module.append(nn.BatchNorm2d(width))
@@ -228,12 +228,12 @@ def cell(
         >>> cell(2, 8, cell_seed=3)(torch.zeros(2, 1, 8, 8)).shape
         torch.Size([2, 10])
     """
-    require_positive(depth=depth, width=width, in_channels=in_channels)
-    require_positive(image_size=image_size, num_classes=num_classes)
+    require_counts(depth=depth, width=width, in_channels=in_channels)
+    require_counts(image_size=image_size, num_classes=num_classes)
     require_type("padding", padding, Padding)
     require_type("activation", activation, ActivationName)
     plan = cell_plan(cell_seed, edges=edges)
-    stem = same_conv2d(in_channels, width, kernel_size=3, padding=padding, bias=bias)
+    stem = same_conv(in_channels, width, kernel_size=3, padding=padding, bias=bias)
     cells = [
         Cell(plan, width, padding=padding, activation=activation, batch_norm=batch_norm, bias=bias)
         for _ in range(depth)

@@ -15,11 +15,10 @@ from hypothesis import settings
 
 torch.set_num_threads(1)
 
-# The ordinary run is the same everywhere; other examples are for `make fuzz`, or by
-# --hypothesis-profile=random, or the environment variable.
+# The ordinary run is the same everywhere; `make fuzz` asks for --hypothesis-profile=random.
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.register_profile("random", deadline=None, derandomize=False)
-settings.load_profile(os.environ.get("ETASTAR_HYPOTHESIS", "ci"))
+settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")

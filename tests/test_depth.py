@@ -38,6 +38,7 @@ def shown(request):
 
 def test_numbers_and_path(shown):
     text = shown(REPORT)
+    assert text.splitlines()[0].split() == ["effective", "depth", "3"]
     assert "2  8  34  152" in text
     assert text.count("block  weight layer  mm") == 3
     assert "logits" in text

@@ -28,10 +28,6 @@ __all__ = [
 ]
 
 
-def _three_parts(received: str, expected: str, action: str) -> str:
-    return f"received: {received}\nexpected: {expected}\nwhat to do: {action}"
-
-
 class EtastarError(Exception):
     """Base of all errors of etastar; its message has three parts.
 
@@ -48,7 +44,7 @@ class EtastarError(Exception):
     """
 
     def __init__(self, received: str, expected: str, action: str) -> None:
-        super().__init__(_three_parts(received, expected, action))
+        super().__init__(f"received: {received}\nexpected: {expected}\nwhat to do: {action}")
         self.received = received
         self.expected = expected
         self.action = action
@@ -93,7 +89,7 @@ class MeasureError(EtastarError, ValueError):
     """The criterion cannot be measured on this model, batch or optimizer."""
 
 
-class MeasureWarning(UserWarning):
+class MeasureWarning(EtastarWarning):
     """The criterion was measured, but its numbers are lost in rounding."""
 
 

@@ -44,16 +44,13 @@ def test_the_ends_are_values_in_order_also_with_infinities(values, confidence):
 @pytest.mark.parametrize(
     "bad",
     [
-        (0.0, 10, 0),
-        (1.0, 10, 0),
-        (float("nan"), 10, 0),
-        ("x", 10, 0),
-        (0.9, 0, 0),
-        (0.9, 1.5, 0),
-        (0.9, 10, "x"),
-        (0.9, 10, -1),
-        (0.9, 10, 1.5),
-        (0.9, 10, None),
+        (0.0, 10),
+        (1.0, 10),
+        (float("nan"), 10),
+        ("x", 10),
+        (0.9, 0),
+        (0.9, 1.5),
+        (0.9, None),
     ],
 )
 def test_settings_out_of_range_are_refused(bad):

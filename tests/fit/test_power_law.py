@@ -2,7 +2,6 @@
 
 import json
 from math import exp, inf, log, nan
-from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -10,9 +9,22 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from etastar.errors import FitError
-from etastar.fit import find_optimum, fit_power_law
+from etastar.fit import Optimum, find_optimum, fit_power_law
 
 SIZES = np.array([4.0, 8.0, 16.0, 32.0])
+
+
+def tuned(lrs, variances):
+    """Optima with two resamples each, whose log lr has that variance."""
+    reach = np.exp(np.sqrt(variances))
+    return [resampled(lr, (lr / r, lr * r)) for lr, r in zip(lrs, reach, strict=True)]
+
+
+def resampled(lr, lrs):
+    return Optimum(
+        lr, 0.0, lr, 0.0, "quadratic", at_edge=False, num_seeds=2, num_diverged=0,
+        resampled_lrs=tuple(lrs),
+    )  # fmt: skip
 
 
 @settings(deadline=None)
@@ -39,8 +51,8 @@ variances = st.lists(st.floats(0.01, 10), min_size=4, max_size=4)
 @given(rates, variances, st.floats(0.01, 100), st.floats(0.1, 10))
 def test_units_of_rate_and_size_change_the_intercept_alone(lrs, given_, rate_unit, size_unit):
     assume(np.ptp(np.log(lrs)) > 1e-3)  # of rates that differ by rounding, r^2 is rounding
-    base = fit_power_law(SIZES, lrs, variances=given_)
-    other = fit_power_law(size_unit * SIZES, rate_unit * lrs, variances=given_)
+    base = fit_power_law(SIZES, tuned(lrs, given_))
+    other = fit_power_law(size_unit * SIZES, tuned(rate_unit * lrs, given_))
     assert other.exponent == pytest.approx(base.exponent, abs=1e-8)
     assert other.r_squared == pytest.approx(base.r_squared, abs=1e-6)
     assert other.exponent_interval == pytest.approx(base.exponent_interval, abs=1e-8)
@@ -51,7 +63,7 @@ def test_units_of_rate_and_size_change_the_intercept_alone(lrs, given_, rate_uni
 @given(rates, variances)
 def test_the_weighted_line_is_numpys(lrs, given_):
     slope, intercept = np.polyfit(np.log(SIZES), np.log(lrs), 1, w=1 / np.sqrt(given_))
-    fit = fit_power_law(SIZES, lrs, variances=given_)
+    fit = fit_power_law(SIZES, tuned(lrs, given_))
     assert (fit.exponent, fit.intercept) == pytest.approx((slope, intercept), abs=1e-8)
 
 
@@ -66,7 +78,7 @@ def test_r_squared_of_equal_weights_is_the_squared_correlation(lrs):
 
 def test_r_squared_counts_a_point_of_weight_two_as_two_points():
     twice = fit_power_law([*SIZES, SIZES[1]], [1.0, 0.6, 0.1, 0.2, 0.6])
-    weighted = fit_power_law(SIZES, [1.0, 0.6, 0.1, 0.2], variances=[2.0, 1.0, 2.0, 2.0])
+    weighted = fit_power_law(SIZES, tuned([1.0, 0.6, 0.1, 0.2], [2.0, 1.0, 2.0, 2.0]))
     assert weighted.r_squared == pytest.approx(twice.r_squared, rel=1e-12)
     assert 0.5 < weighted.r_squared < 0.99
 
@@ -77,22 +89,14 @@ def test_rates_that_do_not_depend_on_size_are_explained_whole():
     assert fit.r_squared == 1.0
 
 
-def test_the_interval_from_given_variances_is_the_normal_one():
-    fit = fit_power_law([1.0, exp(1)], [1.0, 1.0], variances=[0.01, 0.03], confidence=0.9)
-    # b is the difference of two independent numbers over a distance of 1
-    assert fit.exponent_variance == pytest.approx(0.04)
-    reach = NormalDist().inv_cdf(0.95) * 0.2
-    assert fit.exponent_interval == pytest.approx((-reach, reach))
-
-
 def test_bare_rates_have_equal_weights_and_no_interval():
     fit = fit_power_law(SIZES, [1.0, 0.5, 0.3, 0.2])
     assert fit.weights == (0.25,) * 4
-    assert (fit.exponent_interval, fit.exponent_variance, fit.edge_sizes) == (None, None, ())
+    assert (fit.exponent_interval, fit.edge_sizes) == (None, ())
 
 
 def test_weights_are_inverse_variances_with_a_floor():
-    fit = fit_power_law(SIZES, [1.0] * 4, variances=[0.0, 0.01, 0.02, 0.04], variance_floor=0.005)
+    fit = fit_power_law(SIZES, tuned([1.0] * 4, [0.0, 0.01, 0.02, 0.04]), variance_floor=0.005)
     assert fit.weights == pytest.approx(np.array([8, 4, 2, 1]) / 15)
 
 
@@ -108,7 +112,6 @@ def test_the_interval_from_optima_is_that_of_their_resamples():
     assert fit.exponent == pytest.approx(-1.1)
     slopes = np.log(np.array(optima[1].resampled_lrs) / np.array(optima[0].resampled_lrs))
     assert fit.exponent_interval == pytest.approx(tuple(np.sort(slopes)[[199, 1799]]))
-    assert fit.exponent_variance == pytest.approx(slopes.var())
     own = [optimum.log_variance for optimum in optima]
     assert fit.weights == pytest.approx(1 / np.array(own) / np.sum(1 / np.array(own)))
 
@@ -122,13 +125,6 @@ def test_what_the_seeds_share_between_sizes_leaves_the_exponent():
     low, high = fit.exponent_interval
     assert low < -1.0 < high
     assert (high - low) / 2 < reach
-
-
-def test_given_variances_replace_those_of_the_optima():
-    optima = [optimum_at([-1.0, -1.2]), optimum_at([-2.0, -2.4])]
-    fit = fit_power_law([1.0, exp(1)], optima, variances=[0.04, 0.04])
-    assert fit.weights == (0.5, 0.5)
-    assert fit.exponent_variance == pytest.approx(0.08)
 
 
 def test_an_optimum_without_seeds_makes_all_weights_equal():
@@ -149,13 +145,14 @@ def test_an_optimum_at_the_edge_stays_in_the_fit_and_is_named():
 def test_noise_leaves_the_true_exponent_inside_the_interval_as_often_as_it_says():
     rng = np.random.default_rng(0)
     held = 0
-    for _ in range(500):
-        lrs = SIZES**-1.5 * np.exp(0.2 * rng.standard_normal(4))
-        fit = fit_power_law(SIZES, lrs, variances=[0.04] * 4, confidence=0.9)
-        low, high = fit.exponent_interval
+    for _ in range(300):
+        logs = -1.5 * np.log(SIZES)[:, None] + 0.2 * rng.standard_normal((4, 20))
+        means = logs[:, rng.integers(20, size=(200, 20))].mean(2)
+        optima = map(resampled, np.exp(logs.mean(1)), np.exp(means))
+        low, high = fit_power_law(SIZES, list(optima), confidence=0.9).exponent_interval
         held += low <= -1.5 <= high
-    # 450 +- 6.7
-    assert abs(held - 450) < 4 * 6.7
+    # 270 +- 5.2; ten of these down for the optimism of a bootstrap over twenty seeds
+    assert 270 - 26 <= held <= 270 + 11
 
 
 @pytest.mark.parametrize(
@@ -168,10 +165,7 @@ def test_noise_leaves_the_true_exponent_inside_the_interval_as_often_as_it_says(
         ([0.0, 8.0], [1.0, 1.0], {}, "positive"),
         ([4.0, 8.0], [nan, 1.0], {}, "positive"),
         ([4.0, 8.0], [inf, 1.0], {}, "positive"),
-        ([4.0, 8.0], [1.0, 1.0], {"variances": [0.1]}, "variances"),
-        ([4.0, 8.0], [1.0, 1.0], {"variances": [0.1, -1.0]}, "variances"),
         ([4.0, 8.0], [1.0, 1.0], {"variance_floor": 0.0}, "variance_floor"),
-        ([4.0, 8.0], [1.0, 1.0], {"variances": "x"}, "variances"),
         ([4.0, 8.0], [1.0, 1.0], {"variance_floor": "x"}, "variance_floor"),
         ([4.0, 8.0], [1.0, 1.0], {"confidence": 1.0}, "confidence"),
         (["a", "b"], [1.0, 2.0], {}, "sizes"),
@@ -192,7 +186,7 @@ def test_a_rate_is_predicted_for_positive_sizes_alone(size):
 
 
 def test_a_fit_says_what_it_is_on_one_line_and_as_plain_data():
-    fit = fit_power_law([4.0, 8.0], [1.0, 0.5], variances=[0.01, 0.01])
+    fit = fit_power_law([4.0, 8.0], tuned([1.0, 0.5], [0.01, 0.02]))
     low, high = fit.exponent_interval
     assert str(fit) == f"lr ~ size^-1.000, interval {low:.4g} to {high:.4g}, r^2 1.000, 2 sizes"
     assert json.loads(json.dumps(fit.as_dict()))["sizes"] == [4.0, 8.0]

@@ -8,13 +8,15 @@ from hypothesis import strategies as st
 
 from etastar.errors import InitError
 from etastar.init.gains import (
-    GaussianRule,
     critical_point,
-    gain,
     gaussian_rule,
     second_moment,
     slope_second_moment,
 )
+
+
+def gain(activation):
+    return 1 / second_moment(activation)
 
 
 def slow_expectation(function):
@@ -34,7 +36,7 @@ def test_the_rule_gives_the_moments_of_the_normal_distribution(power, moment, nu
 
 
 def test_a_rule_with_more_points_changes_nothing():
-    fine, usual = GaussianRule(order=40), gaussian_rule()
+    fine, usual = gaussian_rule(order=40), gaussian_rule()
     for function in (F.gelu, torch.tanh, torch.relu):
         ours, theirs = (rule.mean(function(rule.points) ** 2) for rule in (usual, fine))
         assert ours == pytest.approx(theirs, abs=1e-12)
@@ -96,18 +98,13 @@ def test_slopes_are_found_without_gradients_switched_on():
         assert slope_second_moment(torch.sin) == pytest.approx((1 + math.exp(-2)) / 2, abs=1e-12)
 
 
+@pytest.mark.parametrize("expectation", [second_moment, slope_second_moment])
 @pytest.mark.parametrize(
-    "activation",
-    [lambda x: x.sum(), lambda x: 0 * x, lambda x: x / 0, lambda x: 3.0, torch.nn.Linear(1, 1)],
+    ("activation", "shape"), [(lambda x: x.sum(), r"\(\)"), (lambda x: 3.0, "float")]
 )
-def test_what_has_no_gain_is_an_error(activation):
-    with pytest.raises((InitError, RuntimeError)):
-        gain(activation)
-
-
-def test_the_error_names_the_shapes():
-    with pytest.raises(InitError, match=r"maps shape \(864,\) to \(\)"):
-        gain(lambda x: x.sum())
+def test_what_is_not_element_wise_is_refused_by_its_shapes(expectation, activation, shape):
+    with pytest.raises(InitError, match=rf"maps shape \(864,\) to {shape}"):
+        expectation(activation)
 
 
 def test_relu_is_critical_at_two_for_every_variance():
@@ -160,12 +157,6 @@ def test_the_variance_map_iterated_from_afar_reaches_the_fixed_point():
 def test_a_point_that_does_not_exist_or_repels_is_refused(activation, bias_variance):
     with pytest.raises(InitError, match="without a stable critical point"):
         critical_point(activation, bias_variance=bias_variance)
-
-
-@pytest.mark.parametrize("bias_variance", [-1.0, math.nan, math.inf])
-def test_a_bias_variance_that_is_no_variance_is_refused(bias_variance):
-    with pytest.raises(InitError, match="0 or above"):
-        critical_point(torch.tanh, bias_variance=bias_variance)
 
 
 def test_a_constant_has_no_critical_point():

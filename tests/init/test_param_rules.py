@@ -7,10 +7,10 @@ from etastar.init.param_rules import weight_rule
 from etastar.init.schemes import InitSettings
 from etastar.parameter import ParamInfo
 
-RELU = InputActivation(0, 0.5, 1, torch.relu)
-TANH = InputActivation(0, 0.394, 1, torch.tanh)
-GATED = InputActivation(0, 0.355, 2, None)
-UNKNOWN = InputActivation(0, 1.0, 0, None, problem="it joins 3 independent tensors")
+RELU = InputActivation(0.5, torch.relu)
+TANH = InputActivation(0.394, torch.tanh)
+GATED = InputActivation(0.355, None)
+UNKNOWN = InputActivation(1.0, None, problem="it joins 3 independent tensors")
 
 
 def weight(*, fan_in=8, role="hidden", k=0, last=False, fan=0):
@@ -66,7 +66,7 @@ def test_the_edge_of_chaos_without_fixed_point_names_the_weight():
 
 
 def test_a_layer_without_activation_has_variance_one_on_the_edge_of_chaos():
-    plain = InputActivation(0, 1.0, 1, lambda x: x)
+    plain = InputActivation(1.0, lambda x: x)
     settings = InitSettings(scheme="edge-of-chaos", bias_variance=0.1)
     assert weight_rule(weight(), plain, settings).gain == 1
 

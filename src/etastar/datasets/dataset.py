@@ -142,11 +142,7 @@ def standardize_images(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
         >>> train.flatten().tolist(), test.flatten().tolist()
         ([-1.0, 1.0], [-1.0])
     """
-    std, mean = _channel_statistics(train)
+    mean = train.mean((0, 2, 3), keepdim=True)
+    std = train.std((0, 2, 3), correction=0, keepdim=True)
     scale = std.masked_fill(std == 0, 1.0)
     return (train - mean) / scale, (test - mean) / scale
-
-
-def _channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    mean = images.mean((0, 2, 3), keepdim=True)
-    return images.std((0, 2, 3), correction=0, keepdim=True), mean

@@ -51,34 +51,26 @@ def float_array(name: str, values: ArrayLike) -> NDArray[np.float64]:
         ) from error
 
 
-def require_bootstrap(confidence: float, num_resamples: int, seed: int) -> None:
+def require_bootstrap(confidence: float, num_resamples: int = 1) -> None:
     """Refuse settings with which no interval can be drawn.
 
     Args:
         confidence: Probability that an interval is meant to hold.
         num_resamples: Number of bootstrap resamples.
-        seed: Of the draws.
 
     Raises:
-        FitError: The confidence is not between 0 and 1, there is no resample, or the seed is no
-            whole number of 0 or more.
+        FitError: The confidence is not between 0 and 1, or there is no resample.
 
     Example:
-        >>> require_bootstrap(0.95, 1000, 0)
+        >>> require_bootstrap(0.95, 1000)
     """
     fits = isinstance(confidence, (int, float)) and 0 < confidence < 1
-    if not (fits and _is_count(num_resamples) and num_resamples > 0 and _is_count(seed)):
+    if not (fits and isinstance(num_resamples, (int, np.integer)) and num_resamples > 0):
         raise FitError(
-            f"confidence={confidence!r}, num_resamples={num_resamples!r}, seed={seed!r}",
-            "a confidence between 0 and 1, one resample or more, a seed of 0 or more",
+            f"confidence={confidence!r}, num_resamples={num_resamples!r}",
+            "a confidence between 0 and 1, one resample or more",
             "change the setting that is out of range",
         )
-
-
-def _is_count(value: float) -> bool:
-    """Whether it is a whole number of 0 or more."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    return whole and bool(value >= 0)
 
 
 def resampled_seeds(num_seeds: int, *, num_resamples: int, seed: int) -> NDArray[np.intp]:

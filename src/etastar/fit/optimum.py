@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from zlib import crc32
 
@@ -16,11 +16,10 @@ from etastar.fit.bootstrap import (
     scatter_at_rates,
     widened_interval,
 )
-from etastar.formatting import interval, number
+from etastar.formatting import Shown, interval, number
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
-    from rich.text import Text
 
 __all__ = ["Optimum", "find_optimum", "parabola_vertex"]
 
@@ -30,7 +29,7 @@ _MIN_POINTS = 3
 
 
 @dataclass(frozen=True)
-class Optimum:
+class Optimum(Shown):
     """The minimum of a learning-rate curve.
 
     Attributes:
@@ -70,11 +69,11 @@ class Optimum:
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain data for JSON, the variance of log `lr` in place of the resamples."""
-        found = {**asdict(self), "log_variance": self.log_variance}
+        found = {**super().as_dict(), "log_variance": self.log_variance}
         del found["resampled_lrs"]
         return found
 
-    def __str__(self) -> str:
+    def __rich__(self) -> str:
         parts = [f"lr {number(self.lr)}"]
         if self.interval is not None:
             parts.append(f"interval {interval(*self.interval)}")
@@ -85,11 +84,6 @@ class Optimum:
             parts.append(f"diverged runs: {self.num_diverged}")
         return ", ".join(parts)
 
-    def __rich__(self) -> Text:
-        from rich.text import Text
-
-        return Text(str(self))
-
 
 def find_optimum(
     lrs: ArrayLike,
@@ -98,7 +92,6 @@ def find_optimum(
     num_points: int = 3,
     confidence: float = 0.95,
     num_resamples: int = 1000,
-    seed: int = 0,
 ) -> Optimum:
     """The minimum over log lr of a parabola through the lowest points of the mean loss curve.
 
@@ -123,8 +116,7 @@ def find_optimum(
         losses: (num_lrs, num_seeds), or (num_lrs,) for a single seed.
         num_points: Odd, 3 or more.
         confidence: Of the interval.
-        num_resamples: Bootstrap resamples over seeds.
-        seed: Of the resamples. Sizes that are given the same one resample the same seeds together;
+        num_resamples: Bootstrap resamples over seeds. All sizes resample the same seeds together;
             the noise is drawn for each curve by itself.
 
     Returns:
@@ -142,13 +134,13 @@ def find_optimum(
 
     Source: docs/definitions.md, section 5.
     """
-    require_bootstrap(confidence, num_resamples, seed)
+    require_bootstrap(confidence, num_resamples)
     rates, curves = _checked(lrs, losses, num_points)
     mean = curves.mean(1)
     lr, loss, method = _minimum(rates, mean, num_points)
     lowest = int(np.argmin(mean))
     around = _finite_window(mean, lowest, num_points // 2)
-    resampled = _resampled_minima(rates, curves, around, num_points, num_resamples, seed)
+    resampled = _resampled_minima(rates, curves, around, num_points, num_resamples)
     freedom = (around.stop - around.start - 1) * (curves.shape[1] - 1)
     return Optimum(
         lr=lr,
@@ -261,7 +253,6 @@ def _resampled_minima(
     around: slice,
     num_points: int,
     num_resamples: int,
-    seed: int,
 ) -> NDArray[np.float64]:
     """The optimal rate of each smoothed resample of the seeds; none with a single seed."""
     num_seeds = curves.shape[1]
@@ -272,8 +263,8 @@ def _resampled_minima(
     deviations[around] = scatter_at_rates(curves[around]) / num_seeds
     # coarsely of the losses: other sizes draw other noise, losses equal up to rounding the same
     key = f"{deviations.max():.2g} {curves.mean(1).min():.3g}"
-    noise = np.random.default_rng([seed, crc32(key.encode())])
-    draws = resampled_seeds(num_seeds, num_resamples=num_resamples, seed=seed)
+    noise = np.random.default_rng([0, crc32(key.encode())])
+    draws = resampled_seeds(num_seeds, num_resamples=num_resamples, seed=0)
     means = (curves[:, draw].mean(1) for draw in draws)
     return np.array(
         [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,11 +12,10 @@ import numpy as np
 from etastar.errors import FitError
 from etastar.fit.bootstrap import float_array, percentile_interval, require_bootstrap
 from etastar.fit.optimum import Optimum
-from etastar.formatting import interval, number
+from etastar.formatting import Shown, interval, number
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
-    from rich.text import Text
 
 __all__ = ["PowerLawFit", "PowerLawPosterior", "fit_power_law", "power_law_posterior"]
 
@@ -26,15 +25,13 @@ _MIN_SIZES = 2
 
 
 @dataclass(frozen=True)
-class PowerLawFit:
+class PowerLawFit(Shown):
     """eta* = exp(intercept) * size^exponent.
 
     Attributes:
         intercept: a, the log of the rate at size 1.
         exponent: b.
-        exponent_interval: Interval of b; None when the optima came without variances.
-        exponent_variance: Variance of b, from the bootstrap or from the optima's variances; None
-            when the optima came without.
+        exponent_interval: Interval of b; None when the optima came without resamples.
         r_squared: Weighted share of the variance of log eta* that the line explains; 1 by
             necessity for two sizes.
         sizes: All sizes, as given.
@@ -47,7 +44,6 @@ class PowerLawFit:
     intercept: float
     exponent: float
     exponent_interval: tuple[float, float] | None
-    exponent_variance: float | None
     r_squared: float
     sizes: tuple[float, ...]
     lrs: tuple[float, ...]
@@ -69,11 +65,7 @@ class PowerLawFit:
         """
         return float(np.exp(self.intercept + self.exponent * _log(size)))
 
-    def as_dict(self) -> dict[str, Any]:
-        """The fields as plain data for JSON."""
-        return asdict(self)
-
-    def __str__(self) -> str:
+    def __rich__(self) -> str:
         parts = [f"lr ~ size^{self.exponent:.3f}"]
         if self.exponent_interval is not None:
             parts.append(f"interval {interval(*self.exponent_interval)}")
@@ -82,30 +74,23 @@ class PowerLawFit:
             parts.append(f"at the edge at {', '.join(map(number, self.edge_sizes))}")
         return ", ".join(parts)
 
-    def __rich__(self) -> Text:
-        from rich.text import Text
-
-        return Text(str(self))
-
 
 def fit_power_law(
     sizes: ArrayLike,
     optima: Optima,
     *,
-    variances: ArrayLike | None = None,
     variance_floor: float = 1e-4,
     confidence: float = 0.95,
 ) -> PowerLawFit:
     """Least squares of log eta* = a + b log size, weighted by the optima's variances.
 
     No point is left out. The interval of b comes from refitting the optima's own bootstrap
-    resamples over seeds; where only variances are given, from the normal distribution that they
-    imply; where neither is, there is none and all weights are equal.
+    resamples over seeds; of bare rates, or where a size has a single seed, there is none and all
+    weights are equal.
 
     Args:
         sizes: (num_sizes,), positive, such as effective depths.
         optima: What `find_optimum` found at each size, or the bare rates.
-        variances: (num_sizes,) variances of log eta*, in place of the optima's own.
         variance_floor: Least variance of log eta* that is believed (1e-4 is one percent of the
             rate), so that a size whose seeds happen to agree does not take the whole fit.
         confidence: Of the interval.
@@ -123,29 +108,20 @@ def fit_power_law(
 
     Source: docs/definitions.md, section 5.
     """
-    require_bootstrap(confidence, 1, 0)
+    require_bootstrap(confidence)
     rates = _rates(optima)
     x, y = _logs(sizes, rates)
     if len(np.unique(x)) < _MIN_SIZES:
         raise FitError(f"sizes {sizes!r}", "two different sizes or more", "tune another size")
-    known = _variances(optima, variances, len(x))
-    weights = _weights(known, variance_floor, len(x))
+    weights = _weights(optima, variance_floor)
     intercept, exponent = _line(x, y, weights)
-    ends, variance = _spread(
-        x,
-        weights,
-        exponent,
-        slopes=np.empty(0) if variances is not None else _resampled_slopes(x, optima, weights),
-        variances=None if known is None else np.maximum(known, variance_floor),
-        confidence=confidence,
-    )
+    slopes = _resampled_slopes(x, optima, weights)
     flags = [isinstance(optimum, Optimum) and optimum.at_edge for optimum in optima]
     given = float_array("sizes", sizes).tolist()
     return PowerLawFit(
         intercept=intercept,
         exponent=exponent,
-        exponent_interval=ends,
-        exponent_variance=variance,
+        exponent_interval=percentile_interval(slopes, confidence) if slopes.size else None,
         r_squared=_r_squared(y, intercept + exponent * x, weights),
         sizes=tuple(given),
         lrs=tuple(rates),
@@ -181,36 +157,15 @@ def _log(size: float) -> float:
     return float(np.log(size))
 
 
-def _variances(
-    optima: Optima, variances: ArrayLike | None, num_sizes: int
-) -> NDArray[np.float64] | None:
-    """Variances of the log rates: the caller's, else the optima's; None unless all are known."""
-    if variances is None:
-        own = [o.log_variance if isinstance(o, Optimum) else None for o in optima]
-        known = [variance for variance in own if variance is not None]
-        return np.array(known) if len(known) == num_sizes else None
-    return _given_variances(variances, num_sizes)
-
-
-def _given_variances(variances: ArrayLike, num_sizes: int) -> NDArray[np.float64]:
-    given = float_array("variances", variances)
-    if given.shape != (num_sizes,) or not (np.isfinite(given).all() and (given >= 0).all()):
-        raise FitError(
-            f"variances {variances!r}",
-            f"{num_sizes} finite variances of 0 or more",
-            "give one per size",
-        )
-    return given
-
-
-def _weights(
-    variances: NDArray[np.float64] | None, variance_floor: float, num_sizes: int
-) -> NDArray[np.float64]:
+def _weights(optima: Optima, variance_floor: float) -> NDArray[np.float64]:
+    """Inverse variances of the log rates, of sum one; equal unless all are known."""
     if not (isinstance(variance_floor, (int, float)) and variance_floor > 0):
         raise FitError(f"variance_floor={variance_floor!r}", "more than 0", "raise it")
-    if variances is None:
-        return np.full(num_sizes, 1 / num_sizes)
-    precision: NDArray[np.float64] = 1 / np.maximum(variances, variance_floor)
+    variances = [o.log_variance if isinstance(o, Optimum) else None for o in optima]
+    known = [variance for variance in variances if variance is not None]
+    if len(known) < len(variances):
+        return np.full(len(variances), 1 / len(variances))
+    precision: NDArray[np.float64] = 1 / np.maximum(known, variance_floor)
     return precision / np.sum(precision)
 
 
@@ -231,26 +186,6 @@ def _resampled_slopes(
     if len({len(resample) for resample in resamples}) > 1 or not resamples[0]:
         return np.empty(0)
     return np.array([_line(x, y, weights)[1] for y in np.log(np.array(resamples)).T])
-
-
-def _spread(
-    x: NDArray[np.float64],
-    weights: NDArray[np.float64],
-    exponent: float,
-    *,
-    slopes: NDArray[np.float64],
-    variances: NDArray[np.float64] | None,
-    confidence: float,
-) -> tuple[tuple[float, float] | None, float | None]:
-    """Interval and variance of b."""
-    if len(slopes):
-        return percentile_interval(slopes, confidence), float(slopes.var())
-    if variances is None:
-        return None, None
-    centred = weights * (x - weights @ x)
-    variance = float(centred**2 @ variances / (centred @ x) ** 2)
-    reach = NormalDist().inv_cdf((1 + confidence) / 2) * variance**0.5
-    return (exponent - reach, exponent + reach), variance
 
 
 def _r_squared(
@@ -311,7 +246,7 @@ class PowerLawPosterior:
         Raises:
             FitError: The confidence is not between 0 and 1, or the size not positive.
         """
-        require_bootstrap(confidence, 1, 0)
+        require_bootstrap(confidence)
         step = _log(size) - self.center_log_size
         variance = self.center_variance + (self.exponent_sd * step) ** 2 + self.noise_variance
         reach = NormalDist().inv_cdf(0.5 + confidence / 2) * float(np.sqrt(variance))
@@ -356,7 +291,13 @@ def power_law_posterior(
     Source: docs/definitions.md, section 5.
     """
     x, y = _logs(sizes, lrs)
-    given = np.zeros_like(x) if variances is None else _given_variances(variances, len(x))
+    given = np.zeros_like(x) if variances is None else float_array("variances", variances)
+    if given.shape != x.shape or not (np.isfinite(given).all() and (given >= 0).all()):
+        raise FitError(
+            f"variances {variances!r}",
+            f"{len(x)} finite variances of 0 or more",
+            "give one per size",
+        )
     numbers = (prior_exponent, prior_sd, noise)
     real = all(isinstance(n, (int, float)) and np.isfinite(n) for n in numbers)
     if not (real and prior_sd > 0 and noise > 0):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,17 +14,18 @@ from etastar.fit.bootstrap import (
     require_bootstrap,
     resampled_seeds,
 )
-from etastar.formatting import interval, number, percent
+from etastar.formatting import Shown, interval, number, percent
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
-    from rich.text import Text
 
 __all__ = ["TransferRegret", "transfer_regret"]
 
+_NUM_RESAMPLES = 1000
+
 
 @dataclass(frozen=True)
-class TransferRegret:
+class TransferRegret(Shown):
     """The regret of a transferred learning rate.
 
     Attributes:
@@ -45,11 +46,7 @@ class TransferRegret:
     num_seeds: int
     num_diverged: int
 
-    def as_dict(self) -> dict[str, Any]:
-        """The fields as plain data for JSON."""
-        return asdict(self)
-
-    def __str__(self) -> str:
+    def __rich__(self) -> str:
         parts = [f"regret {number(self.regret)}"]
         if self.interval is not None:
             parts.append(f"interval {interval(*self.interval)}")
@@ -59,11 +56,6 @@ class TransferRegret:
             parts.append(f"{self.num_diverged} of {self.num_seeds} seeds diverged")
         return ", ".join(parts)
 
-    def __rich__(self) -> Text:
-        from rich.text import Text
-
-        return Text(str(self))
-
 
 def transfer_regret(
     transferred_losses: ArrayLike,
@@ -71,8 +63,6 @@ def transfer_regret(
     *,
     initial_losses: ArrayLike | None = None,
     confidence: float = 0.95,
-    num_resamples: int = 1000,
-    seed: int = 0,
 ) -> TransferRegret:
     """Loss at the transferred rate minus loss at the target's own optimum, seed by seed.
 
@@ -84,8 +74,6 @@ def transfer_regret(
         optimal_losses: (num_seeds,) at the target's own optimum, same budget and seeds; finite.
         initial_losses: (num_seeds,) before training, finite; or None.
         confidence: Of the interval.
-        num_resamples: Bootstrap resamples over seeds.
-        seed: Of the resamples.
 
     Returns:
         The regret, with intervals.
@@ -101,13 +89,13 @@ def transfer_regret(
 
     Source: docs/definitions.md, section 5.
     """
-    require_bootstrap(confidence, num_resamples, seed)
+    require_bootstrap(confidence, _NUM_RESAMPLES)
     transferred = float_array("transferred_losses", transferred_losses)
     transferred = np.where(np.isfinite(transferred), transferred, np.inf)
     optimal = _finite("optimal_losses", optimal_losses, transferred.shape)
     differences = transferred - optimal
     scale = None if initial_losses is None else _scale(initial_losses, optimal)
-    ends = _resampled(differences, confidence, num_resamples, seed)
+    ends = _interval(differences, confidence)
     scaled = None if scale is None or ends is None else (ends[0] / scale, ends[1] / scale)
     regret = float(differences.mean())
     return TransferRegret(
@@ -145,10 +133,8 @@ def _scale(initial_losses: ArrayLike, optimal: NDArray[np.float64]) -> float:
     return scale
 
 
-def _resampled(
-    differences: NDArray[np.float64], confidence: float, num_resamples: int, seed: int
-) -> tuple[float, float] | None:
+def _interval(differences: NDArray[np.float64], confidence: float) -> tuple[float, float] | None:
     if len(differences) == 1:
         return None
-    draws = resampled_seeds(len(differences), num_resamples=num_resamples, seed=seed)
+    draws = resampled_seeds(len(differences), num_resamples=_NUM_RESAMPLES, seed=0)
     return percentile_interval(differences[draws].mean(1), confidence)

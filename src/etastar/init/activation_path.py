@@ -24,17 +24,13 @@ class InputActivation:
     """phi, the element-wise function that the input of one weight layer came through.
 
     Attributes:
-        layer: Index of the weight layer's node.
         second_moment: E[phi(z)^2] with independent standard normal roots; 1 if not measured.
-        num_roots: Independent variables that phi reads; 0 if it was not measured.
-        phi: phi itself where it has one root, else None.
+        phi: phi itself where it reads one variable and was measured, else None.
         problem: Why phi could not be measured; None if it was.
         notes: What was assumed on the way.
     """
 
-    layer: int
     second_moment: float
-    num_roots: int
     phi: Activation | None
     problem: str | None = None
     notes: tuple[str, ...] = ()
@@ -80,21 +76,20 @@ def input_activation(
     """
     operand = _data_operand(layer)
     if operand is None or (layer.weight and layer.weight.layer_type == "embedding"):
-        return InputActivation(layer.index, 1.0, 1, lambda x: x)
+        return InputActivation(1.0, lambda x: x)
     replay = PointwiseReplay(graph, parameters or {})
     try:
         moment, num_roots = _second_moment(replay, operand)
     except NotReplayableError as error:
-        return _unmeasured(layer, str(error), replay)
+        return _unmeasured(str(error), replay)
     if not (math.isfinite(moment) and moment > 0):
-        return _unmeasured(layer, f"its second moment is {moment}", replay)
-    notes = tuple(replay.notes)
+        return _unmeasured(f"its second moment is {moment}", replay)
     phi = _phi(replay, operand) if num_roots == 1 else None
-    return InputActivation(layer.index, moment, num_roots, phi, notes=notes)
+    return InputActivation(moment, phi, notes=tuple(replay.notes))
 
 
-def _unmeasured(layer: Node, problem: str, replay: PointwiseReplay) -> InputActivation:
-    return InputActivation(layer.index, 1.0, 0, None, problem, tuple(replay.notes))
+def _unmeasured(problem: str, replay: PointwiseReplay) -> InputActivation:
+    return InputActivation(1.0, None, problem, tuple(replay.notes))
 
 
 def _data_operand(layer: Node) -> Operand | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from etastar.init.activation_path import input_activation
-from etastar.init.param_rules import vector_rule, weight_rule
+from etastar.init.param_rules import data_beside, vector_rule, weight_rule
 from etastar.init.schemes import Action, InitReport, InitSettings, ParamInit
 
 if TYPE_CHECKING:
@@ -121,21 +121,17 @@ class _Planner:
     def _vector(self, info: ParamInfo) -> ParamInit:
         if _effective_path(info.name) is not None:
             return _entry(info, "kept", "part of a parametrization that is no weight")
-        rule = vector_rule(
-            info,
-            self.users[info.name],
-            self.graph,
-            values=self.parameters,
-            entry_layers=self.entry_layers,
-        )
-        if rule.action == "normal":
-            self.beside[info.name] = rule.beside
-            return _entry(info, "normal", rule.why)
-        is_bias = rule.why == "bias" and self._is_of_layer(info)
-        if is_bias and self.settings.bias_variance:
+        users = self.users[info.name]
+        beside = data_beside(info, users, self.graph)
+        if beside and beside <= self.entry_layers:
+            self.beside[info.name] = beside
+            return _entry(info, "normal", "a table or token beside the data")
+        value = self.parameters.get(info.name)
+        action, why = vector_rule(info, users, self.graph, value=value)
+        if why == "bias" and self.settings.bias_variance and self._is_of_layer(info):
             std = math.sqrt(self.settings.bias_variance)
             return replace(_entry(info, "normal", "bias of variance sigma_b^2"), std=std)
-        return _entry(info, rule.action, rule.why)
+        return _entry(info, action, why)
 
     def _is_of_layer(self, info: ParamInfo) -> bool:
         """Whether it is added to what a weight layer made, with nothing in between."""

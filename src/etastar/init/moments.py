@@ -11,10 +11,12 @@ from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from etastar.errors import InitError
+from etastar.errors import InitError, foreign_errors_as
 from etastar.graph.arguments import named_tensors
 from etastar.graph.dag import Graph, Node
 from etastar.graph.tracing import trace
+from etastar.measure.input_checks import forward_pass
+from etastar.measure.pre_activations import mean_square
 from etastar.naming import unwrap
 
 __all__ = ["Measurement", "measure_moments"]
@@ -68,9 +70,7 @@ class _EdgeKeeper(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return
         self._watching = True
         try:
-            values = output.detach()
-            wide = values.double() if values.is_floating_point() else values.abs().double()
-            self.forward[node.index] = float(wide.square().mean())
+            self.forward[node.index] = mean_square(output)
         finally:
             self._watching = False
         self.sizes[node.index] = output.numel()
@@ -117,7 +117,7 @@ def measure_moments(
         True
     """
     model, keeper = unwrap(model), _EdgeKeeper()
-    with keeper:
+    with forward_pass(), keeper:
         traced = trace(model, args, kwargs, fake=False, grad=True, observer=keeper.watch)
         keeper.take_edges()
     graph = Graph.of_trace(traced, capture_note="moments were asked for")
@@ -174,14 +174,10 @@ def _random_projection(result: Any, seed: int) -> torch.Tensor:
 
 def _checked(loss_fn: Callable[[Any], torch.Tensor], result: Any) -> torch.Tensor:
     """The loss, refused where it cannot be differentiated."""
-    try:
+    expected = "loss_fn(output, targets), which returns a scalar"
+    action = "call it yourself on the model's output and the batch's targets"
+    with foreign_errors_as(InitError, "loss_fn", expected, action):
         loss = loss_fn(result)
-    except Exception as error:
-        raise InitError(
-            f"a loss_fn that failed with {type(error).__name__}: {error}",
-            "loss_fn(output, targets), which returns a scalar",
-            "call it yourself on the model's output and the batch's targets",
-        ) from error
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
         raise _no_gradient(loss)
     return loss

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,24 +10,20 @@ import torch
 from etastar.errors import InitError
 from etastar.graph.dag import Graph, Node, Slot
 from etastar.init.gains import critical_point
+from etastar.init.pointwise import operation_name
 from etastar.init.schemes import ParamInit
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Sequence
 
     from etastar.init.activation_path import InputActivation
     from etastar.init.schemes import Action, InitSettings
     from etastar.parameter import ParamInfo
 
-__all__ = ["VectorRule", "vector_rule", "weight_rule"]
+__all__ = ["data_beside", "vector_rule", "weight_rule"]
 
-_ADDITIVE = frozenset(
-    ["aten.add", "aten.sub", "aten.rsub", "aten.addmm", "aten.baddbmm", "aten.addmv", "aten.addbmm"]
-)
-
-_NORMALIZING = frozenset(
-    ["aten.rsqrt", "aten.var", "aten.var_mean", "aten.linalg_vector_norm", "aten.std"]
-)
+_ADDITIVE = frozenset(["add", "sub", "rsub", "addmm", "baddbmm", "addmv", "addbmm"])
+_NORMALIZING = frozenset(["rsqrt", "var", "var_mean", "linalg_vector_norm", "std"])
 
 
 def weight_rule(info: ParamInfo, activation: InputActivation, settings: InitSettings) -> ParamInit:
@@ -54,7 +49,7 @@ def weight_rule(info: ParamInfo, activation: InputActivation, settings: InitSett
         >>> from etastar.parameter import ParamInfo
         >>> info = ParamInfo("w", (4, 8), "hidden", fan_in=8, fan_out=4, stream=0,
         ...                  stream_additions=5, branch=0, branch_position=0)
-        >>> relu = InputActivation(0, 0.5, 1, None)
+        >>> relu = InputActivation(0.5, None)
         >>> round(weight_rule(info, relu, InitSettings()).variance, 12)
         0.05
 
@@ -123,77 +118,62 @@ def _critical_gain(
     return point.weight_variance, why
 
 
-@dataclass(frozen=True)
-class VectorRule:
-    """What to do with one parameter that is no weight, and why.
-
-    Attributes:
-        action: What to do.
-        why: The rule.
-        beside: For a table or token beside the data, the layers whose outputs it stands beside.
-    """
-
-    action: Action
-    why: str
-    beside: frozenset[int] = frozenset()
-
-
 def vector_rule(
-    info: ParamInfo,
-    users: Sequence[Node],
-    graph: Graph,
-    *,
-    values: Mapping[str, torch.Tensor],
-    entry_layers: Collection[int] = (),
-) -> VectorRule:
-    """Biases zero, norm gains one, norm shifts zero; positional tables and tokens as the data.
+    info: ParamInfo, users: Sequence[Node], graph: Graph, *, value: torch.Tensor | None = None
+) -> tuple[Action, str]:
+    """Biases zero, norm gains one, norm shifts zero.
 
     How the graph uses the parameter decides, not its name: a vector that is multiplied (a layer
-    scale, the slope of a PReLU) is no bias and is kept. A table that is added to what the first
-    layers made of the data, or a token joined to it, stands for data and has its variance.
+    scale, the slope of a PReLU) is no bias and is kept.
 
     Args:
         info: Role of the parameter.
         users: Nodes that consume it.
         graph: The captured graph.
-        values: Current values by name, to tell a gain w from a gain 1 + w.
-        entry_layers: Nodes of the weight layers that read data.
+        value: Its current value, to tell a gain w from a gain 1 + w.
 
     Returns:
-        The rule.
+        What to do, and the rule.
 
     Example:
         >>> from etastar.graph.dag import Graph
         >>> from etastar.parameter import ParamInfo
         >>> info = ParamInfo("b", (4,), "bias", fan_in=1, fan_out=4)
-        >>> vector_rule(info, (), Graph((), {}, {}, (), {}), values={}).action
-        'kept'
+        >>> vector_rule(info, (), Graph((), {}, {}, (), {}))
+        ('kept', 'no operation used it')
     """
     if not users:
-        return VectorRule("kept", "no operation used it")
-    beside = _data_beside(info, users, graph)
-    if beside and beside <= set(entry_layers):
-        return VectorRule("normal", "a table or token beside the data", beside)
+        return "kept", "no operation used it"
     if all(_adds(node, info.name) for node in users):
         if _is_table(info):
-            return VectorRule("kept", "a table added inside the network: no variance rule")
-        is_shift = any(node.kind == "norm" for node in users)
-        return VectorRule("zero", "norm shift" if is_shift else "bias")
+            return "kept", "a table added inside the network: no variance rule"
+        return "zero", "norm shift" if any(node.kind == "norm" for node in users) else "bias"
     if all(_argument_name(node, info.name) == "weight" and node.kind == "norm" for node in users):
-        return VectorRule("one", "norm gain")
+        return "one", "norm gain"
     if all(_scales_normalized(node, graph) for node in users):
-        return _written_gain(values.get(info.name))
-    return VectorRule("kept", f"used by {users[0].op}: no rule covers it")
+        return _written_gain(value)
+    return "kept", f"used by {users[0].op}: no rule covers it"
 
 
 def _is_table(info: ParamInfo) -> bool:
     return sum(length > 1 for length in info.shape) > 1
 
 
-def _data_beside(info: ParamInfo, users: Sequence[Node], graph: Graph) -> frozenset[int]:
-    """What a table is added to, or a token joined to; nothing if it is neither."""
-    added = all(_operation(node) == "aten.add" for node in users) and _is_table(info)
-    joined = all(_operation(node) == "aten.cat" for node in users)
+def data_beside(info: ParamInfo, users: Sequence[Node], graph: Graph) -> frozenset[int]:
+    """What a table is added to, or a token joined to.
+
+    Where that is what the first layers made of the data, the parameter stands for data.
+
+    Args:
+        info: Shape of the parameter.
+        users: Nodes that consume it.
+        graph: The captured graph.
+
+    Returns:
+        Indices of the nodes; none if it is no such table or token.
+    """
+    added = all(operation_name(node) == "add" for node in users) and _is_table(info)
+    joined = all(operation_name(node) == "cat" for node in users)
     if not (added or joined):
         return frozenset()
     return frozenset().union(*(_makers(node, graph) for node in users))
@@ -205,8 +185,8 @@ def _makers(node: Node, graph: Graph) -> set[int]:
     pending = list(node.inputs)
     while pending:
         maker = graph.nodes[pending.pop()]
-        passes = maker.kind == "view" or _operation(maker) in ("aten.cat", "aten.clone")
-        table_added = _operation(maker) == "aten.add" and len(maker.inputs) == 1
+        passes = maker.kind == "view" or operation_name(maker) in ("cat", "clone")
+        table_added = operation_name(maker) == "add" and len(maker.inputs) == 1
         if passes or table_added:
             pending.extend(maker.inputs)
         else:
@@ -214,16 +194,12 @@ def _makers(node: Node, graph: Graph) -> set[int]:
     return found
 
 
-def _operation(node: Node) -> str:
-    return ".".join(node.op.split(".")[:2]).rstrip("_")
-
-
 def _adds(node: Node, name: str) -> bool:
     """Whether the operation adds the parameter to its result."""
     argument = _argument_name(node, name)
     if node.weight is not None:
         return node.weight.layer_type != "recurrent" and name not in node.weight.parameters
-    return _operation(node) in _ADDITIVE or argument == "bias"
+    return operation_name(node) in _ADDITIVE or argument == "bias"
 
 
 def _argument_name(node: Node, name: str) -> str | None:
@@ -240,12 +216,12 @@ def _argument_name(node: Node, name: str) -> str | None:
 
 def _scales_normalized(node: Node, graph: Graph) -> bool:
     """Whether the operation multiplies what was just normalized, by a norm or by hand."""
-    if _operation(node) != "aten.mul":
+    if operation_name(node) != "mul":
         return False
     pending, seen = list(node.inputs), set[int]()
     while pending:
         maker = graph.nodes[pending.pop()]
-        if maker.kind == "norm" or _operation(maker) in _NORMALIZING:
+        if maker.kind == "norm" or operation_name(maker) in _NORMALIZING:
             return True
         if maker.index not in seen and maker.kind in ("view", "activation", "other"):
             seen.add(maker.index)
@@ -253,10 +229,10 @@ def _scales_normalized(node: Node, graph: Graph) -> bool:
     return False
 
 
-def _written_gain(value: torch.Tensor | None) -> VectorRule:
+def _written_gain(value: torch.Tensor | None) -> tuple[Action, str]:
     """One for a gain w; zero for the form 1 + w, which its present value shows."""
     if value is None or value.is_meta or not value.numel():
-        return VectorRule("kept", "norm gain written by hand, of unknown value")
+        return "kept", "norm gain written by hand, of unknown value"
     if abs(float(value.detach().double().mean())) < 0.5:
-        return VectorRule("zero", "norm gain written by hand, near 0: taken for the form 1 + w")
-    return VectorRule("one", "norm gain written by hand")
+        return "zero", "norm gain written by hand, near 0: taken for the form 1 + w"
+    return "one", "norm gain written by hand"

@@ -13,7 +13,7 @@ from etastar.graph.dag import Call, Graph, Node, Operand, Slot
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["NotReplayableError", "PointwiseReplay", "Root"]
+__all__ = ["NotReplayableError", "PointwiseReplay", "Root", "operation_name"]
 
 Root = tuple[object, ...]
 """Identity of one independent standard normal variable: a node, or a slice of its output."""
@@ -54,8 +54,8 @@ class NotReplayableError(Exception):
     """Why a stretch of operations cannot be replayed; becomes a note in the report."""
 
 
-def _name(node: Node) -> str:
-    """Packet name of the operation without namespace, overload and in-place underscore."""
+def operation_name(node: Node) -> str:
+    """Name of an operation without namespace, overload and in-place underscore; "add" of `add_`."""
     parts = node.op.split(".")
     return (parts[1] if len(parts) > 2 else parts[0]).rstrip("_")
 
@@ -64,7 +64,7 @@ def _is_pointwise(node: Node) -> bool:
     if node.kind in _BARRIERS or node.call is None:
         return False
     tags = getattr(node.call.func, "tags", ())
-    return torch.Tag.pointwise in tags or _name(node) in _ALSO_POINTWISE | {"glu"}
+    return torch.Tag.pointwise in tags or operation_name(node) in _ALSO_POINTWISE | {"glu"}
 
 
 @dataclass
@@ -119,7 +119,7 @@ class PointwiseReplay:
         return self._leaf(root)
 
     def _node(self, node: Node, edge: Root, tag: Root) -> torch.Tensor:
-        if node.kind == "view" or (_name(node) in _IDENTITIES and node.operands):
+        if node.kind == "view" or (operation_name(node) in _IDENTITIES and node.operands):
             return self._view(node, edge, tag)
         if not _is_pointwise(node) or self._normalizes(node):
             return self._root((node.index, *tag))
@@ -143,13 +143,13 @@ class PointwiseReplay:
     def _part(self, node: Node, source: Operand, edge: Root, tag: Root) -> torch.Tensor:
         """A slice is one variable; of a split, one node for all parts, each reader has its own."""
         part: Root = (node.index,)
-        if _name(node) in _SPLITS:
+        if operation_name(node) in _SPLITS:
             self._note("each reader of a split is taken for a part of its own")
             part = (node.index, *edge)
         return self._operand(source, edge, (*tag, *part))
 
     def _replay(self, node: Node, tag: Root) -> torch.Tensor:
-        if _name(node) == "glu":
+        if operation_name(node) == "glu":
             first, second = (
                 self._operand(node.operands[0], (node.index, i), (*tag, node.index, i))
                 for i in (0, 1)
@@ -165,7 +165,7 @@ class PointwiseReplay:
     def _normalizes(self, node: Node) -> bool:
         """Whether it is the last step of a norm written by hand: x times f(reduction of x)."""
         active = [operand for operand in node.operands if operand.producers]
-        if _name(node) not in ("mul", "div") or len(active) < 2:
+        if operation_name(node) not in ("mul", "div") or len(active) < 2:
             return False
         return any(self._is_reduced(operand) for operand in active)
 
@@ -173,7 +173,7 @@ class PointwiseReplay:
         """Whether it is an element-wise function of a reduction alone."""
         while len(operand.producers) == 1:
             node = self.graph.nodes[operand.producers[0]]
-            if _name(node) in _REDUCTIONS:
+            if operation_name(node) in _REDUCTIONS:
                 return True
             active = [o for o in node.operands if o.producers]
             if len(active) != 1 or not (node.kind == "view" or _is_pointwise(node)):
@@ -183,7 +183,7 @@ class PointwiseReplay:
 
     def _noise_free_operand(self, node: Node) -> Operand | None:
         """The other factor of a product with a full-size constant: dropout's mask, or noise."""
-        if _name(node) not in ("mul", "div") or len(node.operands) != 2:
+        if operation_name(node) not in ("mul", "div") or len(node.operands) != 2:
             return None
         active = [o for o in node.operands if o.producers]
         constant = [o for o in node.operands if not o.producers and not o.parameters]
@@ -194,7 +194,7 @@ class PointwiseReplay:
 
     def _read(self, node: Node, k: int, tag: Root) -> torch.Tensor:
         operand = node.operands[k]
-        if _name(node) in _SUMS and not operand.producers and operand.parameters:
+        if operation_name(node) in _SUMS and not operand.producers and operand.parameters:
             self._note(f"added parameter {operand.parameters[0]} is taken for a bias of zero")
             return torch.zeros((1, 1, 1), dtype=torch.float64)
         return self._operand(operand, (node.index, k), tag)
@@ -232,7 +232,7 @@ def _filled(value: Any, values: list[torch.Tensor]) -> Any:
 
 def _call(node: Node, call: Call, values: list[torch.Tensor]) -> torch.Tensor:
     """Call the operation on copies, so that in-place forms write to nothing of ours."""
-    if _name(node) == "_prelu_kernel" or _name(node) == "prelu":
+    if operation_name(node) == "_prelu_kernel" or operation_name(node) == "prelu":
         x, slope = values
         return torch.where(x > 0, x, slope * x)
     try:

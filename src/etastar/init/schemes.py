@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
-from textwrap import wrap
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, Literal, get_args
 
 from etastar.errors import InitError
-from etastar.formatting import shorten_middle
-from etastar.init.gains import require_variance
+from etastar.formatting import Shown, number, shorten_middle
 from etastar.naming import name_template
 
 if TYPE_CHECKING:
-    from rich.text import Text
+    from rich.console import Group
 
 __all__ = [
     "Action",
@@ -25,7 +24,7 @@ __all__ = [
     "Scheme",
 ]
 
-_LINE = 80
+_WIDTH = 36  # characters of a pattern of names
 
 Scheme = Literal["he", "in-degree", "edge-of-chaos"]
 """`he`: g / fan_in; `in-degree`: the same over the number of summed branches [CH];
@@ -73,7 +72,12 @@ class InitSettings:
         _check_choice("readout", self.readout, get_args(Readout))
         if type(self.seed) is not int:
             raise InitError(f"seed={self.seed!r}", "a whole number", "use for example 0")
-        require_variance(self.bias_variance)
+        if not (isinstance(self.bias_variance, (int, float)) and 0 <= self.bias_variance < inf):
+            raise InitError(
+                f"bias_variance={self.bias_variance!r}",
+                "a finite number, 0 or above",
+                "use 0 for no bias",
+            )
         if self.bias_variance and self.scheme != "edge-of-chaos":
             raise InitError(
                 f"bias_variance={self.bias_variance} with scheme {self.scheme!r}",
@@ -120,15 +124,9 @@ class ParamInit:
         """Of what it is set to: `std` squared, 0 where nothing is drawn."""
         return (self.std or 0.0) ** 2
 
-    @property
-    def outcome(self) -> str:
-        """What is done and why, in words."""
-        std = "" if self.std is None else f" std {self.std:.4g}"
-        return f"{self.action}{std} ({self.why})"
-
 
 @dataclass(frozen=True)
-class InitReport:
+class InitReport(Shown):
     """What an initialization did, parameter by parameter.
 
     Attributes:
@@ -139,7 +137,8 @@ class InitReport:
         >>> entries = (ParamInit(f"{i}.w", (2, 8), "normal", std=0.5, why="gain 2") for i in (0, 1))
         >>> print(InitReport(InitSettings(), tuple(entries)))
         scheme he, residual all, readout standard, seed 0
-        *.w (2 of them): normal std 0.5 (gain 2)
+        parameters  set to   why
+        *.w (2)     std 0.5  gain 2
     """
 
     settings: InitSettings
@@ -156,22 +155,23 @@ class InitReport:
         """The parameters that no rule covered, and were left as they were."""
         return tuple(entry for entry in self.entries if entry.action == "kept")
 
-    def as_dict(self) -> dict[str, Any]:
-        """The fields as plain data for JSON."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        s = self.settings
-        head = f"scheme {s.scheme}, residual {s.residual}, readout {s.readout}, seed {s.seed}"
-        counts = Counter((name_template(e.name), e.outcome) for e in self.entries)
-        lines = [head]
-        for (pattern, outcome), count in counts.items():
-            number = f" ({count} of them)" if count > 1 else ""
-            line = f"{shorten_middle(pattern, _LINE // 2)}{number}: {outcome}"
-            lines += wrap(line, _LINE, subsequent_indent="    ", break_on_hyphens=False)
-        return "\n".join(lines)
-
-    def __rich__(self) -> Text:
+    def __rich__(self) -> Group:
+        from rich.console import Group
+        from rich.table import Table
         from rich.text import Text
 
-        return Text(str(self))
+        s = self.settings
+        head = f"scheme {s.scheme}, residual {s.residual}, readout {s.readout}, seed {s.seed}"
+        table = Table(box=None, pad_edge=False)
+        table.add_column("parameters", no_wrap=True)
+        table.add_column("set to", no_wrap=True)
+        table.add_column("why", overflow="fold")
+        outcomes = Counter(
+            (name_template(e.name), e.action if e.std is None else f"std {number(e.std)}", e.why)
+            for e in self.entries
+        )
+        for (pattern, outcome, why), count in outcomes.items():
+            times = f" ({count})" if count > 1 else ""
+            name = shorten_middle(pattern, _WIDTH - len(times)) + times
+            table.add_row(Text(name), outcome, Text(why))
+        return Group(Text(head), table)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from textwrap import wrap
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
 from etastar.errors import InitError
-from etastar.formatting import shorten_middle
+from etastar.formatting import Shown, number, shorten_middle
 from etastar.init.moments import Measurement, measure_moments
 from etastar.measure.batch import read_batch
 from etastar.typed import as_seeds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from rich.text import Text
+    from rich.console import Group
     from torch import nn
 
     from etastar.graph.dag import Graph, Node
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Judged", "LayerMoments", "StabilityReport", "check_stability"]
 
-_LINE = 80
+_WIDTH = 56  # characters of a layer's name
 
 Judged = Literal["both limits", "upper limit", "reference"]
 
@@ -64,19 +62,9 @@ class LayerMoments:
         place = self.module or "(root)"
         return place if self.kind == "weight layer" else f"{self.kind} in {place}"
 
-    def __str__(self) -> str:
-        gradient = "none" if self.gradient_ratio is None else f"{self.gradient_ratio:.3g}"
-        mark = f"  <- {self.leaves}" if self.leaves else ""
-        name = shorten_middle(self.name, _LINE - 24 - len(mark))
-        return f"{self.forward_ratio:>10.3g}  {gradient:>10}  {name}{mark}"
-
-
-def _wrapped(*texts: str) -> list[str]:
-    return [line for text in texts for line in wrap(text, _LINE, break_on_hyphens=False)]
-
 
 @dataclass(frozen=True)
-class StabilityReport:
+class StabilityReport(Shown):
     """Moments of all layers in the order of execution, and the verdict.
 
     Attributes:
@@ -112,7 +100,7 @@ class StabilityReport:
         if layer is None:
             return f"stable: {len(self.layers)} layers within {low:g} to {high:g}"
         ratio = layer.forward_ratio if layer.leaves == "forward" else layer.gradient_ratio
-        name = shorten_middle(layer.name, _LINE // 2)
+        name = shorten_middle(layer.name, _WIDTH)
         return (
             f"unstable: the {layer.leaves} moment of {name} is {ratio:.3g} times that of "
             f"the first layer, outside of {low:g} to {high:g}"
@@ -120,18 +108,23 @@ class StabilityReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The verdict and the fields as plain data for JSON."""
-        return {"stable": self.stable, "verdict": self.verdict, **asdict(self)}
+        return {"stable": self.stable, "verdict": self.verdict, **super().as_dict()}
 
-    def __str__(self) -> str:
-        head = f"{'forward':>10}  {'gradient':>10}  layer (ratios to the first)"
-        return "\n".join(
-            (*_wrapped(self.verdict), head, *map(str, self.layers), *_wrapped(*self.notes))
-        )
-
-    def __rich__(self) -> Text:
+    def __rich__(self) -> Group:
+        from rich.console import Group
+        from rich.table import Table
         from rich.text import Text
 
-        return Text(str(self))
+        table = Table(box=None, pad_edge=False)
+        for heading in ("forward", "gradient"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("layer (ratios to the first)", no_wrap=True)
+        for layer in self.layers:
+            mark = f"  <- {layer.leaves}" if layer.leaves else ""
+            ratio = "none" if layer.gradient_ratio is None else number(layer.gradient_ratio)
+            name = shorten_middle(layer.name, _WIDTH - len(mark))
+            table.add_row(number(layer.forward_ratio), ratio, Text(name + mark))
+        return Group(Text(self.verdict), table, *map(Text, self.notes))
 
 
 def check_stability(

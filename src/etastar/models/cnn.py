@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from etastar.models.components import activation_module, same_conv1d, same_conv2d
+from etastar.models.components import activation_module, same_conv
 from etastar.models.config import NetworkConfig, Padding
 
 __all__ = ["CNN1d", "CNN1dConfig", "CNN2d", "CNN2dConfig"]
@@ -52,33 +52,6 @@ class CNN2dConfig(NetworkConfig):
     padding: Padding = "zeros"
 
 
-class CNN1d(nn.Module):
-    """Convolutions of one width, the mean over positions, a head; effective depth = depth + 1.
-
-    Args:
-        config: Sizes and options; see `NetworkConfig` for those that all networks have.
-
-    Example:
-        >>> import torch
-        >>> CNN1d(CNN1dConfig(depth=3, width=8))(torch.zeros(2, 1, 8, 8)).shape
-        torch.Size([2, 10])
-    """
-
-    def __init__(self, config: CNN1dConfig) -> None:
-        super().__init__()
-        self.layers = _convolutions(config)
-        self.activation = activation_module(config.activation)
-        self.head = nn.Linear(config.width, config.num_classes, bias=config.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (batch, classes) of (batch, channels, length), or of images read row after row."""
-        x = x.flatten(2)
-        for layer in self.layers:
-            x = self.activation(layer(x))
-        logits: Tensor = self.head(x.mean(-1))
-        return logits
-
-
 class CNN2d(nn.Module):
     """Convolutions of one width, the mean over positions, a head; effective depth = depth + 1.
 
@@ -91,9 +64,20 @@ class CNN2d(nn.Module):
         torch.Size([2, 10])
     """
 
-    def __init__(self, config: CNN2dConfig) -> None:
+    def __init__(self, config: CNN1dConfig | CNN2dConfig) -> None:
         super().__init__()
-        self.layers = _convolutions(config)
+        channels = [config.in_channels] + [config.width] * config.depth
+        self.layers = nn.ModuleList(
+            same_conv(
+                fan_in,
+                config.width,
+                kernel_size=config.kernel_size,
+                padding=config.padding,
+                bias=config.bias,
+                dimensions=1 if isinstance(config, CNN1dConfig) else 2,
+            )
+            for fan_in in channels[: config.depth]
+        )
         self.activation = activation_module(config.activation)
         self.head = nn.Linear(config.width, config.num_classes, bias=config.bias)
 
@@ -101,20 +85,19 @@ class CNN2d(nn.Module):
         """Logits (batch, classes) of images (batch, channels, height, width)."""
         for layer in self.layers:
             x = self.activation(layer(x))
-        logits: Tensor = self.head(x.mean((-2, -1)))
+        logits: Tensor = self.head(x.mean(tuple(range(2, x.ndim))))
         return logits
 
 
-def _convolutions(config: CNN1dConfig | CNN2dConfig) -> nn.ModuleList:
-    convolution = same_conv1d if isinstance(config, CNN1dConfig) else same_conv2d
-    channels = [config.in_channels] + [config.width] * config.depth
-    return nn.ModuleList(
-        convolution(
-            fan_in,
-            config.width,
-            kernel_size=config.kernel_size,
-            padding=config.padding,
-            bias=config.bias,
-        )
-        for fan_in in channels[: config.depth]
-    )
+class CNN1d(CNN2d):
+    """The same over sequences.
+
+    Example:
+        >>> import torch
+        >>> CNN1d(CNN1dConfig(depth=3, width=8))(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (batch, classes) of (batch, channels, length), or of images read row after row."""
+        return super().forward(x.flatten(2))

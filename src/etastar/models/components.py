@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 from etastar.models.config import Padding
 
-__all__ = ["activation_module", "add_branch", "same_conv1d", "same_conv2d"]
+__all__ = ["activation_module", "add_branch", "same_conv"]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -56,55 +58,34 @@ def add_branch(x: Tensor, branch: Tensor, multiplier: float) -> Tensor:
     return x + multiplier * branch
 
 
-def same_conv1d(
-    in_channels: int, out_channels: int, *, kernel_size: int, padding: Padding, bias: bool
-) -> nn.Conv1d:
-    """A convolution over sequences that keeps their length.
-
-    Args:
-        in_channels: Channels read.
-        out_channels: Channels written.
-        kernel_size: Taps, odd.
-        padding: What is read beyond the ends.
-        bias: Whether it has a bias.
-
-    Returns:
-        The module.
-
-    Example:
-        >>> same_conv1d(1, 4, kernel_size=3, padding="zeros", bias=False).weight.shape
-        torch.Size([4, 1, 3])
-    """
-    return nn.Conv1d(
-        in_channels,
-        out_channels,
-        kernel_size,
-        padding=kernel_size // 2,
-        padding_mode=padding,
-        bias=bias,
-    )
-
-
-def same_conv2d(
-    in_channels: int, out_channels: int, *, kernel_size: int, padding: Padding, bias: bool
-) -> nn.Conv2d:
-    """A convolution over images that keeps their size; see `same_conv1d`.
+def same_conv(
+    in_channels: int,
+    out_channels: int,
+    *,
+    kernel_size: int,
+    padding: Padding,
+    bias: bool,
+    dimensions: Literal[1, 2] = 2,
+) -> nn.Module:
+    """A convolution that keeps the size of its input.
 
     Args:
         in_channels: Channels read.
         out_channels: Channels written.
         kernel_size: Taps per dimension, odd.
-        padding: What is read beyond the edges.
+        padding: What is read beyond the ends or edges.
         bias: Whether it has a bias.
+        dimensions: 1 over sequences, 2 over images.
 
     Returns:
         The module.
 
     Example:
-        >>> same_conv2d(1, 4, kernel_size=3, padding="zeros", bias=False).weight.shape
+        >>> same_conv(1, 4, kernel_size=3, padding="zeros", bias=False).weight.shape
         torch.Size([4, 1, 3, 3])
     """
-    return nn.Conv2d(
+    convolution: type[nn.Conv1d | nn.Conv2d] = nn.Conv1d if dimensions == 1 else nn.Conv2d
+    return convolution(
         in_channels,
         out_channels,
         kernel_size,

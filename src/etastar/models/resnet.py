@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from etastar.models.components import activation_module, add_branch, same_conv2d
+from etastar.models.components import activation_module, add_branch, same_conv
 from etastar.models.config import Padding, ResidualConfig
 
 __all__ = ["ResNet", "ResNetBlock", "ResNetConfig"]
@@ -91,8 +91,8 @@ class ResNet(nn.Module):
         return logits
 
 
-def _convolution(in_channels: int, config: ResNetConfig) -> nn.Conv2d:
-    return same_conv2d(
+def _convolution(in_channels: int, config: ResNetConfig) -> nn.Module:
+    return same_conv(
         in_channels,
         config.width,
         kernel_size=config.kernel_size,
