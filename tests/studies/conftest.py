@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-
 from etastar.sweep.search.grid import Grid
+
 from studies.declaration import Budget, Data, Family, Study, ladder, options
 from studies.initialization import StableInit
 from studies.network import ZooNetwork

@@ -5,13 +5,13 @@ import math
 from dataclasses import replace
 
 import pytest
+from etastar.sweep.optimum import size_optimum
+from etastar.sweep.record import TrialRecord
+from etastar.sweep.space import Point
 
 from etastar.errors import StorageError
 from etastar.fit import transfer_regret
-from etastar.sweep.optimum import size_optimum
-from etastar.sweep.record import TrialRecord
 from etastar.sweep.result import SizeResult
-from etastar.sweep.space import Point
 from studies.figure import exponent_figure
 from studies.files import write_evidence
 from studies.page import evidence_page

@@ -6,10 +6,10 @@ import sys
 from dataclasses import replace
 
 import pytest
-
-from etastar.errors import MissingExtraError, ModelSpecError, StorageError
 from etastar.sweep.executors.sequential import Sequential
 from etastar.sweep.search.grid import Grid
+
+from etastar.errors import MissingExtraError, ModelSpecError, StorageError
 from studies import reproduce as module
 from studies import running
 from studies.__main__ import main

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-
-from etastar.errors import TrialError
 from etastar.sweep.running import run_point
 from etastar.sweep.search.grid import Grid
 from etastar.sweep.space import Point
+
+from etastar.errors import TrialError
 from studies.declaration import (
     Budget,
     Data,

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from etastar.sweep.optimum import size_optimum
 from etastar.sweep.record import TrialRecord
-from etastar.sweep.result import SizeResult
 from etastar.sweep.space import Point
+
+from etastar.sweep.result import SizeResult
 from studies.declaration import Parametrization, size
 from studies.network import network_architecture
 from studies.rules.registry import rules_of

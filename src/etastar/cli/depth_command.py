@@ -33,4 +33,4 @@ def depth(
 
     graph = capture_spec(model, parse_settings(arg), inputs=given_inputs(inputs))
     report = graph.depth(sources=source or None, outputs=output or None)
-    print_result(as_json, report.as_dict(), lambda: report)
+    print_result(as_json, report)

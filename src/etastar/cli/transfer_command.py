@@ -8,7 +8,17 @@ from typing import Annotated, Any
 import typer
 
 from etastar.cli.application import app, clear_errors, print_result
-from etastar.cli.options import Args, AsJSON, Debug, Inputs, Model, Optimizer, given_inputs
+from etastar.cli.options import (
+    Args,
+    AsJSON,
+    BatchSize,
+    DataArgs,
+    Debug,
+    Inputs,
+    Model,
+    Optimizer,
+    given_inputs,
+)
 
 __all__ = ["transfer"]
 
@@ -43,10 +53,8 @@ def transfer(
         str | None,
         typer.Option("--data", help="Data set to measure the criterion on, for any law."),
     ] = None,
-    data_arg: Annotated[
-        list[str], typer.Option("--data-arg", metavar="K=V", help="Of the data set; repeatable.")
-    ] = [],  # noqa: B006
-    batch: Annotated[int, typer.Option("--batch", help="Examples in that batch.")] = 64,
+    data_arg: DataArgs = [],  # noqa: B006
+    batch: BatchSize = 64,
     init: Annotated[
         str | None,
         typer.Option(
@@ -64,6 +72,7 @@ def transfer(
     from etastar.laws import get_laws, residual_rule
     from etastar.sources.measuring import measurable
     from etastar.sources.model_spec import capture_spec
+    from etastar.sources.recipe_spec import RecipeSpec
     from etastar.sources.settings import parse_settings, split_settings
     from etastar.transfer import NAMED_LAWS, Tuned, plan_transfer
 
@@ -74,14 +83,16 @@ def transfer(
     if data is not None:
         if given is not None:
             raise ModelSpecError("--input with --data", "one of them", "leave --input out")
-        networks, measure = measurable(
+        spec = RecipeSpec(
             model,
-            sizes,
-            data=data,
+            data,
+            "sgd",  # the plan makes its own
             data_options=parse_settings(data_arg),
             init=init or residual_rule(get_laws(law, known=NAMED_LAWS)),
+            num_steps=1,
             batch_size=batch,
         )
+        networks, measure = measurable(spec, sizes)
     plan = plan_transfer(
         Tuned(networks[0], lr, weight_decay=weight_decay, aux_lr=aux_lr),
         networks[1],
@@ -92,4 +103,4 @@ def transfer(
     )
     if save is not None:
         plan.save(save)
-    print_result(as_json, plan.as_dict(), lambda: plan)
+    print_result(as_json, plan)

@@ -13,7 +13,22 @@ import typer
 from rich.console import Console
 
 from etastar.cli.application import app, clear_errors, print_result
-from etastar.cli.options import Args, AsJSON, Debug, Model
+from etastar.cli.options import (
+    Args,
+    AsJSON,
+    BatchSize,
+    Data,
+    DataArgs,
+    Debug,
+    Model,
+    Momentum,
+    Optimizer,
+    Seeds,
+    Sizes,
+    StoreName,
+    Vary,
+    WeightDecay,
+)
 from etastar.errors import TrialError
 
 __all__ = ["sweep"]
@@ -45,16 +60,10 @@ class ObjectiveName(str, Enum):
 @clear_errors
 def sweep(
     model: Model,
-    data: Annotated[str, typer.Option("--data", help="Data set: digits, stdlib-text, hf:NAME ...")],
-    optimizer: Annotated[str, typer.Option("--optimizer", help="sgd, adam or adamw.")],
-    sizes: Annotated[
-        list[str],
-        typer.Option("--sizes", metavar="NAME=N,N,...", help="Sizes; repeated, every combination."),
-    ] = [],  # noqa: B006
-    vary: Annotated[
-        list[str],
-        typer.Option("--vary", metavar="NAME=N,N,...", help="Sizes, varied one at a time."),
-    ] = [],  # noqa: B006
+    data: Data,
+    optimizer: Optimizer,
+    sizes: Sizes = [],  # noqa: B006  typer reads the default, nobody writes to it
+    vary: Vary = [],  # noqa: B006
     search: Annotated[
         SearchName, typer.Option("--search", help="How rates are chosen.")
     ] = SearchName.bracket,
@@ -76,17 +85,15 @@ def sweep(
         str | None, typer.Option("--lrs", metavar="LR,LR,...", help="Rates of grid.")
     ] = None,
     steps: Annotated[int, typer.Option("--steps", help="Optimizer steps of a run.")] = 100,
-    batch: Annotated[int, typer.Option("--batch", help="Examples in a batch.")] = 64,
-    seeds: Annotated[int, typer.Option("--seeds", help="Seeds 0, 1, ... that may be used.")] = 2,
+    batch: BatchSize = 64,
+    seeds: Seeds = 2,
     objective: Annotated[
         ObjectiveName, typer.Option("--objective", help="Loss of a run.")
     ] = ObjectiveName.mean,
     arg: Args = [],  # noqa: B006
-    data_arg: Annotated[
-        list[str], typer.Option("--data-arg", metavar="K=V", help="Of the data set; repeatable.")
-    ] = [],  # noqa: B006
-    momentum: Annotated[float, typer.Option("--momentum", help="Of sgd.")] = 0.0,
-    weight_decay: Annotated[float, typer.Option("--weight-decay")] = 0.0,
+    data_arg: DataArgs = [],  # noqa: B006
+    momentum: Momentum = 0.0,
+    weight_decay: WeightDecay = 0.0,
     init: Annotated[
         str | None,
         typer.Option(
@@ -127,7 +134,7 @@ def sweep(
             help="Journal file or database URL. [default: sweep-..., by the settings]",
         ),
     ] = None,
-    name: Annotated[str, typer.Option("--name", help="Of the sweep in the store.")] = "sweep",
+    name: StoreName = "sweep",
     as_json: AsJSON = False,
     debug: Debug = False,
 ) -> None:
@@ -171,7 +178,7 @@ def sweep(
             name=name,
             on_progress=on_progress,
         )
-    print_result(as_json, result.as_dict(), lambda: result)
+    print_result(as_json, result)
     if all(one.optimum is None for one in result.sizes):
         typer.echo(
             "no optimum at any size: every rate diverged; search smaller rates, or check that the "

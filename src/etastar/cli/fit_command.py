@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from etastar.cli.application import app, clear_errors, print_result
-from etastar.cli.options import AsJSON, Debug
+from etastar.cli.options import AsJSON, Debug, StoreName
 
 __all__ = ["fit"]
 
@@ -21,7 +21,7 @@ def fit(
             metavar="STORE", envvar="ETASTAR_STORAGE", help="Journal file or database URL."
         ),
     ],
-    name: Annotated[str, typer.Option("--name", help="Of the sweep in the store.")] = "sweep",
+    name: StoreName = "sweep",
     model: Annotated[
         str | None,
         typer.Option(
@@ -36,5 +36,4 @@ def fit(
     """Fit a power law in effective depth to the optima of a sweep."""
     from etastar.sources.sweeping import fit_store
 
-    found = fit_store(store, name=name, model=model)
-    print_result(as_json, found.as_dict(), lambda: found)
+    print_result(as_json, fit_store(store, name=name, model=model))
