@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from io import StringIO
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from etastar.errors import FitError, ModelSpecError, StorageError
 from etastar.fit import Optimum, PowerLawFit, fit_power_law
-from etastar.formatting import interval, number
+from etastar.formatting import Shown, interval, number
 from etastar.graph import effective_depth
 from etastar.sources.model_spec import capture_spec
 from etastar.sweep.loss_table import size_optimum
@@ -121,7 +120,7 @@ def size_depths(
 
 
 @dataclass(frozen=True)
-class StoreFit:
+class StoreFit(Shown):
     """The power law through the optima of a store.
 
     Attributes:
@@ -151,21 +150,10 @@ class StoreFit:
             on_line = number(self.fit.predict(depth))
             flag = "at the edge" if best.at_edge else ""
             table.add_row(format_size(size), f"{depth:g}", number(best.lr), spread, on_line, flag)
-        return Group(Text(self._line, style="bold"), table)
-
-    @property
-    def _line(self) -> str:
         ends = self.fit.exponent_interval
         spread = "no interval" if ends is None else f"95% {ends[0]:.3f} to {ends[1]:.3f}"
-        return f"lr ~ depth^{self.fit.exponent:.3f} ({spread}), r^2 = {self.fit.r_squared:.3f}"
-
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=80, file=StringIO(), force_terminal=False)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get().rstrip()
+        line = f"lr ~ depth^{self.fit.exponent:.3f} ({spread}), r^2 = {self.fit.r_squared:.3f}"
+        return Group(Text(line, style="bold"), table)
 
     def as_dict(self) -> dict[str, Any]:
         """Exponent, interval, optima and r^2 as JSON-safe values."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil, inf, isfinite
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from etastar.errors import EtastarError, TrialError
+from etastar.errors import EtastarError, MeasureError, TrialError
+from etastar.graph.arguments import map_tensors
+from etastar.measure.batch import own_loss, read_batch
 from etastar.sweep.recipe import format_size
 
 if TYPE_CHECKING:
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = [
     "RunStopped",
     "TrialRecord",
-    "batch_loss",
     "run_trial",
     "running_versions",
     "user_errors",
@@ -164,6 +165,8 @@ def user_errors(where: str) -> Iterator[None]:
     """
     try:
         yield
+    except MeasureError as error:  # of the form of a batch, or a loss that is missing
+        raise TrialError(error.received, error.expected, error.action) from error
     except (EtastarError, KeyboardInterrupt, GeneratorExit, RunStopped):
         raise
     except BaseException as error:
@@ -176,54 +179,6 @@ def user_errors(where: str) -> Iterator[None]:
 
 class RunStopped(BaseException):
     """Ends a run from `on_step`; no Exception, so that no recipe takes it for its own."""
-
-
-def batch_loss(model: nn.Module, batch: Any, loss_fn: Callable[[Any, Any], Tensor] | None) -> Any:
-    """The loss of one batch.
-
-    Args:
-        model: The model.
-        batch: (inputs, targets), inputs being one tensor, several, or a dict of keyword arguments;
-            or a dict of the model's keyword arguments.
-        loss_fn: `loss_fn(output, targets)`; None for the loss that the model returns.
-
-    Returns:
-        The loss, a scalar tensor.
-
-    Raises:
-        TrialError: The batch has another form, or there is no loss.
-
-    Example:
-        >>> from torch import nn
-        >>> batch = (torch.ones(1, 2), torch.ones(1, 2))
-        >>> batch_loss(nn.Identity(), batch, nn.functional.mse_loss).item()
-        0.0
-    """
-    inputs, targets = (batch, batch) if isinstance(batch, Mapping) else _pair(batch)
-    if isinstance(inputs, Mapping):
-        output = model(**inputs)
-    else:
-        output = model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
-    if loss_fn is not None:
-        return loss_fn(output, targets)
-    own = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
-    if own is None:
-        raise TrialError(
-            f"no loss_fn, and a model that returned {type(output).__name__} without a loss",
-            "loss_fn(output, targets), or a model that computes its loss from a dict batch",
-            "give loss_fn, or put the labels into the batch",
-        )
-    return own
-
-
-def _pair(batch: Any) -> tuple[Any, Any]:
-    if isinstance(batch, (tuple, list)) and len(batch) == 2:
-        return batch[0], batch[1]
-    raise TrialError(
-        f"a batch given as {type(batch).__name__}",
-        "(inputs, targets), or a dict of the model's keyword arguments",
-        "put it into one of these forms",
-    )
 
 
 class _Steps:
@@ -240,7 +195,12 @@ class _Steps:
     def loss(self, batch: Any) -> Tensor:
         """The loss before the step."""
         self._optimizer.zero_grad()
-        loss: Tensor = batch_loss(self._model, _moved(batch, self._device), self._loss_fn)
+        examples = read_batch(batch)
+        args, kwargs, targets = map_tensors(
+            (examples.args, examples.kwargs, examples.targets), lambda t: t.to(self._device)
+        )
+        output = self._model(*args, **kwargs)
+        loss: Tensor = own_loss(output) if self._loss_fn is None else self._loss_fn(output, targets)
         return loss
 
     def step(self, loss: Tensor) -> None:
@@ -281,15 +241,6 @@ def _next_batch(batches: Iterator[Any], done: int, num_steps: int) -> Any:
         "a batch for every step",
         "give more batches or take fewer steps",
     )
-
-
-def _moved(batch: Any, device: torch.device) -> Any:
-    """The batch with every tensor in it on the device."""
-    if isinstance(batch, Mapping):
-        return {name: _moved(value, device) for name, value in batch.items()}
-    if isinstance(batch, (tuple, list)):
-        return tuple(_moved(value, device) for value in batch)
-    return batch.to(device) if isinstance(batch, torch.Tensor) else batch
 
 
 def _objective(recipe: Recipe, model: nn.Module, losses: Sequence[float]) -> float:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from math import exp, log
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 from etastar.errors import TrialError
+from etastar.fit.power_law import power_law_posterior
 
 if TYPE_CHECKING:
-    from etastar.fit import Optimum
     from etastar.sweep.recipe import Size
     from etastar.sweep.search.base import Context
 
 __all__ = ["depth_of", "predicted_lr"]
 
-# Empirical: what an optimum's log lr is off by with one or two seeds, on the project's networks.
-_LOG_LR_NOISE = 0.15
+_PRIOR_SD = 1.0
+"""Of the exponent: optima of a single depth give the prior's, depths far apart their own."""
 
 
 def depth_of(size: Size, context: Context) -> float | None:
@@ -41,21 +39,16 @@ def depth_of(size: Size, context: Context) -> float | None:
     return float(depth) if depth is not None and depth > 0 else None
 
 
-def predicted_lr(
-    context: Context, start: float | None, *, prior_exponent: float, prior_width: float = 1.0
-) -> float:
+def predicted_lr(context: Context, start: float | None, *, prior_exponent: float) -> float:
     """The rate that a power law through the optima found so far gives at this depth.
 
-    log eta = mean(log eta_i) + b (log L - mean(log L_i)). The exponent b is the least-squares slope
-    with a normal prior on it, so that optima of a single depth give the prior's exponent, and
-    depths far apart give their own. Optima at the edge of their range are used only if there
-    are no others. Without a depth the last optimum's rate is taken as it is.
+    By `power_law_posterior`. Optima at the edge of their range are used only if there are no
+    others. Without a depth the last optimum's rate is taken as it is.
 
     Args:
         context: The size, and the optima of those before.
         start: What is returned when no size has been done.
-        prior_exponent: Mean of the prior of b.
-        prior_width: Standard deviation of the prior of b.
+        prior_exponent: Mean of the prior of the exponent.
 
     Returns:
         The rate.
@@ -72,30 +65,19 @@ def predicted_lr(
         0.0125
     """
     if not context.optima:
-        return _given(start)
+        if start is None:
+            raise TrialError(
+                "no start for the first size",
+                "a learning rate, or one that run_sweep measured",
+                "give the search a start, or set Context.start",
+            )
+        return start
     optima = [done for done in context.optima if not done[1].at_edge] or list(context.optima)
     depth = depth_of(context.size, context)
-    known = _log_points(optima, context)
-    if depth is None or not known:
+    known = [(depth_of(size, context), optimum.lr) for size, optimum in optima]
+    points = [(at, lr) for at, lr in known if at is not None]
+    if depth is None or not points:
         return optima[-1][1].lr
-    mean_x, mean_y = fmean(x for x, _ in known), fmean(y for _, y in known)
-    spread = sum((x - mean_x) ** 2 for x, _ in known) / _LOG_LR_NOISE**2
-    moment = sum((x - mean_x) * (y - mean_y) for x, y in known) / _LOG_LR_NOISE**2
-    exponent = (moment + prior_exponent / prior_width**2) / (spread + 1 / prior_width**2)
-    return exp(mean_y + exponent * (log(depth) - mean_x))
-
-
-def _given(start: float | None) -> float:
-    if start is None:
-        raise TrialError(
-            "no start for the first size",
-            "a learning rate, or one that run_sweep measured",
-            "give the search a start, or set Context.start",
-        )
-    return start
-
-
-def _log_points(optima: list[tuple[Size, Optimum]], context: Context) -> list[tuple[float, float]]:
-    """(log depth, log rate) of the optima whose size has a depth."""
-    depths = [(depth_of(size, context), optimum.lr) for size, optimum in optima]
-    return [(log(depth), log(lr)) for depth, lr in depths if depth is not None]
+    depths, lrs = zip(*points, strict=True)
+    law = power_law_posterior(depths, lrs, prior_exponent=prior_exponent, prior_sd=_PRIOR_SD)
+    return law.predict(depth)
