@@ -6,22 +6,8 @@ from typing import Annotated
 
 import typer
 
+from etastar.cli import options
 from etastar.cli.application import app, clear_errors, print_result
-from etastar.cli.options import (
-    Args,
-    AsJSON,
-    BatchSize,
-    Data,
-    DataArgs,
-    Debug,
-    Model,
-    Momentum,
-    Optimizer,
-    Seeds,
-    Sizes,
-    Vary,
-    WeightDecay,
-)
 
 __all__ = ["check"]
 
@@ -29,11 +15,11 @@ __all__ = ["check"]
 @app.command()
 @clear_errors
 def check(
-    model: Model,
-    data: Data,
-    optimizer: Optimizer,
-    sizes: Sizes = [],  # noqa: B006  typer reads the default, nobody writes to it
-    vary: Vary = [],  # noqa: B006
+    model: options.Model,
+    data: options.Data,
+    optimizer: options.Optimizer,
+    sizes: options.SizeAxes = [],  # noqa: B006  typer reads the default, nobody writes to it
+    vary: options.Vary = [],  # noqa: B006
     lr: Annotated[float, typer.Option("--lr", help="Learning rate at the first size.")] = 1e-3,
     plan: Annotated[
         list[str],
@@ -54,14 +40,14 @@ def check(
         ),
     ] = None,
     steps: Annotated[int, typer.Option("--steps", help="Optimizer steps.")] = 3,
-    seeds: Seeds = 3,
-    batch: BatchSize = 64,
-    momentum: Momentum = 0.0,
-    weight_decay: WeightDecay = 0.0,
-    arg: Args = [],  # noqa: B006
-    data_arg: DataArgs = [],  # noqa: B006
-    as_json: AsJSON = False,
-    debug: Debug = False,
+    seeds: options.NumSeeds = 3,
+    batch: options.BatchSize = 64,
+    momentum: options.Momentum = 0.0,
+    weight_decay: options.WeightDecay = 0.0,
+    arg: options.Args = [],  # noqa: B006
+    data_arg: options.DataArgs = [],  # noqa: B006
+    as_json: options.AsJSON = False,
+    debug: options.Debug = False,
 ) -> None:
     """Whether pre-activations and their changes keep their size; exit code 1 where they do not."""
     from etastar.sources.measuring import check_named

@@ -6,22 +6,8 @@ from typing import Annotated
 
 import typer
 
+from etastar.cli import options
 from etastar.cli.application import app, clear_errors, print_result
-from etastar.cli.options import (
-    Args,
-    AsJSON,
-    BatchSize,
-    Data,
-    DataArgs,
-    Debug,
-    Model,
-    Momentum,
-    Optimizer,
-    Seeds,
-    Sizes,
-    Vary,
-    WeightDecay,
-)
 from etastar.errors import ModelSpecError
 
 __all__ = ["measure"]
@@ -30,25 +16,25 @@ __all__ = ["measure"]
 @app.command()
 @clear_errors
 def measure(
-    model: Model,
-    data: Data,
-    optimizer: Optimizer,
-    sizes: Sizes = [],  # noqa: B006  typer reads the default, nobody writes to it
-    vary: Vary = [],  # noqa: B006
-    batch: BatchSize = 64,
-    seeds: Seeds = 3,
+    model: options.Model,
+    data: options.Data,
+    optimizer: options.Optimizer,
+    sizes: options.SizeAxes = [],  # noqa: B006  typer reads the default, nobody writes to it
+    vary: options.Vary = [],  # noqa: B006
+    batch: options.BatchSize = 64,
+    seeds: options.NumSeeds = 3,
     pre_activations: Annotated[
         str, typer.Option("--pre-activations", help="layers, hidden or stream.")
     ] = "stream",
-    arg: Args = [],  # noqa: B006
-    data_arg: DataArgs = [],  # noqa: B006
-    momentum: Momentum = 0.0,
-    weight_decay: WeightDecay = 0.0,
+    arg: options.Args = [],  # noqa: B006
+    data_arg: options.DataArgs = [],  # noqa: B006
+    momentum: options.Momentum = 0.0,
+    weight_decay: options.WeightDecay = 0.0,
     init: Annotated[
         str, typer.Option("--init", help="Residual rule all, last or none; own: the model's own.")
     ] = "all",
-    as_json: AsJSON = False,
-    debug: Debug = False,
+    as_json: options.AsJSON = False,
+    debug: options.Debug = False,
 ) -> None:
     """Maximal-update learning rate from one step at initialization; of sizes, its exponent."""
     from etastar.optimizers import OPTIMIZERS

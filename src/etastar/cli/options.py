@@ -18,9 +18,9 @@ __all__ = [
     "Inputs",
     "Model",
     "Momentum",
+    "NumSeeds",
     "Optimizer",
-    "Seeds",
-    "Sizes",
+    "SizeAxes",
     "StoreName",
     "Vary",
     "WeightDecay",
@@ -51,7 +51,7 @@ Data = Annotated[str, typer.Option("--data", help="Data set: digits, stdlib-text
 DataArgs = Annotated[
     list[str], typer.Option("--data-arg", metavar="K=V", help="Of the data set; repeatable.")
 ]
-Sizes = Annotated[
+SizeAxes = Annotated[
     list[str],
     typer.Option("--sizes", metavar="NAME=N,N,...", help="Sizes; repeated, every combination."),
 ]
@@ -66,7 +66,7 @@ Optimizer = Annotated[
 Momentum = Annotated[float, typer.Option("--momentum", help="Of sgd.")]
 WeightDecay = Annotated[float, typer.Option("--weight-decay")]
 BatchSize = Annotated[int, typer.Option("--batch", help="Examples in a batch.")]
-Seeds = Annotated[int, typer.Option("--seeds", help="Seeds 0, 1, ... that may be used.")]
+NumSeeds = Annotated[int, typer.Option("--seeds", help="Seeds 0, 1, ... that may be used.")]
 StoreName = Annotated[str, typer.Option("--name", help="Of the sweep in the store.")]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from etastar.sweep.recipe import Size
 
-__all__ = ["StoreFit", "fit_store", "parse_axes", "parse_sizes", "size_depths"]
+__all__ = ["StoreFit", "fit_store", "parse_sizes", "size_depths"]
 
 
 _OWN_FORMS = ("zoo", "hf", "timm", "torchvision")
@@ -51,7 +51,7 @@ def parse_sizes(texts: Iterable[str], vary: Iterable[str] = ()) -> tuple[dict[st
         ({'width': 8, 'depth': 3}, {'width': 16, 'depth': 3}, {'width': 8, 'depth': 6})
     """
     crossed, varied = list(texts), list(vary)
-    axes = parse_axes([*crossed, *varied])
+    axes = _axes([*crossed, *varied])
     names = list(axes)
     inner = names[len(crossed) :]
     first = {name: axes[name][0] for name in inner}
@@ -61,22 +61,8 @@ def parse_sizes(texts: Iterable[str], vary: Iterable[str] = ()) -> tuple[dict[st
     return tuple({**size, **first, **change} for size in outer for change in ({}, *changes))
 
 
-def parse_axes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
-    """Values of each setting from "depth=3,6,12" and the like.
-
-    Args:
-        texts: Each NAME=N,N,...
-
-    Returns:
-        Name to values, in the order given.
-
-    Raises:
-        ModelSpecError: Not of that form.
-
-    Example:
-        >>> parse_axes(["width=8,16", "depth=3"])
-        {'width': (8, 16), 'depth': (3,)}
-    """
+def _axes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Values of each name, in the order given."""
     axes: dict[str, tuple[int, ...]] = {}
     for text in texts:
         name, _, values = text.partition("=")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
+    from torch.optim import Optimizer
 
     from etastar.sweep.recipe import Point, Recipe, Size
 
@@ -109,8 +110,8 @@ def run_trial(
     with user_errors(where), _seeded(place, point.seed):
         model = recipe.make_model(**dict(size)).to(place)
         optimizer = recipe.make_optimizer(model, point.lr, **dict(size))
-        steps = _Steps(recipe, model.train(), optimizer, place)
-        losses, diverged = _train(steps, iter(recipe.batches(point.seed)), recipe, on_step)
+        batches = iter(recipe.batches(point.seed))
+        losses, diverged = _train(recipe, model.train(), optimizer, batches, on_step)
         loss = inf if diverged else _objective(recipe, model, losses)
     return TrialRecord(
         size=size,
@@ -181,53 +182,31 @@ class RunStopped(BaseException):
     """Ends a run from `on_step`; no Exception, so that no recipe takes it for its own."""
 
 
-class _Steps:
-    """A model with its optimizer and schedule, one batch at a time."""
-
-    def __init__(
-        self, recipe: Recipe, model: nn.Module, optimizer: Any, device: torch.device
-    ) -> None:
-        self._model, self._optimizer, self._device = model, optimizer, device
-        self._loss_fn = recipe.loss_fn
-        make = recipe.schedule
-        self._schedule = None if make is None else make(optimizer, recipe.num_steps)
-
-    def loss(self, batch: Any) -> Tensor:
-        """The loss before the step."""
-        self._optimizer.zero_grad()
-        examples = read_batch(batch)
-        args, kwargs, targets = map_tensors(
-            (examples.args, examples.kwargs, examples.targets), lambda t: t.to(self._device)
-        )
-        output = self._model(*args, **kwargs)
-        loss: Tensor = own_loss(output) if self._loss_fn is None else self._loss_fn(output, targets)
-        return loss
-
-    def step(self, loss: Tensor) -> None:
-        torch.autograd.backward(loss)
-        self._optimizer.step()
-        if self._schedule is not None:
-            self._schedule.step()
-
-
 def _train(
-    steps: _Steps,
-    batches: Iterator[Any],
     recipe: Recipe,
+    model: nn.Module,
+    optimizer: Optimizer,
+    batches: Iterator[Any],
     on_step: Callable[[int, float], None] | None,
 ) -> tuple[list[float], bool]:
     """The losses, and whether the last of them says that the run diverged."""
+    make = recipe.schedule
+    schedule = None if make is None else make(optimizer, recipe.num_steps)
     losses: list[float] = []
     limit = inf
     while len(losses) < recipe.num_steps:
-        loss = steps.loss(_next_batch(batches, len(losses), recipe.num_steps))
+        optimizer.zero_grad()
+        loss = _loss(recipe, model, _next_batch(batches, len(losses), recipe.num_steps))
         value = loss.item()
         losses.append(value)
         if len(losses) == 1:
             limit = recipe.divergence_factor * abs(value) or inf
         if not isfinite(value) or value > limit:
             return losses, True
-        steps.step(loss)
+        torch.autograd.backward(loss)
+        optimizer.step()
+        if schedule is not None:
+            schedule.step()
         if on_step is not None:
             on_step(len(losses), value)
     return losses, False
@@ -241,6 +220,18 @@ def _next_batch(batches: Iterator[Any], done: int, num_steps: int) -> Any:
         "a batch for every step",
         "give more batches or take fewer steps",
     )
+
+
+def _loss(recipe: Recipe, model: nn.Module, batch: Any) -> Tensor:
+    """The loss of one batch, before the step."""
+    examples = read_batch(batch)
+    device = next(model.parameters()).device
+    args, kwargs, targets = map_tensors(
+        (examples.args, examples.kwargs, examples.targets), lambda tensor: tensor.to(device)
+    )
+    output = model(*args, **kwargs)
+    loss: Tensor = own_loss(output) if recipe.loss_fn is None else recipe.loss_fn(output, targets)
+    return loss
 
 
 def _objective(recipe: Recipe, model: nn.Module, losses: Sequence[float]) -> float:
