@@ -238,6 +238,7 @@ def cell(
         Cell(plan, width, padding=padding, activation=activation, batch_norm=batch_norm, bias=bias)
         for _ in range(depth)
     ]
+    assert isinstance(stem, nn.Conv2d)
     return CellNetwork(stem, cells, num_classes=num_classes, activation=activation, bias=bias)
 
 

@@ -235,7 +235,8 @@ def test_a_sweep_without_a_rate_starts_where_the_criterion_says(tmp_path):
     store = ["--storage", str(tmp_path / "runs.log")]
     found = run_json(*SWEEP, *BRIEF, *store)
     args = ["--arg", "depth=1", "--arg", "width=8", "--data", "digits", "--batch", "16"]
-    measured = run_json("measure", "zoo:mlp", *args, "--optimizer", "sgd", "--seeds", "2")
+    kind = ["--optimizer", "sgd", "--seeds", "2", "--pre-activations", "layers"]
+    measured = run_json("measure", "zoo:mlp", *args, *kind)
     lrs = {t["lr"] for t in found["trials"] if t["size"] == {"depth": 1}}
     assert float(f"{measured['eta_star']:.2g}") in lrs
     assert run_json(*SWEEP, *BRIEF, *store)["trials"] == found["trials"]
@@ -299,7 +300,7 @@ BAD_SWEEPS = {
     "seeds": ([*SWEEP, "--seeds", "0"], "seeds=0"),
     "steps": ([*SWEEP, "--steps", "0"], "num_steps=0"),
     "size": ([*SWEEP[:3], "depth=99999999999999999999", *SWEEP[4:], "--lr", "1"], "depth=99999"),
-    "setting": ([*SWEEP, "--arg", "depth=2"], "as a setting and as a size"),
+    "setting": ([*SWEEP, "--arg", "depth=2"], "as a size and with --arg"),
     "plan without base": ([*SWEEP, "--plan-law", "complete-p"], "--base depth=2"),
     "base without plan": ([*SWEEP, "--base", "depth=2"], "--plan-law"),
     "base": ([*SWEEP, "--plan-law", "complete-p", "--base", "width=2"], "a base of width"),

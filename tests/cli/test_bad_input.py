@@ -111,10 +111,13 @@ def test_ctrl_c_in_a_factory_is_ctrl_c(files):
     assert run(["depth", "FILE:interrupts"], files).exit_code == 130
 
 
-def test_without_inputs_the_message_names_what_every_command_has(files):
-    for args in (["measure", "FILE:plain", *DATA], ["depth", "FILE:plain"]):
-        output = run(args, files).output
-        assert "return (model, example_inputs) from the factory; depth and transfer" in output
+def test_inputs_are_asked_for_only_by_commands_that_take_them(files):
+    asked = "return (model, example_inputs) from the factory; depth and transfer also take --input"
+    assert asked in run(["depth", "FILE:plain"], files).output
+    sizes = ["--vary", "depth=2,3"]
+    for command in (["measure"], ["check", *sizes], ["sweep", *sizes, "--storage", "FILE.log"]):
+        output = run([command[0], "FILE:plain", *command[1:], *DATA, "--seeds", "1"], files).output
+        assert "--input" not in output  # the data brings the inputs
 
 
 def test_a_tensor_beside_the_model_is_its_input(files):

@@ -155,10 +155,8 @@ def test_transfer_measures_on_named_data():
     (note,) = (note for note in plan["notes"] if note.startswith("measured"))
     factor = float(note.rsplit(" ", 1)[1])
     assert plan["lr"] == pytest.approx(0.1 * factor, rel=5e-3)
-    networks, measure = measurable(
-        "zoo:mlp", [{"width": 32, "depth": depth} for depth in (2, 6)], data="digits",
-        data_options={}, init="all", batch_size=8,
-    )  # fmt: skip
+    spec = RecipeSpec("zoo:mlp", "digits", "sgd", {"width": 32}, num_steps=1, batch_size=8)
+    networks, measure = measurable(spec, [{"depth": depth} for depth in (2, 6)])
     direct = plan_transfer(
         Tuned(networks[0], 0.1), networks[1], optimizer="sgd", law="measured", measure=measure
     )
@@ -181,10 +179,9 @@ def test_transfer_on_data_initializes_as_the_law_wants():
     assert plan.exit_code == 0, plan.output
     found = json.loads(plan.stdout)
     assert found["initialization"] == {"residual": "none"}
-    networks, measure = measurable(
-        "zoo:resmlp", [{"width": 16, "depth": depth} for depth in (2, 6)], data="digits",
-        data_options={}, init="none", batch_size=8,
-    )  # fmt: skip
+    parts = {"init": "none", "num_steps": 1, "batch_size": 8}
+    spec = RecipeSpec("zoo:resmlp", "digits", "sgd", {"width": 16}, **parts)
+    networks, measure = measurable(spec, [{"depth": depth} for depth in (2, 6)])
     tuned = Tuned(networks[0], 0.1)
     direct = plan_transfer(tuned, networks[1], optimizer="sgd", law="complete-p", measure=measure)
     assert found["notes"] == list(direct.notes)

@@ -115,7 +115,7 @@ def test_muon_needs_two_optimizers_and_is_not_offered():
 
 def test_a_name_cannot_be_a_setting_and_a_size():
     spec = RecipeSpec("zoo:mlp", "digits", "sgd", {"depth": 2})
-    with pytest.raises(ModelSpecError, match="depth as a setting and as a size"):
+    with pytest.raises(ModelSpecError, match="depth as a size and with --arg"):
         spec.require_sizes([{"depth": 4}])
 
 
@@ -126,16 +126,12 @@ def planned(law="complete-p", base=(("depth", 2),), **changes):
 
 def test_under_a_plan_every_size_gets_the_plan_s_groups():
     from etastar.sources.model_spec import capture_spec
-    from etastar.transfer import plan_transfer
+    from etastar.transfer import Tuned, plan_transfer
 
     made = named_recipe(planned(weight_decay=0.1))
-    plan = plan_transfer(
-        *(capture_spec("zoo:resmlp", {"width": 16, "depth": depth}) for depth in (2, 8)),
-        lr=0.03,
-        optimizer="adamw",
-        law="complete-p",
-        weight_decay=0.1,
-    )
+    base, target = (capture_spec("zoo:resmlp", {"width": 16, "depth": depth}) for depth in (2, 8))
+    tuned = Tuned(base, 0.03, weight_decay=0.1)
+    plan = plan_transfer(tuned, target, optimizer="adamw", law="complete-p")
     model = made.make_model(depth=8)
     wanted = plan.param_groups(model)
     found = made.make_optimizer(model, 0.03, depth=8).param_groups

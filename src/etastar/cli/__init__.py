@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import os
 
-from etastar.cli import check, demo_command, depth_command, fit, measure, sweep, transfer_command
+from etastar.cli import (
+    check_command,
+    demo_command,
+    depth_command,
+    fit_command,
+    measure_command,
+    sweep_command,
+    transfer_command,
+)
 from etastar.cli.application import app, plain_warnings
 
 __all__ = [
     "app",
-    "check",
+    "check_command",
     "demo_command",
     "depth_command",
-    "fit",
+    "fit_command",
     "main",
-    "measure",
-    "sweep",
+    "measure_command",
+    "sweep_command",
     "transfer_command",
 ]
 

@@ -103,18 +103,16 @@ def plain_warnings() -> None:
     warnings.formatwarning = shown
 
 
-def print_result(as_json: bool, result: Any, table: Callable[[], Any] | None = None) -> None:
+def print_result(as_json: bool, result: Any) -> None:
     """Print a result on standard output, as JSON or as it shows itself.
 
     Args:
         as_json: Whether JSON was asked for.
-        result: A result with `as_dict` and `__rich__`, or what JSON is to hold.
-        table: Makes what is shown in place of the result.
+        result: A result with `as_dict` and `__rich__`.
     """
     if as_json:
-        data = result.as_dict() if hasattr(result, "as_dict") else result
-        sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
+        sys.stdout.write(json.dumps(result.as_dict(), indent=2, allow_nan=False) + "\n")
     else:
         from rich.console import Console
 
-        Console().print(result if table is None else table())
+        Console().print(result)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from etastar.cli import options
 from etastar.cli.application import app, clear_errors, print_result
-from etastar.cli.options import Args, AsJSON, Debug, Inputs, Model, given_inputs
 
 __all__ = ["depth"]
 
@@ -15,22 +15,22 @@ __all__ = ["depth"]
 @app.command()
 @clear_errors
 def depth(
-    model: Model,
-    arg: Args = [],  # noqa: B006  typer reads the default, nobody writes to it
-    inputs: Inputs = [],  # noqa: B006
+    model: options.Model,
+    arg: options.Args = [],  # noqa: B006  typer reads the default, nobody writes to it
+    inputs: options.Inputs = [],  # noqa: B006
     source: Annotated[
         list[str], typer.Option("--source", help="An input that paths start at; repeatable.")
     ] = [],  # noqa: B006
     output: Annotated[
         list[str], typer.Option("--output", help="An output that paths end at; repeatable.")
     ] = [],  # noqa: B006
-    as_json: AsJSON = False,
-    debug: Debug = False,
+    as_json: options.AsJSON = False,
+    debug: options.Debug = False,
 ) -> None:
     """Effective depth of a model: fewest weight layers and residual additions on a path."""
     from etastar.sources.model_spec import capture_spec
     from etastar.sources.settings import parse_settings
 
-    graph = capture_spec(model, parse_settings(arg), inputs=given_inputs(inputs))
+    graph = capture_spec(model, parse_settings(arg), inputs=options.given_inputs(inputs))
     report = graph.depth(sources=source or None, outputs=output or None)
-    print_result(as_json, report.as_dict(), lambda: report)
+    print_result(as_json, report)

@@ -8,7 +8,24 @@ import typer
 
 from etastar.optimizers.registry import OPTIMIZERS
 
-__all__ = ["Args", "AsJSON", "Debug", "Inputs", "Model", "Optimizer", "given_inputs"]
+__all__ = [
+    "Args",
+    "AsJSON",
+    "BatchSize",
+    "Data",
+    "DataArgs",
+    "Debug",
+    "Inputs",
+    "Model",
+    "Momentum",
+    "NumSeeds",
+    "Optimizer",
+    "SizeAxes",
+    "StoreName",
+    "Vary",
+    "WeightDecay",
+    "given_inputs",
+]
 
 _FORMS = (
     "zoo:NAME, hf:CLASSNAME, timm:NAME, torchvision:NAME, package.module:factory or "
@@ -30,10 +47,27 @@ Inputs = Annotated[
     list[str],
     typer.Option("--input", metavar="[NAME=]SHAPE[:DTYPE]", help="An example input; repeatable."),
 ]
+Data = Annotated[str, typer.Option("--data", help="Data set: digits, stdlib-text, hf:NAME ...")]
+DataArgs = Annotated[
+    list[str], typer.Option("--data-arg", metavar="K=V", help="Of the data set; repeatable.")
+]
+SizeAxes = Annotated[
+    list[str],
+    typer.Option("--sizes", metavar="NAME=N,N,...", help="Sizes; repeated, every combination."),
+]
+Vary = Annotated[
+    list[str],
+    typer.Option("--vary", metavar="NAME=N,N,...", help="Sizes, one setting varied at a time."),
+]
 Optimizer = Annotated[
     str,
     typer.Option("--optimizer", metavar="|".join(OPTIMIZERS), callback=_known_optimizer),
 ]
+Momentum = Annotated[float, typer.Option("--momentum", help="Of sgd.")]
+WeightDecay = Annotated[float, typer.Option("--weight-decay")]
+BatchSize = Annotated[int, typer.Option("--batch", help="Examples in a batch.")]
+NumSeeds = Annotated[int, typer.Option("--seeds", help="Seeds 0, 1, ... that may be used.")]
+StoreName = Annotated[str, typer.Option("--name", help="Of the sweep in the store.")]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from etastar.cli import options
 from etastar.cli.application import app, clear_errors, print_result
-from etastar.cli.options import Args, AsJSON, Debug, Inputs, Model, Optimizer, given_inputs
 
 __all__ = ["transfer"]
 
@@ -16,7 +16,7 @@ __all__ = ["transfer"]
 @app.command()
 @clear_errors
 def transfer(
-    model: Model,
+    model: options.Model,
     base: Annotated[
         str, typer.Option("--base", metavar="K=V,...", help="Settings of the tuned network.")
     ],
@@ -24,12 +24,12 @@ def transfer(
         str, typer.Option("--target", metavar="K=V,...", help="Settings of the network to train.")
     ],
     lr: Annotated[float, typer.Option("--lr", help="Learning rate tuned at the base.")],
-    optimizer: Optimizer,
+    optimizer: options.Optimizer,
     law: Annotated[
         list[str], typer.Option("--law", metavar="NAME", help="Depth law; repeatable.")
     ] = ["effective-depth"],  # noqa: B006
-    arg: Args = [],  # noqa: B006
-    inputs: Inputs = [],  # noqa: B006
+    arg: options.Args = [],  # noqa: B006
+    inputs: options.Inputs = [],  # noqa: B006
     weight_decay: Annotated[
         float | None, typer.Option("--weight-decay", help="Weight decay at the base.")
     ] = None,
@@ -43,10 +43,8 @@ def transfer(
         str | None,
         typer.Option("--data", help="Data set to measure the criterion on, for any law."),
     ] = None,
-    data_arg: Annotated[
-        list[str], typer.Option("--data-arg", metavar="K=V", help="Of the data set; repeatable.")
-    ] = [],  # noqa: B006
-    batch: Annotated[int, typer.Option("--batch", help="Examples in that batch.")] = 64,
+    data_arg: options.DataArgs = [],  # noqa: B006
+    batch: options.BatchSize = 64,
     init: Annotated[
         str | None,
         typer.Option(
@@ -56,32 +54,35 @@ def transfer(
     save: Annotated[
         Path | None, typer.Option("--save", help="Write the plan to this JSON file.")
     ] = None,
-    as_json: AsJSON = False,
-    debug: Debug = False,
+    as_json: options.AsJSON = False,
+    debug: options.Debug = False,
 ) -> None:
     """Carry a learning rate tuned at a base size to every parameter of a target size."""
     from etastar.errors import ModelSpecError
     from etastar.laws import get_laws, residual_rule
     from etastar.sources.measuring import measurable
     from etastar.sources.model_spec import capture_spec
+    from etastar.sources.recipe_spec import RecipeSpec
     from etastar.sources.settings import parse_settings, split_settings
     from etastar.transfer import NAMED_LAWS, Tuned, plan_transfer
 
-    given = given_inputs(inputs)
+    given = options.given_inputs(inputs)
     sizes = [parse_settings([*arg, *split_settings(size)]) for size in (base, target)]
     measure = None
     networks: Any = [capture_spec(model, size, inputs=given) for size in sizes if data is None]
     if data is not None:
         if given is not None:
             raise ModelSpecError("--input with --data", "one of them", "leave --input out")
-        networks, measure = measurable(
+        spec = RecipeSpec(
             model,
-            sizes,
-            data=data,
+            data,
+            "sgd",  # the plan makes its own
             data_options=parse_settings(data_arg),
             init=init or residual_rule(get_laws(law, known=NAMED_LAWS)),
+            num_steps=1,
             batch_size=batch,
         )
+        networks, measure = measurable(spec, sizes)
     plan = plan_transfer(
         Tuned(networks[0], lr, weight_decay=weight_decay, aux_lr=aux_lr),
         networks[1],
@@ -92,4 +93,4 @@ def transfer(
     )
     if save is not None:
         plan.save(save)
-    print_result(as_json, plan.as_dict(), lambda: plan)
+    print_result(as_json, plan)

@@ -15,7 +15,7 @@ from etastar.graph.isolation import quiet_switches
 from etastar.measure.ambient import is_low_precision
 from etastar.measure.input_checks import forward_pass, user_code
 
-__all__ = ["Batch", "Examples", "LossFn", "read_batch"]
+__all__ = ["Batch", "Examples", "LossFn", "own_loss", "read_batch"]
 
 Batch: TypeAlias = "tuple[Any, Any] | Mapping[str, Any]"
 """(inputs, targets), the inputs one argument, a tuple or a dict of several; or a dict of keyword
@@ -81,7 +81,7 @@ class Examples:
         with forward_pass(), quiet_switches():
             output = model(*args, **kwargs)
         if loss_fn is None:
-            loss = self._own_loss(output)
+            loss = own_loss(output)
         else:
             with user_code(
                 "loss_fn",
@@ -96,15 +96,31 @@ class Examples:
             )
         return loss.squeeze()
 
-    def _own_loss(self, output: Any) -> Any:
-        found = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
-        if found is None:
-            raise MeasureError(
-                f"no loss_fn, and a model that returned {type(output).__name__} without a loss",
-                "loss_fn(output, targets), or a model that computes its loss from a dict batch",
-                "give loss_fn, or put the labels into the batch",
-            )
-        return found
+
+def own_loss(output: Any) -> Any:
+    """The loss that a model itself returned.
+
+    Args:
+        output: Of the model.
+
+    Returns:
+        Its `loss`.
+
+    Raises:
+        MeasureError: There is none.
+
+    Example:
+        >>> own_loss({"loss": 0.5})
+        0.5
+    """
+    found = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+    if found is None:
+        raise MeasureError(
+            f"no loss_fn, and a model that returned {type(output).__name__} without a loss",
+            "loss_fn(output, targets), or a model that computes its loss from a dict batch",
+            "give loss_fn, or put the labels into the batch",
+        )
+    return found
 
 
 def read_batch(batch: Batch) -> Examples:
@@ -126,7 +142,8 @@ def read_batch(batch: Batch) -> Examples:
         ['input_ids', 'labels']
     """
     if isinstance(batch, Mapping):
-        return Examples((), dict(batch), batch)
+        fields = dict(batch)
+        return Examples((), fields, fields)
     if isinstance(batch, (tuple, list)) and len(batch) == 2:
         inputs, targets = batch
         if isinstance(inputs, Mapping):

@@ -1,4 +1,4 @@
-"""The criterion of named models on named data."""
+"""The criterion and the coordinate check of named models on named data."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from etastar.coordinates import coordinate_check
 from etastar.graph.isolation import global_state_kept
 from etastar.measure import measure_update, scan_updates
 from etastar.sources.recipe_spec import RecipeSpec, named_recipe
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor, nn
+    from torch.optim import Optimizer
 
+    from etastar.coordinates import CoordinateReport
     from etastar.measure import ScanReport, UpdateReport
     from etastar.sweep.recipe import Recipe
 
-__all__ = ["measurable", "measure_named"]
-
-_BATCH_SEED = 0
+__all__ = ["check_named", "measurable", "measure_named"]
 
 
 def measure_named(
@@ -62,24 +63,49 @@ def measure_named(
     return measure_update(recipe.make_model, *where, **every)
 
 
+def check_named(
+    spec: RecipeSpec, sizes: Sequence[Mapping[str, int]], *, lr: float, seeds: int = 3
+) -> CoordinateReport:
+    """Check the coordinates of a recipe's networks, each trained as the recipe trains its size.
+
+    Args:
+        spec: The names; with a plan, every size has the optimizer that the plan has for it.
+        sizes: See `coordinate_check`.
+        lr: Learning rate; with a plan that of its base.
+        seeds: Number of seeds.
+
+    Returns:
+        The report.
+
+    Raises:
+        ModelSpecError: A size is a setting, or is not the plan's base's.
+        MeasureError: See `coordinate_check`.
+
+    Example:
+        >>> spec = RecipeSpec("zoo:mlp", "digits", "adam", {"depth": 2}, num_steps=1)
+        >>> check_named(spec, [{"width": 16}, {"width": 64}], lr=1e-3, seeds=1).passed
+        False
+    """
+    spec.require_sizes(sizes)
+    recipe = named_recipe(spec)
+
+    def make(**size: int) -> tuple[nn.Module, Optimizer]:
+        model = recipe.make_model(**size)
+        return model, recipe.make_optimizer(model, lr, **size)
+
+    return coordinate_check(
+        make, sizes, _batch(recipe), recipe.loss_fn, num_steps=spec.num_steps, seeds=seeds
+    )
+
+
 def measurable(
-    model: str,
-    sizes: Iterable[Mapping[str, Any]],
-    *,
-    data: str,
-    data_options: dict[str, Any],
-    init: str,
-    batch_size: int,
+    spec: RecipeSpec, sizes: Iterable[Mapping[str, Any]]
 ) -> tuple[tuple[tuple[nn.Module, tuple[Tensor]], ...], Measure]:
     """Networks of a named model that `plan_transfer` can measure, and what to measure them on.
 
     Args:
-        model: MODEL, as the command line takes it.
-        sizes: All settings of each network.
-        data: Name of a data set.
-        data_options: Options of its loader.
-        init: Of the networks; one of `INITS`.
-        batch_size: Examples in the batch.
+        spec: The names; its optimizer is not used, as the plan makes its own.
+        sizes: All further settings of each network.
 
     Returns:
         (model, (inputs,)) of each size, drawn from seed 0, and the batch with the data's loss.
@@ -88,21 +114,11 @@ def measurable(
         ModelSpecError: A name or an option is not accepted.
 
     Example:
-        >>> networks, measure = measurable(
-        ...     "zoo:mlp", [{"depth": 2}], data="digits", data_options={}, init="all", batch_size=4
-        ... )
+        >>> spec = RecipeSpec("zoo:mlp", "digits", "sgd", num_steps=1, batch_size=4)
+        >>> networks, measure = measurable(spec, [{"depth": 2}])
         >>> networks[0][1][0].shape
         torch.Size([4, 1, 8, 8])
     """
-    spec = RecipeSpec(
-        model,
-        data,
-        optimizer="sgd",  # the plan makes its own
-        data_options=data_options,
-        init=init,
-        num_steps=1,
-        batch_size=batch_size,
-    )
     recipe = named_recipe(spec)
     batch = _batch(recipe)
     networks = []
@@ -114,5 +130,5 @@ def measurable(
 
 
 def _batch(recipe: Recipe) -> tuple[Tensor, Tensor]:
-    batch: tuple[Tensor, Tensor] = next(iter(recipe.batches(_BATCH_SEED)))
+    batch: tuple[Tensor, Tensor] = next(iter(recipe.batches(0)))
     return batch

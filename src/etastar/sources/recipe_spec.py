@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from etastar.datasets import Dataset, TaskKind, load
 from etastar.errors import ModelSpecError
-from etastar.graph import Graph, capture_graph
+from etastar.graph import Graph
 from etastar.init import initialize_
 from etastar.laws import get_laws, residual_rule
 from etastar.optimizers import OPTIMIZERS, optimizer_class
@@ -25,6 +25,7 @@ from etastar.sources.base import GivenInputs
 from etastar.sources.model_spec import capture_spec, load_model
 from etastar.sweep.recipe import Objective, Recipe
 from etastar.transfer import TransferPlan, Tuned, plan_transfer
+from etastar.transfer.planning import WidthRule
 
 __all__ = ["INITS", "RecipeSpec", "named_recipe"]
 
@@ -50,6 +51,7 @@ class RecipeSpec:
         objective: Loss of a run; see `Recipe`.
         plan_law: Laws of the plan by which every size is trained; none for one rate for all
             parameters.
+        plan_width: Width rule of the plan.
         base: Size of the plan's base, where a run's rate is the rate of every parameter.
     """
 
@@ -65,6 +67,7 @@ class RecipeSpec:
     batch_size: int = 64
     objective: Objective = "mean"
     plan_law: tuple[str, ...] = ()
+    plan_width: WidthRule = "mup"
     base: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -125,7 +128,9 @@ class RecipeSpec:
         names = {name for size in sizes for name in size}
         if twice := sorted(names & set(self.settings)):
             raise ModelSpecError(
-                f"{', '.join(twice)} as a setting and as a size", "one of them", "leave --arg out"
+                f"{', '.join(twice)} as a size and with --arg",
+                "a setting that is the same at all sizes with --arg, any other with the sizes",
+                f"leave --arg {twice[0]}={self.settings[twice[0]]} out",
             )
         if self.plan_law and names != set(self.base):
             raise ModelSpecError(
@@ -224,19 +229,23 @@ def _plan(spec: RecipeSpec, size: Mapping[str, int], lr: float) -> TransferPlan:
         _size_graph(spec, size),
         optimizer=spec.optimizer,
         law=list(spec.plan_law),
+        width=spec.plan_width,
     )
 
 
 def _make_model(spec: RecipeSpec, **size: int) -> nn.Module:
     """A network of one size; its initialization draws from the run's own seed."""
-    loaded = load_model(spec.model, {**spec.settings, **size}, inputs=_inputs(*_data(spec)))
+    model = load_model(spec.model, {**spec.settings, **size}, inputs=_inputs(*_data(spec))).model
+    plan = _plan(spec, size, 1.0) if spec.plan_law else None  # every rate has the same factors
+    if plan is not None and spec.init is None:
+        plan.initialize_(model, seed=torch.initial_seed())
+        return model
     if spec.residual_rule != "own":
-        graph = capture_graph(loaded.model, *loaded.args, **loaded.kwargs)
         residual = cast("Any", spec.residual_rule)
-        initialize_(loaded.model, graph, residual=residual, seed=torch.initial_seed())
-    if spec.plan_law:
-        _plan(spec, size, 1.0).rescale_(loaded.model)  # the factors are the same for every rate
-    return loaded.model
+        initialize_(model, _size_graph(spec, size), residual=residual, seed=torch.initial_seed())
+    if plan is not None:
+        plan.rescale_(model)
+    return model
 
 
 def _make_optimizer(spec: RecipeSpec, model: nn.Module, lr: float, **size: int) -> Optimizer:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 
 from etastar.errors import ModelSpecError, foreign_errors_as
 
-__all__ = ["example_tensor", "parse_inputs", "parse_settings", "require_apart", "split_settings"]
+__all__ = ["example_tensor", "parse_inputs", "parse_settings", "split_settings"]
 
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 _SHAPE = re.compile(r"^(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:[,x]\d+)*)(?::(?P<dtype>\w+))?$")
@@ -81,27 +81,6 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
             )
         settings[name.strip()] = _value(value.strip())
     return settings
-
-
-def require_apart(settings: Mapping[str, Any], sizes: Iterable[str]) -> None:
-    """Refuse a size that is a setting as well: one of the two would be dropped.
-
-    Args:
-        settings: Settings of `--arg`.
-        sizes: Names that `--sizes` varies.
-
-    Raises:
-        ModelSpecError: A name is in both.
-
-    Example:
-        >>> require_apart({"width": 8}, ["depth"])
-    """
-    if twice := [name for name in sizes if name in settings]:
-        raise ModelSpecError(
-            f"{', '.join(twice)} as a size and with --arg",
-            "a setting that is the same at all sizes with --arg, any other with the sizes",
-            f"leave --arg {twice[0]}={settings[twice[0]]} out",
-        )
 
 
 def example_tensor(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from io import StringIO
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from etastar.errors import FitError, ModelSpecError, StorageError
 from etastar.fit import Optimum, PowerLawFit, fit_power_law
-from etastar.formatting import interval, number
+from etastar.formatting import Shown, interval, number
 from etastar.sources.model_spec import capture_spec
 from etastar.sweep.loss_table import size_optimum
 from etastar.sweep.recipe import as_size, format_size
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from etastar.sweep.recipe import Size
 
-__all__ = ["StoreFit", "fit_store", "parse_axes", "parse_sizes", "size_depths"]
+__all__ = ["StoreFit", "fit_store", "parse_sizes", "size_depths"]
 
 
 _OWN_FORMS = ("zoo", "hf", "timm", "torchvision")
@@ -51,7 +50,7 @@ def parse_sizes(texts: Iterable[str], vary: Iterable[str] = ()) -> tuple[dict[st
         ({'width': 8, 'depth': 3}, {'width': 16, 'depth': 3}, {'width': 8, 'depth': 6})
     """
     crossed, varied = list(texts), list(vary)
-    axes = parse_axes([*crossed, *varied])
+    axes = _axes([*crossed, *varied])
     names = list(axes)
     inner = names[len(crossed) :]
     first = {name: axes[name][0] for name in inner}
@@ -61,22 +60,8 @@ def parse_sizes(texts: Iterable[str], vary: Iterable[str] = ()) -> tuple[dict[st
     return tuple({**size, **first, **change} for size in outer for change in ({}, *changes))
 
 
-def parse_axes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
-    """Values of each setting from "depth=3,6,12" and the like.
-
-    Args:
-        texts: Each NAME=N,N,...
-
-    Returns:
-        Name to values, in the order given.
-
-    Raises:
-        ModelSpecError: Not of that form.
-
-    Example:
-        >>> parse_axes(["width=8,16", "depth=3"])
-        {'width': (8, 16), 'depth': (3,)}
-    """
+def _axes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Values of each name, in the order given."""
     axes: dict[str, tuple[int, ...]] = {}
     for text in texts:
         name, _, values = text.partition("=")
@@ -120,7 +105,7 @@ def size_depths(
 
 
 @dataclass(frozen=True)
-class StoreFit:
+class StoreFit(Shown):
     """The power law through the optima of a store.
 
     Attributes:
@@ -150,21 +135,10 @@ class StoreFit:
             on_line = number(self.fit.predict(depth))
             flag = "at the edge" if best.at_edge else ""
             table.add_row(format_size(size), f"{depth:g}", number(best.lr), spread, on_line, flag)
-        return Group(Text(self._line, style="bold"), table)
-
-    @property
-    def _line(self) -> str:
         ends = self.fit.exponent_interval
         spread = "no interval" if ends is None else f"95% {ends[0]:.3f} to {ends[1]:.3f}"
-        return f"lr ~ depth^{self.fit.exponent:.3f} ({spread}), r^2 = {self.fit.r_squared:.3f}"
-
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=80, file=StringIO(), force_terminal=False)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get().rstrip()
+        line = f"lr ~ depth^{self.fit.exponent:.3f} ({spread}), r^2 = {self.fit.r_squared:.3f}"
+        return Group(Text(line, style="bold"), table)
 
     def as_dict(self) -> dict[str, Any]:
         """Exponent, interval, optima and r^2 as JSON-safe values."""

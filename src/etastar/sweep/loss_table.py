@@ -19,18 +19,14 @@ if TYPE_CHECKING:
     from etastar.sweep.recipe import Size
     from etastar.sweep.trial import TrialRecord
 
-__all__ = ["Progress", "loss_table", "progress_of", "size_optimum"]
+__all__ = ["Progress", "loss_table", "size_optimum"]
 
 
-def size_optimum(
-    records: Sequence[TrialRecord], *, num_points: int = 3, confidence: float = 0.95
-) -> Optimum | None:
+def size_optimum(records: Sequence[TrialRecord]) -> Optimum | None:
     """The optimum of one size by `find_optimum`, on all its runs.
 
     Args:
         records: Finished runs of one size, in any order.
-        num_points: Points of the parabola; see `find_optimum`.
-        confidence: Of the interval.
 
     Returns:
         The optimum; None without runs, or when every rate has a diverged run.
@@ -53,7 +49,7 @@ def size_optimum(
     lrs, losses = loss_table(records)
     if not np.isfinite(losses).all(1).any():
         return None
-    return find_optimum(lrs, losses, num_points=num_points, confidence=confidence)
+    return find_optimum(lrs, losses)
 
 
 def loss_table(
@@ -140,35 +136,21 @@ class Progress:
     bracket: tuple[float | None, float | None]
     done: bool = False
 
+    @classmethod
+    def of(
+        cls, size: Size, records: Sequence[TrialRecord], *, num_running: int, done: bool = False
+    ) -> Progress:
+        """The progress that finished runs show; see the attributes."""
+        lowest, bracket = _lowest(records)
+        steps = sum(record.steps for record in records)
+        return cls(size, len(records), num_running, steps, lowest, bracket, done)
+
     def __str__(self) -> str:
         low, high = ("?" if end is None else number(end) for end in self.bracket)
         text = f"{format_size(self.size)}  {low} to {high}"
         if self.lowest is None:
             return text
         return f"{text}  lowest {self.lowest[1]:.4g} at {number(self.lowest[0])}"
-
-
-def progress_of(
-    size: Size, records: Sequence[TrialRecord], *, num_running: int, done: bool = False
-) -> Progress:
-    """The progress that finished runs show.
-
-    Args:
-        size: Size of the network.
-        records: Its finished runs.
-        num_running: Runs under way.
-        done: Whether the search has ended.
-
-    Returns:
-        The progress.
-
-    Example:
-        >>> progress_of((("depth", 3),), (), num_running=4).bracket
-        (None, None)
-    """
-    lowest, bracket = _lowest(records)
-    steps = sum(record.steps for record in records)
-    return Progress(size, len(records), num_running, steps, lowest, bracket, done)
 
 
 def _lowest(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from io import StringIO
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from etastar.errors import MissingExtraError
-from etastar.formatting import interval, number
+from etastar.formatting import Shown, interval, number
 from etastar.sweep.recipe import format_size
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ class SizeResult:
 
 
 @dataclass(frozen=True)
-class SweepResult:
+class SweepResult(Shown):
     """A sweep that is done.
 
     Attributes:
@@ -129,9 +128,15 @@ class SweepResult:
             import pandas as pd
         except ImportError as error:
             raise MissingExtraError("pandas", "sweep") from error
-        names = dict.fromkeys(name for trial in self.trials for name, _ in trial.size)
-        columns = [*names, *_RUN_COLUMNS]
-        return pd.DataFrame([_row(trial) for trial in self.trials], columns=columns)
+        rows = [
+            {
+                **dict(trial.size),
+                **_run(trial),
+                "versions": ", ".join(f"{name} {version}" for name, version in trial.versions),
+            }
+            for trial in self.trials
+        ]
+        return pd.DataFrame(rows)
 
     def __rich__(self) -> Table:
         from rich.table import Table
@@ -145,14 +150,6 @@ class SweepResult:
             table.add_row(*_shown(size))
         return table
 
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=80, file=StringIO(), force_terminal=False)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get().rstrip()
-
     def as_dict(self) -> dict[str, Any]:
         """The whole result as JSON-safe values.
 
@@ -163,7 +160,14 @@ class SweepResult:
             "search": dict(self.search),
             "steps": self.steps,
             "optima": [size.as_dict() for size in self.sizes],
-            "trials": [_trial_dict(trial) for trial in self.trials],
+            "trials": [
+                {
+                    "size": dict(trial.size),
+                    "finite": isfinite(trial.loss),
+                    **{name: _plain(value) for name, value in _run(trial).items()},
+                }
+                for trial in self.trials
+            ],
         }
 
 
@@ -178,22 +182,8 @@ def _shown(size: SizeResult) -> tuple[str, ...]:
     return (format_size(size.size), *numbers, *counts, ", ".join(size.flags))
 
 
-_RUN_COLUMNS = (
-    "lr",
-    "seed",
-    "loss",
-    "diverged",
-    "steps",
-    "initial_loss",
-    "device",
-    "versions",
-    "losses",
-)
-
-
-def _row(trial: TrialRecord) -> dict[str, Any]:
+def _run(trial: TrialRecord) -> dict[str, Any]:
     return {
-        **dict(trial.size),
         "lr": trial.point.lr,
         "seed": trial.point.seed,
         "loss": trial.loss,
@@ -201,26 +191,13 @@ def _row(trial: TrialRecord) -> dict[str, Any]:
         "steps": trial.steps,
         "initial_loss": trial.initial_loss,
         "device": trial.device,
-        "versions": ", ".join(f"{package} {version}" for package, version in trial.versions),
+        "versions": dict(trial.versions),
         "losses": trial.losses,
     }
 
 
-def _trial_dict(trial: TrialRecord) -> dict[str, Any]:
-    return {
-        "size": dict(trial.size),
-        "lr": trial.point.lr,
-        "seed": trial.point.seed,
-        "loss": _number(trial.loss),
-        "finite": isfinite(trial.loss),
-        "diverged": trial.diverged,
-        "steps": trial.steps,
-        "initial_loss": _number(trial.initial_loss),
-        "losses": [_number(loss) for loss in trial.losses],
-        "device": trial.device,
-        "versions": dict(trial.versions),
-    }
-
-
-def _number(value: float) -> float | None:
-    return value if isfinite(value) else None
+def _plain(value: Any) -> Any:
+    """What JSON knows: None for a number that is not finite."""
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not isfinite(value) else value

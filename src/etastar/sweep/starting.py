@@ -11,6 +11,7 @@ from etastar.errors import EtastarError, TrialError
 from etastar.graph import capture_graph
 from etastar.graph.isolation import global_state_kept
 from etastar.measure import measure_update
+from etastar.measure.batch import read_batch
 from etastar.sweep.recipe import format_size
 from etastar.sweep.trial import user_errors
 
@@ -112,16 +113,10 @@ def size_depth(recipe: Recipe, size: Size) -> float | None:
 
 
 def _captured_depth(recipe: Recipe, size: Size) -> float:
-    batch = _first_batch(recipe, 0)
-    inputs: Any = batch if isinstance(batch, dict) else batch[0]
+    examples = read_batch(_first_batch(recipe, 0))
     with global_state_kept():
         model = recipe.make_model(**dict(size))
-    if isinstance(inputs, dict):
-        graph = capture_graph(model, **inputs)
-    else:
-        args = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
-        graph = capture_graph(model, *args)
-    return float(graph.depth().effective_depth)
+    return float(capture_graph(model, *examples.args, **examples.kwargs).depth().effective_depth)
 
 
 def _first_batch(recipe: Recipe, seed: int) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from etastar.errors import TrialError
 from etastar.sweep.executors import Executor, Processes, Sequential
-from etastar.sweep.loss_table import Progress, progress_of, size_optimum
+from etastar.sweep.loss_table import Progress, size_optimum
 from etastar.sweep.recipe import Point, Recipe, as_size, format_size, recipe_settings
 from etastar.sweep.result import SizeResult, SweepResult
 from etastar.sweep.search import as_search
@@ -185,7 +185,7 @@ class _Sweep:
     ) -> None:
         if self.on_progress is None:
             return
-        shown = progress_of(self.context.size, records, num_running=num_running, done=done)
+        shown = Progress.of(self.context.size, records, num_running=num_running, done=done)
         # an executor need not count steps, and another process's runs are seen when they are done
         self._progress = replace(shown, steps=max(shown.steps, self._steps))
         self._steps = self._progress.steps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil, inf, isfinite
@@ -12,21 +12,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from etastar.errors import EtastarError, TrialError
+from etastar.errors import EtastarError, MeasureError, TrialError
+from etastar.graph.arguments import map_tensors
 from etastar.graph.isolation import random_numbers_kept
+from etastar.measure.batch import own_loss, read_batch
 from etastar.sweep.recipe import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
+    from torch.optim import Optimizer
 
     from etastar.sweep.recipe import Point, Recipe, Size
 
 __all__ = [
     "RunStopped",
     "TrialRecord",
-    "batch_loss",
     "run_trial",
     "running_versions",
     "user_errors",
@@ -109,8 +111,8 @@ def run_trial(
     with user_errors(where), _seeded(place, point.seed):
         model = recipe.make_model(**dict(size)).to(place)
         optimizer = recipe.make_optimizer(model, point.lr, **dict(size))
-        steps = _Steps(recipe, model.train(), optimizer, place)
-        losses, diverged = _train(steps, iter(recipe.batches(point.seed)), recipe, on_step)
+        batches = iter(recipe.batches(point.seed))
+        losses, diverged = _train(recipe, model.train(), optimizer, batches, on_step)
         loss = inf if diverged else _objective(recipe, model, losses)
     return TrialRecord(
         size=size,
@@ -165,6 +167,8 @@ def user_errors(where: str) -> Iterator[None]:
     """
     try:
         yield
+    except MeasureError as error:  # of the form of a batch, or a loss that is missing
+        raise TrialError(error.received, error.expected, error.action) from error
     except (EtastarError, KeyboardInterrupt, GeneratorExit, RunStopped):
         raise
     except BaseException as error:
@@ -179,96 +183,31 @@ class RunStopped(BaseException):
     """Ends a run from `on_step`; no Exception, so that no recipe takes it for its own."""
 
 
-def batch_loss(model: nn.Module, batch: Any, loss_fn: Callable[[Any, Any], Tensor] | None) -> Any:
-    """The loss of one batch.
-
-    Args:
-        model: The model.
-        batch: (inputs, targets), inputs being one tensor, several, or a dict of keyword arguments;
-            or a dict of the model's keyword arguments.
-        loss_fn: `loss_fn(output, targets)`; None for the loss that the model returns.
-
-    Returns:
-        The loss, a scalar tensor.
-
-    Raises:
-        TrialError: The batch has another form, or there is no loss.
-
-    Example:
-        >>> from torch import nn
-        >>> batch = (torch.ones(1, 2), torch.ones(1, 2))
-        >>> batch_loss(nn.Identity(), batch, nn.functional.mse_loss).item()
-        0.0
-    """
-    inputs, targets = (batch, batch) if isinstance(batch, Mapping) else _pair(batch)
-    if isinstance(inputs, Mapping):
-        output = model(**inputs)
-    else:
-        output = model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
-    if loss_fn is not None:
-        return loss_fn(output, targets)
-    own = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
-    if own is None:
-        raise TrialError(
-            f"no loss_fn, and a model that returned {type(output).__name__} without a loss",
-            "loss_fn(output, targets), or a model that computes its loss from a dict batch",
-            "give loss_fn, or put the labels into the batch",
-        )
-    return own
-
-
-def _pair(batch: Any) -> tuple[Any, Any]:
-    if isinstance(batch, (tuple, list)) and len(batch) == 2:
-        return batch[0], batch[1]
-    raise TrialError(
-        f"a batch given as {type(batch).__name__}",
-        "(inputs, targets), or a dict of the model's keyword arguments",
-        "put it into one of these forms",
-    )
-
-
-class _Steps:
-    """A model with its optimizer and schedule, one batch at a time."""
-
-    def __init__(
-        self, recipe: Recipe, model: nn.Module, optimizer: Any, device: torch.device
-    ) -> None:
-        self._model, self._optimizer, self._device = model, optimizer, device
-        self._loss_fn = recipe.loss_fn
-        make = recipe.schedule
-        self._schedule = None if make is None else make(optimizer, recipe.num_steps)
-
-    def loss(self, batch: Any) -> Tensor:
-        """The loss before the step."""
-        self._optimizer.zero_grad()
-        loss: Tensor = batch_loss(self._model, _moved(batch, self._device), self._loss_fn)
-        return loss
-
-    def step(self, loss: Tensor) -> None:
-        torch.autograd.backward(loss)
-        self._optimizer.step()
-        if self._schedule is not None:
-            self._schedule.step()
-
-
 def _train(
-    steps: _Steps,
-    batches: Iterator[Any],
     recipe: Recipe,
+    model: nn.Module,
+    optimizer: Optimizer,
+    batches: Iterator[Any],
     on_step: Callable[[int, float], None] | None,
 ) -> tuple[list[float], bool]:
     """The losses, and whether the last of them says that the run diverged."""
+    make = recipe.schedule
+    schedule = None if make is None else make(optimizer, recipe.num_steps)
     losses: list[float] = []
     limit = inf
     while len(losses) < recipe.num_steps:
-        loss = steps.loss(_next_batch(batches, len(losses), recipe.num_steps))
+        optimizer.zero_grad()
+        loss = _loss(recipe, model, _next_batch(batches, len(losses), recipe.num_steps))
         value = loss.item()
         losses.append(value)
         if len(losses) == 1:
             limit = recipe.divergence_factor * abs(value) or inf
         if not isfinite(value) or value > limit:
             return losses, True
-        steps.step(loss)
+        torch.autograd.backward(loss)
+        optimizer.step()
+        if schedule is not None:
+            schedule.step()
         if on_step is not None:
             on_step(len(losses), value)
     return losses, False
@@ -284,13 +223,16 @@ def _next_batch(batches: Iterator[Any], done: int, num_steps: int) -> Any:
     )
 
 
-def _moved(batch: Any, device: torch.device) -> Any:
-    """The batch with every tensor in it on the device."""
-    if isinstance(batch, Mapping):
-        return {name: _moved(value, device) for name, value in batch.items()}
-    if isinstance(batch, (tuple, list)):
-        return tuple(_moved(value, device) for value in batch)
-    return batch.to(device) if isinstance(batch, torch.Tensor) else batch
+def _loss(recipe: Recipe, model: nn.Module, batch: Any) -> Tensor:
+    """The loss of one batch, before the step."""
+    examples = read_batch(batch)
+    device = next(model.parameters()).device
+    args, kwargs, targets = map_tensors(
+        (examples.args, examples.kwargs, examples.targets), lambda tensor: tensor.to(device)
+    )
+    output = model(*args, **kwargs)
+    loss: Tensor = own_loss(output) if recipe.loss_fn is None else recipe.loss_fn(output, targets)
+    return loss
 
 
 def _objective(recipe: Recipe, model: nn.Module, losses: Sequence[float]) -> float:

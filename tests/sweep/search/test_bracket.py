@@ -203,3 +203,15 @@ def test_the_start_is_told_in_the_options():
     assert Bracket(0.1).options["start"] == 0.1
     assert Bracket().needs_start
     assert not Bracket(0.1).needs_start
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e307])
+def test_the_unit_of_the_loss_does_not_matter(scale):
+    curve = noisy(0.17, 0.15, 0)
+    seeds = tuple(range(5))
+    plain, scaled = (
+        run(Bracket(0.1), curve, seeds),
+        run(Bracket(0.1), lambda point: scale * curve(point), seeds),
+    )
+    assert [one.point for one in scaled] == [one.point for one in plain]
+    assert len(plain) > 9

@@ -2,14 +2,10 @@
 
 import math
 
-import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etastar.sweep.search.descent import Lattice, Triple, next_position, vertex
-
-gaps = st.floats(0.1, 10)
+from etastar.sweep.search.descent import Lattice, Triple, next_position
 
 
 def walk(curve, lattice, start):
@@ -19,26 +15,6 @@ def walk(curve, lattice, start):
         assert found not in values
         values[found] = curve(found)
     return list(values), found
-
-
-@given(gaps, gaps, st.floats(-0.49, 0.49), st.floats(0.1, 10))
-def test_vertex_is_that_of_the_parabola(left, right, share, curvature):
-    at = share * (left if share < 0 else right)
-    rises = [curvature * ((x - at) ** 2 - at**2) for x in (-left, right)]
-    assert vertex(left, right, rise_left=rises[0], rise_right=rises[1]) == pytest.approx(
-        at, abs=1e-9
-    )
-
-
-def test_vertex_agrees_with_polyfit():
-    curvature, slope, _ = np.polyfit([-1.0, 0.0, 3.0], [2.0, 0.0, 0.5], 2)
-    expected = -slope / (2 * curvature)
-    assert vertex(1.0, 3.0, rise_left=2.0, rise_right=0.5) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("rises", [(0.0, 0.0), (math.inf, 1.0), (1.0, math.nan), (-1.0, 1.0)])
-def test_no_vertex_without_a_parabola(rises):
-    assert vertex(1.0, 1.0, rise_left=rises[0], rise_right=rises[1]) is None
 
 
 def test_steps_outwards_double():

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from math import inf, isfinite
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from etastar.fit.optimum import parabola_vertex
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Lattice", "Triple", "next_position", "vertex"]
+__all__ = ["Lattice", "Triple", "next_position"]
 
 
 @dataclass(frozen=True)
@@ -34,34 +38,6 @@ class Triple:
     left: int
     centre: int
     right: int
-
-
-def vertex(left: float, right: float, *, rise_left: float, rise_right: float) -> float | None:
-    """Offset of a parabola's minimum from the lowest of the three points that it goes through.
-
-    With points at -left, 0 and right and heights rise_left, 0 and rise_right it is
-    -B / (2 A), A = (rise_left / left + rise_right / right) / (left + right),
-    B = rise_right / right - A right. It lies between -left / 2 and right / 2.
-
-    Args:
-        left: Distance to the left point, positive.
-        right: Distance to the right point, positive.
-        rise_left: Height of the left point over the lowest, 0 or more.
-        rise_right: Height of the right point over the lowest, 0 or more.
-
-    Returns:
-        The offset; None for a height that is not finite, and for three equal heights.
-
-    Example:
-        >>> vertex(1.0, 1.0, rise_left=4.0, rise_right=0.0)
-        0.5
-    """
-    height = max(rise_left, rise_right)
-    if not (isfinite(rise_left + rise_right) and height > 0 and min(rise_left, rise_right) >= 0):
-        return None
-    slope_left, slope_right = rise_left / height / left, rise_right / height / right
-    curvature = (slope_left + slope_right) / (left + right)
-    return (curvature * right - slope_right) / (2 * curvature)
 
 
 def next_position(values: Mapping[int, float], lattice: Lattice) -> int | Triple:
@@ -133,10 +109,14 @@ def _further_in(triple: Triple, heights: Mapping[int, float], lattice: Lattice) 
     }
     if not wide:
         return None
-    offset = vertex(gaps[-1], gaps[1], rise_left=rises[-1], rise_right=rises[1])
-    if offset is None:
+    heights_here = np.array([rises[-1], 0.0, rises[1]])
+    vertex = None
+    if np.isfinite(heights_here).all():
+        vertex = parabola_vertex(np.array([-gaps[-1], 0.0, gaps[1]]), heights_here)
+    if vertex is None:
         side = max(wide, key=lambda side: (wide[side], side))
         return centre + side * (wide[side] // 2)
+    offset = vertex[0]
     steps = round(offset / lattice.gap)
     towards = 1 if offset > 0 else -1
     if steps == 0 or towards not in wide:

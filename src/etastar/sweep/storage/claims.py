@@ -1,4 +1,4 @@
-"""Claims on the points of one size, in one Optuna study, shared by several processes.
+"""The runs of one size as one Optuna study: records, and claims shared by several processes.
 
 A point that is wanted is a WAITING trial; a process claims it by Optuna's atomic change of state to
 RUNNING. Where two processes made a trial of one point, the lower number is the point's: both see
@@ -11,14 +11,18 @@ process live after all, its run is kept if it is finished first.
 from __future__ import annotations
 
 import time
+import zlib
+from base64 import b64decode, b64encode
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf, isfinite
+from struct import pack, unpack
 from typing import TYPE_CHECKING, Any
 
 from etastar.errors import StorageError
 from etastar.sweep.recipe import Point
 from etastar.sweep.storage.connection import quiet_optuna
-from etastar.sweep.storage.fields import objective_value, record_fields
+from etastar.sweep.trial import TrialRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +31,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from etastar.sweep.recipe import Size
-    from etastar.sweep.trial import TrialRecord
 
 __all__ = ["Claims"]
 
@@ -35,6 +38,9 @@ _FIRST_PATIENCE, _LEAST_PATIENCE = 30.0, 5.0
 """Seconds for which a run in a journal counts as alive: before one of its size is done; least."""
 
 _LEAST_LR, _GREATEST_LR = 1e-12, 1e3
+
+_PLAIN_LOSSES = 64
+"""Curves up to this long are stored as a list that one can read."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,6 @@ class Claims:
         study_id: Of the size.
         study_name: Of the size.
         size: Size of the network.
-        budget: What the trials say of the length of a run.
         first_seen: When a running trial of others was first seen here, by its id; filled here.
     """
 
@@ -54,8 +59,22 @@ class Claims:
     study_id: int
     study_name: str
     size: Size
-    budget: Mapping[str, str]
-    first_seen: dict[int, float]
+    first_seen: dict[int, float] = field(default_factory=dict)
+
+    def records(self) -> tuple[TrialRecord, ...]:
+        """Finished runs sorted by point, each point once.
+
+        Returns:
+            Records, equal to those that were stored.
+
+        Raises:
+            StorageError: A trial is not of etastar.
+        """
+        records: dict[Point, TrialRecord] = {}
+        for trial in self._trials("COMPLETE"):
+            record = self._record(trial)
+            records.setdefault(record.point, record)
+        return tuple(record for _, record in sorted(records.items()))
 
     def claim(self, points: Sequence[Point]) -> dict[Point, int]:
         """Claim the points that nobody has.
@@ -84,11 +103,9 @@ class Claims:
         from optuna.trial import TrialState
 
         try:
-            for name, value in record_fields(record).items():
+            for name, value in _fields(record).items():
                 self.storage.set_trial_user_attr(trial_id, name, value)
-            self.storage.set_trial_state_values(
-                trial_id, TrialState.COMPLETE, values=[objective_value(record)]
-            )
+            self.storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [_value(record)])
         except UpdateFinishedTrialError:
             return False
         return True
@@ -102,8 +119,7 @@ class Claims:
         there = self._by_point().get(record.point)
         if there is not None and there.state.name == "COMPLETE":
             return
-        value, fields = objective_value(record), record_fields(record)
-        self._make("COMPLETE", record.point, fields, value=value)
+        self._make("COMPLETE", record.point, _fields(record), value=_value(record))
         if there is not None:
             self.fail(self._trial_id(there))
 
@@ -118,10 +134,6 @@ class Claims:
 
         with suppress(UpdateFinishedTrialError):
             self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
-
-    def finished(self) -> list[FrozenTrial]:
-        """Finished trials in the order of their numbers."""
-        return self._trials("COMPLETE")
 
     def _enqueued(self, points: Sequence[Point]) -> dict[Point, FrozenTrial]:
         """The trial of each point, WAITING where it had none; trials of dead processes fail."""
@@ -145,7 +157,7 @@ class Claims:
         from optuna.trial import TrialState, create_trial
 
         low, high = min(_LEAST_LR, point.lr), max(_GREATEST_LR, point.lr)
-        own = {"size": dict(self.size), "seed": point.seed, "budget": dict(self.budget)}
+        own = {"size": dict(self.size), "seed": point.seed}
         template = create_trial(
             state=TrialState[state],
             params={"lr": point.lr},
@@ -189,7 +201,7 @@ class Claims:
 
     def _patience(self) -> float:
         """Three times the longest finished run of the size."""
-        durations = [trial.duration for trial in self.finished()]
+        durations = [trial.duration for trial in self._trials("COMPLETE")]
         lasted = [duration.total_seconds() for duration in durations if duration is not None]
         return max(_LEAST_PATIENCE, 3 * max(lasted)) if lasted else _FIRST_PATIENCE
 
@@ -200,7 +212,7 @@ class Claims:
     def _by_point(self) -> dict[Point, FrozenTrial]:
         """The trial that stands for each point: a finished one, else that of the lowest number."""
         found: dict[Point, FrozenTrial] = {}
-        for trial in (*self.finished(), *self._trials("RUNNING", "WAITING")):
+        for trial in (*self._trials("COMPLETE"), *self._trials("RUNNING", "WAITING")):
             found.setdefault(self._point_of(trial), trial)
         return found
 
@@ -225,3 +237,66 @@ class Claims:
                 "trials that etastar wrote",
                 "give the sweep a store or a name of its own",
             ) from error
+
+    def _record(self, trial: FrozenTrial) -> TrialRecord:
+        point, fields = self._point_of(trial), trial.user_attrs
+        try:
+            run = fields["run"]
+            return TrialRecord(
+                size=self.size,
+                point=point,
+                loss=float(run["loss"]),
+                losses=_unpacked(fields["losses"]),
+                diverged=bool(run["diverged"]),
+                steps=int(run["steps"]),
+                initial_loss=float(run["initial_loss"]),
+                device=str(run["device"]),
+                versions=tuple(sorted(run["versions"].items())),
+            )
+        except (KeyError, TypeError, ValueError, zlib.error) as error:
+            raise StorageError(
+                f"trial {trial.number} of {self.study_name}, whose fields do not make a run "
+                f"({type(error).__name__}: {error})",
+                "trials that etastar wrote",
+                "give the sweep a store or a name of its own",
+            ) from error
+
+
+def _value(record: TrialRecord) -> float:
+    """The loss that Optuna shows, which keeps no NaN; the exact one is among the fields."""
+    return record.loss if isfinite(record.loss) and not record.diverged else inf
+
+
+def _fields(record: TrialRecord) -> dict[str, Any]:
+    """What a finished run adds to its trial, as JSON-safe values by name."""
+    return {
+        "losses": _packed(record.losses),
+        "run": {
+            "loss": _text(record.loss),
+            "initial_loss": _text(record.initial_loss),
+            "diverged": record.diverged,
+            "steps": record.steps,
+            "device": record.device,
+            "versions": dict(record.versions),
+        },
+    }
+
+
+def _packed(losses: Sequence[float]) -> list[float] | str:
+    """A list; where it is long or holds what JSON cannot, base64 of deflated doubles."""
+    if len(losses) <= _PLAIN_LOSSES and all(map(isfinite, losses)):
+        return list(losses)
+    return b64encode(zlib.compress(pack(f"<{len(losses)}d", *losses))).decode()
+
+
+def _unpacked(packed: Sequence[float] | str) -> tuple[float, ...]:
+    """The losses that `_packed` wrote, bit for bit."""
+    if not isinstance(packed, str):
+        return tuple(float(loss) for loss in packed)
+    raw = zlib.decompress(b64decode(packed))
+    return unpack(f"<{len(raw) // 8}d", raw)
+
+
+def _text(value: float) -> float | str:
+    """Finite numbers as they are; the others, which JSON does not know, as text."""
+    return value if isfinite(value) else repr(value)

@@ -15,16 +15,14 @@ from etastar.sweep.storage.journal import open_journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import ModuleType
 
     from optuna.storages import BaseStorage, RDBStorage
+    from sqlalchemy.engine import Connection
 
 __all__ = [
     "HEARTBEAT_SECONDS",
     "connect",
     "disconnect",
-    "import_optuna",
-    "is_url",
     "quiet_optuna",
     "shown_location",
     "storage_errors",
@@ -44,22 +42,6 @@ _AWAY_WORD = "connection"  # in whatever way PostgreSQL or MySQL is not there, o
 _NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
-def is_url(location: str | os.PathLike[str]) -> bool:
-    """Whether a location is a database's URL; all else is the path of a journal file.
-
-    Args:
-        location: A path or URL.
-
-    Returns:
-        True for a URL.
-
-    Example:
-        >>> is_url("sqlite:///runs.db"), is_url("runs.log")
-        (True, False)
-    """
-    return "://" in str(location)
-
-
 def shown_location(location: str | os.PathLike[str]) -> str:
     """The location as messages show it: without a password, wherever in a URL it stands.
 
@@ -73,7 +55,7 @@ def shown_location(location: str | os.PathLike[str]) -> str:
         >>> shown_location("postgresql+psycopg2://me:secret@host/db?password=secret")
         'postgresql+psycopg2://me:***@host/db?...'
     """
-    if not is_url(location):
+    if "://" not in str(location):
         return str(location)
     unread = str(location).partition("://")[0] + "://..."
     try:
@@ -100,39 +82,35 @@ def connect(location: str | os.PathLike[str], *, create: bool) -> BaseStorage | 
         The storage; None for a journal that is not there and is not to be made.
 
     Raises:
-        MissingExtraError: Optuna is not installed.
         StorageError: The driver of the URL is not installed, or the file is no journal.
     """
-    import_optuna()
-    if is_url(location):
-        return _connect_database(str(location))
-    if not create and not Path(location).exists():
-        return None
-    return open_journal(location)
-
-
-def _connect_database(url: str) -> BaseStorage:
+    if "://" not in str(location):
+        return open_journal(location) if create or Path(location).exists() else None
     from optuna.storages import get_storage
+    from sqlalchemy.exc import DatabaseError
 
-    for _ in range(_ATTEMPTS - 1):
-        database = _database(url, again=True)
-        if database is not None:
-            return get_storage(database)
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            return get_storage(_database(str(location)))
+        except DatabaseError as error:
+            if not left or not _is_race(error):
+                raise
         time.sleep(_PAUSE)
-    return get_storage(_database(url, again=False))
+    raise AssertionError("the last attempt returns or raises")
 
 
-def _database(url: str, *, again: bool) -> RDBStorage | None:
-    """The database; None where `again` and another process is making its tables just now."""
+def _database(url: str) -> RDBStorage:
     from optuna.storages import RDBStorage
-    from sqlalchemy.exc import ArgumentError, DatabaseError
+    from sqlalchemy import event
+    from sqlalchemy.exc import ArgumentError
 
     options: dict[str, object] = {"pool_pre_ping": True}
-    if url.startswith("sqlite"):
-        options["connect_args"] = {"timeout": _SQLITE_PATIENCE}
+    is_sqlite = url.startswith("sqlite")
+    if is_sqlite:
+        options["connect_args"] = {"timeout": _SQLITE_PATIENCE, "isolation_level": None}
     try:
         with quiet_optuna():
-            return RDBStorage(
+            database = RDBStorage(
                 url,
                 engine_kwargs=options,
                 heartbeat_interval=HEARTBEAT_SECONDS,
@@ -144,10 +122,14 @@ def _database(url: str, *, again: bool) -> RDBStorage | None:
             "the Python package that the URL names",
             "pip install it: psycopg2-binary for postgresql+psycopg2://",
         ) from error
-    except DatabaseError as error:
-        if not again or not _is_race(error):
-            raise
-        return None
+    if is_sqlite:
+        event.listen(database.engine, "begin", _lock_at_once)
+    return database
+
+
+def _lock_at_once(connection: Connection) -> None:
+    """SQLite has no lock for a row: without, two processes read that one point is WAITING."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _is_race(error: Exception) -> bool:
@@ -188,23 +170,6 @@ def quiet_optuna() -> Iterator[None]:
         logging.set_verbosity(level)
 
 
-def import_optuna() -> ModuleType:
-    """Optuna, or the extra that brings it.
-
-    Returns:
-        The module.
-
-    Raises:
-        MissingExtraError: It is not installed.
-    """
-    try:
-        import optuna
-    except ImportError as error:
-        raise MissingExtraError("optuna", "sweep") from error
-    module: ModuleType = optuna
-    return module
-
-
 @contextmanager
 def storage_errors(where: str, doing: str) -> Iterator[None]:
     """Turn every failure of files, databases and Optuna into a StorageError.
@@ -217,11 +182,14 @@ def storage_errors(where: str, doing: str) -> Iterator[None]:
         Nothing.
 
     Raises:
+        MissingExtraError: Optuna is not installed.
         StorageError: Something failed; the records written before are as they were.
     """
-    import sqlalchemy.exc
-    from optuna.exceptions import OptunaError
-
+    try:
+        import sqlalchemy.exc
+        from optuna.exceptions import OptunaError
+    except ImportError as error:
+        raise MissingExtraError("optuna", "sweep") from error
     try:
         yield
     except EtastarError:
@@ -239,29 +207,20 @@ def storage_errors(where: str, doing: str) -> Iterator[None]:
 
 def _translated(error: Exception, where: str, doing: str) -> StorageError:
     cause = _cause(error)
-    failure = f"{type(cause).__name__} while {doing} {where}: {_line(cause)}"
-    full = isinstance(cause, OSError) and cause.errno in _FULL
-    if full or any(words in str(cause) for words in _FULL_WORDS):
-        return StorageError(
-            failure, "room for the next record", "make room, then run the same command again"
-        )
-    if isinstance(cause, _NO_FILE):
-        return StorageError(
-            failure, "a file in a folder that is there", "make the folder, or give another path"
-        )
-    if _AWAY_WORD in str(cause):
-        return StorageError(
-            failure,
-            "a database that answers",
-            "check the URL and its server, then run the same command again",
-        )
-    if doing == "writing":
-        return StorageError(
-            failure,
-            "a store that can be written",
-            "give write access or another store; finished runs are kept and can be read",
-        )
-    return StorageError(failure, "a store that can be read", "check the path or URL and its server")
+    is_full = isinstance(cause, OSError) and cause.errno in _FULL
+    if is_full or any(words in str(cause) for words in _FULL_WORDS):
+        advice = "room for the next record", "make room, then run the same command again"
+    elif isinstance(cause, _NO_FILE):
+        advice = "a file in a folder that is there", "make the folder, or give another path"
+    elif _AWAY_WORD in str(cause):
+        again = "check the URL and its server, then run the same command again"
+        advice = "a database that answers", again
+    elif doing == "writing":
+        kept = "give write access or another store; finished runs are kept and can be read"
+        advice = "a store that can be written", kept
+    else:
+        advice = "a store that can be read", "check the path or URL and its server"
+    return StorageError(f"{type(cause).__name__} while {doing} {where}: {_line(cause)}", *advice)
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -16,12 +16,10 @@ from etastar.sweep.storage.connection import (
     HEARTBEAT_SECONDS,
     connect,
     disconnect,
-    import_optuna,
     quiet_optuna,
     shown_location,
     storage_errors,
 )
-from etastar.sweep.storage.fields import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,7 +44,7 @@ class OptunaStore(Store):
     The study NAME holds the settings and the format. The study NAME/depth=6,width=64 holds the
     effective depth of that size and its runs as trials: the parameter `lr`, the value (the loss;
     +inf where the run diverged or its loss is no finite number), and the attributes `seed`, `size`,
-    `budget`, `losses` and `run` with everything else. FAIL trials are claims that came to nothing.
+    `losses` and `run` with everything else. FAIL trials are claims that came to nothing.
     Optuna's dashboard shows all of it.
 
     Args:
@@ -75,57 +73,45 @@ class OptunaStore(Store):
         self._where = f"{shown_location(location)} ({name})"
         self._opened = False
         self._storage: BaseStorage | None = None
-        self._study_ids: dict[str, int] = {}
+        self._studies: dict[Size, Claims] = {}
         self._claimed: dict[tuple[Size, Point], int] = {}
-        self._first_seen: dict[int, float] = {}
-        self._budget: dict[str, str] = {}
         self._stopped = Event()
         self._heartbeat: Thread | None = None
 
     def open(self, settings: Mapping[str, str]) -> None:
         """Claim the store for one recipe; see `Store.open`."""
-        import_optuna()
         with storage_errors(self._where, "writing"):
-            made = self._make_study(self._name)
-            header = self._header(patience=0.0 if made else _HEADER_PATIENCE)
-            if header is not None:
-                require_same_settings(
-                    settings, _settings_of(header, self._where), where=self._where
-                )
-            header = {"format": FORMAT, "settings": dict(settings)}
+            index, made = self._study(self._name, make=True)
+            # another process that made the study a moment ago writes its header next
+            deadline = time.monotonic() + (0.0 if made else _HEADER_PATIENCE)
+            while not (held := self._held(index)) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if held:
+                require_same_settings(settings, held, where=self._where)
             # one that is there is written again, which shows whether the store can be written
-            self._connected.set_study_user_attr(self._index, _HEADER, header)
-        self._budget = {
-            key.partition(".")[2]: value
-            for key, value in settings.items()
-            if key.startswith("budget.")
-        }
+            header = {"format": FORMAT, "settings": dict(settings)}
+            self._connected().set_study_user_attr(index, _HEADER, header)
         self._opened = True
 
     def settings(self) -> dict[str, str]:
         """Settings of the recipe that the store holds; {} for a new one."""
-        import_optuna()
         with storage_errors(self._where, "reading"):
-            header = self._header()
-            return {} if header is None else _settings_of(header, self._where)
+            return self._held(self._study(self._name)[0])
 
     def sizes(self) -> tuple[Size, ...]:
         """Sizes that have a record, in the order in which they were begun."""
-        import_optuna()
         with storage_errors(self._where, "reading"):
-            if not self._connect_to_read():
-                return ()
+            storage = self._connected(create=False)
+            studies = () if storage is None else storage.get_all_studies()
             prefix = f"{self._name}/"
-            names = [study.study_name for study in self._connected.get_all_studies()]
+            names = [study.study_name for study in studies]
             sizes = [parse_size(n.removeprefix(prefix)) for n in names if n.startswith(prefix)]
         return tuple(size for size in sizes if self.records(size))
 
     def depth(self, size: Size) -> float | None:
         """Effective depth of a size, if it was kept."""
-        import_optuna()
         with storage_errors(self._where, "reading"):
-            study_id = self._study(self._study_name(size)) if self._connect_to_read() else None
-            found = {} if study_id is None else self._connected.get_study_user_attrs(study_id)
+            found = self._attributes(self._study(self._study_name(size))[0])
             return float(found["depth"]) if "depth" in found else None
 
     def keep_depth(self, size: Size, depth: float) -> None:
@@ -133,21 +119,13 @@ class OptunaStore(Store):
         self._require_open()
         with storage_errors(self._where, "writing"):
             study_id = self._claims(size).study_id
-            self._connected.set_study_user_attr(study_id, "depth", depth)
+            self._connected().set_study_user_attr(study_id, "depth", depth)
 
     def records(self, size: Size) -> tuple[TrialRecord, ...]:
         """Finished runs of a size, sorted by point."""
-        import_optuna()
         with storage_errors(self._where, "reading"):
-            there = self._connect_to_read() and self._study(self._study_name(size)) is not None
-            trials = self._claims(size).finished() if there else []
-        records: dict[Point, TrialRecord] = {}
-        for trial in trials:
-            fields = {**trial.user_attrs, "lr": trial.params.get("lr")}
-            named = f"trial {trial.number} of {self._study_name(size)} in {self._where}"
-            record = read_record(size, fields, trial=named)
-            records.setdefault(record.point, record)
-        return tuple(record for _, record in sorted(records.items()))
+            is_there = size in self._studies or self._study(self._study_name(size))[0] is not None
+            return self._claims(size).records() if is_there else ()
 
     def begin(self, size: Size, points: Sequence[Point]) -> tuple[Point, ...]:
         """Claim points; see `Store.begin`."""
@@ -157,7 +135,7 @@ class OptunaStore(Store):
         with storage_errors(self._where, "writing"):
             claimed = self._claims(size).claim(new)
         self._claimed.update({(size, point): trial_id for point, trial_id in claimed.items()})
-        if self._heartbeat is None and hasattr(self._connected, "record_heartbeat"):
+        if self._heartbeat is None and hasattr(self._storage, "record_heartbeat"):
             self._stopped.clear()
             self._heartbeat = Thread(target=self._keep_beating, daemon=True)
             self._heartbeat.start()
@@ -186,12 +164,12 @@ class OptunaStore(Store):
                 self._claims(size).fail(trial_id)
         disconnect(self._storage)
         self._claimed.clear()
-        self._study_ids.clear()
+        self._studies.clear()
         self._storage, self._opened = None, False
 
     def _keep_beating(self) -> None:
         """Optuna's heartbeats, which a trial that is not run by Optuna has to give itself."""
-        storage: Any = self._connected
+        storage: Any = self._storage
         while not self._stopped.wait(HEARTBEAT_SECONDS):
             # the next beat may reach the store again; one that stays away shows at the next record
             with suppress(StorageError), storage_errors(self._where, "writing"):
@@ -199,26 +177,11 @@ class OptunaStore(Store):
                     storage.record_heartbeat(trial_id)
         storage.remove_session()
 
-    def _claims(self, size: Size) -> Claims:
-        """The claims on a size's points; its study is made where it is not there."""
-        name = self._study_name(size)
-        self._make_study(name)
-        study_id = self._study(name)
-        assert study_id is not None, "it has just been made"
-        return Claims(self._connected, study_id, name, size, self._budget, self._first_seen)
-
-    @property
-    def _connected(self) -> BaseStorage:
+    def _connected(self, *, create: bool = True) -> Any:
+        """Optuna's storage; None where it is not to be made and is not there."""
         if self._storage is None:
-            self._storage = connect(self._location, create=True)
-        assert self._storage is not None, "create=True makes what is not there"
+            self._storage = connect(self._location, create=create)
         return self._storage
-
-    def _connect_to_read(self) -> bool:
-        """Whether there is anything to read."""
-        if self._storage is None:
-            self._storage = connect(self._location, create=False)
-        return self._storage is not None
 
     def _require_open(self) -> None:
         if not self._opened:
@@ -226,48 +189,46 @@ class OptunaStore(Store):
                 f"{self._where}, which is not open", "a call of open first", "open it"
             )
 
-    @property
-    def _index(self) -> int:
-        found = self._study(self._name)
-        assert found is not None, "open makes this study"
-        return found
+    def _claims(self, size: Size) -> Claims:
+        """The claims on a size's points; its study is made where it is not there."""
+        if size not in self._studies:
+            name = self._study_name(size)
+            study_id, _ = self._study(name, make=True)
+            self._studies[size] = Claims(self._connected(), study_id, name, size)
+        return self._studies[size]
 
-    def _study(self, name: str) -> int | None:
-        if name not in self._study_ids:
-            try:
-                self._study_ids[name] = self._connected.get_study_id_from_name(name)
-            except KeyError:
-                return None
-        return self._study_ids[name]
-
-    def _make_study(self, name: str) -> bool:
-        """Make a study; False where it is there."""
+    def _study(self, name: str, *, make: bool = False) -> tuple[Any, bool]:
+        """The number of a study, None where it is not there; and whether it was made here."""
         from optuna.exceptions import DuplicatedStudyError
         from optuna.study import StudyDirection
 
-        if self._study(name) is not None:
-            return False
-        try:
-            with quiet_optuna():
-                self._connected.create_new_study([StudyDirection.MINIMIZE], study_name=name)
-        except DuplicatedStudyError:
-            return False
-        return True
+        storage = self._connected(create=make)
+        if storage is None:
+            return None, False
+        with suppress(KeyError):
+            return storage.get_study_id_from_name(name), False
+        if not make:
+            return None, False
+        with suppress(DuplicatedStudyError), quiet_optuna():
+            return storage.create_new_study([StudyDirection.MINIMIZE], study_name=name), True
+        return storage.get_study_id_from_name(name), False
 
-    def _header(self, *, patience: float = 0.0) -> Any:
-        """Format and settings; None in a new store, and where its maker died before it wrote them.
+    def _attributes(self, study_id: int | None) -> dict[str, Any]:
+        return {} if study_id is None else self._connected().get_study_user_attrs(study_id)
 
-        Args:
-            patience: Seconds to wait for another process that made the study a moment ago.
-        """
-        if not self._connect_to_read() or self._study(self._name) is None:
-            return None
-        deadline = time.monotonic() + patience
-        while True:
-            header = self._connected.get_study_user_attrs(self._index).get(_HEADER)
-            if header is not None or time.monotonic() >= deadline:
-                return header
-            time.sleep(0.05)
+    def _held(self, index: int | None) -> dict[str, str]:
+        """Settings in a header of this format; {} in a new store, or if its maker died early."""
+        header = self._attributes(index).get(_HEADER)
+        if header is None:
+            return {}
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            found = header.get("format") if isinstance(header, dict) else header
+            raise StorageError(
+                f"{self._where} in format {found!r}",
+                f"format {FORMAT}",
+                "use the version of etastar that wrote it, or another store",
+            )
+        return {str(key): str(value) for key, value in header["settings"].items()}
 
     def _study_name(self, size: Size) -> str:
         return f"{self._name}/{format_size(size)}"
@@ -301,15 +262,3 @@ def as_store(storage: Store | str | os.PathLike[str] | None, *, name: str = "swe
             'give for example "runs.log"',
         )
     return OptunaStore(storage, name=name)
-
-
-def _settings_of(header: Any, where: str) -> dict[str, str]:
-    """The settings in a header of this format."""
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        found = header.get("format") if isinstance(header, dict) else header
-        raise StorageError(
-            f"{where} in format {found!r}",
-            f"format {FORMAT}",
-            "use the version of etastar that wrote it, or another store",
-        )
-    return {str(key): str(value) for key, value in header["settings"].items()}

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etastar.fit import find_optimum
-from etastar.sweep.search import Context
-from etastar.sweep.search.prediction import depth_of, predicted_lr
+from etastar.sweep.search import Bracket, Context
 
 
 def size(depth):
@@ -23,6 +22,11 @@ def context(depth, done, depths=()):
     return Context(size(depth), (0,), tuple((size(d), o) for d, o in done), 10, depths)
 
 
+def predicted_lr(context, start, *, prior_exponent):
+    """Where the bracket begins; it rounds to six digits."""
+    return Bracket(start, prior_exponent=prior_exponent).propose((), context)[0].lr
+
+
 def test_nothing_done_is_the_start():
     assert predicted_lr(context(4, []), 0.3, prior_exponent=-1.5) == 0.3
 
@@ -30,7 +34,7 @@ def test_nothing_done_is_the_start():
 @given(st.floats(-3, 1), st.floats(1e-4, 10), st.integers(1, 64))
 def test_one_size_gives_the_prior_law(exponent, lr, depth):
     found = predicted_lr(context(depth, [(4, optimum(lr))]), 1.0, prior_exponent=exponent)
-    assert found == pytest.approx(lr * (depth / 4) ** exponent)
+    assert found == pytest.approx(lr * (depth / 4) ** exponent, rel=1e-5)
 
 
 def test_sizes_far_apart_give_their_own_law():
@@ -62,5 +66,10 @@ def test_effective_depth_goes_before_the_nominal():
     depths = ((size(2), 6.0), (size(4), 10.0))
     found = predicted_lr(context(4, [(2, optimum(1.0))], depths), 1.0, prior_exponent=-1.0)
     assert found == pytest.approx(0.6)
-    assert depth_of(size(3), context(4, [], depths)) == 3.0
-    assert depth_of((("depth", 0),), context(4, [])) is None
+    nominal = predicted_lr(context(3, [(2, optimum(1.0))], depths), 1.0, prior_exponent=-1.0)
+    assert nominal == pytest.approx(2.0)
+
+
+def test_a_depth_of_zero_is_none():
+    found = predicted_lr(context(0, [(2, optimum(0.3))]), 1.0, prior_exponent=-1.0)
+    assert found == pytest.approx(0.3)

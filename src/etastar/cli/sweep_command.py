@@ -6,58 +6,29 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
+from etastar.cli import options
 from etastar.cli.application import app, clear_errors, print_result
-from etastar.cli.options import Args, AsJSON, Debug, Model
 from etastar.errors import TrialError
 
 __all__ = ["sweep"]
 
 
-class SearchName(str, Enum):
-    """Searches of the command line."""
-
-    bracket = "bracket"
-    grid = "grid"
-
-
-class ExecutorName(str, Enum):
-    """Where runs are trained."""
-
-    local = "local"
-    ray = "ray"
-
-
-class ObjectiveName(str, Enum):
-    """Loss of a run."""
-
-    mean = "mean"
-    final = "final"
-    validation = "validation"
-
-
 @app.command()
 @clear_errors
 def sweep(
-    model: Model,
-    data: Annotated[str, typer.Option("--data", help="Data set: digits, stdlib-text, hf:NAME ...")],
-    optimizer: Annotated[str, typer.Option("--optimizer", help="sgd, adam or adamw.")],
-    sizes: Annotated[
-        list[str],
-        typer.Option("--sizes", metavar="NAME=N,N,...", help="Sizes; repeated, every combination."),
-    ] = [],  # noqa: B006
-    vary: Annotated[
-        list[str],
-        typer.Option("--vary", metavar="NAME=N,N,...", help="Sizes, varied one at a time."),
-    ] = [],  # noqa: B006
+    model: options.Model,
+    data: options.Data,
+    optimizer: options.Optimizer,
+    sizes: options.SizeAxes = [],  # noqa: B006  typer reads the default, nobody writes to it
+    vary: options.Vary = [],  # noqa: B006
     search: Annotated[
-        SearchName, typer.Option("--search", help="How rates are chosen.")
-    ] = SearchName.bracket,
+        Literal["bracket", "grid"], typer.Option("--search", help="How rates are chosen.")
+    ] = "bracket",
     lr: Annotated[
         float | None,
         typer.Option("--lr", help="Where bracket starts at the first size. [default: measured]"),
@@ -76,17 +47,16 @@ def sweep(
         str | None, typer.Option("--lrs", metavar="LR,LR,...", help="Rates of grid.")
     ] = None,
     steps: Annotated[int, typer.Option("--steps", help="Optimizer steps of a run.")] = 100,
-    batch: Annotated[int, typer.Option("--batch", help="Examples in a batch.")] = 64,
-    seeds: Annotated[int, typer.Option("--seeds", help="Seeds 0, 1, ... that may be used.")] = 2,
+    batch: options.BatchSize = 64,
+    seeds: options.NumSeeds = 2,
     objective: Annotated[
-        ObjectiveName, typer.Option("--objective", help="Loss of a run.")
-    ] = ObjectiveName.mean,
-    arg: Args = [],  # noqa: B006
-    data_arg: Annotated[
-        list[str], typer.Option("--data-arg", metavar="K=V", help="Of the data set; repeatable.")
-    ] = [],  # noqa: B006
-    momentum: Annotated[float, typer.Option("--momentum", help="Of sgd.")] = 0.0,
-    weight_decay: Annotated[float, typer.Option("--weight-decay")] = 0.0,
+        Literal["mean", "final", "validation"],
+        typer.Option("--objective", help="Loss of a run."),
+    ] = "mean",
+    arg: options.Args = [],  # noqa: B006
+    data_arg: options.DataArgs = [],  # noqa: B006
+    momentum: options.Momentum = 0.0,
+    weight_decay: options.WeightDecay = 0.0,
     init: Annotated[
         str | None,
         typer.Option(
@@ -111,8 +81,8 @@ def sweep(
     ] = 0,
     device: Annotated[str, typer.Option("--device", help="Where a local run trains.")] = "cpu",
     executor: Annotated[
-        ExecutorName, typer.Option("--executor", help="This machine, or Ray.")
-    ] = ExecutorName.local,
+        Literal["local", "ray"], typer.Option("--executor", help="This machine, or Ray.")
+    ] = "local",
     ray_address: Annotated[
         str | None,
         typer.Option("--ray-address", metavar="HOST:PORT", help="Cluster. [default: this machine]"),
@@ -127,9 +97,9 @@ def sweep(
             help="Journal file or database URL. [default: sweep-..., by the settings]",
         ),
     ] = None,
-    name: Annotated[str, typer.Option("--name", help="Of the sweep in the store.")] = "sweep",
-    as_json: AsJSON = False,
-    debug: Debug = False,
+    name: options.StoreName = "sweep",
+    as_json: options.AsJSON = False,
+    debug: options.Debug = False,
 ) -> None:
     """Find the optimal learning rate of each size with few steps; the same command goes on."""
     from etastar.sources.recipe_spec import RecipeSpec, named_recipe
@@ -150,7 +120,7 @@ def sweep(
         init=init,
         num_steps=steps,
         batch_size=batch,
-        objective=objective.value,
+        objective=objective,
         plan_law=tuple(plan_law),
         base=parse_settings(split_settings(base or "")),
     )
@@ -171,7 +141,7 @@ def sweep(
             name=name,
             on_progress=on_progress,
         )
-    print_result(as_json, result.as_dict(), lambda: result)
+    print_result(as_json, result)
     if all(one.optimum is None for one in result.sizes):
         typer.echo(
             "no optimum at any size: every rate diverged; search smaller rates, or check that the "
@@ -181,38 +151,36 @@ def sweep(
         raise typer.Exit(1)
 
 
-def _search(name: SearchName, bracket: Mapping[str, Any], lrs: str | None) -> Any:
+def _search(name: str, bracket: Mapping[str, Any], lrs: str | None) -> Any:
     """The search; an option of the other one is refused."""
     from etastar.sweep.search import Bracket, Grid
 
     given = {option: value for option, value in bracket.items() if value is not None}
-    if name is SearchName.bracket and lrs is None:
+    if name == "bracket" and lrs is None:
         return Bracket(**given)
-    if name is SearchName.grid and lrs is not None and not given:
+    if name == "grid" and lrs is not None and not given:
         rates: Any = lrs.split(",")  # Grid reads and checks them
         return Grid(rates)
     shown = [f"--{'lr' if option == 'start' else option.replace('_', '-')}" for option in given]
     shown += [] if lrs is None else ["--lrs"]
     raise TrialError(
-        f"--search {name.value} with {', '.join(shown) or 'no rates'}",
+        f"--search {name} with {', '.join(shown) or 'no rates'}",
         "bracket with --lr, --factor, --precision or --max-trials; grid with --lrs",
         "leave out what is of the other search: bracket goes without --lrs, with grid "
         "leave --lr out",
     )
 
 
-def _executor(
-    name: ExecutorName, workers: int, device: str, ray: tuple[str | None, float, float]
-) -> Any:
+def _executor(name: str, workers: int, device: str, ray: tuple[str | None, float, float]) -> Any:
     """Where to run; an option of another place is refused."""
     from etastar.sweep.executors import Processes, Ray, Sequential
 
-    if name is ExecutorName.ray and not workers and device == "cpu":
+    if name == "ray" and not workers and device == "cpu":
         address, num_cpus, num_gpus = ray
         return Ray(address, num_cpus=num_cpus, num_gpus=num_gpus)
-    if name is ExecutorName.ray or ray != (None, 1.0, 0.0):
+    if name == "ray" or ray != (None, 1.0, 0.0):
         raise TrialError(
-            f"--executor {name.value} with options of another",
+            f"--executor {name} with options of another",
             "--ray-... with --executor ray; --workers and --device without it",
             "leave out what does not belong",
         )

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from etastar.cli import options
 from etastar.cli.application import app, clear_errors, print_result
-from etastar.cli.options import Args, AsJSON, Debug, Model
 from etastar.errors import ModelSpecError
 
 __all__ = ["measure"]
@@ -16,33 +16,25 @@ __all__ = ["measure"]
 @app.command()
 @clear_errors
 def measure(
-    model: Model,
-    data: Annotated[str, typer.Option("--data", help="Data set: digits, stdlib-text, hf:NAME ...")],
-    optimizer: Annotated[str, typer.Option("--optimizer", help="sgd, adam, adamw or muon.")],
-    sizes: Annotated[
-        list[str],
-        typer.Option("--sizes", metavar="NAME=N,N,...", help="Scan over every combination."),
-    ] = [],  # noqa: B006  typer reads the default, nobody writes to it
-    vary: Annotated[
-        list[str],
-        typer.Option("--vary", metavar="NAME=N,N,...", help="Scan, one setting at a time."),
-    ] = [],  # noqa: B006
-    batch: Annotated[int, typer.Option("--batch", help="Examples in the batch.")] = 64,
-    seeds: Annotated[int, typer.Option("--seeds", help="Initializations 0, 1, ...")] = 3,
+    model: options.Model,
+    data: options.Data,
+    optimizer: options.Optimizer,
+    sizes: options.SizeAxes = [],  # noqa: B006  typer reads the default, nobody writes to it
+    vary: options.Vary = [],  # noqa: B006
+    batch: options.BatchSize = 64,
+    seeds: options.NumSeeds = 3,
     pre_activations: Annotated[
         str, typer.Option("--pre-activations", help="layers, hidden or stream.")
     ] = "stream",
-    arg: Args = [],  # noqa: B006
-    data_arg: Annotated[
-        list[str], typer.Option("--data-arg", metavar="K=V", help="Of the data set; repeatable.")
-    ] = [],  # noqa: B006
-    momentum: Annotated[float, typer.Option("--momentum", help="Of sgd.")] = 0.0,
-    weight_decay: Annotated[float, typer.Option("--weight-decay")] = 0.0,
+    arg: options.Args = [],  # noqa: B006
+    data_arg: options.DataArgs = [],  # noqa: B006
+    momentum: options.Momentum = 0.0,
+    weight_decay: options.WeightDecay = 0.0,
     init: Annotated[
         str, typer.Option("--init", help="Residual rule all, last or none; own: the model's own.")
     ] = "all",
-    as_json: AsJSON = False,
-    debug: Debug = False,
+    as_json: options.AsJSON = False,
+    debug: options.Debug = False,
 ) -> None:
     """Maximal-update learning rate from one step at initialization; of sizes, its exponent."""
     from etastar.optimizers import OPTIMIZERS
@@ -51,8 +43,7 @@ def measure(
     from etastar.sources.settings import parse_settings
     from etastar.sources.sweeping import parse_sizes
 
-    kind = OPTIMIZERS.get(optimizer)
-    is_shared = kind is not None and kind.fallback is not None
+    is_shared = OPTIMIZERS[optimizer].fallback is not None
     if is_shared and (momentum or weight_decay):
         raise ModelSpecError(
             f"momentum={momentum}, weight_decay={weight_decay} for {optimizer}",

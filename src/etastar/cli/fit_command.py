@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from etastar.cli import options
 from etastar.cli.application import app, clear_errors, print_result
-from etastar.cli.options import AsJSON, Debug
 
 __all__ = ["fit"]
 
@@ -21,7 +21,7 @@ def fit(
             metavar="STORE", envvar="ETASTAR_STORAGE", help="Journal file or database URL."
         ),
     ],
-    name: Annotated[str, typer.Option("--name", help="Of the sweep in the store.")] = "sweep",
+    name: options.StoreName = "sweep",
     model: Annotated[
         str | None,
         typer.Option(
@@ -30,11 +30,10 @@ def fit(
             help="Take the depths of this model; its code is run. [default: the store's depths]",
         ),
     ] = None,
-    as_json: AsJSON = False,
-    debug: Debug = False,
+    as_json: options.AsJSON = False,
+    debug: options.Debug = False,
 ) -> None:
     """Fit a power law in effective depth to the optima of a sweep."""
     from etastar.sources.sweeping import fit_store
 
-    found = fit_store(store, name=name, model=model)
-    print_result(as_json, found.as_dict(), lambda: found)
+    print_result(as_json, fit_store(store, name=name, model=model))
