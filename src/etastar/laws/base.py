@@ -213,13 +213,11 @@ class MeanSquares:
     Attributes:
         base: Mean-square update per squared rate of the base network.
         target: Of the target network.
-        roles: (role, base, target) with the parameters of that role moving alone.
         note: What was found, in words.
     """
 
     base: float
     target: float
-    roles: tuple[tuple[str, float, float], ...] = ()
     note: str = ""
 
 

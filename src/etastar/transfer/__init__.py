@@ -2,7 +2,7 @@
 
 from etastar.transfer.auto import NAMED_LAWS, Auto
 from etastar.transfer.correspondence import match_parameters
-from etastar.transfer.fitted_law import FitSizes, TunedFit, fit_tuned
+from etastar.transfer.fitted_law import FitSizes
 from etastar.transfer.measured_law import Criterion, Measure
 from etastar.transfer.plan import TransferPlan
 from etastar.transfer.plan_record import (
@@ -38,9 +38,7 @@ __all__ = [
     "Target",
     "TransferPlan",
     "Tuned",
-    "TunedFit",
     "check_schedule",
-    "fit_tuned",
     "inspect_schedule",
     "match_parameters",
     "per_group_lr",
