@@ -14,9 +14,7 @@ from etastar.transfer.plan_record import (
 )
 from etastar.transfer.planning import DEFAULT_LAW, plan_transfer
 from etastar.transfer.schedule import (
-    ScheduleVerdict,
     check_schedule,
-    inspect_schedule,
     per_group_lr,
     schedule_arguments,
 )
@@ -34,12 +32,10 @@ __all__ = [
     "LawRecord",
     "Measure",
     "ParamPlan",
-    "ScheduleVerdict",
     "Target",
     "TransferPlan",
     "Tuned",
     "check_schedule",
-    "inspect_schedule",
     "match_parameters",
     "per_group_lr",
     "plan_transfer",
