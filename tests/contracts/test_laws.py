@@ -18,6 +18,7 @@ from etastar.laws import (
     Factors,
     ParamPair,
     PathSum,
+    TransferCase,
     Width,
     get_law,
 )
@@ -105,7 +106,7 @@ def all_factors(law, base, target, optimizer):
         )
         for info in target.parameters
     ]
-    return [law.factors(p, base=base, target=target, optimizer=optimizer) for p in pairs]
+    return [law.factors(p, TransferCase(base, target, optimizer)) for p in pairs]
 
 
 def assert_close(ours, theirs):

@@ -308,8 +308,8 @@ class Slower(Law):
 
     name = "slower"
 
-    def factors(self, pair, *, base, target, optimizer):
-        ratio = target.training.batch_size / base.training.batch_size
+    def factors(self, pair, case):
+        ratio = case.target.training.batch_size / case.base.training.batch_size
         return Factors(lr=ratio**0.5, betas=(ratio, ratio))
 
 

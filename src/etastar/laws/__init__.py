@@ -11,6 +11,7 @@ from etastar.laws.base import (
     Reads,
     ScaledWeights,
     Training,
+    TransferCase,
     TunedPoint,
     UnboundLaw,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "ScaledWeights",
     "Structure",
     "Training",
+    "TransferCase",
     "TunedPoint",
     "UnboundLaw",
     "Width",

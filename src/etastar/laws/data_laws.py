@@ -10,8 +10,7 @@ from etastar.errors import LawError
 from etastar.laws.base import Effect, Law, checked_number, learning_rate
 
 if TYPE_CHECKING:
-    from etastar.laws.base import Architecture, Factors, ParamPair
-    from etastar.optimizers import OptimizerKind
+    from etastar.laws.base import Factors, ParamPair, TransferCase
 
 __all__ = ["Fitted", "Measured"]
 
@@ -59,16 +58,9 @@ class Measured(Law):
         """sqrt(M_base / M_target)."""
         return math.sqrt(self.base / self.target)
 
-    def factors(
-        self,
-        pair: ParamPair,
-        *,
-        base: Architecture,
-        target: Architecture,
-        optimizer: OptimizerKind,
-    ) -> Factors:
+    def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""
-        return learning_rate(self.factor, optimizer=optimizer)
+        return learning_rate(self.factor, optimizer=case.optimizer)
 
 
 @final
@@ -106,15 +98,8 @@ class Fitted(Law):
         checked_number(self.name, "log_offset", self.log_offset)
         checked_number(self.name, "exponent_sd", self.exponent_sd, least=0.0)
 
-    def factors(
-        self,
-        pair: ParamPair,
-        *,
-        base: Architecture,
-        target: Architecture,
-        optimizer: OptimizerKind,
-    ) -> Factors:
+    def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""
-        ratio = target.report.effective_depth / base.report.effective_depth
+        ratio = case.target.report.effective_depth / case.base.report.effective_depth
         offset = 0.0 if ratio == 1 else self.log_offset
-        return learning_rate(math.exp(offset) * ratio**self.exponent, optimizer=optimizer)
+        return learning_rate(math.exp(offset) * ratio**self.exponent, optimizer=case.optimizer)

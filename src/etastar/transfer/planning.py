@@ -18,6 +18,7 @@ from etastar.laws import (
     Evidence,
     Factors,
     Training,
+    TransferCase,
     TunedPoint,
     Width,
     fold_multiplier,
@@ -278,7 +279,7 @@ class _Planner:
     def _factors(
         self, law: Law, pair: ParamPair, target: Architecture, kind: OptimizerKind
     ) -> Factors:
-        factors = law.factors(pair, base=self.base, target=target, optimizer=kind)
+        factors = law.factors(pair, TransferCase(self.base, target, kind))
         if self.weight_decay_rule == "fixed":
             factors = replace(factors, weight_decay=1.0)
         return fold_multiplier(factors, optimizer=kind)
