@@ -150,9 +150,7 @@ def test_missing_measurements_and_graphs_are_refused():
     declared = plan_transfer(
         Tuned(base, 0.1), target, optimizer=kind, law="measured", measure=BATCH
     )
-    made = Measure((INPUTS, TARGETS), F.cross_entropy, make_optimizer=torch.optim.NAdam)
-    plan = plan_transfer(Tuned(base, 0.1), target, optimizer=kind, law="measured", measure=made)
-    assert plan.lr == declared.lr < 0.1
+    assert declared.lr < 0.1
 
 
 def test_the_law_refuses_a_step_that_moves_nothing():

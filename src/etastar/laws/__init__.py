@@ -19,7 +19,7 @@ from etastar.laws.branch_laws import CompleteP, DepthMuP
 from etastar.laws.data_laws import Fitted, Measured
 from etastar.laws.multiplier import fold_multiplier
 from etastar.laws.path_laws import Constant, EffectiveDepth, PathSum
-from etastar.laws.registry import LAWS, get_law, get_laws, residual_rule
+from etastar.laws.registry import LAWS, get_laws, residual_rule
 from etastar.laws.structure import Structure
 from etastar.laws.width import Width
 
@@ -48,7 +48,6 @@ __all__ = [
     "UnboundLaw",
     "Width",
     "fold_multiplier",
-    "get_law",
     "get_laws",
     "residual_rule",
 ]

@@ -7,12 +7,12 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from torch import nn
 from torch.optim import Optimizer
 
-from etastar.errors import LawError, OptimizerError, PlanError
+from etastar.errors import LawError, PlanError
 from etastar.formatting import number
 from etastar.laws import Bound, MeanSquares, Measured, UnboundLaw
 from etastar.measure import measure_update
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Criterion", "Measure", "mean_squares", "warn_of_difference"]
 
-_MakeOptimizer: TypeAlias = Callable[[list[dict[str, Any]]], Optimizer]
-
 _WORTH_A_WARNING = 2.0
 _WIDTH_DROPS_OUT = 1.25  # largest ratio of eta* at two widths; intervals over seeds are as wide
 
@@ -39,8 +37,6 @@ class Measure:
     Attributes:
         batch: What the gradient is taken on at both sizes, as `measure_update` takes it.
         loss_fn: `loss_fn(output, targets)`; None for a model that computes its own loss.
-        make_optimizer: From parameter groups to the optimizer; None for the plan's optimizer with
-            PyTorch's settings. A plan for Muon takes none.
         proxies: In place of a target that is too large: networks of its depth and, best, of two
             small widths, (model, example inputs). Under muP width drops out; whether it does is
             what the second one shows.
@@ -51,7 +47,6 @@ class Measure:
 
     batch: Batch
     loss_fn: LossFn | None = None
-    make_optimizer: _MakeOptimizer | None = None
     proxies: tuple[NetworkLike, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -126,7 +121,7 @@ def mean_squares(
     Raises:
         PlanError: A network is a graph, which cannot be run.
         MeasureError: See `measure_update`.
-        OptimizerError: The class of the plan's optimizer is not known and `make_optimizer` is None.
+        OptimizerError: The class of the plan's optimizer is not known.
     """
     in_place = measure.proxies or (networks[1],)
     subjects = [
@@ -166,28 +161,18 @@ def _mean_square(model: nn.Module, plan: TransferPlan, measure: Measure) -> floa
         private,
         measure.batch,
         measure.loss_fn,
-        optimizer=lambda network: _optimizers(plan, network, measure.make_optimizer),
+        optimizer=lambda network: _optimizers(plan, network),
         **options,
     )
     return report.mean_square_update
 
 
-def _optimizers(
-    plan: TransferPlan, model: nn.Module, make: _MakeOptimizer | None
-) -> tuple[Optimizer, ...]:
-    if plan.optimizer.fallback is None and make is not None:
-        return (make(plan.param_groups(model)),)
-    if make is not None:
-        raise OptimizerError(
-            f"make_optimizer for a plan for {plan.optimizer.name}",
-            "none: both optimizers are made from the plan's two kinds of groups",
-            "leave make_optimizer out",
-        )
-    names = list(dict.fromkeys(entry.optimizer for entry in plan.parameters))
+def _optimizers(plan: TransferPlan, model: nn.Module) -> tuple[Optimizer, ...]:
+    """Both of a plan for Muon, else the one, with PyTorch's settings but for the groups' own."""
     made: list[Optimizer] = []
-    for name in names:
+    for name in dict.fromkeys(entry.optimizer for entry in plan.parameters):
         kind = plan.optimizer if name == plan.optimizer.name else OPTIMIZERS[name]
-        groups = plan.param_groups(model, kind=None if plan.optimizer.fallback is None else name)
         cls: Any = optimizer_class(kind)
+        groups = plan.param_groups(model, kind=None if plan.optimizer.fallback is None else name)
         made.append(cls(groups))
     return tuple(made)

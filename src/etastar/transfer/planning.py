@@ -32,7 +32,7 @@ from etastar.transfer.correspondence import match_parameters
 from etastar.transfer.measured_law import Measure, mean_squares, warn_of_difference
 from etastar.transfer.plan import TransferPlan
 from etastar.transfer.plan_record import BaseRecord, InitializationRecord, LawRecord, ParamPlan
-from etastar.transfer.tuned import Target, Tuned, read_architecture, read_target, read_tuned
+from etastar.transfer.tuned import Target, Tuned, read_architecture, read_tuned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,7 +122,7 @@ def plan_transfer(
     tuned = read_tuned(base)
     asked = _asked_laws(law, width, several=len(tuned) > 1)
     kind = optimizer_kind(optimizer)
-    goal = read_target(target)
+    goal = target if isinstance(target, Target) else Target(target)
     start, ours = tuned[-1]
     settings, decay = agreed_settings(
         start, ours, kind, optimizer if isinstance(optimizer, Optimizer) else None, goal
