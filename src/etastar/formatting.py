@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import Counter
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from etastar.naming import name_template
 
@@ -13,7 +15,44 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-__all__ = ["interval", "name_pattern", "number", "percent", "plain_text", "shorten_middle"]
+__all__ = [
+    "Shown",
+    "interval",
+    "name_pattern",
+    "number",
+    "percent",
+    "plain_text",
+    "shorten_middle",
+]
+
+
+class Shown(ABC):
+    """A frozen dataclass that shows itself: as text, on a terminal and as plain data for JSON.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Rate(Shown):
+        ...     lr: float
+        ...     def __rich__(self):
+        ...         return f"lr {number(self.lr)}"
+        >>> print(Rate(0.1)), Rate(0.1).as_dict()
+        lr 0.1
+        (None, {'lr': 0.1})
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def __rich__(self) -> RenderableType:
+        """What Rich prints; at most 80 columns, styles by `Text`, since no markup is read."""
+
+    def __str__(self) -> str:
+        return plain_text(self.__rich__())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as plain data for JSON."""
+        return asdict(self)  # type: ignore[call-overload, no-any-return]
 
 
 def number(x: float) -> str:
