@@ -7,7 +7,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from etastar.optimizers import optimizer_kind
-from etastar.transfer.auto import CANDIDATES, choose_rule, network_kind
+from etastar.transfer.auto import CANDIDATES, network_kind
+from studies.auto_choice import choose_rule
 from studies.declaration import Family
 from studies.experiments.registry import EXPERIMENTS
 from studies.network import network_architecture
@@ -15,11 +16,18 @@ from studies.network import network_architecture
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from etastar.transfer.auto import RegretsByKind
+    from studies.auto_choice import RegretsByKind
     from studies.declaration import Scale
     from studies.regret_table import StoredRegret
 
-__all__ = ["StoredFamily", "auto_rows", "family_kinds", "missing_families", "regrets_by_kind"]
+__all__ = [
+    "AUTO_CANDIDATES",
+    "StoredFamily",
+    "auto_rows",
+    "family_kinds",
+    "missing_families",
+    "regrets_by_kind",
+]
 
 AUTO_CANDIDATES: Final = {"auto": CANDIDATES, "auto with a batch": (*CANDIDATES, "measured")}
 """What `auto` chooses from, by its name in the tables."""

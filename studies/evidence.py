@@ -9,13 +9,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from math import isfinite
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etastar.transfer import DEFAULT_LAW
-from etastar.transfer.auto import CANDIDATES, TABLE, TABLE_FORMAT, choose_rule
+from etastar.transfer.auto import CANDIDATES, TABLE, TABLE_FORMAT
+from studies.auto_choice import choose_rule
 from studies.auto_evidence import (
+    AUTO_CANDIDATES,
     auto_rows,
     family_kinds,
     missing_families,
@@ -29,12 +31,14 @@ from studies.reproduce import RESULTS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from etastar.transfer.auto import RegretsByKind
+    from studies.auto_choice import RegretsByKind
     from studies.auto_evidence import StoredFamily
     from studies.declaration import Scale
     from studies.regret_table import StoredRegret
 
 __all__ = ["documents", "gather_regrets", "main"]
+
+_BATCH = {"auto": "without a batch", "auto with a batch": "with a batch"}
 
 
 def documents(root: Path, *, scale: Scale = "cpu") -> dict[Path, str]:
@@ -137,19 +141,15 @@ def _interval(ends: Sequence[float] | None) -> str:
 
 
 def _json(table: RegretsByKind) -> str:
-    """A line for each rule, so that a change of the results is a short difference."""
-    kinds = [
-        f"  {json.dumps(kind)}: {{\n" + ",\n".join(_rule_lines(rules)) + "\n  }"
-        for kind, rules in table.items()
-    ]
-    body = "{\n" + ",\n".join(kinds) + "\n }" if kinds else "{}"
-    return f'{{\n "format": {json.dumps(TABLE_FORMAT)},\n "kinds": {body}\n}}\n'
-
-
-def _rule_lines(rules: Mapping[str, Sequence[float]]) -> Iterator[str]:
-    for rule, cases in rules.items():
-        values = [case if isfinite(case) else None for case in cases]
-        yield f"   {json.dumps(rule)}: {json.dumps(values, allow_nan=False)}"
+    """Rule and reason of every kind, without a batch and with one."""
+    kinds = {
+        kind: {
+            _BATCH[name]: asdict(choose_rule(table, kind, candidates=candidates))
+            for name, candidates in AUTO_CANDIDATES.items()
+        }
+        for kind in table
+    }
+    return json.dumps({"format": TABLE_FORMAT, "kinds": kinds}, indent=1) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

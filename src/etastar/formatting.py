@@ -45,7 +45,7 @@ class Shown(ABC):
 
     @abstractmethod
     def __rich__(self) -> RenderableType:
-        """What Rich prints; no line of it needs more than 80 columns."""
+        """What Rich prints; at most 80 columns, styles by `Text`, since no markup is read."""
 
     def __str__(self) -> str:
         return plain_text(self.__rich__())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from etastar.laws import Structure, TunedPoint
-from etastar.transfer import Tuned, fit_tuned, plan_transfer
+from etastar.transfer import FitSizes, Tuned, plan_transfer
 from etastar.transfer.auto import CANDIDATES
 from studies.rules.base import Rule
 
@@ -73,7 +73,7 @@ class StructureRule(Rule):
 
 @dataclass(frozen=True)
 class FittedRule(Rule):
-    """Posterior of a power law in effective depth through tuned sizes, by `fit_tuned`.
+    """Posterior of a power law in effective depth through tuned sizes, by `FitSizes`.
 
     Args:
         num_bases: How many sizes, two or more.
@@ -101,5 +101,5 @@ class FittedRule(Rule):
             )
             for base in question.bases
         ]
-        posterior = fit_tuned(tuned).posterior
+        posterior = FitSizes().posterior(tuned)
         return posterior.predict(question.target_architecture.report.effective_depth)

@@ -16,6 +16,7 @@ from etastar.laws import (
     Factors,
     ParamPair,
     PathSum,
+    TransferCase,
 )
 from etastar.optimizers import optimizer_kind
 from etastar.parameter import ParamInfo
@@ -50,7 +51,7 @@ OUTSIDE = ParamPair(*[ParamInfo("stem.weight", (8, 3), "input", 3, 8)] * 2)
 
 def factors(law, pair=OUTSIDE, *, base=None, target=None, optimizer=SGD):
     base, target = base or architecture(), target or architecture()
-    return law.factors(pair, base=base, target=target, optimizer=optimizer)
+    return law.factors(pair, TransferCase(base, target, optimizer))
 
 
 @pytest.mark.parametrize(("exponent", "expected"), [(-1.5, 1 / 8), (-1.0, 1 / 4), (0.0, 1.0)])

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from etastar.errors import LawError
-from etastar.laws import LAWS, Constant, EffectiveDepth, Width, get_law, get_laws
+from etastar.laws import LAWS, Constant, EffectiveDepth, Width, get_laws
 
 NAMES = {
     "effective-depth",
@@ -24,14 +24,14 @@ def test_the_listed_laws():
 
 def test_options_come_with_an_instance():
     law = EffectiveDepth(exponent=-1.0)
-    assert get_law(law) is law
-    assert get_law("effective-depth") == EffectiveDepth(exponent=-1.5)
+    assert get_laws(law) == (law,)
+    assert get_laws("effective-depth") == (EffectiveDepth(exponent=-1.5),)
 
 
 @pytest.mark.parametrize("law", ["warp", "", None, 3, EffectiveDepth])
 def test_an_unknown_law_lists_the_known_ones(law):
     with pytest.raises(LawError) as caught:
-        get_law(law)
+        get_laws(law)
     assert all(name in str(caught.value) for name in NAMES)
 
 

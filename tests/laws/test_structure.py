@@ -11,7 +11,7 @@ from torch import nn
 
 from etastar.depth import DepthReport
 from etastar.errors import LawError
-from etastar.laws import Architecture, Factors, ParamPair, Structure
+from etastar.laws import Architecture, Factors, ParamPair, Structure, TransferCase
 from etastar.models import build, example_inputs
 from etastar.optimizers import optimizer_kind
 from etastar.parameter import ParamInfo
@@ -59,7 +59,7 @@ def branches(*stages, trunk=0):
 def factor(base, target, optimizer=SGD, residual="all"):
     info = target.parameters[0]
     law = Structure(residual)
-    return law.factors(ParamPair(info, info), base=base, target=target, optimizer=optimizer)
+    return law.factors(ParamPair(info, info), TransferCase(base, target, optimizer))
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn1d", "cnn2d"])

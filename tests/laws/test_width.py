@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from etastar.laws import Architecture, Factors, ParamPair, Width, fold_multiplier
+from etastar.laws import Architecture, Factors, ParamPair, TransferCase, Width, fold_multiplier
 from etastar.optimizers import optimizer_kind
 from etastar.parameter import ParamInfo
 
@@ -21,7 +21,7 @@ def vector(size, role="bias"):
 
 def folded(pair, optimizer):
     nothing = Architecture(None, ())
-    found = Width().factors(pair, base=nothing, target=nothing, optimizer=optimizer)
+    found = Width().factors(pair, TransferCase(nothing, nothing, optimizer))
     return fold_multiplier(found, optimizer=optimizer)
 
 

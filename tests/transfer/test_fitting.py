@@ -10,7 +10,6 @@ from etastar.transfer import (
     FitSizes,
     TransferPlan,
     Tuned,
-    fit_tuned,
     plan_transfer,
     read_architecture,
 )
@@ -38,20 +37,20 @@ def test_one_base_is_the_effective_depth_law():
 
 def test_many_bases_follow_the_data():
     lrs = {depth: 0.5 / depth for depth in (4, 8, 16)}
-    fit = fit_tuned([point(depth, lr, 1e-3) for depth, lr in lrs.items()], noise=1e-3)
-    assert fit.law.exponent == pytest.approx(-1.0, abs=1e-4)
-    assert fit.base.lr == 0.5 / 16
+    fit = FitSizes(noise=1e-3).posterior([point(d, lr, 1e-3) for d, lr in lrs.items()])
+    assert fit.exponent == pytest.approx(-1.0, abs=1e-4)
     plan = plan_transfer(tuned(lrs), net(32), optimizer="sgd")
     assert plan.laws[0].name == "fitted"
+    assert plan.base.lr == 0.5 / 16
     assert pytest.approx(plan.lr, rel=0.1) == 0.5 / 32
 
 
 def test_the_line_not_the_last_point_is_carried_over():
     lrs = {4: 0.1, 8: 0.08, 16: 0.02}
-    fit = fit_tuned([point(d, lr) for d, lr in lrs.items()])
+    fit = FitSizes().posterior([point(d, lr) for d, lr in lrs.items()])
     plan = plan_transfer(tuned(lrs), net(64), optimizer="sgd")
-    assert plan.lr == pytest.approx(fit.posterior.predict(64))
-    assert fit.law.log_offset != 0.0
+    assert plan.lr == pytest.approx(fit.predict(64))
+    assert dict(plan.laws[0].options)["log_offset"] != 0.0
 
 
 def test_the_order_of_the_bases_does_not_matter():
@@ -94,8 +93,8 @@ def test_the_plan_holds_the_interval_and_survives_a_round_trip():
 
 
 def test_prior_and_its_width():
-    assert fit_tuned([point(4, 0.1)], prior_exponent=-0.5).law.exponent == -0.5
     law = FitSizes(exponent=-0.5)
+    assert law.posterior([point(4, 0.1)]).exponent == -0.5
     plan = plan_transfer(tuned({4: 0.1}), net(16), optimizer="sgd", law=law)
     assert plan.lr == pytest.approx(0.1 * 4**-0.5)
 

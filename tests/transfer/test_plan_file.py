@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etastar.errors import PlanError
-from etastar.laws import EffectiveDepth, Factors, get_law
+from etastar.laws import EffectiveDepth, Factors, get_laws
 from etastar.optimizers import OptimizerKind
 from etastar.transfer import BaseRecord, InitializationRecord, LawRecord, ParamPlan, TransferPlan
 
@@ -99,7 +99,7 @@ def test_a_saved_plan_is_equal_and_makes_equal_groups(make_ready, make_plan, tmp
         for p in (plan, loaded)
     ]
     assert settings[0] == settings[1]
-    assert loaded.laws[0].name == get_law(law).name
+    assert loaded.laws[0].name == get_laws(law)[0].name
 
 
 def changed(plan, change):

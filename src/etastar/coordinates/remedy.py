@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from etastar.coordinates.coordinate_report import Remedy
 from etastar.errors import LawError
-from etastar.laws import CompleteP, EffectiveDepth, ParamPair, Width, fold_multiplier
+from etastar.laws import CompleteP, EffectiveDepth, ParamPair, TransferCase, Width, fold_multiplier
 from etastar.naming import name_template
 
 if TYPE_CHECKING:
@@ -136,9 +136,7 @@ def _factors(
     law: Law, pair: ParamPair, kind: OptimizerKind, smallest: SizeRuns, largest: SizeRuns
 ) -> Factors | None:
     try:
-        factors = law.factors(
-            pair, base=smallest.architecture, target=largest.architecture, optimizer=kind
-        )
+        factors = law.factors(pair, TransferCase(smallest.architecture, largest.architecture, kind))
     except LawError:  # the smallest size has no such branch
         return None
     return fold_multiplier(factors, optimizer=kind)

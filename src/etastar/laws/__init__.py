@@ -11,6 +11,7 @@ from etastar.laws.base import (
     Reads,
     ScaledWeights,
     Training,
+    TransferCase,
     TunedPoint,
     UnboundLaw,
 )
@@ -18,7 +19,7 @@ from etastar.laws.branch_laws import CompleteP, DepthMuP
 from etastar.laws.data_laws import Fitted, Measured
 from etastar.laws.multiplier import fold_multiplier
 from etastar.laws.path_laws import Constant, EffectiveDepth, PathSum
-from etastar.laws.registry import LAWS, get_law, get_laws, residual_rule
+from etastar.laws.registry import LAWS, get_laws, residual_rule
 from etastar.laws.structure import Structure
 from etastar.laws.width import Width
 
@@ -42,11 +43,11 @@ __all__ = [
     "ScaledWeights",
     "Structure",
     "Training",
+    "TransferCase",
     "TunedPoint",
     "UnboundLaw",
     "Width",
     "fold_multiplier",
-    "get_law",
     "get_laws",
     "residual_rule",
 ]

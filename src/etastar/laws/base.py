@@ -28,6 +28,7 @@ __all__ = [
     "Reads",
     "ScaledWeights",
     "Training",
+    "TransferCase",
     "TunedPoint",
     "UnboundLaw",
     "checked_number",
@@ -57,7 +58,7 @@ class Training:
     num_steps: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Architecture:
     """A network as the laws see it: the statistics of its paths, its parameters, its training.
 
@@ -70,6 +71,21 @@ class Architecture:
     report: DepthReport
     parameters: tuple[ParamInfo, ...]
     training: Training = Training()
+
+
+@dataclass(frozen=True)
+class TransferCase:
+    """From where a plan goes to where, and by which optimizer.
+
+    Attributes:
+        base: The network whose learning rate was tuned.
+        target: The network that is to be trained.
+        optimizer: Kind of the optimizer.
+    """
+
+    base: Architecture
+    target: Architecture
+    optimizer: OptimizerKind
 
 
 @dataclass(frozen=True)
@@ -213,13 +229,11 @@ class MeanSquares:
     Attributes:
         base: Mean-square update per squared rate of the base network.
         target: Of the target network.
-        roles: (role, base, target) with the parameters of that role moving alone.
         note: What was found, in words.
     """
 
     base: float
     target: float
-    roles: tuple[tuple[str, float, float], ...] = ()
     note: str = ""
 
 
@@ -269,21 +283,12 @@ class Law(abc.ABC):
     alone: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def factors(
-        self,
-        pair: ParamPair,
-        *,
-        base: Architecture,
-        target: Architecture,
-        optimizer: OptimizerKind,
-    ) -> Factors:
+    def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """Factors for one parameter.
 
         Args:
             pair: The parameter at both sizes.
-            base: The network whose learning rate was tuned.
-            target: The network that is to be trained.
-            optimizer: Kind of the optimizer that updates this parameter.
+            case: Both networks, and the optimizer that updates this parameter.
 
         Returns:
             The factors, relative to the base.
@@ -335,14 +340,7 @@ class UnboundLaw(Law):
     def bind(self, evidence: Evidence) -> Bound:
         """See `Law.bind`."""
 
-    def factors(
-        self,
-        pair: ParamPair,
-        *,
-        base: Architecture,
-        target: Architecture,
-        optimizer: OptimizerKind,
-    ) -> Factors:
+    def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """Refused: it has no factors before it is bound."""
         raise LawError(
             f"the law {self.name!r} before it was bound",

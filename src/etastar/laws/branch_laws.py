@@ -11,8 +11,7 @@ from etastar.laws.multiplier import require_branch_scales
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from etastar.laws.base import Architecture, ParamPair
-    from etastar.optimizers import OptimizerKind
+    from etastar.laws.base import ParamPair, TransferCase
 
 __all__ = ["CompleteP", "DepthMuP"]
 
@@ -51,20 +50,13 @@ class DepthMuP(_BranchLaw):
 
     name: ClassVar[str] = "depth-mup"
 
-    def factors(
-        self,
-        pair: ParamPair,
-        *,
-        base: Architecture,
-        target: Architecture,
-        optimizer: OptimizerKind,
-    ) -> Factors:
+    def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""
         scale = pair.stream_ratio**-0.5
         multiplier = Factors(multiplier=scale if pair.target.branch_scale else 1.0)
-        if optimizer.update == "sgd":
+        if case.optimizer.update == "sgd":
             return multiplier
-        return multiplier * learning_rate(scale, optimizer=optimizer)
+        return multiplier * learning_rate(scale, optimizer=case.optimizer)
 
 
 @final
@@ -104,20 +96,13 @@ class CompleteP(_BranchLaw):
     def __post_init__(self) -> None:
         checked_number(self.name, "alpha", self.alpha, least=0.5)
 
-    def factors(
-        self,
-        pair: ParamPair,
-        *,
-        base: Architecture,
-        target: Architecture,
-        optimizer: OptimizerKind,
-    ) -> Factors:
+    def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""
         if not pair.target.in_branch:
             return Factors()
         depth = pair.stream_ratio
         scale = depth**-self.alpha
         multiplier = Factors(multiplier=scale if pair.target.branch_scale else 1.0)
-        if optimizer.update == "sgd":
+        if case.optimizer.update == "sgd":
             return multiplier * Factors(lr=depth ** (2 * self.alpha - 1))
         return multiplier * Factors(lr=depth ** (self.alpha - 1), eps=scale)

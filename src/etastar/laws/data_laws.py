@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 from etastar.errors import LawError
 from etastar.laws.base import Effect, Law, checked_number, learning_rate
 
 if TYPE_CHECKING:
-    from etastar.laws.base import Architecture, Factors, ParamPair
-    from etastar.optimizers import OptimizerKind
+    from etastar.laws.base import Factors, ParamPair, TransferCase
 
 __all__ = ["Fitted", "Measured"]
 
@@ -27,14 +26,12 @@ class Measured(Law):
     Args:
         base: M of the base network.
         target: M of the target network.
-        roles: For single factors by role: (role, M_base, M_target) with the parameters of that role
-            moving alone; roles that are missing take the factor of the network.
 
     Raises:
         LawError: A mean square is not positive and finite.
 
     Example:
-        >>> Measured(base=4.0, target=16.0).factor("hidden")
+        >>> Measured(base=4.0, target=16.0).factor
         0.5
 
     Source: [JE], [AM]; docs/definitions.md, section 6.
@@ -42,51 +39,28 @@ class Measured(Law):
 
     base: float
     target: float
-    roles: tuple[tuple[str, float, float], ...] = ()
 
     name: ClassVar[str] = "measured"
     effects: ClassVar[frozenset[Effect]] = frozenset()
 
     def __post_init__(self) -> None:
-        for role, base, target in (("network", self.base, self.target), *self.roles):
-            for place, value in (("base", base), ("target", target)):
-                checked_number(self.name, f"{place} ({role})", value)
-                if value <= 0:
-                    raise LawError(
-                        f"a mean-square update of {value} at the {place} ({role})",
-                        "a step that moves the pre-activations",
-                        "measure on a batch whose gradient reaches the parameters",
-                    )
-
-    def factor(self, role: str) -> float:
-        """sqrt(M_base / M_target) for parameters of a role.
-
-        Args:
-            role: Role of a parameter.
-
-        Returns:
-            The factor on the learning rate.
-        """
-        by_role = {name: (base, target) for name, base, target in self.roles}
-        base, target = by_role.get(role, (self.base, self.target))
-        return math.sqrt(base / target)
+        for place, value in (("base", self.base), ("target", self.target)):
+            checked_number(self.name, place, value)
+            if value <= 0:
+                raise LawError(
+                    f"a mean-square update of {value} at the {place}",
+                    "a step that moves the pre-activations",
+                    "measure on a batch whose gradient reaches the parameters",
+                )
 
     @property
-    def options(self) -> dict[str, Any]:
-        """M of both networks, and the factor of every role that has one of its own."""
-        single = {f"{role} factor": self.factor(role) for role, _, _ in self.roles}
-        return {"base": self.base, "target": self.target, **single}
+    def factor(self) -> float:
+        """sqrt(M_base / M_target)."""
+        return math.sqrt(self.base / self.target)
 
-    def factors(
-        self,
-        pair: ParamPair,
-        *,
-        base: Architecture,
-        target: Architecture,
-        optimizer: OptimizerKind,
-    ) -> Factors:
+    def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""
-        return learning_rate(self.factor(pair.target.role), optimizer=optimizer)
+        return learning_rate(self.factor, optimizer=case.optimizer)
 
 
 @final
@@ -124,15 +98,8 @@ class Fitted(Law):
         checked_number(self.name, "log_offset", self.log_offset)
         checked_number(self.name, "exponent_sd", self.exponent_sd, least=0.0)
 
-    def factors(
-        self,
-        pair: ParamPair,
-        *,
-        base: Architecture,
-        target: Architecture,
-        optimizer: OptimizerKind,
-    ) -> Factors:
+    def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""
-        ratio = target.report.effective_depth / base.report.effective_depth
+        ratio = case.target.report.effective_depth / case.base.report.effective_depth
         offset = 0.0 if ratio == 1 else self.log_offset
-        return learning_rate(math.exp(offset) * ratio**self.exponent, optimizer=optimizer)
+        return learning_rate(math.exp(offset) * ratio**self.exponent, optimizer=case.optimizer)

@@ -11,8 +11,7 @@ from etastar.laws.base import Effect, Factors, Law, checked_number, learning_rat
 
 if TYPE_CHECKING:
     from etastar.depth import DepthReport
-    from etastar.laws.base import Architecture, ParamPair
-    from etastar.optimizers import OptimizerKind
+    from etastar.laws.base import ParamPair, TransferCase
 
 __all__ = ["Constant", "DepthCount", "EffectiveDepth", "PathSum"]
 
@@ -77,17 +76,10 @@ class EffectiveDepth(Law):
         """
         return report.effective_depth if self.count == "effective" else report.layer_longest_path
 
-    def factors(
-        self,
-        pair: ParamPair,
-        *,
-        base: Architecture,
-        target: Architecture,
-        optimizer: OptimizerKind,
-    ) -> Factors:
+    def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""
-        ratio = self.depth(target.report) / self.depth(base.report)
-        return learning_rate(ratio**self.exponent, optimizer=optimizer)
+        ratio = self.depth(case.target.report) / self.depth(case.base.report)
+        return learning_rate(ratio**self.exponent, optimizer=case.optimizer)
 
 
 @final
@@ -109,19 +101,12 @@ class PathSum(Law):
     name: ClassVar[str] = "path-sum"
     effects: ClassVar[frozenset[Effect]] = frozenset({"learning rate over depth"})
 
-    def factors(
-        self,
-        pair: ParamPair,
-        *,
-        base: Architecture,
-        target: Architecture,
-        optimizer: OptimizerKind,
-    ) -> Factors:
+    def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""
-        ours, theirs = (n.report.layer_path_length_moments[3] for n in (target, base))
+        ours, theirs = (n.report.layer_path_length_moments[3] for n in (case.target, case.base))
         # logarithms: the moments are exact integers that may exceed the range of a float
         factor = math.exp((math.log(theirs) - math.log(ours)) / 2)
-        return learning_rate(factor / pair.kernel_side_ratio, optimizer=optimizer)
+        return learning_rate(factor / pair.kernel_side_ratio, optimizer=case.optimizer)
 
 
 @final
@@ -136,13 +121,6 @@ class Constant(Law):
 
     name: ClassVar[str] = "constant"
 
-    def factors(
-        self,
-        pair: ParamPair,
-        *,
-        base: Architecture,
-        target: Architecture,
-        optimizer: OptimizerKind,
-    ) -> Factors:
+    def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""
         return Factors()

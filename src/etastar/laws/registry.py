@@ -15,7 +15,7 @@ from etastar.laws.structure import Structure
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["LAWS", "get_law", "get_laws", "residual_rule"]
+__all__ = ["LAWS", "get_laws", "residual_rule"]
 
 LAWS: Final[Mapping[str, type[Law]]] = MappingProxyType(
     {law.name: law for law in (EffectiveDepth, PathSum, Structure, DepthMuP, CompleteP, Constant)}
@@ -23,57 +23,28 @@ LAWS: Final[Mapping[str, type[Law]]] = MappingProxyType(
 """The depth laws by name that need no more than base and target."""
 
 
-def get_law(law: str | Law, *, known: Mapping[str, type[Law]] = LAWS) -> Law:
-    """A law by name, with its default options, or the law itself.
-
-    Args:
-        law: Name of a law, or an instance, e.g. `EffectiveDepth(exponent=-1.0)`.
-        known: The laws by name.
-
-    Returns:
-        The law.
-
-    Raises:
-        LawError: No law has this name, or it is no law.
-
-    Example:
-        >>> get_law("effective-depth")
-        EffectiveDepth(exponent=-1.5, count='effective')
-    """
-    if isinstance(law, Law):
-        return law
-    if not isinstance(law, str) or law not in known:
-        raise LawError(
-            f"law {law!r}",
-            f"one of: {', '.join(known)}; or an instance of a law",
-            "choose a listed law; options are given by an instance, EffectiveDepth(exponent=-1.0)",
-        )
-    return known[law]()
-
-
 def get_laws(
     laws: str | Law | Sequence[str | Law], *, known: Mapping[str, type[Law]] = LAWS
 ) -> tuple[Law, ...]:
-    """One law or several, whose factors multiply.
+    """One law or several, whose factors multiply; by name with its default options.
 
     Args:
-        laws: One law or a sequence of laws, by name or instance.
+        laws: One law or a sequence of laws, by name or instance, e.g.
+            `EffectiveDepth(exponent=-1.0)`.
         known: The laws by name.
 
     Returns:
         The laws, in the order given.
 
     Raises:
-        LawError: A law is unknown or named twice, there is none, or two of them exclude each other.
+        LawError: A law is unknown or given twice, there is none, or two of them exclude each other.
 
     Example:
         >>> [law.name for law in get_laws(["path-sum", "constant"])]
         ['path-sum', 'constant']
     """
-    if isinstance(laws, (str, Law)) or not isinstance(laws, Sequence):
-        found: tuple[Law, ...] = (get_law(laws, known=known),)
-    else:
-        found = tuple(get_law(law, known=known) for law in laws)
+    several = [laws] if isinstance(laws, str) or not isinstance(laws, Sequence) else laws
+    found = tuple(_law(law, known) for law in several)
     if not found:
         raise LawError(
             "no law", "at least one law", "pass law='constant' to keep the learning rate"
@@ -98,6 +69,18 @@ def residual_rule(laws: Iterable[Law]) -> ScaledWeights:
         'none'
     """
     return next((law.residual for law in laws if law.residual != "all"), "all")
+
+
+def _law(law: object, known: Mapping[str, type[Law]]) -> Law:
+    if isinstance(law, Law):
+        return law
+    if not isinstance(law, str) or law not in known:
+        raise LawError(
+            f"law {law!r}",
+            f"one of: {', '.join(known)}; or an instance of a law",
+            "choose a listed law; options are given by an instance, EffectiveDepth(exponent=-1.0)",
+        )
+    return known[law]()
 
 
 def _refuse_conflict(first: Law, second: Law) -> None:

@@ -21,7 +21,7 @@ from etastar.laws.base import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from etastar.laws.base import ParamPair
+    from etastar.laws.base import ParamPair, TransferCase
     from etastar.optimizers import OptimizerKind
     from etastar.parameter import ParamInfo
 
@@ -105,24 +105,17 @@ class Structure(Law):
         powers = [_power(m, optimizer) for stream in streams for m in stream.scaled_others]
         return 0.0 - max(powers) if powers else _CHAIN
 
-    def factors(
-        self,
-        pair: ParamPair,
-        *,
-        base: Architecture,
-        target: Architecture,
-        optimizer: OptimizerKind,
-    ) -> Factors:
+    def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""
-        ours, theirs = (_read(network, self.residual) for network in (target, base))
+        ours, theirs = (_read(network, self.residual) for network in (case.target, case.base))
         if bool(ours.streams) != bool(theirs.streams):
             raise LawError(
                 f"residual streams in the {'target' if ours.streams else 'base'} alone",
                 "networks that both have residual branches, or both none",
                 "take a base network that has blocks of every kind the target has",
             )
-        rates = [_relative_rate(shape, optimizer) for shape in (ours, theirs)]
-        return learning_rate(rates[0] / rates[1], optimizer=optimizer)
+        rates = [_relative_rate(shape, case.optimizer) for shape in (ours, theirs)]
+        return learning_rate(rates[0] / rates[1], optimizer=case.optimizer)
 
 
 @dataclass(frozen=True)
@@ -142,27 +135,9 @@ class _Shape:
     streams: tuple[_Stream, ...]
 
 
-class _ByIdentity:
-    """A network as a key of a cache: the records it holds cannot be hashed."""
-
-    def __init__(self, network: Architecture) -> None:
-        self.network = network
-
-    def __hash__(self) -> int:
-        return id(self.network)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByIdentity) and other.network is self.network
-
-
-def _read(network: Architecture, residual: ScaledWeights) -> _Shape:
-    return _read_once(_ByIdentity(network), residual)
-
-
 @lru_cache(maxsize=8)
-def _read_once(key: _ByIdentity, residual: ScaledWeights) -> _Shape:
+def _read(network: Architecture, residual: ScaledWeights) -> _Shape:
     """The shape of a network; a plan asks once for every parameter."""
-    network = key.network
     layers = [p for p in network.parameters if p.is_weight and p.layer_type is not None]
     branches: dict[tuple[int, int, int], list[ParamInfo]] = defaultdict(list)
     for info in layers:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 from etastar.laws.base import Effect, Factors, Law
 
 if TYPE_CHECKING:
-    from etastar.laws.base import Architecture, ParamPair
+    from etastar.laws.base import ParamPair, TransferCase
     from etastar.optimizers import OptimizerKind, ShapeRule
     from etastar.parameter import ParamInfo
 
@@ -56,19 +56,12 @@ class Width(Law):
     name: ClassVar[str] = "width"
     effects: ClassVar[frozenset[Effect]] = frozenset({"width"})
 
-    def factors(
-        self,
-        pair: ParamPair,
-        *,
-        base: Architecture,
-        target: Architecture,
-        optimizer: OptimizerKind,
-    ) -> Factors:
+    def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""
         if pair.target.role == "output":
-            return _readout(pair, optimizer)
-        rate = _rate(pair, optimizer)
-        eps = 1 / pair.units_ratio if optimizer.update == "adam" else 1.0
+            return _readout(pair, case.optimizer)
+        rate = _rate(pair, case.optimizer)
+        eps = 1 / pair.units_ratio if case.optimizer.update == "adam" else 1.0
         return Factors(lr=rate, weight_decay=1 / rate, eps=eps)
 
 

@@ -3,8 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from etastar.optimizers.kind import OptimizerKind, ShapeRule, Update
-from etastar.optimizers.registry import OPTIMIZERS
+from etastar.optimizers.registry import OPTIMIZERS, OptimizerKind, ShapeRule, Update
 
 if TYPE_CHECKING:
     from etastar.optimizers.reading import (

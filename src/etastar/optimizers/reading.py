@@ -11,8 +11,7 @@ import torch
 from torch.optim import Optimizer
 
 from etastar.errors import OptimizerError
-from etastar.optimizers.kind import OptimizerKind
-from etastar.optimizers.registry import OPTIMIZERS
+from etastar.optimizers.registry import OPTIMIZERS, OptimizerKind
 
 __all__ = ["OptimizerLike", "optimizer_class", "optimizer_kind", "optimizer_like"]
 

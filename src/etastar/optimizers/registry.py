@@ -1,15 +1,73 @@
-"""The optimizers that are known by name; a new one is one line here."""
+"""What a kind of optimizer is to laws, plans and measurements, and those known by name.
+
+A new one is one line at the end.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-from etastar.optimizers.kind import OptimizerKind
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["OPTIMIZERS"]
+    from etastar.parameter import ParamInfo
+
+__all__ = ["OPTIMIZERS", "OptimizerKind", "ShapeRule", "Update"]
+
+Update = Literal["sgd", "adam", "muon"]
+"""How a step depends on the gradient: linear (sgd), of a size of its own for every element (adam),
+or for every matrix (muon)."""
+
+ShapeRule = Literal["original", "match_rms_adamw"]
+"""Muon's own factor on the learning rate of a matrix (`adjust_lr_fn` of `torch.optim.Muon`)."""
+
+
+@dataclass(frozen=True)
+class OptimizerKind:
+    """What laws, plans and measurements need to know of an optimizer.
+
+    Attributes:
+        name: Name for messages, the command line and plan files.
+        update: How a step depends on the gradient.
+        decoupled_weight_decay: Whether weight decay acts on the weights, not on the gradient.
+        eps: Its default epsilon; None if a parameter group has no `eps`.
+        weight_decay: Its default weight decay; None if a parameter group has no `weight_decay`.
+        shape_rule: Muon's rule for the shape of a matrix.
+        source: Its class as "module:name", imported when an optimizer is made; None if unknown.
+        fallback: The kind that updates all but the hidden matrices; None for itself.
+        lr: Learning rate of the instance that it was read from; None for any other.
+        betas: Its default betas; None if a parameter group has no `betas`.
+
+    Example:
+        >>> OptimizerKind("lion", "adam", decoupled_weight_decay=True).eps is None
+        True
+    """
+
+    name: str
+    update: Update
+    decoupled_weight_decay: bool
+    eps: float | None = None
+    weight_decay: float | None = 0.0
+    shape_rule: ShapeRule = "original"
+    source: str | None = None
+    fallback: OptimizerKind | None = None
+    lr: float | None = None
+    betas: tuple[float, float] | None = None
+
+    def for_parameter(self, info: ParamInfo) -> OptimizerKind:
+        """The kind that updates this parameter: Muon leaves all but hidden matrices to AdamW.
+
+        Args:
+            info: The parameter.
+
+        Returns:
+            This kind, or its fallback.
+        """
+        if self.fallback is not None and not (info.role == "hidden" and info.ndim == 2):
+            return self.fallback
+        return self
+
 
 _BETAS = (0.9, 0.999)
 _SGD = OptimizerKind("sgd", "sgd", False, source="torch.optim:SGD")

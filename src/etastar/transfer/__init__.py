@@ -2,7 +2,7 @@
 
 from etastar.transfer.auto import NAMED_LAWS, Auto
 from etastar.transfer.correspondence import match_parameters
-from etastar.transfer.fitted_law import FitSizes, TunedFit, fit_tuned
+from etastar.transfer.fitted_law import FitSizes
 from etastar.transfer.measured_law import Criterion, Measure
 from etastar.transfer.plan import TransferPlan
 from etastar.transfer.plan_record import (
@@ -14,9 +14,7 @@ from etastar.transfer.plan_record import (
 )
 from etastar.transfer.planning import DEFAULT_LAW, plan_transfer
 from etastar.transfer.schedule import (
-    ScheduleVerdict,
     check_schedule,
-    inspect_schedule,
     per_group_lr,
     schedule_arguments,
 )
@@ -34,14 +32,10 @@ __all__ = [
     "LawRecord",
     "Measure",
     "ParamPlan",
-    "ScheduleVerdict",
     "Target",
     "TransferPlan",
     "Tuned",
-    "TunedFit",
     "check_schedule",
-    "fit_tuned",
-    "inspect_schedule",
     "match_parameters",
     "per_group_lr",
     "plan_transfer",

@@ -1,4 +1,4 @@
-"""`law="auto"`: the rule that did best on networks of the same kind, by the stored regret table.
+"""`law="auto"`: the rule that did best on networks of the same kind, by stored results.
 
 And all laws by the names under which `plan_transfer` takes them.
 """
@@ -6,16 +6,13 @@ And all laws by the names under which `plan_transfer` takes them.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import resources
-from statistics import median
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Final, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 
 from etastar.errors import LawError
-from etastar.formatting import percent
 from etastar.laws import (
     LAWS,
     Bound,
@@ -31,31 +28,18 @@ from etastar.transfer.fitted_law import FitSizes
 from etastar.transfer.measured_law import Criterion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from etastar.laws import Architecture, Evidence, Reads
     from etastar.optimizers import OptimizerKind
 
-__all__ = [
-    "CANDIDATES",
-    "NAMED_LAWS",
-    "TABLE",
-    "TABLE_FORMAT",
-    "Auto",
-    "Choice",
-    "RegretsByKind",
-    "best_rule",
-    "choose_rule",
-    "network_kind",
-    "read_table",
-]
+__all__ = ["CANDIDATES", "NAMED_LAWS", "TABLE", "TABLE_FORMAT", "Auto", "network_kind"]
 
 TABLE: Final = "auto_table.json"
-"""Beside this file: {"format": `TABLE_FORMAT`, "kinds": {kind of network: {rule: [relative regret
-of the rule's rate in every case of the kind, null where it diverged]}}}. No run and no setting
-stands in it; a case has the same place in the lists of all candidates of its kind."""
+"""Beside this file: {"format": `TABLE_FORMAT`, "kinds": {kind of network: {"without a batch":
+{"rule": name, "why": sentence}, "with a batch": the same, the criterion a candidate too}}}."""
 
-TABLE_FORMAT: Final = 1
+TABLE_FORMAT: Final = 2
 """Of the table; raised when what it holds changes its meaning."""
 
 CANDIDATES: Final[Mapping[str, Callable[[], Law]]] = MappingProxyType(
@@ -67,23 +51,7 @@ CANDIDATES: Final[Mapping[str, Callable[[], Law]]] = MappingProxyType(
         "nominal-depth": partial(EffectiveDepth, count="layers"),
     }
 )
-"""Rules of the table that rescale the learning rate alone and cost nothing; they make their law."""
-
-RegretsByKind = dict[str, dict[str, tuple[float, ...]]]
-"""Kind of network -> rule -> relative regret of every case, +inf where it diverged."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What `law="auto"` takes, and why.
-
-    Attributes:
-        rule: Name of the rule, as the table has it.
-        why: For the plan's printout.
-    """
-
-    rule: str
-    why: str
+"""Rules that rescale the learning rate alone and cost nothing; they make their law."""
 
 
 def network_kind(network: Architecture, optimizer: OptimizerKind) -> str:
@@ -114,92 +82,9 @@ def network_kind(network: Architecture, optimizer: OptimizerKind) -> str:
     return f"{structure}, {'SGD' if optimizer.update == 'sgd' else 'Adam'}"
 
 
-def best_rule(regrets: Mapping[str, Sequence[float]]) -> str | None:
-    """The rule with the lowest worst regret, among those that answered in every case.
-
-    Ties, and rules that diverged somewhere, are ordered by the number of diverged cases, the worst
-    finite regret, and the median.
-
-    Args:
-        regrets: Relative regret of every case, by rule.
-
-    Returns:
-        Its name; None if there is no case.
-
-    Example:
-        >>> best_rule({"constant": [0.0, 0.5], "structure": [0.1, 0.2], "path-sum": [0.0]})
-        'structure'
-    """
-    most = max((len(cases) for cases in regrets.values()), default=0)
-    complete = {rule: cases for rule, cases in regrets.items() if cases and len(cases) == most}
-    return min(complete, key=lambda rule: _score(complete[rule]), default=None)
-
-
-def _score(cases: Sequence[float]) -> tuple[int, float, float]:
-    finite = [case for case in cases if math.isfinite(case)]
-    return len(cases) - len(finite), max(finite, default=math.inf), median(cases)
-
-
-def choose_rule(table: RegretsByKind, kind: str, *, candidates: Collection[str]) -> Choice:
-    """The best rule on the kind; on all kinds together, where the table has no case of it.
-
-    Args:
-        table: Regrets of every kind.
-        kind: See `network_kind`.
-        candidates: Rules that may be taken.
-
-    Returns:
-        The choice.
-
-    Raises:
-        LawError: The table has no case at all.
-
-    Example:
-        >>> choose_rule({"chain, SGD": {"constant": (0.5,), "effective-depth": (0.01,)}},
-        ...             "chain, SGD", candidates=CANDIDATES).rule
-        'effective-depth'
-    """
-    own = {rule: cases for rule, cases in table.get(kind, {}).items() if rule in candidates}
-    rule = best_rule(own)
-    if rule is not None:
-        return Choice(rule, f"auto: {rule} for the kind '{kind}': {_record(own[rule])}")
-    pooled = {rule: _pooled(table, rule) for rule in candidates}
-    rule = best_rule(pooled)
-    if rule is None:
-        raise LawError(
-            "law 'auto' with an empty regret table",
-            "regrets of rules on networks of several kinds to choose by",
-            "name a law",
-        )
-    elsewhere = f"no stored case of the kind '{kind}', on others {_record(pooled[rule])}"
-    return Choice(rule, f"auto: {rule}; {elsewhere}")
-
-
-def _pooled(table: RegretsByKind, rule: str) -> tuple[float, ...]:
-    return tuple(case for rules in table.values() for case in rules.get(rule, ()))
-
-
-def _record(cases: Sequence[float]) -> str:
-    return (
-        f"median relative regret {percent(median(cases))}, worst {percent(max(cases))} "
-        f"in {len(cases)} stored cases"
-    )
-
-
 @lru_cache(maxsize=1)
-def read_table() -> RegretsByKind:
-    """The table that comes with the package.
-
-    Returns:
-        Regrets by kind and rule.
-
-    Raises:
-        LawError: The table is of another format.
-
-    Example:
-        >>> all(isinstance(kind, str) for kind in read_table())
-        True
-    """
+def _stored_choices() -> Any:
+    """Rule and reason by kind of network, from the table that comes with the package."""
     text = resources.files("etastar.transfer").joinpath(TABLE).read_text(encoding="utf-8")
     stored = json.loads(text)
     if stored.get("format") != TABLE_FORMAT:
@@ -208,13 +93,7 @@ def read_table() -> RegretsByKind:
             f"format {TABLE_FORMAT}",
             "install the package again, or name a law",
         )
-    return {
-        kind: {
-            rule: tuple(math.inf if case is None else float(case) for case in cases)
-            for rule, cases in rules.items()
-        }
-        for kind, rules in stored["kinds"].items()
-    }
+    return stored["kinds"]
 
 
 @final
@@ -239,12 +118,10 @@ class Auto(UnboundLaw):
         """See `Law.bind`: the chosen law, which may have to be bound in turn."""
         if len(evidence.points) > 1:
             return Bound(FitSizes(), "auto: several tuned networks, the law is fitted to them")
-        candidates: dict[str, Callable[[], Law]] = dict(CANDIDATES)
-        if evidence.measure is not None:
-            candidates[Criterion.name] = Criterion
         kind = network_kind(evidence.points[-1].network, evidence.optimizer)
-        choice = choose_rule(read_table(), kind, candidates=tuple(candidates))
-        return Bound(candidates[choice.rule](), choice.why)
+        with_batch = "without a batch" if evidence.measure is None else "with a batch"
+        choice = _stored_choices()[kind][with_batch]
+        return Bound({**CANDIDATES, Criterion.name: Criterion}[choice["rule"]](), choice["why"])
 
 
 NAMED_LAWS: Final[Mapping[str, type[Law]]] = MappingProxyType(

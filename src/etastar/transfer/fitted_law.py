@@ -7,32 +7,36 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, final
 
 from etastar.errors import LawError
-from etastar.fit import PowerLawPosterior, power_law_posterior
+from etastar.fit import power_law_posterior
 from etastar.formatting import interval, number
 from etastar.laws import Bound, EffectiveDepth, Fitted, UnboundLaw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from etastar.fit import PowerLawPosterior
     from etastar.laws import Architecture, Evidence, Reads, TunedPoint
     from etastar.laws.base import Effect
 
-__all__ = ["FitSizes", "TunedFit", "fit_tuned"]
+__all__ = ["FitSizes"]
 
 
 @final
 @dataclass(frozen=True)
 class FitSizes(UnboundLaw):
-    """The power law in effective depth that the tuned networks of a plan show; see `fit_tuned`.
+    """The power law in effective depth that the tuned networks of a plan show, of one width.
 
     Args:
-        exponent: Mean of the prior of the exponent.
+        exponent: Mean of the prior of the exponent; one tuned network gives the prior's law back.
         prior_sd: Its standard deviation.
-        noise: See `fit_tuned`.
+        noise: Standard deviation of a tuned log learning rate without one of its own, and the least
+            of any.
 
     Example:
         >>> FitSizes(prior_sd=10.0).name
         'fitted'
+
+    Source: docs/definitions.md, section 5.
     """
 
     exponent: float = EffectiveDepth().exponent
@@ -43,89 +47,53 @@ class FitSizes(UnboundLaw):
     effects: ClassVar[frozenset[Effect]] = Fitted.effects
     reads: ClassVar[frozenset[Reads]] = frozenset({"points"})
 
-    def bind(self, evidence: Evidence) -> Bound:
-        """See `Law.bind`: the fitted law, with the predictive interval at the target."""
-        fit = fit_tuned(
-            evidence.points,
+    def posterior(self, points: Sequence[TunedPoint]) -> PowerLawPosterior:
+        """The power law in effective depth through tuned networks.
+
+        Args:
+            points: Networks with their tuned learning rates.
+
+        Returns:
+            The fit.
+
+        Raises:
+            FitError: No network, or a number that is not valid.
+            LawError: The networks differ in width.
+
+        Example:
+            >>> import torch
+            >>> from etastar.laws import TunedPoint
+            >>> from etastar.transfer import read_architecture
+            >>> def net(depth):
+            ...     layers = [torch.nn.Linear(8, 8) for _ in range(depth)]
+            ...     return read_architecture((torch.nn.Sequential(*layers), torch.zeros(1, 8)))
+            >>> points = [TunedPoint(net(depth), lr) for depth, lr in ((2, 0.4), (4, 0.2))]
+            >>> fit = FitSizes(prior_sd=10.0).posterior(points)
+            >>> round(fit.exponent, 2), round(fit.predict(16), 3)
+            (-1.0, 0.05)
+        """
+        _require_one_width([point.network for point in points])
+        return power_law_posterior(
+            [point.network.report.effective_depth for point in points],
+            [point.lr for point in points],
             prior_exponent=self.exponent,
             prior_sd=self.prior_sd,
+            variances=[(point.log_lr_sd or 0.0) ** 2 for point in points],
             noise=self.noise,
         )
+
+    def bind(self, evidence: Evidence) -> Bound:
+        """See `Law.bind`: the fitted law, with the predictive interval at the target."""
+        fit, start = self.posterior(evidence.points), evidence.points[-1]
+        line = fit.predict(start.network.report.effective_depth)
+        law = Fitted(fit.exponent, math.log(line / start.lr), fit.exponent_sd)
         depth = evidence.target.report.effective_depth
-        law, posterior = fit.law, fit.posterior
         why = (
             f"fitted: exponent {law.exponent:.3f} +- {law.exponent_sd:.3f}; at depth {depth} "
-            f"lr {number(posterior.predict(depth))}, 95% predictive interval "
-            f"{interval(*posterior.interval(depth))}, before the width rule"
+            f"lr {number(fit.predict(depth))}, 95% predictive interval "
+            f"{interval(*fit.interval(depth))}, before the width rule"
         )
         return Bound(law, why)
-
-
-@dataclass(frozen=True)
-class TunedFit:
-    """What several tuned networks say of the learning rate over depth.
-
-    Attributes:
-        base: The deepest of them, which the plan starts from, with its tuned rate.
-        law: The fitted law, relative to it.
-        posterior: The power law in effective depth.
-    """
-
-    base: TunedPoint
-    law: Fitted
-    posterior: PowerLawPosterior
-
-
-def fit_tuned(
-    points: Sequence[TunedPoint],
-    *,
-    prior_exponent: float = EffectiveDepth().exponent,
-    prior_sd: float = 0.5,
-    noise: float = 0.15,
-) -> TunedFit:
-    """Fit a power law in effective depth through tuned networks of one width.
-
-    Args:
-        points: Networks with their tuned learning rates; one gives the prior's law back.
-        prior_exponent: Mean of the prior of the exponent.
-        prior_sd: Standard deviation of the prior of the exponent.
-        noise: Standard deviation of a tuned log learning rate without one of its own, and the least
-            of any.
-
-    Returns:
-        The fit.
-
-    Raises:
-        FitError: No network, or a number that is not valid.
-        LawError: The networks differ in width.
-
-    Example:
-        >>> import torch
-        >>> from etastar.laws import TunedPoint
-        >>> from etastar.transfer import read_architecture
-        >>> def net(depth):
-        ...     layers = [torch.nn.Linear(8, 8) for _ in range(depth)]
-        ...     return read_architecture((torch.nn.Sequential(*layers), torch.zeros(1, 8)))
-        >>> points = [TunedPoint(net(depth), lr) for depth, lr in ((2, 0.4), (4, 0.2), (8, 0.1))]
-        >>> fit = fit_tuned(points, prior_sd=10.0)
-        >>> round(fit.law.exponent, 2), round(fit.posterior.predict(16), 3)
-        (-1.0, 0.05)
-
-    Source: docs/definitions.md, section 5.
-    """
-    _require_one_width([point.network for point in points])
-    posterior = power_law_posterior(
-        [point.network.report.effective_depth for point in points],
-        [point.lr for point in points],
-        prior_exponent=prior_exponent,
-        prior_sd=prior_sd,
-        variances=[(point.log_lr_sd or 0.0) ** 2 for point in points],
-        noise=noise,
-    )
-    base = max(reversed(points), key=lambda point: point.network.report.effective_depth)
-    line = posterior.predict(base.network.report.effective_depth)
-    law = Fitted(posterior.exponent, math.log(line / base.lr), posterior.exponent_sd)
-    return TunedFit(base, law, posterior)
 
 
 def _require_one_width(networks: Sequence[Architecture]) -> None:

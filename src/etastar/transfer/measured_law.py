@@ -7,12 +7,13 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from torch import nn
 from torch.optim import Optimizer
 
-from etastar.errors import LawError, OptimizerError, PlanError
+from etastar.errors import LawError, PlanError
+from etastar.formatting import number
 from etastar.laws import Bound, MeanSquares, Measured, UnboundLaw
 from etastar.measure import measure_update
 from etastar.optimizers import OPTIMIZERS, optimizer_class
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
     from etastar.measure.batch import Batch, LossFn
     from etastar.transfer.plan import TransferPlan
 
-__all__ = ["Criterion", "Measure", "criterion_note", "mean_squares", "warn_of_difference"]
-
-_MakeOptimizer: TypeAlias = Callable[[list[dict[str, Any]]], Optimizer]
+__all__ = ["Criterion", "Measure", "mean_squares", "warn_of_difference"]
 
 _WORTH_A_WARNING = 2.0
 _WIDTH_DROPS_OUT = 1.25  # largest ratio of eta* at two widths; intervals over seeds are as wide
@@ -38,12 +37,9 @@ class Measure:
     Attributes:
         batch: What the gradient is taken on at both sizes, as `measure_update` takes it.
         loss_fn: `loss_fn(output, targets)`; None for a model that computes its own loss.
-        make_optimizer: From parameter groups to the optimizer; None for the plan's optimizer with
-            PyTorch's settings. A plan for Muon takes none.
         proxies: In place of a target that is too large: networks of its depth and, best, of two
             small widths, (model, example inputs). Under muP width drops out; whether it does is
             what the second one shows.
-        by: One factor for the whole "network", or one for each "role" of parameters.
         options: Further keyword arguments of `measure_update`. Of the residual stream at
             initialization, if nothing else is said: of nine forms it had the lowest mean regret at
             four and eight times the depth (benchmarks/results/criterion_regret.md).
@@ -51,9 +47,7 @@ class Measure:
 
     batch: Batch
     loss_fn: LossFn | None = None
-    make_optimizer: _MakeOptimizer | None = None
     proxies: tuple[NetworkLike, ...] = ()
-    by: Literal["network", "role"] = "network"
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -79,25 +73,16 @@ class Criterion(UnboundLaw):
                 "give the batch and the loss on which to measure both networks",
             )
         found = evidence.measure(evidence.laws)
-        law = Measured(found.base, found.target, found.roles)
-        return Bound(law, criterion_note(found, applied=True))
+        return Bound(Measured(found.base, found.target), _criterion_note(found, applied=True))
 
 
-def criterion_note(found: MeanSquares, *, applied: bool) -> str:
-    """What was measured, in words.
-
-    Args:
-        found: The criterion at both networks.
-        applied: Whether the plan follows it.
-
-    Returns:
-        One sentence.
-    """
+def _criterion_note(found: MeanSquares, *, applied: bool) -> str:
+    """What was measured, in words, and whether the plan follows it."""
     at_base, at_target = found.base**-0.5, found.target**-0.5
     verb = "has" if applied else "would have"
     return (
-        f"measured: eta* {at_base:.4g} at the base, {at_target:.4g} at the target; the criterion "
-        f"{verb} the rates of the other laws times {at_target / at_base:.3g}{found.note}"
+        f"measured: eta* {number(at_base)} at the base, {number(at_target)} at the target; the "
+        f"criterion {verb} the rates of the other laws times {at_target / at_base:.3g}{found.note}"
     )
 
 
@@ -111,8 +96,8 @@ def warn_of_difference(found: MeanSquares, *, law: str) -> str:
     Returns:
         The note.
     """
-    factor = Measured(found.base, found.target).factor("")
-    note = criterion_note(found, applied=False)
+    factor = Measured(found.base, found.target).factor
+    note = _criterion_note(found, applied=False)
     if not 1 / _WORTH_A_WARNING <= factor <= _WORTH_A_WARNING:
         warnings.warn(f"{law}: {note}", stacklevel=3)
     return note
@@ -136,7 +121,7 @@ def mean_squares(
     Raises:
         PlanError: A network is a graph, which cannot be run.
         MeasureError: See `measure_update`.
-        OptimizerError: The class of the plan's optimizer is not known and `make_optimizer` is None.
+        OptimizerError: The class of the plan's optimizer is not known.
     """
     in_place = measure.proxies or (networks[1],)
     subjects = [
@@ -144,8 +129,7 @@ def mean_squares(
         for network, place in ((networks[0], "base"), *((one, "target") for one in in_place))
     ]
     found = [_mean_square(*subject, measure) for subject in subjects]
-    roles = _roles(subjects[0], subjects[-1], measure) if measure.by == "role" else ()
-    return MeanSquares(found[0], found[-1], roles, _width_note(found[1:]))
+    return MeanSquares(found[0], found[-1], _width_note(found[1:]))
 
 
 def _model(network: object, place: str) -> nn.Module:
@@ -164,79 +148,31 @@ def _width_note(found: list[float]) -> str:
     if len(found) < 2:
         return ""
     ratio = max(math.sqrt(a / b) for a in found for b in found)
-    rates = ", ".join(f"{value**-0.5:.4g}" for value in found)
+    rates = ", ".join(number(value**-0.5) for value in found)
     verdict = "drops out" if ratio <= _WIDTH_DROPS_OUT else "does NOT drop out: use wider proxies"
     return f"; at the proxies' widths eta* {rates}: width {verdict}"
 
 
-def _roles(
-    base: tuple[nn.Module, TransferPlan],
-    target: tuple[nn.Module, TransferPlan],
-    measure: Measure,
-) -> tuple[tuple[str, float, float], ...]:
-    names = [_names_by_role(plan) for _, plan in (base, target)]
-    found = [
-        (
-            role,
-            _mean_square(*base, measure, moves=names[0][role]),
-            _mean_square(*target, measure, moves=names[1][role]),
-        )
-        for role in names[1]
-        if role in names[0]
-    ]
-    # a role that moves no pre-activation, as the head moves no stream, takes the network's factor
-    return tuple(one for one in found if min(one[1:]) > 0)
-
-
-def _names_by_role(plan: TransferPlan) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for entry in plan.parameters:
-        found.setdefault(entry.role, []).append(entry.name)
-    return found
-
-
-def _mean_square(
-    model: nn.Module,
-    plan: TransferPlan,
-    measure: Measure,
-    *,
-    moves: list[str] | None = None,
-) -> float:
+def _mean_square(model: nn.Module, plan: TransferPlan, measure: Measure) -> float:
     private = copy.deepcopy(model)
     plan.rescale_(private)
-    options: dict[str, Any] = {
-        "pre_activations": "stream",
-        **measure.options,
-        "lr_unit": plan.base.lr,
-    }
-    if moves is not None:
-        options["moves"] = moves
+    options = {"pre_activations": "stream", **measure.options, "lr_unit": plan.base.lr}
     report = measure_update(
         private,
         measure.batch,
         measure.loss_fn,
-        optimizer=lambda network: _optimizers(plan, network, measure.make_optimizer),
+        optimizer=lambda network: _optimizers(plan, network),
         **options,
     )
     return report.mean_square_update
 
 
-def _optimizers(
-    plan: TransferPlan, model: nn.Module, make: _MakeOptimizer | None
-) -> tuple[Optimizer, ...]:
-    if plan.optimizer.fallback is None and make is not None:
-        return (make(plan.param_groups(model)),)
-    if make is not None:
-        raise OptimizerError(
-            f"make_optimizer for a plan for {plan.optimizer.name}",
-            "none: both optimizers are made from the plan's two kinds of groups",
-            "leave make_optimizer out",
-        )
-    names = list(dict.fromkeys(entry.optimizer for entry in plan.parameters))
+def _optimizers(plan: TransferPlan, model: nn.Module) -> tuple[Optimizer, ...]:
+    """Both of a plan for Muon, else the one, with PyTorch's settings but for the groups' own."""
     made: list[Optimizer] = []
-    for name in names:
+    for name in dict.fromkeys(entry.optimizer for entry in plan.parameters):
         kind = plan.optimizer if name == plan.optimizer.name else OPTIMIZERS[name]
-        groups = plan.param_groups(model, kind=None if plan.optimizer.fallback is None else name)
         cls: Any = optimizer_class(kind)
+        groups = plan.param_groups(model, kind=None if plan.optimizer.fallback is None else name)
         made.append(cls(groups))
     return tuple(made)

@@ -12,14 +12,21 @@ import torch
 
 from etastar.applied import recall
 from etastar.errors import PlanError
-from etastar.formatting import number
+from etastar.formatting import Shown, number
 from etastar.init import initialize_
 from etastar.optimizers import (
     OPTIMIZERS,
     OptimizerKind,  # needed at run time, to decode plan files
 )
 from etastar.transfer import plan_file
-from etastar.transfer.grouping import group_parameters, located_parameters, optimizer_groups
+from etastar.transfer.plan_on_model import (
+    group_parameters,
+    located_parameters,
+    optimizer_groups,
+    require_rescaled,
+    require_unscaled,
+    rescale_located_,
+)
 from etastar.transfer.plan_record import (
     BaseRecord,  # the same
     InitializationRecord,
@@ -27,7 +34,6 @@ from etastar.transfer.plan_record import (
     ParamPlan,
 )
 from etastar.transfer.plan_table import PlanView
-from etastar.transfer.rescaling import require_rescaled, require_unscaled, rescale_located_
 
 if TYPE_CHECKING:
     import os
@@ -43,7 +49,7 @@ __all__ = ["TransferPlan"]
 
 
 @dataclass(frozen=True)
-class TransferPlan:
+class TransferPlan(Shown):
     """Hyperparameters for the target network; made by `plan_transfer`.
 
     It holds names and numbers only, so that it can be printed, compared, saved and refused before
@@ -214,8 +220,9 @@ class TransferPlan:
         if graph is None:
             raise PlanError(
                 "a plan without the target's graph: it was read from a file, or made from records",
-                "graph=capture_graph(model, *example inputs)",
-                "give the graph, or initialize the model yourself and call plan.rescale_(model)",
+                "the graph of the model that is to be initialized",
+                "call plan.initialize_(model, graph=capture_graph(model, *inputs)), or initialize "
+                "the model yourself and call plan.rescale_(model)",
             )
         known = recall(model)
         report = initialize_(model, graph, residual=self.initialization.residual, seed=seed)
@@ -280,9 +287,7 @@ class TransferPlan:
         Raises:
             PlanError: Corrupt, or of another format version.
         """
-        return plan_file.decode(
-            cls, plan_file.parse_json(text, source=source), source=source, without=("graph",)
-        )
+        return plan_file.decode(cls, text, source=source, without=("graph",))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON, at once or not at all.
@@ -322,6 +327,3 @@ class TransferPlan:
             notes=self.notes,
             without_eps=tuple(kind.name for kind in kinds if kind and kind.eps is None),
         )
-
-    def __str__(self) -> str:
-        return self.__rich__().text(80)

@@ -18,7 +18,7 @@ from etastar.errors import LawError, PlanError
 from etastar.laws import LAWS, residual_rule
 from etastar.optimizers import OPTIMIZERS, OptimizerKind
 
-__all__ = ["FORMAT_VERSION", "decode", "parse_json", "read_text", "write_text"]
+__all__ = ["FORMAT_VERSION", "decode", "read_text", "write_text"]
 
 FORMAT_VERSION = 2
 
@@ -30,18 +30,23 @@ _KEYS_OF_FORMAT_1 = frozenset(
 Record = TypeVar("Record")
 
 
-def parse_json(text: str, *, source: str) -> dict[str, Any]:
-    """The JSON object of a plan, if it is of a version that this release reads.
+def decode(
+    record: type[Record], text: str, *, source: str, without: Collection[str] = ()
+) -> Record:
+    """Build a frozen record from a plan's JSON, every field present and of its declared type.
 
     Args:
+        record: The dataclass.
         text: Content of a plan file.
         source: Where it came from, for messages.
+        without: Fields that are not in the file and take their defaults.
 
     Returns:
-        The object.
+        The record.
 
     Raises:
-        PlanError: Not JSON, not a plan, or of another format version.
+        PlanError: Not JSON, not a plan, or of another format version; or a field, which is named,
+            is missing, unknown or of a wrong type.
     """
     try:
         data = json.loads(text)
@@ -56,7 +61,8 @@ def parse_json(text: str, *, source: str) -> dict[str, Any]:
             f"format version 1 or {FORMAT_VERSION}",
             "read it with the release of etastar that wrote it, or make the plan again",
         )
-    return data if version == FORMAT_VERSION else _from_format_1(data, source)
+    current = data if version == FORMAT_VERSION else _from_format_1(data, source)
+    return typing.cast("Record", _record(record, current, source, without))
 
 
 def _from_format_1(data: dict[str, Any], source: str) -> dict[str, Any]:
@@ -100,26 +106,6 @@ def _entry_of_format_1(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _corrupt(source: str, what: str) -> PlanError:
     return PlanError(f"{source} with {what}", "a plan written by plan.save", "make the plan again")
-
-
-def decode(
-    record: type[Record], data: object, *, source: str, without: Collection[str] = ()
-) -> Record:
-    """Build a frozen record from plain data, every field present and of its declared type.
-
-    Args:
-        record: The dataclass.
-        data: What `json.loads` gave.
-        source: Where it came from, for messages.
-        without: Fields that are not in the data and take their defaults.
-
-    Returns:
-        The record.
-
-    Raises:
-        PlanError: A field is missing, unknown or of a wrong type; it is named.
-    """
-    return typing.cast("Record", _record(record, data, source, without))
 
 
 def _decode(hint: Any, data: object, where: str) -> object:

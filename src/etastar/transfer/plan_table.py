@@ -40,17 +40,6 @@ class PlanView:
     notes: tuple[str, ...] = ()
     without_eps: tuple[str, ...] = ()
 
-    def text(self, width: int) -> str:
-        """The lines, for a log or `print`.
-
-        Args:
-            width: Characters in a line.
-
-        Returns:
-            Text without colours.
-        """
-        return "\n".join(self._lines(width))
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for line in self._lines(options.max_width):
             yield Text(line, no_wrap=True, overflow="ignore")

@@ -18,6 +18,7 @@ from etastar.laws import (
     Evidence,
     Factors,
     Training,
+    TransferCase,
     TunedPoint,
     Width,
     fold_multiplier,
@@ -31,7 +32,7 @@ from etastar.transfer.correspondence import match_parameters
 from etastar.transfer.measured_law import Measure, mean_squares, warn_of_difference
 from etastar.transfer.plan import TransferPlan
 from etastar.transfer.plan_record import BaseRecord, InitializationRecord, LawRecord, ParamPlan
-from etastar.transfer.tuned import Target, Tuned, read_architecture, read_target, read_tuned
+from etastar.transfer.tuned import Target, Tuned, read_architecture, read_tuned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,7 +122,7 @@ def plan_transfer(
     tuned = read_tuned(base)
     asked = _asked_laws(law, width, several=len(tuned) > 1)
     kind = optimizer_kind(optimizer)
-    goal = read_target(target)
+    goal = target if isinstance(target, Target) else Target(target)
     start, ours = tuned[-1]
     settings, decay = agreed_settings(
         start, ours, kind, optimizer if isinstance(optimizer, Optimizer) else None, goal
@@ -278,7 +279,7 @@ class _Planner:
     def _factors(
         self, law: Law, pair: ParamPair, target: Architecture, kind: OptimizerKind
     ) -> Factors:
-        factors = law.factors(pair, base=self.base, target=target, optimizer=kind)
+        factors = law.factors(pair, TransferCase(self.base, target, kind))
         if self.weight_decay_rule == "fixed":
             factors = replace(factors, weight_decay=1.0)
         return fold_multiplier(factors, optimizer=kind)

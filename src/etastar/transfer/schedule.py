@@ -13,7 +13,6 @@ import inspect
 import math
 import warnings
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import torch
@@ -25,16 +24,9 @@ from etastar.formatting import number
 from etastar.optimizers import OPTIMIZERS, optimizer_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = [
-    "Schedule",
-    "ScheduleVerdict",
-    "check_schedule",
-    "inspect_schedule",
-    "per_group_lr",
-    "schedule_arguments",
-]
+__all__ = ["Schedule", "check_schedule", "per_group_lr", "schedule_arguments"]
 
 _TOLERANCE = 1e-4  # of the highest factor so far: a rate that small trains nothing
 _FEWEST_STEPS, _MOST_STEPS = 100, 10_000
@@ -52,31 +44,6 @@ _ONE_FOR_ALL: Final = ("eta_min", "swa_lr", "lr_min", "warmup_lr_init")
 
 Schedule: TypeAlias = "LRScheduler | Optimizer | Any"
 """A scheduler of torch or timm, one that accelerate prepared, or an optimizer as it stands."""
-
-
-@dataclass(frozen=True)
-class ScheduleVerdict:
-    """What became of the ratios between groups.
-
-    Attributes:
-        safe: Whether every learning rate stayed proportional to its group's multiplier.
-        steps: Steps of the schedule that were looked at.
-        first_step: First step where the ratios differ; None if they never do.
-        lrs: Name and learning rate of every group at that step, else at the last one.
-        factors: Learning rate over the group's multiplier, in the same order; equal if safe.
-    """
-
-    safe: bool
-    steps: int
-    first_step: int | None
-    lrs: tuple[tuple[str, float], ...]
-    factors: tuple[float, ...]
-
-    def __str__(self) -> str:
-        if self.safe:
-            return f"safe: the ratios between {len(self.lrs)} groups hold for {self.steps} steps"
-        lrs = ", ".join(f"{name}: {number(lr)}" for name, lr in self.lrs[:6])
-        return f"not safe: the ratios between groups change at step {self.first_step} ({lrs})"
 
 
 def per_group_lr(optimizer: Optimizer, lr: float) -> list[float]:
@@ -196,7 +163,7 @@ def _expanded(optimizer: Optimizer, name: str, value: Any) -> object:
     return value if every is value else per_group_lr(optimizer, every[0])
 
 
-def check_schedule(schedule: Schedule, *, num_steps: int | None = None) -> ScheduleVerdict:
+def check_schedule(schedule: Schedule, *, num_steps: int | None = None) -> int:
     """Refuse a scheduler that flattens the plan's groups.
 
     A copy of the scheduler and of the optimizer's groups is stepped; both originals, and the
@@ -210,62 +177,43 @@ def check_schedule(schedule: Schedule, *, num_steps: int | None = None) -> Sched
             and at most 10,000, or 1,000 if it states none.
 
     Returns:
-        The verdict, which is safe.
+        How many steps were looked at; in all of them every learning rate stayed proportional to its
+        group's multiplier.
 
     Raises:
         ScheduleError: The ratios between groups change; the step and the groups are named. Or the
             optimizer's groups are not a plan's, or those of another optimizer's plan; or this is no
             scheduler.
     """
-    verdict = inspect_schedule(schedule, num_steps=num_steps)
-    if not verdict.safe:
-        lrs = ", ".join(f"{name}: {number(lr)}" for name, lr in verdict.lrs[:6])
-        raise ScheduleError(
-            f"{type(schedule).__name__}, which changes the ratios between the plan's groups at "
-            f"step {verdict.first_step} ({lrs})",
-            "a schedule that multiplies every group's learning rate by the same number",
-            "build it with the arguments from schedule_arguments, or per_group_lr for each rate; "
-            "a warm-up multiplies group['initial_lr'], it does not write one lr",
-        )
-    return verdict
-
-
-def inspect_schedule(schedule: Schedule, *, num_steps: int | None = None) -> ScheduleVerdict:
-    """The verdict of `check_schedule` without the error.
-
-    Args:
-        schedule: As for `check_schedule`.
-        num_steps: As for `check_schedule`.
-
-    Returns:
-        Whether the ratios hold, and where they first do not.
-
-    Raises:
-        ScheduleError: As for `check_schedule`, but for ratios that change.
-    """
-    if isinstance(schedule, Optimizer):
-        return _verdict([schedule])
-    schedule = _scheduler(schedule)
-    _multipliers(schedule.optimizer)
-    if num_steps is not None and (type(num_steps) is not int or num_steps < 0):
-        raise ScheduleError(f"num_steps={num_steps!r}", "a whole number", "leave it out")
-    copied = _copied(schedule)
-    steps = _length(schedule) if num_steps is None else num_steps
-    return _verdict(_stepped(copied, steps))
-
-
-def _verdict(states: Sequence[Optimizer] | Iterator[Optimizer]) -> ScheduleVerdict:
     peak = 0.0
-    for step, optimizer in enumerate(states):
-        lrs = [float(group["lr"]) for group in optimizer.param_groups]
-        pairs = zip(lrs, _multipliers(optimizer), strict=True)
-        factors = tuple(lr / multiplier for lr, multiplier in pairs)
-        names = [str(group.get("name", n)) for n, group in enumerate(optimizer.param_groups)]
-        named = tuple(zip(names, lrs, strict=True))
+    for step, optimizer in enumerate(_states(schedule, num_steps)):
+        rates = [float(group["lr"]) for group in optimizer.param_groups]
+        multipliers = _multipliers(optimizer)
+        factors = [lr / own for lr, own in zip(rates, multipliers, strict=True)]
         peak = max(peak, *factors)
         if max(factors) - min(factors) > _TOLERANCE * peak:
-            return ScheduleVerdict(False, step, step, named, factors)
-    return ScheduleVerdict(True, step, None, named, factors)
+            names = [group.get("name", n) for n, group in enumerate(optimizer.param_groups)]
+            shown = [f"{name}: {number(lr)}" for name, lr in zip(names, rates, strict=True)]
+            raise ScheduleError(
+                f"{type(schedule).__name__}, which changes the ratios between the plan's groups at "
+                f"step {step} ({', '.join(shown[:6])})",
+                "a schedule that multiplies every group's learning rate by the same number",
+                "build it with the arguments from schedule_arguments, or per_group_lr for each "
+                "rate; a warm-up multiplies group['initial_lr'], it does not write one lr",
+            )
+    return step
+
+
+def _states(schedule: Schedule, num_steps: int | None) -> Iterable[Optimizer]:
+    """The optimizer as it stands, then after each step of a scheduler's copy."""
+    if isinstance(schedule, Optimizer):
+        return [schedule]
+    scheduler = _scheduler(schedule)
+    _multipliers(scheduler.optimizer)
+    if num_steps is not None and (type(num_steps) is not int or num_steps < 0):
+        raise ScheduleError(f"num_steps={num_steps!r}", "a whole number", "leave it out")
+    steps = _length(scheduler) if num_steps is None else num_steps
+    return _stepped(_copied(scheduler), steps)
 
 
 def _scheduler(schedule: Any) -> Any:

@@ -14,7 +14,7 @@ from etastar.laws import Architecture, Training
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Target", "Tuned", "read_architecture", "read_target", "read_tuned"]
+__all__ = ["Target", "Tuned", "read_architecture", "read_tuned"]
 
 _SHARED = ("weight_decay", "betas", "eps", "batch_size", "num_steps")
 _ALLOWED = "(network, learning rate) of a network that was tuned: Tuned(network, lr), or several"
@@ -117,18 +117,6 @@ def read_architecture(
         parameters=graph.parameters,
         training=training or Training(),
     )
-
-
-def read_target(target: Target | NetworkLike | Architecture) -> Target:
-    """The target, where a bare network may stand for it.
-
-    Args:
-        target: As `plan_transfer` takes it.
-
-    Returns:
-        The target.
-    """
-    return target if isinstance(target, Target) else Target(target)
 
 
 def read_tuned(base: Tuned | Sequence[Tuned]) -> tuple[tuple[Tuned, Architecture], ...]:
