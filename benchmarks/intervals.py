@@ -2,8 +2,9 @@
 
 Usage: python benchmarks/intervals.py
 
-Read from the stored runs of the search benchmark, so that nothing is trained: dense grids of
-80 rates at four depths, and what `bracket` ran of each, two seeds at a time. For every group of
+Read from runs of the search benchmark (intervals.json: seeds, and rate, seed and mean loss of every
+run of five comparisons), so that nothing is trained: dense grids of 80 rates at four depths, and
+what `bracket` ran of each, two seeds at a time. For every group of
 seeds there is an interval of the optimum; what it should hold is the optimum of the mean loss of
 all the other seeds' grids. That is an estimate too (of two to eighteen seeds), so that a right
 interval holds it a little less often than in 95% of cases. The same is done for the exponent of
@@ -59,10 +60,13 @@ class Network:
     def add(self, source: str, seeds: tuple[int, ...], depth: int, runs: dict[str, Any]) -> None:
         """One size of one comparison."""
         by_seed = self.grids.setdefault(depth, {})
-        for lr, seed, loss, *_ in runs["grid"]:
+        for lr, seed, loss in runs["grid"]:
             by_seed.setdefault(seed, {})[lr] = float(loss)
             self.sources[seed] = source
-        records = [restored(size_of(depth), run) for run in runs["bracket"]]
+        records = [
+            restored(size_of(depth), (lr, seed, loss, 0, 0.0, 0.0))
+            for lr, seed, loss in runs["bracket"]
+        ]
         self.brackets.setdefault(seeds, {})[depth] = loss_table(records)
 
     def grid(self, depth: int, seeds: Sequence[int]) -> Table:
@@ -82,12 +86,8 @@ class Network:
 def stored_networks() -> dict[str, Network]:
     """All networks of all comparisons that there are."""
     found: dict[str, Network] = {}
-    for name in (*DESIGN, *CHECK):
-        file = RESULTS / f"{name}.json"
-        if not file.exists():
-            continue
-        stored = json.loads(file.read_text())
-        for comparison in stored if isinstance(stored, list) else [stored]:
+    for name, comparisons in json.loads((RESULTS / "intervals.json").read_text()).items():
+        for comparison in comparisons:
             for network, sizes in comparison["runs"].items():
                 for depth, runs in sizes.items():
                     one = found.setdefault(network, Network())
@@ -184,9 +184,8 @@ def main() -> None:
         ("Seeds 2 to 13, with which it was designed", DESIGN),
         ("Seeds 16 to 21, which came after", CHECK),
     ):
-        if any(source in sources for one in networks.values() for source in one.sources.values()):
-            lines += [f"## {title}", "", head + " |", "| --- " * 6 + "|"]
-            lines += [*rows(networks, sources), ""]
+        lines += [f"## {title}", "", head + " |", "| --- " * 6 + "|"]
+        lines += [*rows(networks, sources), ""]
     lines += ["Half-widths of optima are of the rate's logarithm."]
     page = "\n".join(lines) + "\n"
     (RESULTS / "intervals.md").write_text(page)
