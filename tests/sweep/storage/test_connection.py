@@ -4,13 +4,19 @@ import errno
 import os
 import sqlite3
 import sys
+from contextlib import closing
 
 import pytest
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
 from etastar.errors import StorageError
-from etastar.sweep.storage.connection import shown_location, storage_errors
+from etastar.sweep.storage.connection import (
+    connect,
+    disconnect,
+    shown_location,
+    storage_errors,
+)
 
 
 def of_database(text):
@@ -68,3 +74,14 @@ def test_no_password_is_shown_without_sqlalchemy(monkeypatch):
 def test_no_password_is_shown_wherever_it_stands():
     url = "postgresql://me:secret@host/runs?password=secret&sslmode=require"
     assert shown_location(url) == "postgresql://me:***@host/runs?..."
+
+
+def test_a_transaction_on_sqlite_locks_before_it_reads(tmp_path):
+    """Else two processes read that a point waits, and both claim it."""
+    storage = connect(f"sqlite:///{tmp_path}/runs.db", create=True)
+    with storage._backend.engine.begin() as transaction:
+        transaction.exec_driver_sql("SELECT * FROM trials").fetchall()
+        other = sqlite3.connect(tmp_path / "runs.db", timeout=0)
+        with closing(other), pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+    disconnect(storage)
