@@ -8,7 +8,7 @@ from typing import Literal, get_type_hints
 from etastar.errors import ModelSpecError
 from etastar.typed import require_type
 
-__all__ = ["ActivationName", "NetworkConfig", "Padding", "ResidualConfig", "require_counts"]
+__all__ = ["ActivationName", "NetworkConfig", "Padding", "ResidualConfig", "require_natural"]
 
 ActivationName = Literal["relu", "gelu", "tanh", "silu", "identity"]
 """Names that `activation_module` knows."""
@@ -44,7 +44,7 @@ class NetworkConfig:
         for name, annotation in get_type_hints(type(self)).items():
             value = getattr(self, name)
             if annotation is int:
-                require_counts(**{name: value})
+                require_natural(**{name: value})
             require_type(name, value, annotation)
             if name == "dropout" and not 0 <= value < 1:
                 raise ModelSpecError(f"{name}={value!r}", "a number in [0, 1)", f"change {name}")
@@ -73,7 +73,7 @@ class ResidualConfig(NetworkConfig):
     branch_multiplier: float = 1.0
 
 
-def require_counts(**values: object) -> None:
+def require_natural(**values: object) -> None:
     """Refuse every value that is not an integer of one or more.
 
     Args:
@@ -83,7 +83,7 @@ def require_counts(**values: object) -> None:
         ModelSpecError: One of them is not an integer, or is less than 1.
 
     Example:
-        >>> require_counts(depth=4, width=64)
+        >>> require_natural(depth=4, width=64)
     """
     for name, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
