@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from etastar.errors import FitError, ModelSpecError
-from etastar.typed import as_seeds, require_type
+from etastar.typed import as_seeds, require_number, require_type
 
 SIDE = Literal["left", 2]
 
@@ -50,3 +50,23 @@ def test_seeds_are_a_number_of_them_or_each_by_itself(given, expected):
 def test_seeds_of_no_use_are_refused_with_the_error_asked_for(given):
     with pytest.raises(FitError, match="seeds="):
         as_seeds(given, error=FitError)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "good", "bad", "expected"),
+    [
+        ({}, [0, -1.5, np.float64(2), 10**400], ["1", None], "a finite number"),
+        ({"above": 0}, [1e-300, 1], [0, 0.0, -1], "a finite number above 0"),
+        ({"least": 0.5}, [0.5, 2], [0.4, -1], "a finite number of at least 0.5"),
+        ({"least": 1, "whole": True}, [1, 3], [0, 1.0, "1"], "a whole number of at least 1"),
+    ],
+    ids=str,
+)
+def test_a_number_is_finite_and_in_its_range_or_refused_by_name(bounds, good, bad, expected):
+    for value in good:
+        require_number("it", value, error=FitError, **bounds)
+    for value in (*bad, True, float("nan"), float("inf"), -float("inf")):
+        with pytest.raises(FitError, match="it=") as refused:
+            require_number("it", value, error=FitError, owner="them", **bounds)
+        assert refused.value.received == f"it={value!r} of them"
+        assert refused.value.expected == expected
