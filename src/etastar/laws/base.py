@@ -31,7 +31,6 @@ __all__ = [
     "TransferCase",
     "TunedPoint",
     "UnboundLaw",
-    "checked_number",
     "learning_rate",
 ]
 
@@ -273,13 +272,11 @@ class Law(abc.ABC):
     Attributes:
         name: Name in the registry and in plans.
         effects: What it rescales.
-        reads: What of the evidence it is made from, see `bind`; nothing for most laws.
         alone: Whether it is refused beside any other law over depth.
     """
 
     name: ClassVar[str]
     effects: ClassVar[frozenset[Effect]] = frozenset()
-    reads: ClassVar[frozenset[Reads]] = frozenset()
     alone: ClassVar[bool] = False
 
     @abc.abstractmethod
@@ -304,20 +301,6 @@ class Law(abc.ABC):
             LawError: The law cannot be applied; the message names the place.
         """
 
-    def bind(self, evidence: Evidence) -> Bound:
-        """The law itself; of one that `reads` evidence, the law that follows from it.
-
-        Args:
-            evidence: Tuned networks, target and optimizer, and how to measure.
-
-        Returns:
-            A law, which may read other evidence in turn, and the reason for it.
-
-        Raises:
-            LawError: The evidence is not there.
-        """
-        return Bound(self)
-
     @property
     def residual(self) -> ScaledWeights:
         """Branch weights whose variance carries 1 / K where this law is at home.
@@ -334,11 +317,27 @@ class Law(abc.ABC):
 
 
 class UnboundLaw(Law):
-    """A law that is made from evidence: `bind` gives the one to plan with."""
+    """A law that is made from evidence: `bind` gives the one to plan with.
+
+    Attributes:
+        reads: What of the evidence it is made from.
+    """
+
+    reads: ClassVar[frozenset[Reads]]
 
     @abc.abstractmethod
     def bind(self, evidence: Evidence) -> Bound:
-        """See `Law.bind`."""
+        """The law that follows from the evidence.
+
+        Args:
+            evidence: Tuned networks, target and optimizer, and how to measure.
+
+        Returns:
+            A law, which may be unbound in turn, and the reason for it.
+
+        Raises:
+            LawError: The evidence is not there.
+        """
 
     def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """Refused: it has no factors before it is bound."""
@@ -346,27 +345,4 @@ class UnboundLaw(Law):
             f"the law {self.name!r} before it was bound",
             "the law that bind returns",
             "let plan_transfer bind it, or call bind(evidence)",
-        )
-
-
-def checked_number(law: str, option: str, value: object, *, least: float = -math.inf) -> None:
-    """Refuse an option of a law that is not a finite number of at least `least`.
-
-    Args:
-        law: Name of the law.
-        option: Name of the option.
-        value: What was given.
-        least: Smallest value allowed.
-
-    Raises:
-        LawError: It is not.
-    """
-    number = float(value) if isinstance(value, (int, float)) else math.nan
-    number = math.nan if isinstance(value, bool) else number
-    if not (math.isfinite(number) and number >= least):
-        bound = "" if least == -math.inf else f" of at least {least:g}"
-        raise LawError(
-            f"{option}={value!r} of the law {law!r}",
-            f"a finite number{bound}",
-            f"correct {option}, or leave it out for the default",
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, final
 
-from etastar.laws.base import Effect, Factors, Law, ScaledWeights, checked_number, learning_rate
-from etastar.laws.multiplier import require_branch_scales
+from etastar.errors import LawError
+from etastar.laws.base import Effect, Factors, Law, ScaledWeights, learning_rate
+from etastar.typed import require_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +23,27 @@ class _BranchLaw(Law):
     effects: ClassVar[frozenset[Effect]] = frozenset({"branch multiplier"})
 
     def check(self, pairs: Sequence[ParamPair]) -> None:
-        """See `Law.check`: every branch must have a place for its multiplier."""
-        require_branch_scales(pairs, law=self.name)
+        """See `Law.check`: every branch of a stream that grows has a place for its multiplier.
+
+        There is none where its output is bent, normalized without gain, or made without parameters.
+        """
+        grown = {
+            pair.target.stream: pair.target.stream_additions
+            for pair in pairs
+            if pair.target.stream is not None and pair.stream_ratio != 1
+        }
+        for stream, additions in grown.items():
+            inside = [pair.target for pair in pairs if pair.target.stream == stream]
+            scaled = {info.branch for info in inside if info.branch_scale}
+            if missing := sorted(set(range(additions)) - scaled):
+                names = [info.name for info in inside if info.branch == missing[0]]
+                raise LawError(
+                    f"the law {self.name!r} for a network where {len(missing)} of {additions} "
+                    f"residual branches cannot carry a multiplier, first number {missing[0]} "
+                    f"({', '.join(names[:4]) or 'no parameters'})",
+                    "branches that end in a layer, or in a norm with gain",
+                    "choose another law, or end the branch with a layer or an affine norm",
+                )
 
     @property
     def residual(self) -> ScaledWeights:
@@ -94,7 +114,8 @@ class CompleteP(_BranchLaw):
     name: ClassVar[str] = "complete-p"
 
     def __post_init__(self) -> None:
-        checked_number(self.name, "alpha", self.alpha, least=0.5)
+        owner = f"the law {self.name!r}"
+        require_number("alpha", self.alpha, error=LawError, least=0.5, owner=owner)
 
     def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""

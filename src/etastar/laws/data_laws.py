@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, final
 
 from etastar.errors import LawError
-from etastar.laws.base import Effect, Law, checked_number, learning_rate
+from etastar.laws.base import Effect, Law, learning_rate
+from etastar.typed import require_number
 
 if TYPE_CHECKING:
     from etastar.laws.base import Factors, ParamPair, TransferCase
@@ -45,8 +46,8 @@ class Measured(Law):
 
     def __post_init__(self) -> None:
         for place, value in (("base", self.base), ("target", self.target)):
-            checked_number(self.name, place, value)
-            if value <= 0:
+            require_number(place, value, error=LawError, least=0, owner=f"the law {self.name!r}")
+            if value == 0:
                 raise LawError(
                     f"a mean-square update of {value} at the {place}",
                     "a step that moves the pre-activations",
@@ -94,9 +95,9 @@ class Fitted(Law):
     effects: ClassVar[frozenset[Effect]] = frozenset({"learning rate over depth"})
 
     def __post_init__(self) -> None:
-        checked_number(self.name, "exponent", self.exponent)
-        checked_number(self.name, "log_offset", self.log_offset)
-        checked_number(self.name, "exponent_sd", self.exponent_sd, least=0.0)
+        for name, least in (("exponent", -math.inf), ("log_offset", -math.inf), ("exponent_sd", 0)):
+            owner = f"the law {self.name!r}"
+            require_number(name, getattr(self, name), error=LawError, least=least, owner=owner)
 
     def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""

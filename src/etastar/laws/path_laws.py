@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final, get_args
 
 from etastar.errors import LawError
-from etastar.laws.base import Effect, Factors, Law, checked_number, learning_rate
+from etastar.laws.base import Effect, Factors, Law, learning_rate
+from etastar.typed import require_number
 
 if TYPE_CHECKING:
     from etastar.depth import DepthReport
@@ -51,7 +52,8 @@ class EffectiveDepth(Law):
     effects: ClassVar[frozenset[Effect]] = frozenset({"learning rate over depth"})
 
     def __post_init__(self) -> None:
-        checked_number(self.name, "exponent", self.exponent)
+        owner = f"the law {self.name!r}"
+        require_number("exponent", self.exponent, error=LawError, owner=owner)
         if self.count not in get_args(DepthCount):
             raise LawError(
                 f"count={self.count!r} of the law {self.name!r}",

@@ -115,7 +115,7 @@ class Auto(UnboundLaw):
     alone: ClassVar[bool] = True
 
     def bind(self, evidence: Evidence) -> Bound:
-        """See `Law.bind`: the chosen law, which may have to be bound in turn."""
+        """See `UnboundLaw.bind`: the chosen law, which may have to be bound in turn."""
         if len(evidence.points) > 1:
             return Bound(FitSizes(), "auto: several tuned networks, the law is fitted to them")
         kind = network_kind(evidence.points[-1].network, evidence.optimizer)

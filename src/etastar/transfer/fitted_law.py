@@ -83,7 +83,7 @@ class FitSizes(UnboundLaw):
         )
 
     def bind(self, evidence: Evidence) -> Bound:
-        """See `Law.bind`: the fitted law, with the predictive interval at the target."""
+        """See `UnboundLaw.bind`: the fitted law, with the predictive interval at the target."""
         fit, start = self.posterior(evidence.points), evidence.points[-1]
         line = fit.predict(start.network.report.effective_depth)
         law = Fitted(fit.exponent, math.log(line / start.lr), fit.exponent_sd)

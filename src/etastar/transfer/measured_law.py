@@ -65,7 +65,7 @@ class Criterion(UnboundLaw):
     reads: ClassVar[frozenset[Reads]] = frozenset({"criterion"})
 
     def bind(self, evidence: Evidence) -> Bound:
-        """See `Law.bind`: the law with both networks measured, the other laws in force."""
+        """See `UnboundLaw.bind`: the law with both networks measured, the other laws in force."""
         if evidence.measure is None:
             raise LawError(
                 "law 'measured' without measure",

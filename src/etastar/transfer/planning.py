@@ -20,6 +20,7 @@ from etastar.laws import (
     Training,
     TransferCase,
     TunedPoint,
+    UnboundLaw,
     Width,
     fold_multiplier,
     get_laws,
@@ -181,9 +182,10 @@ def _bind(
     reasons: list[str] = []
     read: frozenset[Reads] = frozenset()
     while waiting:
-        waiting.sort(key=lambda law: "criterion" in law.reads)  # with all others in force
+        waiting.sort(key=lambda law: isinstance(law, UnboundLaw) and "criterion" in law.reads)
+        # what is measured comes last, with all others in force
         law = waiting.pop(0)
-        if not law.reads:
+        if not isinstance(law, UnboundLaw):
             bound.append(law)
             continue
         read |= law.reads
