@@ -291,12 +291,10 @@ def test_a_narrow_line_shortens_names_and_keeps_numbers(make_plan):
     assert all(number(group.weight_decay) in text for group in plan.groups)
 
 
-@pytest.mark.parametrize("rule", ["independent", "fixed"])
-def test_weight_decay_rule(make_plan, rule):
-    plan = make_plan(weight_decay=0.2, law="effective-depth", weight_decay_rule=rule)
+def test_rate_times_decoupled_weight_decay_stays(make_plan):
+    plan = make_plan(weight_decay=0.2, law="effective-depth")
     stem = next(p for p in plan.parameters if p.name == "stem.weight")
-    expected = 0.2 if rule == "fixed" else 0.2 * 0.1 / stem.lr
-    assert stem.weight_decay == pytest.approx(expected)
+    assert stem.weight_decay == pytest.approx(0.2 * 0.1 / stem.lr)
     assert stem.lr < 0.1
 
 

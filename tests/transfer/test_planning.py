@@ -126,11 +126,6 @@ def test_bad_laws_are_refused(make_plan, settings):
         make_plan(**settings)
 
 
-def test_an_unknown_decay_rule_is_refused(make_plan):
-    with pytest.raises(PlanError, match="weight_decay_rule"):
-        make_plan(weight_decay_rule="maybe")
-
-
 def test_an_optimizers_own_settings_are_kept(make_net, make_plan):
     weights = make_net(2, 8).parameters()
     adamw = torch.optim.AdamW(weights, lr=0.1, weight_decay=0.25, eps=1e-6, betas=(0.8, 0.9))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from etastar.transfer.plan_on_model import (
     rescale_located_,
 )
 from etastar.transfer.plan_record import (
+    ROUNDING,
     BaseRecord,  # the same
     InitializationRecord,
     LawRecord,
@@ -99,7 +101,9 @@ class TransferPlan(Shown):
         for entry in self.parameters:
             if entry.optimizer not in rates:
                 yield f"the optimizer {entry.optimizer!r} of {entry.name!r}"
-            elif not entry.follows(rates[entry.optimizer]):
+            elif not math.isclose(
+                entry.lr, rates[entry.optimizer] * entry.lr_multiplier, rel_tol=ROUNDING
+            ):
                 yield f"lr={entry.lr} of {entry.name!r}, which is not the base's times its factors"
             elif self.optimizer.decoupled_weight_decay and entry.lr * entry.weight_decay >= 1:
                 yield (

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 from etastar.errors import PlanError
 from etastar.laws import Factors, ScaledWeights  # needed at run time, to decode plan files
 from etastar.parameter import Role  # the same
+from etastar.typed import require_number
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ["BaseRecord", "GroupPlan", "InitializationRecord", "LawRecord", "ParamPlan"]
+__all__ = [
+    "ROUNDING",
+    "BaseRecord",
+    "GroupPlan",
+    "InitializationRecord",
+    "LawRecord",
+    "ParamPlan",
+    "require_settings",
+]
 
 _MOST: Final = 1e6
 """Largest factor, and one over the smallest, on a learning rate or an initialization.
@@ -21,7 +27,38 @@ _MOST: Final = 1e6
 A rate a million times smaller moves a float32 weight by less than its rounding, 2^-23, in each step
 of the size that was right at the base; no law is known to hold that far.
 """
-_ROUNDING: Final = 1e-6
+ROUNDING: Final = 1e-6
+"""Relative difference of numbers of a plan that are equal but for rounding."""
+
+_BOUNDS: Final[dict[str, Any]] = {
+    **{key: {"above": 0} for key in ("lr", "aux_lr", "init")},
+    **{key: {"least": 0} for key in ("weight_decay", "eps", "log_lr_sd")},
+    **{key: {"least": 1, "whole": True} for key in ("depth", "batch_size", "num_steps")},
+}
+
+
+def require_settings(record: object, *, owner: str = "") -> None:
+    """Refuse a record with a number that is no setting of an optimizer or of training.
+
+    Args:
+        record: Fields of the usual names are checked; None stands for unknown, but for `lr`.
+        owner: Of what it is the record, for the message.
+
+    Raises:
+        PlanError: A number is not valid.
+    """
+    for name, bounds in _BOUNDS.items():
+        value = getattr(record, name, None)
+        if value is not None or (name == "lr" and hasattr(record, name)):
+            require_number(name, value, error=PlanError, owner=owner, **bounds)
+    betas = getattr(record, "betas", None)
+    two = betas if isinstance(betas, tuple) and len(betas) == 2 else ()
+    if betas is not None and not (two and all(type(b) in (int, float) and 0 <= b < 1 for b in two)):
+        raise PlanError(
+            f"betas={betas!r}{f' of {owner}' if owner else ''}",
+            "two numbers of at least 0 and below 1",
+            "give e.g. (0.9, 0.95)",
+        )
 
 
 @dataclass(frozen=True)
@@ -63,9 +100,7 @@ class BaseRecord:
     log_lr_sd: float | None = None
 
     def __post_init__(self) -> None:
-        positive = {"depth": self.depth, "lr": self.lr, "aux_lr": self.aux_lr}
-        other = {"weight_decay": self.weight_decay, "eps": self.eps, "log_lr_sd": self.log_lr_sd}
-        _require_numbers("the base", positive, other)
+        require_settings(self, owner="the base")
 
 
 @dataclass(frozen=True)
@@ -109,14 +144,7 @@ class ParamPlan:
     betas: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        positive = {"lr": self.lr, "init": self.init}
-        _require_numbers(repr(self.name), positive, {"decay": self.weight_decay, "eps": self.eps})
-        if self.betas is not None and not all(0 <= beta < 1 for beta in self.betas):
-            raise PlanError(
-                f"betas {self.betas} of {self.name!r}",
-                "betas of at least 0 and below 1",
-                "take a base nearer to the target",
-            )
+        require_settings(self, owner=f"{self.name!r}, the base's times the laws' factors")
         for what, factor in (("learning rate", self.lr_multiplier), ("initialization", self.init)):
             if not 1 / _MOST <= factor <= _MOST:
                 laws = " x ".join(name for name, _ in self.factors)
@@ -126,7 +154,7 @@ class ParamPlan:
                     "take a base nearer to the target, or another law",
                 )
         if not math.isclose(
-            self.init, math.prod(f.init for _, f in self.factors), rel_tol=_ROUNDING
+            self.init, math.prod(f.init for _, f in self.factors), rel_tol=ROUNDING
         ):
             raise PlanError(
                 f"init={self.init} of {self.name!r}, which is not the product of its factors",
@@ -138,17 +166,6 @@ class ParamPlan:
     def lr_multiplier(self) -> float:
         """Product of the laws' factors on the learning rate."""
         return math.prod(factors.lr for _, factors in self.factors)
-
-    def follows(self, rate: float) -> bool:
-        """Whether its learning rate is that of the base times the laws' factors.
-
-        Args:
-            rate: Learning rate at the base.
-
-        Returns:
-            Up to rounding.
-        """
-        return math.isclose(self.lr, rate * self.lr_multiplier, rel_tol=_ROUNDING)
 
 
 @dataclass(frozen=True)
@@ -178,16 +195,3 @@ class GroupPlan:
     factors: tuple[tuple[str, float], ...]
     init: tuple[float, ...]
     parameters: tuple[str, ...]
-
-
-def _require_numbers(
-    of: str, positive: Mapping[str, float | None], other: Mapping[str, float | None]
-) -> None:
-    bad = {k: v for k, v in positive.items() if v is not None and not (math.isfinite(v) and v > 0)}
-    bad |= {k: v for k, v in other.items() if v is not None and not (math.isfinite(v) and v >= 0)}
-    if bad:
-        raise PlanError(
-            f"{', '.join(f'{k}={v}' for k, v in bad.items())} of {of}",
-            "positive finite numbers (weight decay and epsilon may be zero)",
-            "correct the learning rate, weight decay or epsilon that the plan was made with",
-        )

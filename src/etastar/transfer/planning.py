@@ -11,7 +11,6 @@ from torch.optim import Optimizer
 
 from etastar.errors import LawError, PlanError, RecurrentError
 from etastar.formatting import number
-from etastar.graph import Graph
 from etastar.graph.capture import graph_of
 from etastar.laws import (
     Architecture,
@@ -42,10 +41,9 @@ if TYPE_CHECKING:
     from etastar.laws import Law, MeanSquares, ParamPair, Reads
     from etastar.optimizers import OptimizerKind, OptimizerLike
 
-__all__ = ["DEFAULT_LAW", "WeightDecayRule", "WidthRule", "plan_transfer"]
+__all__ = ["DEFAULT_LAW", "WidthRule", "plan_transfer"]
 
 WidthRule = Literal["mup", "none"]
-WeightDecayRule = Literal["independent", "fixed"]
 
 DEFAULT_LAW: Final = "effective-depth"
 """What one tuned network is carried by, where no law is named."""
@@ -59,7 +57,6 @@ def plan_transfer(
     optimizer: OptimizerLike,
     law: str | Law | Sequence[str | Law] | None = None,
     width: WidthRule = "mup",
-    weight_decay_rule: WeightDecayRule = "independent",
     allow_recurrent: bool = False,
     measure: Measure | None = None,
 ) -> TransferPlan:
@@ -80,8 +77,6 @@ def plan_transfer(
             "auto" takes the law with the lowest worst regret on stored results of networks of this
             kind that were initialized by `initialize_`, and says why in the notes.
         width: "mup" for the width rule of [TP5], "none" to leave width alone.
-        weight_decay_rule: "independent" lets the laws keep lr x weight decay where decay is
-            decoupled; "fixed" keeps weight decay, but for what equals a multiplier.
         allow_recurrent: Transfer also to networks that apply a parameter again on one path, which
             the laws do not cover.
         measure: Batch and loss to measure the criterion on at both networks, which must be models
@@ -112,10 +107,6 @@ def plan_transfer(
 
     Source: the laws name theirs.
     """
-    if weight_decay_rule not in ("independent", "fixed"):
-        raise PlanError(
-            f"weight_decay_rule={weight_decay_rule!r}", "'independent' or 'fixed'", "choose one"
-        )
     if measure is not None and not isinstance(measure, Measure):
         raise PlanError(
             f"measure={measure!r}", "Measure(batch, loss_fn), or None", "wrap the batch in Measure"
@@ -128,9 +119,12 @@ def plan_transfer(
     settings, decay = agreed_settings(
         start, ours, kind, optimizer if isinstance(optimizer, Optimizer) else None, goal
     )
-    planner = _Planner(kind, settings, decay, weight_decay_rule, ours, allow_recurrent, width)
+    planner = _Planner(kind, settings, decay, ours, allow_recurrent)
     networks = (start.network, goal.network)
-    theirs, graph = _read(goal)
+    graph = None if isinstance(goal.network, Architecture) else graph_of(goal.network)
+    theirs = read_architecture(
+        graph or goal.network, training=Training(goal.batch_size, goal.num_steps)
+    )
 
     def measured(laws: tuple[Law, ...]) -> MeanSquares:
         assert measure is not None
@@ -150,15 +144,6 @@ def plan_transfer(
     if measure is not None and "criterion" not in read:
         notes.append(warn_of_difference(measured(laws), law=plan.law))
     return replace(plan, notes=tuple(notes), graph=graph)
-
-
-def _read(goal: Target) -> tuple[Architecture, Graph | None]:
-    """The target as the laws see it, and its graph, if it is not read already."""
-    training = Training(goal.batch_size, goal.num_steps)
-    if isinstance(goal.network, Architecture):
-        return read_architecture(goal.network, training=training), None
-    graph = graph_of(goal.network)
-    return read_architecture(graph, training=training), graph
 
 
 def _asked_laws(
@@ -220,10 +205,8 @@ class _Planner:
     optimizer: OptimizerKind
     tuned: BaseRecord
     decay: DecayAtBase
-    weight_decay_rule: WeightDecayRule
     base: Architecture
     allow_recurrent: bool
-    width: str
 
     def plan(self, target: Architecture, laws: tuple[Law, ...]) -> TransferPlan:
         """The plan of a target under laws."""
@@ -245,14 +228,17 @@ class _Planner:
             base=self.tuned,
             target_depth=target.report.effective_depth,
             parameters=parameters,
-            notes=tuple(_notes(networks, pairs, self.width)),
+            notes=tuple(_notes(networks, pairs, laws)),
             initialization=InitializationRecord(residual_rule(laws)),
         )
 
     def entry(self, pair: ParamPair, target: Architecture, laws: Sequence[Law]) -> ParamPlan:
         """The plan's entry for one parameter."""
         kind = self.optimizer.for_parameter(pair.target)
-        by_law = tuple((law.name, self._factors(law, pair, target, kind)) for law in laws)
+        case = TransferCase(self.base, target, kind)
+        by_law = tuple(
+            (law.name, fold_multiplier(law.factors(pair, case), optimizer=kind)) for law in laws
+        )
         total = reduce(mul, (factors for _, factors in by_law), Factors())
         auxiliary = kind.name != self.optimizer.name
         rate = self.tuned.aux_lr if auxiliary and self.tuned.aux_lr is not None else self.tuned.lr
@@ -278,14 +264,6 @@ class _Planner:
         given = self.tuned.betas is not None and kind.betas is not None
         return eps, self.tuned.betas if given else kind.betas
 
-    def _factors(
-        self, law: Law, pair: ParamPair, target: Architecture, kind: OptimizerKind
-    ) -> Factors:
-        factors = law.factors(pair, TransferCase(self.base, target, kind))
-        if self.weight_decay_rule == "fixed":
-            factors = replace(factors, weight_decay=1.0)
-        return fold_multiplier(factors, optimizer=kind)
-
 
 def _scaled_betas(betas: tuple[float, float], factors: tuple[float, float]) -> tuple[float, float]:
     """Betas whose distances from 1 are multiplied; exactly as they were by a factor of 1."""
@@ -306,8 +284,10 @@ def _refuse_recurrent(networks: Sequence[Architecture], *, allow_recurrent: bool
         )
 
 
-def _notes(networks: Sequence[Architecture], pairs: Sequence[ParamPair], width: str) -> list[str]:
-    tied = networks[1].report.tied if width != "none" else ()
+def _notes(
+    networks: Sequence[Architecture], pairs: Sequence[ParamPair], laws: Sequence[Law]
+) -> list[str]:
+    tied = networks[1].report.tied if Width() in laws else ()
     notes = [
         f"{pair.target.name} is embedding and readout in one: treated as an embedding, the "
         "readout's multiplier over width cannot be applied"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from etastar.errors import PlanError
 from etastar.graph.capture import NetworkLike, graph_of
 from etastar.laws import Architecture, Training
+from etastar.transfer.plan_record import require_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,15 +59,7 @@ class Tuned:
     aux_lr: float | None = None
 
     def __post_init__(self) -> None:
-        _require("lr", self.lr, above_zero=True)
-        for name in ("weight_decay", "eps", "log_lr_sd"):
-            if getattr(self, name) is not None:
-                _require(name, getattr(self, name), above_zero=False)
-        if self.aux_lr is not None:
-            _require("aux_lr", self.aux_lr, above_zero=True)
-        if self.betas is not None:
-            _require_betas(self.betas)
-        _require_training(self)
+        require_settings(self)
 
 
 @dataclass(frozen=True)
@@ -89,7 +81,7 @@ class Target:
     num_steps: int | None = None
 
     def __post_init__(self) -> None:
-        _require_training(self)
+        require_settings(self)
 
 
 def read_architecture(
@@ -168,32 +160,3 @@ def _described(base: object) -> str:
     if isinstance(base, (tuple, list)):
         return f"({', '.join(type(item).__name__ for item in base)})"
     return type(base).__name__
-
-
-def _require(name: str, value: object, *, above_zero: bool) -> None:
-    number = float(value) if isinstance(value, (int, float)) else math.nan
-    if isinstance(value, bool) or not math.isfinite(number) or number < 0:
-        number = math.nan
-    if math.isnan(number) or (above_zero and number == 0):
-        raise PlanError(
-            f"{name}={value!r}",
-            f"a finite number {'above zero' if above_zero else 'of at least zero'}",
-            f"give the {name} that was tuned at the base",
-        )
-
-
-def _require_betas(betas: object) -> None:
-    two = betas if isinstance(betas, tuple) and len(betas) == 2 else ()
-    if not two or not all(type(b) in (int, float) and 0 <= b < 1 for b in two):
-        raise PlanError(
-            f"betas={betas!r}", "two numbers of at least 0 and below 1", "give e.g. (0.9, 0.95)"
-        )
-
-
-def _require_training(given: Tuned | Target) -> None:
-    for name in ("batch_size", "num_steps"):
-        value = getattr(given, name)
-        if value is not None and (type(value) is not int or value < 1):
-            raise PlanError(
-                f"{name}={value!r}", "a whole number of at least 1", f"correct {name}, or leave it"
-            )
