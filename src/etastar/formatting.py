@@ -21,7 +21,6 @@ __all__ = [
     "name_pattern",
     "number",
     "percent",
-    "plain_text",
     "shorten_middle",
 ]
 
@@ -48,7 +47,14 @@ class Shown(ABC):
         """What Rich prints; at most 80 columns, styles by `Text`, since no markup is read."""
 
     def __str__(self) -> str:
-        return plain_text(self.__rich__())
+        import io
+
+        from rich.console import Console
+
+        text = io.StringIO()
+        console = Console(file=text, width=80, color_system=None, legacy_windows=False)
+        console.print(self, highlight=False, markup=False)
+        return "\n".join(line.rstrip() for line in text.getvalue().rstrip("\n").split("\n"))
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain data for JSON."""
@@ -139,26 +145,3 @@ def shorten_middle(text: str, width: int) -> str:
         return text
     end = width // 2
     return f"{text[: width - end - 1]}…{text[len(text) - end :]}"
-
-
-def plain_text(renderable: RenderableType) -> str:
-    """What Rich prints on a terminal of 80 columns, without colours.
-
-    Args:
-        renderable: Anything Rich prints.
-
-    Returns:
-        The lines, without trailing spaces.
-
-    Example:
-        >>> plain_text("eta* = 0.1")
-        'eta* = 0.1'
-    """
-    import io
-
-    from rich.console import Console
-
-    console = Console(file=io.StringIO(), width=80, color_system=None, legacy_windows=False)
-    console.print(renderable, highlight=False, markup=False)
-    text: str = console.file.getvalue()  # type: ignore[attr-defined]
-    return "\n".join(line.rstrip() for line in text.rstrip("\n").split("\n"))

@@ -12,7 +12,6 @@ from torch.optim import lr_scheduler as lrs
 from etastar.errors import ScheduleError
 from etastar.transfer import (
     check_schedule,
-    per_group_lr,
     schedule_arguments,
 )
 from etastar.transfer.schedule import _copied
@@ -165,9 +164,8 @@ def test_an_optimizer_is_checked_as_it_stands(optimizer):
 
 
 def test_per_group_rates_are_the_plans(optimizer):
-    assert per_group_lr(optimizer, 0.1) == pytest.approx(
-        [group["lr"] for group in optimizer.param_groups]
-    )
+    found = schedule_arguments(lrs.OneCycleLR, optimizer, max_lr=0.1)
+    assert found["max_lr"] == pytest.approx([group["lr"] for group in optimizer.param_groups])
 
 
 @pytest.mark.parametrize(
@@ -193,7 +191,7 @@ def test_other_arguments_pass_through(optimizer):
 def test_groups_that_are_not_a_plans_are_refused():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     for call in (
-        lambda: per_group_lr(optimizer, 0.1),
+        lambda: schedule_arguments(lrs.OneCycleLR, optimizer, max_lr=0.1),
         lambda: check_schedule(lrs.ExponentialLR(optimizer, 0.9)),
         lambda: check_schedule(optimizer),
     ):

@@ -194,15 +194,11 @@ def _of_instance(optimizer: torch.optim.Optimizer) -> OptimizerKind:
 
 
 def _refuse_unequal_groups(optimizer: torch.optim.Optimizer) -> None:
-    first = _settings(optimizer.param_groups[0])
+    first = optimizer.param_groups[0]
     for number, group in enumerate(optimizer.param_groups):
-        if differing := [k for k, v in _settings(group).items() if first.get(k) != v]:
+        if differing := [k for k in ("lr", "eps", "betas") if group.get(k) != first.get(k)]:
             raise OptimizerError(
                 f"an optimizer whose group {number} differs from group 0 in {', '.join(differing)}",
                 "an optimizer with the same settings for every parameter, but for weight decay",
                 "pass the optimizer's class, and the settings as arguments",
             )
-
-
-def _settings(group: dict[str, Any]) -> dict[str, Any]:
-    return {k: group[k] for k in ("lr", "eps", "betas") if k in group}

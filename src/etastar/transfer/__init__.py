@@ -13,11 +13,7 @@ from etastar.transfer.plan_record import (
     ParamPlan,
 )
 from etastar.transfer.planning import DEFAULT_LAW, plan_transfer
-from etastar.transfer.schedule import (
-    check_schedule,
-    per_group_lr,
-    schedule_arguments,
-)
+from etastar.transfer.schedule import check_schedule, schedule_arguments
 from etastar.transfer.tuned import Target, Tuned, read_architecture
 
 __all__ = [
@@ -37,7 +33,6 @@ __all__ = [
     "Tuned",
     "check_schedule",
     "match_parameters",
-    "per_group_lr",
     "plan_transfer",
     "read_architecture",
     "schedule_arguments",

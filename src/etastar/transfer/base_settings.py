@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["DecayAtBase", "agreed_settings"]
 
 _ROUNDING = 1e-9
+_KEPT = ("aux_lr", "eps", "betas", "batch_size", "num_steps", "log_lr_sd")
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,8 @@ def agreed_settings(
     record = BaseRecord(
         depth=network.report.effective_depth,
         lr=float(tuned.lr),
-        aux_lr=tuned.aux_lr,
         weight_decay=float(usual),
-        eps=tuned.eps,
-        betas=tuned.betas,
-        batch_size=tuned.batch_size,
-        num_steps=tuned.num_steps,
-        log_lr_sd=tuned.log_lr_sd,
+        **{name: getattr(tuned, name) for name in _KEPT},
     )
     return record, decay
 

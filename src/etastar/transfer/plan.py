@@ -20,14 +20,7 @@ from etastar.optimizers import (
     OptimizerKind,  # needed at run time, to decode plan files
 )
 from etastar.transfer import plan_file
-from etastar.transfer.plan_on_model import (
-    group_parameters,
-    located_parameters,
-    optimizer_groups,
-    require_rescaled,
-    require_unscaled,
-    rescale_located_,
-)
+from etastar.transfer.plan_on_model import PlannedModel, group_parameters
 from etastar.transfer.plan_record import (
     ROUNDING,
     BaseRecord,  # the same
@@ -189,12 +182,11 @@ class TransferPlan(Shown):
                 'make two optimizers: torch.optim.Muon(plan.param_groups(model, kind="muon")) and '
                 'torch.optim.AdamW(plan.param_groups(model, kind="adamw"))',
             )
-        located = located_parameters(self.parameters, model=model)
+        planned = PlannedModel.match(self.parameters, model)
         if not from_checkpoint:
-            require_rescaled(model, self.parameters, located)
-        return optimizer_groups(
+            planned.require_rescaled()
+        return planned.optimizer_groups(
             [group for group in self.groups if kind in (None, group.optimizer)],
-            parameters=located,
             weight_decay=self.optimizer.weight_decay is not None,
         )
 
@@ -219,7 +211,7 @@ class TransferPlan(Shown):
                 nothing was changed.
             InitError: See `etastar.initialize_`; nothing was changed.
         """
-        located = located_parameters(self.parameters, model=model)
+        planned = PlannedModel.match(self.parameters, model)
         graph = graph or self.graph
         if graph is None:
             raise PlanError(
@@ -232,7 +224,7 @@ class TransferPlan(Shown):
         report = initialize_(model, graph, residual=self.initialization.residual, seed=seed)
         kept = {entry.name for entry in report.entries if entry.action == "kept"}
         once = kept if known is not None and known.rescaled is not None else set()
-        rescale_located_(model, self.parameters, located, without=once)
+        planned.rescale_(without=once)
         return report
 
     def rescale_(self, model: nn.Module, *, redrawn: bool = False) -> None:
@@ -253,10 +245,10 @@ class TransferPlan(Shown):
             PlanError: The model's names or shapes differ from the plan's, or its weights hold the
                 factors already; nothing was changed.
         """
-        located = located_parameters(self.parameters, model=model)
+        planned = PlannedModel.match(self.parameters, model)
         if not redrawn:
-            require_unscaled(model, self.parameters, located)
-        rescale_located_(model, self.parameters, located)
+            planned.require_unscaled()
+        planned.rescale_()
 
     def as_dict(self) -> dict[str, Any]:
         """Depths, law, learning rate, groups and notes as plain data; `to_json` has all of it."""

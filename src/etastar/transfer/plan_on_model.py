@@ -6,6 +6,7 @@ The factors are applied once, and before training it is checked that they were.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,14 +24,7 @@ if TYPE_CHECKING:
     from etastar.optimizers import OptimizerKind
     from etastar.transfer.plan_record import ParamPlan
 
-__all__ = [
-    "group_parameters",
-    "located_parameters",
-    "optimizer_groups",
-    "require_rescaled",
-    "require_unscaled",
-    "rescale_located_",
-]
+__all__ = ["PlannedModel", "group_parameters"]
 
 
 def group_parameters(
@@ -77,43 +71,184 @@ def _group(number: int, members: Sequence[ParamPlan], default: OptimizerKind) ->
     )
 
 
-def located_parameters(
-    entries: Sequence[ParamPlan], *, model: nn.Module
-) -> dict[str, nn.Parameter]:
-    """The model's parameters by the plan's names, each tensor once.
+@dataclass(frozen=True)
+class PlannedModel:
+    """A model beside the plan's entries for it.
 
-    Args:
-        entries: Entries of a plan.
+    Attributes:
         model: The target network, also wrapped by DDP or `torch.compile`, or a copy of it.
-
-    Returns:
-        Name in the plan to parameter.
-
-    Raises:
-        PlanError: Names, shapes or ties differ; they are named.
+        entries: Entries of a plan.
+        parameters: The model's parameters by the plan's names, each tensor once.
     """
-    if not isinstance(model, nn.Module):
+
+    model: nn.Module
+    entries: Sequence[ParamPlan]
+    parameters: Mapping[str, nn.Parameter]
+
+    @classmethod
+    def match(cls, entries: Sequence[ParamPlan], model: nn.Module) -> PlannedModel:
+        """Find the plan's parameters in a model.
+
+        Args:
+            entries: See above.
+            model: See above.
+
+        Returns:
+            Both, with the parameters.
+
+        Raises:
+            PlanError: Names, shapes or ties differ; they are named.
+        """
+        if not isinstance(model, nn.Module):
+            raise PlanError(
+                f"a {type(model).__name__} in place of the model",
+                "a torch.nn.Module",
+                "pass the network that the plan was made for",
+            )
+        actual = canonical_parameters(model)
+        planned = {alias: entry for entry in entries for alias in (entry.name, *entry.aliases)}
+        problems = [f"{name!r} is not in the plan" for name in actual if name not in planned]
+        problems += [f"{name!r} is not in the model" for name in planned if name not in actual]
+        for name, entry in planned.items():
+            problems += _differences(name, entry, actual)
+        problems += _unplanned_ties(entries, actual)
+        if problems:
+            shown = "; ".join(problems[:6])
+            more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
+            raise PlanError(
+                f"a model that differs from the plan: {shown}{more}",
+                "the network that the plan was made for",
+                "make a plan for this network with plan_transfer",
+            )
+        return cls(model, entries, {entry.name: actual[entry.name] for entry in entries})
+
+    def optimizer_groups(
+        self, groups: Sequence[GroupPlan], *, weight_decay: bool
+    ) -> list[dict[str, Any]]:
+        """Parameter groups for a torch optimizer.
+
+        Args:
+            groups: Groups of the plan.
+            weight_decay: Whether the optimizer takes a weight decay.
+
+        Returns:
+            Groups with `params`, `lr`, and `weight_decay`, `eps` and `betas` where the optimizer
+            needs them, and `name`, `lr_multiplier` and `optimizer_kind`, which optimizers carry
+            along. Frozen parameters are left out.
+
+        Raises:
+            PlanError: Nothing is left to train.
+        """
+        made = []
+        for group in groups:
+            own = [self.parameters[name] for name in group.parameters]
+            decay = group.weight_decay if weight_decay else None
+            given = {"weight_decay": decay, "eps": group.eps, "betas": group.betas}
+            settings = {
+                "params": [parameter for parameter in own if parameter.requires_grad],
+                "lr": group.lr,
+                **{name: value for name, value in given.items() if value is not None},
+                "name": group.name,
+                "lr_multiplier": group.lr_multiplier,
+                "optimizer_kind": group.optimizer,
+            }
+            made += [settings] if settings["params"] else []
+        if not made:
+            raise PlanError(
+                "no parameter that requires a gradient",
+                "a model with at least one",
+                "set requires_grad before making the groups, or ask for the other optimizer's "
+                "groups",
+            )
+        return made
+
+    @property
+    def _scaled(self) -> list[ParamPlan]:
+        """Entries whose initial values the plan multiplies."""
+        return [entry for entry in self.entries if entry.init != 1]
+
+    @property
+    def _digest(self) -> str:
+        """Equal for plans that multiply the initialization by the same factors."""
+        factors = sorted((entry.name, f"{entry.init:.12g}") for entry in self._scaled)
+        return hashlib.sha256(repr(factors).encode()).hexdigest()
+
+    def rescale_(self, *, without: Collection[str] = ()) -> None:
+        """Multiply the parameters by their factors, and remember that it was done.
+
+        Args:
+            without: Names of parameters that hold their factors already.
+        """
+        known, before = recall(self.model) or Applied(), digest_of(self.model)
+        with torch.no_grad():
+            for entry in self._scaled:
+                if entry.name not in without:
+                    self.parameters[entry.name].mul_(entry.init)
+        if self._scaled:
+            done = Applied(known.residual, known.readout, rescaled=self._digest)
+            remember(self.model, done, before=before)
+
+    def require_unscaled(self) -> None:
+        """Refuse weights that already hold what the factors bring.
+
+        Raises:
+            PlanError: They were rescaled before, or were initialized with a factor for depth or
+                width that the plan brings too, or hold no memory.
+        """
+        if not self._scaled:
+            return
+        if empty := next((name for name, p in self.parameters.items() if p.is_meta), None):
+            raise PlanError(
+                f"parameter {empty!r} on the meta device",
+                "parameters that hold memory",
+                "call model.to_empty(device=...) and initialize the model first",
+            )
+        known = recall(self.model) or Applied()
+        if known.rescaled is not None:
+            raise PlanError(
+                "a model whose weights were rescaled by a plan before",
+                "freshly initialized weights: the factors count once",
+                "leave the second call out; after drawing the weights anew by other means than "
+                "initialize_, say so with redrawn=True",
+            )
+        laws = {law for entry in self._scaled for law, own in entry.factors if own.init != 1}
+        instead = "call plan.initialize_(model) in place of both, or "
+        if known.residual in ("all", "last") and laws - {Width.name}:
+            raise PlanError(
+                f"a model that initialize_ gave 1/K on its branches (residual={known.residual!r}), "
+                "for a law that scales the branches itself",
+                "one of them: both together count depth twice",
+                f"{instead}initialize_(..., residual='none')",
+            )
+        if known.readout == "mup" and Width.name in laws:
+            raise PlanError(
+                "a model that initialize_ gave the readout of muP (readout='mup'), for the width "
+                "rule",
+                "one of them: both together count width twice",
+                f"{instead}leave readout='mup' out",
+            )
+
+    def require_rescaled(self) -> None:
+        """Refuse weights that lack the factors which the plan's rates belong to.
+
+        Raises:
+            PlanError: It is not known here that they were rescaled by these factors.
+        """
+        if all(_is_zero(self.parameters[entry.name]) for entry in self._scaled):
+            return
+        rescaled = (recall(self.model) or Applied()).rescaled
+        if rescaled == self._digest:
+            return
+        how = "never rescaled" if rescaled is None else "rescaled by other factors"
+        first = self._scaled[0]
         raise PlanError(
-            f"a {type(model).__name__} in place of the model",
-            "a torch.nn.Module",
-            "pass the network that the plan was made for",
+            f"a model that was {how}, for a plan that multiplies the initialization of "
+            f"{len(self._scaled)} parameters ({first.name!r} x {first.init:.3g}, ...)",
+            "a model with the plan's initialization: the rates are for that network",
+            "call plan.initialize_(model), or plan.rescale_(model) on your own fresh "
+            "initialization; if the weights come from a checkpoint of such a model, "
+            "param_groups(model, from_checkpoint=True)",
         )
-    actual = canonical_parameters(model)
-    planned = {alias: entry for entry in entries for alias in (entry.name, *entry.aliases)}
-    problems = [f"{name!r} is not in the plan" for name in actual if name not in planned]
-    problems += [f"{name!r} is not in the model" for name in planned if name not in actual]
-    for name, entry in planned.items():
-        problems += _differences(name, entry, actual)
-    problems += _unplanned_ties(entries, actual)
-    if problems:
-        shown = "; ".join(problems[:6])
-        more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
-        raise PlanError(
-            f"a model that differs from the plan: {shown}{more}",
-            "the network that the plan was made for",
-            "make a plan for this network with plan_transfer",
-        )
-    return {entry.name: actual[entry.name] for entry in entries}
 
 
 def _differences(name: str, entry: ParamPlan, actual: dict[str, nn.Parameter]) -> list[str]:
@@ -134,165 +269,6 @@ def _unplanned_ties(entries: Sequence[ParamPlan], actual: dict[str, nn.Parameter
         if other != entry.name:
             problems.append(f"{entry.name!r} is tied to {other!r} in the model and not in the plan")
     return problems
-
-
-def optimizer_groups(
-    groups: Sequence[GroupPlan], *, parameters: dict[str, nn.Parameter], weight_decay: bool
-) -> list[dict[str, Any]]:
-    """Parameter groups for a torch optimizer.
-
-    Args:
-        groups: Groups of a plan.
-        parameters: Name in the plan to parameter.
-        weight_decay: Whether the optimizer takes a weight decay.
-
-    Returns:
-        Groups with `params`, `lr`, and `weight_decay`, `eps` and `betas` where the optimizer needs
-        them, and `name`, `lr_multiplier` and `optimizer_kind`, which optimizers carry along. Frozen
-        parameters are left out.
-
-    Raises:
-        PlanError: Nothing is left to train.
-    """
-    made = []
-    for group in groups:
-        trained = [parameters[n] for n in group.parameters if parameters[n].requires_grad]
-        settings: dict[str, Any] = {"lr": group.lr}
-        if weight_decay:
-            settings["weight_decay"] = group.weight_decay
-        if group.eps is not None:
-            settings["eps"] = group.eps
-        if group.betas is not None:
-            settings["betas"] = group.betas
-        extra = {
-            "name": group.name,
-            "lr_multiplier": group.lr_multiplier,
-            "optimizer_kind": group.optimizer,
-        }
-        made += [{"params": trained, **settings, **extra}] if trained else []
-    if not made:
-        raise PlanError(
-            "no parameter that requires a gradient",
-            "a model with at least one",
-            "set requires_grad before making the groups, or ask for the other optimizer's groups",
-        )
-    return made
-
-
-def _name(entries: Sequence[ParamPlan]) -> str:
-    """Equal for plans that multiply the initialization by the same factors."""
-    factors = sorted((entry.name, f"{entry.init:.12g}") for entry in entries if entry.init != 1)
-    return hashlib.sha256(repr(factors).encode()).hexdigest()
-
-
-def rescale_located_(
-    model: nn.Module,
-    entries: Sequence[ParamPlan],
-    parameters: Mapping[str, nn.Parameter],
-    *,
-    without: Collection[str] = (),
-) -> None:
-    """Multiply parameters by their factors, and remember that it was done.
-
-    Args:
-        model: The model, changed in place.
-        entries: Entries of a plan.
-        parameters: Name in the plan to the model's parameter.
-        without: Names of parameters that hold their factors already.
-    """
-    known, before = recall(model) or Applied(), digest_of(model)
-    with torch.no_grad():
-        for entry in entries:
-            if entry.init != 1 and entry.name not in without:
-                parameters[entry.name].mul_(entry.init)
-    if any(entry.init != 1 for entry in entries):
-        done = Applied(known.residual, known.readout, rescaled=_name(entries))
-        remember(model, done, before=before)
-
-
-def require_unscaled(
-    model: nn.Module, entries: Sequence[ParamPlan], parameters: Mapping[str, nn.Parameter]
-) -> None:
-    """Refuse weights that already hold what the factors bring.
-
-    Args:
-        model: The model.
-        entries: Entries of a plan.
-        parameters: Name in the plan to the model's parameter.
-
-    Raises:
-        PlanError: They were rescaled before, or were initialized with a factor for depth or width
-            that the plan brings too, or hold no memory.
-    """
-    if not any(entry.init != 1 for entry in entries):
-        return
-    if empty := next((name for name, p in parameters.items() if p.is_meta), None):
-        raise PlanError(
-            f"parameter {empty!r} on the meta device",
-            "parameters that hold memory",
-            "call model.to_empty(device=...) and initialize the model first",
-        )
-    known = recall(model) or Applied()
-    if known.rescaled is not None:
-        raise PlanError(
-            "a model whose weights were rescaled by a plan before",
-            "freshly initialized weights: the factors count once",
-            "leave the second call out; after drawing the weights anew by other means than "
-            "initialize_, say so with redrawn=True",
-        )
-    by_width, by_depth = _scaled_over(entries)
-    if known.residual in ("all", "last") and by_depth:
-        raise PlanError(
-            f"a model that initialize_ gave 1/K on its branches (residual={known.residual!r}), for "
-            "a law that scales the branches itself",
-            "one of them: both together count depth twice",
-            "call plan.initialize_(model) in place of both, or initialize_(..., residual='none')",
-        )
-    if known.readout == "mup" and by_width:
-        raise PlanError(
-            "a model that initialize_ gave the readout of muP (readout='mup'), for the width rule",
-            "one of them: both together count width twice",
-            "call plan.initialize_(model) in place of both, or leave readout='mup' out",
-        )
-
-
-def _scaled_over(entries: Sequence[ParamPlan]) -> tuple[bool, bool]:
-    """Whether the width rule multiplies the initialization, and whether another law does."""
-    laws = {name for entry in entries for name, factors in entry.factors if factors.init != 1}
-    return Width.name in laws, bool(laws - {Width.name})
-
-
-def require_rescaled(
-    model: nn.Module, entries: Sequence[ParamPlan], parameters: Mapping[str, nn.Parameter]
-) -> None:
-    """Refuse weights that lack the factors which the plan's rates belong to.
-
-    Args:
-        model: The model.
-        entries: Entries of a plan.
-        parameters: Name in the plan to the model's parameter.
-
-    Raises:
-        PlanError: It is not known here that they were rescaled by these factors.
-    """
-    if not any(entry.init != 1 for entry in entries):
-        return
-    known = recall(model)
-    if known is not None and known.rescaled == _name(entries):
-        return
-    changed = [e for e in entries if e.init != 1]
-    if all(_is_zero(parameters[entry.name]) for entry in changed):
-        return
-    other = known is not None and known.rescaled is not None
-    how = "rescaled by other factors" if other else "never rescaled"
-    raise PlanError(
-        f"a model that was {how}, for a plan that multiplies the initialization of "
-        f"{len(changed)} parameters ({changed[0].name!r} x {changed[0].init:.3g}, ...)",
-        "a model with the plan's initialization: the rates are for that network",
-        "call plan.initialize_(model), or plan.rescale_(model) on your own fresh initialization; "
-        "if the weights come from a checkpoint of such a model, param_groups(model, "
-        "from_checkpoint=True)",
-    )
 
 
 def _is_zero(parameter: torch.Tensor) -> bool:

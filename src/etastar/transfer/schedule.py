@@ -13,7 +13,7 @@ import inspect
 import math
 import warnings
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch.optim import Optimizer
@@ -22,11 +22,12 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from etastar.errors import OptimizerError, ScheduleError
 from etastar.formatting import number
 from etastar.optimizers import OPTIMIZERS, optimizer_kind
+from etastar.typed import require_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["Schedule", "check_schedule", "per_group_lr", "schedule_arguments"]
+__all__ = ["check_schedule", "schedule_arguments"]
 
 _TOLERANCE = 1e-4  # of the highest factor so far: a rate that small trains nothing
 _FEWEST_STEPS, _MOST_STEPS = 100, 10_000
@@ -41,31 +42,6 @@ _PER_GROUP: Final[Mapping[str, tuple[str, ...]]] = {
 
 _ONE_FOR_ALL: Final = ("eta_min", "swa_lr", "lr_min", "warmup_lr_init")
 """Arguments, of torch's schedulers and of timm's, that are one learning rate for every group."""
-
-Schedule: TypeAlias = "LRScheduler | Optimizer | Any"
-"""A scheduler of torch or timm, one that accelerate prepared, or an optimizer as it stands."""
-
-
-def per_group_lr(optimizer: Optimizer, lr: float) -> list[float]:
-    """A learning rate of the base at every group of a plan: lr x the group's multiplier.
-
-    Args:
-        optimizer: Built from `plan.param_groups`.
-        lr: Learning rate as it would be at the base size.
-
-    Returns:
-        One learning rate for each group, in the optimizer's order.
-
-    Raises:
-        ScheduleError: The optimizer's groups are not a plan's.
-
-    Example:
-        >>> weight = torch.nn.Parameter(torch.zeros(1))
-        >>> group = {"params": [weight], "lr": 0.25, "lr_multiplier": 0.25}
-        >>> per_group_lr(torch.optim.SGD([group]), 2.0)
-        [0.5]
-    """
-    return [lr * multiplier for multiplier in _multipliers(optimizer)]
 
 
 def _multipliers(optimizer: Optimizer) -> list[float]:
@@ -152,18 +128,14 @@ def schedule_arguments(
 
 
 def _expanded(optimizer: Optimizer, name: str, value: Any) -> object:
-    every = value if isinstance(value, (list, tuple)) else [value]
-    for one in every:
-        if type(one) not in (int, float) or not (math.isfinite(one) and one >= 0):
-            raise ScheduleError(
-                f"{name}={value!r}",
-                "a learning rate as at the base size, or one for each group",
-                f"give {name} as a number of at least zero",
-            )
-    return value if every is value else per_group_lr(optimizer, every[0])
+    """A learning rate at every group: that of the base times the group's multiplier."""
+    listed = isinstance(value, (list, tuple))
+    for one in value if listed else [value]:
+        require_number(name, one, error=ScheduleError, least=0)
+    return value if listed else [value * multiplier for multiplier in _multipliers(optimizer)]
 
 
-def check_schedule(schedule: Schedule, *, num_steps: int | None = None) -> int:
+def check_schedule(schedule: LRScheduler | Optimizer | Any, *, num_steps: int | None = None) -> int:
     """Refuse a scheduler that flattens the plan's groups.
 
     A copy of the scheduler and of the optimizer's groups is stepped; both originals, and the
@@ -198,20 +170,20 @@ def check_schedule(schedule: Schedule, *, num_steps: int | None = None) -> int:
                 f"{type(schedule).__name__}, which changes the ratios between the plan's groups at "
                 f"step {step} ({', '.join(shown[:6])})",
                 "a schedule that multiplies every group's learning rate by the same number",
-                "build it with the arguments from schedule_arguments, or per_group_lr for each "
-                "rate; a warm-up multiplies group['initial_lr'], it does not write one lr",
+                "build it with the arguments from schedule_arguments; a warm-up multiplies "
+                "group['initial_lr'], it does not write one lr",
             )
     return step
 
 
-def _states(schedule: Schedule, num_steps: int | None) -> Iterable[Optimizer]:
+def _states(schedule: LRScheduler | Optimizer | Any, num_steps: int | None) -> Iterable[Optimizer]:
     """The optimizer as it stands, then after each step of a scheduler's copy."""
     if isinstance(schedule, Optimizer):
         return [schedule]
     scheduler = _scheduler(schedule)
     _multipliers(scheduler.optimizer)
-    if num_steps is not None and (type(num_steps) is not int or num_steps < 0):
-        raise ScheduleError(f"num_steps={num_steps!r}", "a whole number", "leave it out")
+    if num_steps is not None:
+        require_number("num_steps", num_steps, error=ScheduleError, least=0, whole=True)
     steps = _length(scheduler) if num_steps is None else num_steps
     return _stepped(_copied(scheduler), steps)
 
