@@ -15,7 +15,7 @@ SIDE = Literal["left", 2]
     ("annotation", "good", "bad"),
     [
         (int, [0, -3], [1.5, True, "3", None, [1]]),
-        (float, [0, 1.5], [True, "1", float("nan"), float("inf"), None]),
+        (float, [0, 1.5], [True, "1", 10**400, float("nan"), float("inf"), None]),
         (bool, [True, False], [0, "no", None]),
         (str, ["", "a"], [3, None, ["a"]]),
         (int | None, [3, None], ["x", False, 2.0]),
@@ -55,7 +55,7 @@ def test_seeds_of_no_use_are_refused_with_the_error_asked_for(given):
 @pytest.mark.parametrize(
     ("bounds", "good", "bad", "expected"),
     [
-        ({}, [0, -1.5, np.float64(2), 10**400], ["1", None], "a finite number"),
+        ({}, [0, -1.5, np.float64(2), 10**300], ["1", None, 10**400], "a finite number"),
         ({"above": 0}, [1e-300, 1], [0, 0.0, -1], "a finite number above 0"),
         ({"least": 0.5}, [0.5, 2], [0.4, -1], "a finite number of at least 0.5"),
         ({"least": 1, "whole": True}, [1, 3], [0, 1.0, "1"], "a whole number of at least 1"),

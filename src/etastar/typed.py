@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 from operator import index
+from sys import float_info
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
@@ -61,7 +62,7 @@ def _is_a(value: object, kind: type) -> bool:
     if isinstance(value, bool) or kind is bool:
         return isinstance(value, bool) and kind is bool
     if kind is float:
-        return isinstance(value, (int, float)) and -inf < value < inf
+        return isinstance(value, (int, float)) and abs(value) <= float_info.max
     return isinstance(value, kind)
 
 
@@ -99,7 +100,8 @@ def require_number(
         what to do: change lr
     """
     known = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not (known and above < value < inf and value >= least):  # type: ignore[operator]
+    # an integer beyond every float is none that can be computed with
+    if not (known and abs(value) <= float_info.max and value > above and value >= least):  # type: ignore[operator, arg-type]
         bounds = [f"above {above:g}"] * (above > -inf) + [f"of at least {least:g}"] * (least > -inf)
         raise error(
             f"{name}={value!r}{f' of {owner}' if owner else ''}",

@@ -116,6 +116,7 @@ CHANGES = {
     "missing key": lambda d: d.pop("base"),
     "unknown key": lambda d: d.update(surprise=1),
     "text for a number": lambda d: d["base"].update(lr="0.1"),
+    "integer beyond every float": lambda d: d["base"].update(lr=10**400),
     "flag for a number": lambda d: d["base"].update(lr=True),
     "fraction of a layer": lambda d: d["base"].update(depth=2.5),
     "nothing for a number": lambda d: d["base"].update(lr=None),

@@ -49,15 +49,28 @@ def match_parameters(
     spelled = separated_indices([i.name for i in base], [i.name for i in target])
     ours, theirs = ([replace(i, name=spelled[i.name]) for i in infos] for infos in (target, base))
     names = {spelled[info.name]: info.name for info in (*base, *target)}
-    _require_same_kinds(theirs, ours, names)
-    pairs = _Matcher(tuple(theirs), names).match(tuple(ours))
-    known = {id(copy): info for copy, info in zip(theirs, base, strict=True)}
-    return tuple(
-        replace(
-            pair, base=known.get(id(pair.base)) or replace(pair.base, name=info.name), target=info
+    lone = [f"{names[n]!r} only in the target" for n in _without_counterpart(ours, theirs)]
+    lone += [f"{names[n]!r} only in the base" for n in _without_counterpart(theirs, ours)]
+    if lone:
+        raise _different_architecture(lone)
+    found = _Matcher(theirs).match(ours)
+    if lost := [info for info in ours if info.name not in found]:
+        raise _different_architecture(
+            [f"{names[info.name]!r} {info.shape} fits no parameter of the base" for info in lost]
         )
-        for pair, info in zip(pairs, target, strict=True)
-    )
+    widths = {
+        sizes
+        for info in ours
+        if info.is_weight
+        for sizes in zip(found[info.name].shape, info.shape, strict=True)
+    }
+    as_given = {id(copy): info for copy, info in zip(theirs, base, strict=True)}
+    pairs = []
+    for read, info in zip(ours, target, strict=True):
+        other = found[read.name]
+        known = as_given.get(id(other)) or replace(other, name=info.name)
+        pairs.append(ParamPair(known, info, _size_ratio(known, info, widths)))
+    return tuple(pairs)
 
 
 def _place(info: ParamInfo) -> tuple[object, ...]:
@@ -66,17 +79,6 @@ def _place(info: ParamInfo) -> tuple[object, ...]:
 
 def _kind(info: ParamInfo) -> tuple[object, ...]:
     return name_template(info.name), info.role, info.ndim
-
-
-def _require_same_kinds(
-    base: Sequence[ParamInfo], target: Sequence[ParamInfo], names: dict[str, str]
-) -> None:
-    missing = _without_counterpart(target, base)
-    extra = _without_counterpart(base, target)
-    if missing or extra:
-        lines = [f"{names[n]!r} only in the target" for n in missing]
-        lines += [f"{names[n]!r} only in the base" for n in extra]
-        raise _different_architecture(lines)
 
 
 def _different_architecture(lines: Sequence[str]) -> PlanError:
@@ -108,34 +110,26 @@ def _new_container(template: str, others: Iterable[str]) -> bool:
 
 @dataclass
 class _Matcher:
-    """State of one matching: the sizes seen at both networks, and the pairs found."""
+    """State of one matching: the sizes seen at both networks, and the parameters found."""
 
-    base: tuple[ParamInfo, ...]
-    names: dict[str, str]
+    base: Sequence[ParamInfo]
     sizes: defaultdict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     found: dict[str, ParamInfo] = field(default_factory=dict)
 
-    def match(self, target: tuple[ParamInfo, ...]) -> tuple[ParamPair, ...]:
+    def match(self, target: Sequence[ParamInfo]) -> dict[str, ParamInfo]:
+        """What was found in the base, by the target's names."""
         for step in (self._anchor, self._same_name, self._nearest):
             step(target)
-        if lost := [info for info in target if info.name not in self.found]:
-            raise _different_architecture(
-                [f"{self.names[i.name]!r} {i.shape} fits no parameter of the base" for i in lost]
-            )
-        widths = _width_pairs((self.found[i.name], i) for i in target if i.is_weight)
-        return tuple(
-            ParamPair(self.found[i.name], i, _size_ratio(self.found[i.name], i, widths))
-            for i in target
-        )
+        return self.found
 
-    def _anchor(self, target: tuple[ParamInfo, ...]) -> None:
+    def _anchor(self, target: Sequence[ParamInfo]) -> None:
         """Places that exist once in either network are certain, whatever their index."""
         ours, theirs = _by_place(target), _by_place(self.base)
         for place, infos in ours.items():
             if len(infos) == len(theirs.get(place, ())) == 1:
                 self._take(infos[0], theirs[place][0])
 
-    def _same_name(self, target: tuple[ParamInfo, ...]) -> None:
+    def _same_name(self, target: Sequence[ParamInfo]) -> None:
         """The same name at the same place, unless its sizes contradict the anchors'."""
         chosen = []
         for info in self._open(target):
@@ -146,7 +140,7 @@ class _Matcher:
         for info, candidate in chosen:
             self._take(info, candidate)
 
-    def _nearest(self, target: tuple[ParamInfo, ...]) -> None:
+    def _nearest(self, target: Sequence[ParamInfo]) -> None:
         """The nearest index whose sizes agree, else what the sizes alone tell."""
         for info in self._open(target):
             agreeing = (c for c in self._candidates(info) if self._agrees(c, info))
@@ -154,7 +148,7 @@ class _Matcher:
             if candidate is not None:
                 self._take(info, candidate)
 
-    def _open(self, target: tuple[ParamInfo, ...]) -> list[ParamInfo]:
+    def _open(self, target: Sequence[ParamInfo]) -> list[ParamInfo]:
         return [info for info in target if info.name not in self.found]
 
     def _take(self, info: ParamInfo, candidate: ParamInfo) -> None:
@@ -227,10 +221,6 @@ def _distance(name: str, other: str) -> tuple[bool, tuple[int, ...], tuple[int, 
     ours, theirs = name_indices(name), name_indices(other)
     gaps = tuple(abs(a - b) for a, b in zip(ours, theirs, strict=True))
     return name != other, gaps, ours
-
-
-def _width_pairs(pairs: Iterable[tuple[ParamInfo, ParamInfo]]) -> set[tuple[int, int]]:
-    return {sizes for b, t in pairs for sizes in zip(b.shape, t.shape, strict=True)}
 
 
 def _size_ratio(base: ParamInfo, target: ParamInfo, widths: set[tuple[int, int]]) -> float:

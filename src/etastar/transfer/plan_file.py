@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
+import sys
 import tempfile
 import types
 import typing
@@ -108,7 +108,7 @@ def _corrupt(source: str, what: str) -> PlanError:
     return PlanError(f"{source} with {what}", "a plan written by plan.save", "make the plan again")
 
 
-def _decode(hint: Any, data: object, where: str) -> object:
+def _decode(hint: Any, data: Any, where: str) -> object:
     if dataclasses.is_dataclass(hint):
         return _record(hint, data, where)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -119,12 +119,9 @@ def _decode(hint: Any, data: object, where: str) -> object:
     if origin is typing.Literal:
         return _checked(data in arguments, data, where)
     if hint is float:
-        return float(_checked(_is_number(data), data, where))
+        known = type(data) in (int, float) and abs(data) <= sys.float_info.max
+        return float(_checked(known, data, where))
     return _checked(type(data) is hint, data, where)
-
-
-def _is_number(data: object) -> bool:
-    return type(data) in (int, float) and math.isfinite(typing.cast("float", data))
 
 
 def _checked(valid: bool, data: Any, where: str) -> Any:
