@@ -20,7 +20,9 @@ __all__ = ["as_seeds", "require_number", "require_type"]
 _WORDS = {bool: "True or False", int: "an integer", float: "a finite number", str: "a text"}
 
 
-def require_type(name: str, value: object, annotation: Any) -> None:
+def require_type(
+    name: str, value: object, annotation: Any, *, error: type[EtastarError] = ModelSpecError
+) -> None:
     """Refuse a value that is not of the type of its argument.
 
     Checked are bool, int, float, str, Literal, and one of them or None; a number is no bool, and an
@@ -30,9 +32,10 @@ def require_type(name: str, value: object, annotation: Any) -> None:
         name: Name of the argument.
         value: What was given.
         annotation: Its type, as `typing.get_type_hints` gives it.
+        error: What to raise.
 
     Raises:
-        ModelSpecError: The value is of another type, or no finite number.
+        EtastarError: Of the class `error`: the value is of another type, or no finite number.
 
     Example:
         >>> require_type("size", None, int | None)
@@ -47,7 +50,7 @@ def require_type(name: str, value: object, annotation: Any) -> None:
         choices = get_args(annotation)
         if not any(type(value) is type(choice) and value == choice for choice in choices):
             expected = "one of: " + ", ".join(str(choice) for choice in choices)
-            raise ModelSpecError(f"{name}={value!r}", expected, f"choose {name} from the list")
+            raise error(f"{name}={value!r}", expected, f"choose {name} from the list")
         return
     kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     known = [kind for kind in kinds if kind is not NoneType]
@@ -55,7 +58,7 @@ def require_type(name: str, value: object, annotation: Any) -> None:
         return
     if not any(_is_a(value, kind) for kind in known):
         expected = " or ".join([_WORDS[kind] for kind in known] + ["None"] * (NoneType in kinds))
-        raise ModelSpecError(f"{name}={value!r}", expected, f"change {name}")
+        raise error(f"{name}={value!r}", expected, f"change {name}")
 
 
 def _is_a(value: object, kind: type) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, final, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 from etastar.errors import LawError
 from etastar.laws.base import Effect, Factors, Law, learning_rate
-from etastar.typed import require_number
+from etastar.typed import require_number, require_type
 
 if TYPE_CHECKING:
     from etastar.depth import DepthReport
@@ -54,12 +54,7 @@ class EffectiveDepth(Law):
     def __post_init__(self) -> None:
         owner = f"the law {self.name!r}"
         require_number("exponent", self.exponent, error=LawError, owner=owner)
-        if self.count not in get_args(DepthCount):
-            raise LawError(
-                f"count={self.count!r} of the law {self.name!r}",
-                f"one of: {', '.join(get_args(DepthCount))}",
-                "choose the effective depth, or the layers of the longest path",
-            )
+        require_type("count", self.count, DepthCount, error=LawError)
 
     @property
     def options(self) -> dict[str, Any]:

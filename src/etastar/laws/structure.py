@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar, final, get_args
+from typing import TYPE_CHECKING, ClassVar, final
 
 from etastar.errors import LawError
 from etastar.laws.base import (
@@ -17,6 +17,7 @@ from etastar.laws.base import (
     ScaledWeights,
     learning_rate,
 )
+from etastar.typed import require_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,12 +78,7 @@ class Structure(Law):
     effects: ClassVar[frozenset[Effect]] = frozenset({"learning rate over depth"})
 
     def __post_init__(self) -> None:
-        if self.residual not in get_args(ScaledWeights):
-            raise LawError(
-                f"residual={self.residual!r} of the law {self.name!r}",
-                f"one of: {', '.join(get_args(ScaledWeights))}",
-                "name the branch weights whose initial variance carries 1/K",
-            )
+        require_type("residual", self.residual, ScaledWeights, error=LawError)
 
     def exponent(self, network: Architecture, *, optimizer: OptimizerKind) -> float:
         """Exponent of the learning rate: in the effective depth of a chain, else in K.

@@ -33,9 +33,10 @@ from etastar.transfer.measured_law import Measure, mean_squares, warn_of_differe
 from etastar.transfer.plan import TransferPlan
 from etastar.transfer.plan_record import BaseRecord, InitializationRecord, LawRecord, ParamPlan
 from etastar.transfer.tuned import Target, Tuned, read_architecture, read_tuned
+from etastar.typed import require_type
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from etastar.graph.capture import NetworkLike
     from etastar.laws import Law, MeanSquares, ParamPair, Reads
@@ -152,8 +153,7 @@ def _asked_laws(
     """The laws that were asked for and the width rule; those that measure come last."""
     if law is None:
         law = _DEFAULT_OF_SEVERAL if several else DEFAULT_LAW
-    if width not in ("mup", "none"):
-        raise LawError(f"width={width!r}", "'mup' or 'none'", "choose one of the two")
+    require_type("width", width, WidthRule, error=LawError)
     laws = get_laws(law, known=NAMED_LAWS)
     return get_laws((*laws, Width()) if width == "mup" else laws, known=NAMED_LAWS)
 
@@ -167,8 +167,8 @@ def _bind(
     reasons: list[str] = []
     read: frozenset[Reads] = frozenset()
     while waiting:
-        waiting.sort(key=lambda law: isinstance(law, UnboundLaw) and "criterion" in law.reads)
         # what is measured comes last, with all others in force
+        waiting.sort(key=lambda law: isinstance(law, UnboundLaw) and "criterion" in law.reads)
         law = waiting.pop(0)
         if not isinstance(law, UnboundLaw):
             bound.append(law)
@@ -210,8 +210,13 @@ class _Planner:
 
     def plan(self, target: Architecture, laws: tuple[Law, ...]) -> TransferPlan:
         """The plan of a target under laws."""
-        networks = self.base, target
-        _refuse_recurrent(networks, allow_recurrent=self.allow_recurrent)
+        recurrent = dict.fromkeys([*self.base.report.recurrent, *target.report.recurrent])
+        if recurrent and not self.allow_recurrent:
+            raise RecurrentError(
+                f"a recurrent network; applied again on one path: {', '.join(recurrent)}",
+                "a network whose layers each have parameters of their own",
+                "tune the target itself, or insist with allow_recurrent=True",
+            )
         pairs = match_parameters(self.base.parameters, target.parameters)
         for law in laws:
             law.check(pairs)
@@ -228,7 +233,7 @@ class _Planner:
             base=self.tuned,
             target_depth=target.report.effective_depth,
             parameters=parameters,
-            notes=tuple(_notes(networks, pairs, laws)),
+            notes=tuple(_notes(pairs, target.report.tied if Width() in laws else (), recurrent)),
             initialization=InitializationRecord(residual_rule(laws)),
         )
 
@@ -274,27 +279,14 @@ def _scaled_betas(betas: tuple[float, float], factors: tuple[float, float]) -> t
     return first, second
 
 
-def _refuse_recurrent(networks: Sequence[Architecture], *, allow_recurrent: bool) -> None:
-    names = dict.fromkeys(name for network in networks for name in network.report.recurrent)
-    if names and not allow_recurrent:
-        raise RecurrentError(
-            f"a recurrent network; applied again on one path: {', '.join(names)}",
-            "a network whose layers each have parameters of their own",
-            "tune the target itself, or insist with allow_recurrent=True",
-        )
-
-
 def _notes(
-    networks: Sequence[Architecture], pairs: Sequence[ParamPair], laws: Sequence[Law]
-) -> list[str]:
-    tied = networks[1].report.tied if Width() in laws else ()
-    notes = [
-        f"{pair.target.name} is embedding and readout in one: treated as an embedding, the "
-        "readout's multiplier over width cannot be applied"
-        for pair in pairs
-        if pair.target.name in tied and pair.units_ratio != 1
-    ]
-    names = dict.fromkeys(name for network in networks for name in network.report.recurrent)
-    if names:
-        notes.append(f"recurrent, not covered by the laws: {', '.join(names)}")
-    return notes
+    pairs: Sequence[ParamPair], tied: Sequence[str], recurrent: Iterable[str]
+) -> Iterator[str]:
+    for pair in pairs:
+        if pair.target.name in tied and pair.units_ratio != 1:
+            yield (
+                f"{pair.target.name} is embedding and readout in one: treated as an embedding, the "
+                "readout's multiplier over width cannot be applied"
+            )
+    if recurrent:
+        yield f"recurrent, not covered by the laws: {', '.join(recurrent)}"
