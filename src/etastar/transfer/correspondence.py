@@ -169,35 +169,36 @@ class _Matcher:
             for ours, theirs in zip(info.shape, candidate.shape, strict=True)
         )
 
-    def _size(self, size: int) -> int | None:
+    def _size(self, size: int) -> int:
         known = self.sizes.get(size, set())
-        return next(iter(known)) if len(known) == 1 else None
+        if len(known) != 1:
+            raise LookupError(size)
+        return next(iter(known))
 
     def _by_sizes(self, info: ParamInfo) -> ParamInfo | None:
         """The parameter as the base would have it, if every size has one counterpart."""
-        shape = tuple(self._size(s) for s in info.shape)
-        kernel = tuple(self._size(s) for s in info.kernel_size)
-        fan_in = self._fan(info.fan_in, info, kernel)
-        if None in shape or None in kernel or fan_in is None:
+        try:
+            shape = tuple(map(self._size, info.shape))
+            kernel = tuple(map(self._size, info.kernel_size))
+            fan_in = self._fan_in(info, kernel)
+        except LookupError:
             return None
-        numbers = tuple(s for s in shape if s is not None)
-        rest = math.prod(numbers) / math.prod(info.shape) * info.fan_in / fan_in
+        rest = math.prod(shape) / math.prod(info.shape) * info.fan_in / fan_in
         return replace(
             info,
-            shape=numbers,
-            kernel_size=tuple(k for k in kernel if k is not None),
+            shape=shape,
+            kernel_size=kernel,
             fan_in=fan_in,
             fan_out=max(1, round(info.fan_out * rest)),
             stream_additions=self._stream_additions(info),
             aliases=(),
         )
 
-    def _fan(self, fan: int, info: ParamInfo, kernel: tuple[int | None, ...]) -> int | None:
-        if fan == 1:
+    def _fan_in(self, info: ParamInfo, kernel: Iterable[int]) -> int:
+        if info.fan_in == 1:
             return 1
-        channels = fan // math.prod(info.kernel_size)
-        size = 1 if channels == 1 else self._size(channels)
-        return None if size is None else size * math.prod(k or 0 for k in kernel)
+        channels = info.fan_in // math.prod(info.kernel_size)
+        return (1 if channels == 1 else self._size(channels)) * math.prod(kernel)
 
     def _stream_additions(self, info: ParamInfo) -> int:
         """K of the base's stream that corresponds; 0 if none is known."""

@@ -100,15 +100,11 @@ def read_architecture(
         CaptureError: It is none of these, or the model could not be run on the inputs.
         DepthError: The network has no effective depth.
     """
+    given = training or Training()
     if isinstance(network, Architecture):
-        unknown = training in (None, Training())
-        return network if unknown else replace(network, training=training or Training())
+        return network if given == Training() else replace(network, training=given)
     graph = graph_of(network)
-    return Architecture(
-        report=graph.depth(),
-        parameters=graph.parameters,
-        training=training or Training(),
-    )
+    return Architecture(graph.depth(), graph.parameters, given)
 
 
 def read_tuned(base: Tuned | Sequence[Tuned]) -> tuple[tuple[Tuned, Architecture], ...]:
