@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from etastar.errors import LawError
@@ -201,9 +201,8 @@ def learning_rate(factor: float, *, optimizer: OptimizerKind) -> Factors:
     Returns:
         The factors.
     """
-    if not (math.isfinite(factor) and factor > 0):
-        return Factors(lr=factor)
-    return Factors(lr=factor, weight_decay=1 / factor if optimizer.decoupled_weight_decay else 1.0)
+    rate = Factors(lr=factor)
+    return replace(rate, weight_decay=1 / factor) if optimizer.decoupled_weight_decay else rate
 
 
 @dataclass(frozen=True)

@@ -62,20 +62,12 @@ class EffectiveDepth(Law):
         own = {} if self.count == "effective" else {"count": self.count}
         return {"exponent": self.exponent, **own}
 
-    def depth(self, report: DepthReport) -> int:
-        """L of a network.
-
-        Args:
-            report: Its path statistics.
-
-        Returns:
-            The effective depth, or the layers of the longest path.
-        """
+    def _depth(self, report: DepthReport) -> int:
         return report.effective_depth if self.count == "effective" else report.layer_longest_path
 
     def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""
-        ratio = self.depth(case.target.report) / self.depth(case.base.report)
+        ratio = self._depth(case.target.report) / self._depth(case.base.report)
         return learning_rate(ratio**self.exponent, optimizer=case.optimizer)
 
 
