@@ -2,7 +2,6 @@
 
 from etastar.laws.base import (
     Architecture,
-    Bound,
     Evidence,
     Factors,
     Law,
@@ -26,7 +25,6 @@ from etastar.laws.width import Width
 __all__ = [
     "LAWS",
     "Architecture",
-    "Bound",
     "CompleteP",
     "Constant",
     "DepthMuP",

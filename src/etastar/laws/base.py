@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Architecture",
-    "Bound",
     "Effect",
     "Evidence",
     "Factors",
@@ -254,14 +253,6 @@ class Evidence:
     measure: Callable[[tuple[Law, ...]], MeanSquares] | None = None
 
 
-@dataclass(frozen=True)
-class Bound:
-    """A law that a plan can be made with, and why it is this one, for the plan's notes."""
-
-    law: Law
-    why: str = ""
-
-
 class Law(abc.ABC):
     """A rule that maps (base, target) to factors for every parameter; abstract or final.
 
@@ -325,14 +316,14 @@ class UnboundLaw(Law):
     reads: ClassVar[frozenset[Reads]]
 
     @abc.abstractmethod
-    def bind(self, evidence: Evidence) -> Bound:
+    def bind(self, evidence: Evidence) -> tuple[Law, str]:
         """The law that follows from the evidence.
 
         Args:
             evidence: Tuned networks, target and optimizer, and how to measure.
 
         Returns:
-            A law, which may be unbound in turn, and the reason for it.
+            A law, which may be unbound in turn, and why it is this one, for the plan's notes.
 
         Raises:
             LawError: The evidence is not there.

@@ -1,9 +1,9 @@
 """Transfer: from a tuned base to a plan for the target, and from the plan to an optimizer."""
 
-from etastar.transfer.auto import NAMED_LAWS, Auto
+from etastar.transfer.auto import NAMED_LAWS
 from etastar.transfer.correspondence import match_parameters
 from etastar.transfer.fitted_law import FitSizes
-from etastar.transfer.measured_law import Criterion, Measure
+from etastar.transfer.measured_law import Measure
 from etastar.transfer.plan import TransferPlan
 from etastar.transfer.plan_record import (
     BaseRecord,
@@ -19,9 +19,7 @@ from etastar.transfer.tuned import Target, Tuned, read_architecture
 __all__ = [
     "DEFAULT_LAW",
     "NAMED_LAWS",
-    "Auto",
     "BaseRecord",
-    "Criterion",
     "FitSizes",
     "GroupPlan",
     "InitializationRecord",

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 from etastar.errors import LawError
 from etastar.laws import (
     LAWS,
-    Bound,
     Constant,
     EffectiveDepth,
     Law,
@@ -114,14 +113,14 @@ class Auto(UnboundLaw):
     reads: ClassVar[frozenset[Reads]] = frozenset({"network"})
     alone: ClassVar[bool] = True
 
-    def bind(self, evidence: Evidence) -> Bound:
+    def bind(self, evidence: Evidence) -> tuple[Law, str]:
         """See `UnboundLaw.bind`: the chosen law, which may have to be bound in turn."""
         if len(evidence.points) > 1:
-            return Bound(FitSizes(), "auto: several tuned networks, the law is fitted to them")
+            return FitSizes(), "auto: several tuned networks, the law is fitted to them"
         kind = network_kind(evidence.points[-1].network, evidence.optimizer)
         with_batch = "without a batch" if evidence.measure is None else "with a batch"
         choice = _stored_choices()[kind][with_batch]
-        return Bound({**CANDIDATES, Criterion.name: Criterion}[choice["rule"]](), choice["why"])
+        return {**CANDIDATES, Criterion.name: Criterion}[choice["rule"]](), choice["why"]
 
 
 NAMED_LAWS: Final[Mapping[str, type[Law]]] = MappingProxyType(

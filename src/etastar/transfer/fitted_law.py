@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, ClassVar, final
 from etastar.errors import LawError
 from etastar.fit import power_law_posterior
 from etastar.formatting import interval, number
-from etastar.laws import Bound, EffectiveDepth, Fitted, UnboundLaw
+from etastar.laws import EffectiveDepth, Fitted, UnboundLaw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from etastar.fit import PowerLawPosterior
-    from etastar.laws import Architecture, Evidence, Reads, TunedPoint
+    from etastar.laws import Architecture, Evidence, Law, Reads, TunedPoint
     from etastar.laws.base import Effect
 
 __all__ = ["FitSizes"]
@@ -82,7 +82,7 @@ class FitSizes(UnboundLaw):
             noise=self.noise,
         )
 
-    def bind(self, evidence: Evidence) -> Bound:
+    def bind(self, evidence: Evidence) -> tuple[Law, str]:
         """See `UnboundLaw.bind`: the fitted law, with the predictive interval at the target."""
         fit, start = self.posterior(evidence.points), evidence.points[-1]
         line = fit.predict(start.network.report.effective_depth)
@@ -93,7 +93,7 @@ class FitSizes(UnboundLaw):
             f"lr {number(fit.predict(depth))}, 95% predictive interval "
             f"{interval(*fit.interval(depth))}, before the width rule"
         )
-        return Bound(law, why)
+        return law, why
 
 
 def _require_one_width(networks: Sequence[Architecture]) -> None:

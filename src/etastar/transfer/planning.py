@@ -174,9 +174,9 @@ def _bind(
             bound.append(law)
             continue
         read |= law.reads
-        found = law.bind(replace(evidence, laws=tuple(bound)))
-        waiting.insert(0, found.law)
-        reasons += [found.why] if found.why else []
+        found, why = law.bind(replace(evidence, laws=tuple(bound)))
+        waiting.insert(0, found)
+        reasons.append(why)
     return tuple(bound), tuple(reasons), read
 
 
