@@ -42,7 +42,6 @@ class ParamInfo:
             without such a parameter (its output is bent or normalized) cannot carry one.
         branch_fan: Number of branches that this addition sums (1 for `x + f(x)`); 0 outside.
         aliases: Other names of the same tensor (tied parameters).
-        uses: Number of operations that consumed it.
     """
 
     name: str
@@ -62,7 +61,6 @@ class ParamInfo:
     branch_scale: bool = False
     branch_fan: int = 0
     aliases: tuple[str, ...] = ()
-    uses: int = 1
 
     @property
     def ndim(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from etastar.graph.arguments import map_tensors, name_inputs, named_tensors, slotted
+from etastar.graph.arguments import map_tensors, named_inputs, named_tensors, slotted
 from etastar.graph.dag import Slot
 
 Pair = namedtuple("Pair", ["left", "right"])
@@ -58,5 +58,6 @@ def test_inputs_are_named_by_the_signature_of_forward() -> None:
             return first
 
     model = Model()
-    assert name_inputs(model, (1, 2, 3, 4), {}) == ("first", "second", "rest.0", "rest.1")
-    assert name_inputs(model, (1,), {"key": 2}) == ("first",)
+    names = [name for name, _ in named_inputs(model, (ONE,) * 4, {})]
+    assert names == ["first", "second", "rest.0", "rest.1"]
+    assert [name for name, _ in named_inputs(model, (ONE,), {"key": ONE})] == ["first", "key"]

@@ -108,7 +108,7 @@ def test_nested_additions_are_streams_of_their_own():
     assert "e1" not in stream_of
 
 
-def test_sum_of_two_sources_has_no_fork():
+def test_sum_of_two_sources_has_no_stream():
     class TwoTowers(nn.Module):
         def __init__(self):
             super().__init__()
@@ -119,8 +119,7 @@ def test_sum_of_two_sources_has_no_fork():
 
     _, found = residuals(TwoTowers(), X, X)
     (branch,) = found.branches
-    assert branch.fork is None
-    assert branch.stream is None
+    assert (branch.stream, branch.fan, found.additions) == (None, 2, ())
 
 
 def test_cross_attention_branch_leaves_the_encoder_out():

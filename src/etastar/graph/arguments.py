@@ -12,7 +12,7 @@ from torch import nn
 
 from etastar.graph.node import Slot
 
-__all__ = ["cloned", "map_tensors", "name_inputs", "named_tensors", "slotted", "tensors_in"]
+__all__ = ["cloned", "map_tensors", "named_inputs", "named_tensors", "slotted", "tensors_in"]
 
 
 def _is_namedtuple(value: object) -> bool:
@@ -153,22 +153,22 @@ def slotted(value: Any, found: list[torch.Tensor]) -> Any:
     return map_tensors(value, slot)
 
 
-def name_inputs(
+def named_inputs(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[str, ...]:
-    """Names of the positional arguments, from the signature of `model.forward`.
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every input tensor; positional ones are named by the signature of `model.forward`.
 
     Args:
         model: The model that will be called.
         args: Its positional arguments.
-        kwargs: Its keyword arguments, whose names are taken already.
+        kwargs: Its keyword arguments.
 
     Returns:
-        One name for each positional argument.
+        Name and tensor, in order.
 
     Example:
-        >>> name_inputs(nn.Linear(1, 1), (torch.zeros(1),), {})
-        ('input',)
+        >>> [name for name, _ in named_inputs(nn.Linear(1, 1), (torch.zeros(1),), {})]
+        ['input']
     """
     names: list[str] = []
     try:
@@ -181,4 +181,5 @@ def name_inputs(
         elif parameter.kind is parameter.VAR_POSITIONAL:
             names += [f"{parameter.name}.{i}" for i in range(len(args) - len(names))]
     names += [f"args.{i}" for i in range(len(names), len(args))]
-    return tuple(f"{n}_" if n in kwargs else n for n in names[: len(args)])
+    free = (f"{name}_" if name in kwargs else name for name in names)
+    return named_tensors({**dict(zip(free, args, strict=False)), **kwargs})

@@ -9,20 +9,13 @@ attention), so that `x + pool(x)` is told from a sum within a rotary embedding.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from etastar.depth import CountedAs
 from etastar.graph.node import Node, Operand
 
-__all__ = [
-    "Contraction",
-    "CountedNode",
-    "JudgedTrace",
-    "contract",
-    "judge",
-    "members",
-]
+__all__ = ["Contraction", "CountedNode", "contract", "data_inputs", "members"]
 
 
 class Frontier(NamedTuple):
@@ -158,10 +151,17 @@ class _Frontiers:
         return len(frontiers) > 1
 
 
-def _data_inputs(nodes: Sequence[Node], inputs: dict[str, int]) -> tuple[str, ...]:
+def data_inputs(nodes: Sequence[Node], inputs: dict[str, int]) -> tuple[str, ...]:
     """Inputs that some weight layer reads with nothing but inputs on its frontier [WU].
 
     That takes images, embeddings and token ids, and drops masks.
+
+    Args:
+        nodes: The nodes of a trace.
+        inputs: Node of every input by name.
+
+    Returns:
+        Names of the inputs that count as data.
     """
     every_input = sum(1 << index for index in inputs.values())
     frontiers = _Frontiers(nodes, inputs.values(), None)
@@ -248,39 +248,3 @@ def _counted_node(node: Node, mask: int, sums: _Sums, frontiers: _Frontiers) -> 
     leaves = (_union(frontiers.of, (leaf,)).mask for leaf in sums.leaves[node.index])
     operands = tuple(tuple(members(leaf)) for leaf in leaves if leaf)
     return CountedNode(node.index, "residual addition", predecessors, operands)
-
-
-class JudgedTrace(NamedTuple):
-    """A trace of which is known what counts.
-
-    Attributes:
-        nodes: The nodes, the kind of every sum decided: residual addition or not.
-        data_inputs: Names of the inputs that count as data.
-        contraction: The counted nodes, from the data inputs.
-    """
-
-    nodes: tuple[Node, ...]
-    data_inputs: tuple[str, ...]
-    contraction: Contraction
-
-
-def judge(
-    nodes: Sequence[Node], inputs: dict[str, int], outputs: dict[str, tuple[int, ...]]
-) -> JudgedTrace:
-    """Find the data inputs of a trace and its residual additions.
-
-    Args:
-        nodes: The nodes of the trace.
-        inputs: Node of every input by name.
-        outputs: Nodes of every output by name.
-
-    Returns:
-        The nodes, the data inputs and the contraction.
-    """
-    sources = _data_inputs(nodes, inputs)
-    contraction = contract(nodes, {name: inputs[name] for name in sources}, outputs)
-    counted = {c.node for c in contraction.counted if c.counted_as == "residual addition"}
-    decided = tuple(
-        replace(node, kind="residual addition") if node.index in counted else node for node in nodes
-    )
-    return JudgedTrace(decided, sources, contraction)

@@ -57,16 +57,6 @@ def own_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
                 yield value
 
 
-def _shared_tensors(model: nn.Module, *, share_buffers: bool) -> dict[int, torch.Tensor]:
-    """What a copy shares with the model: no data is copied, none can be written to."""
-    buffers = set(map(id, model.buffers()))
-    return {
-        id(t): t
-        for t in own_tensors(model)
-        if (share_buffers or id(t) not in buffers) and not is_lazy(t)
-    }
-
-
 def empty_containers(model: nn.Module) -> dict[int, Any]:
     """New containers for the many empty ones of modules, which copying as such would take long.
 
@@ -101,7 +91,8 @@ def isolated_copy(
     Yields:
         The copy, or the model.
     """
-    shared = _shared_tensors(model, share_buffers=twin is not None)
+    copied = set(map(id, model.buffers() if twin is None else ()))
+    shared = {id(t): t for t in own_tensors(model) if id(t) not in copied and not is_lazy(t)}
     if twin is not None:  # constants made in forward match them, and they can be written to
         shared = {k: twin(t) if t.is_meta or t.is_inference() else t for k, t in shared.items()}
     with attributes_kept(model):

@@ -9,7 +9,7 @@ a branch multiplier can sit.
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,7 +25,6 @@ class Branch:
 
     Attributes:
         addition: Node of the addition.
-        fork: Node that all operands come from; None for a sum of separate sources.
         stream: Number of the stream; None where no operand is a skip.
         index: Number of the addition within its stream.
         fan: Number of branches that are summed.
@@ -35,7 +34,6 @@ class Branch:
     """
 
     addition: int
-    fork: int | None
     stream: int | None
     index: int
     fan: int
@@ -165,22 +163,20 @@ def find_residuals(contraction: Contraction) -> Residual:
     for node in contraction.counted:
         for predecessor in node.predecessors:
             consumers[predecessor].add(node.node)
-    streams: dict[int, int] = {}  # addition -> stream
-    additions: list[int] = []
+    streams: dict[int | None, int] = {}  # addition -> stream
+    additions: Counter[int] = Counter()
     branches: list[Branch] = []
     for node in contraction.counted:
         if node.counted_as == "residual addition":
             region = _Between(node, counted, consumers)
             skip = _skip_operand(node, region, counted)
+            stream = None
             if skip is not None:
-                stream = streams.get(region.fork if region.fork is not None else -1)
-                if stream is None:
-                    stream = len(additions)
-                    additions.append(0)
-                streams[node.node] = stream
+                stream = streams[node.node] = streams.get(region.fork, len(additions))
                 additions[stream] += 1
-            branches.append(_branch(node, region, skip, counted, streams, additions))
-    return Residual(tuple(branches), tuple(additions))
+            index = 0 if stream is None else additions[stream] - 1
+            branches.append(_branch(node, region, skip, counted, stream, index))
+    return Residual(tuple(branches), tuple(additions.values()))
 
 
 def _branch(
@@ -188,20 +184,18 @@ def _branch(
     region: _Between,
     skip: int | None,
     counted: dict[int, CountedNode],
-    streams: dict[int, int],
-    additions: list[int],
+    stream: int | None,
+    index: int,
 ) -> Branch:
     only_skip = 0 if skip is None else 1 << skip
     members = [n for n in region.members if region.reached[n] != only_skip and n in counted]
     positions = _positions(members, counted, longest=True)
     layers = {n: p for n, p in positions.items() if counted[n].counted_as == "weight layer"}
     operands = [o for i, o in enumerate(addition.operand_predecessors) if i != skip]
-    stream = streams.get(addition.node)
     return Branch(
         addition=addition.node,
-        fork=region.fork,
         stream=stream,
-        index=0 if stream is None else additions[stream] - 1,
+        index=index,
         fan=len(operands),
         length=1 + max(layers.values(), default=-1),
         positions=positions,

@@ -49,7 +49,8 @@ def parameter_infos(
     Reference:
         [TP5] arXiv 2203.03466, Table 3 (roles); [AM] arXiv 2510.04327 (branches).
     """
-    return _Roles(nodes, contraction).infos(records)
+    roles = _Roles(nodes, contraction)
+    return tuple(roles.info(name, record) for name, record in records.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +81,15 @@ class _Roles:
                     held = node.weight.parameters if node.weight is not None else ()
                     self.uses[name].append(_Use(node, _argument(node, position), name in held))
 
-    def infos(self, records: Mapping[str, ParameterRecord]) -> tuple[ParamInfo, ...]:
-        """One record per parameter."""
-        return tuple(self._info(name, record) for name, record in records.items())
-
-    def _info(self, name: str, record: ParameterRecord) -> ParamInfo:
+    def info(self, name: str, record: ParameterRecord) -> ParamInfo:
+        """The record of one parameter."""
         uses = self.uses[name]
         weights = [use for use in uses if use.is_weight]
         if not uses:
             return _unused(name, record)
         first = (weights or uses)[0]
         info = self._weight(name, record, weights) if weights else _vector(name, record, first)
-        info = replace(info, layer=first.node.module, aliases=record.aliases, uses=len(uses))
+        info = replace(info, layer=first.node.module, aliases=record.aliases)
         return self._placed(self._of_layer(info, first), first)
 
     def _weight(self, name: str, record: ParameterRecord, uses: list[_Use]) -> ParamInfo:
@@ -228,8 +226,7 @@ def _own_fans(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _unused(name: str, record: ParameterRecord) -> ParamInfo:
-    size = math.prod(record.shape)
-    if len(record.shape) < 2:
-        return ParamInfo(name, record.shape, "bias", 1, size, aliases=record.aliases, uses=0)
-    fans = _own_fans(record.shape)
-    return ParamInfo(name, record.shape, "hidden", *fans, aliases=record.aliases, uses=0)
+    shape, is_vector = record.shape, len(record.shape) < 2
+    role: Role = "bias" if is_vector else "hidden"
+    fans = (1, math.prod(shape)) if is_vector else _own_fans(shape)
+    return ParamInfo(name, shape, role, *fans, aliases=record.aliases)
