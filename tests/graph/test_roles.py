@@ -236,7 +236,7 @@ def test_unused_parameters_have_no_layer():
             return self.used(x)
 
     idle = roles(Half(), X)["idle.weight"]
-    assert idle.layer is None
+    assert (idle.role, idle.layer_type) == ("hidden", None)
 
 
 def test_order_is_that_of_the_model():

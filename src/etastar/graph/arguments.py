@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from etastar.graph.node import Slot
-
-__all__ = ["cloned", "map_tensors", "named_inputs", "named_tensors", "slotted", "tensors_in"]
+__all__ = ["cloned", "map_tensors", "named_inputs", "named_tensors", "tensors_in"]
 
 
 def _is_namedtuple(value: object) -> bool:
@@ -128,29 +126,6 @@ def _mapped_dict(value: dict[Any, Any], function: Callable[[torch.Tensor], Any])
         return type(value)(mapped)
     except TypeError:
         return mapped
-
-
-def slotted(value: Any, found: list[torch.Tensor]) -> Any:
-    """The same nested value with a `Slot` for every tensor, which is added to `found`.
-
-    Args:
-        value: Arguments of one operation.
-        found: Receives the tensors.
-
-    Returns:
-        The arguments with slots.
-
-    Example:
-        >>> found = []
-        >>> slotted((torch.zeros(1), 2), found), len(found)
-        ((Slot(operand=0), 2), 1)
-    """
-
-    def slot(tensor: torch.Tensor) -> Slot:
-        found.append(tensor)
-        return Slot(len(found) - 1)
-
-    return map_tensors(value, slot)
 
 
 def named_inputs(

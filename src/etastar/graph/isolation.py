@@ -109,9 +109,6 @@ def attributes_kept(model: nn.Module) -> Iterator[None]:
 
     Args:
         model: Any module.
-
-    Yields:
-        Nothing.
     """
     before = []
     for module in model.modules():
@@ -192,9 +189,6 @@ def random_numbers_kept(accelerator: str | None = None) -> Iterator[None]:
     Args:
         accelerator: Device type that will be used; None for CUDA, if it is in use already.
 
-    Yields:
-        Nothing.
-
     Example:
         >>> before = torch.random.get_rng_state()
         >>> with random_numbers_kept():
@@ -221,9 +215,6 @@ def global_state_kept() -> Iterator[None]:
 
     Other threads that ask for the same wait; a thread that is within may ask again.
 
-    Yields:
-        Nothing.
-
     Example:
         >>> with global_state_kept():
         ...     _ = torch.manual_seed(7), torch.set_default_dtype(torch.float64)
@@ -249,9 +240,6 @@ def ambient_modes_left(*, but_autocast: bool = False) -> Iterator[None]:
 
     Args:
         but_autocast: Whether to stay within autocast.
-
-    Yields:
-        Nothing.
     """
     before = _autocast()
     with ExitStack() as stack:
@@ -303,11 +291,7 @@ def _allow_batch_of_one(stack: ExitStack) -> None:
 
 @contextmanager
 def quiet_switches() -> Iterator[None]:
-    """Run eagerly, silently and without fused shortcuts; every switch is put back afterwards.
-
-    Yields:
-        Nothing.
-    """
+    """Run eagerly, silently and without fused shortcuts; every switch is put back afterwards."""
     mha: Any = torch.backends.mha
     with _LOCK, ExitStack() as stack:
         # the fused path of nn.MultiheadAttention is one opaque operation per layer

@@ -11,12 +11,12 @@ from __future__ import annotations
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from etastar.graph.contraction import Contraction, CountedNode
 from etastar.graph.node import Node
 
-__all__ = ["Branch", "Residual", "find_residuals", "output_scalers"]
+__all__ = ["Branch", "find_residuals", "output_scalers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Branch:
     Attributes:
         addition: Node of the addition.
         stream: Number of the stream; None where no operand is a skip.
+        stream_additions: K, the number of additions of that stream; 0 where there is none.
         index: Number of the addition within its stream.
         fan: Number of branches that are summed.
         length: Weight layers on the longest way through a branch.
@@ -35,32 +36,12 @@ class Branch:
 
     addition: int
     stream: int | None
+    stream_additions: int
     index: int
     fan: int
     length: int
     positions: dict[int, int]
     last: frozenset[int]
-
-
-@dataclass(frozen=True)
-class Residual:
-    """All branches of a network.
-
-    Attributes:
-        branches: One per residual addition, in topological order.
-        additions: K of each stream.
-    """
-
-    branches: tuple[Branch, ...]
-    additions: tuple[int, ...]
-
-    def places(self) -> dict[int, Branch]:
-        """The innermost branch of every counted node that lies on one, by node."""
-        found: dict[int, Branch] = {}
-        for branch in self.branches:
-            for node in branch.positions:
-                found.setdefault(node, branch)
-        return found
 
 
 class _Between:
@@ -136,14 +117,14 @@ def _skip_operand(
     return lengths.index(shortest) if lengths.count(shortest) == 1 else None
 
 
-def find_residuals(contraction: Contraction) -> Residual:
+def find_residuals(contraction: Contraction) -> tuple[Branch, ...]:
     """Find the residual streams of a network and the branches that add to them.
 
     Args:
         contraction: The contracted graph.
 
     Returns:
-        One branch record per residual addition, and K of every stream.
+        One record per residual addition, in topological order.
 
     Example:
         >>> import torch
@@ -152,8 +133,9 @@ def find_residuals(contraction: Contraction) -> Residual:
         ...     def forward(self, x):
         ...         return x + super().forward(x)
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), Block(2, 2), Block(2, 2))
-        >>> find_residuals(capture_graph(model, torch.zeros(1, 2)).contraction).additions
-        (2,)
+        >>> graph = capture_graph(model, torch.zeros(1, 2))
+        >>> [branch.stream_additions for branch in find_residuals(graph.contraction)]
+        [2, 2]
 
     Reference:
         [AM] arXiv 2510.04327, residual networks with K blocks.
@@ -176,7 +158,12 @@ def find_residuals(contraction: Contraction) -> Residual:
                 additions[stream] += 1
             index = 0 if stream is None else additions[stream] - 1
             branches.append(_branch(node, region, skip, counted, stream, index))
-    return Residual(tuple(branches), tuple(additions.values()))
+    return tuple(
+        branch
+        if branch.stream is None
+        else replace(branch, stream_additions=additions[branch.stream])
+        for branch in branches
+    )
 
 
 def _branch(
@@ -195,6 +182,7 @@ def _branch(
     return Branch(
         addition=addition.node,
         stream=stream,
+        stream_additions=0,  # not known before the last one is found
         index=index,
         fan=len(operands),
         length=1 + max(layers.values(), default=-1),

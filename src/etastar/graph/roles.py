@@ -65,14 +65,13 @@ class _Use:
 class _Roles:
     def __init__(self, nodes: Sequence[Node], contraction: Contraction) -> None:
         self.nodes = nodes
-        residual = find_residuals(contraction)
-        self.places = residual.places()
-        self.additions = residual.additions
+        branches = find_residuals(contraction)
+        # of nested branches, the innermost is found first
+        self.places = {node: b for b in reversed(branches) for node in b.positions}
         self.first, self.final = _ends(contraction)
         self.before, self.after = _neighbours(nodes, {node.node for node in contraction.counted})
         self.scalers = {
-            branch.addition: output_scalers(nodes, branch, self.before)
-            for branch in residual.branches
+            branch.addition: output_scalers(nodes, branch, self.before) for branch in branches
         }
         self.uses: dict[str, list[_Use]] = defaultdict(list)
         for node in nodes:
@@ -89,7 +88,7 @@ class _Roles:
             return _unused(name, record)
         first = (weights or uses)[0]
         info = self._weight(name, record, weights) if weights else _vector(name, record, first)
-        info = replace(info, layer=first.node.module, aliases=record.aliases)
+        info = replace(info, aliases=record.aliases)
         return self._placed(self._of_layer(info, first), first)
 
     def _weight(self, name: str, record: ParameterRecord, uses: list[_Use]) -> ParamInfo:
@@ -143,7 +142,7 @@ class _Roles:
         return replace(
             info,
             stream=branch.stream,
-            stream_additions=0 if branch.stream is None else self.additions[branch.stream],
+            stream_additions=branch.stream_additions,
             branch=branch.index if is_stream else None,
             branch_position=branch.positions.get(layer) if layer is not None else None,
             branch_length=branch.length,
