@@ -57,11 +57,7 @@ def members(mask: int) -> Iterator[int]:
         mask ^= low
 
 
-class _Sums(NamedTuple):
-    """Sums grouped to n-ary additions: leaves of each root, and the partial sums within."""
-
-    leaves: dict[int, tuple[Operand, ...]]
-    partial: frozenset[int]
+_Sums = dict[int, tuple[Operand, ...]]  # what each n-ary addition sums, by its last node
 
 
 def _is_transparent(node: Node) -> bool:
@@ -79,20 +75,15 @@ def _group_sums(nodes: Sequence[Node], outputs: Iterable[int]) -> _Sums:
     for producer in outputs:
         consumers[producer] += 1
 
-    leaves: dict[int, tuple[Operand, ...]] = {}
-    partial: set[int] = set()
+    sums: _Sums = {}
     for node in nodes:
         if node.addends:
             flat: list[Operand] = []
             for position in node.addends:
                 inner = _inner_sum(nodes, node.operands[position], consumers)
-                if inner is None or inner not in leaves:
-                    flat.append(node.operands[position])
-                else:
-                    partial.add(inner)
-                    flat.extend(leaves[inner])
-            leaves[node.index] = tuple(flat)
-    return _Sums(leaves, frozenset(partial))
+                flat += (node.operands[position],) if inner is None else sums.pop(inner)
+            sums[node.index] = tuple(flat)
+    return sums
 
 
 def _inner_sum(nodes: Sequence[Node], operand: Operand, consumers: list[int]) -> int | None:
@@ -119,19 +110,14 @@ def _union(frontiers: Sequence[Frontier], operands: Iterable[Operand]) -> Fronti
 class _Frontiers:
     """Frontiers of all nodes for one choice of sources."""
 
-    def __init__(
-        self,
-        nodes: Sequence[Node],
-        sources: Iterable[int],
-        sums: _Sums | None,
-    ) -> None:
+    def __init__(self, nodes: Sequence[Node], sources: Iterable[int], sums: _Sums) -> None:
         self.of: list[Frontier] = []
         self.counted: dict[int, int] = {}  # node index -> mask of its counted predecessors
         chosen = frozenset(sources)
         for node in nodes:
             self.of.append(self._frontier(node, chosen, sums))
 
-    def _frontier(self, node: Node, sources: frozenset[int], sums: _Sums | None) -> Frontier:
+    def _frontier(self, node: Node, sources: frozenset[int], sums: _Sums) -> Frontier:
         own = Frontier(1 << node.index)
         if node.kind == "input":
             return own if node.index in sources else _EMPTY
@@ -143,12 +129,10 @@ class _Frontiers:
             return own
         return Frontier(0, reached.mask) if node.mixes else reached
 
-    def _is_addition(self, node: Node, sums: _Sums | None) -> bool:
+    def _is_addition(self, node: Node, sums: _Sums) -> bool:
         """Whether the operands of an n-ary sum come from different places."""
-        if sums is None or not node.addends or node.index in sums.partial:
-            return False
-        frontiers = {_union(self.of, (leaf,)) for leaf in sums.leaves[node.index]} - {_EMPTY}
-        return len(frontiers) > 1
+        frontiers = {_union(self.of, (leaf,)) for leaf in sums.get(node.index, ())}
+        return len(frontiers - {_EMPTY}) > 1
 
 
 def data_inputs(nodes: Sequence[Node], inputs: dict[str, int]) -> tuple[str, ...]:
@@ -164,7 +148,7 @@ def data_inputs(nodes: Sequence[Node], inputs: dict[str, int]) -> tuple[str, ...
         Names of the inputs that count as data.
     """
     every_input = sum(1 << index for index in inputs.values())
-    frontiers = _Frontiers(nodes, inputs.values(), None)
+    frontiers = _Frontiers(nodes, inputs.values(), sums={})
     data = 0
     for mask in frontiers.counted.values():
         if mask & ~every_input == 0:
@@ -245,6 +229,6 @@ def _counted_node(node: Node, mask: int, sums: _Sums, frontiers: _Frontiers) -> 
     predecessors = tuple(members(mask))
     if node.weight is not None:
         return CountedNode(node.index, "weight layer", predecessors)
-    leaves = (_union(frontiers.of, (leaf,)).mask for leaf in sums.leaves[node.index])
+    leaves = (_union(frontiers.of, (leaf,)).mask for leaf in sums[node.index])
     operands = tuple(tuple(members(leaf)) for leaf in leaves if leaf)
     return CountedNode(node.index, "residual addition", predecessors, operands)

@@ -17,7 +17,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -242,10 +242,8 @@ def ambient_modes_left(*, but_autocast: bool = False) -> Iterator[None]:
         but_autocast: Whether to stay within autocast.
     """
     before = _autocast()
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        if torch.get_default_device().type == "meta":
-            stack.enter_context(torch.device("cpu"))
+    has_values = torch.get_default_device().type != "meta"
+    with torch.inference_mode(False), nullcontext() if has_values else torch.device("cpu"):
         try:
             _set_autocast(tuple((is_on and but_autocast, dtype) for is_on, dtype in before))
             yield

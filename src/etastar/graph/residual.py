@@ -146,7 +146,7 @@ def find_residuals(contraction: Contraction) -> tuple[Branch, ...]:
         for predecessor in node.predecessors:
             consumers[predecessor].add(node.node)
     streams: dict[int | None, int] = {}  # addition -> stream
-    additions: Counter[int] = Counter()
+    additions: Counter[int | None] = Counter()  # of each stream; none without one
     branches: list[Branch] = []
     for node in contraction.counted:
         if node.counted_as == "residual addition":
@@ -156,14 +156,9 @@ def find_residuals(contraction: Contraction) -> tuple[Branch, ...]:
             if skip is not None:
                 stream = streams[node.node] = streams.get(region.fork, len(additions))
                 additions[stream] += 1
-            index = 0 if stream is None else additions[stream] - 1
+            index = max(0, additions[stream] - 1)
             branches.append(_branch(node, region, skip, counted, stream, index))
-    return tuple(
-        branch
-        if branch.stream is None
-        else replace(branch, stream_additions=additions[branch.stream])
-        for branch in branches
-    )
+    return tuple(replace(b, stream_additions=additions[b.stream]) for b in branches)
 
 
 def _branch(
