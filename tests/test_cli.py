@@ -72,7 +72,6 @@ def test_depth_keys_and_values():
         "longest_path",
         "weight_layers",
         "path_length_moments",
-        "layer_path_count",
         "layer_path_length_moments",
         "tied",
         "recurrent",

@@ -18,7 +18,6 @@ REPORT = DepthReport(
     path_count=2,
     path_length_moments=(2, 8, 34, 152),
     layer_longest_path=4,
-    layer_path_count=2,
     layer_path_length_moments=(2, 6, 20, 72),
     sources=("x",),
     outputs=("logits",),

@@ -45,11 +45,11 @@ class DepthReport(Shown):
         path_count: Number of paths, M_0.
         path_length_moments: M_0 to M_3, exact integers.
         layer_longest_path: Most weight layers on a path.
-        layer_path_count: Number of distinct sequences of weight layers.
         layer_path_length_moments: M_0 to M_3 with weight layers alone counted.
         tied: Parameters that serve an embedding and a projection, by name.
         recurrent: Parameters applied again on one path, by name; the laws do not cover them.
-        unused_parameters: Parameters of two or more dimensions that no weight layer consumed.
+        unused_parameters: Parameters of two or more dimensions that no operation on an activation
+            consumed: a part of the model was not executed, as an expert that got no token.
         sources: Names of the inputs that count as data.
         outputs: Names of the outputs that were taken.
         matrix: `matrix[input][output]`: fewest counted nodes between them, None if unconnected.
@@ -66,7 +66,6 @@ class DepthReport(Shown):
     path_count: int
     path_length_moments: tuple[int, int, int, int]
     layer_longest_path: int
-    layer_path_count: int
     layer_path_length_moments: tuple[int, int, int, int]
     tied: tuple[str, ...] = ()
     recurrent: tuple[str, ...] = ()

@@ -28,8 +28,7 @@ class ParamInfo:
         role: See `Role`.
         fan_in: Terms summed into one output unit (1 for a looked-up table, a bias, a gain).
         fan_out: Output units that one input unit reaches (for a bias or gain: its size).
-        layer: Module path of the first weight layer (or norm, ...) that used it; None if none did.
-        layer_type: What that layer is; None for what no weight layer consumed.
+        layer_type: What the first weight layer that used it is; None for what none consumed.
         kernel_size: Spatial kernel of a convolution, else ().
         stream: Number of the residual stream that its branch adds to; None outside of branches.
         stream_additions: K, the number of residual additions of that stream; 0 outside.
@@ -42,7 +41,6 @@ class ParamInfo:
             without such a parameter (its output is bent or normalized) cannot carry one.
         branch_fan: Number of branches that this addition sums (1 for `x + f(x)`); 0 outside.
         aliases: Other names of the same tensor (tied parameters).
-        uses: Number of operations that consumed it.
     """
 
     name: str
@@ -50,7 +48,6 @@ class ParamInfo:
     role: Role
     fan_in: int
     fan_out: int
-    layer: str | None = None
     layer_type: LayerType | None = None
     kernel_size: tuple[int, ...] = ()
     stream: int | None = None
@@ -62,7 +59,6 @@ class ParamInfo:
     branch_scale: bool = False
     branch_fan: int = 0
     aliases: tuple[str, ...] = ()
-    uses: int = 1
 
     @property
     def ndim(self) -> int:

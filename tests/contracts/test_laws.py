@@ -81,7 +81,6 @@ def residual_network(blocks: int, width: int, kernel: int = 3) -> Architecture:
         path_count=2**blocks,
         path_length_moments=moments,
         layer_longest_path=blocks + 2,
-        layer_path_count=2**blocks,
         layer_path_length_moments=moments,
     )
     return Architecture(report, (stem, *branches, head))

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from etastar.graph.arguments import map_tensors, name_inputs, named_tensors, slotted
+from etastar.graph.arguments import map_tensors, named_inputs, named_tensors
+from etastar.graph.capture import capture_graph
 from etastar.graph.dag import Slot
 
 Pair = namedtuple("Pair", ["left", "right"])
@@ -47,9 +48,14 @@ def test_values_without_tensors_are_passed_on_as_they_are() -> None:
 
 
 def test_slots_stand_for_tensors_in_order() -> None:
-    found: list[Tensor] = []
-    assert slotted((ONE, [2, {"k": ONE}]), found) == (Slot(0), [2, {"k": Slot(1)}])
-    assert found == [ONE, ONE]
+    model = nn.Linear(1, 1)
+    model.register_forward_hook(lambda _, args, out: torch.cat([out, *args]))
+    model.register_forward_hook(lambda _, args, out: nn.functional.gelu(out, approximate="tanh"))
+    *_, joined, bent = (node.call for node in capture_graph(model, ONE))
+    assert joined is not None
+    assert (joined.args, joined.kwargs) == (([Slot(0), Slot(1)],), {})
+    assert bent is not None
+    assert (bent.args, bent.kwargs) == ((Slot(0),), {"approximate": "tanh"})
 
 
 def test_inputs_are_named_by_the_signature_of_forward() -> None:
@@ -58,5 +64,6 @@ def test_inputs_are_named_by_the_signature_of_forward() -> None:
             return first
 
     model = Model()
-    assert name_inputs(model, (1, 2, 3, 4), {}) == ("first", "second", "rest.0", "rest.1")
-    assert name_inputs(model, (1,), {"key": 2}) == ("first",)
+    names = [name for name, _ in named_inputs(model, (ONE,) * 4, {})]
+    assert names == ["first", "second", "rest.0", "rest.1"]
+    assert [name for name, _ in named_inputs(model, (ONE,), {"key": ONE})] == ["first", "key"]

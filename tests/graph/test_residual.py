@@ -25,7 +25,10 @@ class Block(nn.Module):
 
 def residuals(model, *inputs):
     graph = capture_graph(model, *inputs)
-    return graph, find_residuals(graph.contraction)
+    branches = find_residuals(graph.contraction)
+    streams = {b.stream: b.stream_additions for b in branches if b.stream is not None}
+    assert all(sum(b.stream == stream for b in branches) == k for stream, k in streams.items())
+    return graph, branches, tuple(streams.values())
 
 
 X = torch.zeros(2, 4)
@@ -35,19 +38,19 @@ X = torch.zeros(2, 4)
 @pytest.mark.parametrize("blocks", [1, 2, 5])
 def test_one_stream_of_k_additions(blocks, layers):
     model = nn.Sequential(nn.Linear(4, 4), *(Block(4, layers) for _ in range(blocks)))
-    _, found = residuals(model, X)
-    assert found.additions == (blocks,)
-    assert [branch.index for branch in found.branches] == list(range(blocks))
-    assert all(branch.length == layers for branch in found.branches)
-    assert all(len(branch.last) == 1 and branch.fan == 1 for branch in found.branches)
-    assert all(sorted(b.positions.values()) == list(range(layers)) for b in found.branches)
+    _, branches, additions = residuals(model, X)
+    assert additions == (blocks,)
+    assert [branch.index for branch in branches] == list(range(blocks))
+    assert all(branch.length == layers for branch in branches)
+    assert all(len(branch.last) == 1 and branch.fan == 1 for branch in branches)
+    assert all(sorted(b.positions.values()) == list(range(layers)) for b in branches)
 
 
 def test_a_projected_shortcut_is_skip_and_the_stream_goes_on():
     model = nn.Sequential(nn.Linear(4, 4), Block(4), Block(4, shortcut=True), Block(4))
-    graph, found = residuals(model, X)
-    assert found.additions == (3,)
-    modules = {graph.nodes[node].module for branch in found.branches for node in branch.positions}
+    graph, branches, additions = residuals(model, X)
+    assert additions == (3,)
+    modules = {graph.nodes[node].module for branch in branches for node in branch.positions}
     assert "2.shortcut" not in modules
 
 
@@ -61,9 +64,9 @@ def test_parallel_branches_are_two_of_one_addition():
             h = self.stem(x)
             return self.a(h) + self.c(torch.relu(self.b(h))) + h
 
-    graph, found = residuals(Parallel(), X)
-    (branch,) = found.branches
-    assert (branch.fan, branch.length, found.additions) == (2, 2, (1,))
+    graph, branches, additions = residuals(Parallel(), X)
+    (branch,) = branches
+    assert (branch.fan, branch.length, additions) == (2, 2, (1,))
     assert {graph.nodes[n].module: p for n, p in branch.positions.items()} == {
         "a": 0,
         "b": 0,
@@ -82,9 +85,9 @@ def test_a_sum_of_equal_branches_has_no_skip_and_no_stream():
             h = self.stem(x)
             return self.a(h) + self.b(h)
 
-    _, found = residuals(Sum(), X)
-    (branch,) = found.branches
-    assert (branch.stream, branch.fan, found.additions) == (None, 2, ())
+    _, branches, additions = residuals(Sum(), X)
+    (branch,) = branches
+    assert (branch.stream, branch.fan, additions) == (None, 2, ())
 
 
 def test_nested_additions_are_streams_of_their_own():
@@ -99,16 +102,15 @@ def test_nested_additions_are_streams_of_their_own():
             h2 = h2 + self.mid(torch.relu(h2))
             return h1 + self.d1(torch.relu(h2))
 
-    graph, found = residuals(UNet(), X)
-    assert found.additions == (1, 1)
-    places = found.places()
-    stream_of = {graph.nodes[node].module: place.stream for node, place in places.items()}
-    assert stream_of["mid"] == 0
-    assert stream_of["e2"] == stream_of["d1"] == 1
-    assert "e1" not in stream_of
+    graph, _, additions = residuals(UNet(), X)
+    assert additions == (1, 1)
+    stream_of = {info.name: info.stream for info in graph.parameters}
+    assert stream_of["mid.weight"] == 0
+    assert stream_of["e2.weight"] == stream_of["d1.weight"] == 1
+    assert stream_of["e1.weight"] is None
 
 
-def test_sum_of_two_sources_has_no_fork():
+def test_sum_of_two_sources_has_no_stream():
     class TwoTowers(nn.Module):
         def __init__(self):
             super().__init__()
@@ -117,10 +119,9 @@ def test_sum_of_two_sources_has_no_fork():
         def forward(self, x, y):
             return self.a(x) + self.b(y)
 
-    _, found = residuals(TwoTowers(), X, X)
-    (branch,) = found.branches
-    assert branch.fork is None
-    assert branch.stream is None
+    _, branches, additions = residuals(TwoTowers(), X, X)
+    (branch,) = branches
+    assert (branch.stream, branch.fan, additions) == (None, 2, ())
 
 
 def test_cross_attention_branch_leaves_the_encoder_out():
@@ -136,5 +137,5 @@ def test_cross_attention_branch_leaves_the_encoder_out():
             h = h + self.o(self.q(h) @ self.kv(memory).T @ self.kv(memory))
             return h + self.q(h) @ self.kv2(memory).T @ memory
 
-    graph, found = residuals(Decoder(), X, X)
-    assert "enc" not in {graph.nodes[n].module for b in found.branches for n in b.positions}
+    graph, branches, _ = residuals(Decoder(), X, X)
+    assert "enc" not in {graph.nodes[n].module for b in branches for n in b.positions}

@@ -177,7 +177,7 @@ def test_tied_table_is_one_embedding():
 
     (info,) = roles(LM(), torch.zeros(1, 3, dtype=torch.long)).values()
     assert (info.role, info.fan_in, info.fan_out) == ("embedding", 1, 4)
-    assert (info.name, info.aliases, info.uses) == ("embed.weight", ("head.weight",), 2)
+    assert (info.name, info.aliases) == ("embed.weight", ("head.weight",))
 
 
 def test_tables_and_tokens_that_are_added_are_embeddings():
@@ -236,7 +236,7 @@ def test_unused_parameters_have_no_layer():
             return self.used(x)
 
     idle = roles(Half(), X)["idle.weight"]
-    assert (idle.uses, idle.layer) == (0, None)
+    assert (idle.role, idle.layer_type) == ("hidden", None)
 
 
 def test_order_is_that_of_the_model():

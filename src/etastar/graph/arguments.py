@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from etastar.graph.node import Slot
-
-__all__ = ["cloned", "map_tensors", "name_inputs", "named_tensors", "slotted", "tensors_in"]
+__all__ = ["cloned", "map_tensors", "named_inputs", "named_tensors", "tensors_in"]
 
 
 def _is_namedtuple(value: object) -> bool:
@@ -130,45 +128,22 @@ def _mapped_dict(value: dict[Any, Any], function: Callable[[torch.Tensor], Any])
         return mapped
 
 
-def slotted(value: Any, found: list[torch.Tensor]) -> Any:
-    """The same nested value with a `Slot` for every tensor, which is added to `found`.
-
-    Args:
-        value: Arguments of one operation.
-        found: Receives the tensors.
-
-    Returns:
-        The arguments with slots.
-
-    Example:
-        >>> found = []
-        >>> slotted((torch.zeros(1), 2), found), len(found)
-        ((Slot(operand=0), 2), 1)
-    """
-
-    def slot(tensor: torch.Tensor) -> Slot:
-        found.append(tensor)
-        return Slot(len(found) - 1)
-
-    return map_tensors(value, slot)
-
-
-def name_inputs(
+def named_inputs(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[str, ...]:
-    """Names of the positional arguments, from the signature of `model.forward`.
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every input tensor; positional ones are named by the signature of `model.forward`.
 
     Args:
         model: The model that will be called.
         args: Its positional arguments.
-        kwargs: Its keyword arguments, whose names are taken already.
+        kwargs: Its keyword arguments.
 
     Returns:
-        One name for each positional argument.
+        Name and tensor, in order.
 
     Example:
-        >>> name_inputs(nn.Linear(1, 1), (torch.zeros(1),), {})
-        ('input',)
+        >>> [name for name, _ in named_inputs(nn.Linear(1, 1), (torch.zeros(1),), {})]
+        ['input']
     """
     names: list[str] = []
     try:
@@ -181,4 +156,5 @@ def name_inputs(
         elif parameter.kind is parameter.VAR_POSITIONAL:
             names += [f"{parameter.name}.{i}" for i in range(len(args) - len(names))]
     names += [f"args.{i}" for i in range(len(names), len(args))]
-    return tuple(f"{n}_" if n in kwargs else n for n in names[: len(args)])
+    free = (f"{name}_" if name in kwargs else name for name in names)
+    return named_tensors({**dict(zip(free, args, strict=False)), **kwargs})

@@ -14,13 +14,9 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from etastar.depth import DepthReport
 from etastar.errors import CaptureError, DepthError, EtastarError
-from etastar.graph.arguments import name_inputs, named_tensors, tensors_in
+from etastar.graph.arguments import named_inputs, tensors_in
 from etastar.graph.dag import Graph
-from etastar.graph.isolation import (
-    AUTOCAST_DEVICES,
-    ambient_modes_left,
-    global_state_kept,
-)
+from etastar.graph.isolation import AUTOCAST_DEVICES, ambient_modes_left, global_state_kept
 from etastar.graph.tracing import Trace, failed_pass, first_line, trace
 from etastar.naming import unwrap
 
@@ -158,11 +154,7 @@ def _described(network: object) -> str:
 
 
 def _require_plain_execution() -> None:
-    """Refuse to work where tensors are not what they seem.
-
-    Raises:
-        CaptureError: Within a `FakeTensorMode`, a tracer of PyTorch or a transform of `torch.func`.
-    """
+    """Refuse to work where tensors are not what they seem: within a tracer of PyTorch."""
     place = None
     if torch._C._functorch.peek_interpreter_stack() is not None:  # noqa: SLF001
         place = "a transform of torch.func (grad, jvp, vmap, ...)"
@@ -203,8 +195,7 @@ def require_unsharded(model: nn.Module, *, error: type[EtastarError] = CaptureEr
 
 def _require_strided(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     """Inputs whose layout has no strides cannot be told apart by region; COO tensors can be run."""
-    names = name_inputs(model, args, kwargs)
-    for name, tensor in named_tensors({**dict(zip(names, args, strict=True)), **kwargs}):
+    for name, tensor in named_inputs(model, args, kwargs):
         if tensor.is_nested or tensor.layout not in (torch.strided, torch.sparse_coo):
             kind = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
             raise CaptureError(
@@ -221,19 +212,24 @@ def _trace_without_ambient_modes(
     is_autocast = any(torch.is_autocast_enabled(device) for device in AUTOCAST_DEVICES)
     try:
         with ambient_modes_left():
-            return _trace_anyhow(_materialised(model, args, kwargs), args, kwargs)
+            return _trace_anyhow(model, args, kwargs)
     except CaptureError:
         if not is_autocast:
             raise
     with ambient_modes_left(but_autocast=True):
-        return _trace_anyhow(_materialised(model, args, kwargs), args, kwargs)
+        return _trace_anyhow(model, args, kwargs)
 
 
 def _materialised(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> nn.Module:
     """The model itself; of a lazy one, a copy whose shapes a dry run has set."""
     if not any(is_lazy(p) for p in (*model.parameters(), *model.buffers())):
         return model
-    ready = _lazy_copy(model)
+    unshaped: dict[int, Any] = {  # PyTorch can copy such parameters, but not such buffers
+        id(b): UninitializedBuffer(device=b.device, dtype=b.dtype)  # type: ignore[call-arg]
+        for b in model.buffers()
+        if isinstance(b, UninitializedBuffer)
+    }
+    ready = copy.deepcopy(model, memo=unshaped)  # it shares nothing with the model
     try:
         with torch.no_grad():
             ready(*args, **kwargs)
@@ -242,20 +238,11 @@ def _materialised(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
     return ready
 
 
-def _lazy_copy(model: nn.Module) -> nn.Module:
-    """A copy of a model some of whose parameters have no shape yet; it shares nothing with it."""
-    unshaped: dict[int, Any] = {  # PyTorch can copy such parameters, but not such buffers
-        id(b): UninitializedBuffer(device=b.device, dtype=b.dtype)  # type: ignore[call-arg]
-        for b in model.buffers()
-        if isinstance(b, UninitializedBuffer)
-    }
-    return copy.deepcopy(model, memo=unshaped)
-
-
 def _trace_anyhow(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[Trace, str | None]:
     """Trace on fake tensors, else on real ones; the note says why."""
+    model = _materialised(model, args, kwargs)
     try:
         return trace(model, args, kwargs, fake=True), None
     except CaptureError as error:

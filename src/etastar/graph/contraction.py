@@ -9,20 +9,13 @@ attention), so that `x + pool(x)` is told from a sum within a rotary embedding.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from etastar.depth import CountedAs
 from etastar.graph.node import Node, Operand
 
-__all__ = [
-    "Contraction",
-    "CountedNode",
-    "JudgedTrace",
-    "contract",
-    "judge",
-    "members",
-]
+__all__ = ["Contraction", "CountedNode", "contract", "data_inputs", "members"]
 
 
 class Frontier(NamedTuple):
@@ -64,11 +57,7 @@ def members(mask: int) -> Iterator[int]:
         mask ^= low
 
 
-class _Sums(NamedTuple):
-    """Sums grouped to n-ary additions: leaves of each root, and the partial sums within."""
-
-    leaves: dict[int, tuple[Operand, ...]]
-    partial: frozenset[int]
+_Sums = dict[int, tuple[Operand, ...]]  # what each n-ary addition sums, by its last node
 
 
 def _is_transparent(node: Node) -> bool:
@@ -86,20 +75,15 @@ def _group_sums(nodes: Sequence[Node], outputs: Iterable[int]) -> _Sums:
     for producer in outputs:
         consumers[producer] += 1
 
-    leaves: dict[int, tuple[Operand, ...]] = {}
-    partial: set[int] = set()
+    sums: _Sums = {}
     for node in nodes:
         if node.addends:
             flat: list[Operand] = []
             for position in node.addends:
                 inner = _inner_sum(nodes, node.operands[position], consumers)
-                if inner is None or inner not in leaves:
-                    flat.append(node.operands[position])
-                else:
-                    partial.add(inner)
-                    flat.extend(leaves[inner])
-            leaves[node.index] = tuple(flat)
-    return _Sums(leaves, frozenset(partial))
+                flat += (node.operands[position],) if inner is None else sums.pop(inner)
+            sums[node.index] = tuple(flat)
+    return sums
 
 
 def _inner_sum(nodes: Sequence[Node], operand: Operand, consumers: list[int]) -> int | None:
@@ -126,19 +110,14 @@ def _union(frontiers: Sequence[Frontier], operands: Iterable[Operand]) -> Fronti
 class _Frontiers:
     """Frontiers of all nodes for one choice of sources."""
 
-    def __init__(
-        self,
-        nodes: Sequence[Node],
-        sources: Iterable[int],
-        sums: _Sums | None,
-    ) -> None:
+    def __init__(self, nodes: Sequence[Node], sources: Iterable[int], sums: _Sums) -> None:
         self.of: list[Frontier] = []
         self.counted: dict[int, int] = {}  # node index -> mask of its counted predecessors
         chosen = frozenset(sources)
         for node in nodes:
             self.of.append(self._frontier(node, chosen, sums))
 
-    def _frontier(self, node: Node, sources: frozenset[int], sums: _Sums | None) -> Frontier:
+    def _frontier(self, node: Node, sources: frozenset[int], sums: _Sums) -> Frontier:
         own = Frontier(1 << node.index)
         if node.kind == "input":
             return own if node.index in sources else _EMPTY
@@ -150,21 +129,26 @@ class _Frontiers:
             return own
         return Frontier(0, reached.mask) if node.mixes else reached
 
-    def _is_addition(self, node: Node, sums: _Sums | None) -> bool:
+    def _is_addition(self, node: Node, sums: _Sums) -> bool:
         """Whether the operands of an n-ary sum come from different places."""
-        if sums is None or not node.addends or node.index in sums.partial:
-            return False
-        frontiers = {_union(self.of, (leaf,)) for leaf in sums.leaves[node.index]} - {_EMPTY}
-        return len(frontiers) > 1
+        frontiers = {_union(self.of, (leaf,)) for leaf in sums.get(node.index, ())}
+        return len(frontiers - {_EMPTY}) > 1
 
 
-def _data_inputs(nodes: Sequence[Node], inputs: dict[str, int]) -> tuple[str, ...]:
+def data_inputs(nodes: Sequence[Node], inputs: dict[str, int]) -> tuple[str, ...]:
     """Inputs that some weight layer reads with nothing but inputs on its frontier [WU].
 
     That takes images, embeddings and token ids, and drops masks.
+
+    Args:
+        nodes: The nodes of a trace.
+        inputs: Node of every input by name.
+
+    Returns:
+        Names of the inputs that count as data.
     """
     every_input = sum(1 << index for index in inputs.values())
-    frontiers = _Frontiers(nodes, inputs.values(), None)
+    frontiers = _Frontiers(nodes, inputs.values(), sums={})
     data = 0
     for mask in frontiers.counted.values():
         if mask & ~every_input == 0:
@@ -245,42 +229,6 @@ def _counted_node(node: Node, mask: int, sums: _Sums, frontiers: _Frontiers) -> 
     predecessors = tuple(members(mask))
     if node.weight is not None:
         return CountedNode(node.index, "weight layer", predecessors)
-    leaves = (_union(frontiers.of, (leaf,)).mask for leaf in sums.leaves[node.index])
+    leaves = (_union(frontiers.of, (leaf,)).mask for leaf in sums[node.index])
     operands = tuple(tuple(members(leaf)) for leaf in leaves if leaf)
     return CountedNode(node.index, "residual addition", predecessors, operands)
-
-
-class JudgedTrace(NamedTuple):
-    """A trace of which is known what counts.
-
-    Attributes:
-        nodes: The nodes, the kind of every sum decided: residual addition or not.
-        data_inputs: Names of the inputs that count as data.
-        contraction: The counted nodes, from the data inputs.
-    """
-
-    nodes: tuple[Node, ...]
-    data_inputs: tuple[str, ...]
-    contraction: Contraction
-
-
-def judge(
-    nodes: Sequence[Node], inputs: dict[str, int], outputs: dict[str, tuple[int, ...]]
-) -> JudgedTrace:
-    """Find the data inputs of a trace and its residual additions.
-
-    Args:
-        nodes: The nodes of the trace.
-        inputs: Node of every input by name.
-        outputs: Nodes of every output by name.
-
-    Returns:
-        The nodes, the data inputs and the contraction.
-    """
-    sources = _data_inputs(nodes, inputs)
-    contraction = contract(nodes, {name: inputs[name] for name in sources}, outputs)
-    counted = {c.node for c in contraction.counted if c.counted_as == "residual addition"}
-    decided = tuple(
-        replace(node, kind="residual addition") if node.index in counted else node for node in nodes
-    )
-    return JudgedTrace(decided, sources, contraction)

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from etastar.depth import CountedAs, DepthReport, PathStep
+from etastar.depth import DepthReport, PathStep
 from etastar.errors import DepthError
-from etastar.graph.contraction import Contraction, contract, judge
-from etastar.graph.node import (
-    Call,
-    Kind,
-    Node,
-    Operand,
-    ParameterRecord,
-    Slot,
-    WeightUse,
-)
+from etastar.graph.contraction import Contraction, contract, data_inputs
+from etastar.graph.node import Call, Node, Operand, ParameterRecord, Slot, WeightUse
 from etastar.graph.paths import (
     LAYERS_ALONE,
     nodes_on_paths,
@@ -31,7 +23,7 @@ from etastar.graph.roles import parameter_infos
 from etastar.graph.tracing import Trace
 from etastar.parameter import ParamInfo
 
-__all__ = ["Call", "Graph", "Kind", "Node", "Operand", "ParameterRecord", "Slot", "WeightUse"]
+__all__ = ["Call", "Graph", "Node", "Operand", "Slot", "WeightUse"]
 
 _NEVER_TAKEN = ("loss", "past_key_values", "cache")
 
@@ -73,7 +65,13 @@ class Graph:
             The graph, with its contraction.
         """
         inputs, outputs, records = traced.inputs, traced.outputs, traced.parameter_records
-        nodes, sources, contraction = judge(traced.nodes, inputs, outputs)
+        sources = data_inputs(traced.nodes, inputs)
+        contraction = contract(traced.nodes, {name: inputs[name] for name in sources}, outputs)
+        added = {c.node for c in contraction.counted if c.counted_as == "residual addition"}
+        nodes = tuple(
+            replace(node, kind="residual addition") if node.index in added else node
+            for node in traced.nodes
+        )
         graph = cls(nodes, inputs, outputs, sources, records, capture_note, seconds)
         graph.__dict__["contraction"] = contraction
         return graph
@@ -207,56 +205,50 @@ def _check_paths(
 def _report(
     graph: Graph, contraction: Contraction, outputs: tuple[str, ...], start: float
 ) -> DepthReport:
-    paths = path_statistics(contraction, outputs)
-    layers = path_statistics(contraction, outputs, LAYERS_ALONE)
+    longest, moments = path_statistics(contraction, outputs)
+    layer_longest, layer_moments = path_statistics(contraction, outputs, LAYERS_ALONE)
     path = shortest_path(contraction, outputs)
     on_path = nodes_on_paths(contraction, outputs)
-    counts = [c.counted_as for c in contraction.counted if c.node in on_path]
-    reused = reused_parameters(graph.nodes, graph.parameter_records, contraction)
+    counted_as = {c.node: c.counted_as for c in contraction.counted}
+    counts = [what for node, what in counted_as.items() if node in on_path]
+    tied, recurrent = reused_parameters(graph.nodes, contraction)
+    consumed = {name for node in graph for name in node.parameters}
+    records = graph.parameter_records
     return DepthReport(
         effective_depth=len(path),
-        path=tuple(_step(graph.nodes[i]) for i in path),
-        longest_path=paths.longest,
+        path=tuple(PathStep(graph.nodes[i].module, counted_as[i], graph.nodes[i].op) for i in path),
+        longest_path=longest,
         residual_additions=counts.count("residual addition"),
         weight_layers=counts.count("weight layer"),
-        path_count=paths.moments[0],
-        path_length_moments=paths.moments,
-        layer_longest_path=layers.longest,
-        layer_path_count=layers.moments[0],
-        layer_path_length_moments=layers.moments,
-        tied=reused.tied,
-        recurrent=reused.recurrent,
-        unused_parameters=reused.unused,
+        path_count=moments[0],
+        path_length_moments=moments,
+        layer_longest_path=layer_longest,
+        layer_path_length_moments=layer_moments,
+        tied=tied,
+        recurrent=recurrent,
+        unused_parameters=tuple(
+            n for n, r in records.items() if len(r.shape) >= 2 and n not in consumed
+        ),
         sources=tuple(contraction.sources),
         outputs=outputs,
-        matrix=_matrix(graph, {c.node for c in contraction.counted}),
+        matrix=_matrix(graph, set(counted_as)),
         capture=graph.capture,
         capture_note=graph.capture_note,
         seconds=graph.seconds + time.perf_counter() - start,
     )
 
 
-def _step(node: Node) -> PathStep:
-    counted_as: CountedAs = "weight layer" if node.weight is not None else "residual addition"
-    return PathStep(node.module, counted_as, node.op)
-
-
 def _matrix(graph: Graph, counted: set[int]) -> dict[str, dict[str, int | None]]:
     """Fewest counted nodes from every input to every output, masks and caches too."""
     matrix: dict[str, dict[str, int | None]] = {}
-    for name, index in graph.inputs.items():
-        distance = _distances(graph, counted, index)
+    for name, source in graph.inputs.items():
+        distance = {source: 0}
+        for node in graph.nodes[source + 1 :]:
+            reached = [distance[p] for p in node.inputs if p in distance]
+            if reached:
+                distance[node.index] = min(reached) + (node.index in counted)
         matrix[name] = {
             output: min((distance[i] for i in made if i in distance), default=None)
             for output, made in graph.outputs.items()
         }
     return matrix
-
-
-def _distances(graph: Graph, counted: set[int], source: int) -> dict[int, int]:
-    distance = {source: 0}
-    for node in graph.nodes[source + 1 :]:
-        reached = [distance[p] for p in node.inputs if p in distance]
-        if reached:
-            distance[node.index] = min(reached) + (node.index in counted)
-    return distance

@@ -17,7 +17,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -57,16 +57,6 @@ def own_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
                 yield value
 
 
-def _shared_tensors(model: nn.Module, *, share_buffers: bool) -> dict[int, torch.Tensor]:
-    """What a copy shares with the model: no data is copied, none can be written to."""
-    buffers = set(map(id, model.buffers()))
-    return {
-        id(t): t
-        for t in own_tensors(model)
-        if (share_buffers or id(t) not in buffers) and not is_lazy(t)
-    }
-
-
 def empty_containers(model: nn.Module) -> dict[int, Any]:
     """New containers for the many empty ones of modules, which copying as such would take long.
 
@@ -101,7 +91,8 @@ def isolated_copy(
     Yields:
         The copy, or the model.
     """
-    shared = _shared_tensors(model, share_buffers=twin is not None)
+    copied = set(map(id, model.buffers() if twin is None else ()))
+    shared = {id(t): t for t in own_tensors(model) if id(t) not in copied and not is_lazy(t)}
     if twin is not None:  # constants made in forward match them, and they can be written to
         shared = {k: twin(t) if t.is_meta or t.is_inference() else t for k, t in shared.items()}
     with attributes_kept(model):
@@ -118,9 +109,6 @@ def attributes_kept(model: nn.Module) -> Iterator[None]:
 
     Args:
         model: Any module.
-
-    Yields:
-        Nothing.
     """
     before = []
     for module in model.modules():
@@ -201,9 +189,6 @@ def random_numbers_kept(accelerator: str | None = None) -> Iterator[None]:
     Args:
         accelerator: Device type that will be used; None for CUDA, if it is in use already.
 
-    Yields:
-        Nothing.
-
     Example:
         >>> before = torch.random.get_rng_state()
         >>> with random_numbers_kept():
@@ -230,9 +215,6 @@ def global_state_kept() -> Iterator[None]:
 
     Other threads that ask for the same wait; a thread that is within may ask again.
 
-    Yields:
-        Nothing.
-
     Example:
         >>> with global_state_kept():
         ...     _ = torch.manual_seed(7), torch.set_default_dtype(torch.float64)
@@ -258,15 +240,10 @@ def ambient_modes_left(*, but_autocast: bool = False) -> Iterator[None]:
 
     Args:
         but_autocast: Whether to stay within autocast.
-
-    Yields:
-        Nothing.
     """
     before = _autocast()
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        if torch.get_default_device().type == "meta":
-            stack.enter_context(torch.device("cpu"))
+    has_values = torch.get_default_device().type != "meta"
+    with torch.inference_mode(False), nullcontext() if has_values else torch.device("cpu"):
         try:
             _set_autocast(tuple((is_on and but_autocast, dtype) for is_on, dtype in before))
             yield
@@ -312,11 +289,7 @@ def _allow_batch_of_one(stack: ExitStack) -> None:
 
 @contextmanager
 def quiet_switches() -> Iterator[None]:
-    """Run eagerly, silently and without fused shortcuts; every switch is put back afterwards.
-
-    Yields:
-        Nothing.
-    """
+    """Run eagerly, silently and without fused shortcuts; every switch is put back afterwards."""
     mha: Any = torch.backends.mha
     with _LOCK, ExitStack() as stack:
         # the fused path of nn.MultiheadAttention is one opaque operation per layer

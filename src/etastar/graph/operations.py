@@ -17,12 +17,12 @@ __all__ = ["Group", "Operation", "TensorProduct", "operation_of", "run_fake"]
 
 @dataclass(frozen=True)
 class TensorProduct:
-    """Argument positions of an operation that contracts two tensors.
+    """Argument positions of an operation that contracts two tensors, or looks rows up in one.
 
     Attributes:
-        left: Position of the first factor.
-        right: Position of the second factor.
-        family: "matmul", "linear", "convolution" or "bilinear".
+        left: Position of the first factor; of the table.
+        right: Position of the second factor; of the indices.
+        family: "matmul", "linear", "convolution", "bilinear" or "lookup".
     """
 
     left: int
@@ -43,18 +43,11 @@ _PRODUCTS = {
         TensorProduct(0, 1, family="convolution"),
     ),
     "_trilinear": TensorProduct(0, 1, family="bilinear"),
-}
-
-# Argument positions of the table and of the indices.
-_LOOKUPS = {
-    "embedding": (0, 1),
-    "_embedding_bag": (0, 1),
-    "_embedding_bag_forward_only": (0, 1),
-    "index": (0, 1),
-    "_unsafe_index": (0, 1),
-    "index_select": (0, 2),
-    "gather": (0, 2),
-    "take": (0, 1),
+    **dict.fromkeys(
+        "embedding _embedding_bag _embedding_bag_forward_only index _unsafe_index take".split(),
+        TensorProduct(0, 1, family="lookup"),
+    ),
+    **dict.fromkeys("index_select gather".split(), TensorProduct(0, 2, family="lookup")),
 }
 
 # Operands that are summed, by position among the tensor operands.
@@ -126,46 +119,26 @@ class Operation:
     Attributes:
         name: Packet name without a trailing underscore.
         full_name: Namespace, name and overload, "aten.mm.default".
-        mutated: Names of the arguments it writes to.
-        reads_mutated: Whether it reads them first.
         argument_names: Names of its arguments, in order.
+        mutated: Names of the arguments it writes to.
+        written: The same, with those that its schema hides.
+        reads_mutated: Whether it reads them first.
+        product: How it contracts two tensors or looks rows up, or None.
+        addends: Operand positions that it sums; () if it is no sum.
+        has_fused_addend: Whether its first argument is added to what it computes from the others.
+        group: What else it is: "attention" and "mixing" exchange information between positions.
     """
 
     name: str
     full_name: str
-    mutated: tuple[str, ...]
-    reads_mutated: bool
-    argument_names: tuple[str, ...]
-
-    @property
-    def product(self) -> TensorProduct | None:
-        """How it contracts two tensors, or None."""
-        return _PRODUCTS.get(self.name)
-
-    @property
-    def lookup(self) -> tuple[int, int] | None:
-        """Argument positions of table and indices, if it looks rows up."""
-        return _LOOKUPS.get(self.name)
-
-    @property
-    def addends(self) -> tuple[int, ...]:
-        """Operand positions that it sums; () if it is no sum."""
-        return _SUMS.get(self.name, ())
-
-    @property
-    def has_fused_addend(self) -> bool:
-        """Whether its first argument is added to what it computes from the others."""
-        return self.name in _FUSED_SUMS
-
-    @property
-    def written(self) -> tuple[str, ...]:
-        """Names of the arguments it writes to, those included that its schema hides."""
-        return self.mutated + _HIDDEN_WRITES.get(self.name, ())
-
-    @property
-    def group(self) -> Group | None:
-        """What else it is: "attention" and "mixing" exchange information between positions."""
-        return _GROUPS.get(self.name)
+    argument_names: tuple[str, ...] = ()
+    mutated: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
+    reads_mutated: bool = True
+    product: TensorProduct | None = None
+    addends: tuple[int, ...] = ()
+    has_fused_addend: bool = False
+    group: Group | None = None
 
     def argument(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The value of an argument; None where it was left out, or the operation has none such."""
@@ -194,7 +167,8 @@ def operation_of(func: Any) -> Operation:
     """
     schema = getattr(func, "_schema", None)
     if schema is None:
-        return Operation(func.name() if callable(func.name) else str(func), str(func), (), True, ())
+        name = func.name() if callable(func.name) else str(func)
+        return Operation(name, str(func), group=_GROUPS.get(name))
     namespace, _, name = schema.name.partition("::")
     overload = schema.overload_name or "default"
     arguments = schema.arguments
@@ -204,9 +178,14 @@ def operation_of(func: Any) -> Operation:
     return Operation(
         name=plain,
         full_name=f"{namespace}.{name}.{overload}",
-        mutated=mutated,
-        reads_mutated=not is_out and not (mutated and plain in _OVERWRITES),
         argument_names=tuple(a.name for a in arguments),
+        mutated=mutated,
+        written=mutated + _HIDDEN_WRITES.get(plain, ()),
+        reads_mutated=not is_out and not (mutated and plain in _OVERWRITES),
+        product=_PRODUCTS.get(plain),
+        addends=_SUMS.get(plain, ()),
+        has_fused_addend=plain in _FUSED_SUMS,
+        group=_GROUPS.get(plain),
     )
 
 
@@ -237,17 +216,15 @@ _MIXED_DTYPES = frozenset(("_scaled_mm", "_scaled_grouped_mm", "_int_mm", "_tril
 
 def _require_dtypes(operation: Operation, args: tuple[Any, ...]) -> None:
     """The two factors of a product have one dtype, and indices of a table are integers."""
-    product, lookup = operation.product, operation.lookup
-    if product is not None and operation.name not in _MIXED_DTYPES and len(args) > product.right:
-        left, right = args[product.left], args[product.right]
-        if left.dtype != right.dtype:
-            raise TypeError(
-                f"{operation.name} of {left.dtype} and {right.dtype}, which must be the same"
-            )
-    if lookup is not None and "embedding" in operation.name and len(args) > lookup[1]:
-        indices = args[lookup[1]]
-        if indices.is_floating_point() or indices.is_complex():
-            raise TypeError(f"{operation.name} with indices of {indices.dtype}")
+    product, name = operation.product, operation.name
+    if product is None or len(args) <= product.right:
+        return
+    left, right = args[product.left], args[product.right]
+    if product.family == "lookup":
+        if "embedding" in name and (right.is_floating_point() or right.is_complex()):
+            raise TypeError(f"{name} with indices of {right.dtype}")
+    elif name not in _MIXED_DTYPES and left.dtype != right.dtype:
+        raise TypeError(f"{name} of {left.dtype} and {right.dtype}, which must be the same")
 
 
 def _batch_norm(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

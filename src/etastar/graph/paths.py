@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from math import comb
-from typing import NamedTuple
 
 from etastar.depth import CountedAs
 from etastar.graph.contraction import Contraction, CountedNode, members
-from etastar.graph.node import Node, ParameterRecord
+from etastar.graph.node import Node
 
 __all__ = [
     "LAYERS_ALONE",
-    "PathStatistics",
-    "ReusedParameters",
     "nodes_on_paths",
     "path_statistics",
     "reused_parameters",
@@ -26,18 +23,6 @@ LAYERS_ALONE: tuple[CountedAs, ...] = ("weight layer",)
 _BOTH: tuple[CountedAs, ...] = ("weight layer", "residual addition")
 _NO_PATHS: Moments = (0, 0, 0, 0)
 _ONE_PATH: Moments = (1, 0, 0, 0)
-
-
-class PathStatistics(NamedTuple):
-    """Statistics of the lengths of all paths.
-
-    Attributes:
-        longest: Length of a longest path; 0 if there is no path.
-        moments: M_k = sum over paths of length^k, k = 0 to 3.
-    """
-
-    longest: int
-    moments: Moments
 
 
 def _sum(parts: Iterable[Moments]) -> Moments:
@@ -101,7 +86,7 @@ def path_statistics(
     contraction: Contraction,
     outputs: Iterable[str],
     kinds: Collection[CountedAs] = _BOTH,
-) -> PathStatistics:
+) -> tuple[int, Moments]:
     """Statistics over all distinct sequences of counted nodes from a source to an output.
 
     With S_j(v) the sum of N_j(u) over the counted predecessors u of v,
@@ -113,7 +98,8 @@ def path_statistics(
         kinds: What adds to the length of a path; sequences of other nodes are not told apart.
 
     Returns:
-        The statistics.
+        Length of a longest path, 0 if there is no path; and the moments of the lengths,
+        M_k = sum over paths of length^k, k = 0 to 3.
 
     Reference:
         [WU] arXiv 2602.07494 (both kinds), [CH] arXiv 2402.17440 (path sums over layers).
@@ -124,7 +110,7 @@ def path_statistics(
     for node in contraction.counted:
         paths.add(node)
     ends = [paths.union(contraction.outputs[name]) for name in outputs]
-    return PathStatistics(max(longest for *_, longest in ends), _sum(m for _, m, _ in ends))
+    return max(longest for *_, longest in ends), _sum(moments for _, moments, _ in ends)
 
 
 def shortest_path(contraction: Contraction, outputs: Iterable[str]) -> tuple[int, ...]:
@@ -184,35 +170,19 @@ def _ties(nodes: Sequence[Node], used: Iterable[int]) -> bool:
     return len(types) > 1 and "embedding" in types
 
 
-class ReusedParameters(NamedTuple):
-    """Names of parameters that are used more than once, or never, in the order of first use.
-
-    Attributes:
-        tied: They serve both as a table that is looked up and as a projection.
-        recurrent: Two weight layers on one path use them, ties of a table and a head apart. A
-            recurrent module (LSTM, GRU) reuses its weights at every step within its one node.
-        unused: Those of two or more dimensions that no operation on an activation consumed, in the
-            order of the model. They show when a part of it was not executed: an expert that got no
-            token.
-    """
-
-    tied: tuple[str, ...]
-    recurrent: tuple[str, ...]
-    unused: tuple[str, ...]
-
-
 def reused_parameters(
-    nodes: Sequence[Node], records: Mapping[str, ParameterRecord], contraction: Contraction
-) -> ReusedParameters:
-    """Parameters that are tied, recurrent or unused.
+    nodes: Sequence[Node], contraction: Contraction
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Parameters that are tied or recurrent, in the order of first use.
 
     Args:
         nodes: The nodes of the graph.
-        records: Every parameter of the model by name.
         contraction: The counted nodes.
 
     Returns:
-        Their names.
+        Names of those that serve both as a table that is looked up and as a projection; and of
+        those that two weight layers on one path use, such ties apart. A recurrent module (LSTM,
+        GRU) reuses its weights at every step within its one node.
 
     Reference:
         [WU] arXiv 2602.07494: the law is stated for non-recurrent networks.
@@ -220,12 +190,9 @@ def reused_parameters(
     uses = _uses(nodes, contraction)
     reused = {n for used in uses.values() if len(used) > 1 for n in used}
     ancestors = _ancestors(contraction, reused)
-    consumed = {name for node in nodes for name in node.parameters}
-    return ReusedParameters(
-        tied=tuple(name for name, used in uses.items() if _ties(nodes, used)),
-        recurrent=tuple(n for n, used in uses.items() if _is_recurrent(nodes, used, ancestors)),
-        unused=tuple(n for n, r in records.items() if len(r.shape) >= 2 and n not in consumed),
-    )
+    tied = tuple(name for name, used in uses.items() if _ties(nodes, used))
+    recurrent = tuple(n for n, used in uses.items() if _is_recurrent(nodes, used, ancestors))
+    return tied, recurrent
 
 
 def _ancestors(contraction: Contraction, wanted: set[int]) -> dict[int, int]:

@@ -10,8 +10,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from etastar.graph.arguments import map_tensors, slotted, tensors_in
-from etastar.graph.node import Call, Node, Operand, ParameterRecord
+from etastar.graph.arguments import map_tensors, tensors_in
+from etastar.graph.node import Call, Node, Operand, ParameterRecord, Slot
 from etastar.graph.operations import Operation, operation_of, run_fake
 from etastar.graph.regions import NOTHING, StorageLog, Value
 from etastar.graph.step import Classification, Step
@@ -167,15 +167,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         node = Node(
             index=len(self.nodes),
             op=op,
-            kind=what.kind,
             module=self.module_stack[-1],
             operands=operands,
             shape=tuple(output.shape),
             dtype=str(output.dtype),
-            weight=what.weight,
-            addends=what.addends,
-            mixes=what.mixes,
             call=call,
+            **what._asdict(),
         )
         self.nodes.append(node)
         for tensor in write:
@@ -220,7 +217,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         tensors: list[torch.Tensor] = []
-        slots = slotted((args, kwargs), tensors)
+
+        def slot(tensor: torch.Tensor) -> Slot:
+            tensors.append(tensor)
+            return Slot(len(tensors) - 1)
+
+        slots = map_tensors((args, kwargs), slot)
         values = [self.log.read(tensor) for tensor in tensors]
         keys = {self.log.key(tensor) for tensor in tensors}
         result = self._execute(func, operation, args, kwargs)

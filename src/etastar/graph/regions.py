@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,22 +86,14 @@ class Region(NamedTuple):
 
     def _as_array(self) -> np.ndarray:
         """An array at this region of an imaginary storage; its memory is never touched."""
-        return np.asarray(_Memory(self))
-
-
-class _Memory:
-    """Array interface of a region; NumPy decides overlap from addresses alone."""
-
-    _BASE = 1 << 40
-
-    def __init__(self, region: Region) -> None:
-        self.__array_interface__ = {
+        interface = {
             "version": 3,
-            "data": (self._BASE + region.offset, True),
-            "shape": region.shape,
-            "strides": region.strides,
-            "typestr": f"|V{region.itemsize}",
+            "data": ((1 << 40) + self.offset, True),
+            "shape": self.shape,
+            "strides": self.strides,
+            "typestr": f"|V{self.itemsize}",
         }
+        return np.asarray(SimpleNamespace(__array_interface__=interface))
 
 
 _WHOLE = Region(0, (1 << 62,), (1,), 1)  # of any storage

@@ -9,14 +9,14 @@ a branch multiplier can sit.
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from etastar.graph.contraction import Contraction, CountedNode
 from etastar.graph.node import Node
 
-__all__ = ["Branch", "Residual", "find_residuals", "output_scalers"]
+__all__ = ["Branch", "find_residuals", "output_scalers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Branch:
 
     Attributes:
         addition: Node of the addition.
-        fork: Node that all operands come from; None for a sum of separate sources.
         stream: Number of the stream; None where no operand is a skip.
+        stream_additions: K, the number of additions of that stream; 0 where there is none.
         index: Number of the addition within its stream.
         fan: Number of branches that are summed.
         length: Weight layers on the longest way through a branch.
@@ -35,34 +35,13 @@ class Branch:
     """
 
     addition: int
-    fork: int | None
     stream: int | None
+    stream_additions: int
     index: int
     fan: int
     length: int
     positions: dict[int, int]
     last: frozenset[int]
-
-
-@dataclass(frozen=True)
-class Residual:
-    """All branches of a network.
-
-    Attributes:
-        branches: One per residual addition, in topological order.
-        additions: K of each stream.
-    """
-
-    branches: tuple[Branch, ...]
-    additions: tuple[int, ...]
-
-    def places(self) -> dict[int, Branch]:
-        """The innermost branch of every counted node that lies on one, by node."""
-        found: dict[int, Branch] = {}
-        for branch in self.branches:
-            for node in branch.positions:
-                found.setdefault(node, branch)
-        return found
 
 
 class _Between:
@@ -138,14 +117,14 @@ def _skip_operand(
     return lengths.index(shortest) if lengths.count(shortest) == 1 else None
 
 
-def find_residuals(contraction: Contraction) -> Residual:
+def find_residuals(contraction: Contraction) -> tuple[Branch, ...]:
     """Find the residual streams of a network and the branches that add to them.
 
     Args:
         contraction: The contracted graph.
 
     Returns:
-        One branch record per residual addition, and K of every stream.
+        One record per residual addition, in topological order.
 
     Example:
         >>> import torch
@@ -154,8 +133,9 @@ def find_residuals(contraction: Contraction) -> Residual:
         ...     def forward(self, x):
         ...         return x + super().forward(x)
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), Block(2, 2), Block(2, 2))
-        >>> find_residuals(capture_graph(model, torch.zeros(1, 2)).contraction).additions
-        (2,)
+        >>> graph = capture_graph(model, torch.zeros(1, 2))
+        >>> [branch.stream_additions for branch in find_residuals(graph.contraction)]
+        [2, 2]
 
     Reference:
         [AM] arXiv 2510.04327, residual networks with K blocks.
@@ -165,22 +145,20 @@ def find_residuals(contraction: Contraction) -> Residual:
     for node in contraction.counted:
         for predecessor in node.predecessors:
             consumers[predecessor].add(node.node)
-    streams: dict[int, int] = {}  # addition -> stream
-    additions: list[int] = []
+    streams: dict[int | None, int] = {}  # addition -> stream
+    additions: Counter[int | None] = Counter()  # of each stream; none without one
     branches: list[Branch] = []
     for node in contraction.counted:
         if node.counted_as == "residual addition":
             region = _Between(node, counted, consumers)
             skip = _skip_operand(node, region, counted)
+            stream = None
             if skip is not None:
-                stream = streams.get(region.fork if region.fork is not None else -1)
-                if stream is None:
-                    stream = len(additions)
-                    additions.append(0)
-                streams[node.node] = stream
+                stream = streams[node.node] = streams.get(region.fork, len(additions))
                 additions[stream] += 1
-            branches.append(_branch(node, region, skip, counted, streams, additions))
-    return Residual(tuple(branches), tuple(additions))
+            index = max(0, additions[stream] - 1)
+            branches.append(_branch(node, region, skip, counted, stream, index))
+    return tuple(replace(b, stream_additions=additions[b.stream]) for b in branches)
 
 
 def _branch(
@@ -188,20 +166,19 @@ def _branch(
     region: _Between,
     skip: int | None,
     counted: dict[int, CountedNode],
-    streams: dict[int, int],
-    additions: list[int],
+    stream: int | None,
+    index: int,
 ) -> Branch:
     only_skip = 0 if skip is None else 1 << skip
     members = [n for n in region.members if region.reached[n] != only_skip and n in counted]
     positions = _positions(members, counted, longest=True)
     layers = {n: p for n, p in positions.items() if counted[n].counted_as == "weight layer"}
     operands = [o for i, o in enumerate(addition.operand_predecessors) if i != skip]
-    stream = streams.get(addition.node)
     return Branch(
         addition=addition.node,
-        fork=region.fork,
         stream=stream,
-        index=0 if stream is None else additions[stream] - 1,
+        stream_additions=0,  # not known before the last one is found
+        index=index,
         fan=len(operands),
         length=1 + max(layers.values(), default=-1),
         positions=positions,

@@ -49,7 +49,8 @@ def parameter_infos(
     Reference:
         [TP5] arXiv 2203.03466, Table 3 (roles); [AM] arXiv 2510.04327 (branches).
     """
-    return _Roles(nodes, contraction).infos(records)
+    roles = _Roles(nodes, contraction)
+    return tuple(roles.info(name, record) for name, record in records.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,13 @@ class _Use:
 class _Roles:
     def __init__(self, nodes: Sequence[Node], contraction: Contraction) -> None:
         self.nodes = nodes
-        residual = find_residuals(contraction)
-        self.places = residual.places()
-        self.additions = residual.additions
+        branches = find_residuals(contraction)
+        # of nested branches, the innermost is found first
+        self.places = {node: b for b in reversed(branches) for node in b.positions}
         self.first, self.final = _ends(contraction)
         self.before, self.after = _neighbours(nodes, {node.node for node in contraction.counted})
         self.scalers = {
-            branch.addition: output_scalers(nodes, branch, self.before)
-            for branch in residual.branches
+            branch.addition: output_scalers(nodes, branch, self.before) for branch in branches
         }
         self.uses: dict[str, list[_Use]] = defaultdict(list)
         for node in nodes:
@@ -80,18 +80,15 @@ class _Roles:
                     held = node.weight.parameters if node.weight is not None else ()
                     self.uses[name].append(_Use(node, _argument(node, position), name in held))
 
-    def infos(self, records: Mapping[str, ParameterRecord]) -> tuple[ParamInfo, ...]:
-        """One record per parameter."""
-        return tuple(self._info(name, record) for name, record in records.items())
-
-    def _info(self, name: str, record: ParameterRecord) -> ParamInfo:
+    def info(self, name: str, record: ParameterRecord) -> ParamInfo:
+        """The record of one parameter."""
         uses = self.uses[name]
         weights = [use for use in uses if use.is_weight]
         if not uses:
             return _unused(name, record)
         first = (weights or uses)[0]
         info = self._weight(name, record, weights) if weights else _vector(name, record, first)
-        info = replace(info, layer=first.node.module, aliases=record.aliases, uses=len(uses))
+        info = replace(info, aliases=record.aliases)
         return self._placed(self._of_layer(info, first), first)
 
     def _weight(self, name: str, record: ParameterRecord, uses: list[_Use]) -> ParamInfo:
@@ -145,7 +142,7 @@ class _Roles:
         return replace(
             info,
             stream=branch.stream,
-            stream_additions=0 if branch.stream is None else self.additions[branch.stream],
+            stream_additions=branch.stream_additions,
             branch=branch.index if is_stream else None,
             branch_position=branch.positions.get(layer) if layer is not None else None,
             branch_length=branch.length,
@@ -228,8 +225,7 @@ def _own_fans(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _unused(name: str, record: ParameterRecord) -> ParamInfo:
-    size = math.prod(record.shape)
-    if len(record.shape) < 2:
-        return ParamInfo(name, record.shape, "bias", 1, size, aliases=record.aliases, uses=0)
-    fans = _own_fans(record.shape)
-    return ParamInfo(name, record.shape, "hidden", *fans, aliases=record.aliases, uses=0)
+    shape, is_vector = record.shape, len(record.shape) < 2
+    role: Role = "bias" if is_vector else "hidden"
+    fans = (1, math.prod(shape)) if is_vector else _own_fans(shape)
+    return ParamInfo(name, shape, role, *fans, aliases=record.aliases)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from etastar.graph.node import Call, Kind, Operand, ParameterRecord, Slot, WeightUse
-from etastar.graph.operations import Operation, TensorProduct
+from etastar.graph.operations import Operation
 from etastar.graph.regions import Value
 
 __all__ = ["Classification", "Step"]
@@ -120,27 +120,20 @@ class Step:
         self, operands: tuple[Operand, ...], records: dict[str, ParameterRecord]
     ) -> Classification:
         """What it is, given what its operands are."""
-        kind, weight, mixes = self._classified(operands, records)
-        return Classification(kind, weight, mixes, self._addends())
-
-    def _classified(
-        self, operands: tuple[Operand, ...], records: dict[str, ParameterRecord]
-    ) -> tuple[Kind, WeightUse | None, bool]:
-        group = self.operation.group
+        group, addends = self.operation.group, self._addends()
         pair = _contracted_pair(self.operation, self.call)
-        if pair is not None:
-            weight = _weight_use(pair, operands, records)
-            if weight is not None:
-                return "weight layer", weight, False
-        if group == "attention":
-            return "attention contraction", None, True
-        if pair is not None and pair.product is not None:
-            both = (operands[pair.left], operands[pair.right])
-            if all(o.producers for o in both):
-                return "attention contraction", None, True
-            return "other", None, not any(o.parameters for o in both)
+        weight = None if pair is None else _weight_use(pair, operands, records)
+        if weight is not None:
+            return Classification("weight layer", weight, addends=addends)
+        is_product = pair is not None and pair.family != "lookup"
+        both = (operands[pair.left], operands[pair.right]) if pair is not None else ()
+        if group == "attention" or (is_product and all(o.producers for o in both)):
+            return Classification("attention contraction", mixes=True, addends=addends)
+        if is_product:
+            mixes = not any(o.parameters for o in both)
+            return Classification("other", mixes=mixes, addends=addends)
         kind: Kind = group if group in ("norm", "activation") else "other"
-        return kind, None, group == "mixing"
+        return Classification(kind, mixes=group == "mixing", addends=addends)
 
 
 class _ContractedPair(NamedTuple):
@@ -148,7 +141,7 @@ class _ContractedPair(NamedTuple):
 
     left: int
     right: int
-    product: TensorProduct | None  # None for a lookup, table first
+    family: str  # of the `TensorProduct`
     is_transposed: bool  # of a convolution
     groups: int
 
@@ -165,17 +158,18 @@ def _slot(argument: Any) -> int | None:
 def _contracted_pair(operation: Operation, call: Call) -> _ContractedPair | None:
     """The two operands that an operation contracts, or looks up; None if it does neither."""
     product, names = operation.product, operation.argument_names
-    positions = (product.left, product.right) if product else operation.lookup
-    if positions is None or max(positions) >= len(names):
+    if product is None or product.right >= len(names):
         return None
-    arguments = [operation.argument(names[p], call.args, call.kwargs) for p in positions]
-    left, right = map(_slot, arguments)
+    left, right = (
+        _slot(operation.argument(names[p], call.args, call.kwargs))
+        for p in (product.left, product.right)
+    )
     if left is None or right is None:
         return None
     transposed, groups = (
         operation.argument(name, call.args, call.kwargs) for name in ("transposed", "groups")
     )
-    return _ContractedPair(left, right, product, bool(transposed), groups or 1)
+    return _ContractedPair(left, right, product.family, bool(transposed), groups or 1)
 
 
 def _weight_use(
@@ -197,14 +191,14 @@ def _weight_use(
 def _use(
     pair: _ContractedPair, shape: tuple[int, ...], weight: int, names: tuple[str, ...]
 ) -> WeightUse | None:
-    if pair.product is None:
+    if pair.family == "lookup":
         if weight != pair.left:
             return None
         return WeightUse("embedding", names, 1, math.prod(shape[1:]), (), weight)
-    if pair.product.family == "convolution":
+    if pair.family == "convolution":
         fans = _convolution_fans(pair, shape)
         return WeightUse("convolution", names, *fans, shape[2:], weight)
-    if pair.product.family == "bilinear":
+    if pair.family == "bilinear":
         return WeightUse("linear", names, math.prod(shape[-2:]), shape[0], (), weight)
     return WeightUse("linear", names, *_matmul_fans(pair, shape, weight), (), weight)
 
@@ -213,9 +207,8 @@ def _matmul_fans(pair: _ContractedPair, shape: tuple[int, ...], weight: int) -> 
     """Contracted and free size of a matrix factor; of "linear", the weight is (out, in)."""
     if len(shape) < 2:
         return shape[-1], 1
-    is_left = weight == pair.left
-    is_linear = pair.product is not None and pair.product.family == "linear"
-    return (shape[-1], shape[-2]) if is_left or is_linear else (shape[-2], shape[-1])
+    is_out_first = weight == pair.left or pair.family == "linear"
+    return (shape[-1], shape[-2]) if is_out_first else (shape[-2], shape[-1])
 
 
 def _convolution_fans(pair: _ContractedPair, shape: tuple[int, ...]) -> tuple[int, int]:

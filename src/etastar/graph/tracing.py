@@ -18,7 +18,7 @@ from torch.nn.modules.module import (
 )
 
 from etastar.errors import CaptureError
-from etastar.graph.arguments import cloned, map_tensors, name_inputs, named_tensors, tensors_in
+from etastar.graph.arguments import cloned, map_tensors, named_inputs, named_tensors, tensors_in
 from etastar.graph.isolation import (
     attributes_kept,
     global_state_kept,
@@ -102,7 +102,7 @@ def trace(
         _add_parameters(recorder, running, model)
         clone = cloned if twins is None else twins.clone_of
         args, kwargs = map_tensors((tuple(args), dict(kwargs)), clone)
-        inputs = _add_inputs(recorder, model, args, kwargs)
+        inputs = {n: recorder.add_input(t) for n, t in named_inputs(model, args, kwargs)}
         stack.enter_context(_module_paths_recorded(recorder, running, model))
         result = _run(running, args, kwargs, recorder)
         outputs = _outputs(recorder, result)
@@ -125,14 +125,6 @@ def _add_parameters(recorder: Recorder, running: nn.Module, model: nn.Module) ->
     tensors, originals = canonical_parameters(running), canonical_parameters(model)
     for name in recorder.records:
         recorder.add_parameter(name, tensors[name], also=originals[name])
-
-
-def _add_inputs(
-    recorder: Recorder, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> dict[str, int]:
-    positional = zip(name_inputs(model, args, kwargs), args, strict=True)
-    named = {**dict(positional), **kwargs}
-    return {name: recorder.add_input(tensor) for name, tensor in named_tensors(named)}
 
 
 def _run(

@@ -49,7 +49,7 @@ def plan_initialization(
     Example:
         >>> from etastar.graph.dag import Graph
         >>> from etastar.parameter import ParamInfo
-        >>> info = ParamInfo("b", (4,), "bias", fan_in=1, fan_out=4, uses=0)
+        >>> info = ParamInfo("b", (4,), "bias", fan_in=1, fan_out=4)
         >>> report = plan_initialization(Graph((), {}, {}, (), {}), (info,), parameters={})
         >>> report["b"].why
         'no operation used it'

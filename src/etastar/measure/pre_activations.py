@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from etastar.graph.contraction import judge
+from etastar.graph.dag import Graph
 from etastar.graph.tracing import Trace, trace
 from etastar.measure.ambient import own_device
 from etastar.measure.input_checks import forward_pass
@@ -96,7 +96,7 @@ def judged_nodes(traced: Trace) -> tuple[Node, ...]:
     Returns:
         The nodes, in the order of execution.
     """
-    return judge(traced.nodes, traced.inputs, traced.outputs).nodes
+    return Graph.of_trace(traced).nodes
 
 
 def is_candidate(node: Node, pre_activations: PreActivations) -> bool:
