@@ -15,6 +15,7 @@ __all__ = [
     "Data",
     "DataArgs",
     "Debug",
+    "Init",
     "Inputs",
     "Model",
     "Momentum",
@@ -46,6 +47,13 @@ Args = Annotated[
 Inputs = Annotated[
     list[str],
     typer.Option("--input", metavar="[NAME=]SHAPE[:DTYPE]", help="An example input; repeatable."),
+]
+Init = Annotated[
+    str | None,
+    typer.Option(
+        "--init",
+        help="Residual rule all, last or none; own: the model's own. [default: what the laws need]",
+    ),
 ]
 Data = Annotated[str, typer.Option("--data", help="Data set: digits, stdlib-text, hf:NAME ...")]
 DataArgs = Annotated[

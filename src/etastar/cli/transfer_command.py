@@ -45,12 +45,7 @@ def transfer(
     ] = None,
     data_arg: options.DataArgs = [],  # noqa: B006
     batch: options.BatchSize = 64,
-    init: Annotated[
-        str | None,
-        typer.Option(
-            "--init", help="With --data: all, last, none, or own; else what fits the law."
-        ),
-    ] = None,
+    init: options.Init = None,
     save: Annotated[
         Path | None, typer.Option("--save", help="Write the plan to this JSON file.")
     ] = None,

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from etastar.fit import Optimum
     from etastar.sweep.recipe import Size
     from etastar.sweep.search.base import Search
     from etastar.sweep.storage import Store
@@ -107,7 +106,8 @@ def run_sweep(
         for size in ordered:
             depth = _depth(recipe, size, store)
             depths += [] if depth is None else [(size, depth)]
-            context = _context(size, used, results, recipe, depths)
+            optima = tuple((one.size, one.optimum) for one in results if one.optimum is not None)
+            context = Context(size, used, optima, tuple(depths))
             if chosen.needs_start and not context.optima:
                 context = replace(context, start=measured_start(recipe, size, used))
             sweep = _Sweep(recipe, context, chosen, runner, store, on_progress)
@@ -170,19 +170,6 @@ class _Sweep:
     def _report(self, records: Sequence[TrialRecord], *, done: bool = False) -> None:
         if self.on_progress is not None:
             self.on_progress(Progress.of(self.context.size, records, done=done))
-
-
-def _context(
-    size: Size,
-    seeds: tuple[int, ...],
-    results: Sequence[SizeResult],
-    recipe: Recipe,
-    depths: Sequence[tuple[Size, float]],
-) -> Context:
-    optima: list[tuple[Size, Optimum]] = [
-        (result.size, result.optimum) for result in results if result.optimum is not None
-    ]
-    return Context(size, seeds, tuple(optima), recipe.num_steps, tuple(depths))
 
 
 def _depth(recipe: Recipe, size: Size, store: Store) -> float | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from etastar.errors import EtastarError, MeasureError, TrialError
+from etastar.errors import MeasureError, TrialError, foreign_errors_as
 from etastar.graph.arguments import map_tensors
 from etastar.graph.isolation import random_numbers_kept
 from etastar.measure.batch import own_loss, read_batch
@@ -104,7 +104,7 @@ def run_trial(
         (9, False, True)
     """
     place = torch.device(device)
-    where = f"in the run of {format_size(size)} at lr={point.lr}, seed={point.seed}"
+    where = f"the run of {format_size(size)} at lr={point.lr}, seed={point.seed}"
     with user_errors(where), _seeded(place, point.seed):
         model = recipe.make_model(**dict(size)).to(place)
         optimizer = recipe.make_optimizer(model, point.lr, **dict(size))
@@ -153,27 +153,17 @@ def user_errors(where: str) -> Iterator[None]:
 
     Raises:
         TrialError: Something was raised; its type and message are in the error.
-
-    Example:
-        >>> try:
-        ...     with user_errors("in the run of depth=3"):
-        ...         raise KeyError("x")
-        ... except TrialError as error:
-        ...     print(error.received)
-        KeyError: 'x' in the run of depth=3
     """
     try:
-        yield
-    except MeasureError as error:  # of the form of a batch, or a loss that is missing
-        raise TrialError(error.received, error.expected, error.action) from error
-    except (EtastarError, KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:
-        raise TrialError(
-            f"{type(error).__name__}: {error} {where}",
+        with foreign_errors_as(
+            TrialError,
+            where,
             "a recipe whose functions do not raise",
             "mend what raised, then run the same sweep again; finished runs are kept",
-        ) from error
+        ):
+            yield
+    except MeasureError as error:  # of the form of a batch, or a loss that is missing
+        raise TrialError(error.received, error.expected, error.action) from error
 
 
 def _train(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from etastar.errors import TrialError
+from etastar.errors import TrialError, foreign_errors_as
 from etastar.sweep.trial import run_trial
 
 if TYPE_CHECKING:
@@ -105,9 +105,7 @@ def device_name(device: torch.device | str) -> str:
         >>> device_name(torch.device("cpu"))
         'cpu'
     """
-    try:
+    with foreign_errors_as(
+        TrialError, f"device {device!r}", "a device of PyTorch", 'give "cpu" or "cuda:0"'
+    ):
         return str(torch.device(device))
-    except (RuntimeError, TypeError) as error:
-        raise TrialError(
-            f"device {device!r}", "a device of PyTorch", 'give "cpu" or "cuda:0"'
-        ) from error

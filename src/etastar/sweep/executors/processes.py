@@ -82,7 +82,12 @@ class Processes(Executor):
                 self.close()
                 left -= 1
                 if left < 0:
-                    raise _lost(error) from error
+                    raise TrialError(
+                        f"a worker process that ended by itself: {error}",
+                        "workers that live to the end of a run",
+                        "look for what ends them (memory, a crash in a library; a script needs "
+                        '`if __name__ == "__main__":` around its sweep), or give workers=0',
+                    ) from error
 
     def close(self) -> None:
         """End the processes, with the runs under way."""
@@ -140,12 +145,3 @@ def _follow(watched: Connection) -> None:
     with suppress(EOFError, OSError):
         watched.recv_bytes()
     os._exit(1)
-
-
-def _lost(error: BrokenProcessPool) -> TrialError:
-    return TrialError(
-        f"a worker process that ended by itself: {error}",
-        "workers that live to the end of a run",
-        "look for what ends them (memory, a crash in a library; a script needs "
-        '`if __name__ == "__main__":` around its sweep), or give workers=0',
-    )
