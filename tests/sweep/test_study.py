@@ -165,13 +165,12 @@ def test_a_sweep_of_which_every_rate_diverges_says_so():
     assert shown["trials"][0]["losses"] == [1.0, None]
 
 
-def test_the_table_has_a_row_per_run_and_a_column_per_name():
+def test_the_data_has_an_entry_per_run_and_says_the_same_as_the_sizes():
     result = run_sweep(recipe(), SIZES, search=LRS, workers=Landscape(diverge_above=0.5))
-    frame = result.frame
-    assert list(frame.columns[:4]) == ["depth", "lr", "seed", "loss"]
-    assert len(frame) == 16
-    assert frame.groupby("depth")["diverged"].sum().tolist() == [2, 2]
-    assert frame["steps"].sum() == result.steps == result.as_dict()["steps"]
+    runs = result.as_dict()["trials"]
+    assert len(runs) == 16
+    assert [run["size"]["depth"] for run in runs if run["diverged"]] == [2, 2, 4, 4]
+    assert sum(run["steps"] for run in runs) == result.steps == result.as_dict()["steps"]
     assert [one["flags"] for one in result.as_dict()["optima"]] == [
         ["diverged"],
         ["edge", "diverged"],
