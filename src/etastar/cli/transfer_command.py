@@ -58,10 +58,10 @@ def transfer(
     from etastar.sources.measuring import measurable
     from etastar.sources.model_spec import capture_spec
     from etastar.sources.recipe_spec import RecipeSpec
-    from etastar.sources.settings import parse_settings, split_settings
+    from etastar.sources.settings import parse_inputs, parse_settings, split_settings
     from etastar.transfer import NAMED_LAWS, Tuned, plan_transfer
 
-    given = options.given_inputs(inputs)
+    given = parse_inputs(inputs)
     sizes = [parse_settings([*arg, *split_settings(size)]) for size in (base, target)]
     measure = None
     networks: Any = [capture_spec(model, size, inputs=given) for size in sizes if data is None]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 import zlib
 from base64 import b64decode, b64encode
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from math import inf, isfinite
 from struct import pack, unpack
@@ -25,7 +25,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import fail_stale_trials
 from optuna.trial import TrialState, create_trial
 
-from etastar.errors import StorageError
+from etastar.errors import StorageError, foreign_errors_as
 from etastar.sweep.recipe import Point
 from etastar.sweep.storage.connection import quiet_optuna
 from etastar.sweep.trial import TrialRecord
@@ -219,18 +219,21 @@ class Claims:
         )
 
     def _point_of(self, trial: FrozenTrial) -> Point:
-        try:
+        with self._own_trial(trial):
             return Point(lr=float(trial.params["lr"]), seed=int(trial.user_attrs["seed"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise StorageError(
-                f"trial {trial.number} of {self.study_name}, which has no learning rate or seed",
-                "trials that etastar wrote",
-                "give the sweep a store or a name of its own",
-            ) from error
+
+    def _own_trial(self, trial: FrozenTrial) -> AbstractContextManager[None]:
+        """What a trial of another program raises while it is read becomes a StorageError."""
+        return foreign_errors_as(
+            StorageError,
+            f"trial {trial.number} of {self.study_name}, whose fields do not make a run",
+            "trials that etastar wrote",
+            "give the sweep a store or a name of its own",
+        )
 
     def _record(self, trial: FrozenTrial) -> TrialRecord:
         point, fields = self._point_of(trial), trial.user_attrs
-        try:
+        with self._own_trial(trial):
             run = fields["run"]
             return TrialRecord(
                 size=self.size,
@@ -243,13 +246,6 @@ class Claims:
                 device=str(run["device"]),
                 versions=tuple(sorted(run["versions"].items())),
             )
-        except (KeyError, TypeError, ValueError, zlib.error) as error:
-            raise StorageError(
-                f"trial {trial.number} of {self.study_name}, whose fields do not make a run "
-                f"({type(error).__name__}: {error})",
-                "trials that etastar wrote",
-                "give the sweep a store or a name of its own",
-            ) from error
 
 
 def _value(record: TrialRecord) -> float:

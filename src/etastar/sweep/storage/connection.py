@@ -57,16 +57,12 @@ def shown_location(location: str | os.PathLike[str]) -> str:
     """
     if "://" not in str(location):
         return str(location)
-    unread = str(location).partition("://")[0] + "://..."
     try:
         from sqlalchemy.engine import make_url
-        from sqlalchemy.exc import ArgumentError
-    except ImportError:  # which the store itself tells with its extra
-        return unread
-    try:
+
         url = make_url(str(location))
-    except (ArgumentError, ValueError):
-        return unread
+    except Exception:  # no URL, or no SQLAlchemy, which the store itself tells with its extra
+        return str(location).partition("://")[0] + "://..."
     plain = str(url.set(query={}).render_as_string(hide_password=True))
     return f"{plain}?..." if url.query else plain
 
