@@ -27,10 +27,6 @@ __all__ = ["Bracket"]
 _UNLEARNING = 1.25
 """A run whose last losses exceed its first by this factor learned nothing; empirical, coarse."""
 
-
-_LEAST_TRIALS = 3
-"""A minimum is enclosed by three."""
-
 _PRIOR_SD = 1.0
 """Of the exponent: optima of a single depth give the prior's, depths far apart their own."""
 
@@ -89,7 +85,7 @@ class Bracket(Search):
                 (self.start is None or 0 < self.start < inf)
                 and 1 < self.factor <= self.reach < inf
                 and 0 < self.precision < inf
-                and self.max_trials >= _LEAST_TRIALS
+                and self.max_trials >= 3  # a minimum is enclosed by three
                 and isfinite(self.prior_exponent)
             )
         except TypeError:
