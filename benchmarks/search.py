@@ -231,8 +231,7 @@ def run_bracket(
     lengths = tuple((size_of(d), float(graph_of(network, d).depth().effective_depth))
                     for d in case.depths)  # fmt: skip
     for depth in case.depths:
-        steps = case.budget[0]
-        context = Context(size_of(depth), seeds, tuple(optima), steps, lengths)
+        context = Context(size_of(depth), seeds, tuple(optima), lengths)
         if start is None and not optima:
             measured = measured_start(recipe(network, *case.budget), context.size, seeds)
             context = replace(context, start=measured)
@@ -257,8 +256,7 @@ def run_task(task: Task) -> tuple[Task, dict[int, list[TrialRecord]]]:
         start = case.start if method == "bracket" else None
         return task, run_bracket(network, start, run, seeds)
     rates = case.rates[::11] if method == "pilot" else case.rates
-    steps = case.budget[0]
-    contexts = {depth: Context(size_of(depth), seeds, (), steps) for depth in depths}
+    contexts = {depth: Context(size_of(depth), seeds, ()) for depth in depths}
     return task, {depth: drive(Grid(rates), contexts[depth], run) for depth in depths}
 
 

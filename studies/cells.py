@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError
 from etastar.models.components import activation_module, same_conv
-from etastar.models.config import ActivationName, Padding, require_natural
-from etastar.typed import require_type
+from etastar.models.config import ActivationName, Padding
+from etastar.typed import require_number, require_type
 
 __all__ = [
     "EDGES",
@@ -228,8 +228,9 @@ def cell(
         >>> cell(2, 8, cell_seed=3)(torch.zeros(2, 1, 8, 8)).shape
         torch.Size([2, 10])
     """
-    require_natural(depth=depth, width=width, in_channels=in_channels)
-    require_natural(image_size=image_size, num_classes=num_classes)
+    sizes = {"depth": depth, "width": width, "in_channels": in_channels}
+    for name, size in {**sizes, "image_size": image_size, "num_classes": num_classes}.items():
+        require_number(name, size, error=ModelSpecError, least=1, whole=True)
     require_type("padding", padding, Padding)
     require_type("activation", activation, ActivationName)
     plan = cell_plan(cell_seed, edges=edges)

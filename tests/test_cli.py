@@ -214,7 +214,7 @@ def test_ctrl_c_keeps_the_store_and_says_so(tmp_path, monkeypatch):
     store = tmp_path / "runs.log"
     calls = []
 
-    def interrupted(self, recipe, size, points, *, on_step=None):
+    def interrupted(self, recipe, size, points):
         for point in points:
             if len(calls) == 3:
                 raise KeyboardInterrupt

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etastar.datasets import Dataset, load
-from etastar.datasets.dataset import standardize_images
+from etastar.datasets.dataset import image_dataset
 from etastar.errors import ModelSpecError
 
 
@@ -76,6 +76,12 @@ def test_the_batches_of_a_seed_are_those_of_stored_results(name, options, target
     inputs, found = next(load(name, **options).batches(0, 8, 1))
     assert found.tolist() == targets
     assert inputs.double().abs().sum().item() == pytest.approx(size, rel=1e-6)
+
+
+def standardize_images(train, test):
+    labels = [torch.zeros(len(images), dtype=torch.long) for images in (train, test)]
+    data = image_dataset("images", 1, (train, labels[0]), (test, labels[1]))
+    return data.train_inputs, data.test_inputs
 
 
 def test_each_channel_is_scaled_by_the_training_parts_own_statistics():

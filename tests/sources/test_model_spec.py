@@ -8,7 +8,7 @@ from torch import nn
 
 from etastar.errors import MissingExtraError, ModelSpecError
 from etastar.sources import load_model
-from etastar.sources.base import LoadedModel, ModelSource
+from etastar.sources.base import ModelSource
 from etastar.sources.libraries import SOURCES
 from etastar.sources.model_spec import capture_spec
 
@@ -128,18 +128,9 @@ class Routed(nn.Linear):
         return super().forward(x) if x.sum().item() < 1e9 else x
 
 
-class RoutedSource(ModelSource):
-    prefix = "routed"
-
-    def build(self, name, settings):
-        return Routed(4, 4)
-
-    def inputs(self, name, settings, model):
-        return LoadedModel(model, (torch.zeros(1, 4),))
-
-
 def test_values_are_built_where_meta_does_not_do(monkeypatch):
-    monkeypatch.setitem(SOURCES, "routed", RoutedSource())
+    routed = ModelSource("routed", lambda *_: Routed(4, 4), lambda *_: ((torch.zeros(1, 4),), {}))
+    monkeypatch.setitem(SOURCES, "routed", routed)
     graph = capture_spec("routed:any")
     assert graph.capture == "real"
     assert graph.depth().effective_depth == 1

@@ -3,7 +3,7 @@
 import pytest
 
 from etastar.errors import FitError, ModelSpecError, StorageError
-from etastar.sources.sweeping import fit_store, parse_sizes, size_depths
+from etastar.sources.sweeping import fit_store, parse_sizes
 from etastar.sweep.recipe import Point
 from etastar.sweep.storage import as_store
 from etastar.sweep.trial import TrialRecord
@@ -49,9 +49,11 @@ def test_what_are_no_sizes(texts):
         parse_sizes(texts)
 
 
-def test_depths_are_effective_depths():
-    depths = size_depths("zoo:gpt", {"width": 16}, [{"depth": 1}, {"depth": 4}])
-    assert depths == {(("depth", 1),): 4.0, (("depth", 4),): 10.0}
+def test_depths_are_effective_depths(tmp_path):
+    settings = {"model": "zoo:gpt", "model settings": '{"width": 16}'}
+    optima = {(("depth", 1),): 0.2, (("depth", 4),): 0.1}
+    found = fit_store(filled(tmp_path / "runs.log", settings, optima))
+    assert [depth for _, depth, _ in found.optima] == [4.0, 10.0]
 
 
 def test_a_store_without_depths_is_fitted_in_those_of_its_named_model(tmp_path):

@@ -43,7 +43,7 @@ def named(monkeypatch, small_study):
 class Refuses(Sequential):
     """Runs nothing."""
 
-    def run(self, recipe, size, points, *, on_step=None):
+    def run(self, recipe, size, points):
         raise AssertionError(f"asked to run {points}")
 
 
@@ -92,8 +92,8 @@ def test_an_interrupted_experiment_goes_on(named, tmp_path):
     class Interrupted(Sequential):
         left = 7
 
-        def run(self, recipe, size, points, *, on_step=None):
-            for record in super().run(recipe, size, points, on_step=on_step):
+        def run(self, recipe, size, points):
+            for record in super().run(recipe, size, points):
                 if Interrupted.left == 0:
                     raise KeyboardInterrupt
                 Interrupted.left -= 1

@@ -26,21 +26,18 @@ LRS = [0.1, 0.2, 0.4, 0.8]
 class Landscape(Executor):
     """Runs nothing: the loss is a parabola in log lr around 0.3 / depth; counts its points."""
 
-    name = "landscape"
     max_points = 2
 
     def __init__(self, stop_after=inf, diverge_above=inf):
         self.ran, self.stop_after, self.diverge_above = [], stop_after, diverge_above
 
-    def run(self, recipe, size, points, *, on_step=None):
+    def run(self, recipe, size, points):
         for point in points:
             if len(self.ran) >= self.stop_after:
                 raise KeyboardInterrupt
             self.ran.append((size, point))
             depth, diverged = dict(size)["depth"], point.lr > self.diverge_above
             loss = inf if diverged else log(point.lr * depth / 0.3) ** 2 + 0.01 * point.seed
-            if on_step is not None:
-                on_step(5)
             yield TrialRecord(size, point, loss, (1.0, loss), diverged, 5, 1.0)
 
 
@@ -114,7 +111,6 @@ def test_a_search_knows_the_sizes_before_and_the_depths():
     assert seen[0].optima == ()
     assert seen[-1].optima == (((("depth", 2),), result.sizes[0].optimum),)
     assert dict(seen[-1].depths) == depths
-    assert seen[-1].num_steps == 5
 
 
 def test_points_of_another_process_are_waited_for_and_not_run(tmp_path, monkeypatch):
@@ -152,12 +148,12 @@ def test_progress_counts_steps_and_shows_the_bracket():
         recipe(), SIZES[:1], search=LRS, seeds=[0], workers=Landscape(), on_progress=shown.append
     )
     last = shown[-1]
-    assert (last.num_finished, last.num_running, last.steps, last.done) == (4, 0, 20, True)
+    assert (last.num_finished, last.steps, last.done) == (4, 20, True)
     assert last.bracket == (0.1, 0.4)
     assert last.lowest[0] == 0.2
     assert [p.steps for p in shown] == sorted(p.steps for p in shown)
     assert {p.steps for p in shown} == {0, 5, 10, 15, 20}
-    assert (shown[0].lowest, shown[0].num_running) == (None, 4)
+    assert (shown[0].lowest, shown[0].num_finished) == (None, 0)
 
 
 def test_a_sweep_of_which_every_rate_diverges_says_so():
@@ -169,13 +165,12 @@ def test_a_sweep_of_which_every_rate_diverges_says_so():
     assert shown["trials"][0]["losses"] == [1.0, None]
 
 
-def test_the_table_has_a_row_per_run_and_a_column_per_name():
+def test_the_data_has_an_entry_per_run_and_says_the_same_as_the_sizes():
     result = run_sweep(recipe(), SIZES, search=LRS, workers=Landscape(diverge_above=0.5))
-    frame = result.frame
-    assert list(frame.columns[:4]) == ["depth", "lr", "seed", "loss"]
-    assert len(frame) == 16
-    assert frame.groupby("depth")["diverged"].sum().tolist() == [2, 2]
-    assert frame["steps"].sum() == result.steps == result.as_dict()["steps"]
+    runs = result.as_dict()["trials"]
+    assert len(runs) == 16
+    assert [run["size"]["depth"] for run in runs if run["diverged"]] == [2, 2, 4, 4]
+    assert sum(run["steps"] for run in runs) == result.steps == result.as_dict()["steps"]
     assert [one["flags"] for one in result.as_dict()["optima"]] == [
         ["diverged"],
         ["edge", "diverged"],
@@ -257,7 +252,7 @@ def test_a_factory_that_raises_is_named_and_finished_runs_stay(tmp_path):
 
     path = tmp_path / "runs.log"
     with pytest.raises(
-        TrialError, match=r"RuntimeError: too deep in the run of depth=4 at lr=0\.1"
+        TrialError, match=r"the run of depth=4 at lr=0\.1, seed=0: RuntimeError: too deep"
     ):
         run_sweep(recipe(make_model=make_model), SIZES, search=LRS, storage=path)
     assert len(OptunaStore(path).records((("depth", 2),))) == 8
@@ -266,11 +261,10 @@ def test_a_factory_that_raises_is_named_and_finished_runs_stay(tmp_path):
 def test_sequential_runs_agree_with_run_trial_and_leave_random_numbers_alone():
     before = torch.random.get_rng_state()
     points = [Point(0.1, 3), Point(0.2, 0)]
-    tried, size, steps = recipe(make_model=linear), (("depth", 1),), []
-    records = list(Sequential().run(tried, size, points, on_step=steps.append))
+    tried, size = recipe(make_model=linear), (("depth", 1),)
+    records = list(Sequential().run(tried, size, points))
     assert records == [run_trial(tried, size, point) for point in points]
     assert [record.point for record in records] == points
-    assert steps == [1] * 10
     assert torch.equal(torch.random.get_rng_state(), before)
     assert dict(records[0].versions)["torch"] == torch.__version__
 

@@ -115,12 +115,6 @@ def test_the_global_random_numbers_are_left_as_they_were_also_on_failure():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_callback_sees_every_step_once():
-    seen = []
-    result = run(recipe(num_steps=4), 0.5, on_step=lambda *step: seen.append(step))
-    assert seen == list(zip([1, 2, 3, 4], result.losses, strict=True))
-
-
 def test_evaluation_runs_in_eval_mode_on_the_trained_model_and_not_after_divergence():
     def evaluate(model):
         assert not model.training

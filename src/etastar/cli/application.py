@@ -78,17 +78,14 @@ def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
 def _fail(error: BaseException, *, debug: bool) -> NoReturn:
     if debug:
         traceback.print_exception(error)
-    known = error if isinstance(error, EtastarError) else _unforeseen(error)
-    typer.echo(f"error\n{known}", err=True)
+    if not isinstance(error, EtastarError):
+        error = EtastarError(
+            cause_of(error),
+            "a model, data and settings with which the command runs to its end",
+            "check the code of the model and the settings; --debug shows where it arose",
+        )
+    typer.echo(f"error\n{error}", err=True)
     raise typer.Exit(2) from None
-
-
-def _unforeseen(error: BaseException) -> EtastarError:
-    return EtastarError(
-        cause_of(error),
-        "a model, data and settings with which the command runs to its end",
-        "check the code of the model and the settings; --debug shows where it arose",
-    )
 
 
 def plain_warnings() -> None:

@@ -31,14 +31,7 @@ def check(
             "Without, one rate for all sizes.",
         ),
     ] = [],  # noqa: B006
-    init: Annotated[
-        str | None,
-        typer.Option(
-            "--init",
-            help="Residual rule all, last or none; own: the model's own. By default none with a "
-            "law that brings a branch multiplier, else all.",
-        ),
-    ] = None,
+    init: options.Init = None,
     steps: Annotated[int, typer.Option("--steps", help="Optimizer steps.")] = 3,
     seeds: options.NumSeeds = 3,
     batch: options.BatchSize = 64,

@@ -29,8 +29,8 @@ def depth(
 ) -> None:
     """Effective depth of a model: fewest weight layers and residual additions on a path."""
     from etastar.sources.model_spec import capture_spec
-    from etastar.sources.settings import parse_settings
+    from etastar.sources.settings import parse_inputs, parse_settings
 
-    graph = capture_spec(model, parse_settings(arg), inputs=options.given_inputs(inputs))
+    graph = capture_spec(model, parse_settings(arg), inputs=parse_inputs(inputs))
     report = graph.depth(sources=source or None, outputs=output or None)
     print_result(as_json, report)

@@ -30,9 +30,7 @@ def measure(
     data_arg: options.DataArgs = [],  # noqa: B006
     momentum: options.Momentum = 0.0,
     weight_decay: options.WeightDecay = 0.0,
-    init: Annotated[
-        str, typer.Option("--init", help="Residual rule all, last or none; own: the model's own.")
-    ] = "all",
+    init: options.Init = None,
     as_json: options.AsJSON = False,
     debug: options.Debug = False,
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ __all__ = [
     "Data",
     "DataArgs",
     "Debug",
+    "Init",
     "Inputs",
     "Model",
     "Momentum",
@@ -24,7 +25,6 @@ __all__ = [
     "StoreName",
     "Vary",
     "WeightDecay",
-    "given_inputs",
 ]
 
 _FORMS = (
@@ -46,6 +46,13 @@ Args = Annotated[
 Inputs = Annotated[
     list[str],
     typer.Option("--input", metavar="[NAME=]SHAPE[:DTYPE]", help="An example input; repeatable."),
+]
+Init = Annotated[
+    str | None,
+    typer.Option(
+        "--init",
+        help="Residual rule all, last or none; own: the model's own. [default: what the laws need]",
+    ),
 ]
 Data = Annotated[str, typer.Option("--data", help="Data set: digits, stdlib-text, hf:NAME ...")]
 DataArgs = Annotated[
@@ -70,17 +77,3 @@ NumSeeds = Annotated[int, typer.Option("--seeds", help="Seeds 0, 1, ... that may
 StoreName = Annotated[str, typer.Option("--name", help="Of the sweep in the store.")]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-
-
-def given_inputs(texts: list[str]) -> Any:
-    """Example inputs of `--input`.
-
-    Args:
-        texts: As they were given.
-
-    Returns:
-        Positional and keyword inputs; None where none was given.
-    """
-    from etastar.sources.settings import parse_inputs
-
-    return parse_inputs(texts) if texts else None

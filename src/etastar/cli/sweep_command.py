@@ -57,14 +57,7 @@ def sweep(
     data_arg: options.DataArgs = [],  # noqa: B006
     momentum: options.Momentum = 0.0,
     weight_decay: options.WeightDecay = 0.0,
-    init: Annotated[
-        str | None,
-        typer.Option(
-            "--init",
-            help="Residual rule all, last or none; own: the model's own. [default: all, or with a "
-            "plan what its law needs]",
-        ),
-    ] = None,
+    init: options.Init = None,
     plan_law: Annotated[
         list[str],
         typer.Option(

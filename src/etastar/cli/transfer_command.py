@@ -45,12 +45,7 @@ def transfer(
     ] = None,
     data_arg: options.DataArgs = [],  # noqa: B006
     batch: options.BatchSize = 64,
-    init: Annotated[
-        str | None,
-        typer.Option(
-            "--init", help="With --data: all, last, none, or own; else what fits the law."
-        ),
-    ] = None,
+    init: options.Init = None,
     save: Annotated[
         Path | None, typer.Option("--save", help="Write the plan to this JSON file.")
     ] = None,
@@ -63,10 +58,10 @@ def transfer(
     from etastar.sources.measuring import measurable
     from etastar.sources.model_spec import capture_spec
     from etastar.sources.recipe_spec import RecipeSpec
-    from etastar.sources.settings import parse_settings, split_settings
+    from etastar.sources.settings import parse_inputs, parse_settings, split_settings
     from etastar.transfer import NAMED_LAWS, Tuned, plan_transfer
 
-    given = options.given_inputs(inputs)
+    given = parse_inputs(inputs)
     sizes = [parse_settings([*arg, *split_settings(size)]) for size in (base, target)]
     measure = None
     networks: Any = [capture_spec(model, size, inputs=given) for size in sizes if data is None]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["Dataset", "TaskKind", "image_dataset", "standardize_images"]
+__all__ = ["Dataset", "TaskKind", "image_dataset"]
 
 TaskKind = Literal["classification", "language modelling", "regression"]
 """What the targets are: class numbers, next tokens at every position, or real vectors."""
@@ -108,41 +108,22 @@ def _require_pairs(name: str, part: str, inputs: Tensor, targets: Tensor) -> Non
 def image_dataset(
     name: str, num_classes: int, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
 ) -> Dataset:
-    """A classification of images, which are standardized.
+    """A classification of images, shifted and scaled channel by channel.
 
     Args:
         name: What `load` knows it by.
         num_classes: Number of classes.
-        train: Images (examples, channels, height, width) and labels (examples,).
+        train: Images (examples, channels, height, width), float, and labels (examples,).
         test: The same.
 
     Returns:
-        The data set.
+        The data set; each channel of the training part has mean 0 and standard deviation 1, and the
+        test part is scaled alike. A channel that is constant stays at 0.
     """
-    train_inputs, test_inputs = standardize_images(train[0], test[0])
-    return Dataset(
-        name, "classification", num_classes, train_inputs, train[1], test_inputs, test[1]
-    )
-
-
-def standardize_images(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    """Both parts shifted and scaled, channel by channel, with the statistics of the first.
-
-    Args:
-        train: (examples, channels, height, width), float.
-        test: The same shape but for the number of examples.
-
-    Returns:
-        The two parts; of the training part each channel has mean 0 and standard deviation 1. A
-        channel that is constant stays at 0.
-
-    Example:
-        >>> import torch
-        >>> train, test = standardize_images(torch.tensor([[[[1.0, 3.0]]]]), torch.ones(1, 1, 1, 1))
-        >>> train.flatten().tolist(), test.flatten().tolist()
-        ([-1.0, 1.0], [-1.0])
-    """
-    mean = train.mean((0, 2, 3), keepdim=True)
-    std = train.std((0, 2, 3), correction=0, keepdim=True)
+    mean = train[0].mean((0, 2, 3), keepdim=True)
+    std = train[0].std((0, 2, 3), correction=0, keepdim=True)
     scale = std.masked_fill(std == 0, 1.0)
-    return (train - mean) / scale, (test - mean) / scale
+    scaled = ((images - mean) / scale for images in (train[0], test[0]))
+    return Dataset(
+        name, "classification", num_classes, next(scaled), train[1], next(scaled), test[1]
+    )

@@ -63,7 +63,7 @@ class HuggingFaceOptions:
     seed: int = 0
 
 
-def load_hf(name: str, options: HuggingFaceOptions | None = None) -> Dataset:
+def load_hf(name: str, options: HuggingFaceOptions) -> Dataset:
     """An image set (classification) or a text set (next-byte prediction).
 
     A set with a column of images, or of which an image or label column is named, is an image set;
@@ -71,7 +71,7 @@ def load_hf(name: str, options: HuggingFaceOptions | None = None) -> Dataset:
 
     Args:
         name: What `datasets.load_dataset` takes, or a folder that `save_to_disk` wrote.
-        options: What to read; the defaults if None.
+        options: What to read.
 
     Returns:
         Images (examples, channels, height, width), each channel with mean 0 and standard deviation
@@ -81,7 +81,6 @@ def load_hf(name: str, options: HuggingFaceOptions | None = None) -> Dataset:
         MissingExtraError: The package `datasets` is not installed.
         ModelSpecError: The set cannot be loaded, or a column or split is not there.
     """
-    options = options or HuggingFaceOptions()
     splits = _load_splits(name, options)
     train, test = _train_and_test(splits, options.train_split, options.test_split)
     features = train.features
@@ -96,9 +95,10 @@ def load_hf(name: str, options: HuggingFaceOptions | None = None) -> Dataset:
     labelled = options.image_column is not None or options.label_column is not None
     if options.text_column is None and (labelled or _columns_of(features, "Image")):
         columns = _image_columns(features, options)
-        found = _image_tensors(train, columns, size=options.size)
-        held_out = None if test is None else _image_tensors(test, columns, size=options.size)
-        return _image_dataset(name, columns.num_classes, found, held_out)
+        found = _image_tensors(train, *columns, size=options.size)
+        held_out = None if test is None else _image_tensors(test, *columns, size=options.size)
+        num_classes = getattr(features[columns[1]], "num_classes", None)  # as the set states them
+        return _image_dataset(name, num_classes, found, held_out)
     column = _text_column(features, options.text_column)
     context, num_bytes = options.context, options.num_bytes
     train_text = _joined_text(train, column, num_bytes=num_bytes)
@@ -177,16 +177,7 @@ def _image_dataset(
     return image_dataset(f"hf:{name}", classes, train, test)
 
 
-@dataclass(frozen=True)
-class _ImageColumns:
-    """Where the examples of an image set are; the classes as the set states them, or None."""
-
-    image: str
-    label: str
-    num_classes: int | None
-
-
-def _image_columns(features: Mapping[str, Any], options: HuggingFaceOptions) -> _ImageColumns:
+def _image_columns(features: Mapping[str, Any], options: HuggingFaceOptions) -> tuple[str, str]:
     """The image and the label column; none is guessed where several would do."""
     labels = _columns_of(features, "ClassLabel") or [
         name for name in ("label", "labels") if name in features
@@ -194,7 +185,7 @@ def _image_columns(features: Mapping[str, Any], options: HuggingFaceOptions) -> 
     images = _columns_of(features, "Image")
     image = _chosen(features, "image_column", options.image_column, images)
     label = _chosen(features, "label_column", options.label_column, labels)
-    return _ImageColumns(image, label, getattr(features[label], "num_classes", None))
+    return image, label
 
 
 def _text_column(features: Mapping[str, Any], choice: str | None) -> str:
@@ -225,19 +216,19 @@ def _chosen(
 
 
 def _image_tensors(
-    rows: Iterable[Mapping[str, Any]], columns: _ImageColumns, *, size: int | None
+    rows: Iterable[Mapping[str, Any]], image_column: str, label_column: str, *, size: int | None
 ) -> tuple[Tensor, Tensor]:
     """Images 0 to 1, grey when all are, else in three colours; labels. `size` resizes them."""
     arrays: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
     labels: list[int] = []
     grey = True
     for row in rows:
-        image = row[columns.image]
+        image = row[image_column]
         grey = grey and image.mode in _GREY_MODES
         if size is not None:
             image = image.convert("RGB").resize((size, size))
         arrays.append(np.asarray(image.convert("RGB"), dtype=np.uint8))
-        labels.append(_class_number(row[columns.label], columns.label))
+        labels.append(_class_number(row[label_column], label_column))
     _require_one_shape({array.shape for array in arrays})
     images = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
     if grey:

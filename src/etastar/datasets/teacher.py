@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
 
 from etastar.datasets.dataset import Dataset
 from etastar.errors import ModelSpecError
@@ -13,18 +12,6 @@ from etastar.errors import ModelSpecError
 __all__ = ["load_teacher"]
 
 TeacherTask = Literal["classification", "regression"]
-
-
-def _teacher_outputs(
-    inputs: Tensor, *, num_classes: int, teacher_width: int, generator: torch.Generator
-) -> Tensor:
-    """`V tanh(W x)` with variances 1 / fan_in."""
-    in_features = inputs.shape[1]
-    hidden_weight = torch.randn(in_features, teacher_width, generator=generator)
-    output_weight = torch.randn(teacher_width, num_classes, generator=generator)
-    hidden = torch.tanh(inputs @ hidden_weight / in_features**0.5)
-    outputs: Tensor = hidden @ output_weight / teacher_width**0.5
-    return outputs
 
 
 def load_teacher(
@@ -39,8 +26,8 @@ def load_teacher(
 ) -> Dataset:
     """Normal inputs and what a random two-layer tanh network makes of them.
 
-    y = V tanh(W x) scaled to mean 0 and standard deviation 1 of each output over the training part;
-    the class is the largest of them.
+    y = V tanh(W x), the variances of both weights 1 / fan_in, scaled to mean 0 and standard
+    deviation 1 of each output over the training part; the class is the largest of them.
 
     Args:
         task: "classification" (the largest output) or "regression" (all outputs).
@@ -71,9 +58,10 @@ def load_teacher(
         )
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(num_train + num_test, in_features, generator=generator)
-    outputs = _teacher_outputs(
-        inputs, num_classes=num_classes, teacher_width=teacher_width, generator=generator
-    )
+    hidden_weight = torch.randn(in_features, teacher_width, generator=generator)
+    output_weight = torch.randn(teacher_width, num_classes, generator=generator)
+    hidden = torch.tanh(inputs @ hidden_weight / in_features**0.5)
+    outputs = hidden @ output_weight / teacher_width**0.5
     std, mean = torch.std_mean(outputs[:num_train], dim=0, correction=0)
     outputs = (outputs - mean) / std.masked_fill(std == 0, 1.0)
     targets = outputs.argmax(1) if task == "classification" else outputs

@@ -9,36 +9,15 @@ from torch import Tensor, nn
 from etastar.models.components import activation_module, same_conv
 from etastar.models.config import NetworkConfig, Padding
 
-__all__ = ["CNN1d", "CNN1dConfig", "CNN2d", "CNN2dConfig"]
+__all__ = ["CNN1d", "CNN1dConfig", "CNN2d", "CNN2dConfig", "CNNConfig"]
 
 
 @dataclass(frozen=True)
-class CNN1dConfig(NetworkConfig):
-    """A convolutional network over sequences.
+class CNNConfig(NetworkConfig):
+    """A chain of convolutions.
 
     Attributes:
         in_channels: Channels of the input.
-        length: Positions of a sequence (8 x 8 pixels); only example inputs depend on it.
-        num_classes: Outputs.
-        kernel_size: Taps, odd, so that the length is kept.
-        padding: See `Padding`.
-    """
-
-    width: int = 16
-    in_channels: int = 1
-    length: int = 64
-    num_classes: int = 10
-    kernel_size: int = 3
-    padding: Padding = "zeros"
-
-
-@dataclass(frozen=True)
-class CNN2dConfig(NetworkConfig):
-    """A convolutional network over images.
-
-    Attributes:
-        in_channels: Channels of the input.
-        image_size: Height and width in pixels; only example inputs depend on it.
         num_classes: Outputs.
         kernel_size: Taps per dimension, odd, so that the size is kept.
         padding: See `Padding`.
@@ -46,10 +25,31 @@ class CNN2dConfig(NetworkConfig):
 
     width: int = 16
     in_channels: int = 1
-    image_size: int = 8
     num_classes: int = 10
     kernel_size: int = 3
     padding: Padding = "zeros"
+
+
+@dataclass(frozen=True)
+class CNN1dConfig(CNNConfig):
+    """Over sequences.
+
+    Attributes:
+        length: Positions of a sequence (8 x 8 pixels); only example inputs depend on it.
+    """
+
+    length: int = 64
+
+
+@dataclass(frozen=True)
+class CNN2dConfig(CNNConfig):
+    """Over images.
+
+    Attributes:
+        image_size: Height and width in pixels; only example inputs depend on it.
+    """
+
+    image_size: int = 8
 
 
 class CNN2d(nn.Module):
@@ -64,7 +64,7 @@ class CNN2d(nn.Module):
         torch.Size([2, 10])
     """
 
-    def __init__(self, config: CNN1dConfig | CNN2dConfig) -> None:
+    def __init__(self, config: CNNConfig) -> None:
         super().__init__()
         channels = [config.in_channels] + [config.width] * config.depth
         self.layers = nn.ModuleList(

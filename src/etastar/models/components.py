@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor, nn
 
-from etastar.models.config import Padding
+from etastar.models.config import Padding, ResidualConfig
 
-__all__ = ["activation_module", "add_branch", "same_conv"]
+__all__ = ["ResidualBlock", "activation_module", "add_branch", "same_conv"]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -56,6 +57,43 @@ def add_branch(x: Tensor, branch: Tensor, multiplier: float) -> Tensor:
     if multiplier == 1.0:
         return x + branch
     return x + multiplier * branch
+
+
+class ResidualBlock(nn.Module):
+    """`x + m W1(phi(x))`, or with two weight layers `x + m W2(phi(W1(phi(x))))`.
+
+    With `batch_norm` each activation is `phi(norm(.))`; dropout stands before each weight.
+
+    Args:
+        config: Sizes and options.
+        layer: Makes a weight layer of the stream's width.
+        norm: Class of the BatchNorm.
+        name: Of the weight layers: "fc" for fc1 and fc2.
+    """
+
+    def __init__(
+        self,
+        config: ResidualConfig,
+        layer: Callable[[], nn.Module],
+        norm: type[nn.Module],
+        name: str,
+    ) -> None:
+        super().__init__()
+        self.places = [(f"norm{k + 1}", f"{name}{k + 1}") for k in range(config.branch_layers)]
+        for norm_name, layer_name in self.places:
+            self.add_module(norm_name, norm(config.width) if config.batch_norm else nn.Identity())
+            self.add_module(layer_name, layer())
+        self.activation = activation_module(config.activation)
+        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+        self.branch_multiplier = config.branch_multiplier
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The stream after this block, of the shape of the stream before it."""
+        branch = x
+        for norm_name, layer_name in self.places:
+            normed = self.activation(self.get_submodule(norm_name)(branch))
+            branch = self.get_submodule(layer_name)(self.dropout(normed))
+        return add_branch(x, branch, self.branch_multiplier)
 
 
 def same_conv(

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal, get_type_hints
 
 from etastar.errors import ModelSpecError
-from etastar.typed import require_type
+from etastar.typed import require_number, require_type
 
-__all__ = ["ActivationName", "NetworkConfig", "Padding", "ResidualConfig", "require_natural"]
+__all__ = ["ActivationName", "NetworkConfig", "Padding", "ResidualConfig"]
 
 ActivationName = Literal["relu", "gelu", "tanh", "silu", "identity"]
 """Names that `activation_module` knows."""
@@ -44,7 +44,7 @@ class NetworkConfig:
         for name, annotation in get_type_hints(type(self)).items():
             value = getattr(self, name)
             if annotation is int:
-                require_natural(**{name: value})
+                require_number(name, value, error=ModelSpecError, least=1, whole=True)
             require_type(name, value, annotation)
             if name == "dropout" and not 0 <= value < 1:
                 raise ModelSpecError(f"{name}={value!r}", "a number in [0, 1)", f"change {name}")
@@ -71,20 +71,3 @@ class ResidualConfig(NetworkConfig):
     batch_norm: bool = False
     dropout: float = 0.0
     branch_multiplier: float = 1.0
-
-
-def require_natural(**values: object) -> None:
-    """Refuse every value that is not an integer of one or more.
-
-    Args:
-        **values: Arguments by name.
-
-    Raises:
-        ModelSpecError: One of them is not an integer, or is less than 1.
-
-    Example:
-        >>> require_natural(depth=4, width=64)
-    """
-    for name, value in values.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ModelSpecError(f"{name}={value!r}", "an integer of 1 or more", f"change {name}")

@@ -32,13 +32,11 @@ class ZooEntry:
     """One model of the zoo.
 
     Attributes:
-        name: What `build` knows it by.
         network: Makes the network of a configuration.
         config: Class of its configuration; `depth` and `width` come first.
         inputs: Arguments that say the shape of one input, after the batch.
     """
 
-    name: str
     network: Callable[[Any], nn.Module]
     config: type[NetworkConfig]
     inputs: tuple[str, ...]
@@ -52,16 +50,13 @@ class ZooEntry:
 _IMAGE = ("in_channels", "image_size", "image_size")
 
 ZOO: dict[str, ZooEntry] = {
-    entry.name: entry
-    for entry in (
-        ZooEntry("mlp", MLP, MLPConfig, ("in_features",)),
-        ZooEntry("cnn1d", CNN1d, CNN1dConfig, ("in_channels", "length")),
-        ZooEntry("cnn2d", CNN2d, CNN2dConfig, _IMAGE),
-        ZooEntry("resmlp", ResMLP, ResMLPConfig, ("in_features",)),
-        ZooEntry("resnet", ResNet, ResNetConfig, _IMAGE),
-        ZooEntry("vit", ViT, ViTConfig, _IMAGE),
-        ZooEntry("gpt", GPT, GPTConfig, ("context",)),
-    )
+    "mlp": ZooEntry(MLP, MLPConfig, ("in_features",)),
+    "cnn1d": ZooEntry(CNN1d, CNN1dConfig, ("in_channels", "length")),
+    "cnn2d": ZooEntry(CNN2d, CNN2dConfig, _IMAGE),
+    "resmlp": ZooEntry(ResMLP, ResMLPConfig, ("in_features",)),
+    "resnet": ZooEntry(ResNet, ResNetConfig, _IMAGE),
+    "vit": ZooEntry(ViT, ViTConfig, _IMAGE),
+    "gpt": ZooEntry(GPT, GPTConfig, ("context",)),
 }
 
 

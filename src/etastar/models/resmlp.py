@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
-from etastar.models.components import activation_module, add_branch
+from etastar.models.components import ResidualBlock, activation_module
 from etastar.models.config import ResidualConfig
 
-__all__ = ["ResMLP", "ResMLPBlock", "ResMLPConfig"]
+__all__ = ["ResMLP", "ResMLPConfig"]
 
 
 @dataclass(frozen=True)
@@ -21,34 +22,6 @@ class ResMLPConfig(ResidualConfig):
     """
 
     in_features: int = 64
-
-
-class ResMLPBlock(nn.Module):
-    """`x + m fc1(phi(x))`, or `x + m fc2(phi(fc1(phi(x))))`.
-
-    With `batch_norm` each activation is `phi(norm(.))`; dropout stands before each weight.
-    """
-
-    def __init__(self, config: ResMLPConfig) -> None:
-        super().__init__()
-        width = config.width
-        self.norm1 = nn.BatchNorm1d(width) if config.batch_norm else nn.Identity()
-        self.fc1 = nn.Linear(width, width, bias=config.bias)
-        self.norm2: nn.Module | None = None
-        self.fc2: nn.Module | None = None
-        if config.branch_layers == 2:
-            self.norm2 = nn.BatchNorm1d(width) if config.batch_norm else nn.Identity()
-            self.fc2 = nn.Linear(width, width, bias=config.bias)
-        self.activation = activation_module(config.activation)
-        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
-        self.branch_multiplier = config.branch_multiplier
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The stream (batch, width) after this block."""
-        branch = self.fc1(self.dropout(self.activation(self.norm1(x))))
-        if self.norm2 is not None and self.fc2 is not None:
-            branch = self.fc2(self.dropout(self.activation(self.norm2(branch))))
-        return add_branch(x, branch, self.branch_multiplier)
 
 
 class ResMLP(nn.Module):
@@ -68,7 +41,8 @@ class ResMLP(nn.Module):
     def __init__(self, config: ResMLPConfig) -> None:
         super().__init__()
         # the order of drawing: stored results depend on it
-        blocks = [ResMLPBlock(config) for _ in range(config.depth)]
+        layer = partial(nn.Linear, config.width, config.width, bias=config.bias)
+        blocks = [ResidualBlock(config, layer, nn.BatchNorm1d, "fc") for _ in range(config.depth)]
         self.stem = nn.Linear(config.in_features, config.width, bias=config.bias)
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.BatchNorm1d(config.width) if config.batch_norm else nn.Identity()

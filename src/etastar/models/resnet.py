@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
-from etastar.models.components import activation_module, add_branch, same_conv
+from etastar.models.components import ResidualBlock, activation_module, same_conv
 from etastar.models.config import Padding, ResidualConfig
 
-__all__ = ["ResNet", "ResNetBlock", "ResNetConfig"]
+__all__ = ["ResNet", "ResNetConfig"]
 
 
 @dataclass(frozen=True)
@@ -30,34 +31,6 @@ class ResNetConfig(ResidualConfig):
     padding: Padding = "zeros"
 
 
-class ResNetBlock(nn.Module):
-    """`x + m conv1(phi(x))`, or `x + m conv2(phi(conv1(phi(x))))`.
-
-    With `batch_norm` each activation is `phi(norm(.))`; dropout stands before each weight.
-    """
-
-    def __init__(self, config: ResNetConfig) -> None:
-        super().__init__()
-        width = config.width
-        self.norm1 = nn.BatchNorm2d(width) if config.batch_norm else nn.Identity()
-        self.conv1 = _convolution(width, config)
-        self.norm2: nn.Module | None = None
-        self.conv2: nn.Module | None = None
-        if config.branch_layers == 2:
-            self.norm2 = nn.BatchNorm2d(width) if config.batch_norm else nn.Identity()
-            self.conv2 = _convolution(width, config)
-        self.activation = activation_module(config.activation)
-        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
-        self.branch_multiplier = config.branch_multiplier
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The stream (batch, width, height, width in pixels) after this block."""
-        branch = self.conv1(self.dropout(self.activation(self.norm1(x))))
-        if self.norm2 is not None and self.conv2 is not None:
-            branch = self.conv2(self.dropout(self.activation(self.norm2(branch))))
-        return add_branch(x, branch, self.branch_multiplier)
-
-
 class ResNet(nn.Module):
     """`head(mean(phi(blocks(stem(x)))))`; effective depth = depth + 2.
 
@@ -75,8 +48,18 @@ class ResNet(nn.Module):
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
-        self.stem = _convolution(config.in_channels, config)
-        self.blocks = nn.ModuleList(ResNetBlock(config) for _ in range(config.depth))
+        convolution = partial(
+            same_conv,
+            out_channels=config.width,
+            kernel_size=config.kernel_size,
+            padding=config.padding,
+            bias=config.bias,
+        )
+        layer = partial(convolution, config.width)
+        self.stem = convolution(config.in_channels)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(config, layer, nn.BatchNorm2d, "conv") for _ in range(config.depth)
+        )
         self.norm = nn.BatchNorm2d(config.width) if config.batch_norm else nn.Identity()
         self.activation = activation_module(config.activation)
         self.head = nn.Linear(config.width, config.num_classes, bias=config.bias)
@@ -89,13 +72,3 @@ class ResNet(nn.Module):
         x = self.activation(self.norm(x))
         logits: Tensor = self.head(x.mean((-2, -1)))
         return logits
-
-
-def _convolution(in_channels: int, config: ResNetConfig) -> nn.Module:
-    return same_conv(
-        in_channels,
-        config.width,
-        kernel_size=config.kernel_size,
-        padding=config.padding,
-        bias=config.bias,
-    )

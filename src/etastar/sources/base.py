@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -32,47 +32,23 @@ class LoadedModel:
     kwargs: dict[str, Any] = field(default_factory=dict)
 
 
-class ModelSource(ABC):
+@dataclass(frozen=True)
+class ModelSource:
     """One form of MODEL on the command line: `prefix:NAME`.
 
     A source builds a model from settings, with random weights, and works its example inputs out.
-    It downloads nothing.
+    It downloads nothing. What its functions raise becomes a `ModelSpecError`.
+
+    Attributes:
+        prefix: What stands before the colon.
+        build: `build(name, settings)` is the model, on the default device.
+        inputs: `inputs(name, settings, model)` are positional and keyword inputs of a model that
+            `build` gave, on the CPU.
     """
 
     prefix: str
-    """What stands before the colon."""
-
-    @abstractmethod
-    def build(self, name: str, settings: dict[str, Any]) -> nn.Module:
-        """Build the model on the default device; what it raises becomes a `ModelSpecError`.
-
-        Args:
-            name: What stands after the colon.
-            settings: Settings of the model.
-
-        Returns:
-            The model.
-
-        Raises:
-            ModelSpecError: Unknown name or setting.
-            MissingExtraError: The library is not installed.
-        """
-
-    @abstractmethod
-    def inputs(self, name: str, settings: dict[str, Any], model: nn.Module) -> LoadedModel:
-        """Example inputs of a model that `build` gave; what it raises becomes a `ModelSpecError`.
-
-        Args:
-            name: What stands after the colon.
-            settings: Settings of the model.
-            model: The model.
-
-        Returns:
-            The model with its inputs, on the CPU.
-
-        Raises:
-            ModelSpecError: The inputs cannot be worked out.
-        """
+    build: Callable[[str, dict[str, Any]], nn.Module]
+    inputs: Callable[[str, dict[str, Any], Any], GivenInputs]
 
     def load(
         self,
@@ -107,7 +83,7 @@ class ModelSource(ABC):
             with torch.device(device):
                 model = self.build(name, settings)
             if given is None:
-                return self.inputs(name, settings, model)
+                return LoadedModel(model, *self.inputs(name, settings, model))
             try:
                 own = self.inputs(name, settings, model)
             except ModelSpecError:
@@ -116,9 +92,9 @@ class ModelSource(ABC):
         return LoadedModel(model, *given)
 
 
-def _require_dtypes(spec: str, given: GivenInputs, own: LoadedModel) -> None:
+def _require_dtypes(spec: str, given: GivenInputs, own: GivenInputs) -> None:
     """Refuse what the model would not run on; shapes and further inputs are the caller's."""
-    usual: dict[Any, Tensor] = {**dict(enumerate(own.args, 1)), **own.kwargs}
+    usual: dict[Any, Tensor] = {**dict(enumerate(own[0], 1)), **own[1]}
     indices = (torch.int32, torch.int64)
     for place, tensor in [*enumerate(given[0], 1), *given[1].items()]:
         dtype = usual[place].dtype if place in usual else tensor.dtype

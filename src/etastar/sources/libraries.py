@@ -12,7 +12,7 @@ from torch import nn
 
 from etastar.errors import MissingExtraError, ModelSpecError
 from etastar.models import build, example_inputs
-from etastar.sources.base import LoadedModel, ModelSource
+from etastar.sources.base import GivenInputs, ModelSource
 from etastar.sources.settings import example_tensor
 
 __all__ = ["SOURCES"]
@@ -36,74 +36,49 @@ def _imported(package: str, extra: str) -> Any:
         ) from error
 
 
-class ZooSource(ModelSource):
-    """`zoo:NAME`: an own model; settings are arguments of its factory."""
-
-    prefix = "zoo"
-
-    def build(self, name: str, settings: dict[str, Any]) -> nn.Module:
-        """See `ModelSource.build`."""
-        return build(name, **settings)
-
-    def inputs(self, name: str, settings: dict[str, Any], model: nn.Module) -> LoadedModel:
-        """See `ModelSource.inputs`."""
-        return LoadedModel(model, example_inputs(name, **settings))
+def _zoo_model(name: str, settings: dict[str, Any]) -> nn.Module:
+    return build(name, **settings)
 
 
-class TimmSource(ModelSource):
-    """`timm:NAME`: a model of timm; settings go to `timm.create_model`."""
-
-    prefix = "timm"
-
-    def build(self, name: str, settings: dict[str, Any]) -> nn.Module:
-        """See `ModelSource.build`."""
-        timm = _imported("timm", "timm")
-        model: nn.Module = timm.create_model(name, pretrained=False, **settings)
-        return model.eval()
-
-    def inputs(self, name: str, settings: dict[str, Any], model: nn.Module) -> LoadedModel:
-        """See `ModelSource.inputs`."""
-        size = (getattr(model, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))
-        channels = settings.get("in_chans", size[0])
-        side = settings.get("img_size", size[1:])
-        height, width = (side, side) if isinstance(side, int) else side
-        return LoadedModel(model, (example_tensor((_BATCH, channels, height, width)),))
+def _zoo_inputs(name: str, settings: dict[str, Any], model: nn.Module) -> GivenInputs:
+    return example_inputs(name, **settings), {}
 
 
-class TorchvisionSource(ModelSource):
-    """`torchvision:NAME`: a model of torchvision; settings go to `torchvision.models.get_model`."""
-
-    prefix = "torchvision"
-
-    def build(self, name: str, settings: dict[str, Any]) -> nn.Module:
-        """See `ModelSource.build`."""
-        torchvision = _imported("torchvision", "timm")
-        weightless = {"weights": None, "weights_backbone": None}
-        given = weightless if "rcnn" in name or "segmentation" in name else {"weights": None}
-        model: nn.Module = torchvision.models.get_model(name, **given, **settings)
-        return model.eval()
-
-    def inputs(self, name: str, settings: dict[str, Any], model: nn.Module) -> LoadedModel:
-        """See `ModelSource.inputs`."""
-        side = 299 if name.startswith("inception") else _IMAGE
-        return LoadedModel(model, (example_tensor((_BATCH, 3, side, side)),))
+def _timm_model(name: str, settings: dict[str, Any]) -> nn.Module:
+    """Settings go to `timm.create_model`."""
+    timm = _imported("timm", "timm")
+    model: nn.Module = timm.create_model(name, pretrained=False, **settings)
+    return model.eval()
 
 
-class TransformersSource(ModelSource):
-    """`hf:CLASSNAME`: a class of transformers; settings override fields of its config."""
+def _timm_inputs(name: str, settings: dict[str, Any], model: nn.Module) -> GivenInputs:
+    size = (getattr(model, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))
+    channels = settings.get("in_chans", size[0])
+    side = settings.get("img_size", size[1:])
+    height, width = (side, side) if isinstance(side, int) else side
+    return (example_tensor((_BATCH, channels, height, width)),), {}
 
-    prefix = "hf"
 
-    def build(self, name: str, settings: dict[str, Any]) -> nn.Module:
-        """See `ModelSource.build`."""
-        cls = _model_class(name)
-        _require_fields(name, cls.config_class, settings)
-        model: nn.Module = cls(cls.config_class(**settings))
-        return model.eval()
+def _torchvision_model(name: str, settings: dict[str, Any]) -> nn.Module:
+    """Settings go to `torchvision.models.get_model`."""
+    torchvision = _imported("torchvision", "timm")
+    weightless = {"weights": None, "weights_backbone": None}
+    given = weightless if "rcnn" in name or "segmentation" in name else {"weights": None}
+    model: nn.Module = torchvision.models.get_model(name, **given, **settings)
+    return model.eval()
 
-    def inputs(self, name: str, settings: dict[str, Any], model: nn.Module) -> LoadedModel:
-        """See `ModelSource.inputs`."""
-        return LoadedModel(model, (), _text_image_or_audio(name, model))
+
+def _torchvision_inputs(name: str, settings: dict[str, Any], model: nn.Module) -> GivenInputs:
+    side = 299 if name.startswith("inception") else _IMAGE
+    return (example_tensor((_BATCH, 3, side, side)),), {}
+
+
+def _transformers_model(name: str, settings: dict[str, Any]) -> nn.Module:
+    """Settings override fields of the config of the class."""
+    cls = _model_class(name)
+    _require_fields(name, cls.config_class, settings)
+    model: nn.Module = cls(cls.config_class(**settings))
+    return model.eval()
 
 
 def _model_class(name: str) -> Any:
@@ -133,7 +108,8 @@ def _require_fields(name: str, config_class: Any, settings: dict[str, Any]) -> N
         )
 
 
-def _text_image_or_audio(name: str, model: Any) -> dict[str, torch.Tensor]:
+def _transformers_inputs(name: str, settings: dict[str, Any], model: Any) -> GivenInputs:
+    """Tokens, an image or audio, as the class names its main input."""
     config = model.config
     accepted = inspect.signature(model.forward).parameters
     main = model.main_input_name
@@ -158,7 +134,7 @@ def _text_image_or_audio(name: str, model: Any) -> dict[str, torch.Tensor]:
         inputs["pixel_values"] = _image(config.vision_config)
     if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in accepted:
         inputs["decoder_input_ids"] = _tokens(config)
-    return inputs
+    return (), inputs
 
 
 def _tokens(config: Any) -> torch.Tensor:
@@ -186,6 +162,11 @@ def _image(config: Any) -> torch.Tensor:
 
 SOURCES: dict[str, ModelSource] = {
     source.prefix: source
-    for source in (ZooSource(), TransformersSource(), TimmSource(), TorchvisionSource())
+    for source in (
+        ModelSource("zoo", _zoo_model, _zoo_inputs),
+        ModelSource("hf", _transformers_model, _transformers_inputs),
+        ModelSource("timm", _timm_model, _timm_inputs),
+        ModelSource("torchvision", _torchvision_model, _torchvision_inputs),
+    )
 }
 """By what stands before the colon."""

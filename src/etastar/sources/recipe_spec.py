@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from math import inf
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -26,10 +26,11 @@ from etastar.sources.model_spec import capture_spec, load_model
 from etastar.sweep.recipe import Objective, Recipe
 from etastar.transfer import TransferPlan, Tuned, plan_transfer
 from etastar.transfer.planning import WidthRule
+from etastar.typed import require_type
 
-__all__ = ["INITS", "RecipeSpec", "named_recipe"]
+__all__ = ["InitName", "RecipeSpec", "named_recipe"]
 
-INITS = ("all", "last", "none", "own")
+InitName = Literal["all", "last", "none", "own"]
 """Our He initialization with that residual rule, or the model's own initialization."""
 
 
@@ -45,7 +46,7 @@ class RecipeSpec:
         data_options: Options of the data set's loader.
         momentum: Of SGD.
         weight_decay: As the optimizer takes it; with a plan that of the base.
-        init: One of `INITS`; None for "all", or with a plan for what its law needs.
+        init: See `InitName`; None for "all", or with a plan for what its law needs.
         num_steps: Optimizer steps of a run.
         batch_size: Examples in a batch.
         objective: Loss of a run; see `Recipe`.
@@ -78,10 +79,7 @@ class RecipeSpec:
                 f"one of: {', '.join(names)}",
                 "choose a listed one",
             )
-        if self.init not in (None, *INITS):
-            raise ModelSpecError(
-                f"init {self.init!r}", f"one of: {', '.join(INITS)}", "choose a listed one"
-            )
+        require_type("init", "all" if self.init is None else self.init, InitName)
         if self.momentum and "momentum" not in inspect.signature(self.optimizer_class).parameters:
             raise ModelSpecError(
                 f"momentum={self.momentum} for {self.optimizer}",
@@ -110,7 +108,7 @@ class RecipeSpec:
 
     @property
     def residual_rule(self) -> str:
-        """One of `INITS`: what was given, or what the plan's law leaves to the initialization."""
+        """See `InitName`: what was given, or what the plan's law leaves to the initialization."""
         if self.init is not None:
             return self.init
         laws = get_laws(self.plan_law) if self.plan_law else ()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from etastar.errors import ModelSpecError, foreign_errors_as
+from etastar.sources.base import GivenInputs
 
 __all__ = ["example_tensor", "parse_inputs", "parse_settings", "split_settings"]
 
@@ -102,14 +103,14 @@ def example_tensor(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> 
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(dtype)
 
 
-def parse_inputs(texts: Iterable[str]) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
+def parse_inputs(texts: Iterable[str]) -> GivenInputs | None:
     """Read example inputs, each `[NAME=]SHAPE[:DTYPE]`.
 
     Args:
         texts: The inputs; with a name they are passed by keyword.
 
     Returns:
-        Positional and keyword inputs.
+        Positional and keyword inputs; None where there are none.
 
     Raises:
         ModelSpecError: Not of that form, or an unknown dtype.
@@ -143,4 +144,4 @@ def parse_inputs(texts: Iterable[str]) -> tuple[tuple[torch.Tensor, ...], dict[s
             kwargs[match["name"]] = tensor
         else:
             args.append(tensor)
-    return tuple(args), kwargs
+    return (tuple(args), kwargs) if args or kwargs else None

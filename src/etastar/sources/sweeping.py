@@ -1,4 +1,4 @@
-"""Sizes from text, effective depths of named models, and the power law that a store shows."""
+"""Sizes from text, and the power law that a store shows."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from etastar.errors import FitError, ModelSpecError, StorageError
+from etastar.errors import FitError, ModelSpecError, StorageError, foreign_errors_as
 from etastar.fit import Optimum, PowerLawFit, fit_power_law
 from etastar.formatting import Shown, interval, number
 from etastar.sources.model_spec import capture_spec
 from etastar.sweep.loss_table import size_optimum
-from etastar.sweep.recipe import as_size, format_size
+from etastar.sweep.recipe import format_size
 from etastar.sweep.storage import as_store
 from etastar.sweep.storage.connection import shown_location
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from etastar.sweep.recipe import Size
 
-__all__ = ["StoreFit", "fit_store", "parse_sizes", "size_depths"]
+__all__ = ["StoreFit", "fit_store", "parse_sizes"]
 
 
 _OWN_FORMS = ("zoo", "hf", "timm", "torchvision")
@@ -74,34 +74,6 @@ def _axes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
     if not axes:
         raise ModelSpecError("no sizes", "one --sizes or more", "write for example depth=3,6,12")
     return axes
-
-
-def size_depths(
-    model: str, settings: Mapping[str, Any], sizes: Iterable[Size | Mapping[str, int]]
-) -> dict[Size, float]:
-    """Effective depth of a named model at each size.
-
-    Args:
-        model: MODEL, as the command line takes it.
-        settings: Its settings at all sizes.
-        sizes: The sizes.
-
-    Returns:
-        Effective depth by size.
-
-    Raises:
-        ModelSpecError: The model cannot be built.
-        CaptureError: It does not run.
-
-    Example:
-        >>> size_depths("zoo:resmlp", {"width": 8}, [{"depth": 3}])
-        {(('depth', 3),): 5.0}
-    """
-    depths: dict[Size, float] = {}
-    for size in sizes:
-        graph = capture_spec(model, {**settings, **dict(size)})
-        depths[as_size(size)] = float(graph.depth().effective_depth)
-    return depths
 
 
 @dataclass(frozen=True)
@@ -212,20 +184,22 @@ def _depths(
                 "depths, which a sweep of this version keeps",
                 f"run the sweep again, or name the model if you trust it: --model {named}",
             )
-        return size_depths(named, _settings(settings), kept)
+        plain = _settings(settings)
+        graphs = {size: capture_spec(named, {**plain, **dict(size)}) for size in kept}
+        return {size: float(graph.depth().effective_depth) for size, graph in graphs.items()}
     return _own_depths(list(kept))
 
 
 def _settings(settings: Mapping[str, str]) -> dict[str, Any]:
     """Settings of the model at all sizes."""
-    try:
-        return dict(json.loads(settings.get("model settings", "{}")))
-    except (TypeError, ValueError) as error:
-        raise StorageError(
-            f"model settings {settings['model settings']!r}",
-            "a JSON object, as a sweep writes it",
-            "restore the store from a copy",
-        ) from error
+    text = settings.get("model settings", "{}")
+    with foreign_errors_as(
+        StorageError,
+        f"model settings {text!r}",
+        "a JSON object, as a sweep writes it",
+        "restore the store from a copy",
+    ):
+        return dict(json.loads(text))
 
 
 def _own_depths(sizes: Sequence[Size]) -> dict[Size, float]:

@@ -117,33 +117,29 @@ class Progress:
     Attributes:
         size: Size of the network.
         num_finished: Runs that are finished.
-        num_running: Runs of the present proposal that are not.
-        steps: Optimizer steps spent on this size, those of runs under way included.
+        steps: Optimizer steps spent on this size.
         lowest: Learning rate and mean loss of the lowest point so far; None without a finite one.
         bracket: The rates on either side of it; None where a side has none yet.
         done: Whether the search has ended.
 
     Example:
-        >>> print(Progress((("depth", 2),), 3, 1, 30, (0.1, 0.5), (0.05, None)))
+        >>> print(Progress((("depth", 2),), 3, 30, (0.1, 0.5), (0.05, None)))
         depth=2  0.05 to ?  lowest 0.5 at 0.1
     """
 
     size: Size
     num_finished: int
-    num_running: int
     steps: int
     lowest: tuple[float, float] | None
     bracket: tuple[float | None, float | None]
     done: bool = False
 
     @classmethod
-    def of(
-        cls, size: Size, records: Sequence[TrialRecord], *, num_running: int, done: bool = False
-    ) -> Progress:
+    def of(cls, size: Size, records: Sequence[TrialRecord], *, done: bool = False) -> Progress:
         """The progress that finished runs show; see the attributes."""
         lowest, bracket = _lowest(records)
         steps = sum(record.steps for record in records)
-        return cls(size, len(records), num_running, steps, lowest, bracket, done)
+        return cls(size, len(records), steps, lowest, bracket, done)
 
     def __str__(self) -> str:
         low, high = ("?" if end is None else number(end) for end in self.bracket)

@@ -9,6 +9,7 @@ from operator import index
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from etastar.errors import TrialError
+from etastar.typed import require_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -203,26 +204,17 @@ class Recipe:
                 raise TrialError(f"{name}={given!r}", "a function", "see the fields of Recipe")
 
     def _require_numbers(self) -> None:
-        counts = (self.num_steps, self.batch_size)
-        if not all(type(count) is int and count >= 1 for count in counts):
+        require_number("num_steps", self.num_steps, error=TrialError, least=1, whole=True)
+        require_number("batch_size", self.batch_size, error=TrialError, least=1, whole=True)
+        require_number("divergence_factor", self.divergence_factor, error=TrialError, above=1)
+        require_number("final_fraction", self.final_fraction, error=TrialError, above=0)
+        if self.final_fraction > 1:
             raise TrialError(
-                f"num_steps={self.num_steps}, batch_size={self.batch_size}",
-                "whole numbers, at least 1 of each",
-                "train longer",
+                f"final_fraction={self.final_fraction}", "a fraction in (0, 1]", "lower it"
             )
         if self.objective not in ("mean", "final", "validation"):
             raise TrialError(
                 f"objective {self.objective!r}", "'mean', 'final' or 'validation'", "choose one"
-            )
-        try:
-            in_range = self.divergence_factor > 1 and 0 < self.final_fraction <= 1
-        except TypeError:
-            in_range = False
-        if not in_range:
-            raise TrialError(
-                f"divergence_factor={self.divergence_factor}, final_fraction={self.final_fraction}",
-                "a factor above 1, a fraction in (0, 1]",
-                "change the setting that is out of range",
             )
 
 

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from etastar.errors import MissingExtraError
 from etastar.formatting import Shown, interval, number
 from etastar.sweep.recipe import format_size
 
 if TYPE_CHECKING:
-    import pandas as pd
     from rich.table import Table
 
     from etastar.fit import Optimum
@@ -94,8 +92,8 @@ class SweepResult(Shown):
         >>> from etastar.sweep.trial import TrialRecord
         >>> trial = TrialRecord((("depth", 3),), Point(0.1, 0), 0.5, (0.5,), False, 1, 1.0)
         >>> result = SweepResult((SizeResult(trial.size, (trial,), None),))
-        >>> result.steps, result.frame["lr"].tolist()
-        (1, [0.1])
+        >>> result.steps, result.as_dict()["trials"][0]["lr"]
+        (1, 0.1)
     """
 
     sizes: tuple[SizeResult, ...]
@@ -116,27 +114,6 @@ class SweepResult(Shown):
     def steps(self) -> int:
         """Optimizer steps spent on all sizes."""
         return sum(size.steps for size in self.sizes)
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """Every run as a row of a table: the size's own columns, then those of the run.
-
-        Raises:
-            MissingExtraError: Pandas is not installed.
-        """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise MissingExtraError("pandas", "sweep") from error
-        rows = [
-            {
-                **dict(trial.size),
-                **_run(trial),
-                "versions": ", ".join(f"{name} {version}" for name, version in trial.versions),
-            }
-            for trial in self.trials
-        ]
-        return pd.DataFrame(rows)
 
     def __rich__(self) -> Table:
         from rich.table import Table
@@ -163,8 +140,16 @@ class SweepResult(Shown):
             "trials": [
                 {
                     "size": dict(trial.size),
+                    "lr": trial.point.lr,
+                    "seed": trial.point.seed,
+                    "loss": _plain(trial.loss),
                     "finite": isfinite(trial.loss),
-                    **{name: _plain(value) for name, value in _run(trial).items()},
+                    "diverged": trial.diverged,
+                    "steps": trial.steps,
+                    "initial_loss": _plain(trial.initial_loss),
+                    "device": trial.device,
+                    "versions": dict(trial.versions),
+                    "losses": [_plain(loss) for loss in trial.losses],
                 }
                 for trial in self.trials
             ],
@@ -182,22 +167,6 @@ def _shown(size: SizeResult) -> tuple[str, ...]:
     return (format_size(size.size), *numbers, *counts, ", ".join(size.flags))
 
 
-def _run(trial: TrialRecord) -> dict[str, Any]:
-    return {
-        "lr": trial.point.lr,
-        "seed": trial.point.seed,
-        "loss": trial.loss,
-        "diverged": trial.diverged,
-        "steps": trial.steps,
-        "initial_loss": trial.initial_loss,
-        "device": trial.device,
-        "versions": dict(trial.versions),
-        "losses": trial.losses,
-    }
-
-
-def _plain(value: Any) -> Any:
+def _plain(value: float) -> float | None:
     """What JSON knows: None for a number that is not finite."""
-    if isinstance(value, tuple):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and not isfinite(value) else value
+    return value if isfinite(value) else None

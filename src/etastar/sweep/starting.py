@@ -59,7 +59,7 @@ def measured_start(recipe: Recipe, size: Size, seeds: Sequence[int]) -> float:
     Source: [JE], [AM]; docs/definitions.md, section 6.
     """
     try:
-        with user_errors("in the first step"):
+        with user_errors("the first step"):
             eta_star = measure_update(
                 lambda: recipe.make_model(**dict(size)),
                 _first_batch(recipe, seeds[0]),
@@ -104,19 +104,16 @@ def size_depth(recipe: Recipe, size: Size) -> float | None:
         3.0
     """
     try:
-        with user_errors("while its depth is read"):
+        with user_errors("the depth"):
             if recipe.depth is not None:
                 return float(recipe.depth(**dict(size)))
-            return _captured_depth(recipe, size)
+            examples = read_batch(_first_batch(recipe, 0))
+            with global_state_kept():
+                model = recipe.make_model(**dict(size))
+            graph = capture_graph(model, *examples.args, **examples.kwargs)
+            return float(graph.depth().effective_depth)
     except EtastarError:
         return None
-
-
-def _captured_depth(recipe: Recipe, size: Size) -> float:
-    examples = read_batch(_first_batch(recipe, 0))
-    with global_state_kept():
-        model = recipe.make_model(**dict(size))
-    return float(capture_graph(model, *examples.args, **examples.kwargs).depth().effective_depth)
 
 
 def _first_batch(recipe: Recipe, seed: int) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from etastar.errors import TrialError
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from etastar.fit import Optimum
     from etastar.sweep.recipe import Size
     from etastar.sweep.search.base import Search
     from etastar.sweep.storage import Store
@@ -64,7 +63,7 @@ def run_sweep(
         workers: Processes to run in, 0 for this one; or an executor, such as `Ray`. It is left (its
             processes end) when the sweep ends.
         name: Of the sweep in a store that is given by path or URL.
-        on_progress: Called after every run and now and then between.
+        on_progress: Called after every run.
 
     Returns:
         Every run, and the optimum of each size with its flags.
@@ -96,12 +95,8 @@ def run_sweep(
         raise TrialError(f"recipe={recipe!r}", "a Recipe", "see etastar.Recipe")
     if on_progress is not None and not callable(on_progress):
         raise TrialError(f"on_progress={on_progress!r}", "a function, or None", "give a function")
-    ordered, chosen, used = (
-        _sizes(recipe, sizes),
-        as_search(search),
-        as_seeds(seeds, error=TrialError),
-    )
-    runner = _executor(workers)
+    ordered, chosen, runner = _sizes(recipe, sizes), as_search(search), _executor(workers)
+    used = as_seeds(seeds, error=TrialError)
     results: list[SizeResult] = []
     depths: list[tuple[Size, float]] = []
     with ExitStack() as stack:
@@ -111,7 +106,8 @@ def run_sweep(
         for size in ordered:
             depth = _depth(recipe, size, store)
             depths += [] if depth is None else [(size, depth)]
-            context = _context(size, used, results, recipe, depths)
+            optima = tuple((one.size, one.optimum) for one in results if one.optimum is not None)
+            context = Context(size, used, optima, tuple(depths))
             if chosen.needs_start and not context.optima:
                 context = replace(context, start=measured_start(recipe, size, used))
             sweep = _Sweep(recipe, context, chosen, runner, store, on_progress)
@@ -120,7 +116,7 @@ def run_sweep(
     return SweepResult(tuple(results), settings, (("name", chosen.name), *chosen.options.items()))
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Sweep:
     """The search of one size, under way."""
 
@@ -130,8 +126,6 @@ class _Sweep:
     executor: Executor
     store: Store
     on_progress: Callable[[Progress], None] | None
-    _progress: Progress | None = field(default=None, init=False)
-    _steps: int = field(default=0, init=False)
 
     def run(self) -> SizeResult:
         """Replay the search, and run what is missing."""
@@ -139,7 +133,7 @@ class _Sweep:
         while proposal := self.search.propose(tuple(replayed), self.context):
             replayed += self._complete(proposal)
         records = self.store.records(self.context.size)
-        self._report(records, num_running=0, done=True)
+        self._report(records, done=True)
         return SizeResult(self.context.size, records, size_optimum(records))
 
     def _complete(self, proposal: Sequence[Point]) -> list[TrialRecord]:
@@ -149,12 +143,11 @@ class _Sweep:
             records = self.store.records(self.context.size)
             found = {record.point: record for record in records}
             missing = [point for point in proposal if point not in found]
-            self._report(records, num_running=len(missing))
+            self._report(records)
             if not missing:
                 return [found[point] for point in proposal]
-            mine = self._begin(missing)
-            if mine:
-                self._run(mine, list(records), num_running=len(missing))
+            if mine := self._begin(missing):
+                self._run(mine, list(records))
                 wait = _FIRST_WAIT
             else:
                 time.sleep(wait)
@@ -162,53 +155,21 @@ class _Sweep:
 
     def _begin(self, missing: Sequence[Point]) -> tuple[Point, ...]:
         """The next points that nobody has: as many as the executor takes at a time."""
-        most = self.executor.max_points
-        if most is None or not self.store.shared:
-            return self.store.begin(self.context.size, missing)
+        most = self.executor.max_points or len(missing)
         for start in range(0, len(missing), most):
-            mine = self.store.begin(self.context.size, missing[start : start + most])
-            if mine:
+            if mine := self.store.begin(self.context.size, missing[start : start + most]):
                 return mine
         return ()
 
-    def _run(
-        self, points: Sequence[Point], records: list[TrialRecord], *, num_running: int
-    ) -> None:
-        runs = self.executor.run(self.recipe, self.context.size, points, on_step=self._count_steps)
-        for done, record in enumerate(runs, start=1):
+    def _run(self, points: Sequence[Point], records: list[TrialRecord]) -> None:
+        for record in self.executor.run(self.recipe, self.context.size, points):
             self.store.finish(record)
             records.append(record)
-            self._report(records, num_running=num_running - done)
+            self._report(records)
 
-    def _report(
-        self, records: Sequence[TrialRecord], *, num_running: int, done: bool = False
-    ) -> None:
-        if self.on_progress is None:
-            return
-        shown = Progress.of(self.context.size, records, num_running=num_running, done=done)
-        # an executor need not count steps, and another process's runs are seen when they are done
-        self._progress = replace(shown, steps=max(shown.steps, self._steps))
-        self._steps = self._progress.steps
-        self.on_progress(self._progress)
-
-    def _count_steps(self, steps: int) -> None:
-        self._steps += steps
-        if self.on_progress is not None and self._progress is not None:
-            self._progress = replace(self._progress, steps=self._steps)
-            self.on_progress(self._progress)
-
-
-def _context(
-    size: Size,
-    seeds: tuple[int, ...],
-    results: Sequence[SizeResult],
-    recipe: Recipe,
-    depths: Sequence[tuple[Size, float]],
-) -> Context:
-    optima: list[tuple[Size, Optimum]] = [
-        (result.size, result.optimum) for result in results if result.optimum is not None
-    ]
-    return Context(size, seeds, tuple(optima), recipe.num_steps, tuple(depths))
+    def _report(self, records: Sequence[TrialRecord], *, done: bool = False) -> None:
+        if self.on_progress is not None:
+            self.on_progress(Progress.of(self.context.size, records, done=done))
 
 
 def _depth(recipe: Recipe, size: Size, store: Store) -> float | None:

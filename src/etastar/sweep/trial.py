@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from etastar.errors import EtastarError, MeasureError, TrialError
+from etastar.errors import MeasureError, TrialError, foreign_errors_as
 from etastar.graph.arguments import map_tensors
 from etastar.graph.isolation import random_numbers_kept
 from etastar.measure.batch import own_loss, read_batch
 from etastar.sweep.recipe import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor, nn
     from torch.optim import Optimizer
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from etastar.sweep.recipe import Point, Recipe, Size
 
 __all__ = [
-    "RunStopped",
     "TrialRecord",
     "run_trial",
     "running_versions",
@@ -69,7 +68,6 @@ def run_trial(
     point: Point,
     *,
     device: torch.device | str = "cpu",
-    on_step: Callable[[int, float], None] | None = None,
 ) -> TrialRecord:
     """Train one size at one learning rate from one seed, in this process.
 
@@ -83,7 +81,6 @@ def run_trial(
         size: Size of the network.
         point: Learning rate and seed.
         device: Where to train.
-        on_step: Called after each step with the number of steps done and the loss.
 
     Returns:
         The record, with the device and the versions of what ran it.
@@ -107,12 +104,12 @@ def run_trial(
         (9, False, True)
     """
     place = torch.device(device)
-    where = f"in the run of {format_size(size)} at lr={point.lr}, seed={point.seed}"
+    where = f"the run of {format_size(size)} at lr={point.lr}, seed={point.seed}"
     with user_errors(where), _seeded(place, point.seed):
         model = recipe.make_model(**dict(size)).to(place)
         optimizer = recipe.make_optimizer(model, point.lr, **dict(size))
         batches = iter(recipe.batches(point.seed))
-        losses, diverged = _train(recipe, model.train(), optimizer, batches, on_step)
+        losses, diverged = _train(recipe, model.train(), optimizer, batches)
         loss = inf if diverged else _objective(recipe, model, losses)
     return TrialRecord(
         size=size,
@@ -156,39 +153,21 @@ def user_errors(where: str) -> Iterator[None]:
 
     Raises:
         TrialError: Something was raised; its type and message are in the error.
-
-    Example:
-        >>> try:
-        ...     with user_errors("in the run of depth=3"):
-        ...         raise KeyError("x")
-        ... except TrialError as error:
-        ...     print(error.received)
-        KeyError: 'x' in the run of depth=3
     """
     try:
-        yield
-    except MeasureError as error:  # of the form of a batch, or a loss that is missing
-        raise TrialError(error.received, error.expected, error.action) from error
-    except (EtastarError, KeyboardInterrupt, GeneratorExit, RunStopped):
-        raise
-    except BaseException as error:
-        raise TrialError(
-            f"{type(error).__name__}: {error} {where}",
+        with foreign_errors_as(
+            TrialError,
+            where,
             "a recipe whose functions do not raise",
             "mend what raised, then run the same sweep again; finished runs are kept",
-        ) from error
-
-
-class RunStopped(BaseException):
-    """Ends a run from `on_step`; no Exception, so that no recipe takes it for its own."""
+        ):
+            yield
+    except MeasureError as error:  # of the form of a batch, or a loss that is missing
+        raise TrialError(error.received, error.expected, error.action) from error
 
 
 def _train(
-    recipe: Recipe,
-    model: nn.Module,
-    optimizer: Optimizer,
-    batches: Iterator[Any],
-    on_step: Callable[[int, float], None] | None,
+    recipe: Recipe, model: nn.Module, optimizer: Optimizer, batches: Iterator[Any]
 ) -> tuple[list[float], bool]:
     """The losses, and whether the last of them says that the run diverged."""
     make = recipe.schedule
@@ -208,8 +187,6 @@ def _train(
         optimizer.step()
         if schedule is not None:
             schedule.step()
-        if on_step is not None:
-            on_step(len(losses), value)
     return losses, False
 
 

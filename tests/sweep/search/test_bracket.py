@@ -19,7 +19,7 @@ SIZE = (("depth", 4),)
 
 def run(search, loss, seeds=(0, 1), optima=(), losses=(2.0, 1.0)):
     """All runs of a search."""
-    context, records = Context(SIZE, seeds, optima, 10), []
+    context, records = Context(SIZE, seeds, optima), []
     while points := search.propose(records, context):
         for point in points:
             value = loss(point)
@@ -137,7 +137,7 @@ def test_a_start_where_nothing_is_learned_goes_down_though_the_loss_rises_there(
     def loss(point):  # beyond 1 a hump, that falls again further up
         return parabola(0.01)(point) if point.lr < 1 else 50.0 - point.lr
 
-    context, records = Context(SIZE, (0,), (), 10), []
+    context, records = Context(SIZE, (0,), ()), []
     search = Bracket(2.0)
     while points := search.propose(records, context):
         for point in points:
@@ -155,7 +155,7 @@ def test_max_trials_is_kept_to():
 
 
 def test_runs_that_are_not_on_the_lattice_are_left_aside():
-    context = Context(SIZE, (0,), (), 10)
+    context = Context(SIZE, (0,), ())
     foreign = [
         TrialRecord(SIZE, Point(lr, seed), -9.0, (1.0,), False, 10, 1.0)
         for lr, seed in [(0.1234, 0), (0.1, 5)]
@@ -182,20 +182,20 @@ def test_settings_out_of_range_are_refused(setting):
 
 
 def test_without_a_start_it_begins_where_the_criterion_says():
-    context = Context(SIZE, (0,), (), 10, start=0.02)
+    context = Context(SIZE, (0,), (), start=0.02)
     assert [point.lr for point in Bracket().propose((), context)] == [0.02, 0.032]
     assert [point.lr for point in Bracket(0.1).propose((), context)] == [0.1, 0.16]
 
 
 def test_after_a_size_with_an_optimum_no_start_is_needed():
     done = find_optimum([0.05, 0.1, 0.2], [1.0, 0.0, 1.0], num_resamples=1)
-    context = Context(SIZE, (0,), (((("depth", 4),), done),), 10)
+    context = Context(SIZE, (0,), (((("depth", 4),), done),))
     assert Bracket().propose((), context)[0].lr == 0.1
 
 
 def test_without_any_start_it_says_what_to_do():
     with pytest.raises(TrialError, match="give the search a start"):
-        Bracket().propose((), Context(SIZE, (0,), (), 10))
+        Bracket().propose((), Context(SIZE, (0,), ()))
 
 
 def test_the_start_is_told_in_the_options():

@@ -19,7 +19,7 @@ def optimum(lr, at_edge=False):
 
 
 def context(depth, done, depths=()):
-    return Context(size(depth), (0,), tuple((size(d), o) for d, o in done), 10, depths)
+    return Context(size(depth), (0,), tuple((size(d), o) for d, o in done), depths)
 
 
 def predicted_lr(context, start, *, prior_exponent):
@@ -59,7 +59,7 @@ def test_optima_at_an_edge_count_only_when_there_are_no_others():
 def test_without_a_depth_the_last_rate_stays():
     sizes = [(("width", w),) for w in (8, 16, 32)]
     done = tuple(zip(sizes, (optimum(0.1), optimum(0.2)), strict=False))
-    assert predicted_lr(Context(sizes[2], (0,), done, 10), 1.0, prior_exponent=-1.5) == 0.2
+    assert predicted_lr(Context(sizes[2], (0,), done), 1.0, prior_exponent=-1.5) == 0.2
 
 
 def test_effective_depth_goes_before_the_nominal():

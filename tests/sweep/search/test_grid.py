@@ -9,7 +9,7 @@ from etastar.sweep.recipe import Point
 from etastar.sweep.search import Context, Grid
 from etastar.sweep.trial import TrialRecord
 
-CONTEXT = Context((("depth", 2),), (3, 1), (), 10)
+CONTEXT = Context((("depth", 2),), (3, 1), ())
 
 
 def test_every_rate_with_every_seed():

@@ -3,7 +3,7 @@
 import pytest
 
 from etastar.errors import TrialError
-from etastar.sweep.search import SEARCHES, Bracket, Grid, as_search
+from etastar.sweep.search import Bracket, Grid, as_search
 
 
 def test_a_search_a_name_and_rates():
@@ -12,15 +12,10 @@ def test_a_search_a_name_and_rates():
     assert as_search([0.1, 0.2]) == Grid((0.1, 0.2))
 
 
-@pytest.mark.parametrize("given", ["guess", 3, None, "optuna:tpe"])
+@pytest.mark.parametrize("given", ["guess", 3, None, "optuna:tpe", "grid"])
 def test_what_is_none_of_these_lists_the_known(given):
-    with pytest.raises(TrialError, match="one of: " + ", ".join(SEARCHES)):
+    with pytest.raises(TrialError, match="a search such as Bracket"):
         as_search(given)
-
-
-def test_a_grid_needs_its_rates():
-    with pytest.raises(TrialError, match="lrs"):
-        as_search("grid")
 
 
 @pytest.mark.parametrize(
@@ -31,7 +26,6 @@ def test_a_grid_needs_its_rates():
         {"factor": [1]},
         {"max_trials": "abc"},
         {"prior_exponent": "abc"},
-        {"confidence": "abc"},
         {"reach": float("inf")},
         {"precision": 0.0},
     ],

@@ -44,7 +44,7 @@ def of_system(number):
         (of_database("could not extend file: No space left on device"), "No space", "make room"),
         (of_database("attempt to write a readonly database"), "readonly", "write access"),
         (of_database("server closed the connection unexpectedly"), "closed", "its server"),
-        (of_database("a\nb"), "writing runs: a", "write access"),
+        (of_database("a\nb"), "writing runs: OperationalError: a", "write access"),
         (of_system(errno.ENOSPC), "No space left", "make room"),
         (of_system(errno.EDQUOT), "quota", "make room"),
         (of_system(errno.EROFS), "Read-only", "write access"),

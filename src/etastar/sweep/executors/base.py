@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from etastar.errors import TrialError
+from etastar.errors import TrialError, foreign_errors_as
 from etastar.sweep.trial import run_trial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from types import TracebackType
+    from collections.abc import Iterator, Sequence
 
     from typing_extensions import Self
 
     from etastar.sweep.recipe import Point, Recipe, Size
     from etastar.sweep.trial import TrialRecord
 
-__all__ = ["Executor", "Sequential", "device_name", "require_counts"]
+__all__ = ["Executor", "Sequential", "device_name"]
 
 
 class Executor(ABC):
@@ -37,30 +36,20 @@ class Executor(ABC):
       TrialError.
     - It is a context manager: on exit, by Ctrl-C too, no process of it is left.
     - The global random numbers and thread counts of the calling process are as before.
-    - `max_points` is how many points a sweep hands over at a time when it shares its store with
-      others: enough to keep the executor busy, few enough to leave work for them; None is all.
+    - `max_points` is how many points a sweep hands over at a time: enough to keep the executor
+      busy, few enough to leave work for other processes on the same store; None is all.
     """
 
-    name: str
     max_points: int | None = None
 
     @abstractmethod
-    def run(
-        self,
-        recipe: Recipe,
-        size: Size,
-        points: Sequence[Point],
-        *,
-        on_step: Callable[[int], None] | None = None,
-    ) -> Iterator[TrialRecord]:
+    def run(self, recipe: Recipe, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
         """Run every point once.
 
         Args:
             recipe: What a run is.
             size: Size of the network.
             points: Learning rates and seeds, all different.
-            on_step: Called now and then in this process with the number of steps done since the
-                last call, over all runs.
 
         Yields:
             A record per point.
@@ -72,13 +61,11 @@ class Executor(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(  # noqa: B027  nothing to release by default
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Release what the executor holds; the default holds nothing."""
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def close(self) -> None:  # noqa: B027  nothing to release by default
+        """Release what the executor holds."""
 
 
 class Sequential(Executor):
@@ -89,30 +76,17 @@ class Sequential(Executor):
 
     Raises:
         TrialError: There is no such device.
-
-    Example:
-        >>> Sequential(device="cpu").name
-        'sequential'
     """
 
-    name = "sequential"
     max_points = 1
 
     def __init__(self, *, device: torch.device | str = "cpu") -> None:
         self._device = device_name(device)
 
-    def run(
-        self,
-        recipe: Recipe,
-        size: Size,
-        points: Sequence[Point],
-        *,
-        on_step: Callable[[int], None] | None = None,
-    ) -> Iterator[TrialRecord]:
+    def run(self, recipe: Recipe, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
         """Run every point once, in order; see `Executor.run`."""
-        count = None if on_step is None else lambda done, loss: on_step(1)
         for point in points:
-            yield run_trial(recipe, size, point, device=self._device, on_step=count)
+            yield run_trial(recipe, size, point, device=self._device)
 
 
 def device_name(device: torch.device | str) -> str:
@@ -131,29 +105,7 @@ def device_name(device: torch.device | str) -> str:
         >>> device_name(torch.device("cpu"))
         'cpu'
     """
-    try:
+    with foreign_errors_as(
+        TrialError, f"device {device!r}", "a device of PyTorch", 'give "cpu" or "cuda:0"'
+    ):
         return str(torch.device(device))
-    except (RuntimeError, TypeError) as error:
-        raise TrialError(
-            f"device {device!r}", "a device of PyTorch", 'give "cpu" or "cuda:0"'
-        ) from (error)
-
-
-def require_counts(least: int, **counts: object) -> None:
-    """Refuse what is not a whole number of some size or more.
-
-    Args:
-        least: The smallest that is accepted.
-        **counts: Each argument by name.
-
-    Raises:
-        TrialError: One is not; the message names it.
-
-    Example:
-        >>> require_counts(1, workers=2)
-    """
-    for name, count in counts.items():
-        if type(count) is not int or count < least:
-            raise TrialError(
-                f"{name}={count!r}", f"a whole number, {least} or more", "change the number"
-            )

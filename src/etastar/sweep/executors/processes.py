@@ -9,18 +9,20 @@ import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from etastar.errors import TrialError
-from etastar.sweep.executors.base import Executor, device_name, require_counts
-from etastar.sweep.trial import RunStopped, run_trial
+from etastar.sweep.executors.base import Executor, device_name
+from etastar.sweep.trial import run_trial
+from etastar.typed import require_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from types import TracebackType
+    from collections.abc import Iterator, Sequence
+    from multiprocessing.connection import Connection
 
     from etastar.sweep.recipe import Point, Recipe, Size
     from etastar.sweep.trial import TrialRecord
@@ -45,13 +47,7 @@ class Processes(Executor):
 
     Raises:
         TrialError: A number is out of range, or there is no such device.
-
-    Example:
-        >>> Processes(workers=4).name
-        'processes'
     """
-
-    name = "processes"
 
     def __init__(
         self,
@@ -61,22 +57,19 @@ class Processes(Executor):
         retries: int = 2,
         device: torch.device | str = "cpu",
     ) -> None:
-        require_counts(1, workers=workers, threads=threads)
-        require_counts(0, retries=retries)
+        for name, count, least in (
+            ("workers", workers, 1),
+            ("threads", threads, 1),
+            ("retries", retries, 0),
+        ):
+            require_number(name, count, error=TrialError, least=least, whole=True)
         self._workers, self._threads, self._retries = workers, threads, retries
         self._device = device_name(device)
-        self._stop = _SPAWN.Event()
         self._pool: ProcessPoolExecutor | None = None
+        self._alive: Connection | None = None
         self.max_points = 4 * workers  # enough that no worker waits long for the last of them
 
-    def run(
-        self,
-        recipe: Recipe,
-        size: Size,
-        points: Sequence[Point],
-        *,
-        on_step: Callable[[int], None] | None = None,
-    ) -> Iterator[TrialRecord]:
+    def run(self, recipe: Recipe, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
         """Run every point once, side by side; see `Executor.run`."""
         sent, missing = _pickled(recipe), list(points)
         left = self._retries
@@ -84,29 +77,30 @@ class Processes(Executor):
             try:
                 for record in self._records(sent, size, missing):
                     missing.remove(record.point)
-                    if on_step is not None:
-                        on_step(record.steps)
                     yield record
             except BrokenProcessPool as error:  # noqa: PERF203  once, or a few times, in a sweep
-                self._close()
+                self.close()
                 left -= 1
                 if left < 0:
-                    raise _lost(error) from error
+                    raise TrialError(
+                        f"a worker process that ended by itself: {error}",
+                        "workers that live to the end of a run",
+                        "look for what ends them (memory, a crash in a library; a script needs "
+                        '`if __name__ == "__main__":` around its sweep), or give workers=0',
+                    ) from error
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End the processes; a run under way ends after its step."""
-        self._close()
+    def close(self) -> None:
+        """End the processes, with the runs under way."""
+        if self._pool is not None and self._alive is not None:
+            self._alive.close()
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = self._alive = None
 
     def _records(self, recipe: bytes, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
         if self._pool is None:
-            self._stop.clear()
+            watched, self._alive = _SPAWN.Pipe(duplex=False)
             self._pool = ProcessPoolExecutor(
-                self._workers, _SPAWN, initializer=_begin, initargs=(self._threads, self._stop)
+                self._workers, _SPAWN, initializer=_begin, initargs=(self._threads, watched)
             )
         tasks = [self._pool.submit(_run, recipe, size, p, self._device) for p in points]
         try:
@@ -116,34 +110,17 @@ class Processes(Executor):
             for task in tasks:
                 task.cancel()
 
-    def _close(self) -> None:
-        if self._pool is not None:
-            self._stop.set()
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
 
-
-_stop: Any = None
-"""In a worker: set when nobody waits for its run any more."""
-
-
-def _begin(threads: int, stop: Any) -> None:
+def _begin(threads: int, watched: Connection) -> None:
     """Prepare a worker: Ctrl-C is for the main process, with which the worker ends anyway."""
-    global _stop
-    _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    threading.Thread(target=_follow, args=(watched,), daemon=True).start()
     torch.set_num_threads(threads)
 
 
 def _run(recipe: bytes, size: Size, point: Point, device: str) -> TrialRecord:
     """One point, in a worker."""
-    return run_trial(_unpickled(recipe), size, point, device=device, on_step=_check)
-
-
-def _check(done: int, loss: float) -> None:
-    if _stop.is_set():
-        raise RunStopped
+    return run_trial(_unpickled(recipe), size, point, device=device)
 
 
 @lru_cache(maxsize=1)
@@ -163,18 +140,8 @@ def _pickled(recipe: Recipe) -> bytes:
         ) from error
 
 
-def _follow_parent() -> None:
-    """End with the main process, also when that is killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
+def _follow(watched: Connection) -> None:
+    """End once the main process has closed its end of the pipe, or was killed."""
+    with suppress(EOFError, OSError):
+        watched.recv_bytes()
     os._exit(1)
-
-
-def _lost(error: BrokenProcessPool) -> TrialError:
-    return TrialError(
-        f"a worker process that ended by itself: {error}",
-        "workers that live to the end of a run",
-        "look for what ends them (memory, a crash in a library; a script needs "
-        '`if __name__ == "__main__":` around its sweep), or give workers=0',
-    )

@@ -7,19 +7,18 @@ import socket
 import threading
 from contextlib import contextmanager
 from importlib import import_module
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from etastar.errors import EtastarError, MissingExtraError, TrialError
-from etastar.sweep.executors.base import Executor, require_counts
+from etastar.sweep.executors.base import Executor
 from etastar.sweep.trial import run_trial
+from etastar.typed import require_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from types import TracebackType
 
     from etastar.sweep.recipe import Point, Recipe, Size
     from etastar.sweep.trial import TrialRecord
@@ -46,13 +45,7 @@ class Ray(Executor):
 
     Raises:
         TrialError: A number is out of range.
-
-    Example:
-        >>> Ray(num_cpus=2).name
-        'ray'
     """
-
-    name = "ray"
 
     def __init__(
         self,
@@ -62,14 +55,9 @@ class Ray(Executor):
         num_gpus: float = 0,
         retries: int = 2,
     ) -> None:
-        require_counts(0, retries=retries)
-        shares = (num_cpus, num_gpus)
-        if not all(isinstance(share, (int, float)) and 0 <= share < inf for share in shares):
-            raise TrialError(
-                f"num_cpus={num_cpus}, num_gpus={num_gpus}",
-                "0 or more of each",
-                "change the number that is out of range",
-            )
+        require_number("retries", retries, error=TrialError, least=0, whole=True)
+        require_number("num_cpus", num_cpus, error=TrialError, least=0)
+        require_number("num_gpus", num_gpus, error=TrialError, least=0)
         if not isinstance(address, (str, type(None))):
             raise TrialError(f"address {address!r}", "text", 'give "host:port" or "auto"')
         self._address = address
@@ -78,14 +66,7 @@ class Ray(Executor):
         self._device = "cuda" if num_gpus else "cpu"
         self._started: Any = None
 
-    def run(
-        self,
-        recipe: Recipe,
-        size: Size,
-        points: Sequence[Point],
-        *,
-        on_step: Callable[[int], None] | None = None,
-    ) -> Iterator[TrialRecord]:
+    def run(self, recipe: Recipe, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
         """Run every point once, side by side; see `Executor.run`.
 
         Raises:
@@ -99,20 +80,12 @@ class Ray(Executor):
         try:
             while pending:
                 done, pending = ray.wait(pending)
-                record = _result(ray, done[0])
-                if on_step is not None:
-                    on_step(record.steps)
-                yield record
+                yield _result(ray, done[0])
         finally:
             for reference in pending:
                 ray.cancel(reference, force=True)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Shut down, or leave, the Ray that was started here; another one stays as it is."""
         if self._started is not None:
             self._started.shutdown()

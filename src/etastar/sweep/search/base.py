@@ -28,7 +28,6 @@ class Context:
         size: The size that is searched.
         seeds: The sweep's seeds, in order; a search uses a prefix of them, or all.
         optima: Optima of the sizes done before, in the order of the sweep.
-        num_steps: Steps of one run.
         depths: Effective depths of this size and of those in `optima`, where they are known; in
             their place a search may use the sizes' own "depth".
         start: Rate that the criterion allows at this size before training, for a search that asks
@@ -38,7 +37,6 @@ class Context:
     size: Size
     seeds: tuple[int, ...]
     optima: tuple[tuple[Size, Optimum], ...]
-    num_steps: int
     depths: tuple[tuple[Size, float], ...] = ()
     start: float | None = None
 
@@ -94,7 +92,7 @@ class Grid(Search):
         TrialError: No rate, one that is not a positive number, or one given twice.
 
     Example:
-        >>> context = Context((("depth", 2),), seeds=(0,), optima=(), num_steps=10)
+        >>> context = Context((("depth", 2),), seeds=(0,), optima=())
         >>> Grid((0.1, 0.2)).propose((), context)
         (Point(lr=0.1, seed=0), Point(lr=0.2, seed=0))
     """

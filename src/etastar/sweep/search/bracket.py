@@ -27,10 +27,6 @@ __all__ = ["Bracket"]
 _UNLEARNING = 1.25
 """A run whose last losses exceed its first by this factor learned nothing; empirical, coarse."""
 
-
-_LEAST_TRIALS = 3
-"""A minimum is enclosed by three."""
-
 _PRIOR_SD = 1.0
 """Of the exponent: optima of a single depth give the prior's, depths far apart their own."""
 
@@ -59,18 +55,17 @@ class Bracket(Search):
         start: Learning rate of the first two runs (the other is start * factor) when no size has
             been done; None to have it measured, which costs about two steps per seed.
         factor: Ratio of neighbouring rates at the end.
-        precision: Half-width of the interval of log lr that is enough.
+        precision: Half-width of the 95% interval of log lr that is enough.
         max_trials: Most runs of one size; the search may end there with the optimum not enclosed.
         prior_exponent: Exponent of the law by which one optimum predicts the next.
         reach: Furthest rate from the first one, either way, as a ratio.
-        confidence: Of the interval.
 
     Raises:
         TrialError: A setting is out of range.
 
     Example:
         >>> from etastar.sweep.search.base import Context
-        >>> context = Context((("depth", 2),), seeds=(0, 1), optima=(), num_steps=10)
+        >>> context = Context((("depth", 2),), seeds=(0, 1), optima=())
         >>> Bracket(0.1, factor=2.0).propose((), context)
         (Point(lr=0.1, seed=0), Point(lr=0.2, seed=0))
     """
@@ -81,7 +76,6 @@ class Bracket(Search):
     max_trials: int = 40
     prior_exponent: float = -1.5
     reach: float = 1e4
-    confidence: float = 0.95
 
     name = "bracket"
 
@@ -91,17 +85,15 @@ class Bracket(Search):
                 (self.start is None or 0 < self.start < inf)
                 and 1 < self.factor <= self.reach < inf
                 and 0 < self.precision < inf
-                and self.max_trials >= _LEAST_TRIALS
+                and self.max_trials >= 3  # a minimum is enclosed by three
                 and isfinite(self.prior_exponent)
-                and 0 < self.confidence < 1
             )
         except TypeError:
             in_range = False
         if not in_range:
             raise TrialError(
                 f"a bracket with {asdict(self)}",
-                "a positive start and precision, 1 < factor <= reach, max_trials of 3 or more, "
-                "a confidence between 0 and 1",
+                "a positive start and precision, 1 < factor <= reach, max_trials of 3 or more",
                 "change the setting that is out of range",
             )
 
@@ -198,7 +190,7 @@ class Bracket(Search):
         positions = (triple.left, triple.centre, triple.right)
         losses = tuple(tuple(runs.losses(k, num_seeds)) for k in positions)
         offsets = tuple(self._unit * (k - triple.centre) for k in positions)
-        return _half_width(offsets, losses, self.confidence) <= self.precision
+        return _half_width(offsets, losses) <= self.precision
 
 
 def _depth_of(size: Size, context: Context) -> float | None:
@@ -208,18 +200,14 @@ def _depth_of(size: Size, context: Context) -> float | None:
 
 
 @lru_cache(maxsize=1024)  # a search is gone through again for every proposal
-def _half_width(
-    log_lrs: tuple[float, ...], losses: tuple[tuple[float, ...], ...], confidence: float
-) -> float:
+def _half_width(log_lrs: tuple[float, ...], losses: tuple[tuple[float, ...], ...]) -> float:
     """Half the width of the interval of the optimum's log lr; 0 where nothing is to be learned."""
     table = np.array(losses)
     if not np.isfinite(table).all(1).any():
         return 0.0
     # over the largest, which moves no minimum and lets no sum overflow
     table /= np.abs(table[np.isfinite(table)]).max(initial=0.0) or 1.0
-    optimum = find_optimum(
-        np.exp(log_lrs), table, confidence=confidence, num_resamples=_NUM_RESAMPLES
-    )
+    optimum = find_optimum(np.exp(log_lrs), table, num_resamples=_NUM_RESAMPLES)
     assert optimum.interval is not None, "of two seeds or more there is one"
     return log(optimum.interval[1] / optimum.interval[0]) / 2
 

@@ -9,7 +9,6 @@ from etastar.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
 
     from typing_extensions import Self
 
@@ -36,10 +35,7 @@ class Store(ABC):
     - Numbers come back exactly, +inf and NaN too.
     - A point has at most one record: where two are finished, the first stays.
     - A store is data: reading it imports nothing and calls nothing that is named in it.
-    - `shared` says whether other processes can see it.
     """
-
-    shared: bool = True
 
     @abstractmethod
     def open(self, settings: Mapping[str, str]) -> None:
@@ -86,12 +82,7 @@ class Store(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
 
@@ -107,8 +98,6 @@ class MemoryStore(Store):
         >>> store.records((("depth", 3),))
         ()
     """
-
-    shared = False
 
     def __init__(self) -> None:
         self._settings: dict[str, str] = {}

@@ -13,13 +13,19 @@ from __future__ import annotations
 import time
 import zlib
 from base64 import b64decode, b64encode
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from math import inf, isfinite
 from struct import pack, unpack
 from typing import TYPE_CHECKING, Any
 
-from etastar.errors import StorageError
+from optuna import load_study
+from optuna.distributions import FloatDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import fail_stale_trials
+from optuna.trial import TrialState, create_trial
+
+from etastar.errors import StorageError, foreign_errors_as
 from etastar.sweep.recipe import Point
 from etastar.sweep.storage.connection import quiet_optuna
 from etastar.sweep.trial import TrialRecord
@@ -71,7 +77,7 @@ class Claims:
             StorageError: A trial is not of etastar.
         """
         records: dict[Point, TrialRecord] = {}
-        for trial in self._trials("COMPLETE"):
+        for trial in self._trials(TrialState.COMPLETE):
             record = self._record(trial)
             records.setdefault(record.point, record)
         return tuple(record for _, record in sorted(records.items()))
@@ -89,37 +95,27 @@ class Claims:
         claimed = {point: self._claimed(trials[point]) for point in points}
         return {point: trial_id for point, trial_id in claimed.items() if trial_id is not None}
 
-    def complete(self, trial_id: int, record: TrialRecord) -> bool:
-        """Turn a claim into a finished trial.
+    def finish(self, record: TrialRecord, trial_id: int | None) -> None:
+        """Keep a finished run, in the place of its claim if that still holds.
 
-        Args:
-            trial_id: Of the claim.
-            record: What the run came to.
-
-        Returns:
-            False where the claim no longer holds: the run was taken for dead.
-        """
-        from optuna.exceptions import UpdateFinishedTrialError
-        from optuna.trial import TrialState
-
-        try:
-            for name, value in _fields(record).items():
-                self.storage.set_trial_user_attr(trial_id, name, value)
-            self.storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [_value(record)])
-        except UpdateFinishedTrialError:
-            return False
-        return True
-
-    def add(self, record: TrialRecord) -> None:
-        """Add a run that has no claim, unless its point is finished; its live trial then fails.
+        A run whose claim does not hold, as it was taken for dead, is added, unless its point is
+        finished; the point's live trial then fails.
 
         Args:
             record: What the run came to.
+            trial_id: Of its claim; None where it has none.
         """
+        if trial_id is not None:
+            with suppress(UpdateFinishedTrialError):
+                for name, value in _fields(record).items():
+                    self.storage.set_trial_user_attr(trial_id, name, value)
+                value = [_value(record)]
+                self.storage.set_trial_state_values(trial_id, TrialState.COMPLETE, value)
+                return
         there = self._by_point().get(record.point)
-        if there is not None and there.state.name == "COMPLETE":
+        if there is not None and there.state == TrialState.COMPLETE:
             return
-        self._make("COMPLETE", record.point, _fields(record), value=_value(record))
+        self._make(TrialState.COMPLETE, record.point, _fields(record), value=_value(record))
         if there is not None:
             self.fail(self._trial_id(there))
 
@@ -129,20 +125,19 @@ class Claims:
         Args:
             trial_id: Of the claim.
         """
-        from optuna.exceptions import UpdateFinishedTrialError
-        from optuna.trial import TrialState
-
         with suppress(UpdateFinishedTrialError):
             self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
     def _enqueued(self, points: Sequence[Point]) -> dict[Point, FrozenTrial]:
         """The trial of each point, WAITING where it had none; trials of dead processes fail."""
         found = self._by_point()
-        running = [found[p] for p in points if p in found and found[p].state.name == "RUNNING"]
+        running = [found[p] for p in points if p in found and found[p].state == TrialState.RUNNING]
         if running:
             self._fail_dead(running)
             found = self._by_point()
-        made = {point: self._make("WAITING", point) for point in points if point not in found}
+        made = {
+            point: self._make(TrialState.WAITING, point) for point in points if point not in found
+        }
         if made:
             found = self._by_point()
         for point, trial_id in made.items():
@@ -151,15 +146,16 @@ class Claims:
         return found
 
     def _make(
-        self, state: str, point: Point, fields: Mapping[str, Any] | None = None, **values: Any
+        self,
+        state: TrialState,
+        point: Point,
+        fields: Mapping[str, Any] | None = None,
+        **values: Any,
     ) -> int:
-        from optuna.distributions import FloatDistribution
-        from optuna.trial import TrialState, create_trial
-
         low, high = min(_LEAST_LR, point.lr), max(_GREATEST_LR, point.lr)
         own = {"size": dict(self.size), "seed": point.seed}
         template = create_trial(
-            state=TrialState[state],
+            state=state,
             params={"lr": point.lr},
             distributions={"lr": FloatDistribution(low, high, log=True)},
             user_attrs={**own, **(fields or {})},
@@ -169,9 +165,6 @@ class Claims:
 
     def _claimed(self, trial: FrozenTrial) -> int | None:
         """The trial's id where it is this store's from now on."""
-        from optuna.exceptions import UpdateFinishedTrialError
-        from optuna.trial import TrialState
-
         if trial.state != TrialState.WAITING:
             return None
         trial_id = self._trial_id(trial)
@@ -186,9 +179,6 @@ class Claims:
     def _fail_dead(self, running: Sequence[FrozenTrial]) -> None:
         """Fail the trials whose process is known, or taken, to be dead."""
         if self._has_heartbeats:
-            from optuna import load_study
-            from optuna.storages import fail_stale_trials
-
             with quiet_optuna():
                 fail_stale_trials(load_study(study_name=self.study_name, storage=self.storage))
         patience = self._patience()
@@ -201,7 +191,7 @@ class Claims:
 
     def _patience(self) -> float:
         """Three times the longest finished run of the size."""
-        durations = [trial.duration for trial in self._trials("COMPLETE")]
+        durations = [trial.duration for trial in self._trials(TrialState.COMPLETE)]
         lasted = [duration.total_seconds() for duration in durations if duration is not None]
         return max(_LEAST_PATIENCE, 3 * max(lasted)) if lasted else _FIRST_PATIENCE
 
@@ -212,15 +202,15 @@ class Claims:
     def _by_point(self) -> dict[Point, FrozenTrial]:
         """The trial that stands for each point: a finished one, else that of the lowest number."""
         found: dict[Point, FrozenTrial] = {}
-        for trial in (*self._trials("COMPLETE"), *self._trials("RUNNING", "WAITING")):
+        for trial in (
+            *self._trials(TrialState.COMPLETE),
+            *self._trials(TrialState.RUNNING, TrialState.WAITING),
+        ):
             found.setdefault(self._point_of(trial), trial)
         return found
 
-    def _trials(self, *states: str) -> list[FrozenTrial]:
-        from optuna.trial import TrialState
-
-        wanted = tuple(TrialState[state] for state in states)
-        trials = self.storage.get_all_trials(self.study_id, deepcopy=False, states=wanted)
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        trials = self.storage.get_all_trials(self.study_id, deepcopy=False, states=states)
         return sorted(trials, key=lambda trial: trial.number)
 
     def _trial_id(self, trial: FrozenTrial) -> int:
@@ -229,18 +219,21 @@ class Claims:
         )
 
     def _point_of(self, trial: FrozenTrial) -> Point:
-        try:
+        with self._own_trial(trial):
             return Point(lr=float(trial.params["lr"]), seed=int(trial.user_attrs["seed"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise StorageError(
-                f"trial {trial.number} of {self.study_name}, which has no learning rate or seed",
-                "trials that etastar wrote",
-                "give the sweep a store or a name of its own",
-            ) from error
+
+    def _own_trial(self, trial: FrozenTrial) -> AbstractContextManager[None]:
+        """What a trial of another program raises while it is read becomes a StorageError."""
+        return foreign_errors_as(
+            StorageError,
+            f"trial {trial.number} of {self.study_name}, whose fields do not make a run",
+            "trials that etastar wrote",
+            "give the sweep a store or a name of its own",
+        )
 
     def _record(self, trial: FrozenTrial) -> TrialRecord:
         point, fields = self._point_of(trial), trial.user_attrs
-        try:
+        with self._own_trial(trial):
             run = fields["run"]
             return TrialRecord(
                 size=self.size,
@@ -253,13 +246,6 @@ class Claims:
                 device=str(run["device"]),
                 versions=tuple(sorted(run["versions"].items())),
             )
-        except (KeyError, TypeError, ValueError, zlib.error) as error:
-            raise StorageError(
-                f"trial {trial.number} of {self.study_name}, whose fields do not make a run "
-                f"({type(error).__name__}: {error})",
-                "trials that etastar wrote",
-                "give the sweep a store or a name of its own",
-            ) from error
 
 
 def _value(record: TrialRecord) -> float:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etastar.errors import EtastarError, MissingExtraError, StorageError
+from etastar.errors import EtastarError, MissingExtraError, StorageError, cause_of
 from etastar.sweep.storage.journal import open_journal
 
 if TYPE_CHECKING:
@@ -57,16 +57,12 @@ def shown_location(location: str | os.PathLike[str]) -> str:
     """
     if "://" not in str(location):
         return str(location)
-    unread = str(location).partition("://")[0] + "://..."
     try:
         from sqlalchemy.engine import make_url
-        from sqlalchemy.exc import ArgumentError
-    except ImportError:  # which the store itself tells with its extra
-        return unread
-    try:
+
         url = make_url(str(location))
-    except (ArgumentError, ValueError):
-        return unread
+    except Exception:  # no URL, or no SQLAlchemy, which the store itself tells with its extra
+        return str(location).partition("://")[0] + "://..."
     plain = str(url.set(query={}).render_as_string(hide_password=True))
     return f"{plain}?..." if url.query else plain
 
@@ -199,7 +195,7 @@ def storage_errors(where: str, doing: str) -> Iterator[None]:
     except (ValueError, KeyError, RuntimeError, AssertionError) as error:
         # optuna's journal raises these on a line that is no entry of its own
         raise StorageError(
-            f"{where}, damaged or of another program: {type(error).__name__}: {_line(error)}",
+            f"{where}, damaged or of another program: {cause_of(error)}",
             "a store that this version of Optuna can read",
             "restore it from a copy, or give another path",
         ) from error
@@ -220,7 +216,7 @@ def _translated(error: Exception, where: str, doing: str) -> StorageError:
         advice = "a store that can be written", kept
     else:
         advice = "a store that can be read", "check the path or URL and its server"
-    return StorageError(f"{type(cause).__name__} while {doing} {where}: {_line(cause)}", *advice)
+    return StorageError(f"{doing} {where}: {cause_of(cause)}", *advice)
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -228,8 +224,3 @@ def _cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
-
-
-def _line(error: BaseException) -> str:
-    """The first line of a message; databases add statements and links."""
-    return str(error).partition("\n")[0]

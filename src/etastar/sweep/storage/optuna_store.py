@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from etastar.errors import StorageError
 from etastar.sweep.recipe import format_size, parse_size
 from etastar.sweep.storage.base import MemoryStore, Store, require_same_settings
-from etastar.sweep.storage.claims import Claims
 from etastar.sweep.storage.connection import (
     HEARTBEAT_SECONDS,
     connect,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
     from etastar.sweep.recipe import Point, Size
+    from etastar.sweep.storage.claims import Claims
     from etastar.sweep.trial import TrialRecord
 
 __all__ = ["FORMAT", "OptunaStore", "as_store"]
@@ -146,9 +146,7 @@ class OptunaStore(Store):
         self._require_open()
         trial_id = self._claimed.pop((record.size, record.point), None)
         with storage_errors(self._where, "writing"):
-            claims = self._claims(record.size)
-            if trial_id is None or not claims.complete(trial_id, record):
-                claims.add(record)
+            self._claims(record.size).finish(record, trial_id)
 
     def close(self) -> None:
         """Let go of claims and connections."""
@@ -191,6 +189,8 @@ class OptunaStore(Store):
 
     def _claims(self, size: Size) -> Claims:
         """The claims on a size's points; its study is made where it is not there."""
+        from etastar.sweep.storage.claims import Claims  # which imports Optuna
+
         if size not in self._studies:
             name = self._study_name(size)
             study_id, _ = self._study(name, make=True)
