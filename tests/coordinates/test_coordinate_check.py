@@ -264,7 +264,7 @@ def test_another_network_for_another_seed_is_refused():
         (lambda width: Constant(8), {"width": [4, 8]}, {}, "same network"),
         (lambda width: None, {"width": [4, 8]}, {}, "torch.nn.Module"),
         (lambda width: 1 / 0, {"width": [4, 8]}, {}, "ZeroDivisionError"),
-        (lambda depth: Constant(8), {"width": [4, 8]}, {}, "raised TypeError"),
+        (lambda depth: Constant(8), {"width": [4, 8]}, {}, "makes the model: TypeError"),
         (changing, {"width": [4, 8]}, {"lr": 0.1}, "other operations"),
     ],
 )

@@ -9,7 +9,7 @@ from torch import nn
 
 from etastar.errors import MeasureError
 from etastar.measure import measure_update
-from etastar.measure.step_direction import Direction, OptimizerSet
+from etastar.measure.step_direction import OptimizerSet
 from etastar.optimizers import OPTIMIZERS, optimizer_kind, optimizer_like
 
 LR = 0.01
@@ -137,9 +137,3 @@ def test_a_step_that_stays_too_short_is_told():
 
     model = with_gradients()
     assert OptimizerSet(model, [Idle(model.parameters(), lr=LR)]).direction().is_rounded
-
-
-def test_a_part_of_a_direction_holds_the_names_asked_for():
-    direction = Direction({"a": torch.ones(1), "b": torch.ones(1)}, True)
-    assert list(direction.only({"b"}).updates) == ["b"]
-    assert direction.only({"b"}).is_rounded

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from torch import nn
 from torch.optim import Optimizer
 
-from etastar.errors import MeasureError, OptimizerError
+from etastar.errors import MeasureError, OptimizerError, foreign_errors_as
 from etastar.graph import capture_graph
-from etastar.measure.input_checks import forward_pass, user_code
+from etastar.measure.input_checks import forward_pass
 from etastar.naming import canonical_parameters
 from etastar.optimizers import (
     OPTIMIZERS,
@@ -143,8 +143,9 @@ def _made(kind: OptimizerKind, parameters: list[nn.Parameter], *, lr: float) -> 
 
 
 def _making(what: str) -> Any:
-    return user_code(
+    return foreign_errors_as(
+        MeasureError,
         what,
-        expected="an optimizer of the model's parameters",
-        action="call it on the model yourself to see the error, or give a function of the model",
+        "an optimizer of the model's parameters",
+        "call it on the model yourself to see the error, or give a function of the model",
     )

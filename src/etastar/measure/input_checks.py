@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TypeAlias
 
-from etastar.errors import CaptureError, EtastarError, MeasureError
+from etastar.errors import CaptureError, MeasureError, foreign_errors_as
 
 __all__ = [
     "Sizes",
     "forward_pass",
     "read_sizes",
     "require_rate",
-    "user_code",
     "varied_alone",
 ]
 
@@ -22,59 +21,18 @@ Sizes: TypeAlias = "Sequence[Mapping[str, int]]"
 """Settings of each network, [{"depth": 2, "width": 64}, {"depth": 4, "width": 64}]."""
 
 
-@contextmanager
-def user_code(what: str, *, expected: str, action: str) -> Iterator[None]:
-    """Code of the caller's: what it raises, an exit too, becomes an error of ours.
+def forward_pass() -> AbstractContextManager[None]:
+    """A pass of the caller's model, recorded or not: what it raises becomes a `CaptureError`.
 
-    Args:
-        what: What runs, "loss_fn".
-        expected: What it should do instead.
-        action: What the caller can do.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        MeasureError: From what was raised; an error of ours stays as it is.
-
-    Example:
-        >>> try:
-        ...     with user_code("loss_fn", expected="a number", action="call it yourself"):
-        ...         1 / 0
-        ... except MeasureError as error:
-        ...     error.received
-        'loss_fn, which raised ZeroDivisionError: division by zero'
+    Returns:
+        See `foreign_errors_as`.
     """
-    try:
-        yield
-    except EtastarError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise MeasureError(
-            f"{what}, which raised {type(error).__name__}: {error}", expected, action
-        ) from error
-
-
-@contextmanager
-def forward_pass() -> Iterator[None]:
-    """A pass of the caller's model, recorded or not: what it raises becomes an error of ours.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        CaptureError: From what was raised; an error of ours stays as it is.
-    """
-    try:
-        yield
-    except EtastarError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise CaptureError(
-            f"a forward pass that failed: {type(error).__name__}: {error}",
-            "a model that runs on the batch as it was given",
-            "call model(inputs) yourself to see the error",
-        ) from error
+    return foreign_errors_as(
+        CaptureError,
+        "a forward pass that failed",
+        "a model that runs on the batch as it was given",
+        "call model(inputs) yourself to see the error",
+    )
 
 
 def require_rate(**numbers: float) -> None:

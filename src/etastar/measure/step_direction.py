@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from etastar.errors import MeasureError
-from etastar.measure.input_checks import user_code
+from etastar.errors import MeasureError, foreign_errors_as
 from etastar.naming import canonical_parameters
 
 __all__ = ["Direction", "OptimizerSet"]
@@ -35,11 +34,6 @@ class Direction:
 
     updates: Mapping[str, Tensor]
     is_rounded: bool = False
-
-    def only(self, names: Collection[str]) -> Direction:
-        """The part of it that moves some of the parameters."""
-        kept = {name: u for name, u in self.updates.items() if name in names}
-        return Direction(kept, self.is_rounded)
 
 
 class OptimizerSet:
@@ -93,10 +87,11 @@ class OptimizerSet:
         Raises:
             MeasureError: One raised.
         """
-        with user_code(
+        with foreign_errors_as(
+            MeasureError,
             f"{type(self.all[0]).__name__}.step()",
-            expected="an optimizer of first order, whose step takes no closure",
-            action="check its parameter groups, or measure with an optimizer of first order",
+            "an optimizer of first order, whose step takes no closure",
+            "check its parameter groups, or measure with an optimizer of first order",
         ):
             for optimizer in self.all:
                 optimizer.step()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from etastar.errors import MeasureError
+from etastar.errors import MeasureError, foreign_errors_as
 from etastar.graph.capture import capture_graph, require_unsharded
 from etastar.graph.isolation import attributes_kept, empty_containers, own_tensors
 from etastar.measure.ambient import is_low_precision, own_device
@@ -23,7 +23,6 @@ from etastar.measure.chosen_optimizer import (
     listed_optimizers,
     made_optimizers,
 )
-from etastar.measure.input_checks import user_code
 from etastar.measure.step_direction import OptimizerSet
 from etastar.naming import unwrap
 
@@ -193,10 +192,11 @@ def _made(make: Callable[[], Made], seed: int) -> tuple[nn.Module, tuple[Optimiz
             "give one of these",
         )
     seed_everything(seed)
-    with user_code(
+    with foreign_errors_as(
+        MeasureError,
         "the function that makes the model",
-        expected="a function that gives a torch.nn.Module for these arguments",
-        action="call it yourself to see the error",
+        "a function that gives a torch.nn.Module for these arguments",
+        "call it yourself to see the error",
     ):
         made: Any = make()
     model, own = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
