@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import inf
 from operator import index
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from etastar.errors import EtastarError
 
-__all__ = ["as_seeds", "require_type"]
+__all__ = ["as_seeds", "require_number", "require_type"]
 
 _WORDS = {bool: "True or False", int: "an integer", float: "a finite number", str: "a text"}
 
@@ -61,8 +61,51 @@ def _is_a(value: object, kind: type) -> bool:
     if isinstance(value, bool) or kind is bool:
         return isinstance(value, bool) and kind is bool
     if kind is float:
-        return isinstance(value, (int, float)) and isfinite(value)
+        return isinstance(value, (int, float)) and -inf < value < inf
     return isinstance(value, kind)
+
+
+def require_number(
+    name: str,
+    value: object,
+    *,
+    error: type[EtastarError],
+    least: float = -inf,
+    above: float = -inf,
+    whole: bool = False,
+    owner: str = "",
+) -> None:
+    """Refuse what is not a finite number, or lies outside of its range.
+
+    Args:
+        name: Name of the argument.
+        value: What was given; True and False are no numbers.
+        error: What to raise.
+        least: Smallest value allowed.
+        above: What the value must exceed.
+        whole: Only an integer will do.
+        owner: Whose argument it is, for the message.
+
+    Raises:
+        EtastarError: Of the class `error`.
+
+    Example:
+        >>> require_number("steps", 10, error=ModelSpecError, least=1, whole=True)
+        >>> require_number("lr", 0.0, error=ModelSpecError, above=0)
+        Traceback (most recent call last):
+        ...
+        etastar.errors.ModelSpecError: received: lr=0.0
+        expected: a finite number above 0
+        what to do: change lr
+    """
+    known = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if not (known and above < value < inf and value >= least):  # type: ignore[operator]
+        bounds = [f"above {above:g}"] * (above > -inf) + [f"of at least {least:g}"] * (least > -inf)
+        raise error(
+            f"{name}={value!r}{f' of {owner}' if owner else ''}",
+            " ".join([f"a {'whole' if whole else 'finite'} number", *bounds]),
+            f"change {name}",
+        )
 
 
 def as_seeds(seeds: int | Sequence[int], *, error: type[EtastarError]) -> tuple[int, ...]:

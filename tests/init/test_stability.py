@@ -147,7 +147,6 @@ def test_a_branch_that_explodes_is_named():
         model.blocks[3].fc1.weight.mul_(20)
     found = checked((model, inputs))
     assert found.first_unstable.module == "blocks.3.fc1"
-    assert found.first_unstable.judged == "upper limit"
 
 
 def test_a_branch_that_vanishes_is_stable():
@@ -284,7 +283,7 @@ def test_seeds_that_are_none_are_refused(seeds):
 @pytest.mark.parametrize(
     ("loss_fn", "message"),
     [
-        (3, "loss_fn 3"),
+        (3, "loss_fn: TypeError"),
         (lambda output, targets: None, "a loss of NoneType"),
         (lambda output, targets: F.cross_entropy(output, targets[:3]), "loss_fn: ValueError"),
         (lambda output: output.mean(), "loss_fn: TypeError"),
@@ -327,7 +326,7 @@ def test_the_report_prints_its_verdict_and_a_line_for_each_layer():
 def test_a_report_fits_eighty_columns_and_cuts_no_number():
     layer = LayerMoments(
         "model." + 9 * "a_long_name." + "end", "weight layer", ("w",), 1.0, 1.0, 1.234e-30, 5.67e30,
-        "both limits", "forward",
+        "forward",
     )  # fmt: skip
     report = StabilityReport((layer, replace(layer, leaves=None)), (0.1, 10.0), (30 * "a note ",))
     console = Console(width=80, file=io.StringIO())

@@ -264,7 +264,7 @@ def _resampled_minima(
     # coarsely of the losses: other sizes draw other noise, losses equal up to rounding the same
     key = f"{deviations.max():.2g} {curves.mean(1).min():.3g}"
     noise = np.random.default_rng([0, crc32(key.encode())])
-    draws = resampled_seeds(num_seeds, num_resamples=num_resamples, seed=0)
+    draws = resampled_seeds(num_seeds, num_resamples=num_resamples)
     means = (curves[:, draw].mean(1) for draw in draws)
     return np.array(
         [

@@ -10,9 +10,8 @@ import numpy as np
 from etastar.errors import FitError
 from etastar.fit.bootstrap import (
     float_array,
-    percentile_interval,
+    mean_interval,
     require_bootstrap,
-    resampled_seeds,
 )
 from etastar.formatting import Shown, interval, number, percent
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["TransferRegret", "transfer_regret"]
-
-_NUM_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -89,13 +86,13 @@ def transfer_regret(
 
     Source: docs/definitions.md, section 5.
     """
-    require_bootstrap(confidence, _NUM_RESAMPLES)
+    require_bootstrap(confidence)
     transferred = float_array("transferred_losses", transferred_losses)
     transferred = np.where(np.isfinite(transferred), transferred, np.inf)
     optimal = _finite("optimal_losses", optimal_losses, transferred.shape)
     differences = transferred - optimal
     scale = None if initial_losses is None else _scale(initial_losses, optimal)
-    ends = _interval(differences, confidence)
+    ends = mean_interval(differences, confidence)
     scaled = None if scale is None or ends is None else (ends[0] / scale, ends[1] / scale)
     regret = float(differences.mean())
     return TransferRegret(
@@ -131,10 +128,3 @@ def _scale(initial_losses: ArrayLike, optimal: NDArray[np.float64]) -> float:
             "train longer, or ask for the regret without initial_losses",
         )
     return scale
-
-
-def _interval(differences: NDArray[np.float64], confidence: float) -> tuple[float, float] | None:
-    if len(differences) == 1:
-        return None
-    draws = resampled_seeds(len(differences), num_resamples=_NUM_RESAMPLES, seed=0)
-    return percentile_interval(differences[draws].mean(1), confidence)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from math import inf
 from typing import TYPE_CHECKING, Literal, get_args
 
 from etastar.errors import InitError
 from etastar.formatting import Shown, number, shorten_middle
 from etastar.naming import name_template
+from etastar.typed import require_number
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -70,14 +70,8 @@ class InitSettings:
         _check_choice("scheme", self.scheme, get_args(Scheme))
         _check_choice("residual", self.residual, get_args(ResidualRule))
         _check_choice("readout", self.readout, get_args(Readout))
-        if type(self.seed) is not int:
-            raise InitError(f"seed={self.seed!r}", "a whole number", "use for example 0")
-        if not (isinstance(self.bias_variance, (int, float)) and 0 <= self.bias_variance < inf):
-            raise InitError(
-                f"bias_variance={self.bias_variance!r}",
-                "a finite number, 0 or above",
-                "use 0 for no bias",
-            )
+        require_number("seed", self.seed, error=InitError, whole=True)
+        require_number("bias_variance", self.bias_variance, error=InitError, least=0)
         if self.bias_variance and self.scheme != "edge-of-chaos":
             raise InitError(
                 f"bias_variance={self.bias_variance} with scheme {self.scheme!r}",

@@ -23,11 +23,9 @@ if TYPE_CHECKING:
     from etastar.graph.dag import Graph, Node
     from etastar.measure.batch import Batch, LossFn
 
-__all__ = ["Judged", "LayerMoments", "StabilityReport", "check_stability"]
+__all__ = ["LayerMoments", "StabilityReport", "check_stability"]
 
 _WIDTH = 56  # characters of a layer's name
-
-Judged = Literal["both limits", "upper limit", "reference"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,6 @@ class LayerMoments:
         gradient: Mean square of the loss's gradient with respect to it; None if none reaches it.
         forward_ratio: `forward` over that of the first layer.
         gradient_ratio: Squared norm of the gradient over that at the first layer; None likewise.
-        judged: Which limits of the band it was held to.
         leaves: The moment that left the band, "forward" or "gradient"; None if none did.
     """
 
@@ -53,7 +50,6 @@ class LayerMoments:
     gradient: float | None
     forward_ratio: float
     gradient_ratio: float | None
-    judged: Judged
     leaves: Literal["forward", "gradient"] | None = None
 
     @property
@@ -200,10 +196,6 @@ def check_stability(
 def _measured(
     model: nn.Module, batch: Batch | Tensor, loss_fn: LossFn | None, seeds: Sequence[int]
 ) -> Measurement:
-    if loss_fn is not None and not callable(loss_fn):
-        raise InitError(
-            f"loss_fn {loss_fn!r}", "loss_fn(output, targets) or None", "pass a function"
-        )
     if isinstance(batch, Tensor):
         if loss_fn is not None:
             raise InitError(
@@ -277,15 +269,8 @@ def _judged(
         gradient=None if norm2 is None else norm2 / measured.sizes[node.index],
         forward_ratio=forward_ratio,
         gradient_ratio=gradient_ratio,
-        judged=_limits(node, first, place),
         leaves=leaves,
     )
-
-
-def _limits(node: Node, first: Node, place: str) -> Judged:
-    if node is first:
-        return "reference"
-    return "both limits" if place == "stream" else "upper limit"
 
 
 def _ratio(value: float, reference: float) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeAlias
@@ -13,7 +12,6 @@ __all__ = [
     "Sizes",
     "forward_pass",
     "read_sizes",
-    "require_rate",
     "varied_alone",
 ]
 
@@ -33,26 +31,6 @@ def forward_pass() -> AbstractContextManager[None]:
         "a model that runs on the batch as it was given",
         "call model(inputs) yourself to see the error",
     )
-
-
-def require_rate(**numbers: float) -> None:
-    """Refuse a learning rate that is no positive finite number.
-
-    Args:
-        **numbers: By the name of the argument.
-
-    Raises:
-        MeasureError: One is not.
-
-    Example:
-        >>> require_rate(lr=0.1)
-    """
-    for name, value in numbers.items():
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not (is_number and math.isfinite(value) and value > 0):
-            raise MeasureError(
-                f"{name}={value!r}", "a positive finite number", f"give another {name}"
-            )
 
 
 def read_sizes(sizes: Sizes) -> tuple[dict[str, int], ...]:

@@ -12,11 +12,10 @@ from etastar.errors import MeasureError
 from etastar.measure.ambient import plain_modes
 from etastar.measure.batch import Batch, LossFn, read_batch
 from etastar.measure.differences import by_differences
-from etastar.measure.input_checks import require_rate
 from etastar.measure.pre_activations import PreActivations
 from etastar.measure.subject import gradient_on, make_subject
 from etastar.measure.update_report import report_of
-from etastar.typed import as_seeds
+from etastar.typed import as_seeds, require_number
 
 if TYPE_CHECKING:
     from etastar.measure.chosen_optimizer import OptimizerChoice
@@ -95,7 +94,7 @@ def measure_update(
             "choose a listed one",
         )
     if lr_unit is not None:
-        require_rate(lr_unit=lr_unit)
+        require_number("lr_unit", lr_unit, error=MeasureError, above=0)
     if seeds is None:
         seeds = 1 if isinstance(model_or_make, nn.Module) else 3
     numbers, examples = as_seeds(seeds, error=MeasureError), read_batch(batch)
