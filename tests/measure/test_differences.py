@@ -82,7 +82,7 @@ def linear_case(weight, u):
         model.weight.fill_(weight)
     examples = read_batch((torch.ones(3, 1), None))
     subject = make_subject(model, "sgd", examples, seed=0)
-    return subject, examples, Direction({"weight": torch.full((1, 1), u)}, False)
+    return subject, examples, Direction({subject.model.weight: torch.full((1, 1), u)}, False)
 
 
 def test_a_linear_layer_moves_as_far_as_its_weight(passes):

@@ -122,14 +122,11 @@ def percentile_interval(
     return float(ends[0]), float(ends[1])
 
 
-def mean_interval(
-    by_seed: NDArray[np.float64], confidence: float = 0.95
-) -> tuple[float, float] | None:
-    """Interval of a mean over seeds.
+def mean_interval(by_seed: NDArray[np.float64]) -> tuple[float, float] | None:
+    """95% interval of a mean over seeds.
 
     Args:
         by_seed: (num_seeds,), may hold +inf.
-        confidence: Probability that it is meant to hold.
 
     Returns:
         Lower and upper end; None with one seed.
@@ -141,7 +138,7 @@ def mean_interval(
     """
     if len(by_seed) == 1:
         return None
-    return percentile_interval(by_seed[resampled_seeds(len(by_seed))].mean(axis=1), confidence)
+    return percentile_interval(by_seed[resampled_seeds(len(by_seed))].mean(axis=1))
 
 
 def widened_interval(

@@ -11,7 +11,6 @@ from etastar.errors import FitError
 from etastar.fit.bootstrap import (
     float_array,
     mean_interval,
-    require_bootstrap,
 )
 from etastar.formatting import Shown, interval, number, percent
 
@@ -28,7 +27,7 @@ class TransferRegret(Shown):
     Attributes:
         regret: Mean loss at the transferred rate minus mean loss at the target's own optimum; +inf
             when any seed diverged at the transferred rate, negative when that rate was better.
-        interval: Bootstrap interval over seeds; None with a single seed.
+        interval: 95% bootstrap interval over seeds; None with a single seed.
         relative: `regret` divided by (loss at initialization - best loss); None when the loss at
             initialization was not given.
         relative_interval: `interval` divided by the same number.
@@ -59,7 +58,6 @@ def transfer_regret(
     optimal_losses: ArrayLike,
     *,
     initial_losses: ArrayLike | None = None,
-    confidence: float = 0.95,
 ) -> TransferRegret:
     """Loss at the transferred rate minus loss at the target's own optimum, seed by seed.
 
@@ -70,7 +68,6 @@ def transfer_regret(
         transferred_losses: (num_seeds,) at the transferred rate; what is not finite counts as +inf.
         optimal_losses: (num_seeds,) at the target's own optimum, same budget and seeds; finite.
         initial_losses: (num_seeds,) before training, finite; or None.
-        confidence: Of the interval.
 
     Returns:
         The regret, with intervals.
@@ -86,13 +83,12 @@ def transfer_regret(
 
     Source: docs/definitions.md, section 5.
     """
-    require_bootstrap(confidence)
     transferred = float_array("transferred_losses", transferred_losses)
     transferred = np.where(np.isfinite(transferred), transferred, np.inf)
     optimal = _finite("optimal_losses", optimal_losses, transferred.shape)
     differences = transferred - optimal
     scale = None if initial_losses is None else _scale(initial_losses, optimal)
-    ends = mean_interval(differences, confidence)
+    ends = mean_interval(differences)
     scaled = None if scale is None or ends is None else (ends[0] / scale, ends[1] / scale)
     regret = float(differences.mean())
     return TransferRegret(

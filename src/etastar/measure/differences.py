@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import Tensor
 
 from etastar.errors import MeasureError
+from etastar.graph.contraction import judge
 from etastar.measure.ambient import is_low_precision
 from etastar.measure.pre_activations import (
     is_candidate,
-    judged_nodes,
     mean_square,
     observed_pass,
 )
 from etastar.measure.update_report import SeedUpdate
-from etastar.naming import canonical_parameters
 
 if TYPE_CHECKING:
     from etastar.graph.dag import Node
@@ -60,7 +59,7 @@ def by_differences(
         MeasureError: Two passes differ in their layers.
     """
     passes = _Passes(subject, examples, pre_activations)
-    line = _Line(subject, direction)
+    line = _Line(direction)
     step = _FIRST_STEP * line.scale
     for attempt in range(1, _MAX_ATTEMPTS + 1):
         line.move_to(-step)
@@ -102,9 +101,8 @@ def _name(node: Node) -> str:
 class _Line:
     """theta + step u, for one step after the other."""
 
-    def __init__(self, subject: Subject, direction: Direction) -> None:
-        parameters = canonical_parameters(subject.model)
-        self._moved = [(parameters[name].detach(), u) for name, u in direction.updates.items()]
+    def __init__(self, direction: Direction) -> None:
+        self._moved = [(parameter.detach(), u) for parameter, u in direction.updates.items()]
         self._step = 0.0
 
     @property
@@ -204,7 +202,7 @@ class _Wanted(NamedTuple):
 
 
 def _wanted(traced: Trace, pre_activations: PreActivations) -> _Wanted:
-    nodes = judged_nodes(traced)
+    nodes = judge(traced.nodes, traced.inputs, traced.outputs).nodes
     layers = [node for node in nodes if node.kind == "weight layer"]
     stream = [node for node in nodes if node.kind == "residual addition"]
     found = stream if pre_activations == "stream" and stream else layers

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from etastar.graph.contraction import judge
 from etastar.graph.tracing import Trace, trace
 from etastar.measure.ambient import own_device
 from etastar.measure.input_checks import forward_pass
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = [
     "PreActivations",
     "is_candidate",
-    "judged_nodes",
     "mean_square",
     "observed_pass",
 ]
@@ -85,18 +83,6 @@ def observed_pass(subject: Subject, examples: Examples, observer: Observer) -> T
             observer=observer,
             private=True,
         )
-
-
-def judged_nodes(traced: Trace) -> tuple[Node, ...]:
-    """The nodes of a pass, its sums told apart into residual additions and others.
-
-    Args:
-        traced: The pass.
-
-    Returns:
-        The nodes, in the order of execution.
-    """
-    return judge(traced.nodes, traced.inputs, traced.outputs).nodes
 
 
 def is_candidate(node: Node, pre_activations: PreActivations) -> bool:
