@@ -99,7 +99,6 @@ def _criterion_optimum(report: UpdateReport) -> Optimum:
         lr=report.eta_star,
         loss=_CRITERION,
         lowest_lr=report.eta_star,
-        lowest_loss=_CRITERION,
         method="lowest point",
         at_edge=False,
         num_seeds=len(by_seed),

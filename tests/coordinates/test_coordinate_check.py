@@ -253,7 +253,10 @@ def test_another_network_for_another_seed_is_refused():
         (Constant, {"width": [4]}, {}, "two different"),
         (Constant, {"width": [0, 4]}, {}, "positive values"),
         (Constant, {"width": "ab"}, {}, "sizes="),
-        *((Constant, {"width": [4, 8]}, {"num_steps": n}, "num_steps=") for n in (0, 1.5, "x", True)),
+        *(
+            (Constant, {"width": [4, 8]}, {"num_steps": n}, "num_steps=")
+            for n in (0, 1.5, "x", True)
+        ),
         *((Constant, {"width": [4, 8]}, {"seeds": n}, "seeds=") for n in ([], 0, -1, "x", [1.5])),
         (Constant, {"width": [4, 8]}, {"lr": None}, "lr beside the name"),
         *((Constant, {"width": [4, 8]}, {"lr": n}, "lr=") for n in (-1.0, math.nan, "x")),

@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING
 from etastar.coordinates.coordinate_report import AxisCheck, CoordinateReport, LayerCheck
 from etastar.coordinates.curves import Curves, RunSetting, run_curves
 from etastar.coordinates.layers import MatchedLayer, SizeRuns, match_layers
-from etastar.coordinates.remedy import (
-    axis_law,
-    find_remedies,
-    fitting_remedies,
-    written_advice,
-)
+from etastar.coordinates.remedy import axis_law, find_remedies, fitting_remedies, written_advice
 from etastar.coordinates.verdict import known_exception, trend_of
 from etastar.errors import MeasureError
 from etastar.laws import Architecture

@@ -127,12 +127,6 @@ class LayerCheck:
         return self.verdict == "flat" or bool(self.exception)
 
     @property
-    def row(self) -> tuple[str, str, str]:
-        """Both exponents, and the verdict, for a table."""
-        mark = " (expected)" if self.exception else ""
-        return str(self.init), str(self.change), f"{self.verdict}{mark}"
-
-    @property
     def note(self) -> str:
         """What fails, what would mend it and where it is set."""
         groups = ", ".join(self.groups) or "no group"
@@ -190,7 +184,10 @@ class AxisCheck:
         table.add_column("size at init", justify="right", no_wrap=True)
         table.add_column("change", justify="right", no_wrap=True)
         table.add_column("verdict", no_wrap=True)
-        rows = [layer.row for layer in self.layers]
+        rows = [
+            (str(one.init), str(one.change), one.verdict + " (expected)" * bool(one.exception))
+            for one in self.layers
+        ]
         room = _COLUMNS - 1 - sum(max(map(len, column)) + 1 for column in zip(*rows, strict=True))
         for layer, row in zip(self.layers, rows, strict=True):
             title = shorten_middle(layer.title, max(room, _LEAST_ROOM))

@@ -100,7 +100,7 @@ def run_curves(make: Callable[[], Made], setting: RunSetting, *, seed: int) -> C
     traced = shown_pass(subject, examples, keep)
     places = pass_places(traced)
     first = {place.node: first[place.node] for place in places}
-    sizes, changes = [[_moment(output) for output in first.values()]], []
+    sizes, changes = [[mean_square(output) for output in first.values()]], []
     for _ in range(setting.num_steps):
         gradient_on(subject, examples, setting.loss_fn)
         subject.optimizers.step()
@@ -119,7 +119,7 @@ def _changes_after(
     def compare(index: int, output: Tensor) -> None:
         before = first.get(index)
         if before is not None and before.shape == output.shape:
-            found[index] = _moment(output - before)
+            found[index] = mean_square(output - before)
 
     after = shown_pass(subject, examples, compare)
     if [node.op for node in traced.nodes] != [node.op for node in after.nodes]:
@@ -129,12 +129,6 @@ def _changes_after(
             "check control flow that depends on values, or give a submodule",
         )
     return found
-
-
-def _moment(tensor: Tensor) -> float:
-    """Mean z^2, which can be averaged over layers and seeds."""
-    value = mean_square(tensor)
-    return value if math.isfinite(value) else math.inf
 
 
 def _settings(subject: Subject) -> dict[str, ParamSetting]:

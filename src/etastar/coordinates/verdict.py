@@ -17,12 +17,7 @@ if TYPE_CHECKING:
 
     from etastar.coordinates.coordinate_report import AxisKind, LayerCheck, Verdict
 
-__all__ = [
-    "BAND",
-    "known_exception",
-    "trend_of",
-    "verdict_of",
-]
+__all__ = ["BAND", "known_exception", "trend_of", "verdict_of"]
 
 BAND: Final = 0.2
 """Largest exponent called flat. Theory's wrong exponents are 1/2 and 1; empirical: with the right

@@ -233,23 +233,21 @@ class PowerLawPosterior:
         step = _log(size) - self.center_log_size
         return float(np.exp(self.center_log_lr + self.exponent * step))
 
-    def interval(self, size: float, *, confidence: float = 0.95) -> tuple[float, float]:
-        """Predictive interval of the optimal learning rate of a size.
+    def interval(self, size: float) -> tuple[float, float]:
+        """95% predictive interval of the optimal learning rate of a size.
 
         Args:
             size: L of the target, positive.
-            confidence: Probability that the interval holds the optimum, if the model is right.
 
         Returns:
             Lower and upper end.
 
         Raises:
-            FitError: The confidence is not between 0 and 1, or the size not positive.
+            FitError: The size is not positive.
         """
-        require_bootstrap(confidence)
         step = _log(size) - self.center_log_size
         variance = self.center_variance + (self.exponent_sd * step) ** 2 + self.noise_variance
-        reach = NormalDist().inv_cdf(0.5 + confidence / 2) * float(np.sqrt(variance))
+        reach = NormalDist().inv_cdf(0.975) * float(np.sqrt(variance))
         lr = self.predict(size)
         return lr * float(np.exp(-reach)), lr * float(np.exp(reach))
 

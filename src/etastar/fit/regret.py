@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from etastar.errors import FitError
-from etastar.fit.bootstrap import (
-    float_array,
-    mean_interval,
-)
+from etastar.fit.bootstrap import float_array, mean_interval
 from etastar.formatting import Shown, interval, number, percent
 
 if TYPE_CHECKING:

@@ -165,7 +165,7 @@ def _is_recurrent(node: Node) -> bool:
 
 
 def _entry(info: ParamInfo, action: Action, why: str) -> ParamInit:
-    return ParamInit(info.name, info.shape, action, fan_in=info.fan_in, why=why)
+    return ParamInit(info.name, action, fan_in=info.fan_in, why=why)
 
 
 def _effective_path(name: str) -> str | None:

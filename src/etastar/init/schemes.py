@@ -14,15 +14,7 @@ from etastar.typed import require_number
 if TYPE_CHECKING:
     from rich.console import Group
 
-__all__ = [
-    "Action",
-    "InitReport",
-    "InitSettings",
-    "ParamInit",
-    "Readout",
-    "ResidualRule",
-    "Scheme",
-]
+__all__ = ["Action", "InitReport", "InitSettings", "ParamInit", "Readout", "ResidualRule", "Scheme"]
 
 _WIDTH = 36  # characters of a pattern of names
 
@@ -93,7 +85,6 @@ class ParamInit:
 
     Attributes:
         name: Canonical name.
-        shape: Its shape.
         action: See `Action`.
         std: Standard deviation of what is drawn; None unless `action` is "normal".
         gain: g(phi), or sigma_w^2; 1 where none applies.
@@ -104,7 +95,6 @@ class ParamInit:
     """
 
     name: str
-    shape: tuple[int, ...]
     action: Action
     std: float | None = None
     gain: float = 1.0
@@ -112,11 +102,6 @@ class ParamInit:
     fan_in: int = 1
     why: str = ""
     effective: str | None = None
-
-    @property
-    def variance(self) -> float:
-        """Of what it is set to: `std` squared, 0 where nothing is drawn."""
-        return (self.std or 0.0) ** 2
 
 
 @dataclass(frozen=True)
@@ -128,7 +113,7 @@ class InitReport(Shown):
         entries: One for each parameter, in the order of the model.
 
     Example:
-        >>> entries = (ParamInit(f"{i}.w", (2, 8), "normal", std=0.5, why="gain 2") for i in (0, 1))
+        >>> entries = (ParamInit(f"{i}.w", "normal", std=0.5, why="gain 2") for i in (0, 1))
         >>> print(InitReport(InitSettings(), tuple(entries)))
         scheme he, residual all, readout standard, seed 0
         parameters  set to   why

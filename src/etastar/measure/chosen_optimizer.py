@@ -23,19 +23,13 @@ from etastar.optimizers import (
 if TYPE_CHECKING:
     from etastar.measure.batch import Examples
 
-__all__ = [
-    "MakeOptimizer",
-    "OptimizerChoice",
-    "listed_optimizers",
-    "made_optimizers",
-]
+__all__ = ["OptimizerChoice", "listed_optimizers", "made_optimizers"]
 
-MakeOptimizer: TypeAlias = "Callable[[nn.Module], Optimizer | Sequence[Optimizer]]"
-"""From a model to its optimizer, or to the several that step together."""
-
-OptimizerChoice: TypeAlias = "OptimizerLike | Sequence[Optimizer] | MakeOptimizer"
-"""A name, class or kind, made as PyTorch sets it; the model's own optimizer, or its several; or a
-function that makes them for a model."""
+OptimizerChoice: TypeAlias = (
+    "OptimizerLike | Sequence[Optimizer] | Callable[[nn.Module], Optimizer | Sequence[Optimizer]]"
+)
+"""A name, class or kind, made as PyTorch sets it; the model's own optimizer, or the several that
+step together; or a function that makes them for a model."""
 
 
 def listed_optimizers(made: Any) -> tuple[Optimizer, ...]:
@@ -55,8 +49,9 @@ def listed_optimizers(made: Any) -> tuple[Optimizer, ...]:
     if not is_list or not every or not all(isinstance(one, Optimizer) for one in every):
         raise MeasureError(
             f"an optimizer given as {type(made).__name__}",
-            "a torch.optim.Optimizer, or several",
-            "give it, or them, or return them from the function",
+            f"one of: {', '.join(OPTIMIZERS)}; a class; a torch.optim.Optimizer of the model, or "
+            "several; or a function from a model to these",
+            "give one of these",
         )
     return tuple(every)
 
@@ -83,15 +78,8 @@ def made_optimizers(
         OptimizerError: The name is unknown.
     """
     if not isinstance(optimizer, (str, type, OptimizerKind)):
-        if not callable(optimizer):
-            raise MeasureError(
-                f"an optimizer given as {type(optimizer).__name__}",
-                f"one of: {', '.join(OPTIMIZERS)}; a class; an optimizer of the model, or a "
-                "function from a model to its optimizer",
-                "give one of these",
-            )
         with _making("the function that makes the optimizer"):
-            return listed_optimizers(optimizer(model))
+            return listed_optimizers(optimizer(model) if callable(optimizer) else optimizer)
     try:
         kind = optimizer_kind(optimizer)
     except OptimizerError:

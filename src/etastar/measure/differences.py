@@ -11,11 +11,7 @@ from torch import Tensor
 from etastar.errors import MeasureError
 from etastar.graph.contraction import judge
 from etastar.measure.ambient import is_low_precision
-from etastar.measure.pre_activations import (
-    is_candidate,
-    mean_square,
-    observed_pass,
-)
+from etastar.measure.pre_activations import is_candidate, mean_square, observed_pass
 from etastar.measure.update_report import SeedUpdate
 
 if TYPE_CHECKING:
@@ -81,17 +77,13 @@ def by_differences(
         "the optimizer's step is too short beside its parameters": direction.is_rounded,
     }
     distance = 2 * step
-    nodes = passes.wanted.nodes
+    nodes = passes.nodes
     return SeedUpdate(
         places=tuple((node.module, _name(node)) for node in nodes),
-        mean_squares=tuple(_or_infinite(found.changes[n.index] / distance**2) for n in nodes),
-        second_moments=tuple(_or_infinite(found.values[n.index]) for n in nodes),
+        mean_squares=tuple(found.changes[n.index] / distance**2 for n in nodes),
+        second_moments=tuple(found.values[n.index] for n in nodes),
         doubt="; ".join(doubt for doubt, is_there in doubts.items() if is_there),
     )
-
-
-def _or_infinite(value: float) -> float:
-    return value if math.isfinite(value) else math.inf
 
 
 def _name(node: Node) -> str:
@@ -153,20 +145,21 @@ class _Passes:
         self._subject = subject
         self._examples = examples
         self._pre_activations = pre_activations
-        self.wanted = _Wanted()
+        self.nodes: tuple[Node, ...] = ()
+        self._inner: frozenset[int] = frozenset()
         self.is_low = False
 
     def kept(self) -> dict[int, Tensor]:
         """One pass: every pre-activation by its node."""
         kept: dict[int, Tensor] = {}
-        known = {node.index for node in self.wanted.nodes}
+        known = {node.index for node in self.nodes}
 
         def keep(node: Node, output: Tensor) -> None:
             if node.index in known or (not known and is_candidate(node, self._pre_activations)):
                 kept[node.index] = output.detach().clone()  # others may write to it
 
         self._check(observed_pass(self._subject, self._examples, keep))
-        return {node.index: kept[node.index] for node in self.wanted.nodes}
+        return {node.index: kept[node.index] for node in self.nodes}
 
     def compared(self, others: dict[int, Tensor]) -> _Change:
         """One pass beside another, each of whose outputs is let go once it was compared."""
@@ -181,27 +174,23 @@ class _Passes:
                 values[node.index] = mean_square(output)
 
         self._check(observed_pass(self._subject, self._examples, compare))
-        return _Change(changes, values, self.wanted.inner)
+        return _Change(changes, values, self._inner)
 
     def _check(self, traced: Trace) -> None:
-        found = _wanted(traced, self._pre_activations)
-        if self.wanted.nodes and _places(found) != _places(self.wanted):
+        nodes, self._inner = _wanted(traced, self._pre_activations)
+        if self.nodes and _places(nodes) != _places(self.nodes):
             raise MeasureError(
                 "a model whose operations differ between two passes on the same batch",
                 "the same layers in the same order on every pass",
                 "switch off what chooses layers at random, or measure with a fixed choice",
             )
-        self.wanted = found
+        self.nodes = nodes
 
 
-class _Wanted(NamedTuple):
-    """Pre-activations of a pass in the order of execution; `inner`: a later layer depends on it."""
-
-    nodes: tuple[Node, ...] = ()
-    inner: frozenset[int] = frozenset()
-
-
-def _wanted(traced: Trace, pre_activations: PreActivations) -> _Wanted:
+def _wanted(
+    traced: Trace, pre_activations: PreActivations
+) -> tuple[tuple[Node, ...], frozenset[int]]:
+    """Pre-activations in the order of execution, and those that a later layer depends on."""
     nodes = judge(traced.nodes, traced.inputs, traced.outputs).nodes
     layers = [node for node in nodes if node.kind == "weight layer"]
     stream = [node for node in nodes if node.kind == "residual addition"]
@@ -215,7 +204,7 @@ def _wanted(traced: Trace, pre_activations: PreActivations) -> _Wanted:
             "a weight layer that the inputs reach, and for all but 'layers' a second one behind it",
             "check the batch, or choose pre_activations='layers'",
         )
-    return _Wanted(tuple(found), inner)
+    return tuple(found), inner
 
 
 def _is_followed(node: Node, nodes: Sequence[Node]) -> bool:
@@ -229,5 +218,5 @@ def _is_followed(node: Node, nodes: Sequence[Node]) -> bool:
     return False
 
 
-def _places(wanted: _Wanted) -> list[tuple[int, str, str, tuple[int, ...]]]:
-    return [(node.index, node.module, _name(node), node.shape) for node in wanted.nodes]
+def _places(nodes: Sequence[Node]) -> list[tuple[int, str, str, tuple[int, ...]]]:
+    return [(node.index, node.module, _name(node), node.shape) for node in nodes]

@@ -8,12 +8,7 @@ from typing import TypeAlias
 
 from etastar.errors import CaptureError, MeasureError, foreign_errors_as
 
-__all__ = [
-    "Sizes",
-    "forward_pass",
-    "read_sizes",
-    "varied_alone",
-]
+__all__ = ["Sizes", "forward_pass", "read_sizes", "varied_alone"]
 
 Sizes: TypeAlias = "Sequence[Mapping[str, int]]"
 """Settings of each network, [{"depth": 2, "width": 64}, {"depth": 4, "width": 64}]."""

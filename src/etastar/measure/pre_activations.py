@@ -18,12 +18,7 @@ if TYPE_CHECKING:
     from etastar.measure.batch import Examples
     from etastar.measure.subject import Subject
 
-__all__ = [
-    "PreActivations",
-    "is_candidate",
-    "mean_square",
-    "observed_pass",
-]
+__all__ = ["PreActivations", "is_candidate", "mean_square", "observed_pass"]
 
 PreActivations = Literal["layers", "hidden", "stream"]
 """Outputs of all weight layers; of all but those that no other follows (the head); or the residual
@@ -39,7 +34,7 @@ def mean_square(tensor: Tensor) -> float:
         tensor: Any floating or complex tensor.
 
     Returns:
-        The mean.
+        The mean; infinite where a value is not finite.
 
     Example:
         >>> mean_square(torch.tensor([3.0, 4.0]))
@@ -54,7 +49,7 @@ def mean_square(tensor: Tensor) -> float:
     if not _LEAST_SQUARE < square < math.inf:  # the squares may not fit into float32
         norm = torch.linalg.vector_norm(flat, dtype=torch.float64)
         square = float(norm**2)  # infinite, where a float would raise
-    return square / max(1, flat.numel())
+    return math.inf if math.isnan(square) else square / max(1, flat.numel())
 
 
 def observed_pass(subject: Subject, examples: Examples, observer: Observer) -> Trace:

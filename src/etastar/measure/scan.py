@@ -69,7 +69,6 @@ class SizeExponent:
     """eta* over one setting, the others as in the first size: eta* = exp(a) x^exponent.
 
     Attributes:
-        name: The setting that varies.
         over: What x is: "effective depth" where that varies with the setting, else the setting.
         abscissas: x at each value, ascending.
         exponent: Least-squares exponent over all its points, equal weights.
@@ -79,7 +78,6 @@ class SizeExponent:
         slopes: Exponents between neighbours.
     """
 
-    name: str
     over: str
     abscissas: tuple[float, ...]
     exponent: float
@@ -238,7 +236,6 @@ def _exponent(name: str, points: Sequence[ScanPoint]) -> SizeExponent:
     drawn = _drawn_rates([point.report for point in points])
     fit = fit_power_law(x, rates)
     return SizeExponent(
-        name=name,
         over="effective depth" if is_depth else name,
         abscissas=tuple(x.tolist()),
         exponent=fit.exponent,

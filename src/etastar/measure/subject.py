@@ -18,11 +18,7 @@ from etastar.errors import MeasureError, foreign_errors_as
 from etastar.graph.capture import capture_graph, require_unsharded
 from etastar.graph.isolation import attributes_kept, empty_containers, own_tensors
 from etastar.measure.ambient import is_low_precision, own_device
-from etastar.measure.chosen_optimizer import (
-    OptimizerChoice,
-    listed_optimizers,
-    made_optimizers,
-)
+from etastar.measure.chosen_optimizer import OptimizerChoice, listed_optimizers, made_optimizers
 from etastar.measure.step_direction import OptimizerSet
 from etastar.naming import unwrap
 

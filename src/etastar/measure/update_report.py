@@ -20,14 +20,7 @@ if TYPE_CHECKING:
 
     from etastar.measure.pre_activations import PreActivations
 
-__all__ = [
-    "LayerUpdate",
-    "SeedUpdate",
-    "UpdateReport",
-    "ends_text",
-    "json_numbers",
-    "report_of",
-]
+__all__ = ["LayerUpdate", "SeedUpdate", "UpdateReport", "ends_text", "json_numbers", "report_of"]
 
 _NAME_WIDTH = 24  # characters, so that a table fits into 80
 
