@@ -71,7 +71,7 @@ def rules(network: str, optimizer: Any) -> Iterator[tuple[str, dict[int, float],
     for which in SETS:
         found = {d: measured(network, optimizer, which, d) for d in DEPTHS}
         factors = {d: found[d].eta_star / found[BASE].eta_star for d in DEPTHS}
-        yield f"measured, {which}", factors, sum(r.cost_steps for r in found.values())
+        yield f"measured, {which}", factors, sum(len(r.seeds) for r in found.values())
 
 
 def exponent(depths: list[int], rates: dict[int, float]) -> float | None:

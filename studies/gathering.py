@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["gather"]
 
-_NUM_RESAMPLES = 1000
 _CONFIDENCE = 0.95
 _CRITERION = 1.0
 """The mean-square update at eta*, which stands where a sweep has its lowest loss."""
@@ -94,13 +93,12 @@ def _measured(criterion: CriterionFamily) -> FamilyEvidence:
 def _criterion_optimum(report: UpdateReport) -> Optimum:
     """eta* as an optimum, with the bootstrap over seeds that a sweep's has."""
     by_seed = np.array(report.by_seed)
-    draws = resampled_seeds(len(by_seed), num_resamples=_NUM_RESAMPLES, seed=0)
+    draws = resampled_seeds(len(by_seed))
     resampled = by_seed[draws].mean(1) ** -0.5
     return Optimum(
         lr=report.eta_star,
         loss=_CRITERION,
         lowest_lr=report.eta_star,
-        lowest_loss=_CRITERION,
         method="lowest point",
         at_edge=False,
         num_seeds=len(by_seed),

@@ -46,7 +46,7 @@ class MeasuredRule(Rule):
     def own_steps(self, question: Question) -> int:
         """See `Rule.own_steps`: those of both measurements."""
         found = _reports(question)
-        return 0 if found is None else sum(report.cost_steps for report in found)
+        return 0 if found is None else sum(len(report.seeds) for report in found)
 
 
 def _reports(question: Question) -> tuple[UpdateReport, UpdateReport] | None:

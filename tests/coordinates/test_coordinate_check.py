@@ -81,8 +81,6 @@ def test_sizes_and_changes_are_those_of_the_closed_form():
     for layer, expected in zip(("first", "hidden", "head"), (first, hidden, head), strict=True):
         actual = found[layer].change.curves[0]
         assert actual == pytest.approx(expected, rel=2e-3)
-        values = [2.0 - change for change in expected]
-        assert found[layer].values[1] == pytest.approx(values, rel=1e-6)
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0])
@@ -255,7 +253,10 @@ def test_another_network_for_another_seed_is_refused():
         (Constant, {"width": [4]}, {}, "two different"),
         (Constant, {"width": [0, 4]}, {}, "positive values"),
         (Constant, {"width": "ab"}, {}, "sizes="),
-        *((Constant, {"width": [4, 8]}, {"num_steps": n}, "one step") for n in (0, 1.5, "x", True)),
+        *(
+            (Constant, {"width": [4, 8]}, {"num_steps": n}, "num_steps=")
+            for n in (0, 1.5, "x", True)
+        ),
         *((Constant, {"width": [4, 8]}, {"seeds": n}, "seeds=") for n in ([], 0, -1, "x", [1.5])),
         (Constant, {"width": [4, 8]}, {"lr": None}, "lr beside the name"),
         *((Constant, {"width": [4, 8]}, {"lr": n}, "lr=") for n in (-1.0, math.nan, "x")),
@@ -264,7 +265,7 @@ def test_another_network_for_another_seed_is_refused():
         (lambda width: Constant(8), {"width": [4, 8]}, {}, "same network"),
         (lambda width: None, {"width": [4, 8]}, {}, "torch.nn.Module"),
         (lambda width: 1 / 0, {"width": [4, 8]}, {}, "ZeroDivisionError"),
-        (lambda depth: Constant(8), {"width": [4, 8]}, {}, "raised TypeError"),
+        (lambda depth: Constant(8), {"width": [4, 8]}, {}, "makes the model: TypeError"),
         (changing, {"width": [4, 8]}, {"lr": 0.1}, "other operations"),
     ],
 )

@@ -20,7 +20,6 @@ def layer(module, *, verdict="flat", role="hidden", name="weight", **more):
         role=role,
         init=trend(0.01, "flat"),
         change=trend(0.97, verdict, (0.9, 1.04)),
-        values=((1.0, 1.0), (1.5, 3.0)),
         groups=("Adam, group 1",),
         **more,
     )

@@ -88,7 +88,7 @@ def trend(exponent):
 
 
 def layer(role="hidden", name="weight", *, init=0.0, change=0.0):
-    return LayerCheck("module", name, role, trend(init), trend(change), ((),))
+    return LayerCheck("module", name, role, trend(init), trend(change))
 
 
 def exception(which, *, init=0.0, change=0.0, kind="width", follows=True, in_branch=False):
@@ -139,7 +139,7 @@ def test_interpolation_weights_give_the_mean_of_the_interpolated_values(wanted, 
 
 def test_a_remedy_must_turn_the_trend_round():
     def remedy(setting, found, wanted):
-        return Remedy("weight", "group", setting, found, wanted, "rule")
+        return Remedy("weight", setting, found, wanted)
 
     lower, higher = remedy("learning rate", 1.0, 0.5), remedy("learning rate", 1.0, 2.0)
     smaller = remedy("initial size", 1.0, 0.5)

@@ -22,7 +22,7 @@ def tuned(lrs, variances):
 
 def resampled(lr, lrs):
     return Optimum(
-        lr, 0.0, lr, 0.0, "quadratic", at_edge=False, num_seeds=2, num_diverged=0,
+        lr, 0.0, lr, "quadratic", at_edge=False, num_seeds=2, num_diverged=0,
         resampled_lrs=tuple(lrs),
     )  # fmt: skip
 

@@ -99,9 +99,3 @@ def test_the_interval_widens_away_from_the_data():
 def test_bad_input(arguments):
     with pytest.raises(FitError):
         power_law_posterior(**arguments)
-
-
-@pytest.mark.parametrize("confidence", [0.0, 1.0, -1.0])
-def test_bad_confidence(confidence):
-    with pytest.raises(FitError, match="confidence"):
-        power_law_posterior([1], [1.0]).interval(2, confidence=confidence)

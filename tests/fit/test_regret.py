@@ -85,7 +85,6 @@ def test_a_regret_says_what_it_is_on_one_line_and_as_plain_data():
         ([1.0], [0.5], {"initial_losses": [1.0, 2.0]}, "initial_losses of shape"),
         ([1.0], [0.5], {"initial_losses": [nan]}, "finite"),
         ([1.0], [0.5], {"initial_losses": [0.5]}, "lowers the loss"),
-        ([1.0], [0.5], {"confidence": 1.0}, "confidence"),
         ("x", "y", {}, "transferred_losses 'x'"),
         ([1.0], "y", {}, "optimal_losses 'y'"),
     ],

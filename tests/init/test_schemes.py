@@ -33,8 +33,8 @@ def test_options_that_do_not_exist_or_do_not_go_together_are_refused(options):
 
 def test_a_report_is_looked_up_by_name_and_lists_what_was_kept():
     entries = (
-        ParamInit("a", (1,), "kept", why="frozen"),
-        ParamInit("b", (1, 1), "normal", std=1.0, why="gain 1: activation not measured, x"),
+        ParamInit("a", "kept", why="frozen"),
+        ParamInit("b", "normal", std=1.0, why="gain 1: activation not measured, x"),
     )
     report = InitReport(InitSettings(), entries)
     assert report["b"] is entries[1]
@@ -48,8 +48,8 @@ def test_a_report_is_looked_up_by_name_and_lists_what_was_kept():
 def test_a_report_names_patterns_once_within_eighty_columns():
     name = "model." + 9 * "a_long_name." + "{}.weight"
     why = "gain 1.23456e-05, residual 1/12, in-degree 1/2, " * 3
-    entries = [ParamInit(name.format(i), (1, 1), "normal", 1.5e-7, why=why) for i in range(12)]
-    report = InitReport(InitSettings(), (*entries, ParamInit("b", (1,), "zero", why="bias")))
+    entries = [ParamInit(name.format(i), "normal", 1.5e-7, why=why) for i in range(12)]
+    report = InitReport(InitSettings(), (*entries, ParamInit("b", "zero", why="bias")))
     console = Console(width=80, file=io.StringIO())
     console.print(report)
     for text in (str(report), console.file.getvalue()):

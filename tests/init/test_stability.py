@@ -147,7 +147,6 @@ def test_a_branch_that_explodes_is_named():
         model.blocks[3].fc1.weight.mul_(20)
     found = checked((model, inputs))
     assert found.first_unstable.module == "blocks.3.fc1"
-    assert found.first_unstable.judged == "upper limit"
 
 
 def test_a_branch_that_vanishes_is_stable():
@@ -212,14 +211,6 @@ def test_what_is_not_finite_lies_in_no_band(value):
     assert checked((model, inputs)).first_unstable.module == "layers.2"
 
 
-def test_a_wider_band_forgives():
-    model, inputs = prepared("mlp", 4, width=128, inputs=features())
-    with torch.no_grad():
-        model.layers[2].weight.mul_(5)
-    assert checked((model, inputs)).first_unstable.module == "layers.2"
-    assert checked((model, inputs), band=(1e-3, 1e3)).stable
-
-
 def test_keyword_inputs_and_a_loss_are_passed_on():
     model = build("mlp", depth=3, width=128)
     (x,) = features()
@@ -247,21 +238,6 @@ def test_a_loss_of_output_and_targets_is_differentiated():
     assert found.stable
 
 
-def test_seeds_are_a_number_or_named_one_by_one():
-    model, (x,) = prepared("mlp", 3, width=64, inputs=features())
-    assert check_stability(model, x, seeds=3) == check_stability(model, x, seeds=[0, 1, 2])
-    assert check_stability(model, x, seeds=3) != check_stability(model, x, seeds=[3, 4, 5])
-
-
-@pytest.mark.parametrize(
-    "band",
-    [(0.0, 10.0), (2.0, 10.0), (0.1, 0.5), (0.1, math.nan), "ab", None, (0.1,), (0.1, "x"), 3],
-)
-def test_a_band_without_one_in_it_is_refused(band):
-    with pytest.raises(InitError, match="0 < lower < 1 < upper"):
-        checked((build("mlp"), features()), band=band)
-
-
 def test_a_model_without_layers_is_refused():
     class Scale(nn.Module):
         def __init__(self):
@@ -275,16 +251,10 @@ def test_a_model_without_layers_is_refused():
         check_stability(Scale(), torch.ones(2))
 
 
-@pytest.mark.parametrize("seeds", [0, -1, (), "x", 1.5, [0.5], [-1], [0, 0], None, True])
-def test_seeds_that_are_none_are_refused(seeds):
-    with pytest.raises(InitError, match="seeds="):
-        checked((build("mlp"), features()), seeds=seeds)
-
-
 @pytest.mark.parametrize(
     ("loss_fn", "message"),
     [
-        (3, "loss_fn 3"),
+        (3, "loss_fn: TypeError"),
         (lambda output, targets: None, "a loss of NoneType"),
         (lambda output, targets: F.cross_entropy(output, targets[:3]), "loss_fn: ValueError"),
         (lambda output: output.mean(), "loss_fn: TypeError"),
@@ -313,8 +283,8 @@ def test_a_batch_without_examples_is_refused():
 
 
 def test_the_report_prints_its_verdict_and_a_line_for_each_layer():
-    model, inputs = prepared("resmlp", 6, width=64, inputs=features(), init={"residual": "none"})
-    report = checked((model, inputs), band=(0.5, 2.0))
+    model, inputs = prepared("resmlp", 12, width=64, inputs=features(), init={"residual": "none"})
+    report = checked((model, inputs))
     text = str(report).splitlines()
     head = next(n for n, line in enumerate(text) if line.split()[0] == "forward")
     assert " ".join(text[:head]) == report.verdict
@@ -327,9 +297,9 @@ def test_the_report_prints_its_verdict_and_a_line_for_each_layer():
 def test_a_report_fits_eighty_columns_and_cuts_no_number():
     layer = LayerMoments(
         "model." + 9 * "a_long_name." + "end", "weight layer", ("w",), 1.0, 1.0, 1.234e-30, 5.67e30,
-        "both limits", "forward",
+        "forward",
     )  # fmt: skip
-    report = StabilityReport((layer, replace(layer, leaves=None)), (0.1, 10.0), (30 * "a note ",))
+    report = StabilityReport((layer, replace(layer, leaves=None)), (30 * "a note ",))
     console = Console(width=80, file=io.StringIO())
     console.print(report)
     for text in (str(report), console.file.getvalue()):
@@ -344,4 +314,3 @@ def test_a_report_is_plain_data():
     found = json.loads(json.dumps(checked(prepared("mlp", 2, width=64)).as_dict()))
     assert found["stable"] is True
     assert found["layers"][0]["module"] == "layers.0"
-    assert found["band"] == [0.1, 10.0]

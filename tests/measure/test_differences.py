@@ -82,7 +82,7 @@ def linear_case(weight, u):
         model.weight.fill_(weight)
     examples = read_batch((torch.ones(3, 1), None))
     subject = make_subject(model, "sgd", examples, seed=0)
-    return subject, examples, Direction({"weight": torch.full((1, 1), u)}, False)
+    return subject, examples, Direction({subject.model.weight: torch.full((1, 1), u)}, False)
 
 
 def test_a_linear_layer_moves_as_far_as_its_weight(passes):
@@ -104,13 +104,17 @@ def test_a_step_that_does_not_fit_is_chosen_anew(first_step, passes, monkeypatch
     assert found.doubt == ""
 
 
+def only_sgd(name):
+    return lambda model: torch.optim.SGD([model.get_parameter(name)], lr=1.0)
+
+
 def test_what_is_lost_in_rounding_is_not_taken_for_nothing():
     """The step moves a bias beside a weight and a pre-activation that are large."""
     model = nn.Linear(1, 1)
     nn.init.constant_(model.weight, 1e4)
     nn.init.constant_(model.bias, 1e-2)
     report = measure_update(
-        model, (torch.ones(3, 1), None), lambda z, _: z.mean(), optimizer="sgd", moves=["bias"],
+        model, (torch.ones(3, 1), None), lambda z, _: z.mean(), optimizer=only_sgd("bias"),
         pre_activations="layers",
     )  # fmt: skip
     assert report.mean_square_update == pytest.approx(1.0, rel=0.05)
@@ -120,9 +124,7 @@ def test_what_does_not_move_allows_any_rate():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 2))
     x = torch.ones(5, 3)
-    report = measure_update(
-        model, (x, None), lambda z, _: z.sum(), optimizer="sgd", moves=["2.weight"]
-    )
+    report = measure_update(model, (x, None), lambda z, _: z.sum(), optimizer=only_sgd("2.weight"))
     assert (report.eta_star, report.doubt) == (math.inf, "")
     assert report.as_dict()["eta_star"] is None
 

@@ -10,22 +10,17 @@ from typing import TYPE_CHECKING
 from etastar.coordinates.coordinate_report import AxisCheck, CoordinateReport, LayerCheck
 from etastar.coordinates.curves import Curves, RunSetting, run_curves
 from etastar.coordinates.layers import MatchedLayer, SizeRuns, match_layers
-from etastar.coordinates.remedy import (
-    axis_law,
-    find_remedies,
-    fitting_remedies,
-    written_advice,
-)
-from etastar.coordinates.verdict import known_exception, size_curves, trend_of
+from etastar.coordinates.remedy import axis_law, find_remedies, fitting_remedies, written_advice
+from etastar.coordinates.verdict import known_exception, trend_of
 from etastar.errors import MeasureError
 from etastar.laws import Architecture
 from etastar.measure.ambient import plain_modes
 from etastar.measure.batch import Batch, LossFn, read_batch
-from etastar.measure.input_checks import Sizes, read_sizes, require_rate, varied_alone
+from etastar.measure.input_checks import Sizes, read_sizes, varied_alone
 from etastar.measure.subject import made_graph
 from etastar.naming import name_template
 from etastar.optimizers import OptimizerKind
-from etastar.typed import as_seeds
+from etastar.typed import as_seeds, require_number
 
 if TYPE_CHECKING:
     from etastar.coordinates.coordinate_report import AxisKind
@@ -102,9 +97,8 @@ def coordinate_check(
     Source: [TP5] Appendix D.1 (coordinate checking), [CP]; docs/definitions.md, section 7.
     """
     lines = varied_alone(read_sizes(sizes))
-    setting = RunSetting(
-        optimizer, _read_lr(optimizer, lr), read_batch(batch), loss_fn, _read_steps(num_steps)
-    )
+    require_number("num_steps", num_steps, error=MeasureError, least=1, whole=True)
+    setting = RunSetting(optimizer, _read_lr(optimizer, lr), read_batch(batch), loss_fn, num_steps)
     checker = _Checker(make_model, setting, as_seeds(seeds, error=MeasureError))
     with plain_modes():
         checks = tuple(checker.axis(name, line) for name, line in lines.items())
@@ -120,16 +114,8 @@ def _read_lr(optimizer: object, lr: float | None) -> float:
             "give lr beside the name, or set the rate in the optimizer itself",
         )
     if lr is not None:
-        require_rate(lr=lr)
+        require_number("lr", lr, error=MeasureError, above=0)
     return 1.0 if lr is None else float(lr)
-
-
-def _read_steps(num_steps: int) -> int:
-    if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
-        raise MeasureError(
-            f"num_steps={num_steps!r}", "one step or more", "give for example num_steps=3"
-        )
-    return num_steps
 
 
 @dataclass(frozen=True)
@@ -166,7 +152,6 @@ class _Checker:
         self, layer: MatchedLayer, sizes: Sequence[SizeRuns], kind: AxisKind, law: Law
     ) -> LayerCheck:
         numbers, largest = [size.size for size in sizes], sizes[-1]
-        values = layer.values(sizes)
         names = layer.parameters(largest, len(sizes) - 1)
         settings = largest.runs[0].settings
         found = find_remedies(names, law, sizes[0], largest)
@@ -175,9 +160,8 @@ class _Checker:
             module=layer.module,
             name=layer.name,
             role=layer.role,
-            init=trend_of(values[:, :1], numbers),
+            init=trend_of(layer.first(sizes), numbers),
             change=trend_of(layer.changes(sizes), numbers),
-            values=size_curves(values),
             parameters=names
             if kind == "width"
             else tuple(dict.fromkeys(map(name_template, names))),

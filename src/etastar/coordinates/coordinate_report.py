@@ -67,19 +67,15 @@ class Remedy:
 
     Attributes:
         parameter: Its name at the largest size.
-        group: Optimizer and parameter group that it is in.
         setting: What does not follow.
         found: Ratio of the setting, largest to smallest size, as it was.
         wanted: The ratio that the rule gives.
-        rule: The rule, and what applies it.
     """
 
     parameter: str
-    group: str
     setting: Literal["learning rate", "initial size"]
     found: float
     wanted: float
-    rule: str
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,6 @@ class LayerCheck:
         role: Role of its weights; None for the last two.
         init: Trend of its size before the first step.
         change: Trend of the size of z_t - z_0, over all steps.
-        values: Size of z_t, mean over seeds, (steps + 1, sizes).
         exception: Why a shrinking is none of a mistake, as muP has two; "" otherwise.
         parameters: Parameters whose step moves it, at the largest size.
         groups: The optimizer's parameter groups that these are in.
@@ -105,7 +100,6 @@ class LayerCheck:
     role: Role | None
     init: Trend
     change: Trend
-    values: tuple[tuple[float, ...], ...]
     exception: str = ""
     parameters: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
@@ -131,12 +125,6 @@ class LayerCheck:
     def passed(self) -> bool:
         """Whether it is flat, or a known exception."""
         return self.verdict == "flat" or bool(self.exception)
-
-    @property
-    def row(self) -> tuple[str, str, str]:
-        """Both exponents, and the verdict, for a table."""
-        mark = " (expected)" if self.exception else ""
-        return str(self.init), str(self.change), f"{self.verdict}{mark}"
 
     @property
     def note(self) -> str:
@@ -196,7 +184,10 @@ class AxisCheck:
         table.add_column("size at init", justify="right", no_wrap=True)
         table.add_column("change", justify="right", no_wrap=True)
         table.add_column("verdict", no_wrap=True)
-        rows = [layer.row for layer in self.layers]
+        rows = [
+            (str(one.init), str(one.change), one.verdict + " (expected)" * bool(one.exception))
+            for one in self.layers
+        ]
         room = _COLUMNS - 1 - sum(max(map(len, column)) + 1 for column in zip(*rows, strict=True))
         for layer, row in zip(self.layers, rows, strict=True):
             title = shorten_middle(layer.title, max(room, _LEAST_ROOM))

@@ -52,13 +52,13 @@ class Curves:
 
     Attributes:
         places: The pre-activations.
-        values: Mean z_t^2 for t = 0, 1, ..., (steps + 1, places).
+        first: Mean z_0^2, (1, places).
         changes: Mean (z_t - z_0)^2 for t = 1, 2, ..., (steps, places).
         settings: Every trained parameter by name.
     """
 
     places: tuple[Place, ...]
-    values: NDArray[np.float64]
+    first: NDArray[np.float64]
     changes: NDArray[np.float64]
     settings: dict[str, ParamSetting]
 
@@ -100,27 +100,26 @@ def run_curves(make: Callable[[], Made], setting: RunSetting, *, seed: int) -> C
     traced = shown_pass(subject, examples, keep)
     places = pass_places(traced)
     first = {place.node: first[place.node] for place in places}
-    values, changes = [[_moment(output) for output in first.values()]], []
+    sizes, changes = [[mean_square(output) for output in first.values()]], []
     for _ in range(setting.num_steps):
         gradient_on(subject, examples, setting.loss_fn)
         subject.optimizers.step()
         subject.optimizers.zero_grad()
-        moments = _moments_after(subject, examples, traced, first)
-        values.append([moments[place.node][0] for place in places])
-        changes.append([moments[place.node][1] for place in places])
-    return Curves(places, np.array(values), np.array(changes), settings)
+        moments = _changes_after(subject, examples, traced, first)
+        changes.append([moments[place.node] for place in places])
+    return Curves(places, np.array(sizes), np.array(changes), settings)
 
 
-def _moments_after(
+def _changes_after(
     subject: Subject, examples: Examples, traced: Trace, first: dict[int, Tensor]
-) -> dict[int, tuple[float, float]]:
-    """By node, the moments after a step, and of the change since the first pass."""
-    found: dict[int, tuple[float, float]] = {}
+) -> dict[int, float]:
+    """By node, the moment of the change since the first pass."""
+    found: dict[int, float] = {}
 
     def compare(index: int, output: Tensor) -> None:
         before = first.get(index)
         if before is not None and before.shape == output.shape:
-            found[index] = _moment(output), _moment(output - before)
+            found[index] = mean_square(output - before)
 
     after = shown_pass(subject, examples, compare)
     if [node.op for node in traced.nodes] != [node.op for node in after.nodes]:
@@ -130,12 +129,6 @@ def _moments_after(
             "check control flow that depends on values, or give a submodule",
         )
     return found
-
-
-def _moment(tensor: Tensor) -> float:
-    """Mean z^2, which can be averaged over layers and seeds."""
-    value = mean_square(tensor)
-    return value if math.isfinite(value) else math.inf
 
 
 def _settings(subject: Subject) -> dict[str, ParamSetting]:

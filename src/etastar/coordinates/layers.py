@@ -74,9 +74,9 @@ class MatchedLayer:
     members: tuple[tuple[int, ...], ...]
     weights: tuple[tuple[float, ...], ...]
 
-    def values(self, sizes: Sequence[SizeRuns]) -> NDArray[np.float64]:
-        """Moments of z_t, mean over the members: (seeds, steps + 1, sizes)."""
-        return self._mean([[run.values for run in size.runs] for size in sizes])
+    def first(self, sizes: Sequence[SizeRuns]) -> NDArray[np.float64]:
+        """Moments of z_0, mean over the members: (seeds, 1, sizes)."""
+        return self._mean([[run.first for run in size.runs] for size in sizes])
 
     def changes(self, sizes: Sequence[SizeRuns]) -> NDArray[np.float64]:
         """Moments of z_t - z_0, mean over the members: (seeds, steps, sizes)."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from etastar.errors import MeasureError
-from etastar.measure.pre_activations import is_candidate, judged_nodes, observed_pass
+from etastar.graph.dag import Graph
+from etastar.measure.pre_activations import is_candidate, observed_pass
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,7 +96,7 @@ def pass_places(traced: Trace) -> tuple[Place, ...]:
     Raises:
         MeasureError: There is none.
     """
-    nodes = judged_nodes(traced)
+    nodes = Graph.of_trace(traced).nodes
     seen: Counter[tuple[str, str]] = Counter()
     places = []
     for node in nodes:

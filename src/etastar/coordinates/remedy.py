@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from etastar.coordinates.curves import ParamSetting
     from etastar.coordinates.layers import SizeRuns
     from etastar.laws import Factors, Law
-    from etastar.optimizers import OptimizerKind
-    from etastar.parameter import ParamInfo
 
 __all__ = ["axis_law", "find_remedies", "fitting_remedies", "written_advice"]
 
@@ -74,13 +72,19 @@ def find_remedies(
     found: list[Remedy] = []
     for name in by_template.values():
         pair = _pair(name, smallest, largest)
-        settings = None if pair is None else _settings(pair, smallest, largest)
-        if pair is None or settings is None or settings[1].kind is None:
+        if pair is None:
             continue
-        factors = _factors(law, pair, settings[1].kind, smallest, largest)
-        if factors is not None:
-            shown = name if law.name == "width" else name_template(name)
-            found += _deviations(pair, shown, *settings, factors, _RULES[law.name])
+        small = smallest.runs[0].settings.get(pair.base.name)
+        large = largest.runs[0].settings.get(pair.target.name)
+        if small is None or large is None or large.kind is None:
+            continue
+        case = TransferCase(smallest.architecture, largest.architecture, large.kind)
+        try:
+            factors = fold_multiplier(law.factors(pair, case), optimizer=large.kind)
+        except LawError:  # the smallest size has no such branch
+            continue
+        shown = name if law.name == "width" else name_template(name)
+        found += _deviations(pair, shown, small, large, factors)
     return tuple(found)
 
 
@@ -123,51 +127,20 @@ def _pair(name: str, smallest: SizeRuns, largest: SizeRuns) -> ParamPair | None:
     return ParamPair(base, target, math.prod(target.shape) / math.prod(base.shape))
 
 
-def _settings(
-    pair: ParamPair, smallest: SizeRuns, largest: SizeRuns
-) -> tuple[ParamSetting, ParamSetting] | None:
-    small, large = smallest.runs[0].settings, largest.runs[0].settings
-    if pair.base.name not in small or pair.target.name not in large:
-        return None
-    return small[pair.base.name], large[pair.target.name]
-
-
-def _factors(
-    law: Law, pair: ParamPair, kind: OptimizerKind, smallest: SizeRuns, largest: SizeRuns
-) -> Factors | None:
-    try:
-        factors = law.factors(pair, TransferCase(smallest.architecture, largest.architecture, kind))
-    except LawError:  # the smallest size has no such branch
-        return None
-    return fold_multiplier(factors, optimizer=kind)
-
-
 def _deviations(
-    pair: ParamPair,
-    name: str,
-    small: ParamSetting,
-    large: ParamSetting,
-    factors: Factors,
-    rule: str,
+    pair: ParamPair, name: str, small: ParamSetting, large: ParamSetting, factors: Factors
 ) -> list[Remedy]:
-    group = large.group
     found = []
     ratio = large.lr / small.lr if small.lr else math.nan
     if abs(math.log(ratio / factors.lr)) > _LR_TOLERANCE if ratio > 0 else True:
-        found.append(Remedy(name, group, "learning rate", ratio, factors.lr, rule))
-    if _has_initial_size(pair.target) and small.size > 0 and large.size > 0:
-        ratio, wanted = large.size / small.size, factors.init * _fan_factor(pair)
+        found.append(Remedy(name, "learning rate", ratio, factors.lr))
+    has_size = pair.target.is_weight and pair.target.role != "embedding"
+    if has_size and small.size > 0 and large.size > 0:
+        ratio = large.size / small.size
+        wanted = factors.init * math.sqrt(pair.base.fan_in / pair.target.fan_in)
         if abs(math.log(ratio / wanted)) > _SIZE_TOLERANCE:
-            found.append(Remedy(name, group, "initial size", ratio, wanted, rule))
+            found.append(Remedy(name, "initial size", ratio, wanted))
     return found
-
-
-def _has_initial_size(info: ParamInfo) -> bool:
-    return info.is_weight and info.role != "embedding"
-
-
-def _fan_factor(pair: ParamPair) -> float:
-    return math.sqrt(pair.base.fan_in / pair.target.fan_in)
 
 
 def written_advice(layer: LayerCheck, others: Sequence[LayerCheck], *, law: Law, span: str) -> str:
@@ -191,7 +164,7 @@ def written_advice(layer: LayerCheck, others: Sequence[LayerCheck], *, law: Law,
             f"{setting} of {', '.join(names)} x {wanted:.3g}, not x {found:.3g}"
             for (setting, wanted, found), names in by_change.items()
         )
-        return f"from {span} {'; '.join(changes)}: {layer.remedies[0].rule}"
+        return f"from {span} {'; '.join(changes)}: {_RULES[law.name]}"
     if layer.verdict == "unclear":
         return "the seeds disagree: give more seeds, or sizes further apart"
     namesakes = [one for one in others if one.name == layer.name and one.role == "embedding"]

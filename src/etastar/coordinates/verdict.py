@@ -17,21 +17,13 @@ if TYPE_CHECKING:
 
     from etastar.coordinates.coordinate_report import AxisKind, LayerCheck, Verdict
 
-__all__ = [
-    "BAND",
-    "known_exception",
-    "size_curves",
-    "trend_of",
-    "verdict_of",
-]
+__all__ = ["BAND", "known_exception", "trend_of", "verdict_of"]
 
 BAND: Final = 0.2
 """Largest exponent called flat. Theory's wrong exponents are 1/2 and 1; empirical: with the right
 rule the zoo's networks at widths 32 to 256 and depths 2 to 16 stay within 0.17. The tests of the
 authors' package allow a factor of 1.2 from width 1000 to 4000, an exponent of 0.13."""
 
-_NUM_RESAMPLES = 1000
-_CONFIDENCE = 0.95
 _BRANCH = -1.0  # the branch multiplier of [CP]
 _READOUT = -0.5  # exponent of muP's readout and attention logits at initialization [TP5]
 
@@ -61,26 +53,14 @@ def trend_of(moments: NDArray[np.float64], sizes: Sequence[int]) -> Trend:
     exponent = float(_exponents(mean[None], moving, sizes)[0])
     interval = None
     if len(moments) > 1:
-        draws = resampled_seeds(len(moments), num_resamples=_NUM_RESAMPLES, seed=0)
+        draws = resampled_seeds(len(moments))
         interval = _interval(_exponents(moments[draws].mean(axis=1), moving, sizes))
     return Trend(
         exponent=exponent,
         interval=interval,
         verdict=verdict_of(exponent, interval),
-        curves=size_curves(moments),
+        curves=tuple(map(tuple, np.sqrt(mean).tolist())),
     )
-
-
-def size_curves(moments: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
-    """Root mean square over seeds of a quantity, in the unit of z.
-
-    Args:
-        moments: As of `trend_of`.
-
-    Returns:
-        (steps, sizes).
-    """
-    return tuple(map(tuple, np.sqrt(moments.mean(axis=0)).tolist()))
 
 
 def _exponents(
@@ -104,7 +84,7 @@ def _exponents(
 def _interval(exponents: NDArray[np.float64]) -> tuple[float, float]:
     if np.isnan(exponents).any():
         return -math.inf, math.inf
-    return percentile_interval(exponents, _CONFIDENCE)
+    return percentile_interval(exponents)
 
 
 def verdict_of(exponent: float, interval: tuple[float, float] | None) -> Verdict:

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from etastar.fit.optimum import Optimum, find_optimum
-from etastar.fit.power_law import (
-    PowerLawFit,
-    PowerLawPosterior,
-    fit_power_law,
-    power_law_posterior,
-)
+from etastar.fit.power_law import PowerLawFit, PowerLawPosterior, fit_power_law, power_law_posterior
 from etastar.fit.regret import TransferRegret, transfer_regret
 
 __all__ = [

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "float_array",
+    "mean_interval",
     "percentile_interval",
     "require_bootstrap",
     "resampled_seeds",
@@ -73,7 +74,9 @@ def require_bootstrap(confidence: float, num_resamples: int = 1) -> None:
         )
 
 
-def resampled_seeds(num_seeds: int, *, num_resamples: int, seed: int) -> NDArray[np.intp]:
+def resampled_seeds(
+    num_seeds: int, *, num_resamples: int = 1000, seed: int = 0
+) -> NDArray[np.intp]:
     """Seeds drawn with replacement.
 
     The same arguments give the same draws, so that sizes trained with the same seeds are resampled
@@ -88,14 +91,16 @@ def resampled_seeds(num_seeds: int, *, num_resamples: int, seed: int) -> NDArray
         Positions of seeds, (num_resamples, num_seeds).
 
     Example:
-        >>> resampled_seeds(3, num_resamples=100, seed=0).shape
+        >>> resampled_seeds(3, num_resamples=100).shape
         (100, 3)
     """
     draws = np.random.default_rng(seed).integers(num_seeds, size=(num_resamples, num_seeds))
     return draws.astype(np.intp)
 
 
-def percentile_interval(values: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+def percentile_interval(
+    values: NDArray[np.float64], confidence: float = 0.95
+) -> tuple[float, float]:
     """The central part of the values; both ends are values that occurred.
 
     No value between two others is made up, so that +inf among them does no harm.
@@ -115,6 +120,25 @@ def percentile_interval(values: NDArray[np.float64], confidence: float) -> tuple
     tail = (1 - confidence) / 2
     ends = np.quantile(values, [tail, 1 - tail], method="inverted_cdf")
     return float(ends[0]), float(ends[1])
+
+
+def mean_interval(by_seed: NDArray[np.float64]) -> tuple[float, float] | None:
+    """95% interval of a mean over seeds.
+
+    Args:
+        by_seed: (num_seeds,), may hold +inf.
+
+    Returns:
+        Lower and upper end; None with one seed.
+
+    Example:
+        >>> import numpy as np
+        >>> mean_interval(np.ones(3)), mean_interval(np.ones(1))
+        ((1.0, 1.0), None)
+    """
+    if len(by_seed) == 1:
+        return None
+    return percentile_interval(by_seed[resampled_seeds(len(by_seed))].mean(axis=1))
 
 
 def widened_interval(

@@ -36,7 +36,6 @@ class Optimum(Shown):
         lr: Where the minimum is.
         loss: The fitted loss there (of the lowest point itself where no parabola was fitted).
         lowest_lr: The rate of the grid whose mean loss is lowest.
-        lowest_loss: That mean loss.
         method: "quadratic", or "lowest point" where the points around it allow no parabola: the
             edge of the range, a diverged neighbour, a fit that is not convex or whose minimum lies
             outside of its points.
@@ -52,7 +51,6 @@ class Optimum(Shown):
     lr: float
     loss: float
     lowest_lr: float
-    lowest_loss: float
     method: _Method
     at_edge: bool
     num_seeds: int
@@ -146,7 +144,6 @@ def find_optimum(
         lr=lr,
         loss=loss,
         lowest_lr=float(rates[lowest]),
-        lowest_loss=float(mean[lowest]),
         method=method,
         at_edge=lowest in (0, len(mean) - 1),
         num_seeds=curves.shape[1],
@@ -264,7 +261,7 @@ def _resampled_minima(
     # coarsely of the losses: other sizes draw other noise, losses equal up to rounding the same
     key = f"{deviations.max():.2g} {curves.mean(1).min():.3g}"
     noise = np.random.default_rng([0, crc32(key.encode())])
-    draws = resampled_seeds(num_seeds, num_resamples=num_resamples, seed=0)
+    draws = resampled_seeds(num_seeds, num_resamples=num_resamples)
     means = (curves[:, draw].mean(1) for draw in draws)
     return np.array(
         [

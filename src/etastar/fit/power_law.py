@@ -13,6 +13,7 @@ from etastar.errors import FitError
 from etastar.fit.bootstrap import float_array, percentile_interval, require_bootstrap
 from etastar.fit.optimum import Optimum
 from etastar.formatting import Shown, interval, number
+from etastar.typed import require_number
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -159,8 +160,7 @@ def _log(size: float) -> float:
 
 def _weights(optima: Optima, variance_floor: float) -> NDArray[np.float64]:
     """Inverse variances of the log rates, of sum one; equal unless all are known."""
-    if not (isinstance(variance_floor, (int, float)) and variance_floor > 0):
-        raise FitError(f"variance_floor={variance_floor!r}", "more than 0", "raise it")
+    require_number("variance_floor", variance_floor, error=FitError, above=0)
     variances = [o.log_variance if isinstance(o, Optimum) else None for o in optima]
     known = [variance for variance in variances if variance is not None]
     if len(known) < len(variances):
@@ -233,23 +233,21 @@ class PowerLawPosterior:
         step = _log(size) - self.center_log_size
         return float(np.exp(self.center_log_lr + self.exponent * step))
 
-    def interval(self, size: float, *, confidence: float = 0.95) -> tuple[float, float]:
-        """Predictive interval of the optimal learning rate of a size.
+    def interval(self, size: float) -> tuple[float, float]:
+        """95% predictive interval of the optimal learning rate of a size.
 
         Args:
             size: L of the target, positive.
-            confidence: Probability that the interval holds the optimum, if the model is right.
 
         Returns:
             Lower and upper end.
 
         Raises:
-            FitError: The confidence is not between 0 and 1, or the size not positive.
+            FitError: The size is not positive.
         """
-        require_bootstrap(confidence)
         step = _log(size) - self.center_log_size
         variance = self.center_variance + (self.exponent_sd * step) ** 2 + self.noise_variance
-        reach = NormalDist().inv_cdf(0.5 + confidence / 2) * float(np.sqrt(variance))
+        reach = NormalDist().inv_cdf(0.975) * float(np.sqrt(variance))
         lr = self.predict(size)
         return lr * float(np.exp(-reach)), lr * float(np.exp(reach))
 
@@ -298,14 +296,9 @@ def power_law_posterior(
             f"{len(x)} finite variances of 0 or more",
             "give one per size",
         )
-    numbers = (prior_exponent, prior_sd, noise)
-    real = all(isinstance(n, (int, float)) and np.isfinite(n) for n in numbers)
-    if not (real and prior_sd > 0 and noise > 0):
-        raise FitError(
-            f"prior_exponent={prior_exponent!r}, prior_sd={prior_sd!r}, noise={noise!r}",
-            "a finite exponent, a positive width and a positive noise",
-            "take for example -1.5, 0.5 and 0.15",
-        )
+    require_number("prior_exponent", prior_exponent, error=FitError)
+    require_number("prior_sd", prior_sd, error=FitError, above=0)
+    require_number("noise", noise, error=FitError, above=0)
     v = np.maximum(given, noise**2)
     weights = 1 / v
     total = weights.sum()

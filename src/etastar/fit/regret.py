@@ -8,20 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from etastar.errors import FitError
-from etastar.fit.bootstrap import (
-    float_array,
-    percentile_interval,
-    require_bootstrap,
-    resampled_seeds,
-)
+from etastar.fit.bootstrap import float_array, mean_interval
 from etastar.formatting import Shown, interval, number, percent
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["TransferRegret", "transfer_regret"]
-
-_NUM_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -31,7 +24,7 @@ class TransferRegret(Shown):
     Attributes:
         regret: Mean loss at the transferred rate minus mean loss at the target's own optimum; +inf
             when any seed diverged at the transferred rate, negative when that rate was better.
-        interval: Bootstrap interval over seeds; None with a single seed.
+        interval: 95% bootstrap interval over seeds; None with a single seed.
         relative: `regret` divided by (loss at initialization - best loss); None when the loss at
             initialization was not given.
         relative_interval: `interval` divided by the same number.
@@ -62,7 +55,6 @@ def transfer_regret(
     optimal_losses: ArrayLike,
     *,
     initial_losses: ArrayLike | None = None,
-    confidence: float = 0.95,
 ) -> TransferRegret:
     """Loss at the transferred rate minus loss at the target's own optimum, seed by seed.
 
@@ -73,7 +65,6 @@ def transfer_regret(
         transferred_losses: (num_seeds,) at the transferred rate; what is not finite counts as +inf.
         optimal_losses: (num_seeds,) at the target's own optimum, same budget and seeds; finite.
         initial_losses: (num_seeds,) before training, finite; or None.
-        confidence: Of the interval.
 
     Returns:
         The regret, with intervals.
@@ -89,13 +80,12 @@ def transfer_regret(
 
     Source: docs/definitions.md, section 5.
     """
-    require_bootstrap(confidence, _NUM_RESAMPLES)
     transferred = float_array("transferred_losses", transferred_losses)
     transferred = np.where(np.isfinite(transferred), transferred, np.inf)
     optimal = _finite("optimal_losses", optimal_losses, transferred.shape)
     differences = transferred - optimal
     scale = None if initial_losses is None else _scale(initial_losses, optimal)
-    ends = _interval(differences, confidence)
+    ends = mean_interval(differences)
     scaled = None if scale is None or ends is None else (ends[0] / scale, ends[1] / scale)
     regret = float(differences.mean())
     return TransferRegret(
@@ -131,10 +121,3 @@ def _scale(initial_losses: ArrayLike, optimal: NDArray[np.float64]) -> float:
             "train longer, or ask for the regret without initial_losses",
         )
     return scale
-
-
-def _interval(differences: NDArray[np.float64], confidence: float) -> tuple[float, float] | None:
-    if len(differences) == 1:
-        return None
-    draws = resampled_seeds(len(differences), num_resamples=_NUM_RESAMPLES, seed=0)
-    return percentile_interval(differences[draws].mean(1), confidence)

@@ -3,8 +3,4 @@
 from etastar.init.fill import initialize_
 from etastar.init.stability import StabilityReport, check_stability
 
-__all__ = [
-    "StabilityReport",
-    "check_stability",
-    "initialize_",
-]
+__all__ = ["StabilityReport", "check_stability", "initialize_"]

@@ -80,16 +80,13 @@ def input_activation(
     replay = PointwiseReplay(graph, parameters or {})
     try:
         moment, num_roots = _second_moment(replay, operand)
+        problem = None if 0 < moment < math.inf else f"its second moment is {moment}"
     except NotReplayableError as error:
-        return _unmeasured(str(error), replay)
-    if not (math.isfinite(moment) and moment > 0):
-        return _unmeasured(f"its second moment is {moment}", replay)
+        problem = str(error)
+    if problem is not None:
+        return InputActivation(1.0, None, problem, tuple(replay.notes))
     phi = _phi(replay, operand) if num_roots == 1 else None
     return InputActivation(moment, phi, notes=tuple(replay.notes))
-
-
-def _unmeasured(problem: str, replay: PointwiseReplay) -> InputActivation:
-    return InputActivation(1.0, None, problem, tuple(replay.notes))
 
 
 def _data_operand(layer: Node) -> Operand | None:

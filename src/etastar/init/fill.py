@@ -77,7 +77,7 @@ def initialize_(
     parameters = canonical_parameters(model)
     _check_writable(parameters)
     _check_same(parameters, graph)
-    report = plan_initialization(graph, graph.parameters, parameters=parameters, settings=settings)
+    report = plan_initialization(graph, parameters=parameters, settings=settings)
     modules = dict(canonical_modules(model))
     with torch.no_grad():
         entries = [_applied(entry, modules, parameters, seed) for entry in report.entries]

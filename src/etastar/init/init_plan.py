@@ -25,56 +25,46 @@ _PARAMETRIZED = ".parametrizations."
 
 
 def plan_initialization(
-    graph: Graph,
-    roles: tuple[ParamInfo, ...],
-    *,
-    parameters: Mapping[str, torch.Tensor],
-    settings: InitSettings | None = None,
+    graph: Graph, *, parameters: Mapping[str, torch.Tensor], settings: InitSettings
 ) -> InitReport:
     """Decide for every parameter what it is set to; nothing is changed.
 
     Args:
         graph: The captured graph.
-        roles: `graph.parameters`.
         parameters: Current parameters by canonical name; read for frozen ones, learned slopes
             and hand-written norm gains.
-        settings: The options; the defaults if None.
+        settings: The options.
 
     Returns:
-        One entry for each parameter, in the order of `roles`.
+        One entry for each parameter, in the order of `graph.parameters`.
 
     Raises:
         InitError: On the edge of chaos, if an activation has no stable critical point.
 
     Example:
-        >>> from etastar.graph.dag import Graph
-        >>> from etastar.parameter import ParamInfo
-        >>> info = ParamInfo("b", (4,), "bias", fan_in=1, fan_out=4)
-        >>> report = plan_initialization(Graph((), {}, {}, (), {}), (info,), parameters={})
-        >>> report["b"].why
-        'no operation used it'
+            >>> from etastar.graph.capture import capture_graph
+        >>> graph = capture_graph(torch.nn.Linear(4, 1), torch.ones(2, 4))
+        >>> report = plan_initialization(graph, parameters={}, settings=InitSettings())
+        >>> report["bias"].action, report["weight"].std
+        ('zero', 0.5)
     """
-    planner = _Planner(graph, roles, parameters, settings or InitSettings())
+    planner = _Planner(graph, parameters, settings)
     leaders: dict[str, str] = {}
     entries = []
-    for info, entry in zip(roles, planner.entries(roles), strict=True):
+    for info, entry in zip(graph.parameters, planner.entries(), strict=True):
         if entry.effective is not None and entry.action != "kept":
             leader = leaders.setdefault(entry.effective, info.name)
             if leader != info.name:
                 entry = _entry(info, "follows", f"part of {entry.effective}, see {leader}")
         entries.append(entry)
-    return InitReport(planner.settings, tuple(entries))
+    return InitReport(settings, tuple(entries))
 
 
 class _Planner:
     """The rules for single parameters, with what they look up computed once."""
 
     def __init__(
-        self,
-        graph: Graph,
-        roles: tuple[ParamInfo, ...],
-        parameters: Mapping[str, torch.Tensor],
-        settings: InitSettings,
+        self, graph: Graph, parameters: Mapping[str, torch.Tensor], settings: InitSettings
     ) -> None:
         self.graph = graph
         self.parameters = dict(parameters)
@@ -85,15 +75,18 @@ class _Planner:
                 self.users[name].append(node)
         self.beside: dict[str, frozenset[int]] = {}
         self.layers = _deciding_layers(graph)
-        entry_names = {info.name for info in roles if info.role in ("input", "embedding")}
+        entry_names = {
+            info.name for info in graph.parameters if info.role in ("input", "embedding")
+        }
         self.entry_layers = {
             node.index
             for node in graph.weight_layers()
             if node.weight and entry_names.issuperset(node.weight.parameters)
         }
 
-    def entries(self, roles: tuple[ParamInfo, ...]) -> list[ParamInit]:
+    def entries(self) -> list[ParamInit]:
         """What happens to each; vectors first, since activations are replayed with new gains."""
+        roles = self.graph.parameters
         found: dict[str, ParamInit] = {}
         for info in sorted(roles, key=lambda info: info.name in self.layers):
             entry = found[info.name] = self._entry(info)
@@ -172,7 +165,7 @@ def _is_recurrent(node: Node) -> bool:
 
 
 def _entry(info: ParamInfo, action: Action, why: str) -> ParamInit:
-    return ParamInit(info.name, info.shape, action, fan_in=info.fan_in, why=why)
+    return ParamInit(info.name, action, fan_in=info.fan_in, why=why)
 
 
 def _effective_path(name: str) -> str | None:

@@ -50,7 +50,7 @@ def weight_rule(info: ParamInfo, activation: InputActivation, settings: InitSett
         >>> info = ParamInfo("w", (4, 8), "hidden", fan_in=8, fan_out=4, stream=0,
         ...                  stream_additions=5, branch=0, branch_position=0)
         >>> relu = InputActivation(0.5, None)
-        >>> round(weight_rule(info, relu, InitSettings()).variance, 12)
+        >>> round(weight_rule(info, relu, InitSettings()).std ** 2, 12)
         0.05
 
     Reference: docs/definitions.md, section 2.
@@ -70,7 +70,7 @@ def _drawn(info: ParamInfo, gain: float, factor: float, why: str) -> ParamInit:
     variance = gain * factor / info.fan_in
     action: Action = "normal" if variance > 0 else "zero"
     std = math.sqrt(variance) if variance > 0 else None
-    return ParamInit(info.name, info.shape, action, std, gain, factor, info.fan_in, why)
+    return ParamInit(info.name, action, std, gain, factor, info.fan_in, why)
 
 
 def _branch_factor(info: ParamInfo, settings: InitSettings) -> tuple[float, str]:

@@ -86,7 +86,7 @@ class PointwiseReplay:
     parameters: Mapping[str, torch.Tensor]
     roots: list[Root] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    _leaf: Callable[[Root], torch.Tensor] | None = None
+    _leaf: Callable[[Root], torch.Tensor] = field(init=False)
     _memo: dict[tuple[object, ...], torch.Tensor] = field(default_factory=dict)
 
     def collect(self, operand: Operand) -> tuple[Root, ...]:
@@ -110,19 +110,15 @@ class PointwiseReplay:
         if not operand.producers:
             return self._constant(operand)
         if len(operand.producers) > 1:
-            return self._root(("filled in parts", *operand.producers, *tag))
+            return self._leaf(("filled in parts", *operand.producers, *tag))
         node = self.graph.nodes[operand.producers[0]]
         return self._node(node, edge, tag)
-
-    def _root(self, root: Root) -> torch.Tensor:
-        assert self._leaf is not None
-        return self._leaf(root)
 
     def _node(self, node: Node, edge: Root, tag: Root) -> torch.Tensor:
         if node.kind == "view" or (operation_name(node) in _IDENTITIES and node.operands):
             return self._view(node, edge, tag)
         if not _is_pointwise(node) or self._normalizes(node):
-            return self._root((node.index, *tag))
+            return self._leaf((node.index, *tag))
         key = (node.index, *tag)
         if key not in self._memo:
             self._memo[key] = self._replay(node, tag)
@@ -131,7 +127,7 @@ class PointwiseReplay:
     def _view(self, node: Node, edge: Root, tag: Root) -> torch.Tensor:
         source = next((o for o in node.operands if o.producers), None)
         if source is None:
-            return self._root((node.index, *tag))
+            return self._leaf((node.index, *tag))
         if math.prod(node.shape) < self._produced_size(source):
             return self._part(node, source, edge, tag)
         return self._operand(source, edge, tag)

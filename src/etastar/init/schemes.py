@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from math import inf
 from typing import TYPE_CHECKING, Literal, get_args
 
 from etastar.errors import InitError
 from etastar.formatting import Shown, number, shorten_middle
 from etastar.naming import name_template
+from etastar.typed import require_number
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-__all__ = [
-    "Action",
-    "InitReport",
-    "InitSettings",
-    "ParamInit",
-    "Readout",
-    "ResidualRule",
-    "Scheme",
-]
+__all__ = ["Action", "InitReport", "InitSettings", "ParamInit", "Readout", "ResidualRule", "Scheme"]
 
 _WIDTH = 36  # characters of a pattern of names
 
@@ -70,14 +62,8 @@ class InitSettings:
         _check_choice("scheme", self.scheme, get_args(Scheme))
         _check_choice("residual", self.residual, get_args(ResidualRule))
         _check_choice("readout", self.readout, get_args(Readout))
-        if type(self.seed) is not int:
-            raise InitError(f"seed={self.seed!r}", "a whole number", "use for example 0")
-        if not (isinstance(self.bias_variance, (int, float)) and 0 <= self.bias_variance < inf):
-            raise InitError(
-                f"bias_variance={self.bias_variance!r}",
-                "a finite number, 0 or above",
-                "use 0 for no bias",
-            )
+        require_number("seed", self.seed, error=InitError, whole=True)
+        require_number("bias_variance", self.bias_variance, error=InitError, least=0)
         if self.bias_variance and self.scheme != "edge-of-chaos":
             raise InitError(
                 f"bias_variance={self.bias_variance} with scheme {self.scheme!r}",
@@ -99,7 +85,6 @@ class ParamInit:
 
     Attributes:
         name: Canonical name.
-        shape: Its shape.
         action: See `Action`.
         std: Standard deviation of what is drawn; None unless `action` is "normal".
         gain: g(phi), or sigma_w^2; 1 where none applies.
@@ -110,7 +95,6 @@ class ParamInit:
     """
 
     name: str
-    shape: tuple[int, ...]
     action: Action
     std: float | None = None
     gain: float = 1.0
@@ -118,11 +102,6 @@ class ParamInit:
     fan_in: int = 1
     why: str = ""
     effective: str | None = None
-
-    @property
-    def variance(self) -> float:
-        """Of what it is set to: `std` squared, 0 where nothing is drawn."""
-        return (self.std or 0.0) ** 2
 
 
 @dataclass(frozen=True)
@@ -134,7 +113,7 @@ class InitReport(Shown):
         entries: One for each parameter, in the order of the model.
 
     Example:
-        >>> entries = (ParamInit(f"{i}.w", (2, 8), "normal", std=0.5, why="gain 2") for i in (0, 1))
+        >>> entries = (ParamInit(f"{i}.w", "normal", std=0.5, why="gain 2") for i in (0, 1))
         >>> print(InitReport(InitSettings(), tuple(entries)))
         scheme he, residual all, readout standard, seed 0
         parameters  set to   why

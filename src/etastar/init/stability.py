@@ -12,10 +12,9 @@ from etastar.errors import InitError
 from etastar.formatting import Shown, number, shorten_middle
 from etastar.init.moments import Measurement, measure_moments
 from etastar.measure.batch import read_batch
-from etastar.typed import as_seeds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from rich.console import Group
     from torch import nn
@@ -23,11 +22,10 @@ if TYPE_CHECKING:
     from etastar.graph.dag import Graph, Node
     from etastar.measure.batch import Batch, LossFn
 
-__all__ = ["Judged", "LayerMoments", "StabilityReport", "check_stability"]
+__all__ = ["LayerMoments", "StabilityReport", "check_stability"]
 
+_BAND = (0.1, 10.0)  # of the ratios: one decade either way
 _WIDTH = 56  # characters of a layer's name
-
-Judged = Literal["both limits", "upper limit", "reference"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,6 @@ class LayerMoments:
         gradient: Mean square of the loss's gradient with respect to it; None if none reaches it.
         forward_ratio: `forward` over that of the first layer.
         gradient_ratio: Squared norm of the gradient over that at the first layer; None likewise.
-        judged: Which limits of the band it was held to.
         leaves: The moment that left the band, "forward" or "gradient"; None if none did.
     """
 
@@ -53,7 +50,6 @@ class LayerMoments:
     gradient: float | None
     forward_ratio: float
     gradient_ratio: float | None
-    judged: Judged
     leaves: Literal["forward", "gradient"] | None = None
 
     @property
@@ -69,12 +65,10 @@ class StabilityReport(Shown):
 
     Attributes:
         layers: One entry for each weight layer and residual addition.
-        band: Limits of the ratios.
         notes: What was not judged, and why.
     """
 
     layers: tuple[LayerMoments, ...]
-    band: tuple[float, float]
     notes: tuple[str, ...] = ()
 
     @property
@@ -95,7 +89,7 @@ class StabilityReport(Shown):
     @property
     def verdict(self) -> str:
         """The result in one sentence."""
-        low, high = self.band
+        low, high = _BAND
         layer = self.first_unstable
         if layer is None:
             return f"stable: {len(self.layers)} layers within {low:g} to {high:g}"
@@ -131,15 +125,12 @@ def check_stability(
     model: nn.Module,
     batch: Batch | Tensor,
     loss_fn: LossFn | None = None,
-    *,
-    band: tuple[float, float] = (0.1, 10.0),
-    seeds: int | Sequence[int] = 4,
 ) -> StabilityReport:
     """Measure forward and gradient second moments layer by layer, and judge them.
 
     For layer l with output z_l: E[z_l^2] / E[z_1^2], and |dL/dz_l|^2 / |dL/dz_1|^2 summed over
-    elements, so that a change of width or stride does not count. Both must lie in `band`, one
-    decade either way by default. Held to the upper limit alone, because a scheme makes them small
+    elements, so that a change of width or stride does not count. Both must lie within a decade
+    either way, 0.1 to 10. Held to the upper limit alone, because a scheme makes them small
     on purpose: layers inside of residual branches (1 / K), and the forward moment of an output
     layer (muP readout), whose gradient, set by the loss, is not judged at all.
 
@@ -147,17 +138,14 @@ def check_stability(
         model: Any module; left as it is, with its buffers, gradients and modes.
         batch: Typical data: (inputs, targets), a dict of keyword arguments, or, without a loss_fn,
             the one input alone.
-        loss_fn: `loss_fn(output, targets)`; None for random projections of the output, so that no
-            direction is preferred.
-        band: Lower and upper limit of the ratios.
-        seeds: Of the random projections that the gradient is averaged over, where there is no
-            loss_fn; a number n stands for 0 to n - 1.
+        loss_fn: `loss_fn(output, targets)`; None for the mean over random projections of the
+            output, so that no direction is preferred.
 
     Returns:
         Moments and verdict; `first_unstable` names the layer that leaves the band.
 
     Raises:
-        InitError: If the band, the seeds or the loss are of no use, or nothing can be measured.
+        InitError: If the loss is of no use, or nothing can be measured.
         MeasureError: If the batch has none of the forms.
         CaptureError: If the forward pass raises.
 
@@ -179,8 +167,7 @@ def check_stability(
 
     Reference: docs/definitions.md, section 2; [AM], [CH].
     """
-    limits, drawn = _checked_band(band), as_seeds(seeds, error=InitError)
-    measured = _measured(model, batch, loss_fn, drawn)
+    measured = _measured(model, batch, loss_fn)
     nodes = [n for n in measured.graph if n.kind in ("weight layer", "residual addition")]
     if not nodes:
         raise InitError(
@@ -191,19 +178,12 @@ def check_stability(
     places = _places(measured.graph)
     zero_readout = _only_readout_is_zero(nodes, measured, places)
     layers = tuple(
-        _judged(node, nodes[0], measured, places, limits, zero_readout=zero_readout)
-        for node in nodes
+        _judged(node, nodes[0], measured, places, zero_readout=zero_readout) for node in nodes
     )
-    return StabilityReport(layers, limits, _notes(layers, zero_readout=zero_readout))
+    return StabilityReport(layers, _notes(layers, zero_readout=zero_readout))
 
 
-def _measured(
-    model: nn.Module, batch: Batch | Tensor, loss_fn: LossFn | None, seeds: Sequence[int]
-) -> Measurement:
-    if loss_fn is not None and not callable(loss_fn):
-        raise InitError(
-            f"loss_fn {loss_fn!r}", "loss_fn(output, targets) or None", "pass a function"
-        )
+def _measured(model: nn.Module, batch: Batch | Tensor, loss_fn: LossFn | None) -> Measurement:
     if isinstance(batch, Tensor):
         if loss_fn is not None:
             raise InitError(
@@ -214,17 +194,7 @@ def _measured(
         batch = (batch, None)
     examples = read_batch(batch)
     loss = None if loss_fn is None else lambda output: loss_fn(output, examples.targets)
-    return measure_moments(model, examples.args, examples.kwargs, loss_fn=loss, seeds=seeds)
-
-
-def _checked_band(band: object) -> tuple[float, float]:
-    try:
-        low, high = (float(limit) for limit in band)  # type: ignore[attr-defined]
-    except (TypeError, ValueError):
-        low = high = math.nan
-    if not 0 < low < 1 < high:
-        raise InitError(f"band {band!r}", "two numbers, 0 < lower < 1 < upper", "use (0.1, 10.0)")
-    return low, high
+    return measure_moments(model, examples.args, examples.kwargs, loss_fn=loss)
 
 
 def _places(graph: Graph) -> dict[str, str]:
@@ -253,7 +223,6 @@ def _judged(
     first: Node,
     measured: Measurement,
     places: Mapping[str, str],
-    band: tuple[float, float],
     *,
     zero_readout: bool,
 ) -> LayerMoments:
@@ -263,12 +232,12 @@ def _judged(
     gradient_ratio = None
     if norm2 is not None and first_norm2 is not None and not zero_readout:
         gradient_ratio = _ratio(norm2, first_norm2)
-    floor = band[0] if place == "stream" else 0.0
+    floor, ceiling = _BAND[0] if place == "stream" else 0.0, _BAND[1]
     leaves: Literal["forward", "gradient"] | None = None
-    if not floor <= forward_ratio <= band[1]:
+    if not floor <= forward_ratio <= ceiling:
         leaves = "forward"
     elif gradient_ratio is not None and place != "output":
-        leaves = None if floor <= gradient_ratio <= band[1] else "gradient"
+        leaves = None if floor <= gradient_ratio <= ceiling else "gradient"
     return LayerMoments(
         module=node.module,
         kind=node.kind,
@@ -277,15 +246,8 @@ def _judged(
         gradient=None if norm2 is None else norm2 / measured.sizes[node.index],
         forward_ratio=forward_ratio,
         gradient_ratio=gradient_ratio,
-        judged=_limits(node, first, place),
         leaves=leaves,
     )
-
-
-def _limits(node: Node, first: Node, place: str) -> Judged:
-    if node is first:
-        return "reference"
-    return "both limits" if place == "stream" else "upper limit"
 
 
 def _ratio(value: float, reference: float) -> float:

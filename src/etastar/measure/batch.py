@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from etastar.errors import MeasureError
+from etastar.errors import MeasureError, foreign_errors_as
 from etastar.graph.arguments import cloned, map_tensors
 from etastar.graph.isolation import quiet_switches
 from etastar.measure.ambient import is_low_precision
-from etastar.measure.input_checks import forward_pass, user_code
+from etastar.measure.input_checks import forward_pass
 
 __all__ = ["Batch", "Examples", "LossFn", "own_loss", "read_batch"]
 
@@ -83,10 +83,11 @@ class Examples:
         if loss_fn is None:
             loss = own_loss(output)
         else:
-            with user_code(
+            with foreign_errors_as(
+                MeasureError,
                 "loss_fn",
-                expected="loss_fn(output, targets), a loss of the model's output on the batch",
-                action="call loss_fn(model(inputs), targets) yourself to see the error",
+                "loss_fn(output, targets), a loss of the model's output on the batch",
+                "call loss_fn(model(inputs), targets) yourself to see the error",
             ):
                 loss = loss_fn(output, self.targets)
         if not isinstance(loss, Tensor) or loss.numel() != 1:

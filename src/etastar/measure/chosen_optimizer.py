@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from torch import nn
 from torch.optim import Optimizer
 
-from etastar.errors import MeasureError, OptimizerError
+from etastar.errors import MeasureError, OptimizerError, foreign_errors_as
 from etastar.graph import capture_graph
-from etastar.measure.input_checks import forward_pass, user_code
+from etastar.measure.input_checks import forward_pass
 from etastar.naming import canonical_parameters
 from etastar.optimizers import (
     OPTIMIZERS,
@@ -23,19 +23,13 @@ from etastar.optimizers import (
 if TYPE_CHECKING:
     from etastar.measure.batch import Examples
 
-__all__ = [
-    "MakeOptimizer",
-    "OptimizerChoice",
-    "listed_optimizers",
-    "made_optimizers",
-]
+__all__ = ["OptimizerChoice", "listed_optimizers", "made_optimizers"]
 
-MakeOptimizer: TypeAlias = "Callable[[nn.Module], Optimizer | Sequence[Optimizer]]"
-"""From a model to its optimizer, or to the several that step together."""
-
-OptimizerChoice: TypeAlias = "OptimizerLike | Sequence[Optimizer] | MakeOptimizer"
-"""A name, class or kind, made as PyTorch sets it; the model's own optimizer, or its several; or a
-function that makes them for a model."""
+OptimizerChoice: TypeAlias = (
+    "OptimizerLike | Sequence[Optimizer] | Callable[[nn.Module], Optimizer | Sequence[Optimizer]]"
+)
+"""A name, class or kind, made as PyTorch sets it; the model's own optimizer, or the several that
+step together; or a function that makes them for a model."""
 
 
 def listed_optimizers(made: Any) -> tuple[Optimizer, ...]:
@@ -55,8 +49,9 @@ def listed_optimizers(made: Any) -> tuple[Optimizer, ...]:
     if not is_list or not every or not all(isinstance(one, Optimizer) for one in every):
         raise MeasureError(
             f"an optimizer given as {type(made).__name__}",
-            "a torch.optim.Optimizer, or several",
-            "give it, or them, or return them from the function",
+            f"one of: {', '.join(OPTIMIZERS)}; a class; a torch.optim.Optimizer of the model, or "
+            "several; or a function from a model to these",
+            "give one of these",
         )
     return tuple(every)
 
@@ -83,15 +78,8 @@ def made_optimizers(
         OptimizerError: The name is unknown.
     """
     if not isinstance(optimizer, (str, type, OptimizerKind)):
-        if not callable(optimizer):
-            raise MeasureError(
-                f"an optimizer given as {type(optimizer).__name__}",
-                f"one of: {', '.join(OPTIMIZERS)}; a class; an optimizer of the model, or a "
-                "function from a model to its optimizer",
-                "give one of these",
-            )
         with _making("the function that makes the optimizer"):
-            return listed_optimizers(optimizer(model))
+            return listed_optimizers(optimizer(model) if callable(optimizer) else optimizer)
     try:
         kind = optimizer_kind(optimizer)
     except OptimizerError:
@@ -143,8 +131,9 @@ def _made(kind: OptimizerKind, parameters: list[nn.Parameter], *, lr: float) -> 
 
 
 def _making(what: str) -> Any:
-    return user_code(
+    return foreign_errors_as(
+        MeasureError,
         what,
-        expected="an optimizer of the model's parameters",
-        action="call it on the model yourself to see the error, or give a function of the model",
+        "an optimizer of the model's parameters",
+        "call it on the model yourself to see the error, or give a function of the model",
     )

@@ -9,15 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import Tensor
 
 from etastar.errors import MeasureError
+from etastar.graph.dag import Graph
 from etastar.measure.ambient import is_low_precision
-from etastar.measure.pre_activations import (
-    is_candidate,
-    judged_nodes,
-    mean_square,
-    observed_pass,
-)
+from etastar.measure.pre_activations import is_candidate, mean_square, observed_pass
 from etastar.measure.update_report import SeedUpdate
-from etastar.naming import canonical_parameters
 
 if TYPE_CHECKING:
     from etastar.graph.dag import Node
@@ -60,7 +55,7 @@ def by_differences(
         MeasureError: Two passes differ in their layers.
     """
     passes = _Passes(subject, examples, pre_activations)
-    line = _Line(subject, direction)
+    line = _Line(direction)
     step = _FIRST_STEP * line.scale
     for attempt in range(1, _MAX_ATTEMPTS + 1):
         line.move_to(-step)
@@ -82,17 +77,13 @@ def by_differences(
         "the optimizer's step is too short beside its parameters": direction.is_rounded,
     }
     distance = 2 * step
-    nodes = passes.wanted.nodes
+    nodes = passes.nodes
     return SeedUpdate(
         places=tuple((node.module, _name(node)) for node in nodes),
-        mean_squares=tuple(_or_infinite(found.changes[n.index] / distance**2) for n in nodes),
-        second_moments=tuple(_or_infinite(found.values[n.index]) for n in nodes),
+        mean_squares=tuple(found.changes[n.index] / distance**2 for n in nodes),
+        second_moments=tuple(found.values[n.index] for n in nodes),
         doubt="; ".join(doubt for doubt, is_there in doubts.items() if is_there),
     )
-
-
-def _or_infinite(value: float) -> float:
-    return value if math.isfinite(value) else math.inf
 
 
 def _name(node: Node) -> str:
@@ -102,9 +93,8 @@ def _name(node: Node) -> str:
 class _Line:
     """theta + step u, for one step after the other."""
 
-    def __init__(self, subject: Subject, direction: Direction) -> None:
-        parameters = canonical_parameters(subject.model)
-        self._moved = [(parameters[name].detach(), u) for name, u in direction.updates.items()]
+    def __init__(self, direction: Direction) -> None:
+        self._moved = [(parameter.detach(), u) for parameter, u in direction.updates.items()]
         self._step = 0.0
 
     @property
@@ -155,20 +145,21 @@ class _Passes:
         self._subject = subject
         self._examples = examples
         self._pre_activations = pre_activations
-        self.wanted = _Wanted()
+        self.nodes: tuple[Node, ...] = ()
+        self._inner: frozenset[int] = frozenset()
         self.is_low = False
 
     def kept(self) -> dict[int, Tensor]:
         """One pass: every pre-activation by its node."""
         kept: dict[int, Tensor] = {}
-        known = {node.index for node in self.wanted.nodes}
+        known = {node.index for node in self.nodes}
 
         def keep(node: Node, output: Tensor) -> None:
             if node.index in known or (not known and is_candidate(node, self._pre_activations)):
                 kept[node.index] = output.detach().clone()  # others may write to it
 
         self._check(observed_pass(self._subject, self._examples, keep))
-        return {node.index: kept[node.index] for node in self.wanted.nodes}
+        return {node.index: kept[node.index] for node in self.nodes}
 
     def compared(self, others: dict[int, Tensor]) -> _Change:
         """One pass beside another, each of whose outputs is let go once it was compared."""
@@ -183,28 +174,24 @@ class _Passes:
                 values[node.index] = mean_square(output)
 
         self._check(observed_pass(self._subject, self._examples, compare))
-        return _Change(changes, values, self.wanted.inner)
+        return _Change(changes, values, self._inner)
 
     def _check(self, traced: Trace) -> None:
-        found = _wanted(traced, self._pre_activations)
-        if self.wanted.nodes and _places(found) != _places(self.wanted):
+        nodes, self._inner = _wanted(traced, self._pre_activations)
+        if self.nodes and _places(nodes) != _places(self.nodes):
             raise MeasureError(
                 "a model whose operations differ between two passes on the same batch",
                 "the same layers in the same order on every pass",
                 "switch off what chooses layers at random, or measure with a fixed choice",
             )
-        self.wanted = found
+        self.nodes = nodes
 
 
-class _Wanted(NamedTuple):
-    """Pre-activations of a pass in the order of execution; `inner`: a later layer depends on it."""
-
-    nodes: tuple[Node, ...] = ()
-    inner: frozenset[int] = frozenset()
-
-
-def _wanted(traced: Trace, pre_activations: PreActivations) -> _Wanted:
-    nodes = judged_nodes(traced)
+def _wanted(
+    traced: Trace, pre_activations: PreActivations
+) -> tuple[tuple[Node, ...], frozenset[int]]:
+    """Pre-activations in the order of execution, and those that a later layer depends on."""
+    nodes = Graph.of_trace(traced).nodes
     layers = [node for node in nodes if node.kind == "weight layer"]
     stream = [node for node in nodes if node.kind == "residual addition"]
     found = stream if pre_activations == "stream" and stream else layers
@@ -217,7 +204,7 @@ def _wanted(traced: Trace, pre_activations: PreActivations) -> _Wanted:
             "a weight layer that the inputs reach, and for all but 'layers' a second one behind it",
             "check the batch, or choose pre_activations='layers'",
         )
-    return _Wanted(tuple(found), inner)
+    return tuple(found), inner
 
 
 def _is_followed(node: Node, nodes: Sequence[Node]) -> bool:
@@ -231,5 +218,5 @@ def _is_followed(node: Node, nodes: Sequence[Node]) -> bool:
     return False
 
 
-def _places(wanted: _Wanted) -> list[tuple[int, str, str, tuple[int, ...]]]:
-    return [(node.index, node.module, _name(node), node.shape) for node in wanted.nodes]
+def _places(nodes: Sequence[Node]) -> list[tuple[int, str, str, tuple[int, ...]]]:
+    return [(node.index, node.module, _name(node), node.shape) for node in nodes]

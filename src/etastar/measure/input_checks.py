@@ -2,99 +2,30 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TypeAlias
 
-from etastar.errors import CaptureError, EtastarError, MeasureError
+from etastar.errors import CaptureError, MeasureError, foreign_errors_as
 
-__all__ = [
-    "Sizes",
-    "forward_pass",
-    "read_sizes",
-    "require_rate",
-    "user_code",
-    "varied_alone",
-]
+__all__ = ["Sizes", "forward_pass", "read_sizes", "varied_alone"]
 
 Sizes: TypeAlias = "Sequence[Mapping[str, int]]"
 """Settings of each network, [{"depth": 2, "width": 64}, {"depth": 4, "width": 64}]."""
 
 
-@contextmanager
-def user_code(what: str, *, expected: str, action: str) -> Iterator[None]:
-    """Code of the caller's: what it raises, an exit too, becomes an error of ours.
+def forward_pass() -> AbstractContextManager[None]:
+    """A pass of the caller's model, recorded or not: what it raises becomes a `CaptureError`.
 
-    Args:
-        what: What runs, "loss_fn".
-        expected: What it should do instead.
-        action: What the caller can do.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        MeasureError: From what was raised; an error of ours stays as it is.
-
-    Example:
-        >>> try:
-        ...     with user_code("loss_fn", expected="a number", action="call it yourself"):
-        ...         1 / 0
-        ... except MeasureError as error:
-        ...     error.received
-        'loss_fn, which raised ZeroDivisionError: division by zero'
+    Returns:
+        See `foreign_errors_as`.
     """
-    try:
-        yield
-    except EtastarError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise MeasureError(
-            f"{what}, which raised {type(error).__name__}: {error}", expected, action
-        ) from error
-
-
-@contextmanager
-def forward_pass() -> Iterator[None]:
-    """A pass of the caller's model, recorded or not: what it raises becomes an error of ours.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        CaptureError: From what was raised; an error of ours stays as it is.
-    """
-    try:
-        yield
-    except EtastarError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise CaptureError(
-            f"a forward pass that failed: {type(error).__name__}: {error}",
-            "a model that runs on the batch as it was given",
-            "call model(inputs) yourself to see the error",
-        ) from error
-
-
-def require_rate(**numbers: float) -> None:
-    """Refuse a learning rate that is no positive finite number.
-
-    Args:
-        **numbers: By the name of the argument.
-
-    Raises:
-        MeasureError: One is not.
-
-    Example:
-        >>> require_rate(lr=0.1)
-    """
-    for name, value in numbers.items():
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not (is_number and math.isfinite(value) and value > 0):
-            raise MeasureError(
-                f"{name}={value!r}", "a positive finite number", f"give another {name}"
-            )
+    return foreign_errors_as(
+        CaptureError,
+        "a forward pass that failed",
+        "a model that runs on the batch as it was given",
+        "call model(inputs) yourself to see the error",
+    )
 
 
 def read_sizes(sizes: Sizes) -> tuple[dict[str, int], ...]:

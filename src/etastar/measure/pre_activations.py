@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from etastar.graph.dag import Graph
 from etastar.graph.tracing import Trace, trace
 from etastar.measure.ambient import own_device
 from etastar.measure.input_checks import forward_pass
@@ -19,13 +18,7 @@ if TYPE_CHECKING:
     from etastar.measure.batch import Examples
     from etastar.measure.subject import Subject
 
-__all__ = [
-    "PreActivations",
-    "is_candidate",
-    "judged_nodes",
-    "mean_square",
-    "observed_pass",
-]
+__all__ = ["PreActivations", "is_candidate", "mean_square", "observed_pass"]
 
 PreActivations = Literal["layers", "hidden", "stream"]
 """Outputs of all weight layers; of all but those that no other follows (the head); or the residual
@@ -41,7 +34,7 @@ def mean_square(tensor: Tensor) -> float:
         tensor: Any floating or complex tensor.
 
     Returns:
-        The mean.
+        The mean; infinite where a value is not finite.
 
     Example:
         >>> mean_square(torch.tensor([3.0, 4.0]))
@@ -56,7 +49,7 @@ def mean_square(tensor: Tensor) -> float:
     if not _LEAST_SQUARE < square < math.inf:  # the squares may not fit into float32
         norm = torch.linalg.vector_norm(flat, dtype=torch.float64)
         square = float(norm**2)  # infinite, where a float would raise
-    return square / max(1, flat.numel())
+    return math.inf if math.isnan(square) else square / max(1, flat.numel())
 
 
 def observed_pass(subject: Subject, examples: Examples, observer: Observer) -> Trace:
@@ -85,18 +78,6 @@ def observed_pass(subject: Subject, examples: Examples, observer: Observer) -> T
             observer=observer,
             private=True,
         )
-
-
-def judged_nodes(traced: Trace) -> tuple[Node, ...]:
-    """The nodes of a pass, its sums told apart into residual additions and others.
-
-    Args:
-        traced: The pass.
-
-    Returns:
-        The nodes, in the order of execution.
-    """
-    return Graph.of_trace(traced).nodes
 
 
 def is_candidate(node: Node, pre_activations: PreActivations) -> bool:

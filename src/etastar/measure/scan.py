@@ -18,7 +18,7 @@ from etastar.measure.batch import Batch, LossFn, read_batch
 from etastar.measure.input_checks import Sizes, read_sizes, varied_alone
 from etastar.measure.subject import made_graph
 from etastar.measure.update import measure_update
-from etastar.measure.update_report import NUM_RESAMPLES, ends_text, json_numbers
+from etastar.measure.update_report import ends_text, json_numbers
 from etastar.typed import as_seeds
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from etastar.measure.update_report import UpdateReport
 
 __all__ = ["ScanPoint", "ScanReport", "SizeExponent", "Slope", "scan_updates"]
-
-_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,6 @@ class SizeExponent:
     """eta* over one setting, the others as in the first size: eta* = exp(a) x^exponent.
 
     Attributes:
-        name: The setting that varies.
         over: What x is: "effective depth" where that varies with the setting, else the setting.
         abscissas: x at each value, ascending.
         exponent: Least-squares exponent over all its points, equal weights.
@@ -81,7 +78,6 @@ class SizeExponent:
         slopes: Exponents between neighbours.
     """
 
-    name: str
     over: str
     abscissas: tuple[float, ...]
     exponent: float
@@ -240,7 +236,6 @@ def _exponent(name: str, points: Sequence[ScanPoint]) -> SizeExponent:
     drawn = _drawn_rates([point.report for point in points])
     fit = fit_power_law(x, rates)
     return SizeExponent(
-        name=name,
         over="effective depth" if is_depth else name,
         abscissas=tuple(x.tolist()),
         exponent=fit.exponent,
@@ -263,7 +258,7 @@ def _drawn_rates(reports: Sequence[UpdateReport]) -> NDArray[np.float64] | None:
     totals = np.array([report.by_seed for report in reports], dtype=np.float64)
     if totals.shape[1] == 1:
         return None
-    draws = resampled_seeds(totals.shape[1], num_resamples=NUM_RESAMPLES, seed=0)
+    draws = resampled_seeds(totals.shape[1])
     return np.asarray(-0.5 * np.log(totals[:, draws].mean(axis=2)))
 
 
@@ -276,4 +271,4 @@ def _slopes(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float6
 def _interval(
     x: NDArray[np.float64], drawn: NDArray[np.float64] | None
 ) -> tuple[float, float] | None:
-    return None if drawn is None else percentile_interval(_slopes(x, drawn), _CONFIDENCE)
+    return None if drawn is None else percentile_interval(_slopes(x, drawn))

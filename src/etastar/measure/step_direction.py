@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from etastar.errors import MeasureError
-from etastar.measure.input_checks import user_code
-from etastar.naming import canonical_parameters
+from etastar.errors import MeasureError, foreign_errors_as
 
 __all__ = ["Direction", "OptimizerSet"]
 
@@ -29,17 +27,12 @@ class Direction:
     """Where a step goes.
 
     Attributes:
-        updates: Update per unit of the learning rate, by name of the parameter.
+        updates: Update per unit of the learning rate, of every parameter that moves.
         is_rounded: Whether the step was so short beside the parameters that digits of it are lost.
     """
 
-    updates: Mapping[str, Tensor]
+    updates: Mapping[nn.Parameter, Tensor]
     is_rounded: bool = False
-
-    def only(self, names: Collection[str]) -> Direction:
-        """The part of it that moves some of the parameters."""
-        kept = {name: u for name, u in self.updates.items() if name in names}
-        return Direction(kept, self.is_rounded)
 
 
 class OptimizerSet:
@@ -93,10 +86,11 @@ class OptimizerSet:
         Raises:
             MeasureError: One raised.
         """
-        with user_code(
+        with foreign_errors_as(
+            MeasureError,
             f"{type(self.all[0]).__name__}.step()",
-            expected="an optimizer of first order, whose step takes no closure",
-            action="check its parameter groups, or measure with an optimizer of first order",
+            "an optimizer of first order, whose step takes no closure",
+            "check its parameter groups, or measure with an optimizer of first order",
         ):
             for optimizer in self.all:
                 optimizer.step()
@@ -114,17 +108,16 @@ class OptimizerSet:
             MeasureError: A step failed, or is not finite.
         """
         states = deepcopy([one.state_dict() for one in self.all])
-        every = _unique(canonical_parameters(self._model))
-        own = {name: parameter for name, parameter in every.items() if parameter.grad is not None}
-        before = {name: parameter.detach().clone() for name, parameter in own.items()}
+        own = [parameter for parameter in self._model.parameters() if parameter.grad is not None]
+        before = {parameter: parameter.detach().clone() for parameter in own}
         rate = self.unit
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             self._set_rate(rate)
             self.step()
-            relative = _relative_change(own, before)
+            relative = _relative_change(before)
             if relative >= _LOST_IN_ROUNDING or attempt == _MAX_ATTEMPTS:
                 break
-            self._put_back(own, before, states)
+            self._put_back(before, states)
             rate *= _SAFE_UPDATE / max(relative, _LEAST_UPDATE)
         if not math.isfinite(relative):
             raise MeasureError(
@@ -137,36 +130,28 @@ class OptimizerSet:
             one.state.clear()
         updates = {}
         with torch.no_grad():
-            for name, parameter in own.items():
-                change = (parameter - before[name]).div_(rate)
-                parameter.copy_(before.pop(name))
+            for parameter in own:
+                change = (parameter - before[parameter]).div_(rate)
+                parameter.copy_(before.pop(parameter))
                 if change.count_nonzero():
-                    updates[name] = change
+                    updates[parameter] = change
         return Direction(updates, is_rounded=relative < _LOST_IN_ROUNDING)
 
-    def _put_back(
-        self, own: Mapping[str, nn.Parameter], before: Mapping[str, Tensor], states: list[Any]
-    ) -> None:
+    def _put_back(self, before: Mapping[nn.Parameter, Tensor], states: list[Any]) -> None:
         with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(before[name])
+            for parameter, values in before.items():
+                parameter.copy_(values)
         for optimizer, state in zip(self.all, states, strict=True):
             optimizer.load_state_dict(deepcopy(state))
         self._groups = self._all_groups()  # loading puts new objects in place of those held here
 
 
-def _unique(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    """Every parameter once, by its first name."""
-    names = {id(parameter): name for name, parameter in reversed(list(parameters.items()))}
-    return {name: p for name, p in parameters.items() if names[id(p)] == name}
-
-
-def _relative_change(own: Mapping[str, nn.Parameter], before: Mapping[str, Tensor]) -> float:
+def _relative_change(before: Mapping[nn.Parameter, Tensor]) -> float:
     """Length of a step over that of what it moves; a parameter of zeros loses no digits."""
-    changes = [float((p.detach() - before[name]).norm()) for name, p in own.items()]
+    changes = [float((p.detach() - values).norm()) for p, values in before.items()]
     if not all(map(math.isfinite, changes)):
         return math.inf
-    sizes = [float(before[name].norm()) for name in own]
+    sizes = [float(values.norm()) for values in before.values()]
     if not any(sizes):
         return float(any(changes))
     rounded = (change for change, size in zip(changes, sizes, strict=True) if size)

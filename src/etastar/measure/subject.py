@@ -14,16 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from etastar.errors import MeasureError
+from etastar.errors import MeasureError, foreign_errors_as
 from etastar.graph.capture import capture_graph, require_unsharded
 from etastar.graph.isolation import attributes_kept, empty_containers, own_tensors
 from etastar.measure.ambient import is_low_precision, own_device
-from etastar.measure.chosen_optimizer import (
-    OptimizerChoice,
-    listed_optimizers,
-    made_optimizers,
-)
-from etastar.measure.input_checks import user_code
+from etastar.measure.chosen_optimizer import OptimizerChoice, listed_optimizers, made_optimizers
 from etastar.measure.step_direction import OptimizerSet
 from etastar.naming import unwrap
 
@@ -121,8 +116,7 @@ def make_subject(
     is_made = isinstance(optimizer, (Optimizer, list, tuple))
     existing = listed_optimizers(optimizer) if is_made else ()
     if isinstance(model_or_make, nn.Module):
-        if optimizer is None:
-            raise _no_optimizer("a model alone")
+        _require_one_optimizer("a model alone", (), optimizer)
         _require_values(model_or_make)
         private, existing = _copied(model_or_make, existing)
     else:
@@ -154,15 +148,18 @@ def _called(
             "give optimizer=lambda model: ...",
         )
     model, own = _made(make, seed)
-    if not own and optimizer is None:
-        raise _no_optimizer("a function of models alone")
-    if own and optimizer is not None:
-        raise MeasureError(
-            "an optimizer beside a function that gives one with every model",
-            "the optimizer in one of the two places",
-            "leave one of them out",
-        )
+    where = f"a function of models {'with optimizers' if own else 'alone'}"
+    _require_one_optimizer(where, own, optimizer)
     return model, own
+
+
+def _require_one_optimizer(where: str, own: tuple[Optimizer, ...], optimizer: object) -> None:
+    if bool(own) == (optimizer is not None):
+        raise MeasureError(
+            f"{where}, and optimizer={optimizer!r}",
+            "an optimizer, or a function that gives (model, optimizer)",
+            "give the optimizer in one of the two places",
+        )
 
 
 def made_graph(make: Callable[[], Made], examples: Examples, *, seed: int) -> Graph:
@@ -193,10 +190,11 @@ def _made(make: Callable[[], Made], seed: int) -> tuple[nn.Module, tuple[Optimiz
             "give one of these",
         )
     seed_everything(seed)
-    with user_code(
+    with foreign_errors_as(
+        MeasureError,
         "the function that makes the model",
-        expected="a function that gives a torch.nn.Module for these arguments",
-        action="call it yourself to see the error",
+        "a function that gives a torch.nn.Module for these arguments",
+        "call it yourself to see the error",
     ):
         made: Any = make()
     model, own = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
@@ -208,14 +206,6 @@ def _made(make: Callable[[], Made], seed: int) -> tuple[nn.Module, tuple[Optimiz
         )
     _require_values(model)
     return model, () if own is None else listed_optimizers(own)
-
-
-def _no_optimizer(where: str) -> MeasureError:
-    return MeasureError(
-        f"{where}, and optimizer=None",
-        "an optimizer, or a function that gives (model, optimizer)",
-        "give the optimizer in one of the two places",
-    )
 
 
 def _require_values(model: nn.Module) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
 
 from torch import nn
@@ -12,12 +12,10 @@ from etastar.errors import MeasureError
 from etastar.measure.ambient import plain_modes
 from etastar.measure.batch import Batch, LossFn, read_batch
 from etastar.measure.differences import by_differences
-from etastar.measure.input_checks import require_rate
 from etastar.measure.pre_activations import PreActivations
 from etastar.measure.subject import gradient_on, make_subject
 from etastar.measure.update_report import report_of
-from etastar.naming import canonical_parameters
-from etastar.typed import as_seeds
+from etastar.typed import as_seeds, require_number
 
 if TYPE_CHECKING:
     from etastar.measure.chosen_optimizer import OptimizerChoice
@@ -36,7 +34,6 @@ def measure_update(
     optimizer: OptimizerChoice | None,
     seeds: int | Sequence[int] | None = None,
     pre_activations: PreActivations = "stream",
-    moves: Collection[str] | None = None,
     lr_unit: float | None = None,
 ) -> UpdateReport:
     """Measure how far one step of the optimizer moves the pre-activations, and the rate it allows.
@@ -62,7 +59,6 @@ def measure_update(
         pre_activations: "stream" for the residual stream after every addition, or for the hidden
             layers of a network without any; "hidden" for the outputs of all weight layers but those
             that no other follows (the head); "layers" for all.
-        moves: Names of the parameters that the measured step moves; None for all.
         lr_unit: Learning rate, as the optimizer has it, that eta* takes the place of; None for that
             of the parameter group with the most elements.
 
@@ -98,18 +94,17 @@ def measure_update(
             "choose a listed one",
         )
     if lr_unit is not None:
-        require_rate(lr_unit=lr_unit)
+        require_number("lr_unit", lr_unit, error=MeasureError, above=0)
     if seeds is None:
         seeds = 1 if isinstance(model_or_make, nn.Module) else 3
     numbers, examples = as_seeds(seeds, error=MeasureError), read_batch(batch)
-    moved = _read_moves(moves)
     found = []
     with plain_modes():
         for seed in numbers:
             subject = make_subject(model_or_make, optimizer, examples, seed=seed, unit=lr_unit)
             placed = examples.to(subject.model)
             _require_finite(gradient_on(subject, placed, loss_fn))
-            direction = _direction(subject, moved)
+            direction = _direction(subject)
             found.append(by_differences(subject, placed, direction, pre_activations))
     return report_of(found, seeds=numbers, pre_activations=pre_activations)
 
@@ -123,30 +118,12 @@ def _require_finite(loss: float) -> None:
         )
 
 
-def _read_moves(moves: object) -> frozenset[str] | None:
-    if moves is None:
-        return None
-    if isinstance(moves, str) or not isinstance(moves, Collection):
-        raise MeasureError(
-            f"moves={moves!r}", "several names of parameters", 'give for example ["0.weight"]'
-        )
-    return frozenset(moves)
-
-
-def _direction(subject: Subject, moved: frozenset[str] | None) -> Direction:
-    if unknown := sorted((moved or frozenset()) - canonical_parameters(subject.model).keys()):
-        raise MeasureError(
-            f"moves with {', '.join(map(repr, unknown))}",
-            "names of the model's parameters",
-            "write them as model.named_parameters() does",
-        )
+def _direction(subject: Subject) -> Direction:
     direction = subject.optimizers.direction()
-    if moved is not None:
-        direction = direction.only(moved)
     if not direction.updates:
         raise MeasureError(
             "a step that changes no parameter",
             "gradients that reach a parameter of the optimizer",
-            "check the loss, requires_grad, moves, and which parameters the optimizer holds",
+            "check the loss, requires_grad, and which parameters the optimizer holds",
         )
     return direction

@@ -6,33 +6,22 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from etastar.errors import MeasureError, MeasureWarning
-from etastar.fit.bootstrap import percentile_interval, resampled_seeds
+from etastar.fit.bootstrap import mean_interval
 from etastar.formatting import Shown, number, shorten_middle
 from etastar.formatting import interval as interval_text
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from rich.console import RenderableType
 
     from etastar.measure.pre_activations import PreActivations
 
-__all__ = [
-    "NUM_RESAMPLES",
-    "LayerUpdate",
-    "SeedUpdate",
-    "UpdateReport",
-    "ends_text",
-    "json_numbers",
-    "report_of",
-]
+__all__ = ["LayerUpdate", "SeedUpdate", "UpdateReport", "ends_text", "json_numbers", "report_of"]
 
-NUM_RESAMPLES: Final = 1000
-_CONFIDENCE = 0.95
 _NAME_WIDTH = 24  # characters, so that a table fits into 80
 
 
@@ -112,17 +101,10 @@ class UpdateReport(Shown):
         low, high = self.mean_square_interval
         return _rate(high), _rate(low)
 
-    @property
-    def cost_steps(self) -> int:
-        """Training steps' worth of gradients, over all seeds."""
-        return len(self.seeds)
-
     def as_dict(self) -> dict[str, Any]:
         """The report as plain data for JSON: None for what is not finite."""
         rates = {"eta_star": self.eta_star, "eta_star_interval": self.eta_star_interval}
-        found: dict[str, Any] = json_numbers(
-            {**rates, **asdict(self), "cost_steps": self.cost_steps}
-        )
+        found: dict[str, Any] = json_numbers({**rates, **asdict(self)})
         return found
 
     def __rich__(self) -> RenderableType:
@@ -221,13 +203,13 @@ def report_of(
     moments = np.array([one.second_moments for one in found], dtype=np.float64).mean(axis=0)
     return UpdateReport(
         layers=tuple(
-            LayerUpdate(module, name, float(value.mean()), _interval(value), float(moment))
+            LayerUpdate(module, name, float(value.mean()), mean_interval(value), float(moment))
             for (module, name), value, moment in zip(
                 found[0].places, layers.T, moments, strict=True
             )
         ),
         mean_square_update=float(totals.mean()),
-        mean_square_interval=_interval(totals),
+        mean_square_interval=mean_interval(totals),
         by_seed=tuple(float(total) for total in totals),
         seeds=seeds,
         pre_activations=pre_activations,
@@ -252,11 +234,3 @@ def _warned(found: Sequence[SeedUpdate], seeds: tuple[int, ...]) -> str:
             stacklevel=4,
         )
     return doubt
-
-
-def _interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
-    """Of the mean over seeds."""
-    if len(values) == 1:
-        return None
-    draws = resampled_seeds(len(values), num_resamples=NUM_RESAMPLES, seed=0)
-    return percentile_interval(values[draws].mean(axis=1), _CONFIDENCE)
