@@ -68,6 +68,7 @@ from search_runs import (
     NUM_RATES,
     Records,
     from_store,
+    optimum_of,
     run_bracket,
     run_grid,
     size_of,
@@ -76,7 +77,7 @@ from search_runs import (
 )
 
 from etastar.fit import Optimum, find_optimum
-from etastar.sweep.loss_table import loss_table, size_optimum
+from etastar.sweep.loss_table import loss_table
 from etastar.sweep.recipe import Point, Size
 from etastar.sweep.trial import TrialRecord
 
@@ -218,13 +219,13 @@ def row_of(
     """One size, from the grid's runs, bracket's own, and those from other starts."""
     lrs, losses = loss_table(runs)
     grid = find_optimum(lrs, losses, num_points=num_points(lrs))
-    optimum = size_optimum(own)
+    optimum = optimum_of(own)
     lr = None if optimum is None else optimum.lr
     steps, per_rate = steps_of(own) + start_steps, steps_of(runs) / len(lrs)
     draws = [
         optuna_rates(lrs, losses, grid, seed, steps_of(own) / per_rate) for seed in range(NUM_DRAWS)
     ]
-    found = [size_optimum(other[depth]) for other in others]
+    found = [optimum_of(other[depth]) for other in others]
     mean = losses.mean(1)
     halves = [estimate(lrs[first::2], losses[first::2]) or inf for first in (0, 1)]
     nearest = None if lr is None else mean[np.argmin(np.abs(np.log(lrs / lr)))]

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from search_networks import graph_of, recipe
 
-from etastar.sweep.loss_table import size_optimum
+from etastar.fit import Optimum, find_optimum
+from etastar.sweep.loss_table import loss_table
 from etastar.sweep.recipe import Point, Size
 from etastar.sweep.search import Bracket, Context, Grid, Search
 from etastar.sweep.starting import measured_start
@@ -70,6 +71,14 @@ def run_grid(network: str, seeds: tuple[int, ...]) -> Records:
     return {d: drive(Grid(case.rates), contexts[d], trained(network)) for d in case.depths}
 
 
+def optimum_of(records: Sequence[TrialRecord]) -> Optimum | None:
+    """What a sweep reports, but for its interval, which nothing here asks for."""
+    lrs, losses = loss_table(records)
+    if not np.isfinite(losses).all(1).any():
+        return None
+    return find_optimum(lrs, losses, num_resamples=1)
+
+
 def run_bracket(network: str, seeds: tuple[int, ...], run: Run, start: float | None) -> Records:
     """Bracket over the depths, each starting from the optima before it; None has it measured."""
     case = CASES[network]
@@ -85,7 +94,7 @@ def run_bracket(network: str, seeds: tuple[int, ...], run: Run, start: float | N
             measured = measured_start(recipe(network, *case.budget), context.size, seeds)
             context = replace(context, start=measured)
         found[depth] = drive(Bracket(start, factor=FACTOR), context, run)
-        optimum = size_optimum(found[depth])
+        optimum = optimum_of(found[depth])
         if optimum is not None:
             optima.append((size_of(depth), optimum))
     return found
