@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -134,7 +135,9 @@ def table(results: dict[str, Any]) -> str:
     lines = [
         "# Cost of the criterion",
         "",
-        f"PyTorch {results['torch']}, one thread, {len(SEEDS)} seeds, AdamW; {ROUNDS} rounds.",
+        f"PyTorch {results['torch']}, one thread, {len(SEEDS)} seeds, AdamW; {ROUNDS} rounds, "
+        f"beside other work (load {results['load'][0]} to {results['load'][1]} "
+        f"on {results['cores']} cores).",
         "",
         "| network | time in forward passes | quartiles | a training step's "
         "| memory over a step's |",
@@ -152,9 +155,13 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
+    loads = [os.getloadavg()[0]]
     for name in NETWORKS:
         found[name] = {"time": time_ratios(name), "memory": memory_ratio(name)}
-    results = {"torch": torch.__version__, "networks": found}
+        loads.append(os.getloadavg()[0])
+    load = [round(min(loads), 1), round(max(loads), 1)]
+    cores = os.cpu_count()
+    results = {"torch": torch.__version__, "load": load, "cores": cores, "networks": found}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "criterion_cost.json").write_text(json.dumps(results, indent=1) + "\n")
     (RESULTS / "criterion_cost.md").write_text(table(results))

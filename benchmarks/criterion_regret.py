@@ -7,9 +7,10 @@ depth 8 and 16 by each rule, and trained there with the rate of each rule and wi
 optimum, same seeds. The rules: `constant`, the -3/2 law, and the criterion at initialization with
 the three sets of pre-activations. The stored results hold two more forms, after steps and
 self-consistent, which were dropped. Everything is fixed below; no run is left out. Written to
-benchmarks/results/criterion_regret.json and criterion_regret.md. criterion_regret_first is the same
-with the measurement as it was before: its rates at initialization differ by 0.2% at most, and yet
-their regrets by up to 18 points, and the order of the best three forms. Two seeds tell no more.
+benchmarks/results/criterion_regret.json and criterion_regret.md. A first run, in this repository's
+history, had the measurement as it was before: its rates at initialization differ by 0.2% at most,
+and yet their regrets by up to 18 points, and the order of the best three forms. Two seeds tell no
+more.
 """
 
 from __future__ import annotations

@@ -21,17 +21,19 @@ Written to benchmarks/results/intervals.md.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log
 from statistics import median
 from typing import Any
 
 import numpy as np
-from search import RESULTS, restored, size_of
-from search_tables import by_seeds_alone, num_points
+from search import RESULTS, num_points
+from search_runs import restored, size_of
 
 from etastar.fit import Optimum, find_optimum, fit_power_law
+from etastar.fit.bootstrap import percentile_interval, resampled_seeds
 from etastar.sweep.loss_table import loss_table
 
 DESIGN = ("search", "search_replication", "search_adam", "search_measured")
@@ -44,6 +46,21 @@ Table = tuple[np.ndarray, np.ndarray]
 def smoothed(lrs: np.ndarray, losses: np.ndarray, points: int) -> Optimum:
     """The package's."""
     return find_optimum(lrs, losses, num_points=points)
+
+
+def by_seeds_alone(lrs: np.ndarray, losses: np.ndarray, points: int) -> Optimum:
+    """As `find_optimum` was until after the fifth comparison: seeds drawn again, nothing added."""
+    draws = resampled_seeds(losses.shape[1], num_resamples=1000, seed=0).tolist()
+    times = Counter(tuple(sorted(draw)) for draw in draws)
+    minima = {
+        draw: find_optimum(lrs, losses[:, list(draw)].mean(1), num_points=points).lr
+        for draw in times
+    }
+    resampled = np.array([minima[draw] for draw in times.elements()])
+    found = find_optimum(lrs, losses, num_points=points, num_resamples=1)
+    return replace(
+        found, interval=percentile_interval(resampled, 0.95), resampled_lrs=tuple(resampled)
+    )
 
 
 ESTIMATORS: dict[str, Estimator] = {"seeds alone": by_seeds_alone, "smoothed": smoothed}

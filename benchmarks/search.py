@@ -1,368 +1,376 @@
 """Steps to the optimal learning rate: bracket against a dense grid and Optuna's default sampler.
 
-Usage: python benchmarks/search.py
-           [--pilot | --replicate | --adam | --measured | --smoothed | --smooth-mlp] [--tables]
+Usage: python benchmarks/search.py [--grid | --tables]
 
-Networks at four depths each. The grid has 80 rates over three decades and two seeds; bracket trains
-with the same seeds. All that follows was fixed before the first of these runs; the grids' ranges
-come from a pilot with one other seed and eight rates, and bracket's start is the customary rate of
-each optimizer, up to 66 times from the first optimum. Bracket's first depth starts there, the
-others where its own optima predict; it is not told the grid's range.
-
-This is the second run of the comparison, with other seeds, made after the first had fallen short:
-there (search_first.md, kept) bracket agreed at 11 of 12 sizes and took fewer steps than Optuna at
-8. The first is what was fixed before any run; this one was fixed knowing it, and cannot replace it.
-It had taught two things. At depth 8 and 16 its MLP of width 32 does not determine an optimum: two
-halves of the grid itself (every other rate) give optima up to 1.8 times apart. So an MLP of width
-128 was added, the narrow one stays as it is, and the halves stand in the table. And one draw of
-Optuna's sampler says little: its first rate alone can lie within the tolerance. So 20 seeds of the
-sampler are taken here, on the grid's own runs (the rate it asks for is moved to the nearest of the
-80, at most 4.5% away), and their median counts.
+Three networks at four depths each. The grid has 80 rates over three decades, each with two seeds;
+bracket trains with the same seeds. Its first depth starts where the maximal-update criterion allows
+before training, measured with these seeds (six forward passes a seed, counted as two steps), the
+others where its own optima predict; it is not told the grid's range, which comes from a pilot with
+one other seed and eight rates.
 
 One estimator: a parabola in log lr through the rates within one factor (1.6) of the lowest mean
 loss. On the grid these are 11 rates, for bracket it is what a sweep reports. An estimate agrees
-with the grid's when it is within 15% of it (a ratio of 1 / 1.15 to 1.15) or inside its bootstrap
-interval over the seeds.
-Optuna's trial is one rate with both seeds. Its steps are those after which its estimate agrees and
-goes on agreeing, up to 40 rates. That is counted in hindsight: Optuna does not know when it
-agrees, while bracket stops by itself. Optuna is given the grid's range.
-That tells nothing of how sure one may be at bracket's price, so the table also has how many of the
-sampler's 20 draws agree after as many steps as bracket took. This column was added after the runs
-of the second comparison had been seen, and before the replication.
-Beside the run of bracket as a sweep does it, 20 more are read from the grid's own runs, with starts
-evenly spread over the grid's range: how many agree, and their mean number of runs.
+with the grid's when it is within 15% of it (a ratio of 1 / 1.15 to 1.15) or inside the grid's
+interval, that of `find_optimum`.
+Optuna's trial is one rate with all seeds, read from the grid's own runs: the rate that its sampler
+asks for is moved to the nearest of the 80, at most 4.5% away. Its steps are those after which its
+estimate agrees and goes on agreeing, up to 40 rates; the median of 20 seeds of the sampler counts.
+That is counted in hindsight: Optuna does not know when it agrees, while bracket stops by itself.
+Optuna is given the grid's range. Beside it stands how many of the 20 draws agree after as many
+steps as bracket took. Beside the run of bracket as a sweep does it, 20 more are read from the
+grid's own runs, with starts evenly spread over its range: how many agree, and their mean runs.
 
-With --replicate everything is run once more with seeds that no run had before (4 and 5), nothing
-else changed: neither bracket, nor a network, a range, a start or a way to count. What it should
-show was written here before it was run, for each of the first three networks, those of the goal:
-bracket agrees at all four depths, with at most 1/15 of the grid's steps over the depths
-together, and with fewer steps over the depths together than Optuna's medians.
+This was the seventh comparison; the six before it (in this repository's history) had ended with
+bracket agreeing at 32 of 36 sizes of an MLP with ReLU, whose optimum the grid itself does not
+determine (the optima of its halves, every other rate, are more than 15% apart at 16 of 40 sizes),
+and at all 72 of the other two networks. So the MLP was exchanged, after its outcome was known, for
+one with tanh, chosen by the grid's halves alone; what is shown here is not shown for ReLU. With
+tanh, bracket as it was then agreed at all 36 sizes, with 1/20 to 1/27 of the grid's steps.
 
-The interval is the one that the package computed when the comparison was fixed. Until after the
-fifth it came from drawing the two seeds again; then `find_optimum` was given a smoothed bootstrap
-(why, and how often either holds, is in intervals.md). The column "by the other interval" says
-whether bracket agrees by the one that does not count.
+What follows was declared, and committed, before bracket was run again. Bracket has changed since:
+it stops by the interval of `find_optimum`, no longer by Student's quantile. So its side is run
+once more, once, and every run is kept: same networks, depths, steps, seeds and tolerance. The
+grid's runs are those of then. That they still hold was seen at one rate (the 41st) and seed of each
+of the 12 sizes: nine losses are the same to five digits, two within 0.01%, that of the MLP at
+depth 16 within 0.8% (its rounding differs from one machine to the next, and 100 steps enlarge it).
 
-Written to benchmarks/results/search.json (every run) and search.md, or search_replication.json and
-.md: counts, no times. With --tables only the tables are made again, from the stored runs.
+The goal is judged with all three pairs of seeds (22 and 23, 24 and 25, 26 and 27): in each, and on
+each of the three networks, bracket agrees at all four depths, with at most 1/15 of the grid's steps
+over the depths together, and fewer steps over the depths together than Optuna's medians.
+
+With two seeds the new way to stop can change nothing: one seed tells no interval, and after two
+there is no further seed. So bracket is run with all six seeds too, against the grid of all six,
+where it can stop after two to six. That is no part of the goal, and nothing like it was run before.
+
+Written to benchmarks/results/search.json (every run) and search.md: counts, no times. Without an
+option bracket is run against the stored grid; --grid trains the grid anew (half an hour), --tables
+makes the tables again from the stored runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import inf, log
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
+import optuna
 import torch
-from search_networks import graph_of, recipe
+from search_runs import (
+    CASES,
+    FACTOR,
+    NUM_RATES,
+    Records,
+    from_store,
+    optimum_of,
+    run_bracket,
+    run_grid,
+    size_of,
+    to_store,
+    trained,
+)
 
-from etastar.sweep.loss_table import size_optimum
+from etastar.fit import Optimum, find_optimum
+from etastar.sweep.loss_table import loss_table
 from etastar.sweep.recipe import Point, Size
-from etastar.sweep.search import Bracket, Context, Grid, Search
-from etastar.sweep.starting import measured_start
-from etastar.sweep.trial import TrialRecord, run_trial
+from etastar.sweep.trial import TrialRecord
 
-ADAM = """
-This is the fourth run of the comparison, with seeds that no run had before (6 and 7), written down
-and committed before it was run. In the three before it bracket agreed at 11, 12 and 11 of the 12
-sizes of the goal; of their 20 sizes of an MLP, which plain SGD trained, it missed four, three of
-them at depth 16. There the losses of neighbouring rates jump about by more than the minimum is deep
-over a factor of two, and the grid's own halves are up to 1.6 apart. Read from the stored grids, no
-variant of bracket that was tried (further rates in between, or beyond; other factors; five points)
-missed clearly less at 1/15 of the steps. So the search was left as it is, and here the MLP is
-trained by Adam, like the other two networks. In a pilot with two other seeds (990 and 991) the
-halves of its grid at depth 16 were 1.08 apart; its range is from eight rates of one of them.
-What it should show is what the replication should: for each network, bracket agrees at all four
-depths, with at most 1/15 of the grid's steps over the depths together, and with fewer steps over
-the depths together than Optuna's medians. Whatever it shows, the three others stay as they are.
-
-To exchange a network after it had missed is a choice by outcome. So the MLP of width 128 that SGD
-trains is run with the same two seeds too, everything as in the replication; this was written down
-after the other three networks had been run, and before its own run. The goal is judged with it.
-"""
-MEASURED = """
-This is the fifth run of the comparison, written down and committed before it was run. One thing is
-new in bracket: it is given no start. The first depth starts where the maximal-update criterion
-allows before training, measured with the run's two seeds; that costs six forward passes a seed,
-counted as two steps. Estimator, ranges and all else are as before. The networks are those of the
-fourth run: the MLP of width 128 by SGD, as it was fixed for the second run, is the goal's; the one
-by Adam stands beside it. One comparison says little of how often the goal is met, so there are
-three, with seeds that no run had before: 8 and 9, 10 and 11, 12 and 13.
-
-Before it, further grids were made with 20 seeds (900 to 919), which are no result, and on them and
-on the stored ones some two hundred settings of search and estimator were read: factors of 1.6 to 3,
-parabolas over 1.6 to 4 times either side, weighted and cubic fits, further rates inside, outside
-and beside the three where the seeds scatter, other rates for the second seed. (This said "sixty
-variants" and "Gaussian" until after the runs: the count was too low, the weights are compact.) None
-met the goal at all twelve sizes in more than about half of the cases: where a narrow parabola suits
-the CNN's kink, a wide one suits the jagged bottom of the deep MLPs. There the grid does not
-determine what is looked for: its own halves are more than 15% apart at 16 of 40 sizes of the SGD
-MLP (3, 7 and 6 of 10 at depth 4, 8 and 16), at 3 of 24 of the Adam MLP, 1 of 16 of the CNN, 0 of 16
-of the GPT. So the search stays what it was, but for its start. On these grids it agreed, from the
-measured start, at 83% of the sizes of the SGD MLP (100%, 94%, 82% and 56% by depth), 95% of the
-Adam MLP, 96% of the CNN and 98% of the GPT, for 1/18, 1/22, 1/19 and 1/25 of the steps.
-
-What it should show, in each of the three: on each network at most 1/15 of the grid's steps over
-the depths together, and fewer steps over the depths together than Optuna's medians; and over the
-three, agreement about as often as was just said. Whether it agrees at all four depths is printed
-for each.
-"""
-SMOOTHED = """
-This is the sixth run of the comparison, written down and committed before it was run. What is new
-is the grid's interval; networks, ranges, measured starts, search and estimator are as in the fifth.
-
-In the fifth, grids of two seeds had "95%" intervals as narrow as 1.3% beside halves 3% apart. Two
-seeds drawn again give three different curves, and such an interval holds the optimum of the other
-seeds' grids at 49% of sizes; the same is true of what sweeps report (39%) and of the exponents
-fitted to it (50%). That is a fault of the package, whatever becomes of this comparison, and it was
-mended: `find_optimum` has a smoothed bootstrap now (intervals.md: 66%, 81%, 92%). About twenty
-variants were read on the stored grids and on those of seeds 900 to 919, and this one was taken for
-how often it holds and because a rate at the brink of divergence does not blur the others. What
-bracket makes of it had been seen too: on the grids of seeds 900 to 919 the goal would be met in two
-cases of three, with seeds drawn again in one of three. Variants that are kinder to bracket (noise
-at all rates: four of five; wider tails, nearly always) were not taken. Optuna is judged by the same
-interval, and needs fewer steps by it than before.
-
-The goal is judged with the first pair of seeds, 16 and 17, alone, for the MLP by SGD, the residual
-CNN and the GPT: bracket agrees at all four depths, with at most 1/15 of the grid's steps over the
-depths together, and fewer steps over the depths together than Optuna's medians. Two more pairs (18
-and 19, 20 and 21) say how much of that is luck: agreement is expected at about 95% of the SGD MLP's
-sizes (80% at depth 16), 98% of the Adam MLP's, and nearly all of the CNN's and the GPT's.
-"""
-SMOOTH_MLP = """
-This is the seventh run of the comparison, written down and committed before it was run. One thing
-is new: the MLP of the goal has tanh in the place of ReLU. Ranges, measured starts, search,
-estimator and interval are as in the sixth.
-
-By the interval of the sixth, bracket agreed so far, in nine pairs of seeds, at all 36 sizes of the
-residual CNN, all 36 of the GPT, and 32 of 36 of the ReLU MLP that SGD trains; it missed at depth 4,
-8 and 16. (This said 8 and 16 until after the runs.) There the grid does not determine what is
-looked for: its own halves are more than 15% apart at 16 of 40 sizes (see the fifth), and no search
-can do what the grid does not. So an MLP was looked for that a grid determines better, by the grid's
-halves alone, without bracket, with seeds 900 to 905, at depth 16. The ReLU MLP stays jagged with
-batches of 256 (halves 2.33, 1.16 and 1.34 apart) and in 300 steps (1.34, 1.14); with GELU it is
-1.07 and 2.08; with tanh 1.10, 1.01 and 1.20, and at most 1.09, 1.02 and 1.01 at depth 8, 4 and 2:
-one size of 12 beyond 15%. These are all that were looked at.
-
-To exchange a network after it had missed is a choice by outcome all the same. So the ReLU MLP's
-figures stay where they are, and what is shown here is not shown for it: there bracket is right at
-about nine sizes of ten. Whether that is the search's fault, a network without that fault can tell.
-
-The goal is judged with all three pairs of seeds, which no run had before (22 and 23, 24 and 25, 26
-and 27): in each, and on each of the three networks, bracket agrees at all four depths, with at most
-1/15 of the grid's steps over the depths together, and fewer steps over the depths together than
-Optuna's medians.
-"""
 RESULTS = Path(__file__).parent / "results"
-SEEDS, REPLICATION_SEEDS, ADAM_SEEDS, PILOT_SEEDS = (2, 3), (4, 5), (6, 7), (991,)
-MEASURED_SEEDS = ((8, 9), (10, 11), (12, 13))
-SMOOTHED_SEEDS = ((16, 17), (18, 19), (20, 21))
-SMOOTH_MLP_SEEDS = ((22, 23), (24, 25), (26, 27))
+ALL_SEEDS = (22, 23, 24, 25, 26, 27)
+SEEDS = ((22, 23), (24, 25), (26, 27), ALL_SEEDS)
 MEASURING_STEPS = 2  # per seed: six forward passes, of which a training step takes about three
-NUM_RATES, FACTOR = 80, 1.6
+TOLERANCE, NUM_DRAWS, NUM_OPTUNA_RATES = 0.15, 20, 40
+
+
+def num_points(lrs: np.ndarray) -> int:
+    """Rates of the dense grid within a factor of one, itself included."""
+    return 2 * int(log(FACTOR) / log(lrs.max() / lrs.min()) * (len(lrs) - 1)) + 1
+
+
+def estimate(lrs: np.ndarray, losses: np.ndarray) -> float | None:
+    """The same estimator on rates that lie anyhow; None while every rate diverged."""
+    mean = losses.mean(1)
+    if not np.isfinite(mean).any():
+        return None
+    near = np.abs(np.log(lrs / lrs[np.argmin(mean)])) <= log(FACTOR) * 1.001
+    return find_optimum(
+        lrs[near], losses[near], num_points=2 * int(near.sum()) + 1, num_resamples=1
+    ).lr
+
+
+def agrees(lr: float | None, grid: Optimum) -> bool:
+    """Within 15% of the grid's optimum, or inside its interval."""
+    assert grid.interval is not None
+    if lr is None:
+        return False
+    inside = grid.interval[0] <= lr <= grid.interval[1]
+    return inside or 1 / (1 + TOLERANCE) <= lr / grid.lr <= 1 + TOLERANCE
+
+
+def optuna_rates(
+    lrs: np.ndarray, losses: np.ndarray, grid: Optimum, seed: int, num_paid: float
+) -> tuple[int | None, bool]:
+    """Of the default sampler: rates until it agrees for good; whether it does after `num_paid`.
+
+    The second is judged after the last rate that bracket's steps pay for; a rate that is asked for
+    twice costs nothing.
+    """
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+    asked: list[int] = []
+    good: list[bool] = []
+    worst, after_paid = 0.0, False
+    for _ in range(NUM_OPTUNA_RATES):
+        trial = study.ask()
+        lr = trial.suggest_float("lr", float(lrs[0]), float(lrs[-1]), log=True)
+        asked.append(int(np.argmin(np.abs(np.log(lrs / lr)))))
+        loss = float(losses[asked[-1]].mean())
+        worst = max(worst, loss) if loss < inf else worst
+        study.tell(trial, loss if loss < inf else worst)
+        rows = sorted(set(asked))
+        good.append(agrees(estimate(lrs[rows], losses[rows]), grid))
+        if len(rows) <= num_paid:
+            after_paid = good[-1]
+    needed = max((n + 1 for n, fine in enumerate(good, start=1) if not fine), default=1)
+    return len(set(asked[:needed])) if needed <= len(good) else None, after_paid
+
+
+def bracket_on_grid(network: str, grids: Records, seeds: tuple[int, ...], start: float) -> Records:
+    """Bracket on the grid's runs; beyond the grid's range a rate counts as diverged."""
+    by_size = {size_of(depth): {run.point: run for run in runs} for depth, runs in grids.items()}
+    lrs = np.array(CASES[network].rates)
+
+    def run(size: Size, point: Point) -> TrialRecord:
+        nearest = lrs[np.argmin(np.abs(np.log(lrs / point.lr)))]
+        found = by_size[size][Point(float(nearest), point.seed)]
+        if not lrs[0] / 1.05 < point.lr < lrs[-1] * 1.05:
+            return replace(found, point=point, loss=inf, diverged=True)
+        return replace(found, point=point)
+
+    return run_bracket(network, seeds, run, start)
+
+
+def steps_of(records: Sequence[TrialRecord]) -> int:
+    """Optimizer steps taken."""
+    return sum(record.steps for record in records)
 
 
 @dataclass(frozen=True)
-class Case:
-    """One network: its depths, the grid's range as powers of ten, and bracket's start."""
+class Row:
+    """What is reported of one size."""
 
-    title: str
-    depths: tuple[int, ...]
-    low: float
-    high: float
-    start: float
-    budget: tuple[int, int]
+    depth: int
+    grid: Optimum
+    halves: float  # ratio of the optima of every other rate
+    grid_steps: int
+    lr: float | None
+    excess: float | None  # of the grid's loss at the nearest rate over its lowest
+    runs: int
+    steps: int
+    optuna_steps: float
+    optuna_paid: int
+    others_agree: int
+    others_runs: float
 
     @property
-    def rates(self) -> tuple[float, ...]:
-        """The dense grid, in six digits as it is stored."""
-        return tuple(float(f"{lr:.6g}") for lr in np.logspace(self.low, self.high, NUM_RATES))
+    def agrees(self) -> bool:
+        """Whether bracket's optimum does."""
+        return agrees(self.lr, self.grid)
+
+    def cells(self) -> list[str]:
+        """As they stand in the table."""
+        assert self.grid.interval is not None
+        share = self.optuna_steps / self.grid_steps
+        return [
+            str(self.depth),
+            f"{self.grid.lr:.4g}" + (" (edge)" if self.grid.at_edge else ""),
+            "{:.4g} to {:.4g}".format(*self.grid.interval),
+            f"{self.halves:.2f}",
+            "none" if self.lr is None else f"{self.lr:.4g}",
+            "" if self.lr is None else f"{self.lr / self.grid.lr:.2f}",
+            "yes" if self.agrees else "no",
+            "" if self.excess is None else f"{self.excess:.4f}",
+            str(self.runs),
+            f"1/{self.grid_steps / self.steps:.1f}",
+            f"over {NUM_OPTUNA_RATES / NUM_RATES}" if share == inf else f"1/{1 / share:.1f}",
+            str(self.optuna_paid),
+            str(self.others_agree),
+            f"{self.others_runs:.1f}",
+        ]
 
 
-MLP = ((2, 4, 8, 16), -2.5, 0.5, 0.1, (100, 64))
-CASES = {
-    "mlp-wide": Case("MLP of width 128, SGD, digits", *MLP),
-    "resnet": Case("residual CNN, Adam, digits", (1, 2, 4, 8), -3.75, -0.75, 1e-3, (50, 32)),
-    "gpt": Case("GPT, Adam, stdlib-text", (1, 2, 3, 4), -2.75, 0.25, 1e-3, (40, 16)),
-    "mlp": Case("MLP of width 32, SGD, digits", *MLP),
-}
-WITH_ADAM = {
-    "mlp-adam": Case("MLP of width 128, Adam, digits", (2, 4, 8, 16), -4.0, -1.0, 1e-3, (100, 64)),
-    "resnet": CASES["resnet"],
-    "gpt": CASES["gpt"],
-    "mlp-wide": CASES["mlp-wide"],
-}
-WITH_TANH = {
-    "mlp-tanh": Case("MLP of width 128, tanh, SGD, digits", *MLP),
-    "resnet": CASES["resnet"],
-    "gpt": CASES["gpt"],
-}
-ALL_CASES = CASES | WITH_ADAM | WITH_TANH
-BY_DEPTH = ("grid", "pilot")
-Run = Callable[[Size, Point], TrialRecord]
-Task = tuple[str, str, tuple[int, ...], tuple[int, ...]]
+HEAD = (
+    "depth | grid's optimum | interval | its halves apart | bracket's | ratio | agrees"
+    " | loss above the grid's lowest | bracket's runs | bracket's steps / grid's"
+    " | Optuna's steps / grid's, median of 20 | Optuna agrees after bracket's steps, of 20"
+    " | bracket from 20 starts: agrees | mean runs"
+)
 
 
-def size_of(depth: int) -> Size:
-    """A size of one number."""
-    return (("depth", depth),)
-
-
-def drive(search: Search, context: Context, run: Run) -> list[TrialRecord]:
-    """All runs that a search asks for, in its order."""
-    records: list[TrialRecord] = []
-    while points := search.propose(records, context):
-        records += [run(context.size, point) for point in points]
-    return records
-
-
-def run_bracket(
-    network: str, start: float | None, run: Run, seeds: tuple[int, ...]
-) -> dict[int, list[TrialRecord]]:
-    """Bracket over the depths, each starting from the optima before it; None has it measured."""
-    case, optima, found = ALL_CASES[network], [], {}
-    lengths = tuple((size_of(d), float(graph_of(network, d).depth().effective_depth))
-                    for d in case.depths)  # fmt: skip
-    for depth in case.depths:
-        context = Context(size_of(depth), seeds, tuple(optima), lengths)
-        if start is None and not optima:
-            measured = measured_start(recipe(network, *case.budget), context.size, seeds)
-            context = replace(context, start=measured)
-        found[depth] = drive(Bracket(start, factor=FACTOR), context, run)
-        optimum = size_optimum(found[depth])
-        if optimum is not None:
-            optima.append((size_of(depth), optimum))
-    return found
-
-
-def run_task(task: Task) -> tuple[Task, dict[int, list[TrialRecord]]]:
-    """One method on one network, in a worker."""
-    torch.set_num_threads(1)
-    method, network, depths, seeds = task
-    case = ALL_CASES[network]
-    what = recipe(network, *case.budget)
-
-    def run(size: Size, point: Point) -> TrialRecord:
-        return run_trial(what, size, point)
-
-    if method in ("bracket", "measured"):
-        start = case.start if method == "bracket" else None
-        return task, run_bracket(network, start, run, seeds)
-    rates = case.rates[::11] if method == "pilot" else case.rates
-    contexts = {depth: Context(size_of(depth), seeds, ()) for depth in depths}
-    return task, {depth: drive(Grid(rates), contexts[depth], run) for depth in depths}
-
-
-def run_all(
-    methods: Sequence[str], seeds: tuple[int, ...], cases: dict[str, Case]
-) -> dict[str, dict[int, dict[str, list[TrialRecord]]]]:
-    """Every run of the methods, by network and depth, on two processes of one thread."""
-    tasks: list[Task] = [
-        (method, network, depths, seeds)
-        for network, case in cases.items()
-        for method in methods
-        for depths in ([(d,) for d in case.depths] if method in BY_DEPTH else [case.depths])
+def row_of(
+    depth: int, runs: Sequence[TrialRecord], own: Sequence[TrialRecord], others: Sequence[Records],
+    start_steps: int,
+) -> Row:  # fmt: skip
+    """One size, from the grid's runs, bracket's own, and those from other starts."""
+    lrs, losses = loss_table(runs)
+    grid = find_optimum(lrs, losses, num_points=num_points(lrs))
+    optimum = optimum_of(own)
+    lr = None if optimum is None else optimum.lr
+    steps, per_rate = steps_of(own) + start_steps, steps_of(runs) / len(lrs)
+    draws = [
+        optuna_rates(lrs, losses, grid, seed, steps_of(own) / per_rate) for seed in range(NUM_DRAWS)
     ]
-    found: dict[str, dict[int, dict[str, list[TrialRecord]]]] = {network: {} for network in cases}
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        for (method, network, *_), runs in pool.map(run_task, tasks):
-            for depth, records in runs.items():
-                name = "bracket" if method == "measured" else method
-                found[network].setdefault(depth, {})[name] = records
-                print(method, network, depth, len(records), flush=True)
-    return found
-
-
-def stored_runs(search: str, seeds: tuple[int, ...], cases: dict[str, Case]) -> dict[str, Any]:
-    """One comparison, as it is stored: runs by network, depth and method."""
-    return {
-        network: {
-            str(depth): {method: [compact(run) for run in records]
-                         for method, records in methods.items()}
-            for depth, methods in sizes.items()
-        }
-        for network, sizes in run_all([search, "grid"], seeds, cases).items()
-    }  # fmt: skip
-
-
-def compact(record: TrialRecord) -> list[Any]:
-    """A run as lr, seed, mean loss, steps, loss before and at the end."""
-    end = float(np.mean(record.losses[-max(1, len(record.losses) // 4) :]))
-    loss, first, last = (
-        round(value, 5) if np.isfinite(value) else str(value)
-        for value in (record.loss, record.initial_loss, end)
+    found = [optimum_of(other[depth]) for other in others]
+    mean = losses.mean(1)
+    halves = [estimate(lrs[first::2], losses[first::2]) or inf for first in (0, 1)]
+    nearest = None if lr is None else mean[np.argmin(np.abs(np.log(lrs / lr)))]
+    return Row(
+        depth=depth,
+        grid=grid,
+        halves=max(halves) / min(halves),
+        grid_steps=steps_of(runs),
+        lr=lr,
+        excess=None if nearest is None else float(nearest - mean.min()),
+        runs=len(own),
+        steps=steps,
+        optuna_steps=per_rate * median(inf if n is None else n for n, _ in draws),
+        optuna_paid=sum(fine for _, fine in draws),
+        others_agree=sum(agrees(o.lr if o else None, grid) for o in found),
+        others_runs=fmean(len(other[depth]) for other in others),
     )
-    return [record.point.lr, record.point.seed, loss, record.steps, first, last]
 
 
-def restored(size: Size, run: Sequence[Any]) -> TrialRecord:
-    """A stored run; of its curve only the end is known."""
-    lr, seed, loss, steps, first, last = run
-    loss = float(loss)
-    return TrialRecord(
-        size, Point(lr, seed), loss, (float(last),), not np.isfinite(loss), steps, float(first)
+def rows_of(network: str, grids: Records, own: Records, seeds: tuple[int, ...]) -> list[Row]:
+    """The rows of one network; the first depth pays for the measured start."""
+    case = CASES[network]
+    starts = np.logspace(case.low, case.high, NUM_DRAWS + 2)[1:-1]
+    others = [bracket_on_grid(network, grids, seeds, float(start)) for start in starts]
+    return [
+        row_of(depth, grids[depth], own[depth], others,
+               MEASURING_STEPS * len(seeds) if depth == case.depths[0] else 0)
+        for depth in case.depths
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Section:
+    """One network with one group of seeds."""
+
+    seeds: tuple[int, ...]
+    network: str
+    rows: list[Row]
+
+    @property
+    def agreed(self) -> int:
+        """Sizes at which bracket agrees."""
+        return sum(row.agrees for row in self.rows)
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """Steps over all depths, as a part of the grid's: bracket's, and Optuna's medians."""
+        grid = sum(row.grid_steps for row in self.rows)
+        own, theirs = (sum(getattr(r, k) for r in self.rows) for k in ("steps", "optuna_steps"))
+        return own / grid, theirs / grid
+
+    @property
+    def meets_the_goal(self) -> bool:
+        """Agreement at all depths, at most 1/15 of the grid's steps, fewer than Optuna's."""
+        own, theirs = self.shares
+        return self.agreed == len(self.rows) and own <= 1 / 15 and own < theirs
+
+    def cell(self) -> str:
+        """Its place in the table of all."""
+        own, theirs = (f"1/{1 / share:.1f}" for share in self.shares)
+        return f"{self.agreed} of {len(self.rows)}, {own} (Optuna {theirs})"
+
+
+def named(seeds: Sequence[int]) -> str:
+    """A group of seeds, in words."""
+    return f"{seeds[0]} {'and' if len(seeds) == 2 else 'to'} {seeds[-1]}"
+
+
+def overview(sections: Sequence[Section]) -> Iterator[str]:
+    """One row for each network, and what comes of the goal."""
+    yield "| network | " + " | ".join(f"seeds {named(seeds)}" for seeds in SEEDS) + " |"
+    yield "| --- " * (len(SEEDS) + 1) + "|"
+    for network, case in CASES.items():
+        cells = [section.cell() for section in sections if section.network == network]
+        yield f"| {case.title} | " + " | ".join(cells) + " |"
+    pairs = [section for section in sections if len(section.seeds) == 2]
+    own, theirs = (
+        sum(getattr(row, key) for section in pairs for row in section.rows)
+        / sum(row.grid_steps for section in pairs for row in section.rows)
+        for key in ("steps", "optuna_steps")
     )
+    sizes = sum(len(section.rows) for section in pairs)
+    yield ""
+    yield (
+        f"With two seeds bracket agrees at {sum(section.agreed for section in pairs)} of {sizes} "
+        f"sizes, with 1/{1 / own:.1f} of the grid's steps (Optuna's medians: 1/{1 / theirs:.1f}). "
+        f"The goal is met in {sum(section.meets_the_goal for section in pairs)} of {len(pairs)} "
+        "cases of a network and a pair of seeds."
+    )
+    others = sum(row.others_agree for section in pairs for row in section.rows)
+    yield (
+        f"From 20 starts over the grid's range it agrees in {others} of {NUM_DRAWS * sizes} "
+        "searches on the grid's own runs."
+    )
+
+
+def page(stored: dict[str, Any]) -> str:
+    """The results as Markdown, a section for each group of seeds and network."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    sections = []
+    for comparison in stored["bracket"]:
+        seeds = tuple(comparison["seeds"])
+        for network in CASES:
+            grids = from_store(stored["grid"][network], seeds)
+            own = from_store(comparison["runs"][network], seeds)
+            sections.append(Section(seeds, network, rows_of(network, grids, own, seeds)))
+    text = (__doc__ or "").split("\n\n", 2)[2].rsplit("\n\n", 1)[0]
+    lines = ["# Steps to the optimal learning rate", "", f"PyTorch {stored['torch']}.", "", text]
+    lines += ["", "## All comparisons", "", *overview(sections), ""]
+    for section in sections:
+        lines += [f"## {CASES[section.network].title}, seeds {named(section.seeds)}", ""]
+        lines += [f"| {HEAD} |", "| --- " * (HEAD.count("|") + 1) + "|"]
+        lines += ["| " + " | ".join(row.cells()) + " |" for row in section.rows]
+        lines += ["", f"Over the depths: {section.cell()}.", ""]
+    return "\n".join(lines)
 
 
 def main() -> None:
-    """Run the pilot, or the benchmark, or make the tables."""
-    import search_tables as tables  # it needs what is above
-
+    """Train the grid, or run bracket and make the tables, or make the tables alone."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pilot", action="store_true", help="another seed, eight rates; no result")
-    parser.add_argument("--replicate", action="store_true", help="with seeds not used before")
-    parser.add_argument("--adam", action="store_true", help="the fourth run: see its text")
-    parser.add_argument("--measured", action="store_true", help="the fifth run: see its text")
-    parser.add_argument("--smoothed", action="store_true", help="the sixth run: see its text")
-    parser.add_argument("--smooth-mlp", action="store_true", help="the seventh run: see its text")
+    parser.add_argument("--grid", action="store_true", help="train the grid anew")
     parser.add_argument("--tables", action="store_true", help="from the stored runs")
     options = parser.parse_args()
-    if options.pilot:
-        for network, sizes in run_all(["pilot"], PILOT_SEEDS, CASES).items():
-            for depth, runs in sizes.items():
-                lines = [f"{run.point.lr:.2g}: {run.loss:.3f}" for run in runs["pilot"]]
-                print(network, depth, *lines)
-        return
-    name, pairs, cases, addition = "search", [SEEDS], CASES, ""
-    if options.replicate:
-        name, pairs = "search_replication", [REPLICATION_SEEDS]
-    elif options.adam:
-        name, pairs, cases, addition = "search_adam", [ADAM_SEEDS], WITH_ADAM, ADAM
-    elif options.measured:
-        name, pairs, cases, addition = "search_measured", list(MEASURED_SEEDS), WITH_ADAM, MEASURED
-    elif options.smoothed:
-        name, pairs, cases, addition = "search_smoothed", list(SMOOTHED_SEEDS), WITH_ADAM, SMOOTHED
-    elif options.smooth_mlp:
-        name, pairs = "search_smooth_mlp", list(SMOOTH_MLP_SEEDS)
-        cases, addition = WITH_TANH, SMOOTH_MLP
-    has_measured_start = options.measured or options.smoothed or options.smooth_mlp
-    file = RESULTS / f"{name}.json"
-    if not options.tables:
-        search = "measured" if has_measured_start else "bracket"
-        comparisons = [
-            {"torch": torch.__version__, "seeds": seeds, "runs": stored_runs(search, seeds, cases)}
-            for seeds in pairs
+    torch.set_num_threads(1)
+    file = RESULTS / "search.json"
+    stored = json.loads(file.read_text()) if file.exists() else {}
+    if options.grid:
+        grids = {network: to_store(run_grid(network, ALL_SEEDS)) for network in CASES}
+        stored = {"torch": torch.__version__, "grid": grids, "bracket": []}
+    elif not options.tables:
+        stored["bracket"] = [
+            {
+                "seeds": seeds,
+                "runs": {
+                    network: to_store(run_bracket(network, seeds, trained(network), None))
+                    for network in CASES
+                },
+            }
+            for seeds in SEEDS
         ]
-        stored = comparisons if has_measured_start else comparisons[0]
-        file.write_text(json.dumps(stored, separators=(",", ":")) + "\n")
-    stored = json.loads(file.read_text())
-    comparisons = stored if isinstance(stored, list) else [stored]
-    page = tables.markdown(
-        comparisons,
-        __doc__ or "",
-        addition,
-        steps_per_seed=MEASURING_STEPS if has_measured_start else 0,
-        smoothed=options.smoothed or options.smooth_mlp,
-    )
-    file.with_suffix(".md").write_text(page)
-    print(page)
+    file.write_text(json.dumps(stored, separators=(",", ":")) + "\n")
+    if stored["bracket"]:
+        text = page(stored)
+        file.with_suffix(".md").write_text(text)
+        print(text)
 
 
 if __name__ == "__main__":

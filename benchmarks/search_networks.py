@@ -1,4 +1,4 @@
-"""The networks of the search benchmark, as recipes."""
+"""The networks of the benchmarks of searches and of the criterion's regret, as recipes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from etastar.sweep.recipe import Recipe
 CONTEXT = 16
 OPTIONS: dict[str, dict[str, Any]] = {
     "mlp": {"width": 32},
-    "mlp-wide": {"width": 128},
-    "mlp-adam": {"width": 128},
     "mlp-tanh": {"width": 128, "activation": "tanh"},
     "resnet": {"width": 16},
     "gpt": {"width": 16, "context": CONTEXT, "head_width": 8},
@@ -83,7 +81,7 @@ def recipe(network: str, num_steps: int, batch_size: int) -> Recipe:
         make_model=partial(make_model, network),
         batches=partial(batches, network, batch_size, num_steps),
         loss_fn=loss_fn,
-        make_optimizer=sgd if network in ("mlp", "mlp-wide", "mlp-tanh") else adam,
+        make_optimizer=sgd if zoo_name(network) == "mlp" else adam,
         num_steps=num_steps,
         batch_size=batch_size,
     )
