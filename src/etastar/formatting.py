@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Shown",
     "interval",
+    "json_numbers",
     "name_pattern",
     "number",
     "percent",
@@ -145,3 +146,23 @@ def shorten_middle(text: str, width: int) -> str:
         return text
     end = width // 2
     return f"{text[: width - end - 1]}…{text[len(text) - end :]}"
+
+
+def json_numbers(data: Any) -> Any:
+    """Plain data with None in place of numbers that are not finite, which JSON lacks.
+
+    Args:
+        data: Nested dicts, lists and tuples.
+
+    Returns:
+        The same; lists for tuples.
+
+    Example:
+        >>> json_numbers({"interval": (0.5, math.inf)})
+        {'interval': [0.5, None]}
+    """
+    if isinstance(data, dict):
+        return {name: json_numbers(value) for name, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [json_numbers(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data

@@ -192,3 +192,29 @@ def test_a_run_whose_claim_was_taken_over_counts_if_it_is_finished_first(store, 
     store.finish(record(late, loss=3.0))
     other.finish(record(late, loss=4.0))
     assert [one.loss for one in other.records(SIZE) if one.point == late] == [3.0]
+
+
+def test_a_run_that_another_process_begins_and_finishes_meanwhile_is_not_begun_again(
+    store, make_store, monkeypatch
+):
+    other = make_store()
+    if other is store:
+        pytest.skip("a store in memory is not shared")
+    other.open(SETTINGS)
+    point, unfinished = POINTS[0], []
+    made, looked = store._storage.create_new_trial, store._storage.get_all_trials
+
+    def begun_before(*args, **kwargs):
+        unfinished.extend(other.begin(SIZE, [point]))
+        return made(*args, **kwargs)
+
+    def finished_after(*args, **kwargs):
+        found = looked(*args, **kwargs)
+        while unfinished:
+            other.finish(record(unfinished.pop()))
+        return found
+
+    monkeypatch.setattr(store._storage, "create_new_trial", begun_before)
+    monkeypatch.setattr(store._storage, "get_all_trials", finished_after)
+    assert store.begin(SIZE, [point]) == ()
+    assert [one.point for one in store.records(SIZE)] == [point]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from etastar.formatting import Shown, shorten_middle
-from etastar.measure.update_report import json_numbers
+from etastar.formatting import Shown, json_numbers, shorten_middle
 from etastar.naming import name_template
 from etastar.parameter import Role
 

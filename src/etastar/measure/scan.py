@@ -12,13 +12,13 @@ import numpy as np
 from etastar.errors import DepthError, MeasureError, RecurrentError
 from etastar.fit import fit_power_law
 from etastar.fit.bootstrap import percentile_interval, resampled_seeds
-from etastar.formatting import Shown, number, shorten_middle
+from etastar.formatting import Shown, json_numbers, number, shorten_middle
 from etastar.measure.ambient import plain_modes
 from etastar.measure.batch import Batch, LossFn, read_batch
 from etastar.measure.input_checks import Sizes, read_sizes, varied_alone
 from etastar.measure.subject import made_graph
 from etastar.measure.update import measure_update
-from etastar.measure.update_report import ends_text, json_numbers
+from etastar.measure.update_report import ends_text
 from etastar.typed import as_seeds
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import numpy as np
 
 from etastar.errors import MeasureError, MeasureWarning
 from etastar.fit.bootstrap import mean_interval
-from etastar.formatting import Shown, number, shorten_middle
+from etastar.formatting import Shown, json_numbers, number, shorten_middle
 from etastar.formatting import interval as interval_text
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from etastar.measure.pre_activations import PreActivations
 
-__all__ = ["LayerUpdate", "SeedUpdate", "UpdateReport", "ends_text", "json_numbers", "report_of"]
+__all__ = ["LayerUpdate", "SeedUpdate", "UpdateReport", "ends_text", "report_of"]
 
 _NAME_WIDTH = 24  # characters, so that a table fits into 80
 
@@ -132,26 +132,6 @@ class UpdateReport(Shown):
             *doubt,
             table,
         )
-
-
-def json_numbers(data: Any) -> Any:
-    """Plain data with None in place of numbers that are not finite, which JSON lacks.
-
-    Args:
-        data: Nested dicts, lists and tuples.
-
-    Returns:
-        The same; lists for tuples.
-
-    Example:
-        >>> json_numbers({"interval": (0.5, math.inf)})
-        {'interval': [0.5, None]}
-    """
-    if isinstance(data, dict):
-        return {name: json_numbers(value) for name, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [json_numbers(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def ends_text(interval: tuple[float, float] | None) -> str:

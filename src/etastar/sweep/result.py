@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from etastar.formatting import Shown, interval, number
+from etastar.formatting import Shown, interval, json_numbers, number
 from etastar.sweep.recipe import format_size
 
 if TYPE_CHECKING:
@@ -142,14 +142,14 @@ class SweepResult(Shown):
                     "size": dict(trial.size),
                     "lr": trial.point.lr,
                     "seed": trial.point.seed,
-                    "loss": _plain(trial.loss),
+                    "loss": json_numbers(trial.loss),
                     "finite": isfinite(trial.loss),
                     "diverged": trial.diverged,
                     "steps": trial.steps,
-                    "initial_loss": _plain(trial.initial_loss),
+                    "initial_loss": json_numbers(trial.initial_loss),
                     "device": trial.device,
                     "versions": dict(trial.versions),
-                    "losses": [_plain(loss) for loss in trial.losses],
+                    "losses": json_numbers(trial.losses),
                 }
                 for trial in self.trials
             ],
@@ -165,8 +165,3 @@ def _shown(size: SizeResult) -> tuple[str, ...]:
         numbers = (number(best.lr), spread, f"{best.loss:.4g}")
     counts = (str(len(size.trials)), f"{size.steps:,}")
     return (format_size(size.size), *numbers, *counts, ", ".join(size.flags))
-
-
-def _plain(value: float) -> float | None:
-    """What JSON knows: None for a number that is not finite."""
-    return value if isfinite(value) else None

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = [
     "TrialRecord",
     "run_trial",
-    "running_versions",
     "user_errors",
 ]
 
@@ -120,20 +119,12 @@ def run_trial(
         steps=len(losses) - diverged,
         initial_loss=losses[0],
         device=str(device),
-        versions=running_versions(),
+        versions=_versions(),
     )
 
 
-def running_versions() -> tuple[tuple[str, str], ...]:
-    """Packages that a run's numbers depend on, and their versions.
-
-    Returns:
-        Sorted (package, version) pairs.
-
-    Example:
-        >>> [package for package, _ in running_versions()]
-        ['numpy', 'python', 'torch']
-    """
+def _versions() -> tuple[tuple[str, str], ...]:
+    """Packages that a run's numbers depend on, and their versions."""
     return (
         ("numpy", np.__version__),
         ("python", platform.python_version()),

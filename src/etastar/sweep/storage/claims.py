@@ -201,11 +201,10 @@ class Claims:
 
     def _by_point(self) -> dict[Point, FrozenTrial]:
         """The trial that stands for each point: a finished one, else that of the lowest number."""
+        # one look at the store: a run that another process finishes between two would be in neither
+        trials = self._trials(TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
         found: dict[Point, FrozenTrial] = {}
-        for trial in (
-            *self._trials(TrialState.COMPLETE),
-            *self._trials(TrialState.RUNNING, TrialState.WAITING),
-        ):
+        for trial in sorted(trials, key=lambda trial: trial.state != TrialState.COMPLETE):
             found.setdefault(self._point_of(trial), trial)
         return found
 
