@@ -132,12 +132,12 @@ def memory_ratio(name: str) -> float:
 
 def table(results: dict[str, Any]) -> str:
     """The results as Markdown."""
+    low, high = results["load"]
     lines = [
         "# Cost of the criterion",
         "",
         f"PyTorch {results['torch']}, one thread, {len(SEEDS)} seeds, AdamW; {ROUNDS} rounds, "
-        f"beside other work (load {results['load'][0]} to {results['load'][1]} "
-        f"on {results['cores']} cores).",
+        f"beside other work (load {low} to {high} on {results['cores']} cores).",
         "",
         "| network | time in forward passes | quartiles | a training step's "
         "| memory over a step's |",

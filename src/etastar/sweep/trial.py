@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TrialRecord",
     "run_trial",
+    "running_versions",
     "user_errors",
 ]
 
@@ -119,11 +120,11 @@ def run_trial(
         steps=len(losses) - diverged,
         initial_loss=losses[0],
         device=str(device),
-        versions=_versions(),
+        versions=running_versions(),
     )
 
 
-def _versions() -> tuple[tuple[str, str], ...]:
+def running_versions() -> tuple[tuple[str, str], ...]:
     """Packages that a run's numbers depend on, and their versions."""
     return (
         ("numpy", np.__version__),
