@@ -10,6 +10,8 @@ JOBS ?= 2
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_NUM_THREADS ?= 1
+# tests start many processes, and each imports PyTorch: Python keeps what it compiles
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test fuzz lint format types imports doctest docs study evidence evaluate check clean
