@@ -29,7 +29,7 @@ def measured_start(recipe: Recipe, size: Size, seeds: Sequence[int]) -> float:
     eta* = sqrt(1 / M), M the mean square over the outputs of all weight layers, per squared rate,
     that one step of the recipe's own optimizer makes on its first batch; averaged over seeds.
     It is given in the rate that `make_optimizer` takes, and in two digits, so that every machine
-    that shares a sweep starts from the same lattice. Costs six forward passes per seed.
+    that shares a sweep starts from the same lattice. Costs about seven forward passes per seed.
 
     Args:
         recipe: What a run is.
