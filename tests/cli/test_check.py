@@ -27,7 +27,7 @@ def test_one_rate_for_all_widths_exits_with_one_and_names_the_layers():
     hidden = axis["layers"][1]
     assert hidden["remedies"][0]["wanted"] == pytest.approx(1 / 16)
     assert hidden["remedies"][0]["found"] == 1.0
-    assert len(hidden["values"]) == 3
+    assert [len(curve) for curve in hidden["change"]["curves"]] == [3, 3]  # seeds, sizes
 
 
 @pytest.mark.parametrize(("optimizer", "lr"), [("adam", "0.001"), ("sgd", "0.1")])
@@ -69,7 +69,7 @@ def test_the_law_is_a_plan_over_depth():
     [
         (["--optimizer", "adam", "--plan", "warp"], "law 'warp'"),
         (["--optimizer", "lion"], "'lion' is none of"),
-        (["--optimizer", "adam", "--init", "warm"], "init 'warm'"),
+        (["--optimizer", "adam", "--init", "warm"], "init='warm'"),
         (["--optimizer", "adam", "--momentum", "0.9"], "momentum"),
         (["--optimizer", "adam", "--law", "complete-p", "--law", "depth-mup"], "complete-p"),
         (["--optimizer", "adam", "--lr", "-1"], "lr"),

@@ -26,7 +26,7 @@ SGD, ADAM, ADAMW, MUON = (optimizer_kind(n) for n in ("sgd", "adam", "adamw", "m
 
 def architecture(depth=2, *, longest=2, third_moment=8):
     moments = (1, longest, longest**2, third_moment)
-    report = DepthReport(depth, (), longest, 0, longest, 1, moments, longest, 1, moments)
+    report = DepthReport(depth, (), longest, 0, longest, 1, moments, longest, moments)
     return Architecture(report, ())
 
 

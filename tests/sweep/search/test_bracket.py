@@ -172,7 +172,6 @@ def test_runs_that_are_not_on_the_lattice_are_left_aside():
         {"precision": 0.0},
         {"max_trials": 2},
         {"reach": 1.5},
-        {"confidence": 1.0},
         {"prior_exponent": math.inf},
     ],
 )
