@@ -1,0 +1,1 @@
+"""Evidence that decides: families of networks, each trained with the recipe that its users use."""

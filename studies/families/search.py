@@ -1,0 +1,69 @@
+"""How rates are looked at: powers of two, until the lowest loss is enclosed on both sides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf, isfinite
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Window", "next_powers"]
+
+
+@dataclass(frozen=True)
+class Window:
+    """What encloses an optimum.
+
+    Attributes:
+        below: Rates below the lowest loss that are run at least.
+        above: Rates above it.
+        least: Smallest power of two; the window ends there.
+        most: Largest.
+    """
+
+    below: int = 2
+    above: int = 1
+    least: int = -22
+    most: int = 4
+
+
+def next_powers(
+    start: int, losses: Mapping[int, Sequence[float]], window: Window = Window()
+) -> tuple[int, ...]:
+    """Powers of two to run next, all seeds of each; a pure function of what was run.
+
+    First the window around the start, then what the window around the lowest mean loss lacks. A
+    rate at which any seed diverged has the loss +inf.
+
+    Args:
+        start: Power of two that is expected to be best.
+        losses: Losses over the seeds of the rates that were run.
+        window: What encloses an optimum.
+
+    Returns:
+        Powers that were not run; () when the optimum is enclosed.
+
+    Example:
+        >>> next_powers(-3, {})
+        (-5, -4, -3, -2)
+        >>> next_powers(-3, {-5: [3.0], -4: [2.0], -3: [1.0], -2: [0.5]})
+        (-1,)
+        >>> next_powers(-3, {-5: [3.0], -4: [2.0], -3: [1.0], -2: [0.5], -1: [9.0]})
+        ()
+    """
+    means = {power: _mean(run) for power, run in losses.items()}
+    finite = {power: mean for power, mean in means.items() if isfinite(mean)}
+    if finite:
+        centre = min(finite, key=lambda power: (finite[power], power))
+    elif means:
+        centre = min(means) - window.above  # all diverged: further down
+    else:
+        centre = start
+    wanted = range(centre - window.below, centre + window.above + 1)
+    return tuple(k for k in wanted if window.least <= k <= window.most and k not in losses)
+
+
+def _mean(losses: Sequence[float]) -> float:
+    return sum(losses) / len(losses) if all(map(isfinite, losses)) else inf
