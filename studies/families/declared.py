@@ -50,7 +50,8 @@ class Scale:
     only: tuple[str, ...] | None = None
 
 
-_FASHION: Final = ("fashion-mnist", MappingProxyType({}), 1, 28, 10)
+_NO_OPTIONS: Final[Mapping[str, str]] = MappingProxyType({})
+_FASHION: Final = ("fashion-mnist", _NO_OPTIONS, 1, 28, 10)
 _CIFAR: Final = ("hf:cifar100", MappingProxyType({"label_column": "fine_label"}), 3, 32, 100)
 _STDLIB: Final = ("stdlib-text", MappingProxyType({"num_bytes": 2_000_000}))
 _STORIES: Final = ("hf:roneneldan/TinyStories", MappingProxyType({"num_bytes": 200_000_000}))

@@ -38,7 +38,8 @@ class _ResNetBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.shortcut(x) + self.branch(x))
+        out: Tensor = self.shortcut(x) + self.branch(x)
+        return torch.relu(out)
 
 
 class ResNet(nn.Module):
@@ -94,8 +95,8 @@ class _ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         branch = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
-        branch = self.scale * self.out(nn.functional.gelu(self.up(branch)))
-        return x + branch.permute(0, 3, 1, 2)
+        out: Tensor = self.scale * self.out(nn.functional.gelu(self.up(branch)))
+        return x + out.permute(0, 3, 1, 2)
 
 
 class ConvNeXt(nn.Module):

@@ -105,6 +105,9 @@ class RunFile:
         done = {(run.lr, run.seed) for run in self.read() if run.cell == cell}
         recipe = family_recipe(self.family, self.scale, parametrization, num_steps=num_steps)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists() and not self.path.read_bytes().endswith(b"\n"):
+            with self.path.open("a") as cut:  # a line that a kill cut short ends here
+                cut.write("\n")
         for lr in rates:
             for seed in self.scale.seeds:
                 if (lr, seed) in done:

@@ -53,16 +53,26 @@ def next_powers(
         >>> next_powers(-3, {-5: [3.0], -4: [2.0], -3: [1.0], -2: [0.5], -1: [9.0]})
         ()
     """
-    means = {power: _mean(run) for power, run in losses.items()}
-    finite = {power: mean for power, mean in means.items() if isfinite(mean)}
+    known: dict[int, float] = {}
+    while wanted := _wanted(start, known, window):  # from the beginning: as if never stopped
+        missing = tuple(power for power in wanted if power not in losses)
+        if missing:
+            return missing
+        known |= {power: _mean(losses[power]) for power in wanted}
+    return ()
+
+
+def _wanted(start: int, known: Mapping[int, float], window: Window) -> tuple[int, ...]:
+    """What the window around the lowest mean loss lacks."""
+    finite = {power: mean for power, mean in known.items() if isfinite(mean)}
     if finite:
         centre = min(finite, key=lambda power: (finite[power], power))
-    elif means:
-        centre = min(means) - window.above  # all diverged: further down
+    elif known:
+        centre = min(known) - window.above  # all diverged: further down
     else:
         centre = start
-    wanted = range(centre - window.below, centre + window.above + 1)
-    return tuple(k for k in wanted if window.least <= k <= window.most and k not in losses)
+    powers = range(centre - window.below, centre + window.above + 1)
+    return tuple(k for k in powers if window.least <= k <= window.most and k not in known)
 
 
 def _mean(losses: Sequence[float]) -> float:

@@ -69,7 +69,8 @@ def start_power(file: RunFile, parametrization: Parametrization, depth: int) -> 
     sizes = file.family.sizes(file.scale)
     shallower = [d for d in sizes if d < depth]
     candidates = [(parametrization, d) for d in reversed(shallower)]
-    candidates += [("own", d) for d in reversed([*shallower, depth])]
+    own = [*shallower, depth] if parametrization != "own" else shallower
+    candidates += [("own", d) for d in reversed(own)]
     for name, size in candidates:
         losses = file.losses((name, size, file.scale.num_steps))
         means = {lr: sum(run) / len(run) for lr, run in losses.items()}

@@ -48,7 +48,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step of both; they share this optimizer's groups."""
         for part in self._parts:
-            part.step(closure)
+            part.step(closure)  # type: ignore[no-untyped-call]
 
 
 def warmup_cosine(optimizer: torch.optim.Optimizer, num_steps: int) -> LambdaLR:
@@ -178,9 +178,11 @@ def _optimizer(
     else:
         optimizer = torch.optim.AdamW(groups["adamw"])
     parameters = list(model.parameters())
-    optimizer.register_step_pre_hook(
-        lambda *_: torch.nn.utils.clip_grad_norm_(parameters, 1.0) and None
-    )
+
+    def clip(*_: Any) -> None:
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+
+    optimizer.register_step_pre_hook(clip)
     return optimizer
 
 
