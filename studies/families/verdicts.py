@@ -23,6 +23,7 @@ __all__ = [
     "HALVES_AGREE",
     "LEAST_GAIN",
     "LEAST_NOISE",
+    "LEAST_SPAN",
     "Curve",
     "Exponent",
     "FamilyCurves",
@@ -33,6 +34,8 @@ HALVES_AGREE: Final = 1.5
 """Largest ratio of the optima of two halves of the seeds of a well-posed size."""
 LEAST_GAIN: Final = 0.1
 """Least share of the base's gain that the optimum of a well-posed size gains."""
+LEAST_SPAN: Final = 4
+"""Least ratio of blocks between the well-posed sizes of an exponent that counts."""
 LEAST_NOISE: Final = 0.15
 """Least standard deviation of a log optimum that is believed: three seeds on a grid of factor 2."""
 
@@ -99,7 +102,7 @@ class Exponent:
         value: By effective depth.
         sd: Of the value; each optimum counts with its own error.
         by_blocks: The same slope by blocks.
-        well_posed: Whether every size used is.
+        well_posed: Whether the sizes used are, and span a factor of four.
     """
 
     family: str
@@ -155,7 +158,9 @@ class FamilyCurves:
     def exponent(
         self, parametrization: Parametrization, *, until: int | None = None
     ) -> Exponent | None:
-        """The power law through the optima that are there.
+        """The power law through the optima of the well-posed sizes.
+
+        Where these do not span a factor of four, through all that are there, and so marked.
 
         Args:
             parametrization: Under which.
@@ -167,6 +172,9 @@ class FamilyCurves:
         sizes = [d for d in self.family.sizes(self.scale) if until is None or d <= until]
         found = [(d, curve) for d in sizes if (curve := self.curve(parametrization, d))]
         usable = [(d, c) for d, c in found if isfinite(c.best[1])]
+        posed = [(d, c) for d, c in usable if self.well_posed(parametrization, d)]
+        spans = bool(posed) and posed[-1][0] >= LEAST_SPAN * posed[0][0]
+        usable = posed if spans else usable
         if len(usable) < 2:
             return None
         blocks = tuple(d for d, _ in usable)
@@ -180,7 +188,7 @@ class FamilyCurves:
             value=value,
             sd=sd,
             by_blocks=by_blocks,
-            well_posed=all(self.well_posed(parametrization, d) for d in blocks),
+            well_posed=spans,
         )
 
 

@@ -64,7 +64,21 @@ def test_the_exponent_of_exact_optima_is_found_with_the_error_of_its_points(tmp_
     assert isclose(found.value, -log(2) / log(5 / 3), rel_tol=1e-9)
     assert isclose(found.by_blocks, -1, rel_tol=1e-9)
     assert isclose(found.sd, 0.15 * 2**0.5 / log(5 / 3), rel_tol=1e-9)
+    assert not found.well_posed  # sizes of a factor of two
+
+
+def test_an_exponent_goes_through_the_well_posed_sizes_alone(tmp_path: Path) -> None:
+    file = RunFile(_FAMILY, SCALES["cpu"], tmp_path)
+    for depth, optimum in ((2, -6), (4, -7), (8, -8)):
+        _write(file, "own", depth, optimum=optimum)
+    _write(file, "own", 16, optimum=-3, second=-12)
+
+    found = FamilyCurves(file).exponent("own")
+
+    assert found is not None
+    assert found.blocks == (2, 4, 8)
     assert found.well_posed
+    assert isclose(found.by_blocks, -1, rel_tol=1e-9)
 
 
 def test_seeds_that_disagree_make_a_size_ill_posed(tmp_path: Path) -> None:
@@ -124,7 +138,7 @@ def _write(
 ) -> None:
     """Parabolas in log2 of the rate, one for each seed, of which the last may have another."""
     file.path.parent.mkdir(parents=True, exist_ok=True)
-    for seed in _SMOKE.seeds:
+    for seed in file.scale.seeds:
         centre = optimum if second is None or seed == 0 else second
         for power in range(optimum - 4, optimum + 5):
             loss = 3.0 - gain + 0.01 * (power - centre) ** 2
@@ -133,11 +147,11 @@ def _write(
                 FamilyRun(
                     parametrization,  # type: ignore[arg-type]
                     depth,
-                    _SMOKE.num_steps,
+                    file.scale.num_steps,
                     2.0**power,
                     seed,
                     inf if diverged else loss,
                     3.0,
-                    _SMOKE.num_steps,
+                    file.scale.num_steps,
                 )
             )
