@@ -28,7 +28,6 @@ __all__ = ["Initial", "cautions"]
 _SURE: Final = 5.0  # standard errors: one false alarm in a million weights that were drawn alike
 _SAME: Final = 2 * math.log(1.05)  # log variance: 5% of a standard deviation is no other rule
 _POWERS: Final = (0.0, 0.5, 1.0, 2.0)  # of 1/K: none; DeepNorm, Fixup; [TP6] and [AM]; [CP]
-_ALIKE: Final = 1.1  # ratio of standard deviations that are one number
 _SMALL: Final = 0.1  # mean size of a gain that lets little of a branch through
 _FEW_BLOCKS: Final = 2
 _FARTHEST: Final = 8  # times the base's effective depth: as far as the stored cases go
@@ -164,9 +163,11 @@ class _Drawn:
 def _described(every: Sequence[_Drawn]) -> str:
     """How weights differ from 1/fan_in: one standard deviation for all, or another gain."""
     bulk = [d for d in every if not d.info.branch_last] or every
-    stds = [d.spread.std for d in bulk]
-    if len({d.info.fan_in for d in bulk}) > 1 and max(stds) < _ALIKE * min(stds):
-        return f"std {math.fsum(stds) / len(stds):.2g} everywhere, not 1/fan_in"
+    read = [d.spread for d in bulk]
+    pooled = sum(s.variance * s.elements for s in read) / sum(s.elements for s in read)
+    alike = all(abs(math.log(s.variance / pooled)) < _tolerance(2 / s.elements) for s in read)
+    if alike and len({d.info.fan_in for d in bulk}) > 1:
+        return f"std {math.sqrt(pooled):.2g} everywhere, not 1/fan_in"
     differing = [d for d in every if d.differs]
     found = _range(d.spread.variance * d.info.fan_in for d in differing)
     due = _range(d.due * d.info.fan_in for d in differing)
