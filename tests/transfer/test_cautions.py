@@ -1,5 +1,7 @@
 """What a plan says of a base and a target that do not show what it takes for granted."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -200,8 +202,10 @@ class TestUnlike:
                     if parameter.ndim == 2:
                         nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
             found = found_weights(base, target, pairs)
-            initial = Initial((base, target), found, graphs[1], init="keep")
+            initial = Initial((base, target), found, graphs[1], residual="own")
             assert cautions(case, laws=laws, initial=initial) == ()
+        due = replace(initial, residual="all")  # a plan that does not keep the networks' own
+        assert len(cautions(case, laws=laws, initial=due)) == 1
 
 
 class TestPowers:

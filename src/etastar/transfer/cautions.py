@@ -12,7 +12,7 @@ from etastar.formatting import name_pattern, number
 from etastar.init.init_plan import plan_initialization
 from etastar.init.param_rules import vector_rule
 from etastar.init.schemes import InitSettings
-from etastar.laws import DepthMuP, Structure, residual_rule
+from etastar.laws import DepthMuP, Structure
 from etastar.naming import canonical_parameters, name_template, separated_indices
 from etastar.transfer.found_weights import FoundWeights, Spread, model_of, powers_of_branches
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from etastar.graph import Graph
-    from etastar.laws import Law, TransferCase
+    from etastar.laws import Law, ScaledWeights, TransferCase
     from etastar.parameter import ParamInfo
 
 __all__ = ["Initial", "cautions"]
@@ -42,13 +42,14 @@ class Initial:
         networks: Base and target, as `Tuned` and `Target` take them.
         found: Their weights, from `found_weights`.
         graph: The target's graph; None of an architecture.
-        init: "keep" for a plan that leaves the target's initialization as it is.
+        residual: Branch weights to which `plan.initialize_` gives 1/K; "own" for a plan that is
+            made for the networks' own initialization.
     """
 
     networks: tuple[object, object]
     found: tuple[FoundWeights, ...]
     graph: Graph | None
-    init: Literal["any", "keep"] = "any"
+    residual: ScaledWeights | Literal["own"]
 
 
 def cautions(case: TransferCase, *, laws: Sequence[Law], initial: Initial) -> tuple[str, ...]:
@@ -66,7 +67,7 @@ def cautions(case: TransferCase, *, laws: Sequence[Law], initial: Initial) -> tu
         One sentence for each; () where there is nothing to say.
     """
     return (
-        *_initialization(initial, laws),
+        *_initialization(initial),
         *_powers(initial, laws),
         *_closed_branches(initial),
         *_first_layers(case, laws),
@@ -74,14 +75,12 @@ def cautions(case: TransferCase, *, laws: Sequence[Law], initial: Initial) -> tu
     )
 
 
-def _initialization(initial: Initial, laws: Sequence[Law]) -> Iterator[str]:
+def _initialization(initial: Initial) -> Iterator[str]:
     """Base and target against each other, and against what `initialize_` of the plan draws."""
-    residual = residual_rule(laws)
     models = [model_of(network) for network in initial.networks]
     known = [None if model is None else recall(model) or Applied() for model in models]
     drawn = [one is not None and one.residual is not None for one in known]
-    drawn_otherwise = _other_than_drawn(initial, residual, drawn)
-    has_branches = any(one.pair.target.in_branch for one in initial.found)
+    drawn_otherwise = _other_than_drawn(initial, drawn)
     if drawn == [True, False] and known[1] is not None:
         yield (
             "the base was initialized by initialize_, the target is not: initialize both alike, by "
@@ -97,23 +96,26 @@ def _initialization(initial: Initial, laws: Sequence[Law]) -> Iterator[str]:
     if all(drawn) and len(rules) > 1:
         said = " and ".join(f"residual={r!r}, readout={o!r}" for r, o in sorted(rules, key=str))
         yield f"base and target were initialized by initialize_ with {said}: initialize both alike"
-    elif drawn[0] and known[0] and known[0].residual != residual and has_branches:
+    elif drawn[0] and known[0] and _is_another(known[0].residual, initial):
         yield (
             f"the base was initialized with residual={known[0].residual!r}, plan.initialize_ draws "
-            f"with residual={residual!r}: initialize both alike"
+            f"with residual={initial.residual!r}: initialize both alike"
         )
     if not any(drawn):
         yield from _unlike(initial.found)
-        if initial.init == "any":
-            for who, seen in drawn_otherwise.items():
-                yield f"{who}: {seen} as plan.initialize_ draws: initialize both alike"
+        for who, seen in drawn_otherwise.items():
+            yield f"{who}: {seen} as plan.initialize_ draws: initialize both alike"
 
 
-def _other_than_drawn(
-    initial: Initial, residual: Literal["all", "last", "none"], drawn: Sequence[bool]
-) -> dict[str, str]:
+def _is_another(residual: str | None, initial: Initial) -> bool:
+    has_branches = any(one.pair.target.in_branch for one in initial.found)
+    return has_branches and initial.residual not in ("own", residual)
+
+
+def _other_than_drawn(initial: Initial, drawn: Sequence[bool]) -> dict[str, str]:
     """For each network that `initialize_` did not draw, or for both, how its weights differ."""
-    if initial.graph is None or not initial.found:
+    residual = initial.residual
+    if initial.graph is None or not initial.found or residual == "own":
         return {}
     model = model_of(initial.networks[1])
     values = {} if model is None else canonical_parameters(model)

@@ -145,8 +145,8 @@ def plan_transfer(
     )
     laws, reasons, read = _bind(asked, evidence)
     plan = planner.plan(theirs, laws)
-    case = TransferCase(ours, theirs, kind)
-    warned = cautions(case, laws=laws, initial=Initial(networks, found, graph))
+    initial = Initial(networks, found, graph, plan.initialization.residual)
+    warned = cautions(TransferCase(ours, theirs, kind), laws=laws, initial=initial)
     notes = [*reasons, *plan.notes, *_unread(tuned, goal, read), *warned]
     if measure is not None and "criterion" not in read:
         notes.append(warn_of_difference(measured(laws), law=plan.law))
