@@ -248,3 +248,56 @@ def made_up(stages):
         for n in range(length)
     ]
     return Architecture(report, (end, *weights, replace(end, role="output")))
+
+
+@pytest.mark.parametrize(
+    ("residual", "powers"), [("all", (1, 1)), ("last", (0, 1)), ("none", (0, 0))]
+)
+@pytest.mark.parametrize("stage", [[1], [2], [3], [1, 2, 4]])
+def test_the_named_initializations_are_powers_of_one_and_zero(residual, powers, stage):
+    base, deep = branches(stage * 2), branches(stage * 5)
+    inner, last = map(float, powers)
+    for optimizer in (SGD, ADAM):
+        named = factor(base, deep, optimizer, residual)
+        case = TransferCase(base, deep, optimizer)
+        info = deep.parameters[0]
+        spelled = Structure("all", inner, last).factors(ParamPair(info, info), case)
+        assert spelled == named
+    assert Structure.with_powers(inner, last) == Structure(residual)
+
+
+@pytest.mark.parametrize(
+    ("layers", "inner", "last", "sgd", "adam"),
+    [
+        (1, 0.0, 1.0, -1.0, -1.0),  # its own power moves no other weight
+        (2, 0.5, 0.5, -0.5, -0.75),
+        (2, 0.25, 1.0, -0.75, -0.875),
+        (3, 0.5, 1.0, 0.0, -0.5),  # the first: 0.5 + 1; the last: 0.5 + 0.5
+        (4, 0.25, 0.5, -0.25, -0.625),
+        (2, -0.5, -0.5, -1.5, -1.25),  # weights that grow with K
+    ],
+)
+def test_real_powers_by_hand(layers, inner, last, sgd, adam):
+    base, deep = branches([layers] * 2), branches([layers] * 8)
+    law = Structure.with_powers(inner, last)
+    for optimizer, exponent in ((SGD, sgd), (ADAM, adam)):
+        assert law.exponent(base, optimizer=optimizer) == pytest.approx(exponent)
+        case = TransferCase(base, deep, optimizer)
+        found = law.factors(ParamPair(deep.parameters[0], deep.parameters[0]), case).lr
+        assert found == pytest.approx(4**exponent)
+
+
+def test_powers_say_what_initialize_is_nearest_and_are_kept_in_the_record():
+    assert Structure.with_powers(0.1, 0.9).residual == "last"
+    assert Structure.with_powers(0.6, 0.9).residual == "all"
+    assert Structure.with_powers(0.1, 0.2).residual == "none"
+    law = Structure.with_powers(0.1, 0.9)
+    assert law.options == {"residual": "last", "inner": 0.1, "last": 0.9}
+    assert Structure(**law.options) == law
+
+
+@pytest.mark.parametrize("power", ["1", math.inf, math.nan, True])
+def test_a_power_that_is_no_number_is_refused(power):
+    for name in ("inner", "last"):
+        with pytest.raises(LawError, match=name):
+            Structure(**{name: power})

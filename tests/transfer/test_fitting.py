@@ -87,7 +87,7 @@ def test_width_is_carried_by_the_width_rule():
 
 def test_the_plan_holds_the_interval_and_survives_a_round_trip():
     plan = plan_transfer(tuned({4: 0.1, 8: 0.05}), net(16), optimizer="adamw")
-    assert "predictive interval" in plan.notes[-1]
+    assert "predictive interval" in plan.notes[0]
     assert TransferPlan.from_json(plan.to_json()) == plan
     assert dict(plan.laws[0].options)["exponent_sd"] > 0
 
@@ -107,7 +107,7 @@ def test_a_law_that_is_asked_for_with_several_bases_is_kept_and_says_where_it_st
     assert plan.laws == alone.laws
     assert plan.parameters == alone.parameters
     assert "3 tuned networks: the law starts from the deepest, effective depth 16" in plan.notes[0]
-    assert alone.notes == ()
+    assert not any("tuned networks" in note for note in alone.notes)
 
 
 @pytest.mark.parametrize("base", [3, None, [], [net(4)[0]], [(net(4), 0.1)], net(4), "x", [3]])

@@ -36,8 +36,9 @@ __all__ = [
 Effect = Literal["learning rate over depth", "branch multiplier", "width"]
 """What a law rescales; two laws may not set a branch multiplier and rescale over depth as well."""
 
-Reads = Literal["network", "points", "criterion"]
-"""Evidence that a law is made from: the base's kind, all tuned networks, the measured criterion."""
+Reads = Literal["network", "points", "criterion", "weights"]
+"""Evidence that a law is made from: the base's kind, all tuned networks, the measured criterion,
+the initial weights."""
 
 ScaledWeights = Literal["all", "last", "none"]
 """Weights of a residual branch whose variance carries 1 / K; `residual=` of `initialize_`."""
@@ -244,6 +245,8 @@ class Evidence:
         optimizer: Kind of the optimizer.
         laws: The laws that are bound already, to be in force while the criterion is measured.
         measure: Measures the criterion at both networks under these laws; None without a batch.
+        powers: Power of 1/K in the variance of the inner and of the last weights of residual
+            branches, as the initial weights of base and target show it; None where they do not.
     """
 
     points: tuple[TunedPoint, ...]
@@ -251,6 +254,7 @@ class Evidence:
     optimizer: OptimizerKind
     laws: tuple[Law, ...] = ()
     measure: Callable[[tuple[Law, ...]], MeanSquares] | None = None
+    powers: tuple[float, float] | None = None
 
 
 class Law(abc.ABC):

@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from etastar.errors import LawError
 from etastar.laws.base import (
@@ -20,7 +20,7 @@ from etastar.laws.base import (
 from etastar.typed import require_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from etastar.laws.base import ParamPair, TransferCase
     from etastar.optimizers import OptimizerKind
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Structure"]
 
 _CHAIN = -1.5  # [JE]: the Jacobian's singular values spread, sum_l u_l^2 grows as L^3
+_HALF = 0.5
 _ENDS = 2  # stem and head: their contribution does not change with depth
 
 
@@ -58,27 +59,64 @@ class Structure(Law):
     the smaller of the weight layers on the shortest path and those outside of all branches. Norms
     inside of a branch, which undo the scale of the weights before them, are not seen.
 
+    Where the variance of a weight carries a power p of 1/K, real or negative too, m is the sum of p
+    over the other weights of the branch, the smallest of all its weights.
+
     Args:
         residual: Branch weights that carry 1/K at both sizes: "all" (what `initialize_` does),
             "last" or "none".
+        inner: p of the weights before the last of a branch; None for 1 or 0, as `residual` says.
+        last: p of the last weight of a branch; None likewise.
 
     Raises:
-        LawError: residual is none of these; base or target alone has residual streams.
+        LawError: An option is none of these; base or target alone has residual streams.
 
     Example:
         >>> Structure(residual="last").options
         {'residual': 'last'}
+        >>> Structure.with_powers(0.0, 1.0) == Structure("last"), Structure.with_powers(0.5, 1.0)
+        (True, Structure(residual='all', inner=0.5, last=1.0))
 
     Source: docs/definitions.md, section 4; the criterion is that of [JE] and [AM].
     """
 
     residual: ScaledWeights = "all"
+    inner: float | None = None
+    last: float | None = None
 
     name: ClassVar[str] = "structure"
     effects: ClassVar[frozenset[Effect]] = frozenset({"learning rate over depth"})
 
     def __post_init__(self) -> None:
         require_type("residual", self.residual, ScaledWeights, error=LawError)
+        for name in ("inner", "last"):
+            require_type(name, getattr(self, name), float | None, error=LawError)
+
+    @classmethod
+    def with_powers(cls, inner: float, last: float) -> Structure:
+        """The law for powers of 1/K as they were found in the weights.
+
+        Args:
+            inner: Power in the variance of the weights before the last of a branch.
+            last: Power in that of the last weight.
+
+        Returns:
+            By name where both are 0 or 1; else with the named initialization that is nearest.
+        """
+        residual: ScaledWeights = "none" if last < _HALF else "last" if inner < _HALF else "all"
+        named = cls(residual)
+        return named if named.powers == (inner, last) else cls(residual, inner, last)
+
+    @property
+    def powers(self) -> tuple[float, float]:
+        """Power of 1/K in the variance of the inner and of the last weights of a branch."""
+        inner = float(self.residual == "all") if self.inner is None else self.inner
+        return inner, float(self.residual != "none") if self.last is None else self.last
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """See `Law.options`; without powers that are not given."""
+        return {name: value for name, value in super().options.items() if value is not None}
 
     def exponent(self, network: Architecture, *, optimizer: OptimizerKind) -> float:
         """Exponent of the learning rate: in the effective depth of a chain, else in K.
@@ -97,13 +135,13 @@ class Structure(Law):
             >>> Structure().exponent(chain, optimizer=optimizer_kind("sgd"))
             -1.5
         """
-        streams = _read(network, self.residual).streams
+        streams = _read(network, self.powers).streams
         powers = [_power(m, optimizer) for stream in streams for m in stream.scaled_others]
         return 0.0 - max(powers) if powers else _CHAIN
 
     def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""
-        ours, theirs = (_read(network, self.residual) for network in (case.target, case.base))
+        ours, theirs = (_read(network, self.powers) for network in (case.target, case.base))
         if bool(ours.streams) != bool(theirs.streams):
             raise LawError(
                 f"residual streams in the {'target' if ours.streams else 'base'} alone",
@@ -119,7 +157,7 @@ class _Stream:
     """K of one residual stream, and for each branch with weights m, see `Structure`."""
 
     additions: int
-    scaled_others: tuple[int, ...]
+    scaled_others: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -132,16 +170,16 @@ class _Shape:
 
 
 @lru_cache(maxsize=8)
-def _read(network: Architecture, residual: ScaledWeights) -> _Shape:
+def _read(network: Architecture, powers: tuple[float, float]) -> _Shape:
     """The shape of a network; a plan asks once for every parameter."""
     layers = [p for p in network.parameters if p.is_weight and p.layer_type is not None]
     branches: dict[tuple[int, int, int], list[ParamInfo]] = defaultdict(list)
     for info in layers:
         if info.stream is not None and info.branch is not None:
             branches[info.stream, info.stream_additions, info.branch].append(info)
-    streams: dict[tuple[int, int], list[int]] = defaultdict(list)
+    streams: dict[tuple[int, int], list[float]] = defaultdict(list)
     for (stream, additions, _), weights in branches.items():
-        streams[stream, additions].append(_scaled_others(weights, residual))
+        streams[stream, additions].append(_scaled_others(weights, *powers))
     outside = sum(not info.in_branch for info in layers)
     on_path = sum(step.counted_as == "weight layer" for step in network.report.path)
     return _Shape(
@@ -151,21 +189,18 @@ def _read(network: Architecture, residual: ScaledWeights) -> _Shape:
     )
 
 
-def _scaled_others(weights: Iterable[ParamInfo], residual: ScaledWeights) -> int:
-    """The smallest m of a branch: all weights of one way through it have the same others.
+def _scaled_others(weights: Sequence[ParamInfo], inner: float, last: float) -> float:
+    """The smallest m of a branch: the powers of a way through it, without the largest.
 
-    A way ends in a layer that the addition sums, with as many others as lie before it; where the
-    branch ends in an addition of its own, the longest way is taken. Where the last weight alone is
-    scaled, nothing scales that weight's own update.
+    A way ends in a layer that the addition sums, behind as many others as lie before it; where the
+    branch ends in an addition of its own, the longest way is taken.
     """
-    if residual != "all":
-        return 0
-    infos = list(weights)
-    ends = [info.branch_position or 0 for info in infos if info.branch_last]
-    return min(ends) if ends else max(0, infos[0].branch_length - 1)
+    ends = [info.branch_position or 0 for info in weights if info.branch_last]
+    before = ends or [max(0, weights[0].branch_length - 1)]
+    return min(n * inner + last - (max(inner, last) if n else last) for n in before)
 
 
-def _power(scaled_others: int, optimizer: OptimizerKind) -> float:
+def _power(scaled_others: float, optimizer: OptimizerKind) -> float:
     share = 1.0 if optimizer.update == "sgd" else 0.5
     return max(0.0, 1.0 - share * scaled_others)
 

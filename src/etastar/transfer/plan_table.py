@@ -22,6 +22,9 @@ __all__ = ["PlanView"]
 _HEAD = ("group", "lr", "weight decay", "eps", "init x")
 _GAP = 2
 _SHORTEST = 8  # letters of a group's label
+_ASSUMES = (
+    "assumes: lr tuned at the base under the same initialization, batch size, steps and schedule"
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class PlanView:
             yield f"{shorten_middle(label, label_width):<{label_width}}{shown}"
             if number_of_row:
                 yield from _details(self.groups[number_of_row - 1], width)
-        yield from _wrapped(self.notes, width)
+        yield from _wrapped((*self.notes, _ASSUMES), width)
 
     def _row(self, group: GroupPlan) -> tuple[str, ...]:
         several = len({g.optimizer for g in self.groups}) > 1

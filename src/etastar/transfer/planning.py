@@ -28,7 +28,9 @@ from etastar.laws import (
 from etastar.optimizers import optimizer_kind
 from etastar.transfer.auto import NAMED_LAWS
 from etastar.transfer.base_settings import DecayAtBase, agreed_settings
+from etastar.transfer.cautions import Initial, cautions
 from etastar.transfer.correspondence import match_parameters
+from etastar.transfer.found_weights import found_weights, powers_of_branches
 from etastar.transfer.measured_law import Measure, mean_squares, warn_of_difference
 from etastar.transfer.plan import TransferPlan
 from etastar.transfer.plan_record import BaseRecord, InitializationRecord, LawRecord, ParamPlan
@@ -133,15 +135,19 @@ def plan_transfer(
             networks, measure, lambda network: planner.plan(read_architecture(network), laws)
         )
 
+    found = found_weights(*networks, match_parameters(ours.parameters, theirs.parameters))
     evidence = Evidence(
         points=tuple(TunedPoint(network, one.lr, one.log_lr_sd) for one, network in tuned),
         target=theirs,
         optimizer=kind,
         measure=None if measure is None else measured,
+        powers=powers_of_branches(found),
     )
     laws, reasons, read = _bind(asked, evidence)
     plan = planner.plan(theirs, laws)
-    notes = [*reasons, *plan.notes, *_unread(tuned, goal, read)]
+    initial = Initial(networks, found, graph, plan.initialization.residual)
+    warned = cautions(TransferCase(ours, theirs, kind), laws=laws, initial=initial)
+    notes = [*reasons, *plan.notes, *_unread(tuned, goal, read), *warned]
     if measure is not None and "criterion" not in read:
         notes.append(warn_of_difference(measured(laws), law=plan.law))
     return replace(plan, notes=tuple(notes), graph=graph)

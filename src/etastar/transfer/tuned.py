@@ -24,6 +24,10 @@ _ALLOWED = "(network, learning rate) of a network that was tuned: Tuned(network,
 class Tuned:
     """A network with the settings that were tuned on it.
 
+    The rate holds for what it was tuned under: the same initialization, batch size, steps and
+    schedule as the target will have. Of a model whose weights are as they were before training the
+    plan's notes say where they differ from the target's, or from what the plan draws.
+
     Attributes:
         network: A graph, or (model, example inputs); see `NetworkLike`. A graph or an architecture
             that was read before costs no second capture.
