@@ -100,8 +100,8 @@ def experience_document(known: Experience) -> str:
         JSON, the same for the same records.
 
     Example:
-        >>> experience_document(Experience())
-        '{"format": 1,\\n "records": [],\\n "criterion": []}\\n'
+        >>> json.loads(experience_document(Experience()))
+        {'format': 1, 'records': [], 'criterion': []}
     """
     parts = [f'{{"format": {EXPERIENCE_FORMAT}']
     for name in ("records", "criterion"):
@@ -156,11 +156,11 @@ def _family_name(experiment: str, family: Family) -> str | None:
         return None
     if network.branch_power or network.name == "cell":
         return None
-    own = [f"{key}={value}" for key, value in network.options if key in _TOLD_APART]
+    own = [f"{key}={value}" for key, value in network.options if key in _APART]
     return ", ".join([f"{experiment}: {network.name}", *own])
 
 
-_TOLD_APART: Final = frozenset(
+_APART: Final = frozenset(
     "activation padding kernel_size affine batch_norm dropout width branch_layers".split()
 )
 """Arguments of a network by which an experiment has several of it."""

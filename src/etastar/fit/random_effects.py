@@ -60,8 +60,8 @@ def random_effects(
 ) -> RandomEffects[Group]:
     """Random effects with one spread for all groups, by DerSimonian and Laird's moments.
 
-    y_ki = mu_k + u_ki + e_ki, u ~ N(0, tau^2), e ~ N(0, s_ki^2). With w = 1 / s^2, W_k their sum and
-    m_k the weighted mean of group k, Q = sum w (y - m_k)^2 has the expectation
+    y_ki = mu_k + u_ki + e_ki, u ~ N(0, tau^2), e ~ N(0, s_ki^2). With w = 1 / s^2, W_k their sum
+    and m_k the weighted mean of group k, Q = sum w (y - m_k)^2 has the expectation
     f + tau^2 sum_k (W_k - sum_i w_ki^2 / W_k), f members less groups; tau^2 is what Q gives, at
     least 0. mu_k is then the mean with weights 1 / (s^2 + tau^2). Groups of two to four members say
     next to nothing of a spread of their own, so they share one.
