@@ -232,10 +232,12 @@ def _errors(
         measured = row["rule"] in ("measured", "measured+mup") and row["lr"] is not None
         if row["family"] != family.name or not measured:
             continue
-        ends = [optima.get(tuple(sorted(s.items()))) for s in (row["bases"][0], row["target"])]
-        if None not in ends and ends[1] > ends[0]:
+        base, target = (
+            optima.get(tuple(sorted(one.items())), 0) for one in (row["bases"][0], row["target"])
+        )
+        if 0 < base < target:
             error = math.log(row["lr"] / row["reference_lr"])
-            found.append(CriterionRecord(name, kind, error, (ends[0], ends[1])))
+            found.append(CriterionRecord(name, kind, error, (base, target)))
     if found:
         yield max(found, key=lambda one: one.depths[1])
 
@@ -250,7 +252,7 @@ def judged_without_itself(known: Experience) -> tuple[tuple[ExperienceRecord, bo
         Every well-posed record, and the answer for the exponent with its own error; None where the
         others say nothing of the kind.
     """
-    found = []
+    found: list[tuple[ExperienceRecord, bool | None]] = []
     for one in known.records:
         if not one.well_posed:
             continue

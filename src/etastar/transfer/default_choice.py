@@ -98,11 +98,9 @@ class _Candidate:
     @property
     def read(self) -> frozenset[Reads]:
         """What of the evidence it is made from."""
-        return frozenset(
-            ("network",)
-            + (("points",) if self.sizes > 1 else ())
-            + (("criterion",) if self.measured else ())
-        )
+        read: set[Reads] = {"network"}
+        read |= {"points"} if self.sizes > 1 else set()
+        return frozenset(read | ({"criterion"} if self.measured else set()))
 
 
 @final

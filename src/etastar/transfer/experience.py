@@ -134,7 +134,7 @@ class Experience:
             >>> Experience(criterion=(CriterionRecord("gpt", kind, 0.1, (4, 32)),)).without("gpt")
             Experience(records=(), criterion=())
         """
-        known = {record.family for record in (*self.records, *self.criterion)}
+        known = {one.family for one in self.records} | {one.family for one in self.criterion}
         if unknown := [name for name in families if name not in known]:
             raise LawError(
                 f"the family {unknown[0]!r}",
