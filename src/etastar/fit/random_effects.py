@@ -14,14 +14,14 @@ from etastar.fit.bootstrap import float_array, student_quantile
 
 __all__ = ["RandomEffects", "random_effects"]
 
-Group = TypeVar("Group", bound=Hashable)
+_Group = TypeVar("_Group", bound=Hashable)
 
 _LEAST = 2  # members of a group that tell of the spread
 _UPPER = 0.975
 
 
 @dataclass(frozen=True)
-class RandomEffects(Generic[Group]):
+class RandomEffects(Generic[_Group]):
     """Means of groups and the spread of members about them, one for all groups.
 
     Attributes:
@@ -32,9 +32,9 @@ class RandomEffects(Generic[Group]):
 
     spread: float
     freedom: int
-    means: Mapping[Group, tuple[float, float]]
+    means: Mapping[_Group, tuple[float, float]]
 
-    def predictive(self, group: Group) -> tuple[float, float]:
+    def predictive(self, group: _Group) -> tuple[float, float]:
         """What a new member of a group is expected to be.
 
         Args:
@@ -56,8 +56,8 @@ class RandomEffects(Generic[Group]):
 
 
 def random_effects(
-    groups: Mapping[Group, Sequence[tuple[float, float]]],
-) -> RandomEffects[Group]:
+    groups: Mapping[_Group, Sequence[tuple[float, float]]],
+) -> RandomEffects[_Group]:
     """Random effects with one spread for all groups, by DerSimonian and Laird's moments.
 
     y_ki = mu_k + u_ki + e_ki, u ~ N(0, tau^2), e ~ N(0, s_ki^2). With w = 1 / s^2, W_k their sum
