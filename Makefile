@@ -68,7 +68,7 @@ docs: ## the examples of README and docs alone
 study: ## an experiment of the papers: make study NAME=resnet SCALE=cpu
 	$(BIN)/python -m studies $(NAME) --scale $(or $(SCALE),cpu)
 
-evidence: ## docs/evidence.md and the table of law="auto", from the stored results
+evidence: ## docs/evidence.md and what law="auto" knows, from the stored results
 	$(BIN)/python -m studies.evidence
 
 evaluate: ## the stored experiments again, from their stored runs

@@ -1,4 +1,4 @@
-"""docs/evidence.md and the table of `law="auto"`, from the stored results.
+"""docs/evidence.md and what `law="auto"` knows, from the stored results.
 
 Run as `python -m studies.evidence`; with `--check` nothing is written, and the exit
 code says whether what is there matches.
@@ -9,36 +9,25 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etastar.transfer import DEFAULT_LAW
-from etastar.transfer.auto import CANDIDATES, TABLE, TABLE_FORMAT
-from studies.auto_choice import choose_rule
-from studies.auto_evidence import (
-    AUTO_CANDIDATES,
-    auto_rows,
-    family_kinds,
-    missing_families,
-    regrets_by_kind,
-)
+from studies.declaration import Family
+from studies.experience import experience_document, first_evidence, judged_without_itself
 from studies.experiments.registry import EXPERIMENTS
-from studies.regret_page import AutoChoice, RegretEvidence, evidence_document
+from studies.regret_page import KnownKind, RegretEvidence, evidence_document
 from studies.regret_table import read_regrets
 from studies.reproduce import RESULTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from studies.auto_choice import RegretsByKind
-    from studies.auto_evidence import StoredFamily
+    from etastar.transfer import Experience
     from studies.declaration import Scale
     from studies.regret_table import StoredRegret
 
 __all__ = ["documents", "gather_regrets", "main"]
-
-_BATCH = {"auto": "without a batch", "auto with a batch": "with a batch"}
 
 
 def documents(root: Path, *, scale: Scale = "cpu") -> dict[Path, str]:
@@ -54,53 +43,65 @@ def documents(root: Path, *, scale: Scale = "cpu") -> dict[Path, str]:
     Raises:
         StorageError: A result cannot be read.
     """
-    rows = read_regrets(root / RESULTS, scale=scale)
-    kinds = family_kinds(scale, rows)
-    evidence = gather_regrets(root, rows, kinds, scale=scale)
+    known = first_evidence(root / RESULTS, scale=scale)
+    page = evidence_document(gather_regrets(root, known, scale=scale))
     return {
-        root / "docs" / "evidence.md": evidence_document(evidence),
-        root / "src" / "etastar" / "transfer" / TABLE: _json(regrets_by_kind(rows, kinds)),
+        root / "docs" / "evidence.md": page,
+        root / "src" / "etastar" / "transfer" / "experience.json": experience_document(known),
     }
 
 
-def gather_regrets(
-    root: Path,
-    rows: Sequence[StoredRegret],
-    kinds: Mapping[StoredFamily, str],
-    *,
-    scale: Scale,
-) -> RegretEvidence:
-    """All that the documents say.
+def gather_regrets(root: Path, known: Experience, *, scale: Scale) -> RegretEvidence:
+    """All that the page says.
 
     Args:
         root: Of the repository.
-        rows: The stored rates.
-        kinds: Kind of every family that `auto` may learn from.
+        known: What the default choice knows.
         scale: Of the results.
 
     Returns:
-        The evidence, with the rows of `auto`.
+        The evidence.
     """
-    table = regrets_by_kind(rows, kinds)
+    rows = read_regrets(root / RESULTS, scale=scale)
     stored = tuple(_stored_fits(root / RESULTS, scale))
-    choices = [
-        AutoChoice(
-            kind,
-            choose_rule(table, kind, candidates=CANDIDATES).why,
-            tuple(place.family for place, own in kinds.items() if own == kind),
-        )
-        for kind in table
-    ]
+    judged = [held for _, held in judged_without_itself(known) if held is not None]
     return RegretEvidence(
         scale=scale,
-        rows=(*rows, *auto_rows(rows, kinds)),
-        choices=tuple(choices),
-        missing=missing_families(scale, rows),
+        rows=rows,
+        kinds=tuple(_known_kinds(known)),
+        held=(sum(judged), len(judged)),
+        missing=_missing_families(scale, rows),
         claims=tuple((name, *_claim(one)) for name, fits in stored for one in fits["claims"]),
         exponents=tuple(
             (name, *_exponent(one)) for name, fits in stored for one in fits["exponents"]
         ),
         default_law=DEFAULT_LAW,
+    )
+
+
+def _known_kinds(known: Experience) -> Iterator[KnownKind]:
+    keys = dict.fromkeys((one.kind, one.parametrization) for one in known.records if one.well_posed)
+    for kind, parametrization in keys:
+        prior = known.prior(kind, parametrization)
+        yield KnownKind(
+            f"{kind}, {kind.update}",
+            parametrization,
+            "-" if prior is None else f"{prior.mean:.2f} +- {prior.sd:.2f}",
+            tuple(
+                f"{one.family} {one.exponent:.2f} +- {one.exponent_sd:.2f}"
+                for one in known.of_kind(kind, parametrization)
+            ),
+        )
+
+
+def _missing_families(scale: Scale, rows: Sequence[StoredRegret]) -> tuple[str, ...]:
+    """Declared families from which rates are transferred, and that the results do not hold."""
+    stored = {(row.experiment, row.family) for row in rows}
+    return tuple(
+        f"{name}: {family.name}"
+        for name, study in EXPERIMENTS.items()
+        for family in study(scale).families
+        if isinstance(family, Family) and family.targets and (name, family.name) not in stored
     )
 
 
@@ -138,18 +139,6 @@ def _claim(claim: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _interval(ends: Sequence[float] | None) -> str:
     return "-" if ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"
-
-
-def _json(table: RegretsByKind) -> str:
-    """Rule and reason of every kind, without a batch and with one."""
-    kinds = {
-        kind: {
-            _BATCH[name]: asdict(choose_rule(table, kind, candidates=candidates))
-            for name, candidates in AUTO_CANDIDATES.items()
-        }
-        for kind in table
-    }
-    return json.dumps({"format": TABLE_FORMAT, "kinds": kinds}, indent=1) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from studies.page import markdown_table, percent
-from studies.regret_table import in_common, rivals, summarize
+from studies.regret_table import in_common, summarize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from studies.regret_table import RuleSummary, StoredRegret
 
-__all__ = ["AutoChoice", "RegretEvidence", "evidence_document"]
+__all__ = ["KnownKind", "RegretEvidence", "evidence_document"]
 
 FAR = 8.0
 """What counts as far: eight times deeper; nearer targets are in the tables by network."""
 
 
 @dataclass(frozen=True)
-class AutoChoice:
-    """What `law="auto"` takes for one kind of network."""
+class KnownKind:
+    """What `law="auto"` expects of one kind of network under one parametrization.
+
+    Attributes:
+        kind: In words, with the update of its optimizer.
+        parametrization: What is in force.
+        expected: Mean and standard deviation for a new family, as text; "-" with a single one.
+        families: Name and exponent of each.
+    """
 
     kind: str
-    why: str
+    parametrization: str
+    expected: str
     families: tuple[str, ...]
 
 
@@ -34,8 +42,9 @@ class RegretEvidence:
 
     Attributes:
         scale: Of the stored results.
-        rows: Every stored rate, with those of `auto`, each family's chosen without that family.
-        choices: What `auto` takes for each kind of network.
+        rows: Every stored rate.
+        kinds: What `law="auto"` expects of each kind of network.
+        held: Of how many exponents, expected from the other families, the interval held how many.
         missing: Declared families without stored rates, as "experiment: family".
         claims: (experiment, statement, source, claimed, measured, interval, verdict), as text.
         exponents: (experiment, family, axis, exponent, interval, R^2, flags), as text.
@@ -44,26 +53,12 @@ class RegretEvidence:
 
     scale: str
     rows: tuple[StoredRegret, ...]
-    choices: tuple[AutoChoice, ...]
+    kinds: tuple[KnownKind, ...]
+    held: tuple[int, int]
     missing: tuple[str, ...]
     claims: tuple[tuple[str, ...], ...]
     exponents: tuple[tuple[str, ...], ...]
     default_law: str
-
-    @property
-    def rivals(self) -> tuple[str, ...]:
-        """Rules with a lower worst regret than `auto` in all of its cases."""
-        plain = [replace(row, rule=row.rule.removesuffix("+mup")) for row in self.rows]
-        return rivals(plain, rule="auto")
-
-    @property
-    def auto_leads(self) -> bool:
-        """Whether all declared families are stored, and no rule has a lower worst regret.
-
-        A default that turned with every experiment that ends would help nobody.
-        """
-        has_cases = any(row.rule.startswith("auto") for row in self.rows)
-        return has_cases and not self.rivals and not self.missing
 
 
 def evidence_document(evidence: RegretEvidence) -> str:
@@ -103,34 +98,21 @@ def evidence_document(evidence: RegretEvidence) -> str:
         _rules(summarize(evidence.rows, least_ratio=FAR)),
         "All targets:",
         _rules(summarize(evidence.rows)),
-        "## What `auto` takes",
+        "## What `auto` knows",
         _AUTO,
-        _default(evidence),
+        f"Expected from the other families alone, {evidence.held[1]} exponents of kinds with three "
+        f"families or more: the 95% interval holds {evidence.held[0]} of them.",
         markdown_table(
-            ("network, optimizer", "choice", "families"),
+            ("kind", "parametrization", "expected exponent", "families"),
             (
-                (one.kind, one.why.removeprefix("auto: "), "; ".join(one.families))
-                for one in evidence.choices
+                (one.kind, f"`{one.parametrization}`", one.expected, "; ".join(one.families))
+                for one in evidence.kinds
             ),
         ),
         "## Regret by network",
         *_by_experiment(evidence.rows),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _default(evidence: RegretEvidence) -> str:
-    if not any(row.rule.startswith("auto") for row in evidence.rows):
-        return "It has no case yet, so it is not the default."
-    if evidence.rivals:
-        better = ", ".join(f"`{rule}`" for rule in evidence.rivals)
-        return f"It is not the default: in its cases the worst regret of {better} is lower."
-    if evidence.missing:
-        return (
-            "No rule has a lower worst regret in its cases so far; it can be the default once "
-            "every declared family is stored."
-        )
-    return "No rule has a lower worst regret in its cases, so it is the default."
 
 
 _HOW = """\
@@ -142,17 +124,14 @@ from two and three tuned sizes. `measured-self`: the criterion after 20 steps at
 rate; it is stored and no longer run. `lr-finder` has no base and tests the target itself."""
 
 _AUTO = """\
-The kind of a network is read off its graph: a chain; residual with a branch of one layer; residual
-with two layers or more on every branch; each for SGD and for Adam and its like. `auto` takes the
-law with the lowest worst regret over the stored cases of the kind, of those that rescale the rate
-alone and cost nothing; with a batch to measure on, `measured` is among them. Left out are families
-whose initialization is not that of `initialize_`, and cases in which one of these laws gave no
-rate, such as those over width alone. The rows `auto` and `auto with a batch` of the tables are
-honest about that: each family's law was chosen by the other families, without its own cases.
-
-Relative regret divides by what the target's own optimum gained. Where that is little, because a
-deep network learned next to nothing in its budget, small differences of the loss are large shares;
-those cases count like all others."""
+Exponent of the best rate in effective depth, by kind of network (read off its graph) and by what is
+in force beside the rate: `own`, an initialization without 1/K; `stabilized`, that of `initialize_`;
+`complete-p`, `depth-mup`, a law's multipliers. Expected of a new family: the mean of the kind, and
+a standard deviation by random effects, of how families differ and of each fit's own error, at most
+0.5. A kind with a single family is answered by the structure law with 0.5. Families of one
+experiment that differ in the optimizer, the length or the parametrization alone share a name and
+are left out together. These are the first experiments, at 100 steps and a constant rate; most of
+their verdicts are noise."""
 
 
 def _rules(summaries: Sequence[RuleSummary]) -> str:

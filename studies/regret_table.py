@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Sequence
 
-__all__ = ["RuleSummary", "StoredRegret", "in_common", "read_regrets", "rivals", "summarize"]
+__all__ = ["RuleSummary", "StoredRegret", "in_common", "read_regrets", "summarize"]
 
 
 @dataclass(frozen=True)
@@ -198,32 +198,4 @@ def in_common(
     return (
         tuple(row for row in told if row.rule in broad and row.case in shared),
         tuple(row for row in told if row.rule not in broad),
-    )
-
-
-def rivals(rows: Iterable[StoredRegret], *, rule: str) -> tuple[str, ...]:
-    """Rules whose worst regret is lower than that of one rule, in all of its cases.
-
-    Args:
-        rows: Stored rates.
-        rule: The rule that is compared.
-
-    Returns:
-        Names of the rules that gave a rate in every case of it and have a lower worst regret there.
-
-    Example:
-        >>> made = StoredRegret("e", "f", "f", "sgd", "auto", "depth 8", 4.0, 0.5, None, 100)
-        >>> rivals([made], rule="auto")
-        ()
-    """
-    by_rule: dict[str, dict[tuple[str, str, str], float]] = {}
-    for row in rows:
-        if row.relative is not None:
-            by_rule.setdefault(row.rule, {})[row.case] = row.relative
-    own = by_rule.get(rule, {})
-    return tuple(
-        other
-        for other, found in by_rule.items()
-        if own and own.keys() <= found.keys()
-        if max(found[case] for case in own) < max(own.values())
     )

@@ -105,12 +105,13 @@ def test_transfer_json_and_saved_plan(tmp_path):
     plan = TransferPlan.load(path)
     assert summary["lr"] == plan.lr
     assert [group["lr"] for group in summary["groups"]] == [group.lr for group in plan.groups]
-    assert "effective-depth" in summary["law"]
+    assert summary["lr_interval"] == list(plan.lr_interval)
+    assert summary["why"] == plan.why != ""
 
 
 def test_transfer_with_the_law_alone():
     args = ["transfer", "zoo:resmlp", "--base", "depth=2", "--target", "depth=14", "--lr", "0.1"]
-    summary = run_json(*args, "--optimizer", "sgd")
+    summary = run_json(*args, "--optimizer", "sgd", "--law", "effective-depth")
     assert summary["lr"] == pytest.approx(0.1 * (16 / 4) ** -1.5)
     assert run_json(*args, "--optimizer", "sgd", "--law", "constant")["lr"] == 0.1
 

@@ -1,11 +1,11 @@
-"""What a law may know of one parameter: its shape, its role, its place in the graph."""
+"""What a law may know of a parameter (shape, role, place in the graph), and of all blocks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["LayerType", "ParamInfo", "Role"]
+__all__ = ["LayerType", "NetworkFeatures", "ParamInfo", "Role"]
 
 Role = Literal["input", "hidden", "output", "norm", "bias", "embedding"]
 """Place of a parameter in the network, from the graph alone.
@@ -74,3 +74,25 @@ class ParamInfo:
     def is_weight(self) -> bool:
         """Whether a weight layer contracts it (or looks it up)."""
         return self.role in ("input", "hidden", "output", "embedding")
+
+
+@dataclass(frozen=True)
+class NetworkFeatures:
+    """What of a network's form decides how its best learning rate goes over depth.
+
+    Attributes:
+        structure: "chain": one path; "residual": branches that are added to a stream; "other".
+        norm: Where it is normalized. Residual: "pre", a branch begins by normalizing the stream;
+            "post", the stream itself is normalized after an addition; "inside", norms of a branch
+            read what its layers made. Else "inside", between two layers. Or "none".
+        batch_norm: Whether these norms are over the batch.
+        scaled_branches: Whether a parameter of its own multiplies a branch's output (LayerScale,
+            ReZero); the gain of a norm is none.
+        branch_layers: Weight layers of a branch: 1, 2 for two or more; 0 without branches.
+    """
+
+    structure: Literal["chain", "residual", "other"]
+    norm: Literal["none", "pre", "post", "inside"]
+    batch_norm: bool
+    scaled_branches: bool
+    branch_layers: int

@@ -6,15 +6,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from etastar.laws import Structure, TunedPoint
+from etastar.laws import EffectiveDepth, Structure, TunedPoint
 from etastar.transfer import FitSizes, Tuned, plan_transfer
-from etastar.transfer.auto import CANDIDATES
 from studies.rules.base import Rule
 
 if TYPE_CHECKING:
     from studies.rules.base import Question
 
 __all__ = ["ByLaw", "FittedRule", "StructureRule"]
+
+_BY_LAYERS = EffectiveDepth(count="layers")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class ByLaw(Rule):
             Tuned(question.base.architecture, question.base.optimum.lr),
             question.target_architecture,
             optimizer=question.family.optimizer.name,
-            law=CANDIDATES[self.name]() if self.name in CANDIDATES else self.name,
+            law=_BY_LAYERS if self.name == "nominal-depth" else self.name,
             width="none",
         )
         rates = {entry.lr for entry in plan.parameters}

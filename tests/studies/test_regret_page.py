@@ -3,7 +3,7 @@
 from math import inf
 
 from studies.regret_page import (
-    AutoChoice,
+    KnownKind,
     RegretEvidence,
     evidence_document,
 )
@@ -24,7 +24,8 @@ def evidence(*rows, **changes):
     settings = {
         "scale": "cpu",
         "rows": rows,
-        "choices": (AutoChoice("chain, SGD", "auto: structure for ...", ("net", "other")),),
+        "kinds": (KnownKind("chain, sgd", "own", "-1.40 +- 0.20", ("net -1.5", "other -1.3")),),
+        "held": (1, 2),
         "missing": (),
         "claims": (CLAIM,),
         "exponents": (FIT,),
@@ -51,7 +52,9 @@ def test_a_case_shows_its_interval_divergence_and_what_is_not_there():
     assert lines(page, "| net | depth 4.0") == ["| net | depth 4.0 | - | target did not learn |"]
     for told in (CLAIM, FIT):
         assert "| " + " | ".join(told) + " |" in page
-    assert "| chain, SGD | structure for ... | net; other |" in page
+    assert "| chain, sgd | `own` | -1.40 +- 0.20 | net -1.5; other -1.3 |" in page
+    assert "2 exponents" in page
+    assert "interval holds 1 of them" in page
 
 
 def test_missing_families_are_named():
@@ -65,18 +68,3 @@ def test_far_targets_have_a_table_of_their_own():
     far, all_own, everything = lines(page, "| `constant`")
     assert far == all_own == "| `constant` | 1 | 0 | 10.0% | 10.0% | 0% | 100% | 700 |"
     assert everything.startswith("| `constant` | 2 | 0 | 50.0% | 90.0% |")
-
-
-def test_it_says_whether_auto_leads():
-    won = evidence(row("auto", 0.1), row("constant", 0.2))
-    lost = evidence(row("auto+mup", 0.3), row("constant+mup", 0.2))
-    none = evidence(row("constant", 0.2))
-    early = evidence(row("auto", 0.1), row("constant", 0.2), missing=("width: MLP",))
-    assert not early.auto_leads
-    assert "once every declared family is stored" in evidence_document(early)
-    assert won.auto_leads
-    assert "so it is the default" in evidence_document(won)
-    assert not lost.auto_leads
-    assert "worst regret of `constant` is lower" in evidence_document(lost)
-    assert not none.auto_leads
-    assert "no case yet" in evidence_document(none)

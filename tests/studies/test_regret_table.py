@@ -1,13 +1,12 @@
 """The regret table: read back from files, summed up by rule, compared case by case."""
 
 import json
-from dataclasses import replace
 from math import inf
 
 import pytest
 
 from etastar.errors import StorageError
-from studies.regret_table import StoredRegret, in_common, read_regrets, rivals, summarize
+from studies.regret_table import StoredRegret, in_common, read_regrets, summarize
 
 STORED = {
     "family": "MLP, SGD",
@@ -83,17 +82,6 @@ def test_rules_are_summed_up_with_the_lowest_worst_first():
     assert (constant.num_cases, constant.num_diverged, constant.worst) == (3, 1, inf)
     assert (constant.median, constant.median_cost) == (0.2, 20)
     assert summarize(rows)[0].rule == "near"
-
-
-def test_a_rival_is_better_at_its_worst_in_every_case():
-    auto = [row("auto", 0.1), row("auto", 0.3, family="g")]
-    better = [row("a", 0.2), row("a", 0.2, family="g")]
-    worse = [row("b", 0.0), row("b", 0.4, family="g")]
-    absent = [row("c", 0.0)]
-    elsewhere = [row("a", inf, family="h")]
-    assert rivals([*auto, *better, *worse, *absent, *elsewhere], rule="auto") == ("a",)
-    assert rivals([*auto, replace(better[0], relative=0.3), better[1]], rule="auto") == ()
-    assert rivals(better, rule="auto") == ()
 
 
 def test_shares_within_two_and_ten_percent_count_divergence_as_outside():

@@ -30,7 +30,7 @@ def point(depth, lr, sd=None):
 
 def test_one_base_is_the_effective_depth_law():
     fitted = plan_transfer(tuned({4: 0.1}), net(16), optimizer="sgd", law="fitted")
-    law = plan_transfer(Tuned(net(4), 0.1), net(16), optimizer="sgd")
+    law = plan_transfer(Tuned(net(4), 0.1), net(16), optimizer="sgd", law="effective-depth")
     assert fitted.lr == pytest.approx(law.lr)
     assert fitted.laws[0].name == "fitted"
 
@@ -48,8 +48,9 @@ def test_many_bases_follow_the_data():
 def test_the_line_not_the_last_point_is_carried_over():
     lrs = {4: 0.1, 8: 0.08, 16: 0.02}
     fit = FitSizes().posterior([point(d, lr) for d, lr in lrs.items()])
-    plan = plan_transfer(tuned(lrs), net(64), optimizer="sgd")
+    plan = plan_transfer(tuned(lrs), net(64), optimizer="sgd", law="fitted")
     assert plan.lr == pytest.approx(fit.predict(64))
+    assert plan.lr_interval == pytest.approx(fit.interval(64))
     assert dict(plan.laws[0].options)["log_offset"] != 0.0
 
 
@@ -86,8 +87,10 @@ def test_width_is_carried_by_the_width_rule():
 
 
 def test_the_plan_holds_the_interval_and_survives_a_round_trip():
-    plan = plan_transfer(tuned({4: 0.1, 8: 0.05}), net(16), optimizer="adamw")
-    assert "predictive interval" in plan.notes[0]
+    plan = plan_transfer(tuned({4: 0.1, 8: 0.05}), net(16), optimizer="adamw", law="fitted")
+    low, high = plan.lr_interval
+    assert low < plan.lr < high
+    assert plan.notes[0] == "fitted: exponent -1.136 +- 0.261"
     assert TransferPlan.from_json(plan.to_json()) == plan
     assert dict(plan.laws[0].options)["exponent_sd"] > 0
 

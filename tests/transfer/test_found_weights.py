@@ -8,7 +8,7 @@ from torch import nn
 
 import etastar
 from etastar.graph import capture_graph
-from etastar.laws import EffectiveDepth, Evidence, Structure, UnboundLaw
+from etastar.laws import Bound, EffectiveDepth, Evidence, Structure, UnboundLaw
 from etastar.models import build, example_inputs
 from etastar.transfer import Tuned, match_parameters, plan_transfer, read_architecture
 from etastar.transfer.found_weights import found_weights, powers_of_branches
@@ -180,7 +180,7 @@ class Finding(UnboundLaw):
     reads = frozenset({"weights"})
 
     def bind(self, evidence: Evidence):
-        return EffectiveDepth(), f"found {evidence.powers}"
+        return Bound((EffectiveDepth(),), self.reads, note=f"found {evidence.powers}")
 
 
 def test_a_law_that_is_made_from_evidence_has_the_powers():

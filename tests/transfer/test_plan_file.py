@@ -77,7 +77,9 @@ def plans(draw):
         target_depth=draw(st.integers(1, 999)),
         parameters=tuple(draw(entries(name, kind.name, base.lr)) for name in every),
         notes=draw(st.lists(names, max_size=2).map(tuple)),
-        initialization=InitializationRecord(draw(st.sampled_from(["all", "last", "none"]))),
+        initialization=InitializationRecord(draw(st.sampled_from(["all", "last", "none", "own"]))),
+        lr_interval=draw(st.none() | st.tuples(moderate, moderate).map(sorted).map(tuple)),
+        why=draw(names),
     )
 
 
@@ -110,7 +112,7 @@ def changed(plan, change):
 
 CHANGES = {
     "no version": lambda d: d.pop("format_version"),
-    "future version": lambda d: d.update(format_version=3),
+    "future version": lambda d: d.update(format_version=4),
     "old version": lambda d: d.update(format_version=0),
     "version of another type": lambda d: d.update(format_version=True),
     "missing key": lambda d: d.pop("base"),
@@ -144,6 +146,9 @@ CHANGES = {
         aliases=[d["parameters"][1]["name"]]
     ),
     "an alias twice": lambda d: d["parameters"][0].update(aliases=["a", "a"]),
+    "an interval upside down": lambda d: d.update(lr_interval=[0.2, 0.1]),
+    "an interval from below zero": lambda d: d.update(lr_interval=[-0.2, 0.1]),
+    "half an interval": lambda d: d.update(lr_interval=[0.1]),
     "unknown initialization": lambda d: d["initialization"].update(residual="some"),
     "factor of another form": lambda d: d["parameters"][0].update(factors=[["width"]]),
 }
@@ -159,7 +164,7 @@ def test_a_wrong_file_is_refused(make_plan, tmp_path, change):
 
 def test_a_future_version_says_which(make_plan):
     text = changed(make_plan(), CHANGES["future version"])
-    with pytest.raises(PlanError, match="format version 3"):
+    with pytest.raises(PlanError, match="format version 4"):
         TransferPlan.from_json(text)
 
 
@@ -232,6 +237,16 @@ def test_a_wrong_file_of_format_1_is_refused(change):
     for wrong in ({**data, change: 3}, {k: v for k, v in data.items() if k != change}):
         with pytest.raises(PlanError):
             TransferPlan.from_json(json.dumps(wrong))
+
+
+def test_a_file_of_format_2_is_read(make_plan):
+    """Format 2 had neither an interval nor a reason."""
+    plan = make_plan(law="complete-p")
+    data = {**json.loads(plan.to_json()), "format_version": 2}
+    with pytest.raises(PlanError, match="lr_interval"):
+        TransferPlan.from_json(json.dumps(data))
+    del data["lr_interval"], data["why"]
+    assert TransferPlan.from_json(json.dumps(data)) == plan
 
 
 @pytest.mark.parametrize("name", ["", "missing/plan.json"])

@@ -27,7 +27,7 @@ def transfer(
     optimizer: options.Optimizer,
     law: Annotated[
         list[str], typer.Option("--law", metavar="NAME", help="Depth law; repeatable.")
-    ] = ["effective-depth"],  # noqa: B006
+    ] = ["auto"],  # noqa: B006
     arg: options.Args = [],  # noqa: B006
     inputs: options.Inputs = [],  # noqa: B006
     weight_decay: Annotated[

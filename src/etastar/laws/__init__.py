@@ -2,6 +2,7 @@
 
 from etastar.laws.base import (
     Architecture,
+    Bound,
     Evidence,
     Factors,
     Law,
@@ -25,6 +26,7 @@ from etastar.laws.width import Width
 __all__ = [
     "LAWS",
     "Architecture",
+    "Bound",
     "CompleteP",
     "Constant",
     "DepthMuP",

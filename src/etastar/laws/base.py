@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
     from etastar.depth import DepthReport
     from etastar.optimizers import OptimizerKind
-    from etastar.parameter import ParamInfo
+    from etastar.parameter import NetworkFeatures, ParamInfo
 
 __all__ = [
     "Architecture",
+    "Bound",
     "Effect",
     "Evidence",
     "Factors",
@@ -65,11 +66,13 @@ class Architecture:
         report: Effective depth and path statistics.
         parameters: Every parameter, each tensor once.
         training: Batch size and steps; no law reads them yet.
+        features: What decides of which kind it is; None where its graph was not at hand.
     """
 
     report: DepthReport
     parameters: tuple[ParamInfo, ...]
     training: Training = Training()
+    features: NetworkFeatures | None = None
 
 
 @dataclass(frozen=True)
@@ -243,6 +246,9 @@ class Evidence:
         points: The tuned networks, the one that the plan starts from last.
         target: The network to be trained.
         optimizer: Kind of the optimizer.
+        initialized: Branch weights to which `initialize_` gave 1 / K in the base; None where the
+            base has an initialization of its own.
+        keep: Whether the target's initial weights stay as they are.
         laws: The laws that are bound already, to be in force while the criterion is measured.
         measure: Measures the criterion at both networks under these laws; None without a batch.
         powers: Power of 1/K in the variance of the inner and of the last weights of residual
@@ -252,6 +258,8 @@ class Evidence:
     points: tuple[TunedPoint, ...]
     target: Architecture
     optimizer: OptimizerKind
+    initialized: ScaledWeights | None = None
+    keep: bool = False
     laws: tuple[Law, ...] = ()
     measure: Callable[[tuple[Law, ...]], MeanSquares] | None = None
     powers: tuple[float, float] | None = None
@@ -310,24 +318,47 @@ class Law(abc.ABC):
         return asdict(self) if is_dataclass(self) else {}
 
 
-class UnboundLaw(Law):
-    """A law that is made from evidence: `bind` gives the one to plan with.
+@dataclass(frozen=True)
+class Bound:
+    """What follows from evidence: the laws to plan with, and what is to be said of them.
 
     Attributes:
-        reads: What of the evidence it is made from.
+        laws: Laws without needs.
+        read: What of the evidence they were made from.
+        why: Two sentences on a choice; "" where the law was named.
+        note: For the plan's notes.
+        log_reach: Half the length of the 95% interval of the logarithm of the target's best rate;
+            None where it is not known.
+        residual: Branch weights that carry 1 / K where these laws are at home; "own" for the
+            networks' own initialization, None for what the laws say.
+    """
+
+    laws: tuple[Law, ...]
+    read: frozenset[Reads]
+    why: str = ""
+    note: str = ""
+    log_reach: float | None = None
+    residual: ScaledWeights | Literal["own"] | None = None
+
+
+class UnboundLaw(Law):
+    """A law that is made from evidence: `bind` gives those to plan with.
+
+    Attributes:
+        reads: What of the evidence it may be made from.
     """
 
     reads: ClassVar[frozenset[Reads]]
 
     @abc.abstractmethod
-    def bind(self, evidence: Evidence) -> tuple[Law, str]:
-        """The law that follows from the evidence.
+    def bind(self, evidence: Evidence) -> Bound:
+        """The laws that follow from the evidence.
 
         Args:
             evidence: Tuned networks, target and optimizer, and how to measure.
 
         Returns:
-            A law, which may be unbound in turn, and why it is this one, for the plan's notes.
+            The laws, and why they are these.
 
         Raises:
             LawError: The evidence is not there.

@@ -1,7 +1,8 @@
 """Transfer: from a tuned base to a plan for the target, and from the plan to an optimizer."""
 
-from etastar.transfer.auto import NAMED_LAWS
 from etastar.transfer.correspondence import match_parameters
+from etastar.transfer.default_choice import NAMED_LAWS, DefaultChoice
+from etastar.transfer.experience import Experience, stored_experience
 from etastar.transfer.fitted_law import FitSizes
 from etastar.transfer.measured_law import Measure
 from etastar.transfer.plan import TransferPlan
@@ -20,6 +21,8 @@ __all__ = [
     "DEFAULT_LAW",
     "NAMED_LAWS",
     "BaseRecord",
+    "DefaultChoice",
+    "Experience",
     "FitSizes",
     "GroupPlan",
     "InitializationRecord",
@@ -34,4 +37,5 @@ __all__ = [
     "plan_transfer",
     "read_architecture",
     "schedule_arguments",
+    "stored_experience",
 ]

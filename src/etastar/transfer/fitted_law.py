@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, ClassVar, final
 
 from etastar.errors import LawError
 from etastar.fit import power_law_posterior
-from etastar.formatting import interval, number
-from etastar.laws import EffectiveDepth, Fitted, UnboundLaw
+from etastar.laws import Bound, EffectiveDepth, Fitted, UnboundLaw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from etastar.fit import PowerLawPosterior
-    from etastar.laws import Architecture, Evidence, Law, Reads, TunedPoint
+    from etastar.laws import Architecture, Evidence, Reads, TunedPoint
     from etastar.laws.base import Effect
 
-__all__ = ["FitSizes"]
+__all__ = ["FitSizes", "require_one_width"]
 
 
 @final
@@ -72,7 +71,7 @@ class FitSizes(UnboundLaw):
             >>> round(fit.exponent, 2), round(fit.predict(16), 3)
             (-1.0, 0.05)
         """
-        _require_one_width([point.network for point in points])
+        require_one_width([point.network for point in points])
         return power_law_posterior(
             [point.network.report.effective_depth for point in points],
             [point.lr for point in points],
@@ -82,22 +81,29 @@ class FitSizes(UnboundLaw):
             noise=self.noise,
         )
 
-    def bind(self, evidence: Evidence) -> tuple[Law, str]:
+    def bind(self, evidence: Evidence) -> Bound:
         """See `UnboundLaw.bind`: the fitted law, with the predictive interval at the target."""
         fit, start = self.posterior(evidence.points), evidence.points[-1]
         line = fit.predict(start.network.report.effective_depth)
         law = Fitted(fit.exponent, math.log(line / start.lr), fit.exponent_sd)
-        depth = evidence.target.report.effective_depth
-        why = (
-            f"fitted: exponent {law.exponent:.3f} +- {law.exponent_sd:.3f}; at depth {depth} "
-            f"lr {number(fit.predict(depth))}, 95% predictive interval "
-            f"{interval(*fit.interval(depth))}, before the width rule"
+        low, high = fit.interval(evidence.target.report.effective_depth)
+        return Bound(
+            (law,),
+            self.reads,
+            note=f"fitted: exponent {law.exponent:.3f} +- {law.exponent_sd:.3f}",
+            log_reach=math.log(high / low) / 2,
         )
-        return law, why
 
 
-def _require_one_width(networks: Sequence[Architecture]) -> None:
-    """A fit over depth means nothing where the width changes too."""
+def require_one_width(networks: Sequence[Architecture]) -> None:
+    """Refuse a fit over depth where the width changes too.
+
+    Args:
+        networks: Tuned networks.
+
+    Raises:
+        LawError: Their first layers differ in width.
+    """
     heads = {
         tuple((p.fan_in, p.fan_out) for p in network.parameters if p.role in ("input", "embedding"))
         for network in networks

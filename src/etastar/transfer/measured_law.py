@@ -14,13 +14,13 @@ from torch.optim import Optimizer
 
 from etastar.errors import LawError, PlanError
 from etastar.formatting import number
-from etastar.laws import MeanSquares, Measured, UnboundLaw
+from etastar.laws import Bound, MeanSquares, Measured, UnboundLaw
 from etastar.measure import measure_update
 from etastar.optimizers import OPTIMIZERS, optimizer_class
 
 if TYPE_CHECKING:
     from etastar.graph.capture import NetworkLike
-    from etastar.laws import Evidence, Law, Reads
+    from etastar.laws import Evidence, Reads
     from etastar.measure.batch import Batch, LossFn
     from etastar.transfer.plan import TransferPlan
 
@@ -64,7 +64,7 @@ class Criterion(UnboundLaw):
     name: ClassVar[str] = Measured.name
     reads: ClassVar[frozenset[Reads]] = frozenset({"criterion"})
 
-    def bind(self, evidence: Evidence) -> tuple[Law, str]:
+    def bind(self, evidence: Evidence) -> Bound:
         """See `UnboundLaw.bind`: the law with both networks measured, the other laws in force."""
         if evidence.measure is None:
             raise LawError(
@@ -73,7 +73,8 @@ class Criterion(UnboundLaw):
                 "give the batch and the loss on which to measure both networks",
             )
         found = evidence.measure(evidence.laws)
-        return Measured(found.base, found.target), _criterion_note(found, applied=True)
+        law = Measured(found.base, found.target)
+        return Bound((law,), self.reads, note=_criterion_note(found, applied=True))
 
 
 def _criterion_note(found: MeanSquares, *, applied: bool) -> str:

@@ -13,7 +13,7 @@ import torch
 
 from etastar.applied import recall
 from etastar.errors import PlanError
-from etastar.formatting import Shown, number
+from etastar.formatting import Shown, interval, number
 from etastar.init import initialize_
 from etastar.optimizers import (
     OPTIMIZERS,
@@ -58,6 +58,9 @@ class TransferPlan(Shown):
         parameters: One entry for each parameter.
         notes: What the plan could not do, or did on the caller's word.
         initialization: The initialization at which its laws are at home.
+        lr_interval: 95% predictive interval of the target's best value of `lr`: the error of the
+            tuned rates, and what is not known of the exponent. None where the law says none.
+        why: Two sentences on why this law was chosen; "" where it was named.
         format_version: Version of the plan file's format.
         graph: The target's graph, for `initialize_`; not compared and not saved.
 
@@ -72,6 +75,8 @@ class TransferPlan(Shown):
     parameters: tuple[ParamPlan, ...]
     notes: tuple[str, ...] = ()
     initialization: InitializationRecord = field(default_factory=InitializationRecord)
+    lr_interval: tuple[float, float] | None = None
+    why: str = ""
     format_version: int = plan_file.FORMAT_VERSION
     graph: Graph | None = field(default=None, compare=False, repr=False)
 
@@ -90,6 +95,8 @@ class TransferPlan(Shown):
         yield from (f"{name!r} twice" for name, count in names.items() if count > 1)
         if self.target_depth < 1:
             yield f"a target of depth {self.target_depth}"
+        if self.lr_interval is not None and not 0 < self.lr_interval[0] <= self.lr_interval[1]:
+            yield f"lr_interval={self.lr_interval}"
         rates = self._rates()
         for entry in self.parameters:
             if entry.optimizer not in rates:
@@ -197,6 +204,8 @@ class TransferPlan(Shown):
 
         `initialize_` with the residual rule that fits the laws (1 / K on the branches, or none
         where a law scales the branches itself), then the factors; what `rescale_` does is done.
+        Refused for a rate that was tuned under another initialization, the networks' own: there
+        `rescale_` on the fresh model is what the plan needs.
 
         Args:
             model: The target network; changed in place. Before sharding, and not on "meta".
@@ -207,12 +216,19 @@ class TransferPlan(Shown):
             What was drawn, and why, before the factors.
 
         Raises:
-            PlanError: The model's names or shapes differ from the plan's, or there is no graph;
-                nothing was changed.
+            PlanError: The model's names or shapes differ from the plan's, there is no graph, or the
+                base had an initialization of its own; nothing was changed.
             InitError: See `etastar.initialize_`; nothing was changed.
         """
         planned = PlannedModel.match(self.parameters, model)
-        graph = graph or self.graph
+        graph, residual = graph or self.graph, self.initialization.residual
+        if residual == "own":
+            raise PlanError(
+                "initialize_ for a rate that was tuned under the network's own initialization",
+                "one initialization at the base and at the target",
+                "call plan.rescale_(model) on a fresh model; or give the base etastar.initialize_ "
+                "before it is tuned (in another process: plan_transfer(..., init='stabilized'))",
+            )
         if graph is None:
             raise PlanError(
                 "a plan without the target's graph: it was read from a file, or made from records",
@@ -221,7 +237,7 @@ class TransferPlan(Shown):
                 "the model yourself and call plan.rescale_(model)",
             )
         known = recall(model)
-        report = initialize_(model, graph, residual=self.initialization.residual, seed=seed)
+        report = initialize_(model, graph, residual=residual, seed=seed)
         kept = {entry.name for entry in report.entries if entry.action == "kept"}
         once = kept if known is not None and known.rescaled is not None else set()
         planned.rescale_(without=once)
@@ -251,13 +267,15 @@ class TransferPlan(Shown):
         planned.rescale_()
 
     def as_dict(self) -> dict[str, Any]:
-        """Depths, law, learning rate, groups and notes as plain data; `to_json` has all of it."""
+        """Depths, law, rate, interval, groups and notes as plain data; `to_json` has all of it."""
         return {
             "base_depth": self.base.depth,
             "target_depth": self.target_depth,
             "law": self.law,
             "optimizer": self.optimizer.name,
             "lr": self.lr,
+            "lr_interval": self.lr_interval,
+            "why": self.why,
             "initialization": dataclasses.asdict(self.initialization),
             "groups": [dataclasses.asdict(group) for group in self.groups],
             "notes": list(self.notes),
@@ -315,10 +333,16 @@ class TransferPlan(Shown):
         change = f"lr {number(self.base.lr)} to {number(self.lr)}"
         if self.base.aux_lr is not None:
             change += f" ({self.optimizer.name}), beside it from {number(self.base.aux_lr)}"
+        if self.lr_interval is not None:
+            change += f" (95%: {interval(*self.lr_interval)})"
         depths = f"effective depth {self.base.depth} to {self.target_depth}"
         kinds = (self.optimizer, self.optimizer.fallback)
         return PlanView(
-            title=(f"{self.law}, {self.optimizer.name}", f"{depths}, {change}"),
+            title=(
+                f"{self.law}, {self.optimizer.name}",
+                f"{depths}, {change}",
+                *([self.why] if self.why else []),
+            ),
             groups=self.groups,
             notes=self.notes,
             without_eps=tuple(kind.name for kind in kinds if kind and kind.eps is None),

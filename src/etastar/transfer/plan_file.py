@@ -20,7 +20,7 @@ from etastar.optimizers import OPTIMIZERS, OptimizerKind
 
 __all__ = ["FORMAT_VERSION", "decode", "read_text", "write_text"]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 _KEYS_OF_FORMAT_1 = frozenset(
     "laws optimizer base_lr aux_lr weight_decay eps base_depth target_depth parameters notes "
@@ -55,13 +55,15 @@ def decode(
     if not isinstance(data, dict) or "format_version" not in data:
         raise _corrupt(source, "no format_version")
     version = data["format_version"]
-    if version not in (1, FORMAT_VERSION) or isinstance(version, bool):
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise PlanError(
             f"{source} of format version {version!r}",
-            f"format version 1 or {FORMAT_VERSION}",
+            f"a format version from 1 to {FORMAT_VERSION}",
             "read it with the release of etastar that wrote it, or make the plan again",
         )
-    current = data if version == FORMAT_VERSION else _from_format_1(data, source)
+    if version == 1:
+        data = _from_format_1(data, source)
+    current = data if version == FORMAT_VERSION else _from_format_2(data, source)
     return typing.cast("Record", _record(record, current, source, without))
 
 
@@ -85,7 +87,15 @@ def _from_format_1(data: dict[str, Any], source: str) -> dict[str, Any]:
     found["initialization"] = {"residual": residual_rule(named)}
     if unknown := set(data) - _KEYS_OF_FORMAT_1:
         raise _corrupt(source, f"the keys {sorted(unknown)}")
-    return {**found, "format_version": FORMAT_VERSION}
+    return found
+
+
+def _from_format_2(data: dict[str, Any], source: str) -> dict[str, Any]:
+    """An object of format 2 as one of format 3: no interval, no reason for the choice."""
+    later = {"lr_interval": None, "why": ""}
+    if unknown := set(data) & set(later):
+        raise _corrupt(source, f"the keys {sorted(unknown)}")
+    return {**data, **later, "format_version": FORMAT_VERSION}
 
 
 def _kind_of_format_1(kind: dict[str, Any]) -> dict[str, Any]:

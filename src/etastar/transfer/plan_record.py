@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from etastar.errors import PlanError
-from etastar.laws import Factors, ScaledWeights  # needed at run time, to decode plan files
+from etastar.laws import Factors  # needed at run time, to decode plan files
 from etastar.parameter import Role  # the same
 from etastar.typed import require_number
 
@@ -105,9 +105,14 @@ class BaseRecord:
 
 @dataclass(frozen=True)
 class InitializationRecord:
-    """The initialization at which the plan's laws are at home; options of `initialize_`."""
+    """The initialization at which the plan's laws are at home.
 
-    residual: ScaledWeights = "all"
+    Attributes:
+        residual: Branch weights to which `initialize_` gives 1 / K; "own" where the rate was tuned
+            under the network's own initialization, which `initialize_` would replace.
+    """
+
+    residual: Literal["all", "last", "none", "own"] = "all"
 
 
 @dataclass(frozen=True)

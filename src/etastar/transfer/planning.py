@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import mul
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, cast
 
+from torch import nn
 from torch.optim import Optimizer
 
+from etastar.applied import recall
 from etastar.errors import LawError, PlanError, RecurrentError
 from etastar.formatting import number
 from etastar.graph.capture import graph_of
@@ -16,6 +19,7 @@ from etastar.laws import (
     Architecture,
     Evidence,
     Factors,
+    Measured,
     Training,
     TransferCase,
     TunedPoint,
@@ -26,10 +30,10 @@ from etastar.laws import (
     residual_rule,
 )
 from etastar.optimizers import optimizer_kind
-from etastar.transfer.auto import NAMED_LAWS
 from etastar.transfer.base_settings import DecayAtBase, agreed_settings
 from etastar.transfer.cautions import Initial, cautions
 from etastar.transfer.correspondence import match_parameters
+from etastar.transfer.default_choice import NAMED_LAWS, DefaultChoice
 from etastar.transfer.found_weights import found_weights, powers_of_branches
 from etastar.transfer.measured_law import Measure, mean_squares, warn_of_difference
 from etastar.transfer.plan import TransferPlan
@@ -41,16 +45,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from etastar.graph.capture import NetworkLike
-    from etastar.laws import Law, MeanSquares, ParamPair, Reads
+    from etastar.laws import Bound, Law, MeanSquares, ParamPair, Reads, ScaledWeights
     from etastar.optimizers import OptimizerKind, OptimizerLike
 
-__all__ = ["DEFAULT_LAW", "WidthRule", "plan_transfer"]
+__all__ = ["DEFAULT_LAW", "InitRule", "WidthRule", "plan_transfer"]
 
 WidthRule = Literal["mup", "none"]
 
-DEFAULT_LAW: Final = "effective-depth"
-"""What one tuned network is carried by, where no law is named."""
-_DEFAULT_OF_SEVERAL: Final = "fitted"
+InitRule = Literal["any", "keep", "stabilized"]
+"""What a law may do with initial weights, and whether the base had those of `initialize_`."""
+
+DEFAULT_LAW: Final = DefaultChoice.name
+"""What a rate is carried by, where no law is named."""
 
 
 def plan_transfer(
@@ -58,7 +64,8 @@ def plan_transfer(
     target: Target | NetworkLike | Architecture,
     *,
     optimizer: OptimizerLike,
-    law: str | Law | Sequence[str | Law] | None = None,
+    law: str | Law | Sequence[str | Law] = DEFAULT_LAW,
+    init: InitRule = "any",
     width: WidthRule = "mup",
     allow_recurrent: bool = False,
     measure: Measure | None = None,
@@ -75,17 +82,20 @@ def plan_transfer(
         optimizer: "sgd", "adam", "adamw", "muon", one of these torch optimizers, or what
             `optimizer_like` returned. An instance brings its settings, and must agree with those of
             `base`; groups of it may differ in weight decay. Momentum is the caller's own and stays.
-        law: One depth law or several, by name or instance; their factors multiply. None for
-            "effective-depth", with several tuned networks for "fitted". "measured" needs `measure`.
-            "auto" takes the law with the lowest worst regret on stored results of networks of this
-            kind that were initialized by `initialize_`, and says why in the notes.
+        law: One depth law or several, by name or instance; their factors multiply. "auto" takes the
+            one whose rate at the target is known best from families of this kind and what is given
+            here: `plan.why` says why, `plan.lr_interval` how well. "fitted" is the power law
+            through several tuned networks; "measured" needs `measure`.
+        init: "any"; "keep" for laws that leave the target's initial weights as they are;
+            "stabilized" where the base was tuned with `initialize_`'s, 1/K on every branch weight,
+            in another process: what this one did to a model is known.
         width: "mup" for the width rule of [TP5], "none" to leave width alone.
         allow_recurrent: Transfer also to networks that apply a parameter again on one path, which
             the laws do not cover.
         measure: Batch and loss to measure the criterion on at both networks, which must be models
-            then, initialized as they will be. The law "measured" is made from it; beside any other
-            law its answer stands in the plan's notes, with a warning where they differ by more
-            than a factor of two.
+            then, initialized as they will be. "measured" is made from it, and "auto" reads it;
+            beside any other law its answer stands in the plan's notes, with a warning where they
+            differ by more than a factor of two.
 
     Returns:
         The plan.
@@ -95,7 +105,7 @@ def plan_transfer(
             numbers no optimizer can use.
         CaptureError: A network is none, or does not run.
         MeasureError: The criterion cannot be measured; see `measure_update`.
-        LawError: A law is unknown, or two exclude each other.
+        LawError: A law is unknown, two exclude each other, or one does what `init` excludes.
         OptimizerError: The optimizer is undeclared, lacks a setting that was given, or has another.
         RecurrentError: A network is recurrent; the parameters are named.
 
@@ -105,7 +115,10 @@ def plan_transfer(
         ...     layers = [torch.nn.Linear(8, 8) for _ in range(depth)]
         ...     return torch.nn.Sequential(*layers), torch.zeros(1, 8)
         >>> plan = plan_transfer(Tuned(net(4), 0.8), net(16), optimizer="sgd")
-        >>> round(plan.lr, 6)
+        >>> plan.lr_interval[0] < plan.lr < plan.lr_interval[1]
+        True
+        >>> tuned = Tuned(net(4), 0.8)
+        >>> round(plan_transfer(tuned, net(16), optimizer="sgd", law="effective-depth").lr, 6)
         0.1
 
     Source: the laws name theirs.
@@ -115,7 +128,7 @@ def plan_transfer(
             f"measure={measure!r}", "Measure(batch, loss_fn), or None", "wrap the batch in Measure"
         )
     tuned = read_tuned(base)
-    asked = _asked_laws(law, width, several=len(tuned) > 1)
+    asked = _asked_laws(law, width, init)
     kind = optimizer_kind(optimizer)
     goal = target if isinstance(target, Target) else Target(target)
     start, ours = tuned[-1]
@@ -140,50 +153,102 @@ def plan_transfer(
         points=tuple(TunedPoint(network, one.lr, one.log_lr_sd) for one, network in tuned),
         target=theirs,
         optimizer=kind,
+        initialized="all" if init == "stabilized" else _initialized(start.network),
+        keep=init == "keep",
         measure=None if measure is None else measured,
         powers=powers_of_branches(found),
     )
-    laws, reasons, read = _bind(asked, evidence)
+    laws, bounds = _bind(asked, evidence)
     plan = planner.plan(theirs, laws)
-    initial = Initial(networks, found, graph, plan.initialization.residual)
+    if init == "keep":
+        _require_kept(plan)
+    plan = _with_bounds(plan, bounds)
+    residual = "own" if init == "keep" else plan.initialization.residual
+    initial = Initial(networks, found, graph, residual)
     warned = cautions(TransferCase(ours, theirs, kind), laws=laws, initial=initial)
+    read = frozenset().union(*(bound.read for bound in bounds))
+    reasons = [bound.note for bound in bounds if bound.note]
     notes = [*reasons, *plan.notes, *_unread(tuned, goal, read), *warned]
     if measure is not None and "criterion" not in read:
         notes.append(warn_of_difference(measured(laws), law=plan.law))
     return replace(plan, notes=tuple(notes), graph=graph)
 
 
-def _asked_laws(
-    law: str | Law | Sequence[str | Law] | None, width: str, *, several: bool
-) -> tuple[Law, ...]:
+def _asked_laws(law: str | Law | Sequence[str | Law], width: str, init: str) -> tuple[Law, ...]:
     """The laws that were asked for and the width rule; those that measure come last."""
-    if law is None:
-        law = _DEFAULT_OF_SEVERAL if several else DEFAULT_LAW
     require_type("width", width, WidthRule, error=LawError)
+    require_type("init", init, InitRule, error=LawError)
     laws = get_laws(law, known=NAMED_LAWS)
+    if init == "stabilized" and residual_rule(laws) == "none":
+        raise LawError(
+            f"init='stabilized' for the law {laws[0].name!r}",
+            "a law that scales no branches: 1/K stands on them already",
+            "take law='auto', or tune the base with an initialization without 1/K",
+        )
     return get_laws((*laws, Width()) if width == "mup" else laws, known=NAMED_LAWS)
 
 
-def _bind(
-    laws: Sequence[Law], evidence: Evidence
-) -> tuple[tuple[Law, ...], tuple[str, ...], frozenset[Reads]]:
-    """Laws that need no evidence any more, why they are these, and what evidence they read."""
-    waiting = list(laws)
-    bound: list[Law] = []
-    reasons: list[str] = []
-    read: frozenset[Reads] = frozenset()
-    while waiting:
-        # what is measured comes last, with all others in force
-        waiting.sort(key=lambda law: isinstance(law, UnboundLaw) and "criterion" in law.reads)
-        law = waiting.pop(0)
-        if not isinstance(law, UnboundLaw):
-            bound.append(law)
-            continue
-        read |= law.reads
-        found, why = law.bind(replace(evidence, laws=tuple(bound)))
-        waiting.insert(0, found)
-        reasons.append(why)
-    return tuple(bound), tuple(reasons), read
+def _initialized(network: object) -> ScaledWeights | None:
+    """What `initialize_` gave the branches of a network in this process."""
+    match network:
+        case (nn.Module() as model, _):
+            known = recall(model)
+            return cast("ScaledWeights | None", known.residual) if known is not None else None
+    return None
+
+
+def _require_kept(plan: TransferPlan) -> None:
+    """Refuse a plan that multiplies initial weights.
+
+    Raises:
+        LawError: It does.
+    """
+    if changed := [entry for entry in plan.parameters if entry.init != 1]:
+        names = dict.fromkeys(
+            name for entry in changed for name, own in entry.factors if own.init != 1
+        )
+        raise LawError(
+            f"init='keep' for {' x '.join(names)}, which multiplies the initial values of "
+            f"{len(changed)} parameters ({changed[0].name!r} x {changed[0].init:.3g}, ...)",
+            "laws that leave the weights alone, and width='none' where the width changes",
+            "name another law or width='none', or leave init out and call plan.rescale_(model)",
+        )
+
+
+def _bind(laws: Sequence[Law], evidence: Evidence) -> tuple[tuple[Law, ...], tuple[Bound, ...]]:
+    """Laws that need no evidence any more, and what they were made from."""
+    bounds: dict[int, Bound] = {}
+    in_force = [law for law in laws if not isinstance(law, UnboundLaw)]
+    # what may be measured is bound last, with all others in force
+    for place, law in sorted(enumerate(laws), key=lambda item: _may_measure(item[1])):
+        if isinstance(law, UnboundLaw):
+            bounds[place] = law.bind(replace(evidence, laws=tuple(in_force)))
+            in_force += bounds[place].laws
+    every = [
+        law
+        for place, asked in enumerate(laws)
+        for law in (bounds[place].laws if place in bounds else (asked,))
+    ]
+    return tuple(sorted(every, key=lambda law: isinstance(law, Measured))), tuple(bounds.values())
+
+
+def _may_measure(law: Law) -> bool:
+    return isinstance(law, UnboundLaw) and "criterion" in law.reads
+
+
+def _with_bounds(plan: TransferPlan, bounds: Sequence[Bound]) -> TransferPlan:
+    """The plan with why its law was chosen, and the interval of its rate where that is known."""
+    why = " ".join(bound.why for bound in bounds if bound.why)
+    residual = next((bound.residual for bound in bounds if bound.residual is not None), None)
+    reach = bounds[0].log_reach if len(bounds) == 1 else None
+    return replace(
+        plan,
+        why=why,
+        lr_interval=None
+        if reach is None
+        else (plan.lr * math.exp(-reach), plan.lr * math.exp(reach)),
+        initialization=plan.initialization if residual is None else InitializationRecord(residual),
+    )
 
 
 def _unread(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from etastar.errors import PlanError
 from etastar.graph.capture import NetworkLike, graph_of
 from etastar.laws import Architecture, Training
+from etastar.transfer.network_kind import network_features
 from etastar.transfer.plan_record import require_settings
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def read_architecture(
     if isinstance(network, Architecture):
         return network if given == Training() else replace(network, training=given)
     graph = graph_of(network)
-    return Architecture(graph.depth(), graph.parameters, given)
+    return Architecture(graph.depth(), graph.parameters, given, network_features(graph))
 
 
 def read_tuned(base: Tuned | Sequence[Tuned]) -> tuple[tuple[Tuned, Architecture], ...]:

@@ -1,0 +1,296 @@
+"""`law="auto"`: the law whose rate at the target is known best, by a posterior of its exponent.
+
+For every parametrization that the network can carry, log eta*(L) = a + b log(L / L_0) for the one
+rate that is tuned. b has a prior from families of the same kind (`Experience.prior`), or without
+two of them the structure law's exponent and a wide spread; the user's tuned sizes, and the measured
+criterion where there is a batch, are data. What is taken is the narrowest 95% interval of the
+target's best rate; the centre is the posterior mean. And all laws by the names under which
+`plan_transfer` takes them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, final
+
+from etastar.errors import LawError
+from etastar.fit import power_law_posterior
+from etastar.laws import (
+    LAWS,
+    Bound,
+    CompleteP,
+    DepthMuP,
+    EffectiveDepth,
+    Fitted,
+    Law,
+    Measured,
+    Structure,
+    TransferCase,
+    UnboundLaw,
+)
+from etastar.transfer.correspondence import match_parameters
+from etastar.transfer.experience import NO_FAMILY_SD, Experience, Prior, stored_experience
+from etastar.transfer.fitted_law import FitSizes, require_one_width
+from etastar.transfer.measured_law import Criterion
+from etastar.transfer.network_kind import NetworkKind, network_kind
+
+if TYPE_CHECKING:
+    from etastar.laws import Evidence, Reads, TunedPoint
+    from etastar.transfer.experience import Parametrization
+
+__all__ = ["NAMED_LAWS", "DefaultChoice"]
+
+_MULTIPLIERS: Final[Mapping[Parametrization, Callable[[], Law]]] = MappingProxyType(
+    {"complete-p": CompleteP, "depth-mup": DepthMuP}
+)
+_Z = 1.96  # of a normal distribution, 97.5%
+_TUNED_SD = 0.15  # of a tuned log rate where none is given, as in `power_law_posterior` (a choice)
+_LEAST_SD = 0.02  # no tuned rate is known better (a choice)
+_KEEPS = 0.2  # an exponent that keeps a rate: a factor of 1.5 at eight times the depth
+_WIDE = 3.0  # high over low, beyond which another size is worth tuning
+_DIGITS = 3
+_OPTIMIZERS: Final = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "muon": "Muon"}
+_NAMES: Final = {
+    "own": "under the network's own initialization the rate",
+    "stabilized": "under the initialization of initialize_ the rate",
+    "complete-p": "CompleteP",
+    "depth-mup": "Depth-muP",
+}
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """What one parametrization lets expect.
+
+    Attributes:
+        parametrization: Which one.
+        prior: What is expected without the user's data.
+        exponent: Posterior mean.
+        exponent_sd: Posterior standard deviation.
+        log_offset: Logarithm of the line's rate at the base over the base's tuned rate.
+        log_sd: Standard deviation of the logarithm of the target's best rate.
+        sizes: Tuned sizes that were read.
+        measured: Whether the criterion was.
+    """
+
+    parametrization: Parametrization
+    prior: Prior
+    exponent: float
+    exponent_sd: float
+    log_offset: float
+    log_sd: float
+    sizes: int
+    measured: bool
+
+    @property
+    def laws(self) -> tuple[Law, ...]:
+        """The multipliers' law, and what is left to do: a power of the depth."""
+        multiplier = _MULTIPLIERS.get(self.parametrization)
+        laws = () if multiplier is None else (multiplier(),)
+        if self.sizes > 1:
+            return (*laws, Fitted(self.exponent, self.log_offset, self.exponent_sd))
+        exponent = round(self.exponent, _DIGITS) + 0.0  # to be read, and no -0
+        return laws if laws and not exponent else (*laws, EffectiveDepth(exponent))
+
+    @property
+    def read(self) -> frozenset[Reads]:
+        """What of the evidence it is made from."""
+        read: set[Reads] = {"network"}
+        read |= {"points"} if self.sizes > 1 else set()
+        return frozenset(read | ({"criterion"} if self.measured else set()))
+
+
+@final
+@dataclass(frozen=True)
+class DefaultChoice(UnboundLaw):
+    """The law whose rate at the target is known best; see the file's head.
+
+    Args:
+        experience: What is known of other networks; None for the package's table. A family is
+            judged without itself by `DefaultChoice(stored_experience().without(family))`.
+
+    Example:
+        >>> DefaultChoice().options
+        {}
+    """
+
+    experience: Experience | None = None
+
+    name: ClassVar[str] = "auto"
+    reads: ClassVar[frozenset[Reads]] = frozenset({"network", "points", "criterion"})
+    alone: ClassVar[bool] = True
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """None: a plan records the laws that were chosen."""
+        return {}
+
+    def bind(self, evidence: Evidence) -> Bound:
+        """See `UnboundLaw.bind`: laws, their interval at the target, and why these."""
+        known = stored_experience() if self.experience is None else self.experience
+        kinds = [
+            network_kind(network.features, evidence.optimizer)
+            for network in (evidence.points[-1].network, evidence.target)
+        ]
+        kind = kinds[0] if kinds[0] == kinds[1] else None
+        candidates = [
+            _candidate(parametrization, prior, evidence, known.criterion_sd(kind))
+            for parametrization, prior in _carried(evidence, known, kind)
+        ]
+        best = min(candidates, key=lambda one: round(one.log_sd, _DIGITS))
+        reach = _Z * best.log_sd
+        return Bound(
+            best.laws,
+            best.read,
+            why=f"{_reason(best, kinds, evidence)} {_expectation(reach, best.sizes)}",
+            log_reach=reach,
+            residual=evidence.initialized or "own",
+        )
+
+
+def _carried(
+    evidence: Evidence, known: Experience, kind: NetworkKind | None
+) -> Iterator[tuple[Parametrization, Prior]]:
+    """Parametrizations that the network can carry and that something is known of."""
+    stabilized = evidence.initialized in ("all", "last")
+    plain: Parametrization = "stabilized" if stabilized else "own"
+    # families were given 1/K on all weights of a branch, not on the last alone
+    prior = None if evidence.initialized == "last" else known.prior(kind, plain)
+    yield plain, prior or Prior(_structure_exponent(evidence), NO_FAMILY_SD)
+    if stabilized or evidence.keep:
+        return
+    pairs = match_parameters(evidence.points[-1].network.parameters, evidence.target.parameters)
+    for name, multiplier in _MULTIPLIERS.items():
+        if (prior := known.prior(kind, name)) is None:
+            continue
+        try:
+            multiplier().check(pairs)
+        except LawError:
+            continue
+        yield name, prior
+
+
+def _structure(evidence: Evidence) -> Structure:
+    """The structure law for the branches' initialization: as it is known, else as it is found."""
+    if evidence.initialized is None and evidence.powers is not None:
+        return Structure.with_powers(*evidence.powers)
+    return Structure(residual=evidence.initialized or "none")
+
+
+def _structure_exponent(evidence: Evidence) -> float:
+    """The structure law's exponent in effective depth, between the base and the target."""
+    law, start = _structure(evidence), evidence.points[-1].network
+    step = _log_depth(evidence)
+    if step == 0:
+        return law.exponent(evidence.target, optimizer=evidence.optimizer)
+    (pair, *_) = match_parameters(start.parameters, evidence.target.parameters)
+    factors = law.factors(pair, TransferCase(start, evidence.target, evidence.optimizer))
+    return math.log(factors.lr) / step
+
+
+def _log_depth(evidence: Evidence) -> float:
+    """log(L_target / L_base)."""
+    start, target = evidence.points[-1].network, evidence.target
+    return math.log(target.report.effective_depth / start.report.effective_depth)
+
+
+def _candidate(
+    parametrization: Parametrization, prior: Prior, evidence: Evidence, criterion_sd: float
+) -> _Candidate:
+    """The posterior of one parametrization.
+
+    Sizes tuned without the multipliers say nothing of a rate with them, but the one at which the
+    multipliers are 1: the plan's base.
+    """
+    multiplier = _MULTIPLIERS.get(parametrization)
+    points = evidence.points if multiplier is None else evidence.points[-1:]
+    laws = () if multiplier is None else (multiplier(),)
+    mean, sd = prior.mean, prior.sd
+    measured = evidence.measure is not None and _log_depth(evidence) != 0
+    if measured:
+        mean, sd = _with_criterion((mean, sd), evidence, laws, criterion_sd)
+    require_one_width([point.network for point in points])
+    variances = [max(_tuned_sd(point), _LEAST_SD) ** 2 for point in points]
+    fit = power_law_posterior(
+        [point.network.report.effective_depth for point in points],
+        [point.lr for point in points],
+        prior_exponent=mean,
+        prior_sd=sd,
+        variances=variances,
+        noise=_LEAST_SD,
+    )
+    start, depth = points[-1], evidence.target.report.effective_depth
+    at_base = start.network.report.effective_depth
+    variance = (
+        fit.center_variance + (fit.exponent_sd * (math.log(depth) - fit.center_log_size)) ** 2
+    )
+    return _Candidate(
+        parametrization,
+        prior,
+        exponent=fit.exponent,
+        exponent_sd=fit.exponent_sd,
+        log_offset=math.log(fit.predict(at_base) / start.lr),
+        # at the base its own tuned rate stays
+        log_sd=math.sqrt(variances[-1] if depth == at_base else variance),
+        sizes=len(points),
+        measured=measured,
+    )
+
+
+def _tuned_sd(point: TunedPoint) -> float:
+    return _TUNED_SD if point.log_lr_sd is None else point.log_lr_sd
+
+
+def _with_criterion(
+    prior: tuple[float, float], evidence: Evidence, laws: tuple[Law, ...], sd: float
+) -> tuple[float, float]:
+    """The prior times the exponent that the criterion measures with the multipliers in force."""
+    assert evidence.measure is not None
+    found = evidence.measure((*evidence.laws, *laws))
+    exponent = math.log(Measured(found.base, found.target).factor) / _log_depth(evidence)
+    weights = prior[1] ** -2, sd**-2
+    mean = (weights[0] * prior[0] + weights[1] * exponent) / sum(weights)
+    return mean, sum(weights) ** -0.5
+
+
+def _reason(best: _Candidate, kinds: Sequence[NetworkKind | None], evidence: Evidence) -> str:
+    """The first sentence: what was taken, and from what it is known."""
+    optimizer = _OPTIMIZERS.get(evidence.optimizer.name, evidence.optimizer.name)
+    exponent = f"exponent {best.exponent:.2f} +- {best.exponent_sd:.2f}"
+    own = [f"{best.sizes} tuned sizes"] if best.sizes > 1 else []
+    own += ["the measured criterion"] if best.measured else []
+    families = best.prior.exponents
+    if not families:
+        whose = (
+            f"No two stored families are like this {kinds[1]} with {optimizer}"
+            if kinds[0] == kinds[1] and kinds[1] is not None
+            else "Base and target are of different kinds"
+            if None not in kinds
+            else "The kind of a network is not known without its graph"
+        )
+        return f"{whose}: {' and '.join(['the structure law', *own])} ({exponent})."
+    kind = str(kinds[1])
+    head = f"{kind[0].upper()}{kind[1:]} with {optimizer}: {_NAMES[best.parametrization]}"
+    if best.parametrization in _MULTIPLIERS:
+        kept = sum(abs(one) <= _KEEPS for one in families)
+        said = f"keeps the rate over depth in {kept} of {len(families)} such families"
+    else:
+        said = f"is that of {len(families)} such families"
+    return f"{head} {' and '.join([said, *own])} ({exponent})."
+
+
+def _expectation(reach: float, sizes: int) -> str:
+    """The second sentence: how far from the optimum, and what to do where that is far."""
+    expected = f"Expected within x{math.exp(-reach):.2g} to x{math.exp(reach):.2g} of the optimum"
+    if math.exp(2 * reach) <= _WIDE:
+        return f"{expected}."
+    return f"{expected}: tune {'a second size' if sizes == 1 else 'another size'}."
+
+
+NAMED_LAWS: Final[Mapping[str, type[Law]]] = MappingProxyType(
+    {**LAWS, **{law.name: law for law in (FitSizes, Criterion, DefaultChoice)}}
+)
+"""Every law that is taken by name; the last three are made from evidence."""

@@ -1,0 +1,296 @@
+"""How best rates went over depth in networks of many kinds: what the default choice knows.
+
+The table beside this file comes from stored studies (`studies/experience.py`) and is read when it
+is first asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from etastar.errors import LawError
+from etastar.fit.random_effects import RandomEffects, random_effects
+from etastar.transfer.network_kind import NetworkKind
+
+if TYPE_CHECKING:
+    from etastar.optimizers import Update
+
+__all__ = [
+    "EXPERIENCE_FORMAT",
+    "CriterionRecord",
+    "Experience",
+    "ExperienceRecord",
+    "Parametrization",
+    "Prior",
+    "read_experience",
+    "stored_experience",
+]
+
+EXPERIENCE_FORMAT: Final = 1
+"""Of the table; raised when what it holds changes its meaning."""
+
+Parametrization = Literal["own", "stabilized", "complete-p", "depth-mup"]
+"""What is in force beside one rate: the network's own initialization and nothing else; that of
+`initialize_`, 1/K on every branch weight; a law's branch multipliers on the network's own."""
+
+NO_FAMILY_SD: Final = 0.5
+"""Standard deviation of an exponent that no family speaks of, and the most of any (a choice)."""
+
+_LEAST_FAMILIES = 2  # one family cannot be judged without itself
+_LEAST_FREEDOM = 3  # of a spread; with fewer, families that are less alike tell it together
+
+
+@dataclass(frozen=True)
+class ExperienceRecord:
+    """How the best rate of one family of networks went over depth.
+
+    Attributes:
+        family: Its name; all records of a name are left out together.
+        kind: Of its networks and optimizer.
+        optimizer: Name of the optimizer.
+        parametrization: What was in force.
+        exponent: d log(lr) / d log(effective depth), lr the best value of the one rate that is
+            tuned (of a plan, the base's): 0 where the parametrization leaves nothing to do.
+        exponent_sd: Standard deviation of the fit.
+        depths: Effective depths, the smallest first.
+        well_posed: Whether its optima are optima: only such records count.
+    """
+
+    family: str
+    kind: NetworkKind
+    optimizer: str
+    parametrization: Parametrization
+    exponent: float
+    exponent_sd: float
+    depths: tuple[int, ...]
+    well_posed: bool = True
+
+
+@dataclass(frozen=True)
+class CriterionRecord:
+    """How far the measured criterion was off in one family.
+
+    Attributes:
+        family: Its name.
+        kind: Of its networks and optimizer.
+        log_error: log(rate that the criterion carried to the target / best rate there).
+        depths: Effective depths of base and target.
+    """
+
+    family: str
+    kind: NetworkKind
+    log_error: float
+    depths: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What is expected of a family that is not stored.
+
+    Attributes:
+        mean: Of its exponent.
+        sd: Standard deviation of the normal distribution with the 95% interval that is expected.
+        exponents: Of the stored families of the kind; empty where there were too few.
+    """
+
+    mean: float
+    sd: float
+    exponents: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Experience:
+    """All stored records.
+
+    Attributes:
+        records: Exponents of families.
+        criterion: Errors of the criterion.
+    """
+
+    records: tuple[ExperienceRecord, ...] = ()
+    criterion: tuple[CriterionRecord, ...] = ()
+
+    def without(self, *families: str) -> Experience:
+        """What is known without some families: to judge them by the others.
+
+        Args:
+            *families: Their names.
+
+        Returns:
+            The rest.
+
+        Raises:
+            LawError: A name is not there.
+
+        Example:
+            >>> kind = NetworkKind("residual", "pre", False, False, 2, "adam")
+            >>> Experience(criterion=(CriterionRecord("gpt", kind, 0.1, (4, 32)),)).without("gpt")
+            Experience(records=(), criterion=())
+        """
+        known = {one.family for one in self.records} | {one.family for one in self.criterion}
+        if unknown := [name for name in families if name not in known]:
+            raise LawError(
+                f"the family {unknown[0]!r}",
+                f"a stored one: {', '.join(sorted(known)) or '(none)'}",
+                "name a family of the table",
+            )
+        return Experience(
+            tuple(record for record in self.records if record.family not in families),
+            tuple(record for record in self.criterion if record.family not in families),
+        )
+
+    def of_kind(
+        self, kind: NetworkKind | None, parametrization: Parametrization | None = None
+    ) -> tuple[ExperienceRecord, ...]:
+        """Well-posed records of one kind.
+
+        Args:
+            kind: See `network_kind`; None has no records.
+            parametrization: One of them; None for all.
+
+        Returns:
+            The records.
+        """
+        return tuple(
+            record
+            for record in self.records
+            if record.kind == kind
+            and record.well_posed
+            and parametrization in (None, record.parametrization)
+        )
+
+    def prior(self, kind: NetworkKind | None, parametrization: Parametrization) -> Prior | None:
+        """What the families of a kind let expect of another one.
+
+        Args:
+            kind: See `network_kind`.
+            parametrization: What is in force.
+
+        Returns:
+            Mean and spread by random effects; None with fewer than two families of the kind. The
+            spread is that of all kinds of this parametrization and optimizer; where those are few,
+            of all with this optimizer, or of all.
+        """
+        if kind is None or len(_families(self).get((kind, parametrization), ())) < _LEAST_FAMILIES:
+            return None
+        mean, sd = _effects(self, parametrization, kind.update).predictive((kind, parametrization))
+        own = _families(self)[kind, parametrization].values()
+        return Prior(mean, min(sd, NO_FAMILY_SD), tuple(exponent for exponent, _ in own))
+
+    def criterion_sd(self, kind: NetworkKind | None) -> float:
+        """Standard deviation of an exponent that the criterion measured.
+
+        Args:
+            kind: See `network_kind`.
+
+        Returns:
+            (mean of (log_error / log(depth ratio))^2)^(1/2) over the records of the kind; where it
+            has no two families over all records, and without those `NO_FAMILY_SD`.
+        """
+        for own in ([one for one in self.criterion if one.kind == kind], self.criterion):
+            if len({one.family for one in own}) >= _LEAST_FAMILIES:
+                squares = [
+                    (one.log_error / math.log(one.depths[1] / one.depths[0])) ** 2 for one in own
+                ]
+                return math.sqrt(sum(squares) / len(squares))
+        return NO_FAMILY_SD
+
+
+_Key = tuple[NetworkKind, Parametrization]
+
+
+@lru_cache(maxsize=64)
+def _families(known: Experience) -> Mapping[_Key, Mapping[str, tuple[float, float]]]:
+    """Exponent and its standard deviation of every family, its records taken together."""
+    found: defaultdict[_Key, defaultdict[str, list[tuple[float, float]]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for one in known.records:
+        if one.well_posed:
+            found[one.kind, one.parametrization][one.family].append((one.exponent, one.exponent_sd))
+    return {
+        key: {family: _together(rows) for family, rows in own.items()} for key, own in found.items()
+    }
+
+
+def _together(rows: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    weights = [sd**-2 for _, sd in rows]
+    mean = sum(w * y for w, (y, _) in zip(weights, rows, strict=True)) / sum(weights)
+    return mean, sum(weights) ** -0.5
+
+
+@lru_cache(maxsize=64)
+def _effects(
+    known: Experience, parametrization: Parametrization, update: Update
+) -> RandomEffects[_Key]:
+    """Means of kinds, with the spread of the families that are most alike and not too few."""
+    groups = {key: list(own.values()) for key, own in _families(known).items()}
+    like = {key: rows for key, rows in groups.items() if key[0].update == update}
+    most = {key: rows for key, rows in like.items() if key[1] == parametrization}
+    enough = (p for p in (most, like) if sum(len(r) - 1 for r in p.values()) >= _LEAST_FREEDOM)
+    return random_effects(next(enough, groups))
+
+
+def read_experience(text: str) -> Experience:
+    """The table that `studies/experience.py` wrote.
+
+    Args:
+        text: JSON.
+
+    Returns:
+        Its records.
+
+    Raises:
+        LawError: Another format, or a record that is none.
+
+    Example:
+        >>> read_experience('{"format": 1, "records": [], "criterion": []}')
+        Experience(records=(), criterion=())
+    """
+    try:
+        data = json.loads(text)
+        if data["format"] != EXPERIENCE_FORMAT:
+            raise ValueError(f"format {data['format']!r}")
+        records = tuple(map(_record, data["records"]))
+        return Experience(records, tuple(map(_criterion_record, data["criterion"])))
+    except (ValueError, TypeError, KeyError) as error:
+        raise LawError(
+            f"an experience table with {error}",
+            f"format {EXPERIENCE_FORMAT}, as studies/experience.py writes it",
+            "install the package again, or name a law",
+        ) from error
+
+
+def _record(one: Mapping[str, Any]) -> ExperienceRecord:
+    own = {"kind": NetworkKind(**one["kind"]), "depths": tuple(map(int, one["depths"]))}
+    record = ExperienceRecord(**{**one, **own})
+    if not (record.exponent_sd > 0 and math.isfinite(record.exponent)):
+        raise ValueError(f"the exponent {record.exponent} +- {record.exponent_sd}")
+    return record
+
+
+def _criterion_record(one: Mapping[str, Any]) -> CriterionRecord:
+    base, target = map(int, one["depths"])
+    own = {"kind": NetworkKind(**one["kind"]), "depths": (base, target)}
+    return CriterionRecord(**{**one, **own})
+
+
+@lru_cache(maxsize=1)
+def stored_experience() -> Experience:
+    """The records that come with the package.
+
+    Returns:
+        They, read once.
+
+    Raises:
+        LawError: The file is of another format.
+    """
+    place = resources.files("etastar.transfer").joinpath("experience.json")
+    return read_experience(place.read_text(encoding="utf-8"))
