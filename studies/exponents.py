@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from etastar.fit import fit_power_law
-from etastar.fit.bootstrap import percentile_interval
 from studies.network import axis_value
 from studies.records import ExponentFit, Neighbours
 
@@ -120,9 +119,5 @@ def _scatter_interval(
 
 def _neighbours(first: tuple[float, Optimum], second: tuple[float, Optimum]) -> Neighbours:
     (x0, one), (x1, other) = first, second
-    step = float(np.log(x1 / x0))
-    interval = None
-    if one.resampled_lrs and len(one.resampled_lrs) == len(other.resampled_lrs):
-        slopes = np.log(np.array(other.resampled_lrs) / np.array(one.resampled_lrs)) / step
-        interval = percentile_interval(slopes, _CONFIDENCE)
-    return Neighbours(x0, x1, float(np.log(other.lr / one.lr)) / step, interval)
+    between = fit_power_law([x0, x1], [one, other])
+    return Neighbours(x0, x1, between.exponent, between.exponent_interval)
