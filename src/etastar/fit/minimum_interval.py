@@ -6,7 +6,8 @@ asked: is there a curve with its minimum at c that the losses do not refute? The
 
     f(x) = a + p (x - c)^2 + q g(x - c),    p, q >= 0,  x = log lr,
 
-g being one of `_shapes`: steep or flat on one side or both, levelling off to the left. A loss
+the parabola up to 16 times as steep on one side (`_RATIOS`) and g one of `_shapes`: steep or flat
+on one side or both, levelling off to the left. A loss
 differs from its curve by the noise of the seeds' mean, correlated between neighbouring rates of a
 dense grid as it is seen to be, and by `_DISCREPANCY` of its height over the lowest, since no true
 curve is of these. The interval is the hull of the places whose chi^2 lies above the least one by no
@@ -44,19 +45,22 @@ _POOLED = 2.0
 _LONGEST = 0.6
 """In log lr, over which noise is believed to be correlated; seen: 0.3."""
 _PARAMETERS = 4
-_PLACES = 160
+_DOUBT = 6.0
+"""What it adds to chi^2 that the parabola has no part, where the rates are no more than parameters
+and any shape would fit."""
+_RATIOS = (1, 1 / 16, 1 / 4, 4, 16)
+_PLACES = 100
+_UPPER = 0.975
+_NORMAL = NormalDist().inv_cdf(_UPPER)
 
 
-def minimum_interval(
-    log_lrs: Array, losses: Array, *, confidence: float = 0.95
-) -> tuple[float, float]:
-    """The interval in log lr of the minimum of the mean loss; see the file's beginning.
+def minimum_interval(log_lrs: Array, losses: Array) -> tuple[float, float]:
+    """The 95% interval in log lr of the minimum of the mean loss; see the file's beginning.
 
     Args:
         log_lrs: (num_lrs,), rising.
         losses: (num_lrs, num_seeds), two seeds or more; +inf where a run diverged, but not at
             every rate.
-        confidence: That it holds the minimum.
 
     Returns:
         Lower and upper end. Neither lies beyond the first or last rate, nor beyond a diverged one;
@@ -85,11 +89,10 @@ def minimum_interval(
     grid = _DISCREPANCY * np.maximum(rises, _LEAST_RISE * _lower_rise(rises, lowest))
     share = _correlation(table[used], float(np.median(np.diff(x))))
     freedom = (len(x) - 1) * (losses.shape[1] - 1) * (1 - share) / (1 + share)
-    upper = (1 + confidence) / 2
-    limit = NormalDist().inv_cdf(upper)
-    noise = np.sqrt(variances[used]) * student_quantile(upper, max(1, round(freedom))) / limit
+    student = student_quantile(_UPPER, max(1, round(freedom)))
+    noise = np.sqrt(variances[used]) * student / _NORMAL
     whiten = _whitening(noise, grid, share)
-    return ends if whiten is None else _accepted(x, rises, whiten, ends, limit**2)
+    return ends if whiten is None else _accepted(x, rises, whiten, ends)
 
 
 def _stretch(finite: NDArray[np.bool_], lowest: int) -> tuple[int, int]:
@@ -152,7 +155,7 @@ def _whitening(noise: Array, grid: Array, share: float) -> Array | None:
 
 
 def _accepted(
-    x: Array, rises: Array, whiten: Array, ends: tuple[float, float], limit: float
+    x: Array, rises: Array, whiten: Array, ends: tuple[float, float]
 ) -> tuple[float, float]:
     """The hull of the places that are not refuted, looked for twice: between the ends, nearer."""
     low, high = ends
@@ -161,7 +164,7 @@ def _accepted(
         misfit = _misfit(_shapes(x - places[:, None]), rises, whiten)
         least = float(misfit.min())
         kept = np.flatnonzero(
-            misfit <= least + limit * max(1, least / max(1, len(x) - _PARAMETERS))
+            misfit <= least + _NORMAL**2 * max(1, least / max(1, len(x) - _PARAMETERS))
         )
         step = places[1] - places[0]
         found = float(places[kept[0]]), float(places[kept[-1]])
@@ -170,7 +173,7 @@ def _accepted(
 
 
 def _shapes(d: Array) -> Array:
-    """(num_shapes, ...), each with its minimum 0 at d = 0; the first is the parabola."""
+    """(num_shapes, ...), each with its minimum 0 at d = 0; the first three parabola and halves."""
     left, right = np.maximum(-d, 0), np.maximum(d, 0)
     shapes = [d**2, left**2, right**2, d**4, left**4, right**4]
     for rate in (-4, -2, 2, 4, 8):
@@ -181,18 +184,26 @@ def _shapes(d: Array) -> Array:
 
 
 def _misfit(shapes: Array, rises: Array, whiten: Array) -> Array:
-    """(num_places,), the least chi^2 of a constant, the parabola and one more shape."""
+    """(num_places,), the least chi^2 of a constant, a parabola and one more shape."""
     level = whiten.sum(1) / np.linalg.norm(whiten.sum(1))
     curves, losses = shapes @ whiten.T, whiten @ rises
     curves, losses = curves - (curves @ level)[..., None] * level, losses - losses @ level * level
     along, length = curves @ losses, (curves**2).sum(-1)
-    shared = (curves * curves[0]).sum(-1)
-    alone = np.maximum(along, 0) ** 2 / np.where(length > 0, length, 1)
-    det = length[0] * length - shared**2
-    apart = det > 1e-10 * length[0] * length  # else the two are one
-    parabola = (length * along[0] - shared * along) / np.where(apart, det, 1)
-    second = (length[0] * along - shared * along[0]) / np.where(apart, det, 1)
-    inside = apart & (parabola > 0) & (second > 0)
-    both = np.where(inside, parabola * along[0] + second * along, 0)
-    misfit: Array = np.maximum(losses @ losses - np.maximum(alone, both).max(0), 0)
+    few = len(rises) <= _PARAMETERS
+    if few:
+        length *= 1 + _DOUBT / max(1e-9, float(losses @ losses))
+    explained = np.maximum(along, 0) ** 2 / np.where(length > 0, length, 1)
+    for ratio in _RATIOS[:1] if few else _RATIOS:
+        base = curves[1] + ratio * curves[2]
+        along_base, length_base = base @ losses, (base**2).sum(-1)
+        shared = (curves * base).sum(-1)
+        det = length_base * length - shared**2
+        apart = det > 1e-10 * length_base * length  # else the two are one
+        parabola = (length * along_base - shared * along) / np.where(apart, det, 1)
+        second = (length_base * along - shared * along_base) / np.where(apart, det, 1)
+        inside = apart & (parabola > 0) & (second > 0)
+        both = np.where(inside, parabola * along_base + second * along, 0)
+        one = np.maximum(along_base, 0) ** 2 / np.where(length_base > 0, length_base, 1)
+        explained = np.maximum(explained, np.maximum(both, one))
+    misfit: Array = np.maximum(losses @ losses - explained.max(0), 0)
     return misfit

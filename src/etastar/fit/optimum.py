@@ -11,7 +11,7 @@ import numpy as np
 from etastar.errors import FitError
 from etastar.fit.bootstrap import (
     float_array,
-    require_bootstrap,
+    require_resamples,
     resampled_seeds,
     scatter_at_rates,
 )
@@ -45,8 +45,7 @@ class Optimum(Shown):
             no optimum, and the range is to be extended.
         num_seeds: Seeds per rate.
         num_diverged: Runs whose loss is not finite, over all rates and seeds.
-        interval: 95% interval of `lr`, or as confident as was asked, see `find_optimum`; None with
-            a single seed.
+        interval: 95% interval of `lr`, see `find_optimum`; None with a single seed.
         resampled_lrs: The minimum of every resample of the seeds; empty with a single seed.
         lowest_loss: The lowest loss of all runs; None where it is not known.
     """
@@ -109,7 +108,6 @@ def find_optimum(
     losses: ArrayLike,
     *,
     num_points: int = 3,
-    confidence: float = 0.95,
     num_resamples: int = 1000,
 ) -> Optimum:
     """The minimum over log lr of a parabola through the lowest points of the mean loss curve.
@@ -119,12 +117,13 @@ def find_optimum(
     the lowest one (by least squares for more than three), as far as these are finite without a
     gap; both neighbours of the lowest rate must be among them.
 
-    The interval holds the noise of the seeds and the error of the grid: every place at which the
-    losses do not refute that a curve - a parabola with one more shape: steep or flat on one side
-    or both, levelling off - has its minimum; `fit/minimum_interval.py` says how. It ends at the
-    first and last rate, or at a diverged one. Three rates alone tell no shape, and the interval is
-    most of what lies between the lowest one's neighbours; two more make it narrow. How often it
-    holds the optimum: benchmarks/results/coverage.md, and of other seeds' real runs, intervals.md.
+    The 95% interval holds the noise of the seeds and the error of the grid: every place at which
+    the losses do not refute that a curve - a parabola with one more shape: steep or flat on one
+    side or both, levelling off - has its minimum; `fit/minimum_interval.py` says how. It ends at
+    the first and last rate, or at a diverged one. Three rates alone hardly tell a shape, and the
+    interval is much of what lies between the lowest one's neighbours; two more make it narrow. How
+    often it holds the optimum: benchmarks/results/coverage.md, and of other seeds' real runs,
+    intervals.md.
 
     The resamples hold the noise of the seeds alone, by a smoothed bootstrap. Seeds that are only
     drawn again vary too little where they are few: of two there are three different means, with
@@ -137,7 +136,6 @@ def find_optimum(
         lrs: (num_lrs,), positive, all different, in any order.
         losses: (num_lrs, num_seeds), or (num_lrs,) for a single seed.
         num_points: Odd, 3 or more.
-        confidence: Of the interval.
         num_resamples: Bootstrap resamples over seeds. All sizes resample the same seeds together;
             the noise is drawn for each curve by itself.
 
@@ -156,7 +154,7 @@ def find_optimum(
 
     Source: docs/definitions.md, section 5.
     """
-    require_bootstrap(confidence, num_resamples)
+    require_resamples(num_resamples)
     rates, curves = _checked(lrs, losses, num_points)
     mean = curves.mean(1)
     lr, loss, method = _minimum(rates, mean, num_points)
@@ -171,7 +169,7 @@ def find_optimum(
         at_edge=lowest in (0, len(mean) - 1),
         num_seeds=curves.shape[1],
         num_diverged=int(np.isinf(curves).sum()),
-        interval=_interval(rates, curves, lr, confidence),
+        interval=_interval(rates, curves, lr),
         resampled_lrs=tuple(resampled.tolist()),
         lowest_loss=float(curves.min()),
     )
@@ -296,11 +294,11 @@ def _resampled_minima(
 
 
 def _interval(
-    rates: NDArray[np.float64], curves: NDArray[np.float64], lr: float, confidence: float
+    rates: NDArray[np.float64], curves: NDArray[np.float64], lr: float
 ) -> tuple[float, float] | None:
     """The minimum's interval, which holds the minimum that is given; none of a single seed."""
     if curves.shape[1] == 1:
         return None
-    low, high = np.exp(minimum_interval(np.log(rates), curves, confidence=confidence))
+    low, high = np.exp(minimum_interval(np.log(rates), curves))
     low, high = max(float(low), float(rates[0])), min(float(high), float(rates[-1]))
     return min(low, lr), max(high, lr)
