@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from etastar.fit import fit_power_law
-from etastar.fit.bootstrap import percentile_interval
 from studies.network import axis_value
 from studies.records import ExponentFit, Neighbours
 
@@ -25,7 +24,6 @@ NOISE = 0.15
 """Least standard deviation of a tuned log rate that is believed, that of `power_law_posterior`:
 with two or three seeds the bootstrap variance of a single size is no measure of anything."""
 
-_CONFIDENCE = 0.95
 _STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306}
 """Quantiles at 97.5% by degrees of freedom, from any table of Student's t; beyond, the last. The
 stored intervals are these; the fit's own approximation is 3% lower with 2 degrees of freedom."""
@@ -81,7 +79,7 @@ def exponent_fit(
     if len(set(x)) < _LEAST_SIZES:
         return None
     found = [optimum for _, optimum in points]
-    fit = fit_power_law(x, found, variance_floor=NOISE**2, confidence=_CONFIDENCE)
+    fit = fit_power_law(x, found, variance_floor=NOISE**2)
     raised = {
         "edge": bool(fit.edge_sizes),
         "no optimum": len(points) < len(values),
@@ -120,9 +118,5 @@ def _scatter_interval(
 
 def _neighbours(first: tuple[float, Optimum], second: tuple[float, Optimum]) -> Neighbours:
     (x0, one), (x1, other) = first, second
-    step = float(np.log(x1 / x0))
-    interval = None
-    if one.resampled_lrs and len(one.resampled_lrs) == len(other.resampled_lrs):
-        slopes = np.log(np.array(other.resampled_lrs) / np.array(one.resampled_lrs)) / step
-        interval = percentile_interval(slopes, _CONFIDENCE)
-    return Neighbours(x0, x1, float(np.log(other.lr / one.lr)) / step, interval)
+    between = fit_power_law([x0, x1], [one, other])
+    return Neighbours(x0, x1, between.exponent, between.exponent_interval)

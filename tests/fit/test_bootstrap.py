@@ -9,7 +9,7 @@ from scipy import stats
 from etastar.errors import FitError
 from etastar.fit.bootstrap import (
     percentile_interval,
-    require_bootstrap,
+    require_resamples,
     resampled_seeds,
     scatter_at_rates,
     student_quantile,
@@ -41,21 +41,10 @@ def test_the_ends_are_values_in_order_also_with_infinities(values, confidence):
     assert low <= high
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        (0.0, 10),
-        (1.0, 10),
-        (float("nan"), 10),
-        ("x", 10),
-        (0.9, 0),
-        (0.9, 1.5),
-        (0.9, None),
-    ],
-)
-def test_settings_out_of_range_are_refused(bad):
-    with pytest.raises(FitError, match="confidence="):
-        require_bootstrap(*bad)
+@pytest.mark.parametrize("bad", [0, -1, 1.5, None, "x"])
+def test_no_resample_is_refused(bad):
+    with pytest.raises(FitError, match="num_resamples="):
+        require_resamples(bad)
 
 
 @pytest.mark.parametrize("probability", [0.7, 0.9, 0.975])

@@ -17,7 +17,7 @@ __all__ = [
     "float_array",
     "mean_interval",
     "percentile_interval",
-    "require_bootstrap",
+    "require_resamples",
     "resampled_seeds",
     "scatter_at_rates",
     "student_quantile",
@@ -52,25 +52,21 @@ def float_array(name: str, values: ArrayLike) -> NDArray[np.float64]:
         ) from error
 
 
-def require_bootstrap(confidence: float, num_resamples: int = 1) -> None:
-    """Refuse settings with which no interval can be drawn.
+def require_resamples(num_resamples: int) -> None:
+    """Refuse a number of resamples with which nothing can be drawn.
 
     Args:
-        confidence: Probability that an interval is meant to hold.
         num_resamples: Number of bootstrap resamples.
 
     Raises:
-        FitError: The confidence is not between 0 and 1, or there is no resample.
+        FitError: There is no resample.
 
     Example:
-        >>> require_bootstrap(0.95, 1000)
+        >>> require_resamples(1000)
     """
-    fits = isinstance(confidence, (int, float)) and 0 < confidence < 1
-    if not (fits and isinstance(num_resamples, (int, np.integer)) and num_resamples > 0):
+    if not (isinstance(num_resamples, (int, np.integer)) and num_resamples > 0):
         raise FitError(
-            f"confidence={confidence!r}, num_resamples={num_resamples!r}",
-            "a confidence between 0 and 1, one resample or more",
-            "change the setting that is out of range",
+            f"num_resamples={num_resamples!r}", "one resample or more", "ask for some, such as 1000"
         )
 
 

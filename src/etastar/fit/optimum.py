@@ -11,11 +11,11 @@ import numpy as np
 from etastar.errors import FitError
 from etastar.fit.bootstrap import (
     float_array,
-    require_bootstrap,
+    require_resamples,
     resampled_seeds,
     scatter_at_rates,
-    widened_interval,
 )
+from etastar.fit.minimum_interval import minimum_interval
 from etastar.formatting import Shown, interval, number
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ __all__ = ["Optimum", "find_optimum", "parabola_vertex"]
 _Method = Literal["quadratic", "lowest point"]
 
 _MIN_POINTS = 3
+_NORMAL = 1.959964
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Optimum(Shown):
 
     Attributes:
         lr: Where the minimum is.
-        loss: The fitted loss there (of the lowest point itself where no parabola was fitted).
+        loss: The fitted loss there (of the lowest point itself where no parabola was fitted); see
+            `extrapolated`.
         lowest_lr: The rate of the grid whose mean loss is lowest.
         method: "quadratic", or "lowest point" where the points around it allow no parabola: the
             edge of the range, a diverged neighbour, a fit that is not convex or whose minimum lies
@@ -43,9 +45,9 @@ class Optimum(Shown):
             no optimum, and the range is to be extended.
         num_seeds: Seeds per rate.
         num_diverged: Runs whose loss is not finite, over all rates and seeds.
-        interval: Smoothed bootstrap interval of `lr` over seeds, see `find_optimum`; None with a
-            single seed.
-        resampled_lrs: The minimum of every resample; empty with a single seed.
+        interval: 95% interval of `lr`, see `find_optimum`; None with a single seed.
+        resampled_lrs: The minimum of every resample of the seeds; empty with a single seed.
+        lowest_loss: The lowest loss of all runs; None where it is not known.
     """
 
     lr: float
@@ -57,17 +59,34 @@ class Optimum(Shown):
     num_diverged: int
     interval: tuple[float, float] | None = None
     resampled_lrs: tuple[float, ...] = ()
+    lowest_loss: float | None = None
+
+    @property
+    def extrapolated(self) -> bool:
+        """Whether `loss` lies below that of every run: the parabola's word, seen in no run."""
+        return self.lowest_loss is not None and self.loss < self.lowest_loss
+
+    @property
+    def log_lr_sd(self) -> float | None:
+        """Standard error of log `lr`, half the 95% interval over 1.96, grid and few seeds included.
+
+        What `Tuned` takes under this name; None with a single seed.
+        """
+        if self.interval is None:
+            return None
+        return float(np.log(self.interval[1] / self.interval[0])) / (2 * _NORMAL)
 
     @property
     def log_variance(self) -> float | None:
-        """Variance of log `lr` over the resamples; None with a single seed."""
+        """Variance of log `lr` over the resamples, the seeds' part; None with a single seed."""
         if not self.resampled_lrs:
             return None
         return float(np.var(np.log(self.resampled_lrs)))
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields as plain data for JSON, the variance of log `lr` in place of the resamples."""
-        found = {**super().as_dict(), "log_variance": self.log_variance}
+        """The fields and properties as plain data for JSON, without the resamples."""
+        properties = ("extrapolated", "log_lr_sd", "log_variance")
+        found = {**super().as_dict(), **{name: getattr(self, name) for name in properties}}
         del found["resampled_lrs"]
         return found
 
@@ -75,7 +94,8 @@ class Optimum(Shown):
         parts = [f"lr {number(self.lr)}"]
         if self.interval is not None:
             parts.append(f"interval {interval(*self.interval)}")
-        parts += [f"loss {number(self.loss)}", self.method]
+        below = " (fitted, below every run's)" if self.extrapolated else ""
+        parts += [f"loss {number(self.loss)}{below}", self.method]
         if self.at_edge:
             parts.append("at the edge of its range")
         if self.num_diverged:
@@ -88,7 +108,6 @@ def find_optimum(
     losses: ArrayLike,
     *,
     num_points: int = 3,
-    confidence: float = 0.95,
     num_resamples: int = 1000,
 ) -> Optimum:
     """The minimum over log lr of a parabola through the lowest points of the mean loss curve.
@@ -98,22 +117,25 @@ def find_optimum(
     the lowest one (by least squares for more than three), as far as these are finite without a
     gap; both neighbours of the lowest rate must be among them.
 
-    The interval is that of a smoothed bootstrap over seeds. Seeds that are only drawn again give
-    too narrow a one where they are few: of two there are three different means, with half the
-    variance of a mean, and where both agree by chance the interval has no width. So each loss of a
-    resample that the parabola uses has normal noise of variance s_r^2 / num_seeds added, which
-    makes a resampled mean vary as a mean does. s_r^2 is the variance over the seeds at rate r of
-    what a loss deviates from the rate's mean, less the median of this over the parabola's points:
-    what a seed adds at all rates moves no minimum. The reaches of the interval from `lr` are those
-    of the percentiles times t / z, Student's quantile for (points - 1) (num_seeds - 1) degrees of
-    freedom over the normal one; it ends at the first and last rate. How often it holds the optimum
-    of other seeds is measured in benchmarks/results/intervals.md.
+    The 95% interval holds the noise of the seeds and the error of the grid: every place at which
+    the losses do not refute that a curve - a parabola with one more shape: steep or flat on one
+    side or both, levelling off - has its minimum; `fit/minimum_interval.py` says how. It ends at
+    the first and last rate, or at a diverged one. Three rates alone hardly tell a shape, and the
+    interval is much of what lies between the lowest one's neighbours; two more make it narrow. How
+    often it holds the optimum: benchmarks/results/coverage.md, and of other seeds' real runs,
+    intervals.md.
+
+    The resamples hold the noise of the seeds alone, by a smoothed bootstrap. Seeds that are only
+    drawn again vary too little where they are few: of two there are three different means, with
+    half the variance of a mean. So each loss of a resample that the parabola uses has normal noise
+    of variance s_r^2 / num_seeds added, which makes a resampled mean vary as a mean does. s_r^2 is
+    the variance over the seeds at rate r of what a loss deviates from the rate's mean, less the
+    median of this over the parabola's points: what a seed adds at all rates moves no minimum.
 
     Args:
         lrs: (num_lrs,), positive, all different, in any order.
         losses: (num_lrs, num_seeds), or (num_lrs,) for a single seed.
         num_points: Odd, 3 or more.
-        confidence: Of the interval.
         num_resamples: Bootstrap resamples over seeds. All sizes resample the same seeds together;
             the noise is drawn for each curve by itself.
 
@@ -132,14 +154,13 @@ def find_optimum(
 
     Source: docs/definitions.md, section 5.
     """
-    require_bootstrap(confidence, num_resamples)
+    require_resamples(num_resamples)
     rates, curves = _checked(lrs, losses, num_points)
     mean = curves.mean(1)
     lr, loss, method = _minimum(rates, mean, num_points)
     lowest = int(np.argmin(mean))
     around = _finite_window(mean, lowest, num_points // 2)
     resampled = _resampled_minima(rates, curves, around, num_points, num_resamples)
-    freedom = (around.stop - around.start - 1) * (curves.shape[1] - 1)
     return Optimum(
         lr=lr,
         loss=loss,
@@ -148,8 +169,9 @@ def find_optimum(
         at_edge=lowest in (0, len(mean) - 1),
         num_seeds=curves.shape[1],
         num_diverged=int(np.isinf(curves).sum()),
-        interval=_widened(resampled, rates, lr, confidence=confidence, freedom=freedom),
+        interval=_interval(rates, curves, lr),
         resampled_lrs=tuple(resampled.tolist()),
+        lowest_loss=float(curves.min()),
     )
 
 
@@ -271,19 +293,12 @@ def _resampled_minima(
     )
 
 
-def _widened(
-    resampled: NDArray[np.float64],
-    rates: NDArray[np.float64],
-    lr: float,
-    *,
-    confidence: float,
-    freedom: int,
+def _interval(
+    rates: NDArray[np.float64], curves: NDArray[np.float64], lr: float
 ) -> tuple[float, float] | None:
-    """Widened percentiles of log lr, no further than the rates reach; none without resamples."""
-    if not len(resampled):
+    """The minimum's interval, which holds the minimum that is given; none of a single seed."""
+    if curves.shape[1] == 1:
         return None
-    low, high = widened_interval(np.log(resampled / lr), confidence=confidence, freedom=freedom)
-    return (
-        max(float(rates[0]), lr * float(np.exp(low))),
-        min(float(rates[-1]), lr * float(np.exp(high))),
-    )
+    low, high = np.exp(minimum_interval(np.log(rates), curves))
+    low, high = max(float(low), float(rates[0])), min(float(high), float(rates[-1]))
+    return min(low, lr), max(high, lr)

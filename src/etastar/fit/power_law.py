@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from etastar.errors import FitError
-from etastar.fit.bootstrap import float_array, percentile_interval, require_bootstrap
+from etastar.fit.bootstrap import float_array
 from etastar.fit.optimum import Optimum
 from etastar.formatting import Shown, interval, number
 from etastar.typed import require_number
@@ -32,7 +32,7 @@ class PowerLawFit(Shown):
     Attributes:
         intercept: a, the log of the rate at size 1.
         exponent: b.
-        exponent_interval: Interval of b; None when the optima came without resamples.
+        exponent_interval: 95% interval of b; None when an optimum has no interval.
         r_squared: Weighted share of the variance of log eta* that the line explains; 1 by
             necessity for two sizes.
         sizes: All sizes, as given.
@@ -81,20 +81,21 @@ def fit_power_law(
     optima: Optima,
     *,
     variance_floor: float = 1e-4,
-    confidence: float = 0.95,
 ) -> PowerLawFit:
-    """Least squares of log eta* = a + b log size, weighted by the optima's variances.
+    """Least squares of log eta* = a + b log size, weighted by the optima's `log_lr_sd`^-2.
 
-    No point is left out. The interval of b comes from refitting the optima's own bootstrap
-    resamples over seeds; of bare rates, or where a size has a single seed, there is none and all
-    weights are equal.
+    No point is left out. b = sum_i c_i log eta*_i, and its 95% interval reaches to either side by
+    sqrt(sum_i (c_i r_i)^2), r_i being how far the interval of optimum i reaches to the side that
+    moves b there: so it has their t of few seeds and their error of the grid. Sizes count as
+    independent: what the same seeds move alike at all of them leaves b, so that the interval is too
+    wide there rather than too narrow, but two or four seeds do not tell how much that is. Of bare
+    rates, or where a size has a single seed, there is no interval and all weights are equal.
 
     Args:
         sizes: (num_sizes,), positive, such as effective depths.
         optima: What `find_optimum` found at each size, or the bare rates.
         variance_floor: Least variance of log eta* that is believed (1e-4 is one percent of the
             rate), so that a size whose seeds happen to agree does not take the whole fit.
-        confidence: Of the interval.
 
     Returns:
         The line, its interval, and the points.
@@ -109,20 +110,18 @@ def fit_power_law(
 
     Source: docs/definitions.md, section 5.
     """
-    require_bootstrap(confidence)
     rates = _rates(optima)
     x, y = _logs(sizes, rates)
     if len(np.unique(x)) < _MIN_SIZES:
         raise FitError(f"sizes {sizes!r}", "two different sizes or more", "tune another size")
     weights = _weights(optima, variance_floor)
     intercept, exponent = _line(x, y, weights)
-    slopes = _resampled_slopes(x, optima, weights)
     flags = [isinstance(optimum, Optimum) and optimum.at_edge for optimum in optima]
     given = float_array("sizes", sizes).tolist()
     return PowerLawFit(
         intercept=intercept,
         exponent=exponent,
-        exponent_interval=percentile_interval(slopes, confidence) if slopes.size else None,
+        exponent_interval=_slope_interval(x, optima, weights, exponent),
         r_squared=_r_squared(y, intercept + exponent * x, weights),
         sizes=tuple(given),
         lrs=tuple(rates),
@@ -161,11 +160,11 @@ def _log(size: float) -> float:
 def _weights(optima: Optima, variance_floor: float) -> NDArray[np.float64]:
     """Inverse variances of the log rates, of sum one; equal unless all are known."""
     require_number("variance_floor", variance_floor, error=FitError, above=0)
-    variances = [o.log_variance if isinstance(o, Optimum) else None for o in optima]
-    known = [variance for variance in variances if variance is not None]
-    if len(known) < len(variances):
-        return np.full(len(variances), 1 / len(variances))
-    precision: NDArray[np.float64] = 1 / np.maximum(known, variance_floor)
+    errors = [o.log_lr_sd if isinstance(o, Optimum) else None for o in optima]
+    known = [error for error in errors if error is not None]
+    if len(known) < len(errors):
+        return np.full(len(errors), 1 / len(errors))
+    precision: NDArray[np.float64] = 1 / np.maximum(np.square(known), variance_floor)
     return precision / np.sum(precision)
 
 
@@ -178,14 +177,22 @@ def _line(
     return float(weights @ y - slope * (weights @ x)), slope
 
 
-def _resampled_slopes(
-    x: NDArray[np.float64], optima: Optima, weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Exponent of each bootstrap resample of the optima; none unless all have equally many."""
-    resamples = [o.resampled_lrs if isinstance(o, Optimum) else () for o in optima]
-    if len({len(resample) for resample in resamples}) > 1 or not resamples[0]:
-        return np.empty(0)
-    return np.array([_line(x, y, weights)[1] for y in np.log(np.array(resamples)).T])
+def _slope_interval(
+    x: NDArray[np.float64],
+    optima: Optima,
+    weights: NDArray[np.float64],
+    slope: float,
+) -> tuple[float, float] | None:
+    """The reaches of the optima to the side that moves the slope so, in quadrature."""
+    ends = [o.interval for o in optima if isinstance(o, Optimum) and o.interval is not None]
+    if len(ends) < len(x):
+        return None
+    centred = weights * (x - weights @ x)
+    share = centred / (centred @ x)
+    low, high = np.log(np.array(ends).T / np.array(_rates(optima)))
+    up = np.where(share > 0, high, low) * share
+    down = np.where(share > 0, low, high) * share
+    return slope - float(np.linalg.norm(down)), slope + float(np.linalg.norm(up))
 
 
 def _r_squared(
@@ -236,6 +243,9 @@ class PowerLawPosterior:
     def interval(self, size: float) -> tuple[float, float]:
         """95% predictive interval of the optimal learning rate of a size.
 
+        Normal, for variances that are known: Student's t of few seeds is in the variances of the
+        tuned rates where these are `Optimum.log_lr_sd` squared.
+
         Args:
             size: L of the target, positive.
 
@@ -271,7 +281,8 @@ def power_law_posterior(
         lrs: Tuned learning rates, positive.
         prior_exponent: Exponent of the law.
         prior_sd: Standard deviation of the prior; small trusts the law, large the data.
-        variances: v_i, variance of each log lr; None for `noise` squared.
+        variances: v_i, variance of each log lr, such as `Optimum.log_lr_sd` squared, which has the
+            t of few seeds and the error of the grid; None for `noise` squared.
         noise: Standard deviation of a tuned log lr where no variance is known, and its floor;
             about a tenth of an octave on a grid of factor 2 (a choice, not measured).
 

@@ -99,6 +99,21 @@ def test_seeds_are_spent_until_the_interval_is_narrow_enough():
     assert trials(0.5) + 1 < trials(0.15) < trials(0.08) - 2
 
 
+def test_seeds_are_not_spent_on_the_error_of_the_grid():
+    def loss(point):  # steep above; seeds differ in height alone
+        x = math.log(point.lr / 0.17)
+        return math.exp(4 * x) - 4 * x + 0.3 * point.seed
+
+    records = run(Bracket(0.1, precision=0.05), loss, seeds=tuple(range(20)))
+    assert {record.point.seed for record in records} == {0, 1}
+    table = {}
+    for record in records:
+        table.setdefault(record.point.lr, []).append(record.loss)
+    full = {lr: losses for lr, losses in table.items() if len(losses) == 2}
+    low, high = find_optimum(list(full), list(full.values())).interval
+    assert math.log(high / low) / 2 > 0.05
+
+
 @pytest.mark.parametrize(("noisiness", "stated"), [(0.05, 0.95), (0.15, 0.8)])
 def test_a_noisy_optimum_lies_within_the_precision_as_often_as_stated(noisiness, stated):
     # the second noise is two thirds of the rise from the minimum to its neighbours
