@@ -74,7 +74,7 @@ def test_the_interval_of_squares_is_about_their_geometric_mean():
 
 
 def test_three_seeds_of_heavy_tailed_squares_hold_their_truth_in_95_of_100_sets():
-    """Squares that vary as those of deep chains do; a bootstrap of three holds it in half of them."""
+    """Squares that vary as those of deep chains do; a bootstrap of three holds it in half."""
     draws = np.exp(1.5 * np.random.default_rng(0).normal(size=(2000, 3)))
     holds = [low <= 1 <= high for low, high in map(log_interval, draws)]
     assert 0.93 <= np.mean(holds) <= 0.97

@@ -117,6 +117,11 @@ class ScanReport(Shown):
         cost = {"num_passes": self.num_passes, "shortfall": self.shortfall}
         return {"exponents": json_numbers(exponents), "points": points, **cost}
 
+    def _caution(self) -> str:
+        """The caution of the last size that has one: where depth over width is largest."""
+        found = [point for point in self.points if point.report.caution]
+        return f"{_size_text(found[-1].size)}: {found[-1].report.caution}" if found else ""
+
     def __rich__(self) -> RenderableType:
         from rich.console import Group
         from rich.table import Table
@@ -134,10 +139,9 @@ class ScanReport(Shown):
         for heading in ("effective depth", "eta*", "95% interval"):
             table.add_column(heading, justify="right", no_wrap=True)
         for point in self.points:
-            size = ", ".join(f"{name}={value}" for name, value in point.size.items())
             depth = point.effective_depth
             table.add_row(
-                shorten_middle(size, 28),
+                shorten_middle(_size_text(point.size), 28),
                 "none" if depth is None else number(depth),
                 number(point.report.eta_star),
                 ends_text(point.report.eta_star_interval),
@@ -147,8 +151,12 @@ class ScanReport(Shown):
             *lines,
             table,
             Text(f"{first.pre_activations}; {cost_text(first.seeds, self.num_passes)}"),
-            *[Text(f"{self.shortfall}")] * bool(self.shortfall),
+            *(Text(line) for line in (self.shortfall, self._caution()) if line),
         )
+
+
+def _size_text(size: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in size.items())
 
 
 def scan_updates(

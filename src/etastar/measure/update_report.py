@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LayerUpdate", "SeedUpdate", "UpdateReport", "cost_text", "ends_text", "report_of"]
 
+_WIDE_SPREAD = 1.5  # empirical: 49 tuned sizes of studies/, docs/definitions.md, section 6
 _NAME_WIDTH = 24  # characters, so that a table fits into 80
 
 
@@ -130,6 +131,18 @@ class UpdateReport(Shown):
         """The rate at which the mean over seeds changes by 1 in the mean square, as in [JE]."""
         return _rate(self.mean_square_update)
 
+    @property
+    def caution(self) -> str:
+        """That one network's eta* says little of another's, where M varies widely over seeds."""
+        squares = [square for square in self.by_seed if 0 < square < math.inf]
+        spread = float(np.log(squares).std(ddof=1)) if len(squares) > 1 else 0.0
+        if spread <= _WIDE_SPREAD:
+            return ""
+        return (
+            f"M varies by a factor of {math.exp(spread):.3g} from seed to seed: tuned rates of "
+            f"such networks lay between eta* and that of the mean, {number(self.eta_star_of_mean)}"
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """The report as plain data for JSON: None for what is not finite."""
         rates = {
@@ -165,7 +178,7 @@ class UpdateReport(Shown):
                 f"{number(self.mean_square_update)} (eta* {number(self.eta_star_of_mean)})"
             ),
             Text(f"{self.pre_activations}; {cost_text(self.seeds, self.num_passes)}"),
-            *[Text(f"{self.shortfall}")] * bool(self.shortfall),
+            *(Text(line) for line in (self.shortfall, self.caution) if line),
             *doubt,
             table,
         )
