@@ -145,7 +145,10 @@ def half_width(logs: ArrayLike, confidence: float = _CONFIDENCE) -> float:
         return 0.0
     if len(values) == 1:
         return math.inf
-    quantile = student_quantile((1 + confidence) / 2, len(values) - 1)
+    if len(values) == _FIRST_STAGE:  # exact with two degrees of freedom, where the series is 3% off
+        quantile = confidence * math.sqrt(2 / (1 - confidence**2))
+    else:
+        quantile = student_quantile((1 + confidence) / 2, len(values) - 1)
     return quantile * float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
