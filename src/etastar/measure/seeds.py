@@ -22,8 +22,8 @@ __all__ = ["SeedChoice", "SeedsUsed", "UntilPrecise", "half_width", "log_interva
 _CONFIDENCE: Final = 0.95
 _CONFIDENCE_AFTER_LOOKS: Final = 0.975
 """Asked of an interval at which adding seeds may stop. Seeds whose spread happens to be small stop
-early: with 0.95 the interval would hold the truth in 0.90 to 0.95 of the cases, with this in 0.94
-to 0.98 (benchmarks/results/criterion_seeds.md)."""
+early: of normal draws the interval would hold the truth in 0.90 to 0.95 of the cases with 0.95, it
+does in 0.95 to 0.98 with this (simulated; measured: benchmarks/results/criterion_seeds.md)."""
 
 _FIRST_STAGE: Final = 3
 
