@@ -197,9 +197,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# The criterion over depth, at initialization",
         "",
-        f"Width {WIDTH} (GPT 64), exponent of eta* in effective depth; 95% intervals by bootstrap "
-        "over seeds. The bands were there before the first run; that they are those of the stream "
-        "was learnt from it (see the script).",
+        f"Width {WIDTH} (GPT 64), exponent of eta* of a typical seed in effective depth; 95% "
+        "intervals by Student's t over seeds. The bands were there before the first run; that they "
+        "are those of the stream was learnt from it (see the script).",
         "",
         "| network | pre-activations | seeds | expected | exponent | interval | between neighbours "
         "| inside | over depth itself | of the last alone |",

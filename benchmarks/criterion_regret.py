@@ -71,7 +71,7 @@ def rules(network: str, optimizer: Any) -> Iterator[tuple[str, dict[int, float],
     yield "effective-depth, -3/2", {d: (n / depths[BASE]) ** -1.5 for d, n in depths.items()}, 0
     for which in SETS:
         found = {d: measured(network, optimizer, which, d) for d in DEPTHS}
-        factors = {d: found[d].eta_star / found[BASE].eta_star for d in DEPTHS}
+        factors = {d: found[d].eta_star_of_mean / found[BASE].eta_star_of_mean for d in DEPTHS}
         yield f"measured, {which}", factors, sum(len(r.seeds) for r in found.values())
 
 

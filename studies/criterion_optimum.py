@@ -16,6 +16,7 @@ import torch
 from etastar.measure.pre_activations import PreActivations
 from studies.declaration import Family
 from studies.experiments.transformer import study
+from studies.gathering import criterion_optimum
 from studies.measuring import first_training_step
 from studies.reproduce import RESULTS
 
@@ -37,14 +38,15 @@ def _row(family: Family, tuned: Mapping[str, Any], which: PreActivations) -> dic
     report = first_training_step(
         family, size, seeds=_SEEDS, data_seed=_DATA_SEED, pre_activations=which, lr_unit=1.0
     )
+    found = criterion_optimum(report)
     return {
         "family": family.name,
         "size": tuned["size"],
         "pre_activations": which,
         "tuned": tuned["lr"],
-        "eta_star": report.eta_star,
-        "interval": report.eta_star_interval,
-        "ratio": report.eta_star / tuned["lr"],
+        "eta_star": found.lr,
+        "interval": found.interval,
+        "ratio": found.lr / tuned["lr"],
     }
 
 

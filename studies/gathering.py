@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from studies.declaration import AnyFamily, Family
     from studies.running import Workplace
 
-__all__ = ["gather"]
+__all__ = ["criterion_optimum", "gather"]
 
 _CONFIDENCE = 0.95
 _CRITERION = 1.0
@@ -68,7 +68,7 @@ def _trained(family: Family, work: Workplace) -> FamilyEvidence:
 def _measured(criterion: CriterionFamily) -> FamilyEvidence:
     family = criterion.family
     sizes = tuple(
-        SizeResult(size, (), _criterion_optimum(first_sgd_step(criterion, size)))
+        SizeResult(size, (), criterion_optimum(first_sgd_step(criterion, size)))
         for size in family.sizes
     )
     axes, fits = family_fits(family, sizes)
@@ -90,15 +90,22 @@ def _measured(criterion: CriterionFamily) -> FamilyEvidence:
     )
 
 
-def _criterion_optimum(report: UpdateReport) -> Optimum:
-    """eta* as an optimum, with the bootstrap over seeds that a sweep's has."""
+def criterion_optimum(report: UpdateReport) -> Optimum:
+    """eta* of the mean over seeds as an optimum, with the bootstrap that a sweep's has.
+
+    Args:
+        report: The criterion of one size.
+
+    Returns:
+        Its rate in the place of a sweep's, with an interval over seeds.
+    """
     by_seed = np.array(report.by_seed)
     draws = resampled_seeds(len(by_seed))
     resampled = by_seed[draws].mean(1) ** -0.5
     return Optimum(
-        lr=report.eta_star,
+        lr=report.eta_star_of_mean,
         loss=_CRITERION,
-        lowest_lr=report.eta_star,
+        lowest_lr=report.eta_star_of_mean,
         method="lowest point",
         at_edge=False,
         num_seeds=len(by_seed),

@@ -39,9 +39,9 @@ class MeasuredRule(Rule):
         if found is None:
             return None
         base, target = found
-        if base.eta_star == 0:
+        if base.eta_star_of_mean == 0:
             return inf
-        return question.base.optimum.lr * target.eta_star / base.eta_star
+        return question.base.optimum.lr * target.eta_star_of_mean / base.eta_star_of_mean
 
     def own_steps(self, question: Question) -> int:
         """See `Rule.own_steps`: those of both measurements."""

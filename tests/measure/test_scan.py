@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from etastar.errors import MeasureError
-from etastar.measure import scan_updates
+from etastar.measure import UntilPrecise, scan_updates
 
 
 def total(output, _):
@@ -78,6 +78,58 @@ def test_seeds_give_an_interval_that_holds_the_exponent():
     data = json.loads(json.dumps(report.as_dict()))
     assert data["exponents"]["depth"]["interval"] == [low, high]
     assert [point["effective_depth"] for point in data["points"]] == [2, 4, 8]
+
+
+class Scattered(Doubling):
+    """The same with an input that each network scales by itself: log M varies by `scatter`."""
+
+    def __init__(self, depth, scatter=1.0):
+        scale = float(torch.exp(0.5 * scatter * torch.randn(())))  # first, the same at all depths
+        super().__init__(depth)
+        self.scale = scale
+
+    def forward(self, x):
+        return super().forward(self.scale * x)
+
+
+def own_draws(depth):
+    torch.manual_seed(torch.initial_seed() * 64 + depth)
+    return Scattered(depth)
+
+
+def test_the_exponent_is_held_from_any_first_seed():
+    """Three seeds and a bootstrap of their mean missed it from most of them."""
+    depths = (2, 4, 8)
+    rates = [mean_of_squares(depth) ** -0.5 for depth in depths]
+    expected = np.polyfit(np.log(depths), np.log(rates), 1)[0]
+    found = [
+        scan(own_draws, sizes("depth", depths), ONE, seeds=UntilPrecise(0.6, first=first))
+        for first in range(0, 500, 100)
+    ]
+    intervals = [one.exponents["depth"].interval for one in found]
+    assert all(low < expected < high for low, high in intervals)
+    assert all(high - low <= 1.2 for low, high in intervals)
+    assert {one.shortfall for one in found} == {""}
+    assert len({one.points[0].report.seeds for one in found}) == 5
+
+
+def test_what_a_seed_does_to_all_sizes_drops_out_of_the_exponent():
+    """Sizes share seeds: each has an exponent of its own, however far their rates lie apart."""
+    found = scan(Scattered, sizes("depth", (2, 4)), ONE, seeds=None)
+    low, high = found.exponents["depth"].interval
+    assert high - low < 1e-2
+    assert len(found.points[0].report.seeds) == 3
+    own_low, own_high = found.points[0].report.eta_star_interval
+    assert math.log(own_high / own_low) > 0.5
+
+
+def test_a_scan_says_what_it_cost_and_where_it_fell_short():
+    asked = UntilPrecise(1e-3, at_most=3)
+    report = scan(own_draws, sizes("depth", (2, 4)), ONE, seeds=asked)
+    assert report.num_passes == sum(point.report.num_passes for point in report.points) >= 2 * 3 * 5
+    assert f"3 seeds (0 to 2), {report.num_passes} forward passes" in str(report)
+    assert "3 seeds, the most allowed" in str(report)
+    assert report.as_dict()["shortfall"] == report.shortfall != ""
 
 
 def test_the_order_of_the_sizes_does_not_matter():

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from etastar.errors import CaptureError, MeasureError, OptimizerError
-from etastar.measure import measure_update
+from etastar.measure import UntilPrecise, measure_update
 
 
 def measured(model, batch, loss_fn, **options):
@@ -292,11 +292,16 @@ def test_a_forward_pass_that_raises_at_any_time_is_an_error_of_ours(raising_call
         measured(model, batch(), F.cross_entropy, optimizer="sgd")
 
 
-def test_seeds_give_intervals_that_hold_the_mean():
+def test_seeds_give_intervals_that_hold_the_typical_rate_beside_that_of_the_mean():
     report = measured(make_chain, batch(), F.cross_entropy, optimizer="sgd", seeds=range(5))
     low, high = report.eta_star_interval
     assert low < report.eta_star < high
     assert report.mean_square_update == pytest.approx(sum(report.by_seed) / 5)
+    assert report.typical_mean_square == pytest.approx(math.prod(report.by_seed) ** 0.2)
+    assert report.eta_star == pytest.approx(report.typical_mean_square**-0.5)
+    assert report.eta_star_of_mean == pytest.approx(report.mean_square_update**-0.5)
+    assert report.eta_star_of_mean < report.eta_star
+    assert report.as_dict()["eta_star_of_mean"] == report.eta_star_of_mean
     assert len(set(report.by_seed)) == 5
     again = measured(make_chain, batch(), F.cross_entropy, optimizer="sgd", seeds=range(5))
     assert again == report
@@ -305,9 +310,15 @@ def test_seeds_give_intervals_that_hold_the_mean():
     assert one.eta_star_interval is None
 
 
-def test_one_seed_of_a_model_and_three_of_a_function_are_used_where_none_are_given():
+def test_one_seed_of_a_model_and_as_many_as_it_takes_of_a_function_are_used():
     assert measured(chain(), batch(), F.cross_entropy, optimizer="sgd").seeds == (0,)
-    assert measured(make_chain, batch(), F.cross_entropy, optimizer="sgd").seeds == (0, 1, 2)
+    loose = measured(make_chain, batch(), F.cross_entropy, optimizer="sgd", seeds=UntilPrecise(9.0))
+    assert loose.seeds == (0, 1, 2)
+    found = measured(make_chain, batch(), F.cross_entropy, optimizer="sgd")
+    low, high = found.eta_star_interval
+    assert len(found.seeds) > 3
+    assert math.log(high / low) / 2 <= UntilPrecise.precision
+    assert found.shortfall == ""
     assert measured(make_chain, batch(), F.cross_entropy, optimizer="sgd", seeds=2).seeds == (0, 1)
 
 
@@ -454,6 +465,18 @@ def test_a_compiled_part_runs_as_it_was_written():
     report = measured(made, inputs, F.mse_loss, optimizer="adam", seeds=(0, 1))
     assert len(report.by_seed) == 2
     assert len(report.layers) == 2
+
+
+def test_a_report_says_what_it_cost_and_where_it_fell_short():
+    asked = UntilPrecise(1e-3, at_most=4, first=50)
+    report = measured(make_chain, batch(), F.cross_entropy, optimizer="sgd", seeds=asked)
+    assert report.seeds == (50, 51, 52, 53)
+    assert report.num_passes == 4 * (
+        3 + 2
+    )  # a gradient, as three, and the two ends of a difference
+    assert "4 seeds (50 to 53), 20 forward passes" in str(report)
+    assert "asked for +-0.001" in str(report)
+    assert "4 seeds, the most allowed" in report.as_dict()["shortfall"]
 
 
 def test_a_report_shows_itself_within_80_columns():

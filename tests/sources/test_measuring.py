@@ -125,6 +125,10 @@ def test_a_factory_without_example_inputs_runs_on_the_data(models):
         (["--optimizer", "muon", "--weight-decay", "0.1"], "muon"),
         (["--optimizer", "lion"], "lion"),
         (["--optimizer", "sgd", "--seeds", "0"], "seeds"),
+        (["--optimizer", "sgd", "--seeds", "7,x"], "--seeds 7,x"),
+        (["--optimizer", "sgd", "--seeds", "7-9"], "--seeds 7-9"),
+        (["--optimizer", "sgd", "--seeds", "3", "--precision", "0.1"], "precision"),
+        (["--optimizer", "sgd", "--seeds", "0-", "--precision", "0"], "precision"),
     ],
 )
 def test_bad_input_ends_with_2_and_a_message(extra, message):
@@ -141,6 +145,22 @@ def test_a_model_that_cannot_be_measured_ends_with_2(models, name, message):
     assert message in done.output
 
 
+@pytest.mark.parametrize(
+    ("given", "seeds"),
+    [
+        (["--seeds", "2"], [0, 1]),
+        (["--seeds", "7,9"], [7, 9]),
+        (["--seeds", "40-", "--precision", "9"], [40, 41, 42]),
+        (["--precision", "9"], [0, 1, 2]),
+    ],
+)
+def test_seeds_are_a_number_a_list_or_open_from_a_first(given, seeds):
+    command = [*COMMAND[:-2], "--optimizer", "sgd", "--arg", "depth=2", "--arg", "width=8"]
+    done = CliRunner().invoke(app, [*command, *given, "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["seeds"] == seeds
+
+
 TRANSFER = [
     "transfer", "zoo:mlp", "--arg", "width=32", "--base", "depth=2", "--target", "depth=6",
     "--lr", "0.1", "--optimizer", "sgd", "--data", "digits", "--batch", "8", "--json",
@@ -153,7 +173,8 @@ def test_transfer_measures_on_named_data():
     plan = json.loads(measured.stdout)
     assert "measured" in plan["law"]
     (note,) = (note for note in plan["notes"] if note.startswith("measured"))
-    factor = float(note.rsplit(" ", 1)[1])
+    factor = float(note.split("times ")[1].split()[0])
+    assert "draws of the base" in note
     assert plan["lr"] == pytest.approx(0.1 * factor, rel=5e-3)
     spec = RecipeSpec("zoo:mlp", "digits", "sgd", {"width": 32}, num_steps=1, batch_size=8)
     networks, measure = measurable(spec, [{"depth": depth} for depth in (2, 6)])

@@ -108,6 +108,37 @@ def test_proxies_of_two_widths_stand_for_a_target_and_show_whether_width_drops_o
     assert hidden[0].lr == pytest.approx(0.1 * expected)
 
 
+def test_weights_are_drawn_anew_where_it_is_said_how():
+    """One draw of each gave a factor that another pair of draws contradicted by a multiple."""
+
+    def drawn(model):
+        for name, parameter in model.named_parameters():
+            if name.endswith("weight"):
+                nn.init.kaiming_normal_(parameter)
+
+    def made():
+        model = copy.deepcopy(base[0])
+        drawn(model)
+        return model
+
+    base, target = network(2, width=16), network(8, width=16)
+    measure = Measure((INPUTS, TARGETS), F.cross_entropy, draw=drawn, seeds=range(6))
+    plan = plan_transfer(Tuned(base, 0.1), target, optimizer="sgd", law="measured", measure=measure)
+
+    rates = [
+        measure_update(made, (INPUTS, TARGETS), F.cross_entropy, optimizer="sgd", seeds=[seed])
+        for seed in range(6)
+    ]
+    typical = math.exp(sum(math.log(one.eta_star) for one in rates) / 6)
+    assert plan.lr < 0.1
+    (note,) = (note for note in plan.notes if note.startswith("measured"))
+    assert "6 draws of the base, 6 of the target" in note
+    (law,) = (dict(one.options) for one in plan.laws if one.name == "measured")
+    assert law["base"] == pytest.approx(typical**-2, rel=1e-3)
+    alone = plan_transfer(Tuned(base, 0.1), target, optimizer="sgd", law="measured", measure=BATCH)
+    assert any("one draw of the weights" in note for note in alone.notes)
+
+
 def test_the_networks_are_untouched():
     base, target = network(2), network(4, width=64)
     before = [copy.deepcopy(model.state_dict()) for model, _ in (base, target)]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from etastar.cli import options
 from etastar.cli.application import app, clear_errors, print_result
 from etastar.errors import ModelSpecError
+
+if TYPE_CHECKING:
+    from etastar.measure.seeds import SeedChoice
 
 __all__ = ["measure"]
 
@@ -22,9 +25,20 @@ def measure(
     sizes: options.SizeAxes = [],  # noqa: B006  typer reads the default, nobody writes to it
     vary: options.Vary = [],  # noqa: B006
     batch: options.BatchSize = 64,
-    seeds: options.NumSeeds = 3,
+    seeds: Annotated[
+        str,
+        typer.Option(
+            "--seeds", help="5 (0 to 4), 7,8,9, or as many as --precision takes from a first: 100-."
+        ),
+    ] = "0-",
+    precision: Annotated[
+        float | None,
+        typer.Option(
+            help="Half width of the 95% interval of log eta*, of sizes of the exponent; 0.15."
+        ),
+    ] = None,
     pre_activations: Annotated[
-        str, typer.Option("--pre-activations", help="layers, hidden or stream.")
+        str, typer.Option("--pre-activations", help="stream, as the laws have it; hidden; layers.")
     ] = "stream",
     arg: options.Args = [],  # noqa: B006
     data_arg: options.DataArgs = [],  # noqa: B006
@@ -64,7 +78,29 @@ def measure(
         named_recipe(spec),
         parse_sizes(sizes, vary) if sizes or vary else (),
         optimizer=optimizer if is_shared else None,
-        seeds=seeds,
+        seeds=_seeds(seeds, precision),
         pre_activations=pre_activations,
     )
     print_result(as_json, report)
+
+
+def _seeds(text: str, precision: float | None) -> SeedChoice:
+    """The seeds that a text names, or how to find how many it takes."""
+    from etastar.measure import UntilPrecise
+
+    first, *open_end = text.split("-")
+    try:
+        numbers = [int(one) for one in first.split(",")]
+    except ValueError:
+        numbers = []
+    if open_end == [""] and len(numbers) == 1:
+        asked = UntilPrecise.precision if precision is None else precision
+        return UntilPrecise(asked, first=numbers[0])
+    if open_end or not numbers or precision is not None:
+        raise ModelSpecError(
+            f"--seeds {text}" + f" with --precision {precision}" * (precision is not None),
+            "a number of seeds, 5; the seeds, 7,8,9; or the first of as many as it takes, 100-, to "
+            "which alone a precision belongs",
+            "change --seeds, or leave --precision out",
+        )
+    return numbers[0] if len(numbers) == 1 and "," not in text else numbers

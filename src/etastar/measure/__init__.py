@@ -1,7 +1,15 @@
 """The maximal-update criterion: how far one optimizer step moves the pre-activations."""
 
 from etastar.measure.scan import ScanReport, scan_updates
+from etastar.measure.seeds import UntilPrecise
 from etastar.measure.update import measure_update
 from etastar.measure.update_report import LayerUpdate, UpdateReport
 
-__all__ = ["LayerUpdate", "ScanReport", "UpdateReport", "measure_update", "scan_updates"]
+__all__ = [
+    "LayerUpdate",
+    "ScanReport",
+    "UntilPrecise",
+    "UpdateReport",
+    "measure_update",
+    "scan_updates",
+]

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from etastar.errors import DepthError, MeasureError, RecurrentError
 from etastar.fit import fit_power_law
-from etastar.fit.bootstrap import percentile_interval, resampled_seeds
 from etastar.formatting import Shown, json_numbers, number, shorten_middle
 from etastar.measure.ambient import plain_modes
 from etastar.measure.batch import Batch, LossFn, read_batch
 from etastar.measure.input_checks import Sizes, read_sizes, varied_alone
+from etastar.measure.seeds import half_width, use_seeds
 from etastar.measure.subject import made_graph
-from etastar.measure.update import measure_update
-from etastar.measure.update_report import ends_text
-from etastar.typed import as_seeds
+from etastar.measure.update import FirstStep
+from etastar.measure.update_report import cost_text, ends_text, report_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from etastar.measure.batch import Examples
     from etastar.measure.chosen_optimizer import OptimizerChoice
     from etastar.measure.pre_activations import PreActivations
+    from etastar.measure.seeds import SeedChoice, SeedsUsed
     from etastar.measure.subject import Made
-    from etastar.measure.update_report import UpdateReport
+    from etastar.measure.update_report import SeedUpdate, UpdateReport
 
 __all__ = ["ScanPoint", "ScanReport", "SizeExponent", "Slope", "scan_updates"]
 
@@ -71,9 +72,10 @@ class SizeExponent:
     Attributes:
         over: What x is: "effective depth" where that varies with the setting, else the setting.
         abscissas: x at each value, ascending.
-        exponent: Least-squares exponent over all its points, equal weights.
-        interval: 95% interval of it, by resampling the seeds of all sizes together; None with one
-            seed.
+        exponent: Least-squares exponent over all its points, equal weights; the mean of the
+            exponents of the single seeds.
+        interval: 95% interval of it, by Student's t on the exponents of the single seeds; None with
+            one seed.
         r_squared: Share of the variance of log eta* that the line explains.
         slopes: Exponents between neighbours.
     """
@@ -93,10 +95,17 @@ class ScanReport(Shown):
     Attributes:
         points: The sizes, in the order given.
         exponents: By name of each setting that varies alone.
+        shortfall: That an exponent's interval is wider than was asked for, and why; "" where not.
     """
 
     points: tuple[ScanPoint, ...]
     exponents: Mapping[str, SizeExponent]
+    shortfall: str = ""
+
+    @property
+    def num_passes(self) -> int:
+        """Cost of all sizes in forward passes; a gradient counts as three."""
+        return sum(point.report.num_passes for point in self.points)
 
     def as_dict(self) -> dict[str, Any]:
         """The scan as plain data for JSON."""
@@ -105,7 +114,13 @@ class ScanReport(Shown):
             for one in self.points
         ]
         exponents = {name: asdict(found) for name, found in self.exponents.items()}
-        return {"exponents": json_numbers(exponents), "points": points}
+        cost = {"num_passes": self.num_passes, "shortfall": self.shortfall}
+        return {"exponents": json_numbers(exponents), "points": points, **cost}
+
+    def _caution(self) -> str:
+        """The caution of the last size that has one: where depth over width is largest."""
+        found = [point for point in self.points if point.report.caution]
+        return f"{_size_text(found[-1].size)}: {found[-1].report.caution}" if found else ""
 
     def __rich__(self) -> RenderableType:
         from rich.console import Group
@@ -124,16 +139,24 @@ class ScanReport(Shown):
         for heading in ("effective depth", "eta*", "95% interval"):
             table.add_column(heading, justify="right", no_wrap=True)
         for point in self.points:
-            size = ", ".join(f"{name}={value}" for name, value in point.size.items())
             depth = point.effective_depth
             table.add_row(
-                shorten_middle(size, 28),
+                shorten_middle(_size_text(point.size), 28),
                 "none" if depth is None else number(depth),
                 number(point.report.eta_star),
                 ends_text(point.report.eta_star_interval),
             )
         first = self.points[0].report
-        return Group(*lines, table, Text(f"{first.pre_activations}; {len(first.seeds)} seeds"))
+        return Group(
+            *lines,
+            table,
+            Text(f"{first.pre_activations}; {cost_text(first.seeds, self.num_passes)}"),
+            *(Text(line) for line in (self.shortfall, self._caution()) if line),
+        )
+
+
+def _size_text(size: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in size.items())
 
 
 def scan_updates(
@@ -143,7 +166,7 @@ def scan_updates(
     loss_fn: LossFn | None = None,
     *,
     optimizer: OptimizerChoice | None,
-    seeds: int | Sequence[int] = 3,
+    seeds: SeedChoice = None,
     pre_activations: PreActivations = "stream",
     lr_unit: float | None = None,
 ) -> ScanReport:
@@ -157,7 +180,8 @@ def scan_updates(
         batch: As `measure_update` takes it; the same at all sizes.
         loss_fn: Likewise.
         optimizer: Likewise; None where `make_model` gives it.
-        seeds: Likewise.
+        seeds: Likewise, the same at all sizes; `UntilPrecise` adds seeds until the intervals of all
+            exponents are narrow enough. None for `UntilPrecise()`.
         pre_activations: Likewise.
         lr_unit: Likewise.
 
@@ -185,90 +209,116 @@ def scan_updates(
 
     Source: [JE], [AM]; docs/definitions.md, section 6.
     """
-    every, examples = read_sizes(sizes), read_batch(batch)
-    lines, numbers = varied_alone(every), as_seeds(seeds, error=MeasureError)
-    points = tuple(
-        ScanPoint(
-            size,
-            _effective_depth(partial(make_model, **size), examples, seed=numbers[0]),
-            measure_update(
-                partial(make_model, **size),
-                batch,
-                loss_fn,
-                optimizer=optimizer,
-                seeds=numbers,
-                pre_activations=pre_activations,
-                lr_unit=lr_unit,
+    every = read_sizes(sizes)
+    lines = varied_alone(every)
+    step = FirstStep(read_batch(batch), loss_fn, optimizer, pre_activations, lr_unit)
+    makes = [partial(make_model, **size) for size in every]
+    found: list[list[SeedUpdate]] = [[] for _ in every]
+
+    def measure(seed: int) -> None:
+        for make, those in zip(makes, found, strict=True):
+            those.append(step.measured(make, seed))
+
+    with plain_modes():
+        depths = [_effective_depth(make, step.examples) for make in makes]
+        axes = [
+            _Axis.of(name, [every.index(s) for s in line], every, depths)
+            for name, line in lines.items()
+        ]
+        used = use_seeds(
+            seeds, measure, lambda q: max(half_width(axis.exponents(found), q) for axis in axes)
+        )
+    reports = [report_of(one, used=used, pre_activations=pre_activations) for one in found]
+    return ScanReport(
+        tuple(ScanPoint(*point) for point in zip(every, depths, reports, strict=True)),
+        {axis.name: axis.fitted(found, used) for axis in axes},
+        used.shortfall,
+    )
+
+
+def _effective_depth(make: Callable[[], Made], examples: Examples) -> float | None:
+    graph = made_graph(make, examples, seed=0)
+    try:
+        return float(graph.depth().effective_depth)
+    except (DepthError, RecurrentError):
+        return None
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One setting that varies: the places of its sizes in the scan, and what they are fitted over.
+
+    Sizes share seeds, so every seed has an exponent of its own, and what a seed does to all sizes
+    drops out of it.
+    """
+
+    name: str
+    places: tuple[int, ...]
+    values: tuple[int, ...]
+    x: tuple[float, ...]
+    over: str
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        places: Sequence[int],
+        sizes: Sequence[Mapping[str, int]],
+        depths: Sequence[float | None],
+    ) -> _Axis:
+        values = tuple(sizes[place][name] for place in places)
+        own = [depth for place in places if (depth := depths[place]) is not None]
+        is_depth = len(own) == len(places) and len(set(own)) > 1
+        x = tuple(own) if is_depth else tuple(map(float, values))
+        return cls(name, tuple(places), values, x, "effective depth" if is_depth else name)
+
+    def log_rates(self, found: Sequence[Sequence[SeedUpdate]]) -> NDArray[np.float64]:
+        """Log eta*, (num_sizes, num_seeds)."""
+        return np.array([[one.log_rate for one in found[place]] for place in self.places])
+
+    def exponents(self, found: Sequence[Sequence[SeedUpdate]]) -> NDArray[np.float64]:
+        """Exponent of each seed, (num_seeds,)."""
+        return _slopes(self.x, self.log_rates(found))
+
+    def fitted(self, found: Sequence[Sequence[SeedUpdate]], used: SeedsUsed) -> SizeExponent:
+        """The exponents with their intervals.
+
+        Raises:
+            MeasureError: A rate is not finite.
+        """
+        rates = self.log_rates(found)
+        if not np.isfinite(rates).all():
+            raise MeasureError(
+                f"eta* of {dict(zip(self.values, np.exp(rates.mean(1)), strict=True))} over "
+                f"{self.name}",
+                "positive finite rates",
+                "check the initialization and the loss of the sizes named",
+            )
+        exponents = _slopes(self.x, rates)
+        return SizeExponent(
+            over=self.over,
+            abscissas=self.x,
+            exponent=float(exponents.mean()),
+            interval=_around(exponents, used),
+            r_squared=fit_power_law(self.x, np.exp(rates.mean(axis=1)).tolist()).r_squared,
+            slopes=tuple(
+                Slope(between, float(slopes.mean()), _around(slopes, used))
+                for i, between in enumerate(pairwise(self.values))
+                if self.x[i] != self.x[i + 1]
+                for slopes in [_slopes(self.x[i : i + 2], rates[i : i + 2])]
             ),
         )
-        for size in every
-    )
-    return ScanReport(
-        points,
-        {
-            name: _exponent(name, [p for size in line for p in points if p.size == size])
-            for name, line in lines.items()
-        },
-    )
 
 
-def _effective_depth(make: Callable[[], Made], examples: Examples, *, seed: int) -> float | None:
-    with plain_modes():
-        graph = made_graph(make, examples, seed=seed)
-        try:
-            return float(graph.depth().effective_depth)
-        except (DepthError, RecurrentError):
-            return None
-
-
-def _exponent(name: str, points: Sequence[ScanPoint]) -> SizeExponent:
-    values = [point.size[name] for point in points]
-    depths = [point.effective_depth for point in points]
-    is_depth = None not in depths and len(set(depths)) > 1
-    rates = [point.report.eta_star for point in points]
-    if not all(0 < rate < np.inf for rate in rates):
-        raise MeasureError(
-            f"eta* of {dict(zip(values, rates, strict=True))} over {name}",
-            "positive finite rates",
-            "check the initialization and the loss of the sizes named",
-        )
-    x = np.array(depths if is_depth else values, dtype=np.float64)
-    drawn = _drawn_rates([point.report for point in points])
-    fit = fit_power_law(x, rates)
-    return SizeExponent(
-        over="effective depth" if is_depth else name,
-        abscissas=tuple(x.tolist()),
-        exponent=fit.exponent,
-        interval=_interval(x, drawn),
-        r_squared=fit.r_squared,
-        slopes=tuple(
-            Slope(
-                (values[i], values[i + 1]),
-                float(_slopes(x[i : i + 2], np.log(rates[i : i + 2])[:, None])[0]),
-                _interval(x[i : i + 2], None if drawn is None else drawn[i : i + 2]),
-            )
-            for i in range(len(values) - 1)
-            if x[i] != x[i + 1]
-        ),
-    )
-
-
-def _drawn_rates(reports: Sequence[UpdateReport]) -> NDArray[np.float64] | None:
-    """Log eta* of resampled seeds, (num_sizes, num_resamples), the same draw at all sizes."""
-    totals = np.array([report.by_seed for report in reports], dtype=np.float64)
-    if totals.shape[1] == 1:
-        return None
-    draws = resampled_seeds(totals.shape[1])
-    return np.asarray(-0.5 * np.log(totals[:, draws].mean(axis=2)))
-
-
-def _slopes(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def _slopes(x: Sequence[float], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Slopes of (num_sizes, num_curves) log rates over log x."""
     centred = np.log(x) - np.log(x).mean()
-    return np.asarray(centred @ y / (centred @ centred))
+    with np.errstate(invalid="ignore"):  # rates that are not finite are refused afterwards
+        return np.asarray(centred @ y / (centred @ centred))
 
 
-def _interval(
-    x: NDArray[np.float64], drawn: NDArray[np.float64] | None
-) -> tuple[float, float] | None:
-    return None if drawn is None else percentile_interval(_slopes(x, drawn))
+def _around(slopes: NDArray[np.float64], used: SeedsUsed) -> tuple[float, float] | None:
+    if len(slopes) == 1:
+        return None
+    middle, width = float(slopes.mean()), half_width(slopes, used.confidence)
+    return middle - width, middle + width

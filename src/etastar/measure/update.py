@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
 from torch import nn
@@ -13,17 +13,20 @@ from etastar.measure.ambient import plain_modes
 from etastar.measure.batch import Batch, LossFn, read_batch
 from etastar.measure.differences import by_differences
 from etastar.measure.pre_activations import PreActivations
+from etastar.measure.seeds import half_width, use_seeds
 from etastar.measure.subject import gradient_on, make_subject
 from etastar.measure.update_report import report_of
-from etastar.typed import as_seeds, require_number
+from etastar.typed import require_number
 
 if TYPE_CHECKING:
+    from etastar.measure.batch import Examples
     from etastar.measure.chosen_optimizer import OptimizerChoice
+    from etastar.measure.seeds import SeedChoice
     from etastar.measure.step_direction import Direction
     from etastar.measure.subject import ModelOrMake, Subject
-    from etastar.measure.update_report import UpdateReport
+    from etastar.measure.update_report import SeedUpdate, UpdateReport
 
-__all__ = ["measure_update"]
+__all__ = ["FirstStep", "measure_update"]
 
 
 def measure_update(
@@ -32,7 +35,7 @@ def measure_update(
     loss_fn: LossFn | None = None,
     *,
     optimizer: OptimizerChoice | None,
-    seeds: int | Sequence[int] | None = None,
+    seeds: SeedChoice = None,
     pre_activations: PreActivations = "stream",
     lr_unit: float | None = None,
 ) -> UpdateReport:
@@ -41,8 +44,10 @@ def measure_update(
     S(eta) = (1/L) sum_l mean (Delta z_l)^2 = eta^2 M to first order; eta* = M^(-1/2). The direction
     is what the caller's optimizer does on its next step, the ratios of its groups' rates kept, so
     that a transfer plan is measured as it will be used. It costs a gradient and two forward passes
-    per seed, two more each time that the size of the difference has to be chosen anew. All passes
-    of a seed draw the same dropout masks. The model, its gradients, its optimizer and the random
+    per seed, two more each time that the size of the difference has to be chosen anew. eta* is
+    that of a typical network: M is the geometric mean over seeds, as its mean is carried by the few
+    largest where depth over width is not small; the report has both. All passes of a seed draw the
+    same dropout masks. The model, its gradients, its optimizer and the random
     generators are as before afterwards; autocast and other modes that round are off.
 
     Args:
@@ -54,8 +59,9 @@ def measure_update(
         optimizer: A name ("sgd", "adam", "adamw", "muon"), class or kind, made as PyTorch sets it;
             the model's own optimizer, or its several; a function from a model to these; None where
             `model_or_make` gives it.
-        seeds: A number of seeds, or the seeds, of the function and of dropout; mean and interval
-            are over them. None for three of a function, and one of a model.
+        seeds: A number of seeds, or the seeds, of the function and of dropout; or
+            `UntilPrecise(precision, at_most, first)`, which adds seeds until the interval of eta*
+            is narrow enough. None for `UntilPrecise()` of a function, and one seed of a model.
         pre_activations: "stream" for the residual stream after every addition, or for the hidden
             layers of a network without any; "hidden" for the outputs of all weight layers but those
             that no other follows (the head); "layers" for all.
@@ -87,26 +93,70 @@ def measure_update(
 
     Source: [JE], [AM]; docs/definitions.md, section 6.
     """
-    if pre_activations not in get_args(PreActivations):
-        raise MeasureError(
-            f"pre_activations={pre_activations!r}",
-            f"one of: {', '.join(get_args(PreActivations))}",
-            "choose a listed one",
-        )
-    if lr_unit is not None:
-        require_number("lr_unit", lr_unit, error=MeasureError, above=0)
-    if seeds is None:
-        seeds = 1 if isinstance(model_or_make, nn.Module) else 3
-    numbers, examples = as_seeds(seeds, error=MeasureError), read_batch(batch)
-    found = []
+    step = FirstStep(read_batch(batch), loss_fn, optimizer, pre_activations, lr_unit)
+    if seeds is None and isinstance(model_or_make, nn.Module):
+        seeds = 1
+    found: list[SeedUpdate] = []
     with plain_modes():
-        for seed in numbers:
-            subject = make_subject(model_or_make, optimizer, examples, seed=seed, unit=lr_unit)
-            placed = examples.to(subject.model)
-            _require_finite(gradient_on(subject, placed, loss_fn))
-            direction = _direction(subject)
-            found.append(by_differences(subject, placed, direction, pre_activations))
-    return report_of(found, seeds=numbers, pre_activations=pre_activations)
+        used = use_seeds(
+            seeds,
+            lambda seed: found.append(step.measured(model_or_make, seed)),
+            lambda confidence: half_width([one.log_rate for one in found], confidence),
+        )
+    return report_of(found, used=used, pre_activations=pre_activations)
+
+
+@dataclass(frozen=True)
+class FirstStep:
+    """What is measured of each network and seed; the attributes are `measure_update`'s.
+
+    Attributes:
+        examples: The batch, read.
+        loss_fn: Loss.
+        optimizer: Optimizer.
+        pre_activations: Which count.
+        lr_unit: Rate that eta* takes the place of.
+
+    Raises:
+        MeasureError: An attribute is not accepted.
+    """
+
+    examples: Examples
+    loss_fn: LossFn | None
+    optimizer: OptimizerChoice | None
+    pre_activations: PreActivations
+    lr_unit: float | None
+
+    def __post_init__(self) -> None:
+        if self.pre_activations not in get_args(PreActivations):
+            raise MeasureError(
+                f"pre_activations={self.pre_activations!r}",
+                f"one of: {', '.join(get_args(PreActivations))}",
+                "choose a listed one",
+            )
+        if self.lr_unit is not None:
+            require_number("lr_unit", self.lr_unit, error=MeasureError, above=0)
+
+    def measured(self, model_or_make: ModelOrMake, seed: int) -> SeedUpdate:
+        """The criterion of one network and seed; to be called within `plain_modes`.
+
+        Args:
+            model_or_make: See `measure_update`.
+            seed: Of the function, and of dropout.
+
+        Returns:
+            The measurement.
+
+        Raises:
+            MeasureError: The loss or the step is not accepted.
+            CaptureError: The forward pass raised.
+        """
+        subject = make_subject(
+            model_or_make, self.optimizer, self.examples, seed=seed, unit=self.lr_unit
+        )
+        placed = self.examples.to(subject.model)
+        _require_finite(gradient_on(subject, placed, self.loss_fn))
+        return by_differences(subject, placed, _direction(subject), self.pre_activations)
 
 
 def _require_finite(loss: float) -> None:

@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from etastar.errors import MeasureError, MeasureWarning
-from etastar.fit.bootstrap import mean_interval
 from etastar.formatting import Shown, json_numbers, number, shorten_middle
 from etastar.formatting import interval as interval_text
+from etastar.measure.seeds import log_interval
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from rich.console import RenderableType
 
     from etastar.measure.pre_activations import PreActivations
+    from etastar.measure.seeds import SeedsUsed
 
-__all__ = ["LayerUpdate", "SeedUpdate", "UpdateReport", "ends_text", "report_of"]
+__all__ = ["LayerUpdate", "SeedUpdate", "UpdateReport", "cost_text", "ends_text", "report_of"]
 
+_WIDE_SPREAD = 1.5  # empirical: 49 tuned sizes of studies/, docs/definitions.md, section 6
 _NAME_WIDTH = 24  # characters, so that a table fits into 80
 
 
@@ -32,8 +35,8 @@ class LayerUpdate:
     Attributes:
         module: Dotted path of the module it was computed in.
         name: Its weights' parameter names, joined by "+"; "addition" for the residual stream.
-        mean_square_update: Mean of (dz/d eta)^2 over examples, positions, units and seeds; per
-            squared unit of the learning rate.
+        mean_square_update: Mean of (dz/d eta)^2 over examples, positions and units, geometric mean
+            over seeds; per squared unit of the learning rate.
         interval: 95% interval of it over seeds; None with one seed.
         second_moment: Mean of z^2 before the step, over the same.
     """
@@ -54,56 +57,99 @@ class SeedUpdate:
         mean_squares: S_l / eta^2 of each.
         second_moments: Mean of z^2 of each before the step.
         doubt: What makes the measurement doubtful; "" for nothing.
+        num_passes: Its cost in forward passes; the gradient counts as three.
     """
 
     places: tuple[tuple[str, str], ...]
     mean_squares: tuple[float, ...]
     second_moments: tuple[float, ...]
     doubt: str = ""
+    num_passes: int = 0
+
+    @property
+    def mean_square_update(self) -> float:
+        """M of this seed, the arithmetic mean over the pre-activations [AM]."""
+        return float(np.mean(self.mean_squares))
+
+    @property
+    def log_rate(self) -> float:
+        """Natural logarithm of the seed's eta*; infinite where it is 0 or infinite."""
+        found = self.mean_square_update
+        return -0.5 * math.log(found) if found > 0 else math.inf
 
 
 @dataclass(frozen=True)
 class UpdateReport(Shown):
     """The maximal-update criterion of one network: S(eta) = eta^2 M, eta* = 1 / M^(1/2).
 
+    M of a seed is the arithmetic mean over the layers [AM]. Over seeds, eta* takes the geometric
+    mean: that of a typical network. The papers' arithmetic mean is the same where depth over width
+    is small; elsewhere it is carried by seeds so rare that few measurements meet one.
+
     Attributes:
         layers: The pre-activations, in the order of execution.
-        mean_square_update: M, the arithmetic mean of the layers' mean-square updates [AM], mean
-            over seeds; per squared unit of the learning rate.
-        mean_square_interval: 95% interval of it by bootstrap over seeds; None with one seed.
+        typical_mean_square: M, geometric mean over seeds; per squared unit of the learning rate.
+        typical_interval: 95% interval of it, by Student's t on log M; None with one seed.
+        mean_square_update: M, arithmetic mean over seeds [JE] [AM].
         by_seed: M of each seed.
         seeds: The seeds.
         pre_activations: Which pre-activations counted.
+        num_passes: Cost of all seeds in forward passes; a gradient counts as three.
+        shortfall: That the interval is wider than was asked for, and why; "" where it is not.
         doubt: What makes the measurement doubtful, as a warning said; "" for nothing.
     """
 
     layers: tuple[LayerUpdate, ...]
+    typical_mean_square: float
+    typical_interval: tuple[float, float] | None
     mean_square_update: float
-    mean_square_interval: tuple[float, float] | None
     by_seed: tuple[float, ...]
     seeds: tuple[int, ...]
     pre_activations: PreActivations
+    num_passes: int = 0
+    shortfall: str = ""
     doubt: str = ""
 
     @property
     def eta_star(self) -> float:
         """Maximal-update learning rate: it changes the pre-activations by 1 in the mean square.
 
-        By c it is c^(1/2) times this, to first order.
+        Of a typical network; by c it is c^(1/2) times this, to first order.
         """
-        return _rate(self.mean_square_update)
+        return _rate(self.typical_mean_square)
 
     @property
     def eta_star_interval(self) -> tuple[float, float] | None:
         """95% interval of it; None with one seed."""
-        if self.mean_square_interval is None:
+        if self.typical_interval is None:
             return None
-        low, high = self.mean_square_interval
+        low, high = self.typical_interval
         return _rate(high), _rate(low)
+
+    @property
+    def eta_star_of_mean(self) -> float:
+        """The rate at which the mean over seeds changes by 1 in the mean square, as in [JE]."""
+        return _rate(self.mean_square_update)
+
+    @property
+    def caution(self) -> str:
+        """That one network's eta* says little of another's, where M varies widely over seeds."""
+        squares = [square for square in self.by_seed if 0 < square < math.inf]
+        spread = float(np.log(squares).std(ddof=1)) if len(squares) > 1 else 0.0
+        if spread <= _WIDE_SPREAD:
+            return ""
+        return (
+            f"M varies by a factor of {math.exp(spread):.3g} from seed to seed: tuned rates of "
+            f"such networks lay between eta* and that of the mean, {number(self.eta_star_of_mean)}"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain data for JSON: None for what is not finite."""
-        rates = {"eta_star": self.eta_star, "eta_star_interval": self.eta_star_interval}
+        rates = {
+            "eta_star": self.eta_star,
+            "eta_star_interval": self.eta_star_interval,
+            "eta_star_of_mean": self.eta_star_of_mean,
+        }
         found: dict[str, Any] = json_numbers({**rates, **asdict(self)})
         return found
 
@@ -124,11 +170,15 @@ class UpdateReport(Shown):
                 ends_text(layer.interval),
                 number(layer.second_moment),
             )
-        seeds = f"{len(self.seeds)} seed{'s' * (len(self.seeds) > 1)}"
         doubt = [Text(f"DOUBTFUL: {self.doubt}", style="bold red")] if self.doubt else []
         return Group(
             Text(f"eta* = {number(self.eta_star)} ({ends_text(self.eta_star_interval)})"),
-            Text(f"M = {number(self.mean_square_update)}; {self.pre_activations}; {seeds}"),
+            Text(
+                f"M = {number(self.typical_mean_square)}, of a typical seed; its mean over seeds "
+                f"{number(self.mean_square_update)} (eta* {number(self.eta_star_of_mean)})"
+            ),
+            Text(f"{self.pre_activations}; {cost_text(self.seeds, self.num_passes)}"),
+            *(Text(line) for line in (self.shortfall, self.caution) if line),
             *doubt,
             table,
         )
@@ -150,18 +200,37 @@ def ends_text(interval: tuple[float, float] | None) -> str:
     return "one seed" if interval is None else interval_text(*interval)
 
 
+def cost_text(seeds: tuple[int, ...], num_passes: int) -> str:
+    """What was spent, in words.
+
+    Args:
+        seeds: The seeds.
+        num_passes: Forward passes.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> cost_text((0, 1, 2), 15), cost_text((7,), 5)
+        ('3 seeds (0 to 2), 15 forward passes', '1 seed (7), 5 forward passes')
+    """
+    if len(seeds) == 1:
+        return f"1 seed ({seeds[0]}), {num_passes} forward passes"
+    return f"{len(seeds)} seeds ({min(seeds)} to {max(seeds)}), {num_passes} forward passes"
+
+
 def _rate(mean_square: float) -> float:
     return mean_square**-0.5 if mean_square else math.inf
 
 
 def report_of(
-    found: Sequence[SeedUpdate], *, seeds: tuple[int, ...], pre_activations: PreActivations
+    found: Sequence[SeedUpdate], *, used: SeedsUsed, pre_activations: PreActivations
 ) -> UpdateReport:
-    """Mean over seeds, with bootstrap intervals.
+    """Means over seeds, with intervals.
 
     Args:
         found: One measurement per seed.
-        seeds: The seeds.
+        used: The seeds.
         pre_activations: Which counted.
 
     Returns:
@@ -177,24 +246,32 @@ def report_of(
             "the same network for every seed",
             "let the function draw weights only, not the architecture",
         )
-    doubt = _warned(found, seeds)
     layers = np.array([one.mean_squares for one in found], dtype=np.float64)
-    totals = layers.mean(axis=1)
     moments = np.array([one.second_moments for one in found], dtype=np.float64).mean(axis=0)
+    totals = layers.mean(axis=1)
     return UpdateReport(
         layers=tuple(
-            LayerUpdate(module, name, float(value.mean()), mean_interval(value), float(moment))
-            for (module, name), value, moment in zip(
-                found[0].places, layers.T, moments, strict=True
+            LayerUpdate(
+                *place, _geometric_mean(value), log_interval(value, used.confidence), float(moment)
             )
+            for place, value, moment in zip(found[0].places, layers.T, moments, strict=True)
         ),
+        typical_mean_square=_geometric_mean(totals),
+        typical_interval=log_interval(totals, used.confidence),
         mean_square_update=float(totals.mean()),
-        mean_square_interval=mean_interval(totals),
-        by_seed=tuple(float(total) for total in totals),
-        seeds=seeds,
+        by_seed=tuple(totals.tolist()),
+        seeds=used.numbers,
         pre_activations=pre_activations,
-        doubt=doubt,
+        num_passes=sum(one.num_passes for one in found),
+        shortfall=used.shortfall,
+        doubt=_warned(found, used.numbers),
     )
+
+
+def _geometric_mean(values: NDArray[np.float64]) -> float:
+    if len(values) == 1 or not values.all():
+        return float(values.min())
+    return float(np.exp(np.log(values).mean()))
 
 
 def _warned(found: Sequence[SeedUpdate], seeds: tuple[int, ...]) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from etastar.coordinates import coordinate_check
+from etastar.graph import capture_graph
 from etastar.graph.isolation import global_state_kept
+from etastar.init import initialize_
 from etastar.measure import measure_update, scan_updates
 from etastar.sources.recipe_spec import RecipeSpec, named_recipe
 from etastar.transfer import Measure
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from etastar.coordinates import CoordinateReport
     from etastar.measure import ScanReport, UpdateReport
+    from etastar.measure.seeds import SeedChoice
     from etastar.sweep.recipe import Recipe
 
 __all__ = ["check_named", "measurable", "measure_named"]
@@ -31,7 +35,7 @@ def measure_named(
     sizes: Sequence[Mapping[str, int]] = (),
     *,
     optimizer: str | None = None,
-    seeds: int = 3,
+    seeds: SeedChoice = None,
     **options: Any,
 ) -> UpdateReport | ScanReport:
     """Measure the network of a recipe on its data, or its networks of several sizes.
@@ -40,7 +44,7 @@ def measure_named(
         recipe: From `named_recipe`; its batch size is the batch's.
         sizes: Sizes to scan over; none for the network as its settings have it.
         optimizer: Name of an optimizer of several kinds, as Muon is; None for the recipe's own.
-        seeds: Number of seeds of the network's initialization.
+        seeds: Of the network's initialization, as `measure_update` takes them.
         **options: Further keyword arguments of `measure_update`.
 
     Returns:
@@ -108,7 +112,8 @@ def measurable(
         sizes: All further settings of each network.
 
     Returns:
-        (model, (inputs,)) of each size, drawn from seed 0, and the batch with the data's loss.
+        (model, (inputs,)) of each size, drawn from seed 0, and the batch with the data's loss, and
+        how to draw the weights anew where the package initialized them.
 
     Raises:
         ModelSpecError: A name or an option is not accepted.
@@ -126,7 +131,13 @@ def measurable(
         with global_state_kept():
             torch.manual_seed(0)
             networks.append((recipe.make_model(**size), (batch[0],)))
-    return tuple(networks), Measure(batch, recipe.loss_fn)
+    draw = None if spec.residual_rule == "own" else partial(_redraw, spec.residual_rule, batch[0])
+    return tuple(networks), Measure(batch, recipe.loss_fn, draw=draw)
+
+
+def _redraw(residual: Any, inputs: Tensor, model: nn.Module) -> None:
+    graph = capture_graph(model, inputs)
+    initialize_(model, graph, residual=residual, seed=torch.initial_seed())
 
 
 def _batch(recipe: Recipe) -> tuple[Tensor, Tensor]:

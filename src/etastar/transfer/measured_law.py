@@ -21,7 +21,9 @@ from etastar.optimizers import OPTIMIZERS, optimizer_class
 if TYPE_CHECKING:
     from etastar.graph.capture import NetworkLike
     from etastar.laws import Evidence, Reads
+    from etastar.measure import UpdateReport
     from etastar.measure.batch import Batch, LossFn
+    from etastar.measure.seeds import SeedChoice
     from etastar.transfer.plan import TransferPlan
 
 __all__ = ["Criterion", "Measure", "mean_squares", "warn_of_difference"]
@@ -40,6 +42,11 @@ class Measure:
         proxies: In place of a target that is too large: networks of its depth and, best, of two
             small widths, (model, example inputs). Under muP width drops out; whether it does is
             what the second one shows.
+        draw: Draws the weights of a copy anew, in place, from the global random numbers, as they
+            were drawn at first: `lambda model: model.apply(init_weights)`. None to measure the
+            weights as they are, a single draw: in a deep narrow network eta* of two draws may
+            differ by a factor of two.
+        seeds: Of `draw`, as `measure_update` takes them; None for as many as it takes.
         options: Further keyword arguments of `measure_update`. Of the residual stream at
             initialization, if nothing else is said: of nine forms it had the lowest mean regret at
             four and eight times the depth (benchmarks/results/criterion_regret.md).
@@ -48,6 +55,8 @@ class Measure:
     batch: Batch
     loss_fn: LossFn | None = None
     proxies: tuple[NetworkLike, ...] = ()
+    draw: Callable[[nn.Module], object] | None = None
+    seeds: SeedChoice = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -129,8 +138,10 @@ def mean_squares(
         (_model(network, place), planned(network))
         for network, place in ((networks[0], "base"), *((one, "target") for one in in_place))
     ]
-    found = [_mean_square(*subject, measure) for subject in subjects]
-    return MeanSquares(found[0], found[-1], _width_note(found[1:]))
+    reports = [_report(*subject, measure) for subject in subjects]
+    found = [report.typical_mean_square for report in reports]
+    note = _seeds_note(reports[0], reports[-1]) + _width_note(found[1:])
+    return MeanSquares(found[0], found[-1], note)
 
 
 def _model(network: object, place: str) -> nn.Module:
@@ -144,6 +155,18 @@ def _model(network: object, place: str) -> nn.Module:
     )
 
 
+def _seeds_note(base: UpdateReport, target: UpdateReport) -> str:
+    """How far the factor may be off, from the intervals of both."""
+    if base.typical_interval is None or target.typical_interval is None:
+        return "; of one draw of the weights (Measure(draw=...) takes more)"
+    ends = (base.typical_interval, target.typical_interval)
+    width = math.hypot(*(math.log(high / low) / 4 for low, high in ends))
+    return (
+        f" (within {math.exp(width):.3g}x either way; {len(base.seeds)} draws of the base, "
+        f"{len(target.seeds)} of the target)"
+    )
+
+
 def _width_note(found: list[float]) -> str:
     """Whether width drops out, where two proxies stand for the target."""
     if len(found) < 2:
@@ -154,18 +177,21 @@ def _width_note(found: list[float]) -> str:
     return f"; at the proxies' widths eta* {rates}: width {verdict}"
 
 
-def _mean_square(model: nn.Module, plan: TransferPlan, measure: Measure) -> float:
-    private = copy.deepcopy(model)
-    plan.rescale_(private)
-    options = {"pre_activations": "stream", **measure.options, "lr_unit": plan.base.lr}
-    report = measure_update(
-        private,
+def _report(model: nn.Module, plan: TransferPlan, measure: Measure) -> UpdateReport:
+    def made() -> nn.Module:
+        private = copy.deepcopy(model)
+        if measure.draw is not None:
+            measure.draw(private)
+        plan.rescale_(private)
+        return private
+
+    return measure_update(
+        made() if measure.draw is None else made,
         measure.batch,
         measure.loss_fn,
         optimizer=lambda network: _optimizers(plan, network),
-        **options,
+        **{"seeds": measure.seeds, **measure.options, "lr_unit": plan.base.lr},
     )
-    return report.mean_square_update
 
 
 def _optimizers(plan: TransferPlan, model: nn.Module) -> tuple[Optimizer, ...]:

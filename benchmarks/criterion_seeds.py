@@ -1,0 +1,238 @@
+"""How often the criterion's intervals hold, and what the defaults say of a wide deep chain.
+
+Usage: python benchmarks/criterion_seeds.py
+
+First part: MLPs of depth 2, 4 and 8, narrow and wide, four random examples, SGD. What 2,000 seeds
+say is taken for the truth; 200 disjoint sets of three seeds, and 60 sets of up to 32, have an
+interval each of eta* at depth 8 and of its exponent. Beside them the intervals as they were before:
+of the arithmetic mean over three seeds, by bootstrap. Second part: the command
+
+    etastar measure zoo:mlp --arg width=512 --sizes depth=8,16,32,64 --data teacher --optimizer sgd
+
+with five first seeds, and what all their seeds say together. Sizes, seeds and sets are fixed below.
+Written to benchmarks/results/criterion_seeds.json and criterion_seeds.md; ten minutes on one core.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from etastar.fit.bootstrap import percentile_interval, resampled_seeds
+from etastar.measure import ScanReport, UntilPrecise, measure_update
+from etastar.measure.seeds import half_width, use_seeds
+from etastar.models import build
+from etastar.sources.measuring import measure_named
+from etastar.sources.recipe_spec import RecipeSpec, named_recipe
+
+RESULTS = Path(__file__).parent / "results"
+DEPTHS = (2, 4, 8)
+WIDTHS = (16, 128)
+NUM_SEEDS = 2000
+NUM_FEW = 3
+NUM_SETS = {"3 seeds": 200, "as many as it takes": 60}
+COMMAND_DEPTHS = (8, 16, 32, 64)
+FIRST_SEEDS = (0, 100, 200, 300, 400)
+
+Values = NDArray[np.float64]
+Found = tuple[float, float, int]  # middle, half width, number of seeds
+
+
+def squares(width: int) -> Values:
+    """M by depth and seed, (num_depths, NUM_SEEDS)."""
+    generator = torch.Generator().manual_seed(0)
+    batch = torch.randn(4, 1, 8, 8, generator=generator), torch.arange(4)
+    reports = [
+        measure_update(
+            partial(build, "mlp", depth=depth, width=width),
+            batch,
+            F.cross_entropy,
+            optimizer="sgd",
+            seeds=NUM_SEEDS,
+        )
+        for depth in DEPTHS
+    ]
+    return np.array([report.by_seed for report in reports])
+
+
+def deepest(log_rates: Values) -> Values:
+    """Log eta* of the deepest, by seed."""
+    return np.asarray(log_rates[-1])
+
+
+def exponent(log_rates: Values) -> Values:
+    """Exponent of eta* over the effective depth, by seed."""
+    centred = np.log(np.array(DEPTHS) + 1.0)
+    centred -= centred.mean()
+    return np.asarray(centred @ log_rates / (centred @ centred))
+
+
+def of_few(values: Values) -> Iterator[Found]:
+    """Middle, half width and number of seeds of every set of three."""
+    for start in range(0, NUM_FEW * NUM_SETS["3 seeds"], NUM_FEW):
+        some = values[start : start + NUM_FEW]
+        yield float(some.mean()), half_width(some), NUM_FEW
+
+
+def of_many(values: Values) -> Iterator[Found]:
+    """The same of sets that grow until the interval is as narrow as the default asks."""
+    limit = UntilPrecise.at_most
+    for start in range(0, limit * NUM_SETS["as many as it takes"], limit):
+        some: list[float] = []
+
+        def add(seed: int, some: list[float] = some) -> None:
+            some.append(float(values[seed]))
+
+        def width(confidence: float, some: list[float] = some) -> float:
+            return half_width(some, confidence)
+
+        used = use_seeds(UntilPrecise(first=start), add, width)
+        yield float(np.mean(some)), half_width(some, used.confidence), len(some)
+
+
+def row(width: int, what: str, how: str, found: list[Found], truth: float) -> Any:
+    """How often the intervals hold the truth."""
+    holds = [abs(middle - truth) <= half for middle, half, _ in found]
+    return {
+        "width": width,
+        "quantity": what,
+        "seeds": how,
+        "truth": truth,
+        "sets": len(found),
+        "coverage": float(np.mean(holds)),
+        "half_width": float(np.median([half for _, half, _ in found])),
+        "num_seeds": float(np.mean([count for *_, count in found])),
+    }
+
+
+def before(width: int, what: str, quantity: Callable[[Values], Values], found: Values) -> Any:
+    """The bootstrap over three seeds of what their arithmetic mean says."""
+    truth = float(quantity(-0.5 * np.log(found.mean(1, keepdims=True)))[0])
+    draws = resampled_seeds(NUM_FEW)
+    ends = [
+        percentile_interval(
+            quantity(-0.5 * np.log(found[:, start : start + NUM_FEW][:, draws].mean(2)))
+        )
+        for start in range(0, NUM_FEW * NUM_SETS["3 seeds"], NUM_FEW)
+    ]
+    middles = [((low + high) / 2, (high - low) / 2, NUM_FEW) for low, high in ends]
+    return row(width, what, "3, bootstrap of the mean", middles, truth)
+
+
+def coverage() -> list[dict[str, Any]]:
+    """All rows of the first part."""
+    rows = []
+    for width in WIDTHS:
+        found = squares(width)
+        for what, quantity in (("log eta*, depth 8", deepest), ("exponent", exponent)):
+            values = quantity(-0.5 * np.log(found))
+            truth = float(values.mean())
+            rows.append(before(width, what, quantity, found))
+            for how, sets in (("3 seeds", of_few), ("as many as it takes", of_many)):
+                rows.append(row(width, what, how, list(sets(values)), truth))
+    return rows
+
+
+def command() -> list[dict[str, Any]]:
+    """What the command says from each first seed, and from all seeds together."""
+    spec = RecipeSpec("zoo:mlp", "teacher", "sgd", {"width": 512}, num_steps=1, batch_size=64)
+    sizes = [{"depth": depth} for depth in COMMAND_DEPTHS]
+    said, log_rates = [], []
+    for first in FIRST_SEEDS:
+        scan = measure_named(named_recipe(spec), sizes, seeds=UntilPrecise(first=first))
+        assert isinstance(scan, ScanReport)
+        found = scan.exponents["depth"]
+        log_rates.append(-0.5 * np.log([point.report.by_seed for point in scan.points]))
+        said.append(
+            {
+                "first": first,
+                "seeds": len(scan.points[0].report.seeds),
+                "exponent": found.exponent,
+                "interval": found.interval,
+                "num_passes": scan.num_passes,
+            }
+        )
+    together = np.concatenate(log_rates, axis=1)
+    centred = np.log(np.array(COMMAND_DEPTHS) + 1.0)
+    centred -= centred.mean()
+    slopes = centred @ together / (centred @ centred)
+    apart = np.sqrt((centred / (centred @ centred)) ** 2 @ together.var(axis=1, ddof=1))
+    middle, half = float(slopes.mean()), half_width(slopes)
+    of_mean = -0.5 * np.log(np.exp(-2 * together).mean(axis=1))
+    return [
+        *said,
+        {
+            "first": "all",
+            "seeds": together.shape[1],
+            "exponent": middle,
+            "interval": (middle - half, middle + half),
+            "of_mean": float(centred @ of_mean / (centred @ centred)),
+            "shared_over_separate": float(slopes.std(ddof=1) / apart),
+        },
+    ]
+
+
+def table(rows: list[dict[str, Any]], said: list[dict[str, Any]]) -> str:
+    """The results as Markdown."""
+    every = said[-1]
+    lines = [
+        "# Intervals of the criterion over seeds",
+        "",
+        f"MLPs of depth {', '.join(map(str, DEPTHS))}, four examples, SGD. The truth is what "
+        f"{NUM_SEEDS} seeds say; coverage is the share of the sets whose 95% interval holds it.",
+        "",
+        "| width | quantity | seeds | sets | coverage | half width (median) | seeds used (mean) |",
+        f"{'| --- ' * 7}|",
+    ]
+    lines += [
+        f"| {one['width']} | {one['quantity']} | {one['seeds']} | {one['sets']} | "
+        f"{one['coverage']:.3f} | {one['half_width']:.2f} | {one['num_seeds']:.1f} |"
+        for one in rows
+    ]
+    lines += [
+        "",
+        "`etastar measure zoo:mlp --arg width=512 --sizes depth=8,16,32,64 --data teacher "
+        "--optimizer sgd --seeds FIRST-`",
+        "",
+        "| first seed | seeds | exponent | 95% interval | forward passes |",
+        f"{'| --- ' * 5}|",
+    ]
+    for one in said:
+        low, high = one["interval"]
+        lines.append(
+            f"| {one['first']} | {one['seeds']} | {one['exponent']:.2f} | {low:.2f} to {high:.2f} "
+            f"| {one.get('num_passes', '')} |"
+        )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"The arithmetic mean over all {every['seeds']} seeds says {every['of_mean']:.2f}. "
+            "Sizes share seeds; the exponent's standard deviation over seeds is "
+            f"{every['shared_over_separate']:.2f} times that of sizes with seeds of their own.",
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    """Measure, write and print."""
+    torch.set_num_threads(1)
+    rows, said = coverage(), command()
+    RESULTS.mkdir(exist_ok=True)
+    results = {"coverage": rows, "command": said}
+    (RESULTS / "criterion_seeds.json").write_text(json.dumps(results, indent=1) + "\n")
+    (RESULTS / "criterion_seeds.md").write_text(table(rows, said))
+    print(table(rows, said))
+
+
+if __name__ == "__main__":
+    main()
