@@ -10,13 +10,15 @@ import torch
 from etastar.coordinates import coordinate_check
 from etastar.graph.isolation import global_state_kept
 from etastar.measure import measure_update, scan_updates
+from etastar.measure.batch import read_batch
 from etastar.sources.recipe_spec import RecipeSpec, named_recipe
+from etastar.sweep.starting import first_batch
 from etastar.transfer import Measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor, nn
+    from torch import nn
     from torch.optim import Optimizer
 
     from etastar.coordinates import CoordinateReport
@@ -57,7 +59,7 @@ def measure_named(
     """
     every: dict[str, Any] = {"seeds": seeds, **options}
     every["optimizer"] = optimizer or (lambda network: recipe.make_optimizer(network, 1.0))
-    where = _batch(recipe), recipe.loss_fn
+    where = first_batch(recipe), recipe.loss_fn
     if sizes:
         return scan_updates(recipe.make_model, sizes, *where, **every)
     return measure_update(recipe.make_model, *where, **every)
@@ -94,13 +96,13 @@ def check_named(
         return model, recipe.make_optimizer(model, lr, **size)
 
     return coordinate_check(
-        make, sizes, _batch(recipe), recipe.loss_fn, num_steps=spec.num_steps, seeds=seeds
+        make, sizes, first_batch(recipe), recipe.loss_fn, num_steps=spec.num_steps, seeds=seeds
     )
 
 
 def measurable(
     spec: RecipeSpec, sizes: Iterable[Mapping[str, Any]]
-) -> tuple[tuple[tuple[nn.Module, tuple[Tensor]], ...], Measure]:
+) -> tuple[tuple[tuple[nn.Module, Any], ...], Measure]:
     """Networks of a named model that `plan_transfer` can measure, and what to measure them on.
 
     Args:
@@ -108,7 +110,7 @@ def measurable(
         sizes: All further settings of each network.
 
     Returns:
-        (model, (inputs,)) of each size, drawn from seed 0, and the batch with the data's loss.
+        (model, inputs) of each size, drawn from seed 0, and the batch with the data's loss.
 
     Raises:
         ModelSpecError: A name or an option is not accepted.
@@ -120,15 +122,11 @@ def measurable(
         torch.Size([4, 1, 8, 8])
     """
     recipe = named_recipe(spec)
-    batch = _batch(recipe)
+    batch = first_batch(recipe)
+    examples = read_batch(batch)
     networks = []
     for size in sizes:
         with global_state_kept():
             torch.manual_seed(0)
-            networks.append((recipe.make_model(**size), (batch[0],)))
+            networks.append((recipe.make_model(**size), examples.kwargs or examples.args))
     return tuple(networks), Measure(batch, recipe.loss_fn)
-
-
-def _batch(recipe: Recipe) -> tuple[Tensor, Tensor]:
-    batch: tuple[Tensor, Tensor] = next(iter(recipe.batches(0)))
-    return batch

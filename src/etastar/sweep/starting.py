@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from etastar.sweep.recipe import Recipe, Size
 
-__all__ = ["measured_start", "size_depth", "size_network"]
+__all__ = ["first_batch", "measured_start", "size_depth", "size_network"]
 
 
 def measured_start(recipe: Recipe, size: Size, seeds: Sequence[int]) -> float:
@@ -64,7 +64,7 @@ def measured_start(recipe: Recipe, size: Size, seeds: Sequence[int]) -> float:
         with user_errors("the first step"):
             eta_star = measure_update(
                 lambda: recipe.make_model(**dict(size)),
-                _first_batch(recipe, seeds[0]),
+                first_batch(recipe, seeds[0]),
                 recipe.loss_fn,
                 optimizer=lambda model: recipe.make_optimizer(model, 1.0, **dict(size)),
                 seeds=tuple(seeds),
@@ -129,15 +129,23 @@ def size_network(recipe: Recipe, size: Size, *, device: str = "cpu") -> tuple[nn
         TrialError: A function of the recipe raised.
     """
     with user_errors(f"the network of {format_size(size)}"):
-        examples = read_batch(_first_batch(recipe, 0))
+        examples = read_batch(first_batch(recipe))
         with global_state_kept(), torch.device(device):
             torch.default_generator.manual_seed(0)
             model = recipe.make_model(**dict(size))
     return model, examples.kwargs or examples.args
 
 
-def _first_batch(recipe: Recipe, seed: int) -> Any:
-    """The batch that a run of this seed begins with, drawn from the same random numbers."""
+def first_batch(recipe: Recipe, seed: int = 0) -> Any:
+    """The first batch of a seed, drawn from random numbers of that seed.
+
+    Args:
+        recipe: What a run is.
+        seed: Of the run.
+
+    Returns:
+        The batch.
+    """
     with global_state_kept():
         torch.default_generator.manual_seed(seed)
         return next(iter(recipe.batches(seed)))
