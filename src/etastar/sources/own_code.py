@@ -145,8 +145,8 @@ def own_recipe(text: str, settings: Mapping[str, Any]) -> OwnRecipe:
     Raises:
         ModelSpecError: It is none, or making it raised.
     """
-    place, colon, name = text.rpartition(":")
-    if not ((colon and place.replace(".", "").isidentifier()) or place.endswith(".py")):
+    place, _, name = text.rpartition(":")
+    if not (place and name) or place in SOURCES:
         raise ModelSpecError(
             f"{text!r} without --data",
             "a model with its --data and --optimizer, or path/file.py:recipe, which has all of it",

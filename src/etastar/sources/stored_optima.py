@@ -158,7 +158,9 @@ def stored_bases(
     kind = _optimizer(sweep, optimizer)
     build = _builder(sweep, model, inputs)
     decay = stored_mapping(sweep.settings, "optimizer options").get("weight_decay")
-    budget: dict[str, Any] = {name: _whole(sweep.settings, name) for name in ("batch_size", "num_steps")}
+    budget: dict[str, Any] = {
+        name: _whole(sweep.settings, name) for name in ("batch_size", "num_steps")
+    }
     bases = tuple(
         Tuned(build(dict(size)), best.lr, weight_decay=decay, log_lr_sd=log_lr_sd(best), **budget)
         for size, best in found

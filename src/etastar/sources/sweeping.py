@@ -181,7 +181,8 @@ def fit_store(
         EtastarError: As `stored_bases` and `plan_transfer`, for a target.
     """
     read = read_store(storage, name=name)
-    depths = _depths(read.settings, read.depths, model)
+    is_recipe = model is not None and model == read.settings.get("recipe")
+    depths = _depths(read.settings, read.depths, None if is_recipe else model)
     optima = tuple((size, depths[size], best) for size, best in read.optima if best is not None)
     without = tuple(size for size, best in read.optima if best is None)
     fit, plan = None, None
