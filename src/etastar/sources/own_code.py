@@ -15,6 +15,7 @@ from etastar.graph.arguments import tensors_in
 from etastar.graph.isolation import global_state_kept
 from etastar.measure.batch import read_batch
 from etastar.sources.factory import named_object
+from etastar.sources.libraries import SOURCES
 from etastar.sweep.recipe import Recipe
 
 if TYPE_CHECKING:
