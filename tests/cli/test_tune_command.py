@@ -1,6 +1,7 @@
 """`etastar tune`, `fit --target` and `transfer --from`, run as a user runs them."""
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -190,6 +191,17 @@ def test_the_time_that_is_left_is_that_of_the_runs_so_far(capsys, monkeypatch):
         show(at(0.01))  # what an earlier call ran costs this one no time
         show(at(0.02))
     assert "spent 2.0% of one target run, at most about 1:30 min left" in capsys.readouterr().err
+
+
+def test_the_file_of_the_page_is_tuned(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "tuning.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "page.py").write_text(page.split("```python\n")[1].split("```")[0])
+    sizes = ["--bases", "depth=2,4", "--target", "depth=16", "--seeds", "1", "--lr", "0.01"]
+    of_recipe = run_json("tune", "page.py:recipe", *sizes)
+    assert of_recipe["plan"]["optimizer"] == "adamw"
+    data = ["--data", "page.py:batches", "--optimizer", "adamw", "--steps", "20", "--batch", "32"]
+    assert run_json("tune", "page.py:net", *sizes, *data)["plan"]["lr"] > 0
 
 
 # --- from a store to a plan -------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Tuning: as many sizes as the target's rate needs, no more than the budget, from where it was."""
 
+from functools import cache
 from math import exp, inf, log
 
 import numpy as np
@@ -73,12 +74,17 @@ def tuned(bases=BASES, target=TARGET, executor=None, **options):
     return tune(subject, bases, target, workers=executor or Parabolas(), **given)
 
 
+@cache
+def all_three():
+    return tuned(precision=1.01)
+
+
 def sizes_of(result):
     return [dict(one.size)["depth"] for one in result.sweep.sizes]
 
 
 def test_the_plan_is_that_of_the_optima_with_their_own_precision():
-    result = tuned(precision=1.01)
+    result = all_three()
     bases = [
         Tuned((chain(d), torch.ones(4, WIDTH)), best.lr, log_lr_sd=log_lr_sd(best))
         for d, best in zip((2, 4, 8), result.sweep.optima.values(), strict=True)
@@ -109,20 +115,19 @@ def test_bases_are_tuned_in_the_order_of_their_cost_whatever_order_they_are_give
     executor = Parabolas()
     result = tuned(list(reversed(BASES)), executor=executor, precision=1.01)
     assert sizes_of(result) == [2, 4, 8]
-    assert result.plan == tuned(precision=1.01).plan
+    assert result.plan == all_three().plan
 
 
 def test_the_cost_is_steps_times_parameters_over_those_of_one_target_run():
-    result = tuned(precision=1.01)
+    result = all_three()
     spent = sum(size.steps * dict(size.size)["depth"] for size in result.sweep.sizes)
     assert result.cost == pytest.approx(spent / (STEPS * 24))
     assert result.sweep.steps == STEPS * len(result.sweep.trials)
 
 
 def test_a_size_that_would_pass_the_budget_is_not_begun():
-    all_three = tuned(precision=1.01)
     first, second, _ = (
-        one.steps * dict(one.size)["depth"] / (STEPS * 24) for one in all_three.sweep.sizes
+        one.steps * dict(one.size)["depth"] / (STEPS * 24) for one in all_three().sweep.sizes
     )
     assert second <= 2 * first  # as many steps as the first took, times the parameters
     enough = tuned(precision=1.01, budget=3 * first + 1e-9)
@@ -150,7 +155,7 @@ def test_what_more_would_bring_is_what_it_then_brings():
 
 
 def test_beyond_the_bases_the_next_size_is_the_last_one_doubled_below_the_target():
-    assert dict(tuned(precision=1.01).further.size) == {"depth": 16}
+    assert dict(all_three().further.size) == {"depth": 16}
     assert tuned(BASES[1:], {"depth": 16}, precision=1.01).further is None
     assert dict(tuned(BASES[:2], {"depth": 9}, precision=1.01).further.size) == {"depth": 8}
 
@@ -166,7 +171,7 @@ def test_no_further_size_is_named_where_the_recipe_cannot_make_it():
 
 @pytest.mark.parametrize("stop_after", [0, 3, 8, 9, 14])
 def test_tuning_that_was_stopped_goes_on_and_comes_to_the_same_result(tmp_path, stop_after):
-    alone = tuned(precision=1.01)
+    alone = all_three()
     assert len(alone.sweep.trials) > stop_after
     first, second, third = Parabolas(stop_after), Parabolas(), Parabolas()
     given = {"precision": 1.01, "storage": tmp_path / "runs.log"}

@@ -36,7 +36,7 @@ def fit(
         typer.Option("--target", metavar="NAME=N,...", help="Size to give the rate of."),
     ] = None,
     optimizer: options.OptimizerOfModel = None,
-    law: options.Law = ["auto"],  # noqa: B006  typer reads the default, nobody writes to it
+    law: options.DepthLaws = ["auto"],  # noqa: B006  typer reads the default, nobody writes to it
     as_json: options.AsJSON = False,
     debug: options.Debug = False,
 ) -> None:

@@ -20,17 +20,17 @@ __all__ = [
     "DataArgs",
     "DataOfModel",
     "Debug",
+    "DepthLaws",
     "Device",
     "Init",
     "Inputs",
-    "Law",
     "Model",
     "ModelOrRecipe",
     "Momentum",
     "NumSeeds",
-    "Objective",
     "Optimizer",
     "OptimizerOfModel",
+    "RunLoss",
     "SizeAxes",
     "Steps",
     "Storage",
@@ -100,11 +100,13 @@ ModelOrRecipe = Annotated[
 ]
 Momentum = Annotated[float, typer.Option("--momentum", help="Of sgd.")]
 WeightDecay = Annotated[float, typer.Option("--weight-decay")]
-Law = Annotated[list[str], typer.Option("--law", metavar="NAME", help="Depth law; repeatable.")]
+DepthLaws = Annotated[
+    list[str], typer.Option("--law", metavar="NAME", help="Depth law; repeatable.")
+]
 BatchSize = Annotated[int, typer.Option("--batch", help="Examples in a batch.")]
 NumSeeds = Annotated[int, typer.Option("--seeds", help="Seeds 0, 1, ... that may be used.")]
 Steps = Annotated[int, typer.Option("--steps", help="Optimizer steps of a run.")]
-Objective = Annotated[
+RunLoss = Annotated[
     Literal["mean", "final", "validation"], typer.Option("--objective", help="Loss of a run.")
 ]
 Workers = Annotated[int, typer.Option("--workers", help="Processes to run in; 0 for this one.")]

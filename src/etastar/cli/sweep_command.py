@@ -47,7 +47,7 @@ def sweep(
     steps: options.Steps = 100,
     batch: options.BatchSize = 64,
     seeds: options.NumSeeds = 2,
-    objective: options.Objective = "mean",
+    objective: options.RunLoss = "mean",
     arg: options.Args = [],  # noqa: B006
     data_arg: options.DataArgs = [],  # noqa: B006
     momentum: options.Momentum = 0.0,

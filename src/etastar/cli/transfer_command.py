@@ -42,7 +42,7 @@ def transfer(
     ] = None,
     name: options.StoreName = "sweep",
     optimizer: options.OptimizerOfModel = None,
-    law: options.Law = ["effective-depth"],  # noqa: B006
+    law: options.DepthLaws = ["effective-depth"],  # noqa: B006
     arg: options.Args = [],  # noqa: B006
     inputs: options.Inputs = [],  # noqa: B006
     weight_decay: Annotated[

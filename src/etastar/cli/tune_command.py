@@ -12,12 +12,12 @@ from etastar.cli.application import app, clear_errors, print_result
 from etastar.cli.run_progress import journal_name, local_executor, tuning_lines
 from etastar.errors import PlanError
 
-__all__ = ["tune"]
+__all__ = ["tune_model"]
 
 
-@app.command()
+@app.command("tune")
 @clear_errors
-def tune(
+def tune_model(
     context: typer.Context,
     model: options.ModelOrRecipe,
     bases: Annotated[
@@ -38,7 +38,7 @@ def tune(
     budget: Annotated[
         float, typer.Option("--budget", help="Most to spend, as a share of one target run.")
     ] = 0.05,
-    law: options.Law = ["auto"],  # noqa: B006  typer reads the default, nobody writes to it
+    law: options.DepthLaws = ["auto"],  # noqa: B006  typer reads the default, nobody writes to it
     lr: Annotated[
         float | None,
         typer.Option("--lr", help="Where the search starts at the first size. [default: measured]"),
@@ -46,7 +46,7 @@ def tune(
     steps: options.Steps = 100,
     batch: options.BatchSize = 64,
     seeds: options.NumSeeds = 2,
-    objective: options.Objective = "mean",
+    objective: options.RunLoss = "mean",
     arg: options.Args = [],  # noqa: B006
     data_arg: options.DataArgs = [],  # noqa: B006
     momentum: options.Momentum = 0.0,
@@ -68,7 +68,7 @@ def tune(
     from etastar.sources.settings import parse_settings, split_settings
     from etastar.sources.sweeping import parse_sizes
     from etastar.sweep.search import Bracket
-    from etastar.sweep.tuning import tune as tune_recipe
+    from etastar.sweep.tuning import tune
 
     every, goal = parse_sizes(bases), parse_settings(split_settings(target))
     if not save.resolve().parent.is_dir():  # better said before the runs than after
@@ -76,7 +76,7 @@ def tune(
     recipe = options.read_recipe(context, [*every, goal], objective=objective)
     store = storage or journal_name(recipe)
     with tuning_lines(store) as on_progress:
-        result = tune_recipe(
+        result = tune(
             recipe,
             every,
             goal,
