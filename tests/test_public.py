@@ -19,6 +19,7 @@ PUBLIC = [
     "SweepResult",
     "Target",
     "TransferPlan",
+    "TuneResult",
     "Tuned",
     "UpdateReport",
     "capture_graph",
@@ -36,6 +37,7 @@ PUBLIC = [
     "scan_updates",
     "schedule_arguments",
     "transfer_regret",
+    "tune",
 ]
 
 HEAVY = (

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from etastar.measure import UpdateReport, measure_update, scan_updates
     from etastar.optimizers import optimizer_like
     from etastar.parameter import ParamInfo
-    from etastar.sweep import Recipe, SweepResult, run_sweep
+    from etastar.sweep import Recipe, SweepResult, TuneResult, run_sweep, tune
     from etastar.transfer import (
         Measure,
         Target,
@@ -34,6 +34,7 @@ __all__ = [
     "SweepResult",
     "Target",
     "TransferPlan",
+    "TuneResult",
     "Tuned",
     "UpdateReport",
     "capture_graph",
@@ -51,6 +52,7 @@ __all__ = [
     "scan_updates",
     "schedule_arguments",
     "transfer_regret",
+    "tune",
 ]
 
 __version__ = "0.1.0"
@@ -65,7 +67,7 @@ _PLACES = {
     "measure": ("UpdateReport", "measure_update", "scan_updates"),
     "optimizers": ("optimizer_like",),
     "parameter": ("ParamInfo",),
-    "sweep": ("Recipe", "SweepResult", "run_sweep"),
+    "sweep": ("Recipe", "SweepResult", "TuneResult", "run_sweep", "tune"),
     "transfer": (
         "Measure",
         "Target",

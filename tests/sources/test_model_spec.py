@@ -68,7 +68,7 @@ def test_inputs_of_the_caller_go_first(file):
         ("plain", {"dept": 3}, "TypeError"),
         ("number", {}, "returned int"),
         ("nothing", {}, "no callable 'nothing'"),
-        ("absent", {}, "no callable 'absent'"),
+        ("absent", {}, "has no 'absent'"),
     ],
 )
 def test_bad_factories(file, factory, settings, message):

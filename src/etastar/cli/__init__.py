@@ -12,6 +12,7 @@ from etastar.cli import (
     measure_command,
     sweep_command,
     transfer_command,
+    tune_command,
 )
 from etastar.cli.application import app, plain_warnings
 
@@ -25,6 +26,7 @@ __all__ = [
     "measure_command",
     "sweep_command",
     "transfer_command",
+    "tune_command",
 ]
 
 

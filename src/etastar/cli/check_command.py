@@ -15,6 +15,7 @@ __all__ = ["check"]
 @app.command()
 @clear_errors
 def check(
+    context: typer.Context,
     model: options.Model,
     data: options.Data,
     optimizer: options.Optimizer,
@@ -44,22 +45,11 @@ def check(
 ) -> None:
     """Whether pre-activations and their changes keep their size; exit code 1 where they do not."""
     from etastar.sources.measuring import check_named
-    from etastar.sources.recipe_spec import RecipeSpec
-    from etastar.sources.settings import parse_settings
     from etastar.sources.sweeping import parse_sizes
 
     every = parse_sizes(sizes, vary)
-    spec = RecipeSpec(
-        model,
-        data,
-        optimizer,
-        settings=parse_settings(arg),
-        data_options=parse_settings(data_arg),
-        momentum=momentum,
-        weight_decay=weight_decay,
-        init=init,
-        num_steps=steps,
-        batch_size=batch,
+    spec = options.read_spec(
+        context,
         plan_law=tuple(rule for rule in plan if rule != "mup") or ("constant",),
         plan_width="mup" if "mup" in plan else "none",
         base=every[0],

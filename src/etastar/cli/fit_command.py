@@ -27,13 +27,23 @@ def fit(
         typer.Option(
             "--model",
             metavar="MODEL",
-            help="Take the depths of this model; its code is run. [default: the store's depths]",
+            help="Take depths and target of this model (or recipe), whose code is run. "
+            "[default: the store's depths; its model if it is one of a package]",
         ),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", metavar="NAME=N,...", help="Size to give the rate of."),
+    ] = None,
+    optimizer: options.OptimizerOfModel = None,
+    law: options.DepthLaws = ["auto"],  # noqa: B006  typer reads the default, nobody writes to it
     as_json: options.AsJSON = False,
     debug: options.Debug = False,
 ) -> None:
-    """Fit a power law in effective depth to the optima of a sweep."""
+    """Fit a power law in effective depth to the optima of a sweep; of a target, its rate."""
+    from etastar.sources.settings import parse_settings, split_settings
     from etastar.sources.sweeping import fit_store
 
-    print_result(as_json, fit_store(store, name=name, model=model))
+    goal = None if target is None else parse_settings(split_settings(target))
+    found = fit_store(store, name=name, model=model, target=goal, optimizer=optimizer, law=law)
+    print_result(as_json, found)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from etastar.optimizers.registry import OPTIMIZERS
+
+if TYPE_CHECKING:
+    from etastar.sources.recipe_spec import RecipeSpec
+    from etastar.sweep.recipe import Recipe
 
 __all__ = [
     "Args",
@@ -14,17 +18,28 @@ __all__ = [
     "BatchSize",
     "Data",
     "DataArgs",
+    "DataOfModel",
     "Debug",
+    "DepthLaws",
+    "Device",
     "Init",
     "Inputs",
     "Model",
+    "ModelOrRecipe",
     "Momentum",
     "NumSeeds",
     "Optimizer",
+    "OptimizerOfModel",
+    "RunLoss",
     "SizeAxes",
+    "Steps",
+    "Storage",
     "StoreName",
     "Vary",
     "WeightDecay",
+    "Workers",
+    "read_recipe",
+    "read_spec",
 ]
 
 _FORMS = (
@@ -33,8 +48,8 @@ _FORMS = (
 )
 
 
-def _known_optimizer(name: str) -> str:
-    if name not in OPTIMIZERS:
+def _known_optimizer(name: str | None) -> str | None:
+    if name is not None and name not in OPTIMIZERS:
         raise typer.BadParameter(f"{name!r} is none of {', '.join(OPTIMIZERS)}; choose one of them")
     return name
 
@@ -54,7 +69,11 @@ Init = Annotated[
         help="Residual rule all, last or none; own: the model's own. [default: what the laws need]",
     ),
 ]
-Data = Annotated[str, typer.Option("--data", help="Data set: digits, stdlib-text, hf:NAME ...")]
+_DATA: Any = typer.Option(
+    "--data", help="digits, stdlib-text, hf:NAME ..., or your own: path/file.py:batches."
+)
+Data = Annotated[str, _DATA]
+DataOfModel = Annotated[str | None, _DATA]
 DataArgs = Annotated[
     list[str], typer.Option("--data-arg", metavar="K=V", help="Of the data set; repeatable.")
 ]
@@ -66,14 +85,113 @@ Vary = Annotated[
     list[str],
     typer.Option("--vary", metavar="NAME=N,N,...", help="Sizes, one setting varied at a time."),
 ]
-Optimizer = Annotated[
+_OPTIMIZER: Any = typer.Option(
+    "--optimizer", metavar="|".join(OPTIMIZERS), callback=_known_optimizer
+)
+Optimizer = Annotated[str, _OPTIMIZER]
+OptimizerOfModel = Annotated[str | None, _OPTIMIZER]
+ModelOrRecipe = Annotated[
     str,
-    typer.Option("--optimizer", metavar="|".join(OPTIMIZERS), callback=_known_optimizer),
+    typer.Argument(
+        metavar="MODEL",
+        help=f"{_FORMS} Without --data: path/file.py:recipe, a Recipe of your own.",
+        show_default=False,
+    ),
 ]
 Momentum = Annotated[float, typer.Option("--momentum", help="Of sgd.")]
 WeightDecay = Annotated[float, typer.Option("--weight-decay")]
+DepthLaws = Annotated[
+    list[str], typer.Option("--law", metavar="NAME", help="Of depth; repeatable.")
+]
 BatchSize = Annotated[int, typer.Option("--batch", help="Examples in a batch.")]
 NumSeeds = Annotated[int, typer.Option("--seeds", help="Seeds 0, 1, ... that may be used.")]
+Steps = Annotated[int, typer.Option("--steps", help="Optimizer steps of a run.")]
+RunLoss = Annotated[
+    Literal["mean", "final", "validation"], typer.Option("--objective", help="Loss of a run.")
+]
+Workers = Annotated[int, typer.Option("--workers", help="Processes to run in; 0 for this one.")]
+Device = Annotated[str, typer.Option("--device", help="Where a local run trains.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        envvar="ETASTAR_STORAGE",
+        help="Journal file or database URL. [default: sweep-..., by the settings]",
+    ),
+]
 StoreName = Annotated[str, typer.Option("--name", help="Of the sweep in the store.")]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+_OF_A_RECIPE = (
+    "optimizer data_arg momentum weight_decay init steps batch objective plan_law base"
+).split()
+"""Options that a recipe of one's own decides itself."""
+
+
+def read_spec(context: typer.Context, **more: Any) -> RecipeSpec:
+    """The recipe that the options of a command say.
+
+    Args:
+        context: Of the command, which has the options of this file by their usual names.
+        **more: Further fields of the recipe.
+
+    Returns:
+        The names; see `RecipeSpec`.
+    """
+    from etastar.sources.recipe_spec import RecipeSpec
+    from etastar.sources.settings import parse_settings
+
+    given = context.params
+    fields = {
+        "settings": parse_settings(given["arg"]),
+        "data_options": parse_settings(given["data_arg"]),
+        "momentum": given["momentum"],
+        "weight_decay": given["weight_decay"],
+        "init": given["init"],
+        "num_steps": given.get("steps", 1),
+        "batch_size": given["batch"],
+    }
+    return RecipeSpec(given["model"], given["data"], given["optimizer"], **{**fields, **more})
+
+
+def read_recipe(context: typer.Context, sizes: Any, **more: Any) -> Recipe:
+    """The recipe of a command: of a model with its data and optimizer, or one of one's own.
+
+    Args:
+        context: Of the command.
+        sizes: Sizes that it is made at.
+        **more: Further fields of the recipe of a model.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ModelSpecError: A name or a setting is not accepted, or does not go with the others.
+    """
+    from etastar.errors import ModelSpecError
+    from etastar.sources.own_code import own_recipe
+    from etastar.sources.recipe_spec import named_recipe
+    from etastar.sources.settings import parse_settings
+
+    given = context.params
+    if given["data"] is None:
+        sources = {name: context.get_parameter_source(name) for name in _OF_A_RECIPE}
+        chosen = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
+        if chosen:
+            shown = ", ".join(f"--{name.replace('_', '-')}" for name in chosen)
+            raise ModelSpecError(
+                f"{given['model']} without --data, with {shown}",
+                "--data and --optimizer with a model; none of them with a recipe of your own",
+                f"give --data, or leave out {shown}, which the recipe decides",
+            )
+        return own_recipe(given["model"], parse_settings(given["arg"]))
+    if given["optimizer"] is None:
+        raise ModelSpecError(
+            f"{given['model']} with --data and without --optimizer",
+            f"one of: {', '.join(OPTIMIZERS)}",
+            "give --optimizer",
+        )
+    spec = read_spec(context, **more)
+    spec.require_sizes(sizes)
+    return named_recipe(spec)

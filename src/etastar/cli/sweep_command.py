@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 from etastar.cli import options
 from etastar.cli.application import app, clear_errors, print_result
+from etastar.cli.run_progress import journal_name, local_executor, progress_lines
 from etastar.errors import TrialError
 
 __all__ = ["sweep"]
@@ -21,9 +18,10 @@ __all__ = ["sweep"]
 @app.command()
 @clear_errors
 def sweep(
-    model: options.Model,
-    data: options.Data,
-    optimizer: options.Optimizer,
+    context: typer.Context,
+    model: options.ModelOrRecipe,
+    data: options.DataOfModel = None,
+    optimizer: options.OptimizerOfModel = None,
     sizes: options.SizeAxes = [],  # noqa: B006  typer reads the default, nobody writes to it
     vary: options.Vary = [],  # noqa: B006
     search: Annotated[
@@ -46,13 +44,10 @@ def sweep(
     lrs: Annotated[
         str | None, typer.Option("--lrs", metavar="LR,LR,...", help="Rates of grid.")
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", help="Optimizer steps of a run.")] = 100,
+    steps: options.Steps = 100,
     batch: options.BatchSize = 64,
     seeds: options.NumSeeds = 2,
-    objective: Annotated[
-        Literal["mean", "final", "validation"],
-        typer.Option("--objective", help="Loss of a run."),
-    ] = "mean",
+    objective: options.RunLoss = "mean",
     arg: options.Args = [],  # noqa: B006
     data_arg: options.DataArgs = [],  # noqa: B006
     momentum: options.Momentum = 0.0,
@@ -69,10 +64,8 @@ def sweep(
     base: Annotated[
         str | None, typer.Option("--base", metavar="K=N,...", help="Size of the plan's base.")
     ] = None,
-    workers: Annotated[
-        int, typer.Option("--workers", help="Processes to run in; 0 for this one.")
-    ] = 0,
-    device: Annotated[str, typer.Option("--device", help="Where a local run trains.")] = "cpu",
+    workers: options.Workers = 0,
+    device: options.Device = "cpu",
     executor: Annotated[
         Literal["local", "ray"], typer.Option("--executor", help="This machine, or Ray.")
     ] = "local",
@@ -82,48 +75,29 @@ def sweep(
     ] = None,
     ray_cpus: Annotated[float, typer.Option("--ray-cpus", help="CPUs of a run.")] = 1.0,
     ray_gpus: Annotated[float, typer.Option("--ray-gpus", help="GPUs of a run.")] = 0.0,
-    storage: Annotated[
-        str | None,
-        typer.Option(
-            "--storage",
-            envvar="ETASTAR_STORAGE",
-            help="Journal file or database URL. [default: sweep-..., by the settings]",
-        ),
-    ] = None,
+    storage: options.Storage = None,
     name: options.StoreName = "sweep",
     as_json: options.AsJSON = False,
     debug: options.Debug = False,
 ) -> None:
     """Find the optimal learning rate of each size with few steps; the same command goes on."""
-    from etastar.sources.recipe_spec import RecipeSpec, named_recipe
     from etastar.sources.settings import parse_settings, split_settings
     from etastar.sources.sweeping import parse_sizes
-    from etastar.sweep.recipe import recipe_settings
     from etastar.sweep.study import run_sweep
 
     every = parse_sizes(sizes, vary)
-    spec = RecipeSpec(
-        model,
-        data,
-        optimizer,
-        settings=parse_settings(arg),
-        data_options=parse_settings(data_arg),
-        momentum=momentum,
-        weight_decay=weight_decay,
-        init=init,
-        num_steps=steps,
-        batch_size=batch,
+    recipe = options.read_recipe(
+        context,
+        every,
         objective=objective,
         plan_law=tuple(plan_law),
         base=parse_settings(split_settings(base or "")),
     )
-    spec.require_sizes(every)
-    recipe = named_recipe(spec)
     bracket = {"start": lr, "factor": factor, "precision": precision, "max_trials": max_trials}
     chosen = _search(search, bracket, lrs)
     runner = _executor(executor, workers, device, (ray_address, ray_cpus, ray_gpus))
-    store = storage or _journal_name(recipe_settings(recipe))
-    with _progress_lines(store) as on_progress:
+    store = storage or journal_name(recipe)
+    with progress_lines(store) as on_progress:
         result = run_sweep(
             recipe,
             every,
@@ -166,7 +140,7 @@ def _search(name: str, bracket: Mapping[str, Any], lrs: str | None) -> Any:
 
 def _executor(name: str, workers: int, device: str, ray: tuple[str | None, float, float]) -> Any:
     """Where to run; an option of another place is refused."""
-    from etastar.sweep.executors import Processes, Ray, Sequential
+    from etastar.sweep.executors import Ray
 
     if name == "ray" and not workers and device == "cpu":
         address, num_cpus, num_gpus = ray
@@ -177,33 +151,4 @@ def _executor(name: str, workers: int, device: str, ray: tuple[str | None, float
             "--ray-... with --executor ray; --workers and --device without it",
             "leave out what does not belong",
         )
-    return Processes(workers, device=device) if workers else Sequential(device=device)
-
-
-def _journal_name(settings: Mapping[str, str]) -> str:
-    """A journal file that is the same for the same settings alone."""
-    text = json.dumps(sorted(settings.items()))
-    return f"sweep-{hashlib.sha256(text.encode()).hexdigest()[:8]}.log"
-
-
-@contextmanager
-def _progress_lines(store: str) -> Iterator[Callable[[Any], None]]:
-    """One live line per size on standard error, with the present bracket; first, the store."""
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    from etastar.sweep.storage.connection import shown_location
-
-    console = Console(stderr=True)
-    kept = f"runs are kept in {shown_location(store)}"
-    console.print(kept, markup=False, highlight=False, soft_wrap=True)
-    columns = (SpinnerColumn(finished_text="-"), TextColumn("{task.description}"))
-    with Progress(*columns, TimeElapsedColumn(), console=console) as lines:
-        tasks: dict[Any, Any] = {}
-
-        def show(progress: Any) -> None:
-            if progress.size not in tasks:
-                tasks[progress.size] = lines.add_task("", total=1)
-            text = f"{progress}  {progress.num_finished} runs, {progress.steps} steps"
-            lines.update(tasks[progress.size], description=text, completed=int(progress.done))
-
-        yield show
+    return local_executor(workers, device)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from etastar.cli import options
 from etastar.cli.application import app, clear_errors, print_result
+from etastar.errors import ModelSpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from etastar.sources.base import GivenInputs
+    from etastar.transfer import Measure
 
 __all__ = ["transfer"]
 
@@ -17,17 +24,25 @@ __all__ = ["transfer"]
 @clear_errors
 def transfer(
     model: options.Model,
-    base: Annotated[
-        str, typer.Option("--base", metavar="K=V,...", help="Settings of the tuned network.")
-    ],
     target: Annotated[
         str, typer.Option("--target", metavar="K=V,...", help="Settings of the network to train.")
     ],
-    lr: Annotated[float, typer.Option("--lr", help="Learning rate tuned at the base.")],
-    optimizer: options.Optimizer,
-    law: Annotated[
-        list[str], typer.Option("--law", metavar="NAME", help="Depth law; repeatable.")
-    ] = ["auto"],  # noqa: B006
+    base: Annotated[
+        str | None,
+        typer.Option("--base", metavar="K=V,...", help="Settings of the tuned network."),
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option("--lr", help="Learning rate tuned at the base.")
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="STORE", help="A sweep's store: its optima for --base and --lr."
+        ),
+    ] = None,
+    name: options.StoreName = "sweep",
+    optimizer: options.OptimizerOfModel = None,
+    law: options.DepthLaws = ["auto"],  # noqa: B006
     arg: options.Args = [],  # noqa: B006
     inputs: options.Inputs = [],  # noqa: B006
     weight_decay: Annotated[
@@ -53,35 +68,38 @@ def transfer(
     debug: options.Debug = False,
 ) -> None:
     """Carry a learning rate tuned at a base size to every parameter of a target size."""
-    from etastar.errors import ModelSpecError
-    from etastar.laws import get_laws, residual_rule
-    from etastar.sources.measuring import measurable
-    from etastar.sources.model_spec import capture_spec
-    from etastar.sources.recipe_spec import RecipeSpec
     from etastar.sources.settings import parse_inputs, parse_settings, split_settings
-    from etastar.transfer import NAMED_LAWS, Tuned, plan_transfer
+    from etastar.sources.stored_optima import read_store, stored_bases
+    from etastar.transfer import Tuned, plan_transfer
 
-    given = parse_inputs(inputs)
-    sizes = [parse_settings([*arg, *split_settings(size)]) for size in (base, target)]
+    given, goal = parse_inputs(inputs), parse_settings(split_settings(target))
+    of_the_base = {"--base": base, "--lr": lr, "--optimizer": optimizer}
+    bases: Any
     measure = None
-    networks: Any = [capture_spec(model, size, inputs=given) for size in sizes if data is None]
-    if data is not None:
-        if given is not None:
-            raise ModelSpecError("--input with --data", "one of them", "leave --input out")
-        spec = RecipeSpec(
-            model,
-            data,
-            "sgd",  # the plan makes its own
-            data_options=parse_settings(data_arg),
-            init=init or residual_rule(get_laws(law, known=NAMED_LAWS)),
-            num_steps=1,
-            batch_size=batch,
+    if store is not None:
+        decided = {**of_the_base, "--arg": arg, "--data": data, "--init": init}
+        decided |= {"--weight-decay": weight_decay, "--aux-lr": aux_lr, "--optimizer": None}
+        _refuse_with_store([key for key, value in decided.items() if value not in (None, [])])
+        bases, network, kind = stored_bases(
+            read_store(store, name=name), goal, model=model, optimizer=optimizer, inputs=given
         )
-        networks, measure = measurable(spec, sizes)
+    elif base is None or lr is None or optimizer is None:
+        missing = ", ".join(key for key, value in of_the_base.items() if value is None)
+        raise ModelSpecError(
+            f"transfer without {missing}",
+            "--base, --lr and --optimizer of a tuned network, or --from a sweep's store",
+            f"give {missing}, or --from STORE",
+        )
+    else:
+        every = [parse_settings([*arg, *split_settings(size)]) for size in (base, target)]
+        (tuned, network), measure = _networks(
+            model, every, given=given, law=law, data=(data, data_arg, batch, init)
+        )
+        bases, kind = Tuned(tuned, lr, weight_decay=weight_decay, aux_lr=aux_lr), optimizer
     plan = plan_transfer(
-        Tuned(networks[0], lr, weight_decay=weight_decay, aux_lr=aux_lr),
-        networks[1],
-        optimizer=optimizer,
+        bases,
+        network,
+        optimizer=kind,
         law=law,
         allow_recurrent=allow_recurrent,
         measure=measure,
@@ -89,3 +107,42 @@ def transfer(
     if save is not None:
         plan.save(save)
     print_result(as_json, plan)
+
+
+def _refuse_with_store(options_given: list[str]) -> None:
+    if options_given:
+        shown = ", ".join(options_given)
+        raise ModelSpecError(f"--from with {shown}", "one of them", f"leave {shown} out")
+
+
+def _networks(
+    model: str,
+    sizes: Sequence[Mapping[str, Any]],
+    *,
+    given: GivenInputs | None,
+    law: list[str],
+    data: tuple[str | None, list[str], int, str | None],
+) -> tuple[Any, Measure | None]:
+    """Base and target, and with data what to measure the criterion on."""
+    from etastar.laws import get_laws, residual_rule
+    from etastar.sources.measuring import measurable
+    from etastar.sources.model_spec import capture_spec
+    from etastar.sources.recipe_spec import RecipeSpec
+    from etastar.sources.settings import parse_settings
+    from etastar.transfer import NAMED_LAWS
+
+    name, options, batch, init = data
+    if name is None:
+        return [capture_spec(model, dict(size), inputs=given) for size in sizes], None
+    if given is not None:
+        raise ModelSpecError("--input with --data", "one of them", "leave --input out")
+    spec = RecipeSpec(
+        model,
+        name,
+        "sgd",  # the plan makes its own
+        data_options=parse_settings(options),
+        init=init or residual_rule(get_laws(law, known=NAMED_LAWS)),
+        num_steps=1,
+        batch_size=batch,
+    )
+    return measurable(spec, sizes)

@@ -1,4 +1,4 @@
-"""Models from a factory in an importable module or in a Python file."""
+"""What an importable module or a Python file defines: objects, and models from its factories."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from etastar.errors import ModelSpecError, foreign_errors_as
 from etastar.sources.base import GivenInputs, LoadedModel
 
-__all__ = ["load_from_factory"]
+__all__ = ["load_from_factory", "named_object"]
 
 
 def load_from_factory(
@@ -35,14 +35,7 @@ def load_from_factory(
         ModelSpecError: No such module, file or factory; it raised or exited; no inputs are known.
     """
     spec = f"{place}:{name}"
-    with foreign_errors_as(
-        ModelSpecError,
-        f"{place}, which could not be imported",
-        "a module or file that imports",
-        "import it in Python to see the error where it arises, or run with --debug",
-    ):
-        module = _module_from_file(place) if place.endswith(".py") else _module(place)
-    factory = getattr(module, name, None)
+    factory = named_object(place, name)
     if not callable(factory):
         raise ModelSpecError(
             f"{spec}, where {place} has no callable {name!r}",
@@ -66,6 +59,39 @@ def load_from_factory(
             "--input SHAPE[:DTYPE]",
         )
     return LoadedModel(model, *inputs)
+
+
+def named_object(place: str, name: str) -> Any:
+    """What a module or file calls by a name.
+
+    Args:
+        place: Dotted module, or path of a Python file.
+        name: The object.
+
+    Returns:
+        The object.
+
+    Raises:
+        ModelSpecError: No such module, file or name, or the import raised.
+
+    Example:
+        >>> named_object("math", "sqrt")(4.0)
+        2.0
+    """
+    with foreign_errors_as(
+        ModelSpecError,
+        f"{place}, which could not be imported",
+        "a module or file that imports",
+        "import it in Python to see the error where it arises, or run with --debug",
+    ):
+        module = _module_from_file(place) if place.endswith(".py") else _module(place)
+    if not hasattr(module, name):
+        raise ModelSpecError(
+            f"{place}:{name}, where {place} has no {name!r}",
+            "the name of something that it defines",
+            "check the name after the colon",
+        )
+    return getattr(module, name)
 
 
 def _module(place: str) -> Any:

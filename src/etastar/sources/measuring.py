@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from etastar.coordinates import coordinate_check
-from etastar.graph import capture_graph
+from etastar.graph.capture import graph_of
 from etastar.graph.isolation import global_state_kept
 from etastar.init import initialize_
 from etastar.measure import measure_update, scan_updates
+from etastar.measure.batch import read_batch
 from etastar.sources.recipe_spec import RecipeSpec, named_recipe
+from etastar.sweep.starting import first_batch
 from etastar.transfer import Measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor, nn
+    from torch import nn
     from torch.optim import Optimizer
 
     from etastar.coordinates import CoordinateReport
@@ -61,7 +63,7 @@ def measure_named(
     """
     every: dict[str, Any] = {"seeds": seeds, **options}
     every["optimizer"] = optimizer or (lambda network: recipe.make_optimizer(network, 1.0))
-    where = _batch(recipe), recipe.loss_fn
+    where = first_batch(recipe), recipe.loss_fn
     if sizes:
         return scan_updates(recipe.make_model, sizes, *where, **every)
     return measure_update(recipe.make_model, *where, **every)
@@ -98,13 +100,13 @@ def check_named(
         return model, recipe.make_optimizer(model, lr, **size)
 
     return coordinate_check(
-        make, sizes, _batch(recipe), recipe.loss_fn, num_steps=spec.num_steps, seeds=seeds
+        make, sizes, first_batch(recipe), recipe.loss_fn, num_steps=spec.num_steps, seeds=seeds
     )
 
 
 def measurable(
     spec: RecipeSpec, sizes: Iterable[Mapping[str, Any]]
-) -> tuple[tuple[tuple[nn.Module, tuple[Tensor]], ...], Measure]:
+) -> tuple[tuple[tuple[nn.Module, Any], ...], Measure]:
     """Networks of a named model that `plan_transfer` can measure, and what to measure them on.
 
     Args:
@@ -112,7 +114,7 @@ def measurable(
         sizes: All further settings of each network.
 
     Returns:
-        (model, (inputs,)) of each size, drawn from seed 0, and the batch with the data's loss, and
+        (model, inputs) of each size, drawn from seed 0, and the batch with the data's loss, and
         how to draw the weights anew where the package initialized them.
 
     Raises:
@@ -125,21 +127,19 @@ def measurable(
         torch.Size([4, 1, 8, 8])
     """
     recipe = named_recipe(spec)
-    batch = _batch(recipe)
+    batch = first_batch(recipe)
+    examples = read_batch(batch)
+    inputs = examples.kwargs or examples.args
     networks = []
     for size in sizes:
         with global_state_kept():
             torch.manual_seed(0)
-            networks.append((recipe.make_model(**size), (batch[0],)))
-    draw = None if spec.residual_rule == "own" else partial(_redraw, spec.residual_rule, batch[0])
+            networks.append((recipe.make_model(**size), inputs))
+    rule = spec.residual_rule
+    draw = None if rule == "own" else partial(_redraw, rule, inputs)
     return tuple(networks), Measure(batch, recipe.loss_fn, draw=draw)
 
 
-def _redraw(residual: Any, inputs: Tensor, model: nn.Module) -> None:
-    graph = capture_graph(model, inputs)
+def _redraw(residual: Any, inputs: Any, model: nn.Module) -> None:
+    graph = graph_of((model, inputs))
     initialize_(model, graph, residual=residual, seed=torch.initial_seed())
-
-
-def _batch(recipe: Recipe) -> tuple[Tensor, Tensor]:
-    batch: tuple[Tensor, Tensor] = next(iter(recipe.batches(0)))
-    return batch

@@ -18,11 +18,14 @@ from torch.optim import Optimizer
 from etastar.datasets import Dataset, TaskKind, load
 from etastar.errors import ModelSpecError
 from etastar.graph import Graph
+from etastar.graph.isolation import global_state_kept
 from etastar.init import initialize_
 from etastar.laws import get_laws, residual_rule
+from etastar.measure.batch import read_batch
 from etastar.optimizers import OPTIMIZERS, optimizer_class
 from etastar.sources.base import GivenInputs
 from etastar.sources.model_spec import capture_spec, load_model
+from etastar.sources.own_code import OwnBatches, OwnTask, is_own_data, own_data
 from etastar.sweep.recipe import Objective, Recipe
 from etastar.transfer import TransferPlan, Tuned, plan_transfer
 from etastar.transfer.planning import WidthRule
@@ -40,7 +43,7 @@ class RecipeSpec:
 
     Attributes:
         model: MODEL, as the command line takes it; its sizes are further settings.
-        data: Name of a data set.
+        data: Name of a data set, or `path/file.py:batches`; see `own_data`.
         optimizer: Name of an optimizer of the registry.
         settings: Settings of the model at all sizes.
         data_options: Options of the data set's loader.
@@ -156,14 +159,16 @@ def named_recipe(spec: RecipeSpec) -> Recipe:
         6
     """
     source = partial(_dataset, *_data(spec))
+    data = source()
+    is_dict = data.task == "the model's own"
     return Recipe(
         make_model=partial(_make_model, spec),
         batches=partial(_batches, source, spec.batch_size, spec.num_steps),
-        loss_fn=partial(_loss, source().task),
+        loss_fn=None if is_dict else partial(_loss, data.task),
         make_optimizer=partial(_make_optimizer, spec),
         num_steps=spec.num_steps,
         batch_size=spec.batch_size,
-        evaluate=partial(_held_out_loss, source),
+        evaluate=partial(_held_out_loss, source) if isinstance(data, Dataset) else None,
         objective=spec.objective,
         depth=partial(_depth, spec),
         settings=_stored(spec),
@@ -192,15 +197,17 @@ def _text(values: Mapping[str, Any]) -> str:
 
 
 @lru_cache(maxsize=2)
-def _dataset(name: str, options: str) -> Dataset:
-    """A data set, loaded once in each process."""
-    return load(name, **json.loads(options))
+def _dataset(name: str, options: str) -> Dataset | OwnBatches:
+    """The data, loaded once in each process."""
+    given = json.loads(options)
+    return own_data(name, given) if is_own_data(name) else load(name, **given)
 
 
 def _inputs(name: str, options: str) -> GivenInputs:
-    """Two inputs of a data set: a factory need not bring inputs of its own."""
-    (inputs, _), *_ = _dataset(name, options).batches(0, 2, 1)
-    return (inputs,), {}
+    """Two inputs of the data: a factory need not bring inputs of its own."""
+    with global_state_kept():
+        examples = read_batch(next(iter(_dataset(name, options).batches(0, 2, 1))))
+    return examples.args, examples.kwargs
 
 
 @lru_cache(maxsize=32)
@@ -233,7 +240,12 @@ def _plan(spec: RecipeSpec, size: Mapping[str, int], lr: float) -> TransferPlan:
 
 def _make_model(spec: RecipeSpec, **size: int) -> nn.Module:
     """A network of one size; its initialization draws from the run's own seed."""
-    model = load_model(spec.model, {**spec.settings, **size}, inputs=_inputs(*_data(spec))).model
+    device = torch.get_default_device().type  # "meta" where the shapes are all that is wanted
+    inputs = _inputs(*_data(spec))
+    settings = {**spec.settings, **size}
+    model = load_model(spec.model, settings, inputs=inputs, device=device).model
+    if any(parameter.is_meta for parameter in model.parameters()):
+        return model
     plan = _plan(spec, size, 1.0) if spec.plan_law else None  # every rate has the same factors
     if plan is not None and spec.init is None:
         plan.initialize_(model, seed=torch.initial_seed())
@@ -258,8 +270,8 @@ def _make_optimizer(spec: RecipeSpec, model: nn.Module, lr: float, **size: int) 
 
 
 def _batches(
-    source: partial[Dataset], batch_size: int, num_steps: int, seed: int
-) -> Iterable[tuple[Tensor, Tensor]]:
+    source: partial[Dataset | OwnBatches], batch_size: int, num_steps: int, seed: int
+) -> Iterable[Any]:
     return source().batches(seed, batch_size, num_steps)
 
 
@@ -275,7 +287,7 @@ def _logits(output: Any) -> Tensor:
     return tensor
 
 
-def _loss(task: TaskKind, output: Any, targets: Tensor) -> Tensor:
+def _loss(task: TaskKind | OwnTask, output: Any, targets: Tensor) -> Tensor:
     scores = _logits(output)
     if task == "regression":
         return F.mse_loss(scores, targets)
@@ -283,8 +295,9 @@ def _loss(task: TaskKind, output: Any, targets: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _held_out_loss(source: partial[Dataset], model: nn.Module) -> float:
+def _held_out_loss(source: partial[Dataset | OwnBatches], model: nn.Module) -> float:
     data = source()
+    assert isinstance(data, Dataset), "own batches have no held-out part"
     device = next(model.parameters()).device
     total = 0.0
     batches = zip(

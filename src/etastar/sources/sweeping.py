@@ -1,20 +1,18 @@
-"""Sizes from text, and the power law that a store shows."""
+"""Sizes from text, the power law that a store shows, and the plan to a target from its optima."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from etastar.errors import FitError, ModelSpecError, StorageError, foreign_errors_as
+from etastar.errors import FitError, ModelSpecError
 from etastar.fit import Optimum, PowerLawFit, fit_power_law
 from etastar.formatting import Shown, interval, number
 from etastar.sources.model_spec import capture_spec
-from etastar.sweep.loss_table import size_optimum
+from etastar.sources.stored_optima import OWN_FORMS, read_store, stored_bases, stored_mapping
 from etastar.sweep.recipe import format_size
-from etastar.sweep.storage import as_store
-from etastar.sweep.storage.connection import shown_location
+from etastar.transfer import plan_transfer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,12 +20,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from etastar.sweep.recipe import Size
+    from etastar.transfer import TransferPlan
 
 __all__ = ["StoreFit", "fit_store", "parse_sizes"]
-
-
-_OWN_FORMS = ("zoo", "hf", "timm", "torchvision")
-"""Forms of MODEL that name a model of a package, and run no code of the person who wrote them."""
 
 
 def parse_sizes(texts: Iterable[str], vary: Iterable[str] = ()) -> tuple[dict[str, int], ...]:
@@ -81,16 +76,21 @@ class StoreFit(Shown):
     """The power law through the optima of a store.
 
     Attributes:
-        fit: The law in effective depth (in the size's own depth, where the model has no name).
+        fit: The law in effective depth (in the size's own depth, where the model has no name); None
+            where a target was asked for and a single depth has an optimum.
         optima: Size, depth and optimum of every size that has one.
         without_optimum: Sizes of which every rate has a diverged run.
         settings: Settings of the recipe.
+        target: Size that was asked for.
+        plan: From the optima to it.
     """
 
-    fit: PowerLawFit
+    fit: PowerLawFit | None
     optima: tuple[tuple[Size, float, Optimum], ...]
     without_optimum: tuple[Size, ...]
     settings: dict[str, str]
+    target: Mapping[str, Any] | None = None
+    plan: TransferPlan | None = None
 
     def __rich__(self) -> RenderableType:
         from rich.console import Group
@@ -104,21 +104,35 @@ class StoreFit(Shown):
         table.add_column("")
         for size, depth, best in self.optima:
             spread = "one seed" if best.interval is None else interval(*best.interval)
-            on_line = number(self.fit.predict(depth))
+            on_line = "-" if self.fit is None else number(self.fit.predict(depth))
             flag = "at the edge" if best.at_edge else ""
             table.add_row(format_size(size), f"{depth:g}", number(best.lr), spread, on_line, flag)
+        lines = [line for line in (self._law_line(), self._target_line()) if line]
+        return Group(*(Text(line, style="bold") for line in lines), table)
+
+    def _law_line(self) -> str:
+        if self.fit is None:
+            return ""
         ends = self.fit.exponent_interval
         spread = "no interval" if ends is None else f"95% {ends[0]:.3f} to {ends[1]:.3f}"
-        line = f"lr ~ depth^{self.fit.exponent:.3f} ({spread}), r^2 = {self.fit.r_squared:.3f}"
-        return Group(Text(line, style="bold"), table)
+        return f"lr ~ depth^{self.fit.exponent:.3f} ({spread}), r^2 = {self.fit.r_squared:.3f}"
+
+    def _target_line(self) -> str:
+        if self.plan is None or self.target is None:
+            return ""
+        line = f"{format_size(tuple(self.target.items()))}: lr {number(self.plan.lr)}"
+        ends = self.plan.lr_interval
+        within = "" if ends is None else f", 95% {interval(*ends)}"
+        return f"{line}{within}, by {self.plan.law}"
 
     def as_dict(self) -> dict[str, Any]:
         """Exponent, interval, optima and r^2 as JSON-safe values."""
-        ends = self.fit.exponent_interval
+        ends = None if self.fit is None else self.fit.exponent_interval
+        asked = {} if self.plan is None else {"target": self.target, "plan": self.plan.as_dict()}
         return {
-            "exponent": self.fit.exponent,
+            "exponent": None if self.fit is None else self.fit.exponent,
             "exponent_interval": None if ends is None else list(ends),
-            "r_squared": self.fit.r_squared,
+            "r_squared": None if self.fit is None else self.fit.r_squared,
             "optima": [
                 {
                     "size": dict(size),
@@ -131,20 +145,32 @@ class StoreFit(Shown):
             ],
             "without_optimum": [dict(size) for size in self.without_optimum],
             "settings": self.settings,
+            **asked,
         }
 
 
-def fit_store(storage: str, *, name: str = "sweep", model: str | None = None) -> StoreFit:
-    """Fit log eta* = a + b log L to the optima that a store holds.
+def fit_store(
+    storage: str,
+    *,
+    name: str = "sweep",
+    model: str | None = None,
+    target: Mapping[str, Any] | None = None,
+    optimizer: str | None = None,
+    law: str | Sequence[str] = "auto",
+) -> StoreFit:
+    """Fit log eta* = a + b log L to the optima that a store holds, and plan from them to a target.
 
     A store is data. The depths are those that the sweep wrote; nothing that the store names is
     imported or called, but a model of a package (zoo:, hf:, timm:, torchvision:) is built where an
-    old store has no depths.
+    old store has no depths, and for a target.
 
     Args:
         storage: Path of a journal file, or URL of a database.
         name: Of the sweep in it.
-        model: MODEL to take the depths of in place of those that the store has.
+        model: MODEL to take the depths and the target of in place of what the store has.
+        target: Size to plan for; None for the fit alone.
+        optimizer: Of the plan, where the store names none.
+        law: Of the plan.
 
     Returns:
         The fit.
@@ -152,22 +178,20 @@ def fit_store(storage: str, *, name: str = "sweep", model: str | None = None) ->
     Raises:
         StorageError: The store cannot be read, or holds no runs under this name.
         FitError: Fewer than two depths have an optimum, or the sizes have no depth.
+        EtastarError: As `stored_bases` and `plan_transfer`, for a target.
     """
-    with as_store(storage, name=name) as store:
-        settings = store.settings()
-        found = [(size, size_optimum(store.records(size))) for size in store.sizes()]
-        kept = {size: store.depth(size) for size, _ in found}
-    if not found:
-        raise StorageError(
-            f"{shown_location(storage)} without a run of {name!r}",
-            "a store that `etastar sweep` has written",
-            "check the path, and --name",
-        )
-    depths = _depths(settings, kept, model)
-    optima = tuple((size, depths[size], best) for size, best in found if best is not None)
-    fit = fit_power_law([depth for _, depth, _ in optima], [best for _, _, best in optima])
-    without = tuple(size for size, best in found if best is None)
-    return StoreFit(fit, optima, without, settings)
+    read = read_store(storage, name=name)
+    is_recipe = model is not None and model == read.settings.get("recipe")
+    depths = _depths(read.settings, read.depths, None if is_recipe else model)
+    optima = tuple((size, depths[size], best) for size, best in read.optima if best is not None)
+    without = tuple(size for size, best in read.optima if best is None)
+    fit, plan = None, None
+    if target is not None:
+        tuned, network, kind = stored_bases(read, target, model=model, optimizer=optimizer)
+        plan = plan_transfer(tuned, network, optimizer=kind, law=law)
+    if target is None or len({depth for _, depth, _ in optima}) > 1:
+        fit = fit_power_law([depth for _, depth, _ in optima], [best for _, _, best in optima])
+    return StoreFit(fit, optima, without, read.settings, target, plan)
 
 
 def _depths(
@@ -178,28 +202,16 @@ def _depths(
         return found
     named = settings.get("model") if model is None else model
     if named is not None:
-        if model is None and named.rpartition(":")[0] not in _OWN_FORMS:
+        if model is None and named.rpartition(":")[0] not in OWN_FORMS:
             raise FitError(
                 f"a store without depths, of the model {named!r}, which is not run unasked",
                 "depths, which a sweep of this version keeps",
                 f"run the sweep again, or name the model if you trust it: --model {named}",
             )
-        plain = _settings(settings)
+        plain = stored_mapping(settings, "model settings")
         graphs = {size: capture_spec(named, {**plain, **dict(size)}) for size in kept}
         return {size: float(graph.depth().effective_depth) for size, graph in graphs.items()}
     return _own_depths(list(kept))
-
-
-def _settings(settings: Mapping[str, str]) -> dict[str, Any]:
-    """Settings of the model at all sizes."""
-    text = settings.get("model settings", "{}")
-    with foreign_errors_as(
-        StorageError,
-        f"model settings {text!r}",
-        "a JSON object, as a sweep writes it",
-        "restore the store from a copy",
-    ):
-        return dict(json.loads(text))
 
 
 def _own_depths(sizes: Sequence[Size]) -> dict[Size, float]:

@@ -7,6 +7,8 @@ from etastar.sweep.recipe import Recipe
 from etastar.sweep.result import SweepResult
 from etastar.sweep.search import Bracket, Grid
 from etastar.sweep.study import run_sweep
+from etastar.sweep.tune_result import TuneResult
+from etastar.sweep.tuning import tune
 
 __all__ = [
     "Bracket",
@@ -16,5 +18,7 @@ __all__ = [
     "Recipe",
     "Sequential",
     "SweepResult",
+    "TuneResult",
     "run_sweep",
+    "tune",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from etastar.sweep.recipe import Size
     from etastar.sweep.trial import TrialRecord
 
-__all__ = ["Progress", "loss_table", "size_optimum"]
+__all__ = ["Progress", "log_lr_sd", "loss_table", "size_optimum"]
 
 
 def size_optimum(records: Sequence[TrialRecord]) -> Optimum | None:
@@ -50,6 +52,28 @@ def size_optimum(records: Sequence[TrialRecord]) -> Optimum | None:
     if not np.isfinite(losses).all(1).any():
         return None
     return find_optimum(lrs, losses)
+
+
+def log_lr_sd(optimum: Optimum) -> float | None:
+    """Standard deviation of the logarithm of an optimal rate, by its 95% interval.
+
+    Args:
+        optimum: Of one size.
+
+    Returns:
+        Half the interval's width in log lr over 1.96; None without an interval.
+
+    Example:
+        >>> from math import exp, log
+        >>> found = find_optimum([0.5, 1.0, 2.0], [[1.0, 1.1], [0.5, 0.7], [1.0, 1.2]])
+        >>> low, high = found.interval
+        >>> round(exp(2 * 1.959964 * log_lr_sd(found)) / (high / low), 5)
+        1.0
+    """
+    if optimum.interval is None:
+        return None
+    low, high = optimum.interval
+    return log(high / low) / (2 * NormalDist().inv_cdf(0.975))
 
 
 def loss_table(

@@ -1,4 +1,4 @@
-"""What is known of a size before any run: the rate that it allows, and its effective depth."""
+"""What is known of a size before any run: its network, its depth, and the rate that it allows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from etastar.errors import EtastarError, TrialError
-from etastar.graph import capture_graph
+from etastar.graph.capture import graph_of
 from etastar.graph.isolation import global_state_kept
 from etastar.measure import measure_update
 from etastar.measure.batch import read_batch
@@ -18,9 +18,11 @@ from etastar.sweep.trial import user_errors
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import nn
+
     from etastar.sweep.recipe import Recipe, Size
 
-__all__ = ["measured_start", "size_depth"]
+__all__ = ["first_batch", "measured_start", "size_depth", "size_network"]
 
 
 def measured_start(recipe: Recipe, size: Size, seeds: Sequence[int]) -> float:
@@ -62,7 +64,7 @@ def measured_start(recipe: Recipe, size: Size, seeds: Sequence[int]) -> float:
         with user_errors("the first step"):
             eta_star = measure_update(
                 lambda: recipe.make_model(**dict(size)),
-                _first_batch(recipe, seeds[0]),
+                first_batch(recipe, seeds[0]),
                 recipe.loss_fn,
                 optimizer=lambda model: recipe.make_optimizer(model, 1.0, **dict(size)),
                 seeds=tuple(seeds),
@@ -107,17 +109,43 @@ def size_depth(recipe: Recipe, size: Size) -> float | None:
         with user_errors("the depth"):
             if recipe.depth is not None:
                 return float(recipe.depth(**dict(size)))
-            examples = read_batch(_first_batch(recipe, 0))
-            with global_state_kept():
-                model = recipe.make_model(**dict(size))
-            graph = capture_graph(model, *examples.args, **examples.kwargs)
-            return float(graph.depth().effective_depth)
+            return float(graph_of(size_network(recipe, size)).depth().effective_depth)
     except EtastarError:
         return None
 
 
-def _first_batch(recipe: Recipe, seed: int) -> Any:
-    """The batch that a run of this seed begins with, drawn from the same random numbers."""
+def size_network(recipe: Recipe, size: Size, *, device: str = "cpu") -> tuple[nn.Module, Any]:
+    """The network of a size as its first run begins with it, and one batch of inputs.
+
+    Args:
+        recipe: What a run is.
+        size: Size of the network.
+        device: "cpu", or "meta" for shapes alone.
+
+    Returns:
+        (model, inputs), a `NetworkLike`.
+
+    Raises:
+        TrialError: A function of the recipe raised.
+    """
+    with user_errors(f"the network of {format_size(size)}"):
+        examples = read_batch(first_batch(recipe))
+        with global_state_kept(), torch.device(device):
+            torch.default_generator.manual_seed(0)
+            model = recipe.make_model(**dict(size))
+    return model, examples.kwargs or examples.args
+
+
+def first_batch(recipe: Recipe, seed: int = 0) -> Any:
+    """The first batch of a seed, drawn from random numbers of that seed.
+
+    Args:
+        recipe: What a run is.
+        seed: Of the run.
+
+    Returns:
+        The batch.
+    """
     with global_state_kept():
         torch.default_generator.manual_seed(seed)
         return next(iter(recipe.batches(seed)))

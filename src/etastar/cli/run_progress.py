@@ -1,0 +1,120 @@
+"""Where a command keeps its runs and trains them, and what it shows while they are under way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from etastar.sweep.executors import Executor
+    from etastar.sweep.recipe import Recipe
+    from etastar.sweep.tune_result import TuneProgress
+
+__all__ = ["journal_name", "local_executor", "progress_lines", "tuning_lines"]
+
+
+def journal_name(recipe: Recipe) -> str:
+    """A journal file that is the same for the same recipe alone.
+
+    Args:
+        recipe: What a run is.
+
+    Returns:
+        Its name.
+    """
+    from etastar.sweep.recipe import recipe_settings
+
+    text = json.dumps(sorted(recipe_settings(recipe).items()))
+    return f"sweep-{hashlib.sha256(text.encode()).hexdigest()[:8]}.log"
+
+
+def local_executor(workers: int, device: str) -> Executor:
+    """What runs on this machine.
+
+    Args:
+        workers: Number of processes; 0 for this one.
+        device: Where each of them trains.
+
+    Returns:
+        The executor.
+    """
+    from etastar.sweep.executors import Processes, Sequential
+
+    return Processes(workers, device=device) if workers else Sequential(device=device)
+
+
+@contextmanager
+def progress_lines(store: str) -> Iterator[Callable[..., None]]:
+    """One live line per size on standard error, with the present bracket; first, the store.
+
+    Args:
+        store: Where the runs are kept.
+
+    Yields:
+        What to call with every `Progress`, and with a line on all sizes if there is one.
+    """
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from etastar.sweep.storage.connection import shown_location
+
+    console = Console(stderr=True)
+    kept = f"runs are kept in {shown_location(store)}"
+    console.print(kept, markup=False, highlight=False, soft_wrap=True)
+    columns = (SpinnerColumn(finished_text="-"), TextColumn("{task.description}"))
+    with Progress(*columns, TimeElapsedColumn(), console=console) as lines:
+        tasks: dict[Any, Any] = {}
+
+        def line(key: Any, text: str, *, done: bool) -> None:
+            if key not in tasks:
+                tasks[key] = lines.add_task("", total=1)
+            lines.update(tasks[key], description=text, completed=int(done))
+
+        def show(progress: Any, total: str = "") -> None:
+            text = f"{progress}  {progress.num_finished} runs, {progress.steps} steps"
+            line(progress.size, text, done=progress.done)
+            if total:
+                line("total", total, done=progress.done)
+
+        yield show
+
+
+@contextmanager
+def tuning_lines(store: str) -> Iterator[Callable[[TuneProgress], None]]:
+    """As `progress_lines`, with the cost so far and about how long it still takes.
+
+    The time is that of the runs of this call, stretched to the cost that is expected if every size
+    is needed that fits the budget; a narrow interval ends it earlier.
+
+    Args:
+        store: Where the runs are kept.
+
+    Yields:
+        What to call with every `TuneProgress`.
+    """
+    from etastar.formatting import percent
+
+    began, before = time.monotonic(), -1.0
+    with progress_lines(store) as show:
+
+        def show_cost(progress: TuneProgress) -> None:
+            nonlocal before
+            before = progress.cost if before < 0 else before
+            line = f"spent {percent(progress.cost)} of one target run"
+            if progress.cost > before and not progress.sweep.done:
+                pace = (time.monotonic() - began) / (progress.cost - before)
+                left = pace * max(0.0, progress.expected - progress.cost)
+                line += f", at most about {_duration(left)} left"
+            show(progress.sweep, line)
+
+        yield show_cost
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes}:{rest:02d} min"

@@ -1,0 +1,95 @@
+"""`etastar tune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from etastar.cli import options
+from etastar.cli.application import app, clear_errors, print_result
+from etastar.cli.run_progress import journal_name, local_executor, tuning_lines
+from etastar.errors import PlanError
+
+__all__ = ["tune_model"]
+
+
+@app.command("tune")
+@clear_errors
+def tune_model(
+    context: typer.Context,
+    model: options.ModelOrRecipe,
+    bases: Annotated[
+        list[str],
+        typer.Option(
+            "--bases", metavar="NAME=N,N,...", help="Sizes to tune; repeated, every combination."
+        ),
+    ],
+    target: Annotated[
+        str, typer.Option("--target", metavar="NAME=N,...", help="Size of the network to train.")
+    ],
+    data: options.DataOfModel = None,
+    optimizer: options.OptimizerOfModel = None,
+    precision: Annotated[
+        float,
+        typer.Option("--precision", help="Enough: the rate's interval reaches by this factor."),
+    ] = 1.5,
+    budget: Annotated[
+        float, typer.Option("--budget", help="Most to spend, as a share of one target run.")
+    ] = 0.05,
+    law: options.DepthLaws = ["auto"],  # noqa: B006  typer reads the default, nobody writes to it
+    lr: Annotated[
+        float | None,
+        typer.Option("--lr", help="Where the search starts at the first size. [default: measured]"),
+    ] = None,
+    steps: options.Steps = 100,
+    batch: options.BatchSize = 64,
+    seeds: options.NumSeeds = 2,
+    objective: options.RunLoss = "mean",
+    arg: options.Args = [],  # noqa: B006
+    data_arg: options.DataArgs = [],  # noqa: B006
+    momentum: options.Momentum = 0.0,
+    weight_decay: options.WeightDecay = 0.0,
+    init: Annotated[
+        str, typer.Option("--init", help="own: the model's own; or residual rule all, last, none.")
+    ] = "own",
+    workers: options.Workers = 0,
+    device: options.Device = "cpu",
+    storage: options.Storage = None,
+    name: options.StoreName = "sweep",
+    save: Annotated[Path, typer.Option("--save", help="Write the plan to this JSON file.")] = Path(
+        "plan.json"
+    ),
+    as_json: options.AsJSON = False,
+    debug: options.Debug = False,
+) -> None:
+    """From a model, data and a target to a plan, by tuning as many small sizes as it takes."""
+    from etastar.sources.settings import parse_settings, split_settings
+    from etastar.sources.sweeping import parse_sizes
+    from etastar.sweep.search import Bracket
+    from etastar.sweep.tuning import tune
+
+    every, goal = parse_sizes(bases), parse_settings(split_settings(target))
+    if not save.resolve().parent.is_dir():  # better said before the runs than after
+        raise PlanError(f"--save {save}", "a file in a folder that is there", "make the folder")
+    recipe = options.read_recipe(context, [*every, goal], objective=objective)
+    store = storage or journal_name(recipe)
+    with tuning_lines(store) as on_progress:
+        result = tune(
+            recipe,
+            every,
+            goal,
+            law=law,
+            precision=precision,
+            budget=budget,
+            on_progress=on_progress,
+            search=Bracket(start=lr),
+            seeds=seeds,
+            storage=store,
+            workers=local_executor(workers, device),
+            name=name,
+        )
+    result.plan.save(save)
+    print_result(as_json, result)
+    typer.echo(f"plan written to {save}", err=True)
