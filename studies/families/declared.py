@@ -15,14 +15,13 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["FAMILIES", "SCALES", "NetworkFamily", "Parametrization", "Scale", "families_of"]
+    from etastar.transfer.experience import Parametrization
 
-Parametrization = Literal["own", "complete-p", "depth-mup", "stabilized"]
-"""The network's own initialization; the same under a law with branch multipliers; `initialize_`."""
+__all__ = ["FAMILIES", "SCALES", "FamilyScale", "NetworkFamily", "families_of"]
 
 
 @dataclass(frozen=True)
-class Scale:
+class FamilyScale:
     """How large the networks are, and how long they train.
 
     Attributes:
@@ -57,15 +56,17 @@ _STDLIB: Final = ("stdlib-text", MappingProxyType({"num_bytes": 2_000_000}))
 _STORIES: Final = ("hf:roneneldan/TinyStories", MappingProxyType({"num_bytes": 200_000_000}))
 _LITTLE: Final = ("stdlib-text", MappingProxyType({"num_bytes": 20_000}))
 
-SCALES: Final[Mapping[str, Scale]] = MappingProxyType(
+SCALES: Final[Mapping[str, FamilyScale]] = MappingProxyType(
     {
-        "smoke": Scale("smoke", 4, (0, 1), (1, 2), 0.25, _FASHION, _LITTLE, 8),
-        "cpu": Scale("cpu", 300, (0, 1, 2), (1, 2, 4, 8), 1, _FASHION, _STDLIB, 64),
-        "gpu": Scale(
+        "smoke": FamilyScale("smoke", 4, (0, 1), (1, 2), 0.25, _FASHION, _LITTLE, 8),
+        "cpu": FamilyScale("cpu", 300, (0, 1, 2), (1, 2, 4, 8), 1, _FASHION, _STDLIB, 64),
+        "gpu": FamilyScale(
             *("gpu", 300, (0, 1, 2), (1, 4), 4, _FASHION, _STDLIB, 64, 4),
             only=("gpt", "resnet-bn"),
         ),
-        "paper": Scale("paper", 2000, (0, 1, 2, 3), (1, 2, 4, 8), 4, _CIFAR, _STORIES, 256, 4),
+        "paper": FamilyScale(
+            "paper", 2000, (0, 1, 2, 3), (1, 2, 4, 8), 4, _CIFAR, _STORIES, 256, 4
+        ),
     }
 )
 """`cpu`: about four hours on two cores. `gpu`: eight minutes on one card."""
@@ -92,7 +93,7 @@ class NetworkFamily:
     """
 
     name: str
-    make: Callable[[int, int, Scale], nn.Module]
+    make: Callable[[int, int, FamilyScale], nn.Module]
     data: Literal["images", "text"]
     optimizer: Literal["sgd", "adamw", "muon"]
     base_depth: int
@@ -101,31 +102,33 @@ class NetworkFamily:
     start: int
     parametrizations: tuple[Parametrization, ...] = ("own",)
 
-    def sizes(self, scale: Scale) -> tuple[int, ...]:
+    def sizes(self, scale: FamilyScale) -> tuple[int, ...]:
         """Depths, the base's first."""
         return tuple(self.base_depth * factor for factor in scale.factors)
 
 
-def _text(shape: TransformerShape, depth: int, width: int, scale: Scale) -> nn.Module:
+def _text(shape: TransformerShape, depth: int, width: int, scale: FamilyScale) -> nn.Module:
     return TextTransformer(depth, width, scale.context, shape)
 
 
-def _vision(shape: TransformerShape, depth: int, width: int, scale: Scale) -> nn.Module:
+def _vision(shape: TransformerShape, depth: int, width: int, scale: FamilyScale) -> nn.Module:
     _, _, channels, side, classes = scale.image_data
     return VisionTransformer(depth, width, (channels, side // 4 * 4), shape, classes)
 
 
-def _resnet(bottleneck: bool, depth: int, width: int, scale: Scale) -> nn.Module:
+def _resnet(bottleneck: bool, depth: int, width: int, scale: FamilyScale) -> nn.Module:
     _, _, channels, _, classes = scale.image_data
     return ResNet(depth, width, channels, bottleneck=bottleneck, num_classes=classes)
 
 
-def _convnext(depth: int, width: int, scale: Scale) -> nn.Module:
+def _convnext(depth: int, width: int, scale: FamilyScale) -> nn.Module:
     _, _, channels, _, classes = scale.image_data
     return ConvNeXt(depth, width, channels, classes)
 
 
-def _plain(kind: Literal["conv", "linear"], depth: int, width: int, scale: Scale) -> nn.Module:
+def _plain(
+    kind: Literal["conv", "linear"], depth: int, width: int, scale: FamilyScale
+) -> nn.Module:
     _, _, channels, side, classes = scale.image_data
     return PlainResidual(depth, width, channels, kind=kind, side=side, num_classes=classes)
 
@@ -135,7 +138,7 @@ def _chain(
     activation: Literal["relu", "tanh"],
     depth: int,
     width: int,
-    scale: Scale,
+    scale: FamilyScale,
 ) -> nn.Module:
     _, _, channels, side, classes = scale.image_data
     return Chain(
@@ -193,7 +196,7 @@ least sixteen times the depth.
 """
 
 
-def families_of(scale: Scale) -> tuple[NetworkFamily, ...]:
+def families_of(scale: FamilyScale) -> tuple[NetworkFamily, ...]:
     """The families that a scale runs.
 
     Args:

@@ -7,25 +7,33 @@ from math import isfinite
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
+from studies.families.curves import FamilyCurves
 from studies.families.measures import Best, compute_regret, octaves, relative_regret
 from studies.families.rules import is_rate
-from studies.families.verdicts import FamilyCurves
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from studies.families.declared import Parametrization
-    from studies.families.rules import Proposal
+    from etastar.transfer.experience import Parametrization
+    from studies.families.rules import Offer
     from studies.families.runs import RunFile
 
-__all__ = ["SHARES", "Judgement", "Summary", "best_cell", "judge", "summarize", "train_proposals"]
+__all__ = [
+    "SHARES",
+    "Outcome",
+    "Summary",
+    "best_cell",
+    "outcomes",
+    "rule_summaries",
+    "train_offers",
+]
 
 SHARES: Final = (0.5, 0.25)
 """Of the steps: the best one's shorter runs, each with its whole schedule."""
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Outcome:
     """What a rule's rate came to at a target.
 
     Attributes:
@@ -43,7 +51,7 @@ class Judgement:
 
     family: str
     target: int
-    proposal: Proposal
+    proposal: Offer
     loss: float
     relative: float
     compute: float
@@ -88,7 +96,7 @@ def best_cell(curves: FamilyCurves, target: int) -> tuple[Parametrization, float
     return parametrization, lr
 
 
-def train_proposals(file: RunFile, target: int, offers: Iterable[Proposal]) -> None:
+def train_offers(file: RunFile, target: int, offers: Iterable[Offer]) -> None:
     """Train what rules propose, and the best one for shorter.
 
     Args:
@@ -107,11 +115,11 @@ def train_proposals(file: RunFile, target: int, offers: Iterable[Proposal]) -> N
             file.run((parametrization, target, round(share * steps)), [lr])
 
 
-def judge(file: RunFile, target: int, offers: Iterable[Proposal]) -> tuple[Judgement, ...]:
+def outcomes(file: RunFile, target: int, offers: Iterable[Offer]) -> tuple[Outcome, ...]:
     """What the rules' rates came to.
 
     Args:
-        file: Runs of the family, those of `train_proposals` among them.
+        file: Runs of the family, those of `train_offers` among them.
         target: Depth.
         offers: Of all rules.
 
@@ -138,7 +146,7 @@ def judge(file: RunFile, target: int, offers: Iterable[Proposal]) -> tuple[Judge
         if offer.interval is not None and optimum is not None:
             held = offer.interval[0] <= optimum <= offer.interval[1]
         found.append(
-            Judgement(
+            Outcome(
                 *(file.family.name, target, offer, loss),
                 relative=relative_regret(loss, reference),
                 compute=compute_regret(loss, reference),
@@ -150,7 +158,7 @@ def judge(file: RunFile, target: int, offers: Iterable[Proposal]) -> tuple[Judge
     return tuple(found)
 
 
-def summarize(judgements: Sequence[Judgement]) -> tuple[Summary, ...]:
+def rule_summaries(judgements: Sequence[Outcome]) -> tuple[Summary, ...]:
     """Rules over the well-posed cases, in the order in which they come.
 
     Args:

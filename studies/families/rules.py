@@ -17,16 +17,17 @@ from etastar import Tuned, plan_transfer
 from etastar.errors import MeasureError
 from etastar.laws import Structure
 from etastar.transfer import Measure
-from studies.families.training import family_graph, family_recipe
+from studies.families.recipes import family_graph, network_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from etastar.laws import Law
-    from studies.families.declared import NetworkFamily, Parametrization, Scale
-    from studies.families.verdicts import Curve, FamilyCurves
+    from etastar.transfer.experience import Parametrization
+    from studies.families.curves import Curve, FamilyCurves
+    from studies.families.declared import FamilyScale, NetworkFamily
 
-__all__ = ["Proposal", "proposals"]
+__all__ = ["Offer", "offers"]
 
 _RESIDUAL: Final = {"gpt": "last", "gpt-muon": "last", "resnet-am": "all", "resmlp-am": "all"}
 """Branch weights that carry 1/K in the families' own initialization; of the others none does."""
@@ -36,7 +37,7 @@ _DECADE: Final = 100.0
 
 
 @dataclass(frozen=True)
-class Proposal:
+class Offer:
     """A rate for a target, before it is trained there.
 
     Attributes:
@@ -56,7 +57,7 @@ class Proposal:
     told: str = ""
 
 
-def proposals(curves: FamilyCurves, target: int) -> Iterator[Proposal]:
+def offers(curves: FamilyCurves, target: int) -> Iterator[Offer]:
     """Every rule but the default choice, which needs the other families.
 
     Args:
@@ -73,34 +74,34 @@ def proposals(curves: FamilyCurves, target: int) -> Iterator[Proposal]:
     family, scale = curves.family, curves.scale
     lr, once = base.optimum.lr, tuning_cost(curves, [family.base_depth], "own", target)
     own = _Asked(family, scale, target, lr)
-    yield Proposal("one rate", "own", lr, once)
-    yield Proposal("-3/2", "own", own.rate("effective-depth"), once)
+    yield Offer("one rate", "own", lr, once)
+    yield Offer("-3/2", "own", own.rate("effective-depth"), once)
     tuned = curves.curve("stabilized", family.base_depth)
     if "stabilized" in family.parametrizations and tuned is not None:
         found = _Asked(family, scale, target, tuned.optimum.lr)
         cost = tuning_cost(curves, [family.base_depth], "stabilized", target)
-        yield Proposal("-3/2, stabilized", "stabilized", found.rate("effective-depth"), cost)
-        yield Proposal("structure, stabilized", "stabilized", found.rate(Structure("all")), cost)
+        yield Offer("-3/2, stabilized", "stabilized", found.rate("effective-depth"), cost)
+        yield Offer("structure, stabilized", "stabilized", found.rate(Structure("all")), cost)
     residual: Any = _RESIDUAL.get(family.name, "none")
-    yield Proposal("structure", "own", own.rate(Structure(residual)), once)
+    yield Offer("structure", "own", own.rate(Structure(residual)), once)
     if "complete-p" in family.parametrizations:
-        yield Proposal("depth-mup", "depth-mup", lr, once)
-        yield Proposal("complete-p", "complete-p", lr, once)
+        yield Offer("depth-mup", "depth-mup", lr, once)
+        yield Offer("complete-p", "complete-p", lr, once)
     measured = _measured(family, scale, target, lr)
     if measured is not None:
-        yield Proposal("measured", "own", measured, once + 6 * _per_step(curves, target))
+        yield Offer("measured", "own", measured, once + 6 * _per_step(curves, target))
     second = curves.curve("own", family.sizes(scale)[1])
     if second is not None and family.sizes(scale)[1] < target:
         sizes = list(family.sizes(scale)[:2])
         fitted = _fitted(family, scale, target, [base, second])
-        yield Proposal("fit of two", "own", fitted, tuning_cost(curves, sizes, "own", target))
+        yield Offer("fit of two", "own", fitted, tuning_cost(curves, sizes, "own", target))
     tested, steps = _range_test(family, scale, target)
     if tested is not None:
-        yield Proposal("range test", "own", tested, steps / scale.num_steps)
+        yield Offer("range test", "own", tested, steps / scale.num_steps)
     at_target = curves.curve("own", target)
     if at_target is not None:
         trials = max(1, round(once))
-        yield Proposal("Optuna", "own", _optuna(at_target, lr, trials), float(trials))
+        yield Offer("Optuna", "own", _optuna(at_target, lr, trials), float(trials))
 
 
 def tuning_cost(
@@ -136,7 +137,7 @@ class _Asked:
     """A transfer of one family's tuned rate, at one width."""
 
     family: NetworkFamily
-    scale: Scale
+    scale: FamilyScale
     target: int
     lr: float
 
@@ -157,7 +158,7 @@ def tuned(network: Any, lr: float, family: NetworkFamily, **given: Any) -> Tuned
     return Tuned(network, lr, aux_lr=lr if family.optimizer == "muon" else None, **given)
 
 
-def _fitted(family: NetworkFamily, scale: Scale, target: int, curves: list[Curve]) -> float:
+def _fitted(family: NetworkFamily, scale: FamilyScale, target: int, curves: list[Curve]) -> float:
     sizes = family.sizes(scale)[:2]
     bases = [
         tuned(
@@ -172,9 +173,9 @@ def _fitted(family: NetworkFamily, scale: Scale, target: int, curves: list[Curve
     return plan.lr
 
 
-def _measured(family: NetworkFamily, scale: Scale, target: int, lr: float) -> float | None:
+def _measured(family: NetworkFamily, scale: FamilyScale, target: int, lr: float) -> float | None:
     """The criterion at base and target under the network's own initialization."""
-    recipe = family_recipe(family, scale, "own")
+    recipe = network_recipe(family, scale, "own")
     inputs, targets = next(iter(recipe.batches(scale.seeds[0])))
     networks = []
     for depth in (family.base_depth, target):
@@ -194,14 +195,14 @@ def _measured(family: NetworkFamily, scale: Scale, target: int, lr: float) -> fl
         return None
 
 
-def _range_test(family: NetworkFamily, scale: Scale, target: int) -> tuple[float | None, int]:
+def _range_test(family: NetworkFamily, scale: FamilyScale, target: int) -> tuple[float | None, int]:
     """The rate of steepest descent of torch-lr-finder, and the steps that it took."""
     from matplotlib.figure import Figure  # comes with the package
     from torch.utils.data import DataLoader
     from torch_lr_finder import LRFinder
 
     first, last, steps = _RANGE
-    recipe = family_recipe(family, scale, "own", num_steps=steps)
+    recipe = network_recipe(family, scale, "own", num_steps=steps)
     batches: Any = list(recipe.batches(scale.seeds[0] + 30_000))
     silence = io.StringIO()
     with (

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Final
 
 from etastar.sweep.recipe import Point
 from etastar.sweep.trial import run_trial
-from studies.families.training import family_recipe
+from studies.families.recipes import network_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from studies.families.declared import NetworkFamily, Parametrization, Scale
+    from etastar.transfer.experience import Parametrization
+    from studies.families.declared import FamilyScale, NetworkFamily
 
-__all__ = ["RESULTS", "FamilyRun", "RunFile"]
+__all__ = ["FAMILY_RUNS", "FamilyRun", "RunFile"]
 
-RESULTS: Final = Path(__file__).parents[1] / "results" / "families"
+FAMILY_RUNS: Final = Path(__file__).parents[1] / "results" / "families"
 """A folder for each scale, a file for each family."""
 
 
@@ -62,7 +63,9 @@ class RunFile:
         folder: Where the file lies or will lie.
     """
 
-    def __init__(self, family: NetworkFamily, scale: Scale, folder: Path = RESULTS) -> None:
+    def __init__(
+        self, family: NetworkFamily, scale: FamilyScale, folder: Path = FAMILY_RUNS
+    ) -> None:
         self.family = family
         self.scale = scale
         self.path = folder / scale.name / f"{family.name}.jsonl"
@@ -103,7 +106,7 @@ class RunFile:
         """
         parametrization, depth, num_steps = cell
         done = {(run.lr, run.seed) for run in self.read() if run.cell == cell}
-        recipe = family_recipe(self.family, self.scale, parametrization, num_steps=num_steps)
+        recipe = network_recipe(self.family, self.scale, parametrization, num_steps=num_steps)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists() and not self.path.read_bytes().endswith(b"\n"):
             with self.path.open("a") as cut:  # a line that a kill cut short ends here

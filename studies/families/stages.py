@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from studies.families.declared import FAMILIES, SCALES, families_of
-from studies.families.runs import RESULTS, RunFile
+from studies.families.runs import FAMILY_RUNS, RunFile
 from studies.families.search import next_powers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from studies.families.declared import Parametrization, Scale
+    from etastar.transfer.experience import Parametrization
+    from studies.families.declared import FamilyScale
 
 __all__ = ["Job", "curve", "jobs", "run_jobs", "start_power"]
 
@@ -24,7 +25,7 @@ Job = tuple[str, "Parametrization", int]
 """Family, parametrization, depth: one curve of the loss over the rate."""
 
 
-def jobs(scale: Scale) -> Iterator[tuple[Job, ...]]:
+def jobs(scale: FamilyScale) -> Iterator[tuple[Job, ...]]:
     """Curves in the order in which they are run; the jobs of one tuple follow one another.
 
     1. Every family's own initialization, at every depth: what the optimum does.
@@ -109,7 +110,7 @@ def _run(scale: str, folder: Path, chain: tuple[Job, ...]) -> tuple[Job, ...]:
 
 
 def run_jobs(
-    scale: Scale, *, workers: int = 2, folder: Path = RESULTS
+    scale: FamilyScale, *, workers: int = 2, folder: Path = FAMILY_RUNS
 ) -> Iterator[tuple[Job, ...]]:
     """Run every curve of a scale; what was run is not run again.
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from studies.families.curves import FamilyCurves, weighted_slope
 from studies.families.declared import FAMILIES, SCALES, families_of
 from studies.families.runs import FamilyRun, RunFile
 from studies.families.stages import curve, jobs, start_power
-from studies.families.verdicts import FamilyCurves, weighted_slope
 
 if TYPE_CHECKING:
     from pathlib import Path

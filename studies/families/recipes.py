@@ -22,9 +22,16 @@ if TYPE_CHECKING:
     from etastar.datasets.dataset import Dataset
     from etastar.graph import Graph
     from etastar.transfer import TransferPlan
-    from studies.families.declared import NetworkFamily, Parametrization, Scale
+    from etastar.transfer.experience import Parametrization
+    from studies.families.declared import FamilyScale, NetworkFamily
 
-__all__ = ["MuonWithAdamW", "family_graph", "family_plan", "family_recipe", "warmup_cosine"]
+__all__ = [
+    "MuonWithAdamW",
+    "family_graph",
+    "network_recipe",
+    "parametrization_plan",
+    "warmup_cosine",
+]
 
 _DECAY: Final = {"adamw": 0.1, "muon": 0.1, "sgd": 5e-4}
 _LAWS: Final = {"complete-p": "complete-p", "depth-mup": "depth-mup"}
@@ -82,7 +89,7 @@ def _data(kind: str, scale: str) -> Dataset:
     return load(name, **settings)
 
 
-def _batch_size(family: NetworkFamily, scale: Scale) -> int:
+def _batch_size(family: NetworkFamily, scale: FamilyScale) -> int:
     return family.batch_size * scale.batch
 
 
@@ -119,7 +126,7 @@ def family_graph(name: str, scale: str, depth: int) -> Graph:
 
 
 @lru_cache(maxsize=32)
-def family_plan(
+def parametrization_plan(
     name: str, scale: str, parametrization: Parametrization, depth: int
 ) -> TransferPlan:
     """The plan of a parametrization from the family's base, at the rate 1/1000.
@@ -150,7 +157,7 @@ def family_plan(
 
 def _model(name: str, scale: str, parametrization: Parametrization, depth: int) -> nn.Module:
     model = _network(name, scale, depth)
-    plan = family_plan(name, scale, parametrization, depth)
+    plan = parametrization_plan(name, scale, parametrization, depth)
     if parametrization == "stabilized":
         plan.initialize_(model, seed=torch.initial_seed())
     elif parametrization != "own":
@@ -167,7 +174,7 @@ def _optimizer(
     depth: int,
 ) -> torch.optim.Optimizer:
     family = _by_name(name)
-    plan = family_plan(name, scale, parametrization, depth)
+    plan = parametrization_plan(name, scale, parametrization, depth)
     kinds = ("muon", "adamw") if family.optimizer == "muon" else (family.optimizer,)
     groups = {kind: _groups(plan, model, kind, lr) for kind in kinds}
     optimizer: torch.optim.Optimizer
@@ -204,9 +211,9 @@ def _depth(name: str, scale: str, depth: int) -> float:
     return float(family_graph(name, scale, depth).depth().effective_depth)
 
 
-def family_recipe(
+def network_recipe(
     family: NetworkFamily,
-    scale: Scale,
+    scale: FamilyScale,
     parametrization: Parametrization,
     *,
     num_steps: int | None = None,

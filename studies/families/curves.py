@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from etastar.fit import find_optimum
-from studies.families.training import family_graph
+from studies.families.recipes import family_graph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from etastar.fit import Optimum
-    from studies.families.declared import NetworkFamily, Parametrization, Scale
+    from etastar.transfer.experience import Parametrization
+    from studies.families.declared import FamilyScale, NetworkFamily
     from studies.families.runs import FamilyRun, RunFile
 
 __all__ = [
@@ -124,7 +125,7 @@ class FamilyCurves:
 
     def __init__(self, file: RunFile) -> None:
         self.family: NetworkFamily = file.family
-        self.scale: Scale = file.scale
+        self.scale: FamilyScale = file.scale
         self.curves = _curves(file.read(), file.scale)
 
     @property
@@ -139,7 +140,7 @@ class FamilyCurves:
         return self.curves.get((parametrization, depth))
 
     def well_posed(self, parametrization: Parametrization, depth: int) -> bool | None:
-        """Whether a size can judge a rule; None where it was not run. See the declaration."""
+        """Whether a size can outcomes a rule; None where it was not run. See the declaration."""
         curve, base = self.curve(parametrization, depth), self.base
         if curve is None or base is None:
             return None
@@ -217,7 +218,9 @@ def weighted_slope(
     return float(np.sum(weights * offsets * np.asarray(y)) / spread), 1 / sqrt(spread)
 
 
-def _curves(runs: Sequence[FamilyRun], scale: Scale) -> Mapping[tuple[Parametrization, int], Curve]:
+def _curves(
+    runs: Sequence[FamilyRun], scale: FamilyScale
+) -> Mapping[tuple[Parametrization, int], Curve]:
     """Curves over the grid's rates; what a rule proposed lies on no power of two."""
     found: dict[tuple[Parametrization, int], dict[float, dict[int, FamilyRun]]] = {}
     for run in runs:

@@ -1,0 +1,160 @@
+"""What the families say to the default choice, and what it proposes without the family itself."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Final
+
+from etastar import plan_transfer
+from etastar.optimizers import optimizer_kind
+from etastar.transfer import read_architecture
+from etastar.transfer.default_choice import DefaultChoice
+from etastar.transfer.experience import Experience, ExperienceRecord
+from etastar.transfer.network_kind import network_kind
+from studies.families.curves import FamilyCurves
+from studies.families.declared import SCALES, families_of
+from studies.families.recipes import family_graph
+from studies.families.rules import Offer, tuned, tuning_cost
+from studies.families.runs import FAMILY_RUNS, RunFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from etastar.transfer.experience import Parametrization
+    from etastar.transfer.network_kind import NetworkKind
+    from studies.families.declared import FamilyScale, NetworkFamily
+
+__all__ = ["DRAWN", "choice_offers", "family_experience", "family_kind", "known_as"]
+
+DRAWN: Final = frozenset("mlp-relu mlp-tanh mlp-adam cnn-relu cnn-adam resnet-am resmlp-am".split())
+"""Families whose own initialization is the one that `initialize_` draws."""
+_MULTIPLIERS: Final = frozenset(("complete-p", "depth-mup"))
+
+
+def known_as(family: NetworkFamily, parametrization: Parametrization) -> Parametrization:
+    """The name under which the default choice knows a parametrization.
+
+    Args:
+        family: The family.
+        parametrization: As it was run.
+
+    Returns:
+        "stabilized" for networks whose own initialization is that of `initialize_`.
+
+    Example:
+        >>> from studies.families.declared import FAMILIES
+        >>> [known_as(family, "own") for family in FAMILIES[:3]]
+        ['own', 'own', 'stabilized']
+    """
+    return "stabilized" if parametrization == "own" and family.name in DRAWN else parametrization
+
+
+def family_kind(family: NetworkFamily, scale: FamilyScale) -> NetworkKind | None:
+    """The kind of a family; None where its sizes differ in kind.
+
+    Args:
+        family: The family.
+        scale: The scale.
+
+    Returns:
+        Features of its graphs, and its optimizer.
+    """
+    sizes = family.sizes(scale)
+    kinds = [
+        network_kind(
+            read_architecture(family_graph(family.name, scale.name, depth)).features,
+            optimizer_kind(family.optimizer),
+        )
+        for depth in (sizes[0], sizes[-1])
+    ]
+    return kinds[0] if kinds[0] == kinds[1] else None
+
+
+def family_experience(scale: FamilyScale, folder: Path = FAMILY_RUNS) -> Experience:
+    """Exponents of all families, as far as they were run.
+
+    Args:
+        scale: The scale.
+        folder: Where the runs are.
+
+    Returns:
+        A record for each family and parametrization with two sizes.
+    """
+    records = []
+    for family in families_of(scale):
+        curves, kind = FamilyCurves(RunFile(family, scale, folder)), None
+        for parametrization in family.parametrizations:
+            found = curves.exponent(parametrization)
+            if found is None:
+                continue
+            kind = kind or family_kind(family, scale)
+            if kind is None:
+                break
+            records.append(
+                ExperienceRecord(
+                    *(family.name, kind, family.optimizer),
+                    parametrization=known_as(family, parametrization),
+                    exponent=found.value,
+                    exponent_sd=found.sd,
+                    depths=found.depths,
+                    well_posed=found.well_posed,
+                )
+            )
+    return Experience(tuple(records))
+
+
+def choice_offers(curves: FamilyCurves, target: int, known: Experience) -> list[Offer]:
+    """What the default choice proposes, from one tuned size and from two, without the family.
+
+    Args:
+        curves: Of the family: its smallest sizes are looked at.
+        target: Depth of the target.
+        known: Records of all families, this one's among them or not.
+
+    Returns:
+        Offers; none where the base was not run.
+    """
+    family, scale = curves.family, curves.scale
+    if any(record.family == family.name for record in known.records):
+        known = known.without(family.name)
+    found = []
+    for number, rule in ((1, "default choice"), (2, "default choice, two sizes")):
+        sizes = list(family.sizes(scale)[:number])
+        tuned_curves = [curves.curve("own", depth) for depth in sizes]
+        if sizes[-1] >= target or None in tuned_curves:
+            continue
+        plan = plan_transfer(
+            [
+                tuned(
+                    family_graph(family.name, scale.name, depth),
+                    *(curve.optimum.lr, family),
+                    log_lr_sd=curve.log_sd,
+                )
+                for depth, curve in zip(sizes, tuned_curves, strict=True)
+                if curve is not None
+            ],
+            family_graph(family.name, scale.name, target),
+            optimizer=family.optimizer,
+            law=DefaultChoice(known),
+            width="none",
+            init="stabilized" if family.name in DRAWN else "any",
+        )
+        names = [law.name for law in plan.laws]
+        parametrization = next((name for name in names if name in _MULTIPLIERS), "own")
+        # a recipe multiplies by the parametrization itself: what is left is the one rate
+        left = prod(
+            factors.lr for name, factors in plan.parameters[0].factors if name not in _MULTIPLIERS
+        )
+        lr = plan.base.lr * left
+        assert plan.lr_interval is not None, "the default choice has an interval"
+        low, high = (lr * end / plan.lr for end in plan.lr_interval)
+        cost = tuning_cost(curves, sizes, "own", target)
+        found.append(
+            Offer(rule, parametrization, lr, cost, (low, high), plan.why)  # type: ignore[arg-type]
+        )
+    return found
+
+
+def default_scale() -> FamilyScale:
+    """The scale that the package's table comes from."""
+    return SCALES["cpu"]
