@@ -22,9 +22,10 @@ __all__ = ["claim_data", "evidence_page", "evidence_table", "markdown_table", "p
 
 _HOW = """\
 An exponent is the slope of log optimal rate over log size, by least squares. Its interval is the
-hull of two 95% intervals: of a bootstrap over seeds, and of Student's t from how the optima lie
-about the line. *agrees*: the claimed value lies in the interval, which reaches at most 0.5 to
-either side; *contradicts*: it lies outside; *undecided*: anything else. Verdicts are computed.
+hull of two 95% intervals: of the optima's own intervals (noise of the seeds, error of the grid),
+and of Student's t from how the optima lie about the line. *agrees*: the claimed value lies in the
+interval, which reaches at most 0.5 to either side; *contradicts*: it lies outside; *undecided*:
+anything else. Verdicts are computed.
 
 Relative regret: loss at the transferred rate minus loss at the target's own optimum, over what that
 optimum gained from the loss at initialization. Cost: optimizer steps that tuned the rule's bases,

@@ -67,7 +67,7 @@ class ExponentFit:
     Attributes:
         axis: What the exponent is in.
         exponent: By `fit_power_law`.
-        seed_interval: Bootstrap interval over seeds; None with a single seed.
+        seed_interval: From the optima's own intervals; None with a single seed.
         scatter_interval: Student's interval from how the optima lie about the line; None for fewer
             than three sizes.
         r_squared: Share of the variance that the line explains.

@@ -172,8 +172,8 @@ def test_seeds_that_differ_by_a_constant_leave_the_doubt_of_the_grid_alone():
     losses = parabola(GRID, 0.3)[:, None] + np.array([0.0, 0.7, -0.2])
     found = find_optimum(GRID, losses, num_resamples=50)
     low, high = found.interval
-    assert 0.3 / 1.2 < low < 0.3 / 1.03
-    assert 0.3 * 1.03 < high < 0.3 * 1.2
+    assert 0.3 / 1.4 < low < 0.3 / 1.03
+    assert 0.3 * 1.03 < high < 0.3 * 1.4
     assert found.log_lr_sd == pytest.approx(log(high / low) / 2 / 1.959964)
     assert found.log_variance == pytest.approx(0.0, abs=1e-18)
 
@@ -202,8 +202,9 @@ def test_the_interval_of_few_seeds_holds_the_minimum_as_often_as_it_says(num_see
     held = np.mean([one.interval[0] <= 0.3 <= one.interval[1] for one in found])
     # 0.95 +- 0.013, and as much less for a scatter known from two or four numbers
     assert held >= 0.9
-    # and not by being wide: the noise moves the minimum by a few percent, its neighbours are at 2
-    assert np.median([log(one.interval[1] / one.interval[0]) / 2 for one in found]) < 0.1
+    # and not by being wide: noise moves the minimum by a few percent, and curves as like a parabola
+    # at these rates by a quarter of the way to its neighbours
+    assert np.median([log(one.interval[1] / one.interval[0]) / 2 for one in found]) < 0.25 * log(2)
 
 
 def test_a_rate_at_the_brink_does_not_blur_the_others():
