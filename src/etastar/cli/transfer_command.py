@@ -96,11 +96,18 @@ def transfer(
             model, every, given=given, law=law, data=(data, data_arg, batch, init)
         )
         bases, kind = Tuned(tuned, lr, weight_decay=weight_decay, aux_lr=aux_lr), optimizer
+    if init == "last" and measure is None and store is None:
+        raise ModelSpecError(
+            "--init last without --data",
+            "--init all, or own, none, or last with --data",
+            "give --data, so that the networks are made with 1/K on their last weights",
+        )
     plan = plan_transfer(
         bases,
         network,
         optimizer=kind,
         law=law,
+        init="stabilized" if init == "all" else "any",
         allow_recurrent=allow_recurrent,
         measure=measure,
     )
@@ -141,7 +148,7 @@ def _networks(
         name,
         "sgd",  # the plan makes its own
         data_options=parse_settings(options),
-        init=init or residual_rule(get_laws(law, known=NAMED_LAWS)),
+        init=init or ("own" if law == ["auto"] else residual_rule(get_laws(law, known=NAMED_LAWS))),
         num_steps=1,
         batch_size=batch,
     )
