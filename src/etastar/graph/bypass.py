@@ -1,23 +1,26 @@
 """What the effective depth does not show: layers that the shortest path by-passes, gated streams.
 
 Along a residual stream the shortest path takes the additions and leaves the branches out, which is
-what effective depth means. It *by-passes* a layer where a longer way, on which the layer lies, leaves
-the path and comes back to it past more counted nodes than the path has there, and the layer is on no
-branch of an addition of the path: skips that are concatenated (DenseNet, U-Net), an earlier state
-that is mixed in again (`x + mu x0`), a memory that the last decoder block reads. How this works: of
-every node, the last node of the path before it and the longest way from there; backwards likewise.
+what effective depth means. It *by-passes* a layer where a longer way, on which the layer lies,
+leaves the path and comes back to it past more counted nodes than the path has there, and the layer
+is on no branch of an addition of the path, or in a stream within that branch: skips that are
+concatenated (DenseNet, U-Net), an earlier state that is mixed in again (`x + mu x0`), a skip over
+all blocks. How this works: of every node, the last node of the path before it and the longest way
+from there; backwards likewise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 
-from etastar.formatting import name_pattern
+from etastar.formatting import name_pattern, shorten_middle
 from etastar.graph.contraction import Contraction
 from etastar.graph.node import Node
 from etastar.graph.residual import Branch
 
 __all__ = ["bypassed_layers", "path_notes"]
+
+_NAMES = 60  # characters
 
 _Reach = dict[int, tuple[int, int]]  # place on the path, and the longest way from there
 
@@ -40,14 +43,13 @@ def bypassed_layers(
         Their nodes, in order; layers of gates are not among them.
     """
     counted = {node.node: node for node in contraction.counted}
-    first = (
-        set(counted[path[0]].predecessors) & set(contraction.sources.values()) if path else set()
-    )
+    sources = contraction.sources.values()
+    first = set(counted[path[0]].predecessors).intersection(sources) if path else set[int]()
     places = {node: place for place, node in enumerate(path, start=1)}
     forward: _Reach = dict.fromkeys(first, (0, 0))
     for node in contraction.counted:
         _extend(forward, node.node, node.predecessors, places, latest=True)
-    after: dict[int, list[int]] = {node: [] for node in (*counted, *contraction.sources.values())}
+    after: dict[int, list[int]] = {node: [] for node in (*counted, *sources)}
     for node in contraction.counted:
         for predecessor in node.predecessors:
             after[predecessor].append(node.node)
@@ -93,12 +95,17 @@ def _is_longer(forward: tuple[int, int], backward: tuple[int, int]) -> bool:
 
 
 def _on_branches(branches: Sequence[Branch], path: Container[int]) -> set[int]:
-    """Nodes on a branch of an addition of the path, and on no stream within that branch."""
-    own: dict[int, bool] = {}
-    for branch in sorted(branches, key=lambda b: (b.stream is None, b.addition)):
+    """Nodes on a branch of an addition of the path, but for streams of several additions within."""
+    long = [branch for branch in branches if branch.stream_additions > 1]
+    innermost: dict[int, Branch] = {}
+    for branch in long:
         for node in branch.positions:
-            own.setdefault(node, branch.addition in path)
-    return {node for node, is_own in own.items() if is_own}
+            innermost.setdefault(node, branch)
+    found = {node for node, branch in innermost.items() if branch.addition in path}
+    for branch in branches:
+        if branch.addition in path:
+            found.update(branch.positions.keys() - innermost.keys())
+    return found
 
 
 def _on_ways(contraction: Contraction, outputs: Sequence[str]) -> set[int]:
@@ -133,11 +140,11 @@ def path_notes(
     missed = bypassed_layers(contraction, outputs, path, branches)
     layers = sum(node.counted_as == "weight layer" for node in contraction.counted)
     if missed:
-        where = name_pattern(dict.fromkeys(nodes[n].module or "(root)" for n in missed))
+        names = name_pattern(dict.fromkeys(nodes[n].module or "(root)" for n in missed))
+        where = shorten_middle(names, _NAMES)
         notes.append(
             f"the shortest path by-passes {len(missed)} of {layers} weight layers ({where}): the "
-            "effective depth need not grow with them, nor what depth laws make of it; count layers "
-            '(EffectiveDepth(count="layers")), or measure'
+            "effective depth need not grow with them; count layers, or measure"
         )
     gated = [b for b in branches if b.is_gated]
     if gated:

@@ -4,7 +4,7 @@ The *frontier* of a tensor is the set of its nearest counted ancestors (or sourc
 held as bit masks over node indices, so that union and comparison are single integer operations.
 A second mask holds what was reached through a mixing operation (pooling, Fourier transform,
 attention), so that `x + pool(x)` is told from a sum within a rotary embedding. A third mask leaves
-out what was reached through a multiplicative gate alone: such a layer is on no way through a branch.
+out what was reached through a multiplicative gate alone: that is on no way through a branch.
 
 Two sums of different operands do not count: of embeddings of inputs (tokens, their types and
 positions), and `pool(x) - x` where nothing but another sum with x reads it.

@@ -43,6 +43,7 @@ class Fork:
         carrier: Node that carries the stream; None where no operand does.
         states: Operands that are the stream, now or earlier, by number.
         is_projected: Whether the carrier comes through weight layers.
+        is_mixed: Whether it comes through what mixes, as pooling.
         is_gated: Whether the carrier is multiplied by a gate.
     """
 
@@ -54,24 +55,23 @@ class Fork:
         origins: Mapping[int, int],
         inside: Container[int],
     ) -> None:
-        self.node: int | None = None
         self.carrier: int | None = None
         self.states: frozenset[int] = frozenset()
-        self.is_projected = self.is_gated = False
+        self.is_projected = self.is_mixed = self.is_gated = False
         self._addition, self._counted, self._consumers = addition, counted, consumers
         self._origins = origins
         self._reached: dict[int, int] = {}
         self._closed: list[int] = []  # nodes that lead to the addition alone, latest first
         self._after: dict[int, int] = {}  # weight layers between the fork and what follows it
-        alone = self._search()
+        self.node, alone = self._search()
         if self.node is not None and self.node not in inside:
             self._measure(self.node)
             self._carried_from(self.node, alone)
         if self.carrier is None:
             self._carried_by_one(inside)
 
-    def _search(self) -> int:
-        """Find the fork; returns the operands that come from it alone, as a mask."""
+    def _search(self) -> tuple[int | None, int]:
+        """The fork, and the operands that come from it alone, as a mask."""
         everything = (1 << len(self._addition.operand_predecessors)) - 1
         heap: list[int] = []
         for operand, nodes in enumerate(self._addition.operand_predecessors):
@@ -84,14 +84,13 @@ class Fork:
                 for waiting in heap:
                     by_passed |= self._reached[-waiting]
                 if by_passed != everything:
-                    self.node = node
-                    return everything & ~by_passed
+                    return node, everything & ~by_passed
             if self._consumers[node] <= inside:
                 inside.add(node)
                 self._closed.append(node)
             if node in self._counted:
                 self._push(heap, self._counted[node].predecessors, self._reached[node])
-        return 0
+        return None, 0
 
     def _push(self, heap: list[int], nodes: tuple[int, ...], operands: int) -> None:
         for node in nodes:
@@ -103,7 +102,7 @@ class Fork:
         """Fewest weight layers from the fork to every node after it, gates left out."""
         self._after[fork] = 0
         for node in sorted(n for n in self._reached if n > fork):
-            before = self._counted[node] if node in self._counted else None
+            before = self._counted.get(node)
             if before is not None and (reach := self._fewest(before.predecessors)) is not None:
                 on_ways = self._fewest(before.ways)
                 is_layer = before.counted_as == "weight layer"
@@ -142,6 +141,7 @@ class Fork:
 
     def _carry(self, node: int, operands: list[int]) -> None:
         self.carrier, self.states = node, frozenset(operands)
+        self.is_mixed = self.states <= self._addition.mixed
 
     def _holds_state(self, nodes: tuple[int, ...], fork: int) -> bool:
         """Whether a sum with the stream is multiplied by a gate: `x + g (f(x) - x)`."""

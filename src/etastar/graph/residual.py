@@ -95,7 +95,7 @@ def _with_one_embedding(contraction: Contraction) -> Iterable[CountedNode]:
     """The counted nodes, the latest of summed embeddings in place of all of them."""
     nodes = {node.node: node for node in contraction.counted}
     for group in contraction.embeddings:
-        *others, latest = group
+        latest = group[-1]
 
         def one(found: tuple[int, ...], group: tuple[int, ...] = group) -> tuple[int, ...]:
             return tuple(n for n in found if n not in group[:-1]) if {*group} <= {*found} else found
@@ -241,13 +241,14 @@ class _Streams:
     def _is_part(self, branch: Branch, fork: Fork) -> bool:
         """A single sum within a branch that is no stream of its own.
 
-        Two ways side by side, as a layer and its adapter; or what the addition outside sums, as in
-        `x + g (f(x) - x)`.
+        Ways side by side, as a layer and its adapter, or the terms of attention scores; or what the
+        addition outside sums, as in `x + g (f(x) - x)`.
         """
         level = self._level.get(branch.addition)
         if level is None:
             return False
-        return fork.is_projected or branch.addition in self._counted[level].predecessors
+        is_sum = fork.is_projected or fork.is_mixed
+        return is_sum or branch.addition in self._counted[level].predecessors
 
     def _numbered(
         self, branch: Branch, numbers: dict[int, int], additions: dict[int, int]

@@ -69,8 +69,8 @@ class _Roles:
         branches = find_residuals(contraction)
         self.places: dict[int, tuple[Branch, ...]] = defaultdict(tuple)  # the innermost first
         for branch in branches:
-            for node in branch.positions:
-                self.places[node] += (branch,)
+            for member in branch.positions:
+                self.places[member] += (branch,)
         self.first, self.final = _ends(contraction)
         self.before, self.after = _neighbours(nodes, {node.node for node in contraction.counted})
         self.uses: dict[str, list[_Use]] = defaultdict(list)
