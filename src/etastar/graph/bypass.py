@@ -91,7 +91,7 @@ def _extend(
 
 def _is_longer(forward: tuple[int, int], backward: tuple[int, int]) -> bool:
     (start, before), (end, behind) = forward, backward
-    return before + behind > end - start - 1
+    return before + behind - 1 > end - start - 1
 
 
 def _on_branches(branches: Sequence[Branch], path: Container[int]) -> set[int]:

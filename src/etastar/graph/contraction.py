@@ -79,12 +79,13 @@ class _Frontiers:
         sources: Iterable[int],
         sums: Sums,
         outer: Mapping[int, int] = MappingProxyType({}),
+        gates: Mapping[int, Operand] = MappingProxyType({}),
     ) -> None:
         self.of: list[Frontier] = []
         self.counted: dict[int, Frontier] = {}  # what each counted node reads
         self._nodes, self._sums, self._outer = nodes, sums, outer
         self._sources = frozenset(sources)
-        self._gates = gating_operands(nodes) if sums else {}
+        self._gates = gates
         self._embedded = sum(1 << source for source in self._sources)
         self._looked_up = 0
         self.embeddings: list[int] = []  # masks of those that were summed
@@ -232,7 +233,8 @@ def contract(
     """
     ends = [i for made in outputs.values() for i in made]
     sums = group_sums(nodes, ends)
-    frontiers = _Frontiers(nodes, sources.values(), sums, outer_sums(nodes, sums, ends))
+    outer, gates = outer_sums(nodes, sums, ends), gating_operands(nodes)
+    frontiers = _Frontiers(nodes, sources.values(), sums, outer, gates)
     counted = tuple(
         _counted_node(nodes[index], reached, sums, frontiers)
         for index, reached in frontiers.counted.items()

@@ -201,6 +201,7 @@ class _Streams:
                     self._level.setdefault(member, branch.addition)
         self._stream: dict[int, int] = {}  # of each addition
         self._number: dict[int, int] = {}  # of each addition, along its stream
+        self._ends: dict[int, set[int]] = {}  # what each addition sums beside the stream
         keys: dict[tuple[int, int | None], int] = {}
         for branch, fork in found:
             if fork.carrier is not None:
@@ -219,9 +220,13 @@ class _Streams:
         )
         operands = self._counted[branch.addition].operand_predecessors
         states = {fork.carrier, *(n for i in fork.states for n in operands[i])}
-        before = (self._number[n] for n in states if self._stream.get(n) == stream)
+        before = [n for n in states if self._stream.get(n) == stream]
+        ends = {n for i in fork.branches for n in operands[i]}
+        is_new = bool(branch.fan) and not any(ends <= self._ends[n] for n in before)
+        self._ends[branch.addition] = ends
         self._stream[branch.addition] = stream
-        self._number[branch.addition] = max(before, default=0) + (branch.fan > 0)
+        last = max((self._number[n] for n in before), default=0)
+        self._number[branch.addition] = last + is_new
 
     def branches(self) -> tuple[Branch, ...]:
         """The branches with their streams, numbered in order."""
