@@ -121,6 +121,46 @@ def test_skip_over_all_blocks(network, linears):
     assert missed(model, X) == [f"layers.{k}" for k in range(4)]
 
 
+@pytest.mark.parametrize("levels", [2, 3])
+def test_unet_with_added_skips(levels, network, linears, has_paths):
+    """Every level h + up(inner(down(h))), the innermost without an inner one."""
+
+    def level(self, h, k):
+        inner = torch.relu(self.down[k](h))
+        return h + self.up[k](level(self, inner, k + 1) if k + 1 < levels else inner)
+
+    ends = {"stem": nn.Linear(8, 8), "head": nn.Linear(8, 2)}
+    run = network(
+        lambda m, h: m.head(level(m, m.stem(h), 0)),
+        down=linears(levels),
+        up=linears(levels),
+        **ends,
+    )
+    paths = x + x**3
+    for _ in range(levels - 1):
+        paths = x + x**3 * paths
+    assert has_paths(capture_graph(run, X).depth(), x**2 * paths)
+    found = missed(run, X)
+    inside = {f"{name}.{k}" for name in ("up", "down") for k in range(1, levels)}
+    assert set(found) == inside
+
+
+@pytest.mark.parametrize("blocks", [2, 4])
+def test_single_sum_within_each_block_belongs_to_the_block(blocks, network, linears):
+    """As a state-space layer adds its input, scaled, to what it made of it."""
+
+    def run(self, h):
+        h = self.stem(h)
+        for a, b, c in zip(self.a, self.b, self.c, strict=True):
+            u = a(h)
+            h = h + c(self.gain * u + torch.tanh(b(torch.relu(u))))
+        return self.head(h)
+
+    ends = {"stem": nn.Linear(8, 8), "head": nn.Linear(8, 2), "gain": nn.Parameter(torch.ones(8))}
+    model = network(run, a=linears(blocks), b=linears(blocks), c=linears(blocks), **ends)
+    assert missed(model, X) == []
+
+
 def test_embeddings_of_tokens_into_every_block(network):
     def run(self, tokens):
         h = self.table(tokens)

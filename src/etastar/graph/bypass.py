@@ -11,6 +11,7 @@ from there; backwards likewise.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
 
 from etastar.formatting import name_pattern, shorten_middle
@@ -95,17 +96,29 @@ def _is_longer(forward: tuple[int, int], backward: tuple[int, int]) -> bool:
 
 
 def _on_branches(branches: Sequence[Branch], path: Container[int]) -> set[int]:
-    """Nodes on a branch of an addition of the path, but for streams of several additions within."""
-    long = [branch for branch in branches if branch.stream_additions > 1]
-    innermost: dict[int, Branch] = {}
-    for branch in long:
-        for node in branch.positions:
-            innermost.setdefault(node, branch)
-    found = {node for node, branch in innermost.items() if branch.addition in path}
+    """Nodes that belong to an addition of the path, which stands for them: on its own branch.
+
+    A single sum within a branch (of a state-space layer, say) is part of it, where the stream
+    outside has several additions; else a skip over all would stand for everything.
+    """
+    chains: dict[int, list[Branch]] = defaultdict(list)  # the innermost first
+    for branch in branches:
+        if branch.stream is not None:
+            for node in branch.positions:
+                chains[node].append(branch)
+    found = {node for node, chain in chains.items() if _stands_for(chain, path)}
     for branch in branches:
         if branch.addition in path:
-            found.update(branch.positions.keys() - innermost.keys())
+            found.update(branch.positions.keys() - chains.keys())
     return found
+
+
+def _stands_for(chain: Sequence[Branch], path: Container[int]) -> bool:
+    for place, branch in enumerate(chain):
+        if branch.addition in path:
+            is_outer = branch.stream_additions > 1
+            return place == 0 or (is_outer and chain[place - 1].stream_additions == 1)
+    return False
 
 
 def _on_ways(contraction: Contraction, outputs: Sequence[str]) -> set[int]:
