@@ -393,3 +393,55 @@ def test_gain_of_several_branches_in_one_tensor_is_no_place_for_a_multiplier(net
     infos = {i.name: i for i in capture_graph(model, torch.zeros(2, 8)).parameters}
     assert all(infos[f"a.{k}.weight"].branch_scale for k in range(3))
     assert not infos["gains"].branch_scale
+
+
+# -- streams of concatenations -------------------------------------------------------------------
+
+
+def test_blocks_that_read_a_concatenation_go_on(network, linears):
+    """As in a diffusion U-Net: shortcut(cat) + block(cat), then a block of one width."""
+
+    def run(self, h):
+        skips = [h := self.stem(h)]
+        for k in range(3):
+            skips.append(h := h + self.down[k](torch.relu(h)))
+        for k in range(3):
+            both = torch.cat([h, skips.pop()], -1)
+            h = self.shortcut[k](both) + self.second[k](torch.relu(self.first[k](both)))
+            h = h + self.up[k](torch.relu(h))
+        return self.head(h)
+
+    wide = {n: nn.ModuleList(nn.Linear(16, 8) for _ in range(3)) for n in ("shortcut", "first")}
+    layers = {name: linears(3) for name in ("down", "up", "second")}
+    model = network(run, stem=nn.Linear(8, 8), **wide, **layers, head=nn.Linear(8, 2))
+    infos = {i.name: i for i in capture_graph(model, torch.zeros(2, 8)).parameters}
+    for k in range(3):
+        for name in ("down", "first", "second", "up"):
+            info = infos[f"{name}.{k}.weight"]
+            assert (info.stream, info.stream_additions) == (0, 9), (name, k)
+        assert infos[f"second.{k}.weight"].branch_last
+        assert infos[f"up.{k}.weight"].branch_last
+        assert not infos[f"shortcut.{k}.weight"].in_branch
+
+
+def test_stream_of_two_inputs_side_by_side(network, linears):
+    """Tokens of text and of an image, put together."""
+
+    def run(self, text, image):
+        h = torch.cat([self.text(text), self.image(image)])
+        for a, b in zip(self.a, self.b, strict=True):
+            h = h + b(torch.relu(a(h)))
+        return self.head(h)
+
+    ends = {name: nn.Linear(8, 8) for name in ("text", "image", "head")}
+    graph = capture_graph(
+        network(run, **ends, a=linears(3), b=linears(3)), torch.zeros(2, 8), torch.zeros(2, 8)
+    )
+    infos = {info.name: info for info in graph.parameters}
+    for k in range(3):
+        for place, name in enumerate("ab"):
+            info = infos[f"{name}.{k}.weight"]
+            assert (info.stream, info.stream_additions, info.branch) == (0, 3, k)
+            assert info.branch_position == place
+    assert not any(infos[f"{name}.weight"].in_branch for name in ends)
+    assert graph.depth().notes == ()

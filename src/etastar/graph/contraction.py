@@ -26,11 +26,15 @@ __all__ = ["Contraction", "CountedNode", "contract", "data_inputs", "members"]
 
 
 class Frontier(NamedTuple):
-    """Nearest counted ancestors, reached directly, by mixing, and on a way that is no gate."""
+    """Nearest counted ancestors, reached directly, by mixing, and on a way that is no gate.
+
+    `is_product`: whether two activations were multiplied since.
+    """
 
     direct: int = 0
     mixed: int = 0
     ways: int = 0
+    is_product: bool = False
 
     @property
     def mask(self) -> int:
@@ -62,12 +66,14 @@ def members(mask: int) -> Iterator[int]:
 
 def _union(frontiers: Sequence[Frontier], operands: Iterable[Operand]) -> Frontier:
     direct = mixed = ways = 0
+    is_product = False
     for operand in operands:
         for producer in operand.producers:
             direct |= frontiers[producer].direct
             mixed |= frontiers[producer].mixed
             ways |= frontiers[producer].ways
-    return Frontier(direct, mixed, ways)
+            is_product |= frontiers[producer].is_product
+    return Frontier(direct, mixed, ways, is_product)
 
 
 class _Frontiers:
@@ -99,6 +105,8 @@ class _Frontiers:
         reached = _union(self.of, node.operands)
         if not reached.mask:
             return _EMPTY
+        if node.name == "mul" and sum(bool(o.producers) for o in node.operands) > 1:
+            reached = reached._replace(is_product=True)
         if gate := self._gates.get(node.index):
             ways = _union(self.of, (o for o in node.operands if o is not gate)).ways
             reached = reached._replace(ways=ways or reached.ways)
@@ -106,7 +114,7 @@ class _Frontiers:
             self.counted[node.index] = reached
             self._note_embedding(node, reached)
             return own
-        return Frontier(0, reached.mask, reached.ways) if node.mixes else reached
+        return reached._replace(direct=0, mixed=reached.mask) if node.mixes else reached
 
     def _note_embedding(self, node: Node, reached: Frontier) -> None:
         """Remember the first layers, and which of them look up a table."""
@@ -177,6 +185,7 @@ class CountedNode:
         operand_predecessors: `predecessors` of each operand of an addition; () for a layer.
         operand_ways: `ways` of each operand of an addition; () for a layer.
         mixed: Operands of an addition that hold what was mixed, as pool(x), by number.
+        products: Operands of an addition that hold a product of activations, by number.
     """
 
     node: int
@@ -186,6 +195,7 @@ class CountedNode:
     operand_predecessors: tuple[tuple[int, ...], ...] = ()
     operand_ways: tuple[tuple[int, ...], ...] = ()
     mixed: frozenset[int] = frozenset()
+    products: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -265,4 +275,5 @@ def _counted_node(node: Node, reached: Frontier, sums: Sums, frontiers: _Frontie
         tuple(tuple(members(leaf.mask)) for leaf in leaves),
         tuple(tuple(members(leaf.ways)) for leaf in leaves),
         frozenset(i for i, leaf in enumerate(leaves) if leaf.mixed),
+        frozenset(i for i, o in enumerate(leaves) if o.is_product or node.name == "lerp"),
     )

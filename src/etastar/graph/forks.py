@@ -13,6 +13,8 @@ The *carrier* is the operand that is the stream before the addition:
   the operand that was not pooled carries;
 - else, if all that leads away from the fork leads to the addition, the one with fewest weight
   layers: a projected shortcut;
+- where no single node is the fork, but several together (a concatenation that a block reads), the
+  same from these;
 - else the only operand that is a stream, as in `x + v(tokens)`, or that others come from.
 
 An addition whose fork lies within a branch that it is not part of sums two branches: no carrier.
@@ -39,7 +41,7 @@ class Fork:
         inside: Nodes of the branches found before.
 
     Attributes:
-        node: The fork; None where there is none.
+        node: The fork, if it is a single node.
         carrier: Node that carries the stream; None where no operand does.
         states: Operands that are the stream, now or earlier, by number.
         is_projected: Whether the carrier comes through weight layers.
@@ -62,11 +64,16 @@ class Fork:
         self._origins = origins
         self._reached: dict[int, int] = {}
         self._closed: list[int] = []  # nodes that lead to the addition alone, latest first
+        self._forks: frozenset[int] = frozenset()
         self._after: dict[int, int] = {}  # weight layers between the fork and what follows it
+        self._joint: frozenset[int] = frozenset()  # the latest nodes that together are a fork
+        self._beyond = 0  # nodes in `_closed` that are after them
         self.node, alone = self._search()
-        if self.node is not None and self.node not in inside:
-            self._measure(self.node)
-            self._carried_from(self.node, alone)
+        single = frozenset(() if self.node is None else (self.node,))
+        # the nodes of a joint fork follow the single one: a shortcut is projected from them
+        for forks, shortcut in ((single, False), (self._joint, True), (single, True)):
+            if self.carrier is None and forks and not any(n in inside for n in forks):
+                self._carried_from(forks, alone if forks == single else 0, shortcut=shortcut)
         if self.carrier is None:
             self._carried_by_one(inside)
 
@@ -78,6 +85,8 @@ class Fork:
             self._push(heap, nodes, 1 << operand)
         inside = {self._addition.node}
         while heap:
+            if not self._joint and all(self._reached[-n] == everything for n in heap):
+                self._joint, self._beyond = frozenset(-n for n in heap), len(self._closed)
             node = -heapq.heappop(heap)
             if self._reached[node] == everything:
                 by_passed = 0
@@ -98,10 +107,11 @@ class Fork:
                 heapq.heappush(heap, -node)
             self._reached[node] = self._reached.get(node, 0) | operands
 
-    def _measure(self, fork: int) -> None:
+    def _measure(self, forks: frozenset[int]) -> None:
         """Fewest weight layers from the fork to every node after it, gates left out."""
-        self._after[fork] = 0
-        for node in sorted(n for n in self._reached if n > fork):
+        self._forks = forks
+        self._after = dict.fromkeys(forks, 0)
+        for node in sorted(n for n in self._reached if n > max(forks)):
             before = self._counted.get(node)
             if before is not None and (reach := self._fewest(before.predecessors)) is not None:
                 on_ways = self._fewest(before.ways)
@@ -111,7 +121,9 @@ class Fork:
     def _fewest(self, nodes: tuple[int, ...]) -> int | None:
         return min((self._after[n] for n in nodes if n in self._after), default=None)
 
-    def _carried_from(self, fork: int, alone: int) -> None:
+    def _carried_from(self, forks: frozenset[int], alone: int, *, shortcut: bool) -> None:
+        self._measure(forks)
+        fork = max(forks)
         every = self._addition.operand_predecessors
         lengths = [
             self._fewest(ways) if self._fewest(ways) is not None else self._fewest(nodes)
@@ -119,25 +131,32 @@ class Fork:
         ]
         free = [i for i, length in enumerate(lengths) if length == 0]
         origin = self._origins.get(fork, fork)
-        clean = [i for i in free if {self._origins.get(n, n) for n in every[i]} == {origin}]
-        clean = [i for i in clean if len(every[i]) == 1]
-        plain = {every[i] for i in clean if i not in self._addition.mixed}  # x, so not pool(x)
-        clean = [i for i in clean if i not in self._addition.mixed or every[i] not in plain]
-        pooled = [i for i in clean if i in self._addition.mixed]
-        clean = [i for i in clean if i not in pooled[1:]]
+        clean = self._unpooled([i for i in free if self._is_state(every[i], origin)])
         if clean:
-            latest = max(every[i][0] for i in clean)
+            latest = max(every[i][-1] for i in clean)
             self.is_gated = any(self._holds_state(every[i], fork) for i in free if i not in clean)
             self._carry(latest, clean)
-        elif len(free) == 1 and alone >> free[0] & 1:
+        elif len(free) == 1 and alone >> free[0] & 1 and free[0] in self._addition.products:
             self.is_gated = True
             self._carry(fork, free)
-        elif not free and self._is_closed():
+        elif shortcut and not free and self._is_closed():
             fewest = min(length for length in lengths if length is not None)
             nearest = [i for i, length in enumerate(lengths) if length == fewest]
             if len(nearest) == 1:
                 self.is_projected = True
                 self._carry(fork, nearest)
+
+    def _is_state(self, nodes: tuple[int, ...], origin: int) -> bool:
+        """Whether they are the fork, or one state of the stream that the fork is one of."""
+        is_one = len(nodes) == 1 and self._origins.get(*nodes, *nodes) == origin
+        return is_one or self._forks == {*nodes}
+
+    def _unpooled(self, operands: list[int]) -> list[int]:
+        """The operands without those that were pooled, where the same node is there as it is."""
+        every, mixed = self._addition.operand_predecessors, self._addition.mixed
+        plain = {every[i] for i in operands if i not in mixed}
+        pooled = [i for i in operands if i in mixed]
+        return [i for i in operands if i not in mixed or (every[i] not in plain and i == pooled[0])]
 
     def _carry(self, node: int, operands: list[int]) -> None:
         self.carrier, self.states = node, frozenset(operands)
@@ -150,7 +169,7 @@ class Fork:
 
     def _is_closed(self) -> bool:
         """Whether what leads away from the fork leads to the addition alone."""
-        between = {n for n in self._after if n != self.node}
+        between = self._after.keys() - self._forks
         return all(self._consumers[n] <= between | {self._addition.node} for n in between)
 
     def _carried_by_one(self, inside: Container[int]) -> None:
@@ -176,7 +195,8 @@ class Fork:
         """
         is_way = {i for i in self.states if len(self._addition.operand_predecessors[i]) == 1}
         states = sum(1 << state for state in is_way)  # of g x, what is no way of x is the gate's
-        found = set(self._closed)
+        is_joint = self.carrier is not None and self._forks == self._joint
+        found = set(self._closed[: self._beyond] if is_joint else self._closed)
         if self.carrier is not None:
-            found.update(n for n in self._after if n != self.node)
+            found.update(self._after.keys() - self._forks)
         return sorted(n for n in found if n in self._counted and not self._reached[n] & states)
