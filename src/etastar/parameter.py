@@ -30,17 +30,21 @@ class ParamInfo:
         fan_out: Output units that one input unit reaches (for a bias or gain: its size).
         layer_type: What the first weight layer that used it is; None for what none consumed.
         kernel_size: Spatial kernel of a convolution, else ().
-        stream: Number of the residual stream that its branch adds to; None outside of branches.
+        stream: Number of the residual stream that its branch adds to; None outside of branches. On
+            nested branches that of the innermost: its variance carries 1/K of the sums that it
+            enters first, and the weight that ends the outer branch is on no inner one.
         stream_additions: K, the number of residual additions of that stream; 0 outside.
         branch: Number of the residual addition, counted within the stream; None outside.
         branch_position: Weight layers of the branch before this one; None if not of a weight layer.
-        branch_length: Weight layers on the longest way through the branch; 0 outside.
+        branch_length: Weight layers on the longest way through the branch; 0 outside. Weights of a
+            gate (a factor that was squashed or bent while the other was not) are on no such way.
         branch_last: True for the weight (and bias) of a layer whose output the addition sums.
         branch_scale: True for what scales the branch's output: weight and bias of its last layer,
             or gain and shift of a norm behind that. A branch multiplier sits there; a branch
             without such a parameter (its output is bent or normalized) cannot carry one.
         branch_fan: Number of branches that this addition sums (1 for `x + f(x)`); 0 outside.
         aliases: Other names of the same tensor (tied parameters).
+        branches: Every branch that it lies on, the innermost first, as (stream, branch).
     """
 
     name: str
@@ -59,6 +63,7 @@ class ParamInfo:
     branch_scale: bool = False
     branch_fan: int = 0
     aliases: tuple[str, ...] = ()
+    branches: tuple[tuple[int, int], ...] = ()
 
     @property
     def ndim(self) -> int:

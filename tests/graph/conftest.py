@@ -1,4 +1,4 @@
-"""What a capture must leave as it was, read for comparison."""
+"""What a capture must leave as it was, and networks whose paths are known on paper."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.modules.module as module_hooks
+from numpy.polynomial import Polynomial
+from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+from etastar.depth import DepthReport
 
 
 def _read() -> dict[str, Any]:
@@ -59,3 +63,41 @@ def _read() -> dict[str, Any]:
 def global_state() -> Callable[[], dict[str, Any]]:
     """Reads random generators, hooks, switches and patches of the process."""
     return _read
+
+
+class Calls(nn.Module):
+    """Calls a function on itself and its inputs, after giving itself some members."""
+
+    def __init__(self, function: Callable[..., Any], /, **members: Any) -> None:
+        super().__init__()
+        self.function = function
+        for name, member in members.items():
+            setattr(self, name, member)
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.function(self, *inputs)
+
+
+@pytest.fixture
+def network() -> type[Calls]:
+    """A module made of a function and its members."""
+    return Calls
+
+
+@pytest.fixture
+def linears() -> Callable[..., nn.ModuleList]:
+    """Several linear layers of one width."""
+    return lambda count, width=8: nn.ModuleList(nn.Linear(width, width) for _ in range(count))
+
+
+@pytest.fixture
+def has_paths() -> Callable[[DepthReport, Polynomial], bool]:
+    """Whether the paths of a report are those of a generating polynomial, exponent the length."""
+
+    def check(report: DepthReport, paths: Polynomial) -> bool:
+        counts = {n: int(c) for n, c in enumerate(paths.coef) if c}
+        moments = tuple(sum(c * n**k for n, c in counts.items()) for k in range(4))
+        ends = (report.effective_depth, report.longest_path) == (min(counts), max(counts))
+        return ends and report.path_length_moments == moments
+
+    return check

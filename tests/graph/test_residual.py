@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from etastar.graph import capture_graph
@@ -139,3 +140,308 @@ def test_cross_attention_branch_leaves_the_encoder_out():
 
     graph, branches, _ = residuals(Decoder(), X, X)
     assert "enc" not in {graph.nodes[n].module for b in branches for n in b.positions}
+
+
+# -- streams that mix earlier states in ----------------------------------------------------------
+
+
+def rms(h):
+    return F.rms_norm(h, (h.shape[-1],))
+
+
+def first_state(self, h):
+    h = h0 = self.stem(h)
+    for k in range(4):
+        h = self.scale[k] * h + self.scale[k] * rms(h0)
+        h = h + self.a[k](rms(h))
+        h = h + self.b[k](rms(h).relu())
+    return self.head(h)
+
+
+def skips_between_blocks(self, h):
+    h, skips = self.stem(h), []
+    for k in range(4):
+        h = h + self.a[k](rms(h))
+        if k < 2:
+            skips.append(h)
+        else:
+            h = h + self.scale[k] * skips.pop()
+        h = h + self.b[k](rms(h).relu())
+    return self.head(h)
+
+
+def weighted_sum_of_all_states(self, h):
+    h = self.stem(h)
+    states = [h]
+    for k in range(4):
+        h = h + self.a[k](rms(h))
+        h = h + self.b[k](rms(h).relu())
+        states.append(h)
+        h = sum(self.scale[j] * state for j, state in enumerate(states))
+    return self.head(h)
+
+
+def hyper_connections(self, h):
+    states = [self.stem(h)] * 3
+    for k in range(4):
+        for layer in (self.a[k], self.b[k]):
+            branch = layer(rms(sum(self.scale[j] * s for j, s in enumerate(states))))
+            states = [
+                sum(self.mix[i, j] * s for j, s in enumerate(states)) + self.scale[i] * branch
+                for i in range(3)
+            ]
+    return self.head(sum(states))
+
+
+def first_values(self, h):
+    """Values of the first attention are mixed into those of the others."""
+    h, first = self.stem(h), None
+    for k in range(4):
+        values = self.v[k](rms(h))
+        first = values if first is None else first
+        h = h + self.a[k](torch.softmax(h @ h.T, -1) @ (values + self.scale[k] * first))
+        h = h + self.b[k](rms(h).relu())
+    return self.head(h)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        first_state,
+        skips_between_blocks,
+        weighted_sum_of_all_states,
+        hyper_connections,
+        first_values,
+    ],
+)
+def test_branches_are_found_where_earlier_states_are_mixed_in(run, network, linears):
+    members = {"a": linears(4), "b": linears(4), "v": linears(4), "stem": nn.Linear(8, 8)}
+    scales = {"scale": nn.Parameter(torch.ones(5)), "mix": nn.Parameter(torch.ones(3, 3))}
+    model = network(run, **members, **scales, head=nn.Linear(8, 2))
+    infos = {i.name: i for i in capture_graph(model, torch.zeros(2, 8)).parameters}
+    for k in range(4):
+        for place, name in enumerate("ab"):
+            info = infos[f"{name}.{k}.weight"]
+            assert (info.stream, info.stream_additions, info.branch) == (0, 8, 2 * k + place)
+            assert info.branch_last
+            assert info.branch_scale
+            assert info.branches == ((0, 2 * k + place),)
+    assert not infos["head.weight"].in_branch
+    assert not infos["stem.weight"].in_branch
+
+
+# -- sums within a branch ------------------------------------------------------------------------
+
+
+def two_ways(m, k, h, t):
+    return m.b[k](torch.relu(m.a[k](h) + m.c[k](h)))
+
+
+def adapter(m, k, h, t):
+    """A layer and its low-rank adapter within the branch."""
+    return m.b[k](torch.relu(m.a[k](h) + m.d[k](m.c[k](h))))
+
+
+def adapter_at_the_end(m, k, h, t):
+    return torch.relu(m.b[k](h) + m.a[k](m.c[k](h)))
+
+
+def condition(m, k, h, t):
+    return m.b[k](torch.relu(m.a[k](h) + m.c[k](t)))
+
+
+def attention_with_terms(m, k, h, t):
+    """Scores from content and from relative positions, each with a table of its own."""
+    q, key = m.a[k](h), m.c[k](h)
+    scores = q @ key.T + q @ m.d[k].weight[:, :2] + (key @ m.d[k].weight[:, :2]).T
+    return m.b[k](torch.softmax(scores, -1) @ h)
+
+
+INNER = [two_ways, adapter, adapter_at_the_end, condition, attention_with_terms]
+
+
+@pytest.mark.parametrize("inner", INNER)
+@pytest.mark.parametrize("blocks", [1, 4])
+def test_sums_within_a_branch_are_no_additions_of_the_stream(inner, blocks, network, linears):
+    def run(self, h, t):
+        h, t = self.stem(h), torch.relu(self.time(t))
+        for k in range(blocks):
+            h = h + inner(self, k, h, t)
+        return self.head(h)
+
+    ends = {name: nn.Linear(8, 8) for name in ("stem", "time", "head")}
+    layers = {name: linears(blocks) for name in "abcd"}
+    model = network(run, **ends, **layers)
+    infos = {
+        i.name: i for i in capture_graph(model, torch.zeros(2, 8), torch.zeros(2, 8)).parameters
+    }
+    for k in range(blocks):
+        for name in "abc":
+            info = infos[f"{name}.{k}.weight"]
+            assert (info.stream, info.stream_additions, info.branch) == (0, blocks, k)
+        assert infos[f"b.{k}.weight"].branch_last
+        assert infos[f"b.{k}.weight"].branch_scale
+    assert infos["time.weight"].in_branch == (inner is condition and blocks == 1)
+
+
+def test_residual_within_residual_nests(network, linears):
+    """Groups of two blocks with a skip of their own, and a skip over all."""
+
+    def run(self, h):
+        h = start = self.stem(h)
+        for group in range(3):
+            inner = h
+            for k in (2 * group, 2 * group + 1):
+                inner = inner + self.b[k](torch.relu(self.a[k](inner)))
+            h = h + self.c[group](inner)
+        return self.head(start + self.last(h))
+
+    ends = {name: nn.Linear(8, 8) for name in ("stem", "last", "head")}
+    model = network(run, a=linears(6), b=linears(6), c=linears(3), **ends)
+    infos = {i.name: i for i in capture_graph(model, torch.zeros(2, 8)).parameters}
+    for k in range(6):
+        info = infos[f"b.{k}.weight"]
+        assert (info.stream_additions, info.branch, len(info.branches)) == (2, k % 2, 3)
+        assert info.branches[0] == (info.stream, info.branch)
+        assert info.branches[1:] == infos[f"c.{k // 2}.weight"].branches
+    assert {infos[f"c.{k}.weight"].stream_additions for k in range(3)} == {3}
+    assert len({infos[f"c.{k}.weight"].stream for k in range(3)}) == 1
+    assert infos["last.weight"].stream_additions == 1
+    assert len({infos[f"a.{k}.weight"].stream for k in range(6)}) == 3
+
+
+def test_deberta_has_two_additions_a_block():
+    from transformers import DebertaConfig, DebertaModel
+
+    config = DebertaConfig(
+        hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=16,
+        vocab_size=9, max_position_embeddings=16, relative_attention=True,
+        pos_att_type=["c2p", "p2c"],
+    )  # fmt: skip
+    graph = capture_graph(DebertaModel(config), input_ids=torch.zeros(1, 6, dtype=torch.long))
+    assert {info.stream_additions for info in graph.parameters if info.in_branch} == {6}
+    assert graph.depth().effective_depth == 7
+
+
+# -- gated residuals -----------------------------------------------------------------------------
+
+
+def convex(m, k, h):
+    gate = torch.sigmoid(m.g[k](h))
+    return gate * h + (1 - gate) * m.b[k](torch.relu(m.a[k](h)))
+
+
+def highway(m, k, h):
+    return h + torch.sigmoid(m.g[k](h)) * (m.b[k](torch.relu(m.a[k](h))) - h)
+
+
+def plain_gate(m, k, h):
+    gate = m.g[k](h)
+    return (1 - gate) * h + gate * m.b[k](torch.relu(m.a[k](h)))
+
+
+def lerp(m, k, h):
+    return torch.lerp(h, m.b[k](torch.relu(m.a[k](h))), torch.sigmoid(m.g[k](h)))
+
+
+@pytest.mark.parametrize("update", [convex, highway, plain_gate, lerp])
+def test_gated_residual_is_a_stream_that_carries_no_multiplier(update, network, linears):
+    def run(self, h):
+        h = self.stem(h)
+        for k in range(4):
+            h = update(self, k, h)
+        return self.head(h)
+
+    layers = {name: linears(4) for name in "abg"}
+    model = network(run, stem=nn.Linear(8, 8), **layers, head=nn.Linear(8, 2))
+    graph = capture_graph(model, torch.zeros(2, 8))
+    infos = {i.name: i for i in graph.parameters}
+    for k in range(4):
+        for name in "abg":
+            info = infos[f"{name}.{k}.weight"]
+            assert (info.stream, info.stream_additions, info.branch) == (0, 4, k)
+            assert not info.branch_scale
+    (note,) = graph.depth().notes
+    assert note.startswith("gated residual: 4 of ")
+
+
+def test_constant_factors_are_no_gate(network, linears):
+    def run(self, h):
+        h = self.stem(h)
+        for k in range(4):
+            h = 0.9 * h + 0.1 * self.a[k](torch.relu(h))
+            h = h + 0.5 * (self.b[k](torch.relu(h)) - h)
+        return self.head(h)
+
+    model = network(run, stem=nn.Linear(8, 8), a=linears(4), b=linears(4), head=nn.Linear(8, 2))
+    graph = capture_graph(model, torch.zeros(2, 8))
+    inside = [info for info in graph.parameters if info.name[0] in "ab"]
+    assert {(info.stream, info.stream_additions) for info in inside} == {(0, 8)}
+    assert all(info.branch_scale for info in inside)
+    assert not any(note.startswith("gated") for note in graph.depth().notes)
+
+
+def test_gain_of_several_branches_in_one_tensor_is_no_place_for_a_multiplier(network, linears):
+    def run(self, h):
+        h = self.stem(h)
+        for k in range(3):
+            h = h + self.gains[k] * self.a[k](torch.relu(h))
+        return self.head(h)
+
+    model = network(run, stem=nn.Linear(8, 8), a=linears(3), head=nn.Linear(8, 2))
+    model.gains = nn.Parameter(torch.ones(3, 8))
+    infos = {i.name: i for i in capture_graph(model, torch.zeros(2, 8)).parameters}
+    assert all(infos[f"a.{k}.weight"].branch_scale for k in range(3))
+    assert not infos["gains"].branch_scale
+
+
+# -- streams of concatenations -------------------------------------------------------------------
+
+
+def test_blocks_that_read_a_concatenation_go_on(network, linears):
+    """As in a diffusion U-Net: shortcut(cat) + block(cat), then a block of one width."""
+
+    def run(self, h):
+        skips = [h := self.stem(h)]
+        for k in range(3):
+            skips.append(h := h + self.down[k](torch.relu(h)))
+        for k in range(3):
+            both = torch.cat([h, skips.pop()], -1)
+            h = self.shortcut[k](both) + self.second[k](torch.relu(self.first[k](both)))
+            h = h + self.up[k](torch.relu(h))
+        return self.head(h)
+
+    wide = {n: nn.ModuleList(nn.Linear(16, 8) for _ in range(3)) for n in ("shortcut", "first")}
+    layers = {name: linears(3) for name in ("down", "up", "second")}
+    model = network(run, stem=nn.Linear(8, 8), **wide, **layers, head=nn.Linear(8, 2))
+    infos = {i.name: i for i in capture_graph(model, torch.zeros(2, 8)).parameters}
+    for k in range(3):
+        for name in ("down", "first", "second", "up"):
+            info = infos[f"{name}.{k}.weight"]
+            assert (info.stream, info.stream_additions) == (0, 9), (name, k)
+        assert infos[f"second.{k}.weight"].branch_last
+        assert infos[f"up.{k}.weight"].branch_last
+        assert not infos[f"shortcut.{k}.weight"].in_branch
+
+
+def test_stream_of_two_inputs_side_by_side(network, linears):
+    """Tokens of text and of an image, put together."""
+
+    def run(self, text, image):
+        h = torch.cat([self.text(text), self.image(image)])
+        for a, b in zip(self.a, self.b, strict=True):
+            h = h + b(torch.relu(a(h)))
+        return self.head(h)
+
+    ends = {name: nn.Linear(8, 8) for name in ("text", "image", "head")}
+    graph = capture_graph(
+        network(run, **ends, a=linears(3), b=linears(3)), torch.zeros(2, 8), torch.zeros(2, 8)
+    )
+    infos = {info.name: info for info in graph.parameters}
+    for k in range(3):
+        for place, name in enumerate("ab"):
+            info = infos[f"{name}.{k}.weight"]
+            assert (info.stream, info.stream_additions, info.branch) == (0, 3, k)
+            assert info.branch_position == place
+    assert not any(infos[f"{name}.weight"].in_branch for name in ends)
+    assert graph.depth().notes == ()

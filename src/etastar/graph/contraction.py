@@ -3,26 +3,38 @@
 The *frontier* of a tensor is the set of its nearest counted ancestors (or sources). Frontiers are
 held as bit masks over node indices, so that union and comparison are single integer operations.
 A second mask holds what was reached through a mixing operation (pooling, Fourier transform,
-attention), so that `x + pool(x)` is told from a sum within a rotary embedding.
+attention), so that `x + pool(x)` is told from a sum within a rotary embedding. A third mask leaves
+out what was reached through a multiplicative gate alone: that is on no way through a branch.
+
+Two sums of different operands do not count: of embeddings of inputs (tokens, their types and
+positions), and `pool(x) - x` where nothing but another sum with x reads it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from etastar.depth import CountedAs
+from etastar.graph.addends import Sums, group_sums, outer_sums
+from etastar.graph.gates import gating_operands
 from etastar.graph.node import Node, Operand
 
 __all__ = ["Contraction", "CountedNode", "contract", "data_inputs", "members"]
 
 
 class Frontier(NamedTuple):
-    """Nearest counted ancestors, reached directly and through a mixing operation."""
+    """Nearest counted ancestors, reached directly, by mixing, and on a way that is no gate.
+
+    `is_product`: whether two activations were multiplied since.
+    """
 
     direct: int = 0
     mixed: int = 0
+    ways: int = 0
+    is_product: bool = False
 
     @property
     def mask(self) -> int:
@@ -31,11 +43,6 @@ class Frontier(NamedTuple):
 
 
 _EMPTY = Frontier()
-
-# The same values in another place or precision.
-_COPIES = frozenset(
-    f"aten.{name}.default" for name in ("_to_copy", "clone", "contiguous", "_unsafe_view")
-)
 
 
 def members(mask: int) -> Iterator[int]:
@@ -57,82 +64,92 @@ def members(mask: int) -> Iterator[int]:
         mask ^= low
 
 
-_Sums = dict[int, tuple[Operand, ...]]  # what each n-ary addition sums, by its last node
-
-
-def _is_transparent(node: Node) -> bool:
-    """Passes one tensor on unchanged, so that a chain of sums is seen through it."""
-    return (node.kind == "view" or node.op in _COPIES) and len(node.inputs) == 1
-
-
-def _group_sums(nodes: Sequence[Node], outputs: Iterable[int]) -> _Sums:
-    """Merge sums whose partial results have no other consumer into n-ary additions."""
-    consumers = [0] * len(nodes)
-    for node in nodes:
-        for operand in node.operands:  # `v + v` consumes v twice, however it is bracketed
-            for producer in operand.producers:
-                consumers[producer] += 1
-    for producer in outputs:
-        consumers[producer] += 1
-
-    sums: _Sums = {}
-    for node in nodes:
-        if node.addends:
-            flat: list[Operand] = []
-            for position in node.addends:
-                inner = _inner_sum(nodes, node.operands[position], consumers)
-                flat += (node.operands[position],) if inner is None else sums.pop(inner)
-            sums[node.index] = tuple(flat)
-    return sums
-
-
-def _inner_sum(nodes: Sequence[Node], operand: Operand, consumers: list[int]) -> int | None:
-    """The sum that an operand is, if nothing else consumes it."""
-    while len(operand.producers) == 1 and consumers[operand.producers[0]] == 1:
-        node = nodes[operand.producers[0]]
-        if node.addends:
-            return node.index
-        if not _is_transparent(node):
-            return None
-        operand = next(o for o in node.operands if o.producers)
-    return None
-
-
 def _union(frontiers: Sequence[Frontier], operands: Iterable[Operand]) -> Frontier:
-    direct = mixed = 0
+    direct = mixed = ways = 0
+    is_product = False
     for operand in operands:
         for producer in operand.producers:
             direct |= frontiers[producer].direct
             mixed |= frontiers[producer].mixed
-    return Frontier(direct, mixed)
+            ways |= frontiers[producer].ways
+            is_product |= frontiers[producer].is_product
+    return Frontier(direct, mixed, ways, is_product)
 
 
 class _Frontiers:
     """Frontiers of all nodes for one choice of sources."""
 
-    def __init__(self, nodes: Sequence[Node], sources: Iterable[int], sums: _Sums) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        sources: Iterable[int],
+        sums: Sums,
+        outer: Mapping[int, int] = MappingProxyType({}),
+        gates: Mapping[int, Operand] = MappingProxyType({}),
+    ) -> None:
         self.of: list[Frontier] = []
-        self.counted: dict[int, int] = {}  # node index -> mask of its counted predecessors
-        chosen = frozenset(sources)
+        self.counted: dict[int, Frontier] = {}  # what each counted node reads
+        self._nodes, self._sums, self._outer = nodes, sums, outer
+        self._sources = frozenset(sources)
+        self._gates = gates
+        self._embedded = sum(1 << source for source in self._sources)
+        self._looked_up = 0
+        self.embeddings: list[int] = []  # masks of those that were summed
         for node in nodes:
-            self.of.append(self._frontier(node, chosen, sums))
+            self.of.append(self._frontier(node))
 
-    def _frontier(self, node: Node, sources: frozenset[int], sums: _Sums) -> Frontier:
-        own = Frontier(1 << node.index)
+    def _frontier(self, node: Node) -> Frontier:
+        own = Frontier(1 << node.index, 0, 1 << node.index)
         if node.kind == "input":
-            return own if node.index in sources else _EMPTY
+            return own if node.index in self._sources else _EMPTY
         reached = _union(self.of, node.operands)
         if not reached.mask:
             return _EMPTY
-        if node.weight is not None or self._is_addition(node, sums):
-            self.counted[node.index] = reached.mask
+        if node.name == "mul" and sum(bool(o.producers) for o in node.operands) > 1:
+            reached = reached._replace(is_product=True)
+        if gate := self._gates.get(node.index):
+            ways = _union(self.of, (o for o in node.operands if o is not gate)).ways
+            reached = reached._replace(ways=ways or reached.ways)
+        if node.weight is not None or self._is_addition(node):
+            self.counted[node.index] = reached
+            self._note_embedding(node, reached)
             return own
-        return Frontier(0, reached.mask) if node.mixes else reached
+        return reached._replace(direct=0, mixed=reached.mask) if node.mixes else reached
 
-    def _is_addition(self, node: Node, sums: _Sums) -> bool:
+    def _note_embedding(self, node: Node, reached: Frontier) -> None:
+        """Remember the first layers, and which of them look up a table."""
+        if node.weight is not None and all(i in self._sources for i in members(reached.mask)):
+            self._embedded |= 1 << node.index
+            if node.weight.layer_type == "embedding":
+                self._looked_up |= 1 << node.index
+
+    def _is_addition(self, node: Node) -> bool:
         """Whether the operands of an n-ary sum come from different places."""
-        frontiers = {_union(self.of, (leaf,)) for leaf in sums.get(node.index, ())}
-        return len(frontiers - {_EMPTY}) > 1
+        leaves = [_union(self.of, (leaf,)) for leaf in self._sums.get(node.index, ())]
+        found = set(leaves) - {_EMPTY}
+        if len({(leaf.direct, leaf.mixed) for leaf in found}) < 2:
+            return False
+        if self._is_embedding(found):
+            self.embeddings.append(_union(self.of, self._sums[node.index]).mask)
+            return False
+        return not self._is_within_mixing(node, found)
+
+    def _is_embedding(self, leaves: set[Frontier]) -> bool:
+        """A sum of embeddings of inputs; one of them may be no table, as that of patches."""
+        others = [leaf for leaf in leaves if leaf.mask & ~self._looked_up]
+        return len(others) < 2 and all(not leaf.mask & ~self._embedded for leaf in others)
+
+    def _is_within_mixing(self, node: Node, leaves: set[Frontier]) -> bool:
+        """In `x + s (pool(x) - x)` the inner sum, of which all operands are made of x."""
+        places = {leaf.mask for leaf in leaves}
+        if node.index not in self._outer or len(places) > 1:
+            return False
+        beside = (
+            _union(self.of, (leaf,)).mask
+            for leaf in self._sums[self._outer[node.index]]
+            if all(producer < node.index for producer in leaf.producers)
+        )
+        return bool(places & set(beside))
 
 
 def data_inputs(nodes: Sequence[Node], inputs: dict[str, int]) -> tuple[str, ...]:
@@ -150,9 +167,9 @@ def data_inputs(nodes: Sequence[Node], inputs: dict[str, int]) -> tuple[str, ...
     every_input = sum(1 << index for index in inputs.values())
     frontiers = _Frontiers(nodes, inputs.values(), sums={})
     data = 0
-    for mask in frontiers.counted.values():
-        if mask & ~every_input == 0:
-            data |= mask
+    for reached in frontiers.counted.values():
+        if reached.mask & ~every_input == 0:
+            data |= reached.mask
     return tuple(name for name, index in inputs.items() if data >> index & 1)
 
 
@@ -164,13 +181,21 @@ class CountedNode:
         node: Index in `Graph.nodes`.
         counted_as: What it counts as.
         predecessors: Nearest counted ancestors and sources, by node index.
-        operand_predecessors: The same for each operand of an addition; () for a layer.
+        ways: Those of them that are reached on another way than through a gate.
+        operand_predecessors: `predecessors` of each operand of an addition; () for a layer.
+        operand_ways: `ways` of each operand of an addition; () for a layer.
+        mixed: Operands of an addition that hold what was mixed, as pool(x), by number.
+        products: Operands of an addition that hold a product of activations, by number.
     """
 
     node: int
     counted_as: CountedAs
     predecessors: tuple[int, ...]
+    ways: tuple[int, ...]
     operand_predecessors: tuple[tuple[int, ...], ...] = ()
+    operand_ways: tuple[tuple[int, ...], ...] = ()
+    mixed: frozenset[int] = frozenset()
+    products: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -181,11 +206,15 @@ class Contraction:
         sources: Node of every source by name.
         counted: Counted nodes in topological order.
         outputs: Nearest counted ancestors (or sources) of every output by name.
+        output_ways: Those of them that are reached on another way than through a gate.
+        embeddings: Layers whose sum is the embedding of the inputs, for each such sum.
     """
 
     sources: dict[str, int]
     counted: tuple[CountedNode, ...]
     outputs: dict[str, tuple[int, ...]]
+    output_ways: dict[str, tuple[int, ...]]
+    embeddings: tuple[tuple[int, ...], ...] = ()
 
 
 def contract(
@@ -212,23 +241,39 @@ def contract(
     Reference:
         [WU] arXiv 2602.07494, definition of effective depth.
     """
-    sums = _group_sums(nodes, (i for made in outputs.values() for i in made))
-    frontiers = _Frontiers(nodes, sources.values(), sums)
+    ends = [i for made in outputs.values() for i in made]
+    sums = group_sums(nodes, ends)
+    outer, gates = outer_sums(nodes, sums, ends), gating_operands(nodes)
+    frontiers = _Frontiers(nodes, sources.values(), sums, outer, gates)
     counted = tuple(
-        _counted_node(nodes[index], mask, sums, frontiers)
-        for index, mask in frontiers.counted.items()
+        _counted_node(nodes[index], reached, sums, frontiers)
+        for index, reached in frontiers.counted.items()
     )
-    ends = {
-        name: tuple(members(_union(frontiers.of, (Operand(made, (), ()),)).mask))
-        for name, made in outputs.items()
+    reached = {
+        name: _union(frontiers.of, (Operand(made, (), ()),)) for name, made in outputs.items()
     }
-    return Contraction(dict(sources), counted, ends)
+    return Contraction(
+        dict(sources),
+        counted,
+        {name: tuple(members(found.mask)) for name, found in reached.items()},
+        {name: tuple(members(found.ways)) for name, found in reached.items()},
+        tuple(tuple(members(mask)) for mask in frontiers.embeddings),
+    )
 
 
-def _counted_node(node: Node, mask: int, sums: _Sums, frontiers: _Frontiers) -> CountedNode:
-    predecessors = tuple(members(mask))
+def _counted_node(node: Node, reached: Frontier, sums: Sums, frontiers: _Frontiers) -> CountedNode:
+    before, ways = tuple(members(reached.mask)), tuple(members(reached.ways))
     if node.weight is not None:
-        return CountedNode(node.index, "weight layer", predecessors)
-    leaves = (_union(frontiers.of, (leaf,)).mask for leaf in sums[node.index])
-    operands = tuple(tuple(members(leaf)) for leaf in leaves if leaf)
-    return CountedNode(node.index, "residual addition", predecessors, operands)
+        return CountedNode(node.index, "weight layer", before, ways)
+    found = (_union(frontiers.of, (leaf,)) for leaf in sums[node.index])
+    leaves = [leaf for leaf in found if leaf.mask]
+    return CountedNode(
+        node.index,
+        "residual addition",
+        before,
+        ways,
+        tuple(tuple(members(leaf.mask)) for leaf in leaves),
+        tuple(tuple(members(leaf.ways)) for leaf in leaves),
+        frozenset(i for i, leaf in enumerate(leaves) if leaf.mixed),
+        frozenset(i for i, o in enumerate(leaves) if o.is_product or node.name == "lerp"),
+    )

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from etastar.depth import DepthReport, PathStep
 from etastar.errors import DepthError
+from etastar.graph.bypass import path_notes
 from etastar.graph.contraction import Contraction, contract, data_inputs
 from etastar.graph.node import Call, Node, Operand, ParameterRecord, Slot, WeightUse
 from etastar.graph.paths import (
@@ -19,6 +20,7 @@ from etastar.graph.paths import (
     reused_parameters,
     shortest_path,
 )
+from etastar.graph.residual import find_residuals
 from etastar.graph.roles import parameter_infos
 from etastar.graph.tracing import Trace
 from etastar.parameter import ParamInfo
@@ -234,6 +236,7 @@ def _report(
         matrix=_matrix(graph, set(counted_as)),
         capture=graph.capture,
         capture_note=graph.capture_note,
+        notes=path_notes(graph.nodes, contraction, outputs, path, find_residuals(contraction)),
         seconds=graph.seconds + time.perf_counter() - start,
     )
 

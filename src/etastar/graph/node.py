@@ -120,6 +120,12 @@ class Node:
     call: Call | None = field(default=None, compare=False, repr=False)
 
     @property
+    def name(self) -> str:
+        """Name of the operation, without namespace, overload and the underscore of "in place"."""
+        parts = self.op.split(".")
+        return parts[1 if len(parts) > 1 else 0].rstrip("_")
+
+    @property
     def inputs(self) -> tuple[int, ...]:
         """Nodes whose outputs it read, each once, in order."""
         return tuple(dict.fromkeys(p for operand in self.operands for p in operand.producers))

@@ -1,22 +1,21 @@
 """Residual streams and their branches, found in the contracted graph.
 
-An addition's *fork* is the latest node that all its operands come from. The operand that comes
-from there through the fewest weight layers is the skip; the others are branches. Additions whose
-fork is the addition before them belong to one *stream*. What scales the output of a branch is where
-a branch multiplier can sit.
+Additions whose carrier (see `forks`) is the addition before them belong to one *stream*. Streams
+nest: an addition within a branch of another one is no addition of the other's stream. K, the number
+of additions of a stream, counts those that add a branch, along the stream: where several copies of
+it run side by side (hyper-connections), each branch counts once.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from etastar.graph.contraction import Contraction, CountedNode
-from etastar.graph.node import Node
+from etastar.graph.forks import Fork
 
-__all__ = ["Branch", "find_residuals", "output_scalers"]
+__all__ = ["Branch", "find_residuals"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +24,15 @@ class Branch:
 
     Attributes:
         addition: Node of the addition.
-        stream: Number of the stream; None where no operand is a skip.
+        stream: Number of the stream; None where no operand carries one.
         stream_additions: K, the number of additions of that stream; 0 where there is none.
         index: Number of the addition within its stream.
-        fan: Number of branches that are summed.
+        fan: Number of branches that are summed; 0 where only an earlier state is mixed in.
         length: Weight layers on the longest way through a branch.
         positions: Weight layers before each member, by node.
-        last: Layers whose output the addition sums.
+        last: Layers whose output the addition sums, or a sum that the branch ends in.
+        inner: Sums that the branch ends in.
+        is_gated: Whether the stream itself is multiplied by a gate: `g x + (1 - g) f(x)`.
     """
 
     addition: int
@@ -42,79 +43,8 @@ class Branch:
     length: int
     positions: dict[int, int]
     last: frozenset[int]
-
-
-class _Between:
-    """Counted nodes between an addition and its fork, with the operands that reach each."""
-
-    def __init__(
-        self,
-        addition: CountedNode,
-        counted: dict[int, CountedNode],
-        consumers: dict[int, set[int]],
-    ) -> None:
-        self.reached: dict[int, int] = {}
-        self.fork: int | None = None
-        self._all = (1 << len(addition.operand_predecessors)) - 1
-        heap: list[int] = []
-        for operand, nodes in enumerate(addition.operand_predecessors):
-            self._push(heap, nodes, 1 << operand)
-        inside = {addition.node}
-        self.members: list[int] = []
-        while heap:
-            node = -heapq.heappop(heap)
-            if self.reached[node] == self._all:
-                self.fork = node
-                break
-            if consumers[node] <= inside:
-                inside.add(node)
-                self.members.append(node)
-            if node in counted:
-                self._push(heap, counted[node].predecessors, self.reached[node])
-        self.members.reverse()
-
-    def _push(self, heap: list[int], nodes: tuple[int, ...], operands: int) -> None:
-        for node in nodes:
-            if node not in self.reached:
-                heapq.heappush(heap, -node)
-            self.reached[node] = self.reached.get(node, 0) | operands
-
-
-def _positions(
-    members: list[int], counted: dict[int, CountedNode], *, longest: bool
-) -> dict[int, int]:
-    """Weight layers before each member, on the longest or the shortest way within the region."""
-    before: dict[int, int] = {}
-    choose = max if longest else min
-    for node in members:
-        if node in counted:
-            before[node] = choose(_lengths(counted[node].predecessors, before, counted))
-    return before
-
-
-def _lengths(
-    nodes: Sequence[int], before: dict[int, int], counted: dict[int, CountedNode]
-) -> list[int]:
-    """Weight layers up to and with each of the nodes; 0 for what lies outside of the region."""
-    return [
-        before[n] + (counted[n].counted_as == "weight layer") if n in before else 0 for n in nodes
-    ]
-
-
-def _skip_operand(
-    addition: CountedNode, region: _Between, counted: dict[int, CountedNode]
-) -> int | None:
-    """The operand that comes from the fork through the fewest layers; None if none is alone."""
-    if region.fork is None:
-        return None
-    before = _positions(region.members, counted, longest=False)
-    lengths: list[int] = []
-    for nodes in addition.operand_predecessors:
-        if nodes == (region.fork,):
-            return addition.operand_predecessors.index(nodes)
-        lengths.append(min(_lengths(nodes, before, counted)))
-    shortest = min(lengths)
-    return lengths.index(shortest) if lengths.count(shortest) == 1 else None
+    inner: frozenset[int] = frozenset()
+    is_gated: bool = False
 
 
 def find_residuals(contraction: Contraction) -> tuple[Branch, ...]:
@@ -124,7 +54,7 @@ def find_residuals(contraction: Contraction) -> tuple[Branch, ...]:
         contraction: The contracted graph.
 
     Returns:
-        One record per residual addition, in topological order.
+        One record per residual addition, in topological order: of nested ones, the inner first.
 
     Example:
         >>> import torch
@@ -140,159 +70,198 @@ def find_residuals(contraction: Contraction) -> tuple[Branch, ...]:
     Reference:
         [AM] arXiv 2510.04327, residual networks with K blocks.
     """
-    counted = {node.node: node for node in contraction.counted}
+    counted = {node.node: node for node in _with_one_embedding(contraction)}
     consumers: dict[int, set[int]] = defaultdict(set)
-    for node in contraction.counted:
+    for node in counted.values():
         for predecessor in node.predecessors:
             consumers[predecessor].add(node.node)
-    streams: dict[int | None, int] = {}  # addition -> stream
-    additions: Counter[int | None] = Counter()  # of each stream; none without one
-    branches: list[Branch] = []
-    for node in contraction.counted:
+    origins: dict[int, int] = {}
+    inside: set[int] = set()
+    found: list[tuple[Branch, Fork]] = []
+    for node in counted.values():
         if node.counted_as == "residual addition":
-            region = _Between(node, counted, consumers)
-            skip = _skip_operand(node, region, counted)
-            stream = None
-            if skip is not None:
-                stream = streams[node.node] = streams.get(region.fork, len(additions))
-                additions[stream] += 1
-            index = max(0, additions[stream] - 1)
-            branches.append(_branch(node, region, skip, counted, stream, index))
-    return tuple(replace(b, stream_additions=additions[b.stream]) for b in branches)
+            fork = Fork(node, counted, consumers, origins, inside)
+            branch = _branch(node, fork, counted)
+            found.append((branch, fork))
+            if fork.carrier is not None:
+                inside.update(branch.positions)
+                origins[node.node] = (
+                    node.node if fork.is_projected else origins.get(fork.carrier, fork.carrier)
+                )
+    return _Streams(found, counted).branches()
 
 
-def _branch(
-    addition: CountedNode,
-    region: _Between,
-    skip: int | None,
-    counted: dict[int, CountedNode],
-    stream: int | None,
-    index: int,
-) -> Branch:
-    only_skip = 0 if skip is None else 1 << skip
-    members = [n for n in region.members if region.reached[n] != only_skip and n in counted]
-    positions = _positions(members, counted, longest=True)
-    layers = {n: p for n, p in positions.items() if counted[n].counted_as == "weight layer"}
-    operands = [o for i, o in enumerate(addition.operand_predecessors) if i != skip]
+def _with_one_embedding(contraction: Contraction) -> Iterable[CountedNode]:
+    """The counted nodes, the latest of summed embeddings in place of all of them."""
+    nodes = {node.node: node for node in contraction.counted}
+    for group in contraction.embeddings:
+        latest = group[-1]
+
+        def one(found: tuple[int, ...], group: tuple[int, ...] = group) -> tuple[int, ...]:
+            return tuple(n for n in found if n not in group[:-1]) if {*group} <= {*found} else found
+
+        for node in nodes.values():
+            nodes[node.node] = replace(
+                node,
+                predecessors=one(node.predecessors),
+                ways=one(node.ways),
+                operand_predecessors=tuple(map(one, node.operand_predecessors)),
+                operand_ways=tuple(map(one, node.operand_ways)),
+            )
+        read = [n for layer in group if layer in nodes for n in nodes[layer].predecessors]
+        if latest in nodes:
+            before = tuple(sorted(set(read)))
+            nodes[latest] = replace(nodes[latest], predecessors=before, ways=before)
+    return nodes.values()
+
+
+def _branch(addition: CountedNode, fork: Fork, counted: Mapping[int, CountedNode]) -> Branch:
+    members = fork.members()
+    shared = {n for i in fork.states for n in addition.operand_predecessors[i]}  # a gate
+    ends = [n for i in fork.branches for n in addition.operand_ways[i] if n not in shared]
+    main = _leading_to(ends, members, counted)
+    if not any(counted[n].counted_as == "weight layer" for n in main):  # nothing but a gate
+        ends = [n for i in fork.branches for n in addition.operand_predecessors[i]]
+        main = _leading_to(ends, members, counted)
+    positions = _positions(members, counted)
+    is_layer = {n for n in members if counted[n].counted_as == "weight layer"}
+    last, inner = _last(ends, set(members), counted)
     return Branch(
         addition=addition.node,
-        stream=stream,
-        stream_additions=0,  # not known before the last one is found
-        index=index,
-        fan=len(operands),
-        length=1 + max(layers.values(), default=-1),
+        stream=None,  # not known before all were found
+        stream_additions=0,
+        index=0,
+        fan=len(fork.branches),
+        length=1 + max((positions[n] for n in main & is_layer), default=-1),
         positions=positions,
-        last=frozenset(n for operand in operands for n in operand if n in layers),
+        last=last,
+        inner=inner,
+        is_gated=fork.is_gated,
     )
 
 
-# f(m x) = m f(x) for every m > 0.
-_HOMOGENEOUS = frozenset(
-    "add sub neg native_dropout relu leaky_relu mean sum cat stack avg_pool1d avg_pool2d avg_pool3d"
-    " _adaptive_avg_pool2d _adaptive_avg_pool3d max_pool2d_with_indices index_add slice_scatter"
-    " constant_pad_nd index index_select _to_copy clone contiguous copy _unsafe_view".split()
-)
-_SCALING = frozenset(("mul", "div"))
+def _leading_to(
+    ends: Iterable[int], members: list[int], counted: Mapping[int, CountedNode]
+) -> set[int]:
+    """Members on a way to the ends that is not through a gate."""
+    found = set(ends) & set(members)
+    for node in reversed(members):
+        if node in found:
+            found.update(set(counted[node].ways) & set(members))
+    return found
 
 
-def _name(node: Node) -> str:
-    return node.op.split(".")[1].rstrip("_")
+def _positions(members: list[int], counted: Mapping[int, CountedNode]) -> dict[int, int]:
+    """Weight layers before each member, on the longest way within the branch, gates left out."""
+    before: dict[int, int] = {}
+    for node in members:
+        before[node] = max(
+            before[n] + (counted[n].counted_as == "weight layer") if n in before else 0
+            for n in counted[node].ways
+        )
+    return before
 
 
-def output_scalers(
-    nodes: Sequence[Node], branch: Branch, before: Sequence[frozenset[int]]
-) -> frozenset[int]:
-    """Nodes whose parameters, all multiplied by m > 0, multiply the branch's output by m.
+def _last(
+    ends: Iterable[int], members: set[int], counted: Mapping[int, CountedNode]
+) -> tuple[frozenset[int], frozenset[int]]:
+    """Layers that the addition sums, also through sums within the branch; and those sums.
 
-    They are the last weight layers (with their biases), or the gains and shifts behind them.
+    A sum that holds something from outside (a residual stream within the branch) is no end.
+    """
+    layers, sums = set[int](), set[int]()
+    for end in set(ends) & members:
+        if counted[end].counted_as == "weight layer":
+            layers.add(end)
+            continue
+        below = {n for ways in counted[end].operand_ways for n in ways}
+        inner_layers, inner_sums = _last(below, members, counted)
+        if below == {n for n in below if n in inner_layers | inner_sums}:
+            layers |= inner_layers
+            sums |= inner_sums | {end}
+    return frozenset(layers), frozenset(sums)
+
+
+class _Streams:
+    """Numbers the streams, once the branches of all additions are known.
 
     Args:
-        nodes: The nodes of the graph.
-        branch: A branch of it.
-        before: Nearest counted nodes before each node.
-
-    Returns:
-        The nodes; none where an operation in between does not pass a factor on, or a norm without
-        gain absorbs it.
-
-    Reference:
-        [TP6] arXiv 2310.02244 and [CP] arXiv 2505.01618 put a multiplier on each branch's output.
+        found: Every addition with its fork, in topological order.
+        counted: Every counted node by index.
     """
-    walk = _Walk(nodes, branch, before)
-    scalers = walk.union(nodes[branch.addition].inputs)
-    return scalers if scalers is not None else frozenset()
-
-
-class _Walk:
-    """Backwards from the addition to what scales the branch; None where a factor is lost."""
 
     def __init__(
-        self, nodes: Sequence[Node], branch: Branch, before: Sequence[frozenset[int]]
+        self, found: list[tuple[Branch, Fork]], counted: Mapping[int, CountedNode]
     ) -> None:
-        self.nodes = nodes
-        self.branch = branch
-        self.before = before
-        self.known: dict[int, frozenset[int] | None] = {}
+        self._found, self._counted = found, counted
+        self._level: dict[int, int] = {}  # innermost addition that a node is on a branch of
+        for branch, fork in found:
+            if fork.carrier is not None:
+                for member in branch.positions:
+                    self._level.setdefault(member, branch.addition)
+        self._stream: dict[int, int] = {}  # of each addition
+        self._number: dict[int, int] = {}  # of each addition, along its stream
+        self._ends: dict[int, set[int]] = {}  # what each addition sums beside the stream
+        keys: dict[tuple[int, int | None], int] = {}
+        for branch, fork in found:
+            if fork.carrier is not None:
+                self._assign(branch, fork, keys)
 
-    def union(self, producers: Sequence[int]) -> frozenset[int] | None:
-        """What scales all of these at once; what does not come from the branch is passed over."""
-        found: frozenset[int] = frozenset()
-        for producer in producers:
-            scalers = self.of(producer)
-            if scalers is None:
-                return None
-            found |= scalers
-        return found
+    def _assign(self, branch: Branch, fork: Fork, keys: dict[tuple[int, int | None], int]) -> None:
+        assert fork.carrier is not None
+        level = self._level.get(branch.addition)
+        goes_on = fork.carrier in self._stream and level == self._level.get(fork.carrier)
+        if not goes_on and not branch.fan:
+            return
+        stream = (
+            self._stream[fork.carrier]
+            if goes_on
+            else keys.setdefault((fork.carrier, level), len(keys))
+        )
+        operands = self._counted[branch.addition].operand_predecessors
+        states = {fork.carrier, *(n for i in fork.states for n in operands[i])}
+        before = [n for n in states if self._stream.get(n) == stream]
+        ends = {n for i in fork.branches for n in operands[i]}
+        is_new = bool(branch.fan) and not any(ends <= self._ends[n] for n in before)
+        self._ends[branch.addition] = ends
+        self._stream[branch.addition] = stream
+        last = max((self._number[n] for n in before), default=0)
+        self._number[branch.addition] = last + is_new
 
-    def of(self, index: int) -> frozenset[int] | None:
-        """What scales the output of one node."""
-        if index not in self.known:
-            self.known[index] = self._find(self.nodes[index])
-        return self.known[index]
+    def branches(self) -> tuple[Branch, ...]:
+        """The branches with their streams, numbered in order."""
+        additions: dict[int, int] = defaultdict(int)
+        for addition, stream in self._stream.items():
+            additions[stream] = max(additions[stream], self._number[addition])
+        dropped = {
+            self._stream[branch.addition]
+            for branch, fork in self._found
+            if branch.addition in self._stream
+            and additions[self._stream[branch.addition]] == 1
+            and self._is_part(branch, fork)
+        }
+        numbers = {s: i for i, s in enumerate(s for s in additions if s not in dropped)}
+        return tuple(self._numbered(branch, numbers, additions) for branch, _ in self._found)
 
-    def _find(self, node: Node) -> frozenset[int] | None:
-        is_layer = node.index in self.branch.last
-        if is_layer or (self.before[node.index] & self.branch.last and _is_gain(node)):
-            return frozenset((node.index,))
-        if node.index in self.branch.positions:
-            return None
-        if not self.before[node.index] & self.branch.last:
-            return frozenset()
-        if _name(node) in _SCALING and len(node.inputs) > 1:
-            return self._product(node)
-        if node.kind == "norm" or not _passes_on(node):
-            return None
-        found = self.union(node.inputs)
-        own = frozenset((node.index,) if node.parameters else ())
-        return None if found is None else found | own
+    def _is_part(self, branch: Branch, fork: Fork) -> bool:
+        """A single sum within a branch that is no stream of its own.
 
-    def _product(self, node: Node) -> frozenset[int] | None:
-        """A product scales with one factor, if the other one does not depend on what scales it."""
-        factors = [o.producers for o in node.operands if o.producers]
-        for number, producers in enumerate(factors[:1] if _name(node) == "div" else factors):
-            scalers = self.union(producers)
-            others = [p for i, o in enumerate(factors) if i != number for p in o]
-            if scalers and not self._depends(others, scalers):
-                return scalers
-        return None
+        Ways side by side, as a layer and its adapter, or the terms of attention scores; or what the
+        addition outside sums, as in `x + g (f(x) - x)`.
+        """
+        level = self._level.get(branch.addition)
+        if level is None:
+            return False
+        is_sum = fork.is_projected or fork.is_mixed
+        return is_sum or branch.addition in self._counted[level].predecessors
 
-    def _depends(self, producers: list[int], scalers: frozenset[int]) -> bool:
-        first, seen, pending = min(scalers), set[int](), list(producers)
-        while pending:
-            index = pending.pop()
-            if index in scalers:
-                return True
-            if index >= first and index not in seen:
-                seen.add(index)
-                pending += self.nodes[index].inputs
-        return False
-
-
-def _is_gain(node: Node) -> bool:
-    """Multiplies by a parameter: an affine norm, a layer scale."""
-    is_scaled = node.kind == "norm" or (_name(node) in _SCALING and len(node.inputs) == 1)
-    return bool(node.parameters) and is_scaled
-
-
-def _passes_on(node: Node) -> bool:
-    return node.kind == "view" or _name(node) in _HOMOGENEOUS | _SCALING
+    def _numbered(
+        self, branch: Branch, numbers: dict[int, int], additions: dict[int, int]
+    ) -> Branch:
+        stream = self._stream.get(branch.addition)
+        if stream is None or stream not in numbers:
+            return branch
+        index = max(0, self._number[branch.addition] - 1)
+        return replace(
+            branch, stream=numbers[stream], stream_additions=additions[stream], index=index
+        )

@@ -11,7 +11,8 @@ from typing import Any
 from etastar.graph.contraction import Contraction
 from etastar.graph.node import Node, ParameterRecord, Slot
 from etastar.graph.operations import operation_of
-from etastar.graph.residual import Branch, find_residuals, output_scalers
+from etastar.graph.residual import Branch, find_residuals
+from etastar.graph.scalers import output_scalers
 from etastar.parameter import ParamInfo, Role
 
 __all__ = ["parameter_infos"]
@@ -66,19 +67,23 @@ class _Roles:
     def __init__(self, nodes: Sequence[Node], contraction: Contraction) -> None:
         self.nodes = nodes
         branches = find_residuals(contraction)
-        # of nested branches, the innermost is found first
-        self.places = {node: b for b in reversed(branches) for node in b.positions}
+        self.places: dict[int, tuple[Branch, ...]] = defaultdict(tuple)  # the innermost first
+        for branch in branches:
+            for member in branch.positions:
+                self.places[member] += (branch,)
         self.first, self.final = _ends(contraction)
         self.before, self.after = _neighbours(nodes, {node.node for node in contraction.counted})
-        self.scalers = {
-            branch.addition: output_scalers(nodes, branch, self.before) for branch in branches
-        }
         self.uses: dict[str, list[_Use]] = defaultdict(list)
         for node in nodes:
             for position, operand in enumerate(node.operands):
                 for name in operand.parameters:
                     held = node.weight.parameters if node.weight is not None else ()
                     self.uses[name].append(_Use(node, _argument(node, position), name in held))
+        shared = {name for name, uses in self.uses.items() if len(uses) > 1}
+        self.scalers = {
+            branch.addition: output_scalers(nodes, branch, self.before, shared)
+            for branch in branches
+        }
 
     def info(self, name: str, record: ParameterRecord) -> ParamInfo:
         """The record of one parameter."""
@@ -134,9 +139,11 @@ class _Roles:
         return None
 
     def _placed(self, info: ParamInfo, use: _Use) -> ParamInfo:
-        branch = self._place(use)
-        if branch is None:
+        places = self._places(use)
+        if not places:
             return info
+        inner = [place for place in places if place.stream is not None]
+        branch = (inner or places)[0]
         layer = self._layer_behind(use) if info.role == "bias" or use.is_weight else None
         is_stream = branch.stream is not None
         return replace(
@@ -149,17 +156,21 @@ class _Roles:
             branch_last=layer in branch.last,
             branch_scale=is_stream and use.node.index in self.scalers[branch.addition],
             branch_fan=branch.fan,
+            branches=tuple(dict.fromkeys((b.stream or 0, b.index) for b in inner)),
         )
 
-    def _place(self, use: _Use) -> Branch | None:
-        """Branch of the operation: its own, or that of all layers after it, or of all before it."""
+    def _places(self, use: _Use) -> tuple[Branch, ...]:
+        """Branches of the operation: its own, or those that all layers after or before it share."""
         if use.node.index in self.places:
             return self.places[use.node.index]
         for neighbours in (self.after[use.node.index], self.before[use.node.index]):
-            branches = [self.places.get(node) for node in neighbours]
-            if branches and None not in branches and len(set(map(id, branches))) == 1:
-                return branches[0]
-        return None
+            first, *others = [self.places.get(node, ()) for node in neighbours] or [()]
+            shared = {b.addition for b in first}.intersection(
+                *({b.addition for b in other} for other in others)
+            )
+            if shared:
+                return tuple(branch for branch in first if branch.addition in shared)
+        return ()
 
 
 def _argument(node: Node, position: int) -> str:
@@ -215,7 +226,7 @@ def _vector(name: str, record: ParameterRecord, use: _Use) -> ParamInfo:
 def _is_gain(use: _Use) -> bool:
     if use.node.kind == "norm":
         return use.argument != "bias"
-    return use.node.op.split(".")[1].rstrip("_") in ("mul", "div")
+    return use.node.name in ("mul", "div")
 
 
 def _own_fans(shape: tuple[int, ...]) -> tuple[int, int]:
