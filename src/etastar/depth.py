@@ -55,6 +55,8 @@ class DepthReport(Shown):
         matrix: `matrix[input][output]`: fewest counted nodes between them, None if unconnected.
         capture: Whether the graph was traced on fake tensors or on real ones.
         capture_note: Why real tensors were needed; None for fake.
+        notes: What the numbers do not show: layers that the shortest path by-passes or that were
+            skipped by chance, inputs that disagree, loops over positions.
         seconds: Time that capture and analysis took.
     """
 
@@ -75,6 +77,7 @@ class DepthReport(Shown):
     matrix: dict[str, dict[str, int | None]] = field(default_factory=dict)
     capture: Literal["fake", "real"] = "fake"
     capture_note: str | None = None
+    notes: tuple[str, ...] = ()
     seconds: float = 0.0
 
     def __rich__(self) -> Group:
@@ -143,4 +146,5 @@ def _notes(report: DepthReport) -> list[str]:
         for what, names, why in lines
         if names
     ]
-    return notes + ([f"\nnote: {report.capture_note}"] if report.capture_note else [])
+    said = (report.capture_note, *report.notes)
+    return notes + [f"\nnote: {note}" for note in said if note]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from etastar.depth import DepthReport, PathStep
 from etastar.errors import DepthError
+from etastar.graph.conditions import conditions, disagreement
 from etastar.graph.contraction import Contraction, contract, data_inputs
 from etastar.graph.node import Call, Node, Operand, ParameterRecord, Slot, WeightUse
 from etastar.graph.paths import (
@@ -37,8 +38,11 @@ class Graph:
         inputs: Name of every input tensor, and its node.
         outputs: Name of every output tensor, and the nodes whose values it holds.
         data_inputs: Names of the inputs that count as data (sources).
+        conditions: Names of the inputs that weight layers read too, but that condition a network
+            whose data are others: a time, a class, a prompt.
         parameter_records: Every parameter by canonical name.
         capture_note: Why it was traced on real tensors; None if it was on fake ones.
+        notes: What else is to be known of how it was captured.
         seconds: Time the capture took.
     """
 
@@ -46,33 +50,71 @@ class Graph:
     inputs: dict[str, int]
     outputs: dict[str, tuple[int, ...]]
     data_inputs: tuple[str, ...]
+    conditions: tuple[str, ...]
     parameter_records: dict[str, ParameterRecord]
     capture_note: str | None = None
+    notes: tuple[str, ...] = ()
     seconds: float = field(default=0.0, compare=False)
 
     @classmethod
     def of_trace(
-        cls, traced: Trace, *, capture_note: str | None = None, seconds: float = 0.0
+        cls,
+        traced: Trace,
+        *,
+        capture_note: str | None = None,
+        notes: tuple[str, ...] = (),
+        seconds: float = 0.0,
     ) -> Graph:
         """The graph of a trace, whose data inputs are found and whose sums are judged.
 
         Args:
             traced: The trace.
             capture_note: Why it was made on real tensors.
+            notes: What else is to be known of how it was made.
             seconds: Time it took.
 
         Returns:
             The graph, with its contraction.
         """
         inputs, outputs, records = traced.inputs, traced.outputs, traced.parameter_records
-        sources = data_inputs(traced.nodes, inputs)
-        contraction = contract(traced.nodes, {name: inputs[name] for name in sources}, outputs)
-        added = {c.node for c in contraction.counted if c.counted_as == "residual addition"}
-        nodes = tuple(
-            replace(node, kind="residual addition") if node.index in added else node
-            for node in traced.nodes
+        read = data_inputs(traced.nodes, inputs)
+        every = contract(traced.nodes, {name: inputs[name] for name in read}, outputs)
+        found = conditions(traced.nodes, every)
+        graph = cls(
+            traced.nodes, inputs, outputs, read, (), records, capture_note, notes, seconds
         )
-        graph = cls(nodes, inputs, outputs, sources, records, capture_note, seconds)
+        return graph._judged(every) if not found else graph.from_sources(set(read) - set(found))
+
+    def from_sources(self, sources: Iterable[str]) -> Graph:
+        """The same graph with other inputs as data: depth, streams and roles follow.
+
+        Args:
+            sources: Names of the inputs that count as data.
+
+        Returns:
+            The graph, for everything that takes one.
+
+        Raises:
+            DepthError: An unknown name, or none.
+
+        Example:
+            >>> import torch
+            >>> from etastar.graph.capture import capture_graph
+            >>> graph = capture_graph(torch.nn.Bilinear(2, 2, 2), torch.ones(2), torch.ones(2))
+            >>> graph.data_inputs, graph.from_sources(["input2"]).data_inputs
+            (('input1', 'input2'), ('input2',))
+        """
+        asked = _chosen("source", list(sources), self.inputs)
+        names = tuple(name for name in self.inputs if name in asked)
+        read = data_inputs(self.nodes, self.inputs)
+        rest = tuple(name for name in read if name not in names)
+        return replace(self, data_inputs=names, conditions=rest)._judged(self._contracted(names))
+
+    def _judged(self, contraction: Contraction) -> Graph:
+        """With the kind of every sum as its own contraction has it."""
+        added = {c.node for c in contraction.counted if c.counted_as == "residual addition"}
+        nodes = tuple(_of_kind(node, node.index in added) for node in self.nodes)
+        graph = replace(self, nodes=nodes)
         graph.__dict__["contraction"] = contraction
         return graph
 
@@ -112,7 +154,10 @@ class Graph:
             >>> [(info.name, info.role, info.fan_in) for info in graph.parameters]
             [('weight', 'output', 4), ('bias', 'bias', 1)]
         """
-        return parameter_infos(self.nodes, self.parameter_records, self.contraction)
+        layers = self.contraction
+        if self.conditions:
+            layers = self._contracted((*self.data_inputs, *self.conditions))
+        return parameter_infos(self.nodes, self.parameter_records, self.contraction, layers)
 
     def depth(
         self, *, sources: Sequence[str] | None = None, outputs: Sequence[str] | None = None
@@ -148,7 +193,27 @@ class Graph:
         is_kept = names == self.data_inputs
         contraction = self.contraction if is_kept else self._contracted(names)
         _check_paths(self, contraction, names, ends)
-        return _report(self, contraction, ends, start)
+        notes = self.notes if sources is not None else (*self.notes, *self._disagreement(ends))
+        return replace(_report(self, contraction, ends, start), notes=notes)
+
+    def _disagreement(self, outputs: tuple[str, ...]) -> Iterator[str]:
+        """What the depths from single inputs say, where they are not the same."""
+        if len(self.data_inputs) + len(self.conditions) < 2:
+            return
+        depths = {}
+        for name in (*self.data_inputs, *self.conditions):
+            contraction = self._contracted((name,))
+            if any(contraction.outputs[end] for end in outputs):
+                depths[name] = len(shortest_path(contraction, outputs))
+        if len(set(depths.values())) > 1:
+            yield disagreement(depths, self.conditions)
+
+
+def _of_kind(node: Node, is_added: bool) -> Node:
+    """The node, as a residual addition or not."""
+    if is_added:
+        return replace(node, kind="residual addition")
+    return replace(node, kind="other") if node.kind == "residual addition" else node
 
 
 def _chosen(what: str, names: object, known: Iterable[str]) -> tuple[str, ...]:

@@ -18,7 +18,10 @@ __all__ = ["parameter_infos"]
 
 
 def parameter_infos(
-    nodes: Sequence[Node], records: Mapping[str, ParameterRecord], contraction: Contraction
+    nodes: Sequence[Node],
+    records: Mapping[str, ParameterRecord],
+    contraction: Contraction,
+    layers: Contraction,
 ) -> tuple[ParamInfo, ...]:
     """Role, fan-in, fan-out, residual stream and sharing of every parameter.
 
@@ -29,7 +32,9 @@ def parameter_infos(
     Args:
         nodes: The nodes of a graph.
         records: Every parameter of the model by name.
-        contraction: The counted nodes, from the data inputs.
+        contraction: The counted nodes, from the data inputs: streams and branches are read off it.
+        layers: The same from the data inputs and the conditions: first and last layers, and what
+            lies beside what.
 
     Returns:
         One record per parameter, in the order of the model; a tied parameter once.
@@ -49,7 +54,7 @@ def parameter_infos(
     Reference:
         [TP5] arXiv 2203.03466, Table 3 (roles); [AM] arXiv 2510.04327 (branches).
     """
-    roles = _Roles(nodes, contraction)
+    roles = _Roles(nodes, contraction, layers)
     return tuple(roles.info(name, record) for name, record in records.items())
 
 
@@ -63,13 +68,15 @@ class _Use:
 
 
 class _Roles:
-    def __init__(self, nodes: Sequence[Node], contraction: Contraction) -> None:
+    def __init__(
+        self, nodes: Sequence[Node], contraction: Contraction, layers: Contraction
+    ) -> None:
         self.nodes = nodes
         branches = find_residuals(contraction)
         # of nested branches, the innermost is found first
         self.places = {node: b for b in reversed(branches) for node in b.positions}
-        self.first, self.final = _ends(contraction)
-        self.before, self.after = _neighbours(nodes, {node.node for node in contraction.counted})
+        self.first, self.final = _ends(layers)
+        self.before, self.after = _neighbours(nodes, {node.node for node in layers.counted})
         self.scalers = {
             branch.addition: output_scalers(nodes, branch, self.before) for branch in branches
         }
