@@ -276,7 +276,7 @@ def _report(
     on_path = nodes_on_paths(contraction, outputs)
     counted_as = {c.node: c.counted_as for c in contraction.counted}
     counts = [what for node, what in counted_as.items() if node in on_path]
-    tied, recurrent = reused_parameters(graph.nodes, contraction)
+    tied, recurrent, stacked = reused_parameters(graph.nodes, contraction)
     consumed = {name for node in graph for name in node.parameters}
     records = graph.parameter_records
     return DepthReport(
@@ -291,6 +291,7 @@ def _report(
         layer_path_length_moments=layer_moments,
         tied=tied,
         recurrent=recurrent,
+        stacked=stacked,
         unused_parameters=tuple(
             n for n, r in records.items() if len(r.shape) >= 2 and n not in consumed
         ),

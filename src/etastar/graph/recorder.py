@@ -271,7 +271,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for views in groups:
             value = step.values[source] if single else self.log.read(views[0])
             if value.producers:
-                operand = Operand(value.producers, value.parameters, tuple(views[0].shape))
+                operand = Operand(
+                    value.producers, value.parameters, tuple(views[0].shape), value.parts
+                )
                 node = self.add_node(
                     step.operation.full_name,
                     Classification("view"),

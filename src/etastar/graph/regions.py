@@ -19,26 +19,6 @@ from torch.multiprocessing.reductions import StorageWeakRef
 __all__ = ["NOTHING", "Region", "StorageLog", "Value", "ValuesKept"]
 
 
-class Value(NamedTuple):
-    """What a tensor was computed from: nodes that depend on an input, and parameters by name."""
-
-    producers: tuple[int, ...] = ()
-    parameters: tuple[str, ...] = ()
-
-    def __or__(self, other: object) -> Value:
-        if not isinstance(other, Value):
-            return NotImplemented
-        if other in (self, NOTHING):
-            return self
-        return Value(
-            tuple(dict.fromkeys(self.producers + other.producers)),
-            tuple(dict.fromkeys(self.parameters + other.parameters)),
-        )
-
-
-NOTHING = Value()
-
-
 class Region(NamedTuple):
     """The bytes of a storage that a strided tensor covers."""
 
@@ -53,6 +33,11 @@ class Region(NamedTuple):
         size = tensor.element_size()
         strides = tuple(s * size for s in tensor.stride())
         return cls(int(tensor.storage_offset()) * size, tuple(tensor.shape), strides, size)
+
+    def in_elements(self) -> Region:
+        """The same counted in elements, so that casts of one tensor can be compared."""
+        size = self.itemsize
+        return Region(self.offset // size, self.shape, tuple(s // size for s in self.strides), 1)
 
     def bounds(self) -> tuple[int, int]:
         """First byte, and the byte after the last one."""
@@ -94,6 +79,39 @@ class Region(NamedTuple):
             "typestr": f"|V{self.itemsize}",
         }
         return np.asarray(SimpleNamespace(__array_interface__=interface))
+
+
+class Value(NamedTuple):
+    """What a tensor was computed from: nodes that depend on an input, and parameters by name.
+
+    `parts` holds the region of each parameter of which it is a slice, or was computed from one.
+    """
+
+    producers: tuple[int, ...] = ()
+    parameters: tuple[str, ...] = ()
+    parts: tuple[tuple[str, Region], ...] = ()
+
+    def __or__(self, other: object) -> Value:
+        if not isinstance(other, Value):
+            return NotImplemented
+        if other in (self, NOTHING):
+            return self
+        return Value(
+            tuple(dict.fromkeys(self.producers + other.producers)),
+            tuple(dict.fromkeys(self.parameters + other.parameters)),
+            tuple(dict.fromkeys(self.parts + other.parts)),
+        )
+
+    def sliced(self, tensor: torch.Tensor) -> Value:
+        """The same of `tensor`, which shares the storage: with its part, if it is not all of it."""
+        is_slice = tensor.numel() * tensor.element_size() < tensor.untyped_storage().nbytes()
+        if not is_slice or not self.parameters or self.producers or self.parts:
+            return self
+        part = Region.of(tensor).in_elements()
+        return self._replace(parts=tuple((name, part) for name in self.parameters))
+
+
+NOTHING = Value()
 
 
 _WHOLE = Region(0, (1 << 62,), (1,), 1)  # of any storage
@@ -175,8 +193,8 @@ class StorageLog:
         >>> log, x = StorageLog(), torch.zeros(2, 3)
         >>> log.write(x, Value((0,)))
         >>> log.write(x[:, 1], Value((1,)))
-        >>> log.read(x[:, 0]), log.read(x[:, 1]), log.read(x)[0]
-        (Value(producers=(0,), parameters=()), Value(producers=(1,), parameters=()), (0, 1))
+        >>> log.read(x[:, 0]).producers, log.read(x[:, 1]).producers, log.read(x).producers
+        ((0,), (1,), (0, 1))
     """
 
     def __init__(self) -> None:
@@ -209,8 +227,8 @@ class StorageLog:
             return NOTHING
         first = log.entries[0]
         if first.region is _WHOLE and len(log.entries) == 1:
-            return first.value  # by far the most frequent case
-        return log.read(Region.of(tensor))
+            return first.value.sliced(tensor)  # by far the most frequent case
+        return log.read(Region.of(tensor)).sliced(tensor)
 
     def _append(
         self, tensor: torch.Tensor, value: Value, *, is_view: bool, fresh: bool = False

@@ -106,7 +106,8 @@ class _Roles:
             return ParamInfo(name, record.shape, "norm", 1, math.prod(record.shape))
         held = uses[0].node.operands[use.operand].shape
         fans = use.fan_in, use.fan_out
-        if use.layer_type == "recurrent" or math.prod(held) != math.prod(record.shape):
+        is_part = math.prod(held) != math.prod(record.shape) and len(held) == len(record.shape)
+        if use.layer_type == "recurrent" or is_part:
             fans = _own_fans(record.shape)
         return ParamInfo(name, record.shape, self._role(uses), *fans)
 
