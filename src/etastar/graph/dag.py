@@ -21,6 +21,7 @@ from etastar.graph.paths import (
     shortest_path,
 )
 from etastar.graph.roles import parameter_infos
+from etastar.graph.scans import fold_scans
 from etastar.graph.tracing import Trace
 from etastar.parameter import ParamInfo
 
@@ -77,12 +78,12 @@ class Graph:
             The graph, with its contraction.
         """
         inputs, outputs, records = traced.inputs, traced.outputs, traced.parameter_records
-        read = data_inputs(traced.nodes, inputs)
-        every = contract(traced.nodes, {name: inputs[name] for name in read}, outputs)
-        found = conditions(traced.nodes, every)
-        graph = cls(
-            traced.nodes, inputs, outputs, read, (), records, capture_note, notes, seconds
-        )
+        nodes, note = fold_scans(traced.nodes)
+        notes = notes if note is None else (*notes, note)
+        read = data_inputs(nodes, inputs)
+        every = contract(nodes, {name: inputs[name] for name in read}, outputs)
+        found = conditions(nodes, every)
+        graph = cls(nodes, inputs, outputs, read, (), records, capture_note, notes, seconds)
         return graph._judged(every) if not found else graph.from_sources(set(read) - set(found))
 
     def from_sources(self, sources: Iterable[str]) -> Graph:
