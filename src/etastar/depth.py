@@ -142,7 +142,11 @@ def _notes(report: DepthReport) -> list[str]:
             report.recurrent,
             "applied again on one path: the depth laws do not cover it",
         ),
-        ("stacked", report.stacked, "the weights of several layers in one tensor: no plan takes it"),
+        (
+            "stacked",
+            report.stacked,
+            "each holds the weights of several layers: no plan takes it",
+        ),
         ("unused", report.unused_parameters, "no operation on an activation read them"),
     )
     notes = [

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from etastar.graph.capture import effective_depth
+from etastar.graph.capture import capture_graph, effective_depth
 
 WIDTH = 4
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from etastar.graph.capture import effective_depth
-from etastar.graph.regions import NOTHING, Region, StorageLog, Value
+from etastar.graph.regions import NOTHING, StorageLog, Value
+from etastar.graph.strided import Region
 
 SIZE = 24
 

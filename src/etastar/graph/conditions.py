@@ -52,14 +52,14 @@ def conditions(nodes: Sequence[Node], contraction: Contraction) -> tuple[str, ..
     if len(contraction.sources) < 2:
         return ()
     reach = _sources_before(contraction)
-    starts = {reach[fork] for node in contraction.counted if (fork := _skip(node, reach))}
+    starts = {reach[fork] for node in contraction.counted if (fork := _skip(node, reach)) is not None}
     smallest = [s for s in starts if not any(other < s for other in starts)]
     data = frozenset(contraction.sources.values())
     if smallest:
         data = frozenset().union(*smallest)
     if len(data) > 1:
-        again = _entering_again(nodes, data) - {s for start in starts for s in start if start == {s}}
-        data = data - again or data
+        own = {source for start in starts if len(start) == 1 for source in start}
+        data = data - (_entering_again(nodes, data) - own) or data
     return tuple(name for name, source in contraction.sources.items() if source not in data)
 
 

@@ -84,7 +84,7 @@ class Graph:
         every = contract(nodes, {name: inputs[name] for name in read}, outputs)
         found = conditions(nodes, every)
         graph = cls(nodes, inputs, outputs, read, (), records, capture_note, notes, seconds)
-        return graph._judged(every) if not found else graph.from_sources(set(read) - set(found))
+        return _judged(graph, every) if not found else graph.from_sources(set(read) - set(found))
 
     def from_sources(self, sources: Iterable[str]) -> Graph:
         """The same graph with other inputs as data: depth, streams and roles follow.
@@ -105,19 +105,12 @@ class Graph:
             >>> graph.data_inputs, graph.from_sources(["input2"]).data_inputs
             (('input1', 'input2'), ('input2',))
         """
-        asked = _chosen("source", list(sources), self.inputs)
+        asked = _chosen("source", sources, self.inputs)
         names = tuple(name for name in self.inputs if name in asked)
         read = data_inputs(self.nodes, self.inputs)
         rest = tuple(name for name in read if name not in names)
-        return replace(self, data_inputs=names, conditions=rest)._judged(self._contracted(names))
-
-    def _judged(self, contraction: Contraction) -> Graph:
-        """With the kind of every sum as its own contraction has it."""
-        added = {c.node for c in contraction.counted if c.counted_as == "residual addition"}
-        nodes = tuple(_of_kind(node, node.index in added) for node in self.nodes)
-        graph = replace(self, nodes=nodes)
-        graph.__dict__["contraction"] = contraction
-        return graph
+        graph = replace(self, data_inputs=names, conditions=rest)
+        return _judged(graph, self._contracted(names))
 
     @property
     def capture(self) -> Literal["fake", "real"]:
@@ -194,8 +187,9 @@ class Graph:
         is_kept = names == self.data_inputs
         contraction = self.contraction if is_kept else self._contracted(names)
         _check_paths(self, contraction, names, ends)
-        notes = self.notes if sources is not None else (*self.notes, *self._disagreement(ends))
-        return replace(_report(self, contraction, ends, start), notes=notes)
+        report = _report(self, contraction, ends, start)
+        unlike = () if sources is not None else self._disagreement(ends)
+        return replace(report, notes=(*self.notes, *report.notes, *unlike))
 
     def _disagreement(self, outputs: tuple[str, ...]) -> Iterator[str]:
         """What the depths from single inputs say, where they are not the same."""
@@ -208,6 +202,14 @@ class Graph:
                 depths[name] = len(shortest_path(contraction, outputs))
         if len(set(depths.values())) > 1:
             yield disagreement(depths, self.conditions)
+
+
+def _judged(graph: Graph, contraction: Contraction) -> Graph:
+    """The graph with the kind of every sum as its own contraction has it."""
+    added = {c.node for c in contraction.counted if c.counted_as == "residual addition"}
+    graph = replace(graph, nodes=tuple(_of_kind(node, node.index in added) for node in graph))
+    graph.__dict__["contraction"] = contraction
+    return graph
 
 
 def _of_kind(node: Node, is_added: bool) -> Node:

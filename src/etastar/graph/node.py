@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from etastar.graph.regions import Region
+from etastar.graph.strided import Region
 from etastar.parameter import LayerType
 
 __all__ = ["Call", "Kind", "Node", "Operand", "ParameterRecord", "Slot", "WeightUse"]

@@ -9,7 +9,7 @@ from math import comb
 from etastar.depth import CountedAs
 from etastar.graph.contraction import Contraction, CountedNode, members
 from etastar.graph.node import Node
-from etastar.graph.regions import Region
+from etastar.graph.strided import Region
 
 __all__ = [
     "LAYERS_ALONE",

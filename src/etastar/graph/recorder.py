@@ -274,7 +274,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             value = step.values[source] if single else self.log.read(views[0])
             if value.producers:
                 operand = Operand(
-                    value.producers, value.parameters, tuple(views[0].shape), value.parts
+                    value.producers, value.parameters, tuple(views[0].shape), parts=value.parts
                 )
                 node = self.add_node(
                     step.operation.full_name,

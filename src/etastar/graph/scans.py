@@ -33,9 +33,9 @@ def fold_scans(nodes: Sequence[Node]) -> tuple[tuple[Node, ...], str | None]:
     """The nodes, in which sums within a loop over positions sum nothing that counts.
 
     In `h = a[:, t] * h + b[:, t]` every step adds one position to what the others left. These sums
-    are as many as the example has positions. They become operations that exchange information between
-    positions without a weight, as `torch.cumsum` would: the sum of a layer's input and its whole
-    result still counts.
+    are as many as the example has positions. They become operations that exchange information
+    between positions without a weight, as `torch.cumsum` would: the sum of a layer's input and its
+    whole result still counts.
 
     Args:
         nodes: The nodes of a graph.

@@ -39,8 +39,8 @@ def with_all_layers(
         >>> class Dropped(nn.Linear):
         ...     def forward(self, x):
         ...         return x if self.training and random.random() < 0.9 else super().forward(x)
-        >>> graph = capture_graph(nn.Sequential(*[Dropped(4, 4) for _ in range(9)]), torch.ones(1, 4))
-        >>> graph.depth().effective_depth
+        >>> model = nn.Sequential(*[Dropped(4, 4) for _ in range(9)])
+        >>> capture_graph(model, torch.ones(1, 4)).depth().effective_depth
         9
 
     Reference:
@@ -64,7 +64,8 @@ def with_all_layers(
             "if a random number decides, the depth is one of many"
         )
     return whole, (
-        f"captured in evaluation mode, as training mode skipped what evaluation mode runs: {skipped}"
+        "captured in evaluation mode, as training mode skipped what evaluation mode runs: "
+        f"{skipped}"
     )
 
 

@@ -97,7 +97,7 @@ class Step:
                 value.producers if i in data else (),
                 value.parameters if self._is_read(tensor) else (),
                 tuple(tensor.shape),
-                value.parts if self._is_read(tensor) else (),
+                parts=value.parts if self._is_read(tensor) else (),
             )
             for i, (tensor, value) in enumerate(zip(self.tensors, self.values, strict=True))
         )
