@@ -52,7 +52,9 @@ def conditions(nodes: Sequence[Node], contraction: Contraction) -> tuple[str, ..
     if len(contraction.sources) < 2:
         return ()
     reach = _sources_before(contraction)
-    starts = {reach[fork] for node in contraction.counted if (fork := _skip(node, reach)) is not None}
+    starts = {
+        reach[fork] for node in contraction.counted if (fork := _skip(node, reach)) is not None
+    }
     smallest = [s for s in starts if not any(other < s for other in starts)]
     data = frozenset(contraction.sources.values())
     if smallest:
