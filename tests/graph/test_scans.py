@@ -90,7 +90,7 @@ def test_additions_and_paths_do_not_grow_with_the_example(how: str) -> None:
         assert report.effective_depth == BLOCKS + 1
         assert report.path_count == 3**BLOCKS  # around a block, by `keep` or by `new`
     (note,) = long.notes
-    assert f"{2 * 7 * BLOCKS} sums of loops" in note or f"{7 * BLOCKS} sums of loops" in note
+    assert note.startswith(f"{7 * BLOCKS} sums of loops")
     assert "blocks.* (3)" in note
 
 
@@ -125,8 +125,5 @@ def test_streams_of_models_with_scans(name: str, per_block: int) -> None:
     first, second = (graph.depth() for graph in graphs)
     assert first.path_length_moments == second.path_length_moments
     assert first.effective_depth == second.effective_depth == 3 * per_block + 1
-    streams = {
-        i.stream_additions for i in graphs[1].parameters if i.name.endswith("out_proj.weight")
-    }
-    streams |= {i.stream_additions for i in graphs[1].parameters if ".output." in i.name}
-    assert streams == {3 * per_block}
+    last = [i for i in graphs[1].parameters if ".output." in i.name or ".out_proj.w" in i.name]
+    assert [i.stream_additions for i in last] == [3 * per_block] * 3

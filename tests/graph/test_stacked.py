@@ -108,5 +108,5 @@ def test_the_fans_of_a_slice_are_its_own() -> None:
 @pytest.mark.parametrize("allow_recurrent", [False, True])
 def test_a_plan_refuses_it_and_says_why(allow_recurrent: bool) -> None:
     base = Tuned((Stacked(2), X), 0.1)
-    with pytest.raises(PlanError, match="weight, which holds the weights of [28] layers in one"):
+    with pytest.raises(PlanError, match=r"weight, which holds the weights of [28] layers in one"):
         plan_transfer(base, (Stacked(8), X), optimizer="adamw", allow_recurrent=allow_recurrent)

@@ -52,9 +52,8 @@ def conditions(nodes: Sequence[Node], contraction: Contraction) -> tuple[str, ..
     if len(contraction.sources) < 2:
         return ()
     reach = _sources_before(contraction)
-    starts = {
-        reach[fork] for node in contraction.counted if (fork := _skip(node, reach)) is not None
-    }
+    forks = [_skip(node, reach) for node in contraction.counted]
+    starts = {reach[fork] for fork in forks if fork is not None}
     smallest = [s for s in starts if not any(other < s for other in starts)]
     data = frozenset(contraction.sources.values())
     if smallest:
