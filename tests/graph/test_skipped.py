@@ -156,3 +156,15 @@ def test_layerdrop_of_transformers_leaves_no_layer_out(name: str) -> None:
     report = capture_graph(model, tokens).depth()
     assert report == capture_graph(model.eval(), tokens).depth() or report.notes
     assert report.residual_additions == {"OPT": 2 * LAYERS, "Bart": 5 * LAYERS}[name]
+
+
+def test_a_model_that_cannot_be_copied_is_in_training_mode_afterwards() -> None:
+    class Single(Dropped):
+        def __deepcopy__(self, memo: dict[int, object]) -> Single:
+            raise TypeError("there is one of it alone")
+
+    model = Single(random.random)
+    model.blocks[0].eval()
+    assert _graph(model).depth().effective_depth == LAYERS
+    assert [module.training for module in model.blocks] == [False] + [True] * (LAYERS - 1)
+    assert model.training
