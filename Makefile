@@ -14,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint format types imports doctest docs study evidence evaluate check clean
+.PHONY: help demo test fuzz lint format types imports doctest docs study evidence evaluate survey check clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -37,6 +37,9 @@ lint format types imports doctest docs study evidence evaluate: $(READY)
 
 test: $(READY) $(VISION_READY) ## all tests, the examples of README and docs among them
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
+
+survey: $(READY) $(VISION_READY) ## capture some 500 networks of torchvision, timm and transformers: docs/survey.md
+	$(BIN)/python -W ignore benchmarks/survey.py
 
 fuzz: $(READY) ## the property tests under twenty seeds
 	files=$$(grep -rl --include='test_*.py' -E '^(from|import) hypothesis' tests); \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -48,6 +49,7 @@ class DepthReport(Shown):
         layer_path_length_moments: M_0 to M_3 with weight layers alone counted.
         tied: Parameters that serve an embedding and a projection, by name.
         recurrent: Parameters applied again on one path, by name; the laws do not cover them.
+        stacked: Parameters that hold the weights of several layers, as slices; of how many each.
         unused_parameters: Parameters of two or more dimensions that no operation on an activation
             consumed: a part of the model was not executed, as an expert that got no token.
         sources: Names of the inputs that count as data.
@@ -71,6 +73,7 @@ class DepthReport(Shown):
     layer_path_length_moments: tuple[int, int, int, int]
     tied: tuple[str, ...] = ()
     recurrent: tuple[str, ...] = ()
+    stacked: Mapping[str, int] = field(default_factory=dict)
     unused_parameters: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
@@ -132,12 +135,17 @@ def _path(path: tuple[PathStep, ...]) -> Table:
 
 
 def _notes(report: DepthReport) -> list[str]:
-    lines = (
+    lines: tuple[tuple[str, Iterable[str], str], ...] = (
         ("tied", report.tied, "one table serves embedding and projection"),
         (
             "recurrent",
             report.recurrent,
             "applied again on one path: the depth laws do not cover it",
+        ),
+        (
+            "stacked",
+            report.stacked,
+            "each holds the weights of several layers: no plan takes it",
         ),
         ("unused", report.unused_parameters, "no operation on an activation read them"),
     )

@@ -295,6 +295,19 @@ def test_dropout_and_batch_norm_change_nothing_in_either_mode(training: bool) ->
     assert _node(graph, "norm").parameters == ("1.weight", "1.bias")
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_batch_norm_takes_one_value_a_channel(training: bool, device: str) -> None:
+    pooled = [nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)]
+    for model, x in (
+        (nn.Sequential(*pooled), torch.zeros(1, 3, 8, 8, device=device)),
+        (nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), torch.zeros(1, 3, device=device)),
+    ):
+        graph = capture_graph(model.to(device).train(training), x)
+        assert graph.capture == "fake"
+        assert [node.kind for node in graph].count("norm") == 1
+
+
 def test_batch_norm_in_train_mode_takes_one_example_with_one_pixel() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
     assert lengths(model.train(), torch.zeros(1, 3, 1, 1)) == moments(2)

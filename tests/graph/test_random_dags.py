@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from etastar.graph.capture import effective_depth
+from etastar.graph.capture import capture_graph, effective_depth
 
 WIDTH = 4
 
@@ -291,7 +291,8 @@ def test_depth_and_statistics_equal_a_listing_of_every_path(program: Program) ->
     reference = Reference(program)
     paths = reference.paths()
     lengths = [len(path) - 1 for path in paths]
-    report = effective_depth(Network(program), *_inputs(program))
+    graph = capture_graph(Network(program), *_inputs(program))
+    report = graph.depth(sources=[*graph.data_inputs, *graph.conditions])
     assert report.effective_depth == min(lengths)
     assert report.longest_path == max(lengths)
     assert report.path_length_moments == _moments(lengths)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from etastar.graph.capture import effective_depth
-from etastar.graph.regions import NOTHING, Region, StorageLog, Value
+from etastar.graph.regions import NOTHING, StorageLog, Value
+from etastar.graph.strided import Region
 
 SIZE = 24
 
@@ -173,3 +174,22 @@ def test_in_place_operations_change_what_their_tensor_holds() -> None:
         assert report.path_length_moments == _moments(lengths), operation
         used = "a" if operation not in ("overwritten", "zeroed") else "b"
         assert used in [step.module for step in report.path], operation
+
+
+def test_a_view_of_a_buffer_holds_what_was_written_to_its_own_part() -> None:
+    class Stateful(nn.Module):
+        """Layers that keep their states in slices of one tensor."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            states = torch.zeros(len(x), 4, 2)
+            for number, layer in enumerate((self.one, self.other)):
+                x = layer(x + states[:, :, number])
+                states[:, :, number] = x
+            return x
+
+    report = effective_depth(Stateful(), torch.zeros(1, 4))
+    assert (report.effective_depth, report.residual_additions) == (2, 0)

@@ -17,6 +17,7 @@ from etastar.errors import CaptureError, DepthError, EtastarError
 from etastar.graph.arguments import named_inputs, tensors_in
 from etastar.graph.dag import Graph
 from etastar.graph.isolation import AUTOCAST_DEVICES, ambient_modes_left, global_state_kept
+from etastar.graph.skipped import with_all_layers
 from etastar.graph.tracing import Trace, failed_pass, first_line, trace
 from etastar.naming import unwrap
 
@@ -36,7 +37,8 @@ def capture_graph(model: nn.Module, *args: Any, **kwargs: Any) -> Graph:
     The pass runs at the dispatch level on fake tensors: no arithmetic is done, no parameter
     memory is taken, and a model on the meta device works as it is. What fake tensors refuse
     (values read in Python, shapes that depend on data) is run on real tensors of the example, and
-    `Graph.capture_note` says so. The model, its hooks and modes, the random generators and
+    `Graph.capture_note` says so. Where training mode skips layers by chance the graph is evaluation
+    mode's, and `Graph.notes` say so. The model, its hooks and modes, the random generators and
     PyTorch's switches are as before afterwards, also when the pass raises.
 
     Args:
@@ -71,8 +73,9 @@ def capture_graph(model: nn.Module, *args: Any, **kwargs: Any) -> Graph:
     require_unsharded(model)
     _require_strided(model, args, kwargs)
     with global_state_kept():
-        traced, note = _trace_without_ambient_modes(model, args, kwargs)
-    return Graph.of_trace(traced, capture_note=note, seconds=time.perf_counter() - start)
+        traced, why_real, notes = _trace_without_ambient_modes(model, args, kwargs)
+    seconds = time.perf_counter() - start
+    return Graph.of_trace(traced, capture_note=why_real, notes=notes, seconds=seconds)
 
 
 def effective_depth(
@@ -207,7 +210,7 @@ def _require_strided(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[st
 
 def _trace_without_ambient_modes(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[Trace, str | None]:
+) -> tuple[Trace, str | None, tuple[str, ...]]:
     """The same graph within autocast as outside; but for what runs within autocast alone."""
     is_autocast = any(torch.is_autocast_enabled(device) for device in AUTOCAST_DEVICES)
     try:
@@ -240,9 +243,21 @@ def _materialised(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
 
 def _trace_anyhow(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[Trace, str | None]:
-    """Trace on fake tensors, else on real ones; the note says why."""
+) -> tuple[Trace, str | None, tuple[str, ...]]:
+    """Trace on fake tensors, else on real ones (and why); with the layers skipped by chance."""
     model = _materialised(model, args, kwargs)
+    traced, why_real = _trace_fake_or_real(model, args, kwargs)
+
+    def evaluated() -> Trace:
+        return trace(model, args, kwargs, fake=why_real is None, evaluation=True)
+
+    traced, note = with_all_layers(model, traced, evaluated)
+    return traced, why_real, (() if note is None else (note,))
+
+
+def _trace_fake_or_real(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Trace, str | None]:
     try:
         return trace(model, args, kwargs, fake=True), None
     except CaptureError as error:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from etastar.depth import DepthReport, PathStep
 from etastar.errors import DepthError
 from etastar.graph.bypass import path_notes
+from etastar.graph.conditions import conditions, disagreement
 from etastar.graph.contraction import Contraction, contract, data_inputs
 from etastar.graph.node import Call, Node, Operand, ParameterRecord, Slot, WeightUse
 from etastar.graph.paths import (
@@ -22,6 +23,7 @@ from etastar.graph.paths import (
 )
 from etastar.graph.residual import find_residuals
 from etastar.graph.roles import parameter_infos
+from etastar.graph.scans import fold_scans
 from etastar.graph.tracing import Trace
 from etastar.parameter import ParamInfo
 
@@ -39,8 +41,11 @@ class Graph:
         inputs: Name of every input tensor, and its node.
         outputs: Name of every output tensor, and the nodes whose values it holds.
         data_inputs: Names of the inputs that count as data (sources).
+        conditions: Names of the inputs that weight layers read too, but that condition a network
+            whose data are others: a time, a class, a prompt.
         parameter_records: Every parameter by canonical name.
         capture_note: Why it was traced on real tensors; None if it was on fake ones.
+        notes: What else is to be known of how it was captured.
         seconds: Time the capture took.
     """
 
@@ -48,35 +53,66 @@ class Graph:
     inputs: dict[str, int]
     outputs: dict[str, tuple[int, ...]]
     data_inputs: tuple[str, ...]
+    conditions: tuple[str, ...]
     parameter_records: dict[str, ParameterRecord]
     capture_note: str | None = None
+    notes: tuple[str, ...] = ()
     seconds: float = field(default=0.0, compare=False)
 
     @classmethod
     def of_trace(
-        cls, traced: Trace, *, capture_note: str | None = None, seconds: float = 0.0
+        cls,
+        traced: Trace,
+        *,
+        capture_note: str | None = None,
+        notes: tuple[str, ...] = (),
+        seconds: float = 0.0,
     ) -> Graph:
         """The graph of a trace, whose data inputs are found and whose sums are judged.
 
         Args:
             traced: The trace.
             capture_note: Why it was made on real tensors.
+            notes: What else is to be known of how it was made.
             seconds: Time it took.
 
         Returns:
             The graph, with its contraction.
         """
         inputs, outputs, records = traced.inputs, traced.outputs, traced.parameter_records
-        sources = data_inputs(traced.nodes, inputs)
-        contraction = contract(traced.nodes, {name: inputs[name] for name in sources}, outputs)
-        added = {c.node for c in contraction.counted if c.counted_as == "residual addition"}
-        nodes = tuple(
-            replace(node, kind="residual addition") if node.index in added else node
-            for node in traced.nodes
-        )
-        graph = cls(nodes, inputs, outputs, sources, records, capture_note, seconds)
-        graph.__dict__["contraction"] = contraction
-        return graph
+        nodes, note = fold_scans(traced.nodes)
+        notes = notes if note is None else (*notes, note)
+        read = data_inputs(nodes, inputs)
+        every = contract(nodes, {name: inputs[name] for name in read}, outputs)
+        found = conditions(nodes, every)
+        graph = cls(nodes, inputs, outputs, read, (), records, capture_note, notes, seconds)
+        return _judged(graph, every) if not found else graph.from_sources(set(read) - set(found))
+
+    def from_sources(self, sources: Iterable[str]) -> Graph:
+        """The same graph with other inputs as data: depth, streams and roles follow.
+
+        Args:
+            sources: Names of the inputs that count as data.
+
+        Returns:
+            The graph, for everything that takes one.
+
+        Raises:
+            DepthError: An unknown name, or none.
+
+        Example:
+            >>> import torch
+            >>> from etastar.graph.capture import capture_graph
+            >>> graph = capture_graph(torch.nn.Bilinear(2, 2, 2), torch.ones(2), torch.ones(2))
+            >>> graph.data_inputs, graph.from_sources(["input2"]).data_inputs
+            (('input1', 'input2'), ('input2',))
+        """
+        asked = _chosen("source", sources, self.inputs)
+        names = tuple(name for name in self.inputs if name in asked)
+        read = data_inputs(self.nodes, self.inputs)
+        rest = tuple(name for name in read if name not in names)
+        graph = replace(self, data_inputs=names, conditions=rest)
+        return _judged(graph, self._contracted(names))
 
     @property
     def capture(self) -> Literal["fake", "real"]:
@@ -114,7 +150,10 @@ class Graph:
             >>> [(info.name, info.role, info.fan_in) for info in graph.parameters]
             [('weight', 'output', 4), ('bias', 'bias', 1)]
         """
-        return parameter_infos(self.nodes, self.parameter_records, self.contraction)
+        layers = self.contraction
+        if self.conditions:
+            layers = self._contracted((*self.data_inputs, *self.conditions))
+        return parameter_infos(self.nodes, self.parameter_records, self.contraction, layers)
 
     def depth(
         self, *, sources: Sequence[str] | None = None, outputs: Sequence[str] | None = None
@@ -150,7 +189,36 @@ class Graph:
         is_kept = names == self.data_inputs
         contraction = self.contraction if is_kept else self._contracted(names)
         _check_paths(self, contraction, names, ends)
-        return _report(self, contraction, ends, start)
+        report = _report(self, contraction, ends, start)
+        unlike = () if sources is not None else self._disagreement(ends)
+        return replace(report, notes=(*self.notes, *report.notes, *unlike))
+
+    def _disagreement(self, outputs: tuple[str, ...]) -> Iterator[str]:
+        """What the depths from single inputs say, where they are not the same."""
+        if len(self.data_inputs) + len(self.conditions) < 2:
+            return
+        depths = {}
+        for name in (*self.data_inputs, *self.conditions):
+            contraction = self._contracted((name,))
+            if any(contraction.outputs[end] for end in outputs):
+                depths[name] = len(shortest_path(contraction, outputs))
+        if len(set(depths.values())) > 1:
+            yield disagreement(depths, self.conditions)
+
+
+def _judged(graph: Graph, contraction: Contraction) -> Graph:
+    """The graph with the kind of every sum as its own contraction has it."""
+    added = {c.node for c in contraction.counted if c.counted_as == "residual addition"}
+    graph = replace(graph, nodes=tuple(_of_kind(node, node.index in added) for node in graph))
+    graph.__dict__["contraction"] = contraction
+    return graph
+
+
+def _of_kind(node: Node, is_added: bool) -> Node:
+    """The node, as a residual addition or not."""
+    if is_added:
+        return replace(node, kind="residual addition")
+    return replace(node, kind="other") if node.kind == "residual addition" else node
 
 
 def _chosen(what: str, names: object, known: Iterable[str]) -> tuple[str, ...]:
@@ -213,7 +281,7 @@ def _report(
     on_path = nodes_on_paths(contraction, outputs)
     counted_as = {c.node: c.counted_as for c in contraction.counted}
     counts = [what for node, what in counted_as.items() if node in on_path]
-    tied, recurrent = reused_parameters(graph.nodes, contraction)
+    tied, recurrent, stacked = reused_parameters(graph.nodes, contraction)
     consumed = {name for node in graph for name in node.parameters}
     records = graph.parameter_records
     return DepthReport(
@@ -228,6 +296,7 @@ def _report(
         layer_path_length_moments=layer_moments,
         tied=tied,
         recurrent=recurrent,
+        stacked=stacked,
         unused_parameters=tuple(
             n for n, r in records.items() if len(r.shape) >= 2 and n not in consumed
         ),

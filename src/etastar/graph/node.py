@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from etastar.graph.strided import Region
 from etastar.parameter import LayerType
 
 __all__ = ["Call", "Kind", "Node", "Operand", "ParameterRecord", "Slot", "WeightUse"]
@@ -33,11 +34,13 @@ class Operand:
             where it does not depend on an input.
         parameters: Names of the parameters it was computed from.
         shape: Shape of the tensor.
+        parts: Region of each of the parameters of which it is a slice.
     """
 
     producers: tuple[int, ...]
     parameters: tuple[str, ...]
     shape: tuple[int, ...]
+    parts: tuple[tuple[str, Region], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,9 +228,9 @@ def _require_dtypes(operation: Operation, args: tuple[Any, ...]) -> None:
 
 
 def _batch_norm(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """One value per channel: the running variance would be divided by n - 1 = 0."""
-    x = args[0]
-    if x.ndim > 1 and x.numel() == x.shape[1]:
+    """One value per channel: in training the running variance would be divided by n - 1 = 0."""
+    x, is_training = args[0], args[5]
+    if is_training and x.ndim > 1 and x.numel() == x.shape[1]:
         args = (*args[:3], None, None, *args[5:])
     return func(*args, **kwargs)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from math import comb
 
 from etastar.depth import CountedAs
 from etastar.graph.contraction import Contraction, CountedNode, members
 from etastar.graph.node import Node
+from etastar.graph.strided import Region
 
 __all__ = [
     "LAYERS_ALONE",
@@ -172,8 +173,8 @@ def _ties(nodes: Sequence[Node], used: Iterable[int]) -> bool:
 
 def reused_parameters(
     nodes: Sequence[Node], contraction: Contraction
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Parameters that are tied or recurrent, in the order of first use.
+) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, int]]:
+    """Parameters that are tied, recurrent or stacked, in the order of first use.
 
     Args:
         nodes: The nodes of the graph.
@@ -182,7 +183,8 @@ def reused_parameters(
     Returns:
         Names of those that serve both as a table that is looked up and as a projection; and of
         those that two weight layers on one path use, such ties apart. A recurrent module (LSTM,
-        GRU) reuses its weights at every step within its one node.
+        GRU) reuses its weights at every step within its one node. And the number of layers whose
+        weights are slices of one parameter, that share nothing, for those that are not recurrent.
 
     Reference:
         [WU] arXiv 2602.07494: the law is stated for non-recurrent networks.
@@ -191,8 +193,29 @@ def reused_parameters(
     reused = {n for used in uses.values() if len(used) > 1 for n in used}
     ancestors = _ancestors(contraction, reused)
     tied = tuple(name for name, used in uses.items() if _ties(nodes, used))
-    recurrent = tuple(n for n, used in uses.items() if _is_recurrent(nodes, used, ancestors))
-    return tied, recurrent
+    parts = {name: _parts(nodes, name, used) for name, used in uses.items()}
+    recurrent = tuple(
+        name for name, used in uses.items() if _is_recurrent(nodes, used, ancestors, parts[name])
+    )
+    stacked = {
+        name: len(set(parts[name].values()))
+        for name, used in uses.items()
+        if name not in recurrent and any(_pairs_on_a_path(used, ancestors))
+        if len(set(parts[name].values())) > 1
+    }
+    return tied, recurrent, stacked
+
+
+def _parts(nodes: Sequence[Node], name: str, used: list[int]) -> dict[int, Region]:
+    """The slice of a parameter that each weight layer uses; without those that use all of it."""
+    found: dict[int, Region] = {}
+    for node in used:
+        weight = nodes[node].weight
+        assert weight is not None
+        own = [region for n, region in nodes[node].operands[weight.operand].parts if n == name]
+        if len(own) == 1:
+            found[node] = own[0]
+    return found
 
 
 def _ancestors(contraction: Contraction, wanted: set[int]) -> dict[int, int]:
@@ -208,10 +231,23 @@ def _ancestors(contraction: Contraction, wanted: set[int]) -> dict[int, int]:
     return before
 
 
-def _is_recurrent(nodes: Sequence[Node], used: list[int], ancestors: dict[int, int]) -> bool:
+def _pairs_on_a_path(used: list[int], ancestors: dict[int, int]) -> Iterator[tuple[int, int]]:
+    for i, earlier in enumerate(used):
+        for later in used[i + 1 :]:
+            if ancestors[later] >> earlier & 1:
+                yield earlier, later
+
+
+def _is_recurrent(
+    nodes: Sequence[Node], used: list[int], ancestors: dict[int, int], parts: dict[int, Region]
+) -> bool:
     weights = (nodes[n].weight for n in used)
     return any(w is not None and w.layer_type == "recurrent" for w in weights) or any(
-        ancestors[later] >> earlier & 1 and not _ties(nodes, (earlier, later))
-        for i, earlier in enumerate(used)
-        for later in used[i + 1 :]
+        not _ties(nodes, pair) and _share(*(parts.get(node) for node in pair))
+        for pair in _pairs_on_a_path(used, ancestors)
     )
+
+
+def _share(one: Region | None, other: Region | None) -> bool:
+    """Whether two uses of a parameter have elements in common."""
+    return one is None or other is None or one.overlaps(other)

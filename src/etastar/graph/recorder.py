@@ -267,11 +267,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _record_view(self, step: Step) -> None:
         source, *others = (i for i, v in enumerate(step.values) if v.producers)
         single = len(step.values[source].producers) == 1 and not others
-        groups = [step.views] if single else [[view] for view in step.views]
+        is_one = single and step.operation.name != "unbind"
+        held = [view for view in step.views if self.log.read(view).producers]
+        groups = [held] if is_one and held else [[view] for view in held]
         for views in groups:
             value = step.values[source] if single else self.log.read(views[0])
             if value.producers:
-                operand = Operand(value.producers, value.parameters, tuple(views[0].shape))
+                operand = Operand(
+                    value.producers, value.parameters, tuple(views[0].shape), parts=value.parts
+                )
                 node = self.add_node(
                     step.operation.full_name,
                     Classification("view"),

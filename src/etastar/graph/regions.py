@@ -9,21 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-__all__ = ["NOTHING", "Region", "StorageLog", "Value", "ValuesKept"]
+from etastar.graph.strided import Region
+
+__all__ = ["NOTHING", "StorageLog", "Value", "ValuesKept"]
 
 
 class Value(NamedTuple):
-    """What a tensor was computed from: nodes that depend on an input, and parameters by name."""
+    """What a tensor was computed from: nodes that depend on an input, and parameters by name.
+
+    `parts` holds the region of each parameter of which it is a slice, or was computed from one.
+    """
 
     producers: tuple[int, ...] = ()
     parameters: tuple[str, ...] = ()
+    parts: tuple[tuple[str, Region], ...] = ()
 
     def __or__(self, other: object) -> Value:
         if not isinstance(other, Value):
@@ -33,67 +37,19 @@ class Value(NamedTuple):
         return Value(
             tuple(dict.fromkeys(self.producers + other.producers)),
             tuple(dict.fromkeys(self.parameters + other.parameters)),
+            parts=tuple(dict.fromkeys(self.parts + other.parts)),
         )
+
+    def sliced(self, tensor: torch.Tensor) -> Value:
+        """The same of `tensor`, which shares the storage: with its part, if it is not all of it."""
+        is_slice = tensor.numel() * tensor.element_size() < tensor.untyped_storage().nbytes()
+        if not is_slice or not self.parameters or self.producers or self.parts:
+            return self
+        part = Region.of(tensor).in_elements()
+        return self._replace(parts=tuple((name, part) for name in self.parameters))
 
 
 NOTHING = Value()
-
-
-class Region(NamedTuple):
-    """The bytes of a storage that a strided tensor covers."""
-
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    itemsize: int
-
-    @classmethod
-    def of(cls, tensor: torch.Tensor) -> Region:
-        """Region of a strided tensor."""
-        size = tensor.element_size()
-        strides = tuple(s * size for s in tensor.stride())
-        return cls(int(tensor.storage_offset()) * size, tuple(tensor.shape), strides, size)
-
-    def bounds(self) -> tuple[int, int]:
-        """First byte, and the byte after the last one."""
-        if 0 in self.shape:
-            return self.offset, self.offset
-        reach = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
-        return self.offset, self.offset + reach + self.itemsize
-
-    def is_dense(self) -> bool:
-        """Whether it covers every byte between its bounds."""
-        reach = self.itemsize
-        for stride, n in sorted(zip(self.strides, self.shape, strict=True)):
-            if n > 1:
-                if stride > reach:
-                    return False
-                reach += stride * (n - 1)
-        return True
-
-    def overlaps(self, other: Region) -> bool:
-        """Whether the two share a byte; exact, but True where that is too hard to decide."""
-        (a, b), (c, d) = self.bounds(), other.bounds()
-        if b <= c or d <= a:
-            return False
-        if self.is_dense() and other.is_dense():
-            return True
-        try:
-            effort: Any = 100_000  # the stubs know the named levels only
-            return bool(np.shares_memory(self._as_array(), other._as_array(), max_work=effort))
-        except np.exceptions.TooHardError:
-            return True
-
-    def _as_array(self) -> np.ndarray:
-        """An array at this region of an imaginary storage; its memory is never touched."""
-        interface = {
-            "version": 3,
-            "data": ((1 << 40) + self.offset, True),
-            "shape": self.shape,
-            "strides": self.strides,
-            "typestr": f"|V{self.itemsize}",
-        }
-        return np.asarray(SimpleNamespace(__array_interface__=interface))
 
 
 _WHOLE = Region(0, (1 << 62,), (1,), 1)  # of any storage
@@ -175,8 +131,8 @@ class StorageLog:
         >>> log, x = StorageLog(), torch.zeros(2, 3)
         >>> log.write(x, Value((0,)))
         >>> log.write(x[:, 1], Value((1,)))
-        >>> log.read(x[:, 0]), log.read(x[:, 1]), log.read(x)[0]
-        (Value(producers=(0,), parameters=()), Value(producers=(1,), parameters=()), (0, 1))
+        >>> log.read(x[:, 0]).producers, log.read(x[:, 1]).producers, log.read(x).producers
+        ((0,), (1,), (0, 1))
     """
 
     def __init__(self) -> None:
@@ -209,8 +165,8 @@ class StorageLog:
             return NOTHING
         first = log.entries[0]
         if first.region is _WHOLE and len(log.entries) == 1:
-            return first.value  # by far the most frequent case
-        return log.read(Region.of(tensor))
+            return first.value.sliced(tensor)  # by far the most frequent case
+        return log.read(Region.of(tensor)).sliced(tensor)
 
     def _append(
         self, tensor: torch.Tensor, value: Value, *, is_view: bool, fresh: bool = False

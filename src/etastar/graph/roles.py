@@ -19,7 +19,10 @@ __all__ = ["parameter_infos"]
 
 
 def parameter_infos(
-    nodes: Sequence[Node], records: Mapping[str, ParameterRecord], contraction: Contraction
+    nodes: Sequence[Node],
+    records: Mapping[str, ParameterRecord],
+    contraction: Contraction,
+    layers: Contraction,
 ) -> tuple[ParamInfo, ...]:
     """Role, fan-in, fan-out, residual stream and sharing of every parameter.
 
@@ -30,7 +33,9 @@ def parameter_infos(
     Args:
         nodes: The nodes of a graph.
         records: Every parameter of the model by name.
-        contraction: The counted nodes, from the data inputs.
+        contraction: The counted nodes, from the data inputs: streams and branches are read off it.
+        layers: The same from the data inputs and the conditions: first and last layers, and what
+            lies beside what.
 
     Returns:
         One record per parameter, in the order of the model; a tied parameter once.
@@ -50,7 +55,7 @@ def parameter_infos(
     Reference:
         [TP5] arXiv 2203.03466, Table 3 (roles); [AM] arXiv 2510.04327 (branches).
     """
-    roles = _Roles(nodes, contraction)
+    roles = _Roles(nodes, contraction, layers)
     return tuple(roles.info(name, record) for name, record in records.items())
 
 
@@ -64,15 +69,17 @@ class _Use:
 
 
 class _Roles:
-    def __init__(self, nodes: Sequence[Node], contraction: Contraction) -> None:
+    def __init__(
+        self, nodes: Sequence[Node], contraction: Contraction, layers: Contraction
+    ) -> None:
         self.nodes = nodes
         branches = find_residuals(contraction)
         self.places: dict[int, tuple[Branch, ...]] = defaultdict(tuple)  # the innermost first
         for branch in branches:
             for member in branch.positions:
                 self.places[member] += (branch,)
-        self.first, self.final = _ends(contraction)
-        self.before, self.after = _neighbours(nodes, {node.node for node in contraction.counted})
+        self.first, self.final = _ends(layers)
+        self.before, self.after = _neighbours(nodes, {node.node for node in layers.counted})
         self.uses: dict[str, list[_Use]] = defaultdict(list)
         for node in nodes:
             for position, operand in enumerate(node.operands):
@@ -104,7 +111,8 @@ class _Roles:
             return ParamInfo(name, record.shape, "norm", 1, math.prod(record.shape))
         held = uses[0].node.operands[use.operand].shape
         fans = use.fan_in, use.fan_out
-        if use.layer_type == "recurrent" or math.prod(held) != math.prod(record.shape):
+        is_part = math.prod(held) != math.prod(record.shape) and len(held) == len(record.shape)
+        if use.layer_type == "recurrent" or is_part:
             fans = _own_fans(record.shape)
         return ParamInfo(name, record.shape, self._role(uses), *fans)
 

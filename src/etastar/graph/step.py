@@ -11,7 +11,7 @@ import torch
 
 from etastar.graph.node import Call, Kind, Operand, ParameterRecord, Slot, WeightUse
 from etastar.graph.operations import Operation
-from etastar.graph.regions import Value
+from etastar.graph.regions import NOTHING, Value
 
 __all__ = ["Classification", "Step"]
 
@@ -97,17 +97,18 @@ class Step:
                 value.producers if i in data else (),
                 value.parameters if self._is_read(tensor) else (),
                 tuple(tensor.shape),
+                parts=value.parts if self._is_read(tensor) else (),
             )
             for i, (tensor, value) in enumerate(zip(self.tensors, self.values, strict=True))
         )
 
     def parameter_value(self) -> Value:
         """The parameters that a result without data was computed from."""
-        names: dict[str, None] = {}
+        found = NOTHING
         for tensor, value in zip(self.tensors, self.values, strict=True):
             if self._is_read(tensor):
-                names.update(dict.fromkeys(value.parameters))
-        return Value((), tuple(names))
+                found |= value._replace(producers=())
+        return found
 
     def _addends(self) -> tuple[int, ...]:
         """Operand positions that are summed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -45,6 +47,7 @@ class Trace:
         outputs: Nodes of every floating output tensor by name.
         result: What the model returned.
         parameter_records: Every parameter of the model by its first canonical name.
+        is_random: Whether the pass drew from a random generator of Python, NumPy or PyTorch.
     """
 
     nodes: tuple[Node, ...]
@@ -52,6 +55,7 @@ class Trace:
     outputs: dict[str, tuple[int, ...]]
     result: Any
     parameter_records: dict[str, ParameterRecord]
+    is_random: bool = False
 
 
 def trace(
@@ -63,6 +67,7 @@ def trace(
     grad: bool = False,
     observer: Observer | None = None,
     private: bool = False,
+    evaluation: bool = False,
 ) -> Trace:
     """Run an unwrapped model once under the recorder; the model is as before afterwards.
 
@@ -74,6 +79,7 @@ def trace(
         grad: Whether autograd records the run (for an observer that differentiates).
         observer: Called with every node and its output tensor.
         private: Whether nobody else holds the model, so that it need not be copied.
+        evaluation: Whether to run in evaluation mode, whatever mode the model is in.
 
     Returns:
         The trace.
@@ -98,15 +104,29 @@ def trace(
             running = stack.enter_context(
                 isolated_copy(model, twin=None if twins is None else twins.of)
             )
+        if evaluation:
+            running.eval()
         stack.enter_context(torch.set_grad_enabled(grad))
         _add_parameters(recorder, running, model)
         clone = cloned if twins is None else twins.clone_of
         args, kwargs = map_tensors((tuple(args), dict(kwargs)), clone)
         inputs = {n: recorder.add_input(t) for n, t in named_inputs(model, args, kwargs)}
         stack.enter_context(_module_paths_recorded(recorder, running, model))
+        before = _generators()
         result = _run(running, args, kwargs, recorder)
+        is_random = _generators() != before
         outputs = _outputs(recorder, result)
-    return Trace(tuple(recorder.nodes), inputs, outputs, result, records)
+    return Trace(tuple(recorder.nodes), inputs, outputs, result, records, is_random)
+
+
+def _generators() -> tuple[Any, ...]:
+    """States of the random generators that a forward pass may decide by."""
+    name, keys, *place = np.random.get_state()  # noqa: NPY002
+    return (
+        random.getstate(),
+        (name, np.asarray(keys).tobytes(), place),
+        torch.random.get_rng_state().numpy().tobytes(),
+    )
 
 
 def _parameter_records(model: nn.Module) -> dict[str, ParameterRecord]:

@@ -288,6 +288,12 @@ class _Planner:
                 "a network whose layers each have parameters of their own",
                 "tune the target itself, or insist with allow_recurrent=True",
             )
+        for name, layers in {**self.base.report.stacked, **target.report.stacked}.items():
+            raise PlanError(
+                f"{name}, which holds the weights of {layers} layers in one tensor",
+                "a parameter for every layer: a plan gives each a rate and an initialization",
+                "keep the layers' weights in an nn.ParameterList, or a module each",
+            )
         pairs = match_parameters(self.base.parameters, target.parameters)
         for law in laws:
             law.check(pairs)
