@@ -1,5 +1,7 @@
 """Exponents of optima that are known, and intervals against reference formulas."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -46,9 +48,12 @@ def test_the_interval_is_the_hull_of_both():
 
 
 def test_seeds_that_happen_to_agree_do_not_take_the_whole_fit():
-    sure = parabola(0.1, shifts=(0.0, 0.0))
-    unsure = [parabola(lr, shifts=(-NOISE, NOISE)) for lr in (0.04, 0.03)]
-    fit = exponent_fit("x", [2, 4, 8], [sure, *unsure])
+    def known(lr, sd):
+        reach = np.exp(1.959964 * sd)
+        return replace(parabola(lr), interval=(lr / reach, lr * reach))
+
+    optima = [known(0.1, 0.001), known(0.04, NOISE), known(0.03, NOISE)]
+    fit = exponent_fit("x", [2, 4, 8], optima)
     equal = exponent_fit("x", [2, 4, 8], [parabola(lr) for lr in (0.1, 0.04, 0.03)])
     assert fit.exponent == pytest.approx(equal.exponent, abs=0.02)
 
