@@ -68,12 +68,31 @@ class _Use:
     is_weight: bool
 
 
+def _with_conditions(contraction: Contraction, layers: Contraction) -> tuple[Branch, ...]:
+    """The branches, with the layers on them that read nothing but a condition."""
+    found = find_residuals(contraction)
+    if layers is contraction:
+        return found
+    wide = {branch.addition: branch.positions for branch in find_residuals(layers)}
+    read = {node.node for node in contraction.counted}
+    return tuple(
+        replace(
+            branch,
+            positions={
+                **{n: at for n, at in wide.get(branch.addition, {}).items() if n not in read},
+                **branch.positions,
+            },
+        )
+        for branch in found
+    )
+
+
 class _Roles:
     def __init__(
         self, nodes: Sequence[Node], contraction: Contraction, layers: Contraction
     ) -> None:
         self.nodes = nodes
-        branches = find_residuals(contraction)
+        branches = _with_conditions(contraction, layers)
         self.places: dict[int, tuple[Branch, ...]] = defaultdict(tuple)  # the innermost first
         for branch in branches:
             for member in branch.positions:
