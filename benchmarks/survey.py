@@ -111,7 +111,7 @@ def measured(library: str, name: str) -> dict[str, Any]:
     try:
         report = capture_graph(model, *args, **kwargs).depth()
     except EtastarError as error:
-        return {"outcome": "refused", "why": _first_line(error)}
+        return {"outcome": _why_not(model, args, kwargs), "why": _first_line(error)}
     return {
         "outcome": report.capture,
         "depth": report.effective_depth,
@@ -121,6 +121,17 @@ def measured(library: str, name: str) -> dict[str, Any]:
         "reuse": "recurrent" if report.recurrent else "stacked" if report.stacked else "",
         "notes": [*filter(None, [report.capture_note]), *report.notes],
     }
+
+
+def _why_not(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """Whether capture refused what runs by itself."""
+    if any(parameter.is_meta for parameter in model.parameters()):
+        return "refused"
+    try:
+        model(*args, **kwargs)
+    except Exception:
+        return "not run"
+    return "refused"
 
 
 def _first_line(error: BaseException) -> str:
@@ -186,10 +197,11 @@ def _page(results: dict[str, dict[str, Any]]) -> Iterator[str]:
     yield ""
     yield "Written by `make survey` (see `benchmarks/survey.py`; no part of CI). *Fake*: captured"
     yield "without arithmetic; *real*: fake tensors were refused, so that the example was computed;"
-    yield "*refused*: neither ran. Networks that their library did not build from the tiny"
-    yield "configuration, or that took too long, say nothing of capture."
+    yield "*refused*: neither ran, though the network does. Networks that do not run on the"
+    yield "example themselves, that their library did not build from the tiny configuration or"
+    yield "that took too long, say nothing of capture."
     yield ""
-    kinds = ("fake", "real", "refused", "not built", "given up")
+    kinds = ("fake", "real", "refused", "not run", "not built", "given up")
     yield f"| library | listed | {' | '.join(kinds)} |"
     yield f"| --- |{' ---: |' * (len(kinds) + 1)}"
     for library, names in NAMES.items():
@@ -199,7 +211,7 @@ def _page(results: dict[str, dict[str, Any]]) -> Iterator[str]:
         yield from ("", f"## {library}", "")
         yield "| network | captured | depth | longest | additions | layers | reuse | notes |"
         yield "| --- | --- | ---: | ---: | ---: | ---: | --- | --- |"
-        for name in names:
+        for name in sorted(names):
             if (result := results.get(f"{library}:{name}")) is not None:
                 yield _row(name, result)
 
