@@ -86,20 +86,43 @@ def tiny_config(kind: Any) -> Any:
 
 def make_network(library: str, name: str) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     """A network of the list in training mode, and its example inputs."""
-    source = SOURCES["hf" if library == "transformers" else library]
-    if library == "transformers":
-        import transformers
+    if library == "torchvision":
+        return _of_torchvision(name)
+    if library == "timm":
+        model = _without_memory(lambda: SOURCES["timm"].build(name, {}))
+        return model.train(), *SOURCES["timm"].inputs(name, {}, model)
+    import transformers
 
-        kind = getattr(transformers, name)
-        model = kind(tiny_config(kind.config_class))
-    else:
-        try:
-            with torch.device("meta"):
-                model = source.build(name, {})
-        except Exception:
-            model = source.build(name, {})
-    args, kwargs = source.inputs(name, {}, model)
-    return model.train(), args, kwargs
+    kind = getattr(transformers, name)
+    model = kind(tiny_config(kind.config_class))
+    return model.train(), *SOURCES["hf"].inputs(name, {}, model)
+
+
+def _without_memory(build: Callable[[], Any]) -> Any:
+    """A model on the meta device; where that does not work, on the CPU."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except Exception:
+        return build()
+
+
+def _of_torchvision(name: str) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """Videos have frames, flows two images; detection wants its targets in training mode."""
+    import torchvision
+
+    builder = torchvision.models.get_model_builder(name)
+    optional = {"weights": None, "weights_backbone": None}
+    given = {k: v for k, v in optional.items() if k in inspect.signature(builder).parameters}
+    model = _without_memory(lambda: builder(**given))
+    place = builder.__module__
+    if "optical_flow" in place:
+        return model.train(), (torch.zeros(1, 3, 128, 128),) * 2, {}
+    if "detection" in place:
+        return builder(**given).eval(), ([torch.rand(3, 320, 320)],), {}
+    side = 299 if "inception" in name else 224
+    frames = (16,) if ".video" in place else ()
+    return model.train(), (torch.zeros(2, 3, *frames, side, side),), {}
 
 
 def measured(library: str, name: str) -> dict[str, Any]:
