@@ -86,20 +86,43 @@ def tiny_config(kind: Any) -> Any:
 
 def make_network(library: str, name: str) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     """A network of the list in training mode, and its example inputs."""
-    source = SOURCES["hf" if library == "transformers" else library]
-    if library == "transformers":
-        import transformers
+    if library == "torchvision":
+        return _of_torchvision(name)
+    if library == "timm":
+        model = _without_memory(lambda: SOURCES["timm"].build(name, {}))
+        return model.train(), *SOURCES["timm"].inputs(name, {}, model)
+    import transformers
 
-        kind = getattr(transformers, name)
-        model = kind(tiny_config(kind.config_class))
-    else:
-        try:
-            with torch.device("meta"):
-                model = source.build(name, {})
-        except Exception:
-            model = source.build(name, {})
-    args, kwargs = source.inputs(name, {}, model)
-    return model.train(), args, kwargs
+    kind = getattr(transformers, name)
+    model = kind(tiny_config(kind.config_class))
+    return model.train(), *SOURCES["hf"].inputs(name, {}, model)
+
+
+def _without_memory(build: Callable[[], Any]) -> Any:
+    """A model on the meta device; where that does not work, on the CPU."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except Exception:
+        return build()
+
+
+def _of_torchvision(name: str) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """Videos have frames, flows two images; detection wants its targets in training mode."""
+    import torchvision
+
+    builder = torchvision.models.get_model_builder(name)
+    optional = {"weights": None, "weights_backbone": None}
+    given = {k: v for k, v in optional.items() if k in inspect.signature(builder).parameters}
+    model = _without_memory(lambda: builder(**given))
+    place = builder.__module__
+    if "optical_flow" in place:
+        return model.train(), (torch.zeros(1, 3, 128, 128),) * 2, {}
+    if "detection" in place:
+        return builder(**given).eval(), ([torch.rand(3, 320, 320)],), {}
+    side = 299 if "inception" in name else 224
+    frames = (16,) if ".video" in place else ()
+    return model.train(), (torch.zeros(2, 3, *frames, side, side),), {}
 
 
 def measured(library: str, name: str) -> dict[str, Any]:
@@ -111,7 +134,7 @@ def measured(library: str, name: str) -> dict[str, Any]:
     try:
         report = capture_graph(model, *args, **kwargs).depth()
     except EtastarError as error:
-        return {"outcome": "refused", "why": _first_line(error)}
+        return {"outcome": _why_not(model, args, kwargs), "why": _first_line(error)}
     return {
         "outcome": report.capture,
         "depth": report.effective_depth,
@@ -121,6 +144,17 @@ def measured(library: str, name: str) -> dict[str, Any]:
         "reuse": "recurrent" if report.recurrent else "stacked" if report.stacked else "",
         "notes": [*filter(None, [report.capture_note]), *report.notes],
     }
+
+
+def _why_not(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """Whether capture refused what runs by itself."""
+    if any(parameter.is_meta for parameter in model.parameters()):
+        return "refused"
+    try:
+        model(*args, **kwargs)
+    except Exception:
+        return "not run"
+    return "refused"
 
 
 def _first_line(error: BaseException) -> str:
@@ -186,10 +220,11 @@ def _page(results: dict[str, dict[str, Any]]) -> Iterator[str]:
     yield ""
     yield "Written by `make survey` (see `benchmarks/survey.py`; no part of CI). *Fake*: captured"
     yield "without arithmetic; *real*: fake tensors were refused, so that the example was computed;"
-    yield "*refused*: neither ran. Networks that their library did not build from the tiny"
-    yield "configuration, or that took too long, say nothing of capture."
+    yield "*refused*: neither ran, though the network does. Networks that do not run on the"
+    yield "example themselves, that their library did not build from the tiny configuration or"
+    yield "that took too long, say nothing of capture."
     yield ""
-    kinds = ("fake", "real", "refused", "not built", "given up")
+    kinds = ("fake", "real", "refused", "not run", "not built", "given up")
     yield f"| library | listed | {' | '.join(kinds)} |"
     yield f"| --- |{' ---: |' * (len(kinds) + 1)}"
     for library, names in NAMES.items():
@@ -199,7 +234,7 @@ def _page(results: dict[str, dict[str, Any]]) -> Iterator[str]:
         yield from ("", f"## {library}", "")
         yield "| network | captured | depth | longest | additions | layers | reuse | notes |"
         yield "| --- | --- | ---: | ---: | ---: | ---: | --- | --- |"
-        for name in names:
+        for name in sorted(names):
             if (result := results.get(f"{library}:{name}")) is not None:
                 yield _row(name, result)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from etastar import Tuned, plan_transfer
 from etastar.errors import DepthError
 from etastar.graph.capture import capture_graph
 from etastar.graph.dag import Graph
@@ -202,3 +203,10 @@ def test_a_graph_remembers_sources_that_were_named() -> None:
     for wrong in (["z"], [], "x"):
         with pytest.raises(DepthError, match="one or more of: x, t, y"):
             found.from_sources(wrong)
+
+
+def test_a_plan_goes_by_the_depth_from_the_data() -> None:
+    base, target = ((DiT(n), (X, T, Y)) for n in (2, 8))
+    plan = plan_transfer(Tuned(base, 0.1), target, optimizer="adamw", law="effective-depth")
+    assert (plan.base_depth, plan.target_depth) == (6, 18)
+    assert {entry.name for entry in plan.parameters} == {n for n, _ in DiT(8).named_parameters()}

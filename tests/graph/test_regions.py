@@ -187,8 +187,9 @@ def test_a_view_of_a_buffer_holds_what_was_written_to_its_own_part() -> None:
         def forward(self, x: Tensor) -> Tensor:
             states = torch.zeros(len(x), 4, 2)
             for number, layer in enumerate((self.one, self.other)):
-                x = layer(x + states[:, :, number])
+                new = layer(x + states[:, :, number])
                 states[:, :, number] = x
+                x = new
             return x
 
     report = effective_depth(Stateful(), torch.zeros(1, 4))

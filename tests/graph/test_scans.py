@@ -127,3 +127,18 @@ def test_streams_of_models_with_scans(name: str, per_block: int) -> None:
     assert first.effective_depth == second.effective_depth == 3 * per_block + 1
     last = [i for i in graphs[1].parameters if ".output." in i.name or ".out_proj.w" in i.name]
     assert [i.stream_additions for i in last] == [3 * per_block] * 3
+
+
+def test_nothing_is_said_of_sums_that_would_not_count_anyway() -> None:
+    class Luminance(nn.Module):
+        """Channels of an image, weighted and summed one by one."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(D, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(0.3 * x[:, 0] + 0.6 * x[:, 1] + 0.1 * x[:, 2])
+
+    report = _depth(Luminance(), 2, 3, D)
+    assert (report.notes, report.residual_additions) == ((), 0)

@@ -80,10 +80,12 @@ class Graph:
             The graph, with its contraction.
         """
         inputs, outputs, records = traced.inputs, traced.outputs, traced.parameter_records
-        nodes, note = fold_scans(traced.nodes)
-        notes = notes if note is None else (*notes, note)
-        read = data_inputs(nodes, inputs)
-        every = contract(nodes, {name: inputs[name] for name in read}, outputs)
+        read = data_inputs(traced.nodes, inputs)
+        sources = {name: inputs[name] for name in read}
+        every = contract(traced.nodes, sources, outputs)
+        nodes, note = fold_scans(traced.nodes, _additions(every))
+        if note is not None:
+            notes, every = (*notes, note), contract(nodes, sources, outputs)
         found = conditions(nodes, every)
         graph = cls(nodes, inputs, outputs, read, (), records, capture_note, notes, seconds)
         return _judged(graph, every) if not found else graph.from_sources(set(read) - set(found))
@@ -206,9 +208,13 @@ class Graph:
             yield disagreement(depths, self.conditions)
 
 
+def _additions(contraction: Contraction) -> set[int]:
+    return {c.node for c in contraction.counted if c.counted_as == "residual addition"}
+
+
 def _judged(graph: Graph, contraction: Contraction) -> Graph:
     """The graph with the kind of every sum as its own contraction has it."""
-    added = {c.node for c in contraction.counted if c.counted_as == "residual addition"}
+    added = _additions(contraction)
     graph = replace(graph, nodes=tuple(_of_kind(node, node.index in added) for node in graph))
     graph.__dict__["contraction"] = contraction
     return graph

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
@@ -29,7 +29,9 @@ class _Taken(NamedTuple):
     sums: frozenset[int]
 
 
-def fold_scans(nodes: Sequence[Node]) -> tuple[tuple[Node, ...], str | None]:
+def fold_scans(
+    nodes: Sequence[Node], additions: Container[int]
+) -> tuple[tuple[Node, ...], str | None]:
     """The nodes, in which sums within a loop over positions sum nothing that counts.
 
     In `h = a[:, t] * h + b[:, t]` every step adds one position to what the others left. These sums
@@ -39,9 +41,10 @@ def fold_scans(nodes: Sequence[Node]) -> tuple[tuple[Node, ...], str | None]:
 
     Args:
         nodes: The nodes of a graph.
+        additions: Those that count as residual additions as they are.
 
     Returns:
-        The nodes; and a note of how many sums were found where, None if there are none.
+        The nodes; and a note of how many additions were found where, None if there are none.
 
     Example:
         >>> import torch
@@ -75,9 +78,12 @@ def fold_scans(nodes: Sequence[Node]) -> tuple[tuple[Node, ...], str | None]:
         return tuple(nodes), None
     looped = set().union(*(sums[i] for i in found))
     found.update(i for i, positions in sums.items() if looped.issuperset(positions))
-    places = name_pattern(dict.fromkeys(nodes[i].module or "(root)" for i in sorted(found)))
+    counted = [i for i in sorted(found) if i in additions]
+    if not counted:
+        return tuple(nodes), None
+    places = name_pattern(dict.fromkeys(nodes[i].module or "(root)" for i in counted))
     note = (
-        f"{len(found)} sums of loops over positions are not counted, in {places}: "
+        f"{len(counted)} sums of loops over positions are not counted, in {places}: "
         "an example of another length has another number of them"
     )
     folded = (replace(n, addends=(), mixes=True) if n.index in found else n for n in nodes)
