@@ -16,6 +16,7 @@ from etastar.transfer import DEFAULT_LAW
 from studies.declaration import Family
 from studies.experience import experience_document, first_evidence, judged_without_itself
 from studies.experiments.registry import EXPERIMENTS
+from studies.families.knowing import stored_family_experience, with_first_evidence
 from studies.regret_page import KnownKind, RegretEvidence, evidence_document
 from studies.regret_table import read_regrets
 from studies.reproduce import RESULTS
@@ -43,7 +44,10 @@ def documents(root: Path, *, scale: Scale = "cpu") -> dict[Path, str]:
     Raises:
         StorageError: A result cannot be read.
     """
-    known = first_evidence(root / RESULTS, scale=scale)
+    known = with_first_evidence(
+        stored_family_experience(root / RESULTS / "families", scale=scale),
+        first_evidence(root / RESULTS, scale=scale),
+    )
     page = evidence_document(gather_regrets(root, known, scale=scale))
     return {
         root / "docs" / "evidence.md": page,

@@ -6,7 +6,9 @@ import argparse
 import sys
 
 from studies.families.declared import SCALES
+from studies.families.knowing import write_experience
 from studies.families.stages import run_jobs
+from studies.families.table import family_page
 
 
 def main() -> None:
@@ -14,7 +16,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m studies.families", description=main.__doc__)
     parser.add_argument("--scale", choices=list(SCALES), default="cpu")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+    parser.add_argument(
+        "--exponents", action="store_true", help="store what the runs say; run none"
+    )
     given = parser.parse_args()
+    if given.exponents:
+        path = write_experience(SCALES[given.scale])
+        path.with_name("README.md").write_text(family_page(SCALES[given.scale]), encoding="utf-8")
+        sys.stdout.write(f"{path.parent}\n")
+        return
     for chain in run_jobs(SCALES[given.scale], workers=given.workers):
         sys.stdout.write("  ".join("/".join(map(str, job)) for job in chain) + "\n")
         sys.stdout.flush()

@@ -9,10 +9,11 @@ from etastar import plan_transfer
 from etastar.optimizers import optimizer_kind
 from etastar.transfer import read_architecture
 from etastar.transfer.default_choice import DefaultChoice
-from etastar.transfer.experience import Experience, ExperienceRecord
+from etastar.transfer.experience import Experience, ExperienceRecord, read_experience
 from etastar.transfer.network_kind import network_kind
+from studies.experience import experience_document
 from studies.families.curves import FamilyCurves
-from studies.families.declared import SCALES, families_of
+from studies.families.declared import families_of
 from studies.families.recipes import family_graph
 from studies.families.rules import Offer, tuned, tuning_cost
 from studies.families.runs import FAMILY_RUNS, RunFile
@@ -24,10 +25,22 @@ if TYPE_CHECKING:
     from etastar.transfer.network_kind import NetworkKind
     from studies.families.declared import FamilyScale, NetworkFamily
 
-__all__ = ["DRAWN", "choice_offers", "family_experience", "family_kind", "known_as"]
+__all__ = [
+    "DRAWN",
+    "choice_offers",
+    "family_experience",
+    "family_kind",
+    "known_as",
+    "stored_family_experience",
+    "with_first_evidence",
+    "write_experience",
+]
+
+EXPONENTS: Final = "exponents.json"
 
 DRAWN: Final = frozenset("mlp-relu mlp-tanh mlp-adam cnn-relu cnn-adam resnet-am resmlp-am".split())
 """Families whose own initialization is the one that `initialize_` draws."""
+_LEAST_FAMILIES = 2  # of a kind, to be judged without one
 _MULTIPLIERS: Final = frozenset(("complete-p", "depth-mup"))
 
 
@@ -155,6 +168,54 @@ def choice_offers(curves: FamilyCurves, target: int, known: Experience) -> list[
     return found
 
 
-def default_scale() -> FamilyScale:
-    """The scale that the package's table comes from."""
-    return SCALES["cpu"]
+def stored_family_experience(root: Path, *, scale: str = "cpu") -> Experience:
+    """The records that `write_experience` stored.
+
+    Args:
+        root: Folder of the families' results.
+        scale: Name of the scale.
+
+    Returns:
+        The records; none where the scale was not run.
+    """
+    path = root / scale / EXPONENTS
+    return read_experience(path.read_text(encoding="utf-8")) if path.exists() else Experience()
+
+
+def write_experience(scale: FamilyScale, folder: Path = FAMILY_RUNS) -> Path:
+    """Store what the families say beside their runs: to make it again, every graph is captured.
+
+    Args:
+        scale: The scale.
+        folder: Where the runs are.
+
+    Returns:
+        The file.
+    """
+    path = folder / scale.name / EXPONENTS
+    path.write_text(experience_document(family_experience(scale, folder)), encoding="utf-8")
+    return path
+
+
+def with_first_evidence(families: Experience, first: Experience) -> Experience:
+    """The families' records, and the first evidence's of what the families do not speak of yet.
+
+    Args:
+        families: Of the second evidence.
+        first: Of the first.
+
+    Returns:
+        All records of the second, and those of the first whose kind and parametrization have fewer
+        than two well-posed families in the second. The criterion's errors are those of the first
+        where the second has none.
+    """
+    told: dict[object, set[str]] = {}
+    for record in families.records:
+        if record.well_posed:
+            told.setdefault((record.kind, record.parametrization), set()).add(record.family)
+    rest = tuple(
+        record
+        for record in first.records
+        if len(told.get((record.kind, record.parametrization), ())) < _LEAST_FAMILIES
+    )
+    return Experience((*families.records, *rest), families.criterion or first.criterion)
