@@ -16,23 +16,39 @@ import numpy as np
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from etastar.graph.node import Call, WeightUse
+
 __all__ = ["NOTHING", "Region", "StorageLog", "Value", "ValuesKept"]
 
 
 class Value(NamedTuple):
-    """What a tensor was computed from: nodes that depend on an input, and parameters by name."""
+    """What a tensor was computed from.
+
+    Attributes:
+        producers: Nodes that depend on an input.
+        parameters: Parameters by name.
+        steps: Calls that led to it from its one parameter, where no input took part; None where it
+            is no element-wise function of one.
+        weights: Weights that were contracted on the way, where no input took part.
+    """
 
     producers: tuple[int, ...] = ()
     parameters: tuple[str, ...] = ()
+    steps: tuple[Call, ...] | None = ()
+    weights: tuple[WeightUse, ...] = ()
 
     def __or__(self, other: object) -> Value:
         if not isinstance(other, Value):
             return NotImplemented
         if other in (self, NOTHING):
             return self
+        if self == NOTHING:
+            return other
         return Value(
             tuple(dict.fromkeys(self.producers + other.producers)),
             tuple(dict.fromkeys(self.parameters + other.parameters)),
+            self.steps if self[1:3] == other[1:3] else None,
+            self.weights + tuple(use for use in other.weights if use not in self.weights),
         )
 
 
@@ -175,8 +191,8 @@ class StorageLog:
         >>> log, x = StorageLog(), torch.zeros(2, 3)
         >>> log.write(x, Value((0,)))
         >>> log.write(x[:, 1], Value((1,)))
-        >>> log.read(x[:, 0]), log.read(x[:, 1]), log.read(x)[0]
-        (Value(producers=(0,), parameters=()), Value(producers=(1,), parameters=()), (0, 1))
+        >>> [log.read(part).producers for part in (x[:, 0], x[:, 1], x)]
+        [(0,), (1,), (0, 1)]
     """
 
     def __init__(self) -> None:
