@@ -86,7 +86,9 @@ class _Roles:
             for position, operand in enumerate(node.operands):
                 for name in operand.parameters:
                     held = node.weight.parameters if node.weight is not None else ()
-                    self.uses[name].append(_Use(node, operand, _argument(node, position), name in held))
+                    self.uses[name].append(
+                        _Use(node, operand, _argument(node, position), name in held)
+                    )
 
     def info(self, name: str, record: ParameterRecord) -> ParamInfo:
         """The record of one parameter."""
@@ -136,9 +138,7 @@ class _Roles:
         if use.layer_type == "recurrent" or math.prod(held) != math.prod(record.shape):
             fans = _own_fans(record.shape)
         read, made = features
-        return ParamInfo(
-            name, record.shape, role, *fans, features_in=read, features_out=made
-        )
+        return ParamInfo(name, record.shape, role, *fans, features_in=read, features_out=made)
 
     def _role(self, uses: list[_Use]) -> Role:
         types = {use.node.weight.layer_type for use in uses if use.node.weight is not None}
