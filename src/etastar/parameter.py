@@ -11,8 +11,8 @@ Role = Literal["input", "hidden", "output", "norm", "bias", "embedding"]
 """Place of a parameter in the network, from the graph alone.
 
 `input`: weight of a layer that reads nothing but data; `output`: weight of a layer that no other
-weight layer reads; `hidden`: any other weight, also one that acts on learned queries; `embedding`: a
-table that is looked up or added (positions, a class token); `norm`: a gain, whatever its shape;
+weight layer reads; `hidden`: any other weight, also one that acts on learned queries; `embedding`:
+a table that is looked up or added (positions, a class token); `norm`: a gain, whatever its shape;
 `bias`: any other vector, the shift of a norm included.
 """
 

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from etastar.errors import InitError
 from etastar.init.activation_path import InputActivation
 from etastar.init.gains import critical_point
 from etastar.init.param_rules import weight_rule

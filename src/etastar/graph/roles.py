@@ -10,7 +10,7 @@ from typing import Any
 
 from etastar.graph.contraction import Contraction
 from etastar.graph.derived import affine_form
-from etastar.graph.features import FeatureSizes
+from etastar.graph.features import NO_WIDTH, FeatureSizes
 from etastar.graph.node import Node, Operand, ParameterRecord, Slot, WeightUse
 from etastar.graph.operations import operation_of
 from etastar.graph.residual import Branch, find_residuals, output_scalers
@@ -128,7 +128,9 @@ class _Roles:
         use = uses[0].node.weight
         assert use is not None
         role = self._role(uses)
-        features = self.sizes.of_weight(uses[0].node, use, is_output=role == "output")
+        features: tuple[int, ...] = self.sizes.of_weight(
+            uses[0].node, use, is_output=role == "output"
+        )
         is_gain = len(use.parameters) > 1 and math.prod(record.shape) == max(record.shape)
         if is_gain:  # the magnitude of a weight-normalized layer
             size = math.prod(record.shape)
@@ -137,6 +139,8 @@ class _Roles:
         fans = use.fan_in, use.fan_out
         if use.layer_type == "recurrent" or math.prod(held) != math.prod(record.shape):
             fans = _own_fans(record.shape)
+            if len(use.parameters) > 1:  # of a factor, a size that the weight lacks is a rank
+                features = tuple(size if size in held else NO_WIDTH for size in fans)
         read, made = features
         return ParamInfo(name, record.shape, role, *fans, features_in=read, features_out=made)
 

@@ -1,7 +1,7 @@
-"""The edge of chaos, layer by layer: the critical point behind each activation, and where to start.
+"""The edge of chaos, layer by layer: the critical point behind each activation, and the start.
 
-A chain keeps the variance q of its critical point only if it starts there; so the first layer, which
-reads data of unit variance, is drawn to make q.
+A chain keeps the variance q of its critical point only if it starts there; so the first layer,
+which reads data of unit variance, is drawn to make q.
 """
 
 from __future__ import annotations

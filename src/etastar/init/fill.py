@@ -44,8 +44,8 @@ def initialize_(
 
     Var[W] = g(phi) / fan_in, with g(phi) = 1 / E[phi(z)^2] measured on the operations through
     which the layer's input came; on a residual branch times 1 / K [AM]. Biases become zero, norm
-    gains one (the form 1 + w: w zero). The draw of a parameter depends on `seed` and its name alone,
-    and is the same on every device. Initialize before sharding (FSDP).
+    gains one (the form 1 + w: w zero). The draw of a parameter depends on `seed` and its name
+    alone, and is the same on every device. Initialize before sharding (FSDP).
 
     Parameters that no rule covers (frozen, unused, recurrent, layer scales, tables inside the
     network, time constants) are kept, and the report says so. So is what was set on purpose:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import torch
@@ -73,10 +74,9 @@ def set_on_purpose(value: torch.Tensor | None, bound: float | None) -> str | Non
     if value is None or value.is_meta or is_zero(value) or not value.numel():
         return None
     flat = value.detach().to("cpu", torch.float64).flatten()
-    values, counts = flat[flat != 0].unique(return_counts=True)
-    most = int(counts.argmax())
-    if counts[most] >= max(2.0, _REPEATED * len(flat)):
-        return f"it holds {float(values[most]):.6g} over and over"
+    value_of_most, count = Counter(flat[flat != 0].tolist()).most_common(1)[0]
+    if count >= max(2.0, _REPEATED * len(flat)):
+        return f"it holds {value_of_most:.6g} over and over"
     largest = float(flat.abs().max())
     if bound is not None and largest <= bound * (1 + _ROUNDING):
         return None
