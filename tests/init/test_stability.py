@@ -12,7 +12,7 @@ from torch import nn
 from etastar.errors import CaptureError, InitError, MeasureError
 from etastar.graph.capture import capture_graph
 from etastar.init import check_stability, initialize_
-from etastar.init.stability import LayerMoments, StabilityReport
+from etastar.init.stability_report import LayerMoments, StabilityReport
 from etastar.models import build, example_inputs
 
 

@@ -167,7 +167,14 @@ class _Planner:
             if variance > 0:
                 std = math.sqrt(variance)
                 return replace(_entry(info, "normal", "bias of variance sigma_b^2"), std=std)
+        if info.branch_scale and action in ("zero", "one") and info.role == "norm":
+            why += self._absorbed(info)
         return _entry(info, action, why)
+
+    def _absorbed(self, info: ParamInfo) -> str:
+        """What a norm at the end of a branch does to the factor of the weights before it."""
+        scaled = self.settings.residual != "none" and info.stream_additions > 1
+        return f"; it ends a branch, and undoes the 1/{info.stream_additions}" if scaled else ""
 
     def _weight(self, info: ParamInfo, layer: Node) -> ParamInit:
         assert layer.weight is not None
@@ -189,6 +196,8 @@ class _Planner:
             rule = weight_rule(decided, activation, self.settings, point=point)
             if info.role == "input" and (start := self.criticality.start(layer)) is not None:
                 rule = started(decided, start)
+        if info.role == "embedding" and layer.weight.layer_type != "embedding":
+            rule = replace(rule, why=f"{rule.why}, tied: drawn as the projection that reads it too")
         return replace(rule, effective=effective)
 
 

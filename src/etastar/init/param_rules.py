@@ -141,6 +141,8 @@ def vector_rule(
     held = [o for node in users for o in node.operands if info.name in o.parameters]
     forms = {affine_form(operand.steps) for operand in held}
     form = forms.pop() if len(forms) == 1 else None
+    if _is_table(info) and all(_adds(node, info.name) for node in users):
+        return "kept", "a table added inside the network: no variance rule"
     is_alone = form is not None or all(_joins_vectors(o, graph) for o in held)
     if is_alone and all(_adds(node, info.name) for node in users):
         return _bias(info, users, graph, value)
@@ -163,8 +165,6 @@ def _joins_vectors(operand: Operand, graph: Graph) -> bool:
 def _bias(
     info: ParamInfo, users: Sequence[Node], graph: Graph, value: torch.Tensor | None
 ) -> tuple[Action, str]:
-    if _is_table(info):
-        return "kept", "a table added inside the network: no variance rule"
     reason = set_on_purpose(value, default_bound(layer_of_bias(users, graph)))
     if reason is not None:
         return "kept", f"a bias that was set on purpose: {reason}"
