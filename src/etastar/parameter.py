@@ -11,8 +11,9 @@ Role = Literal["input", "hidden", "output", "norm", "bias", "embedding"]
 """Place of a parameter in the network, from the graph alone.
 
 `input`: weight of a layer that reads nothing but data; `output`: weight of a layer that no other
-weight layer reads; `hidden`: any other weight; `embedding`: a table that is looked up or added
-(positions, a class token); `norm`: a gain; `bias`: any other vector, the shift of a norm included.
+weight layer reads; `hidden`: any other weight, also one that acts on learned queries; `embedding`:
+a table that is looked up or added (positions, a class token); `norm`: a gain, whatever its shape;
+`bias`: any other vector, the shift of a norm included.
 """
 
 LayerType = Literal["linear", "convolution", "embedding", "recurrent"]
@@ -41,8 +42,15 @@ class ParamInfo:
         branch_last: True for the weight (and bias) of a layer whose output the addition sums.
         branch_scale: True for what scales the branch's output: weight and bias of its last layer,
             or gain and shift of a norm behind that. A branch multiplier sits there; a branch
-            without such a parameter (its output is bent or normalized) cannot carry one.
+            without such a parameter (its output is bent or normalized, or what it multiplies is no
+            a (w + c) of the parameter w) cannot carry one.
         branch_fan: Number of branches that this addition sums (1 for `x + f(x)`); 0 outside.
+        features_in: Features that a weight reads, each a width; of a grouped layer in one group. 0
+            where the size is no width (the rank of an adapter), None where it is not known.
+        features_out: Features that a weight makes, or that a bias, gain or table belongs to; 0
+            where there are none (one number a layer, head, expert or class), None likewise.
+        gain_offset: c of a gain that the network reads as a (w + c), 1 for `1 + w`; 0 for a plain
+            one. A factor m on the gain makes w' = m (w + c) - c.
         aliases: Other names of the same tensor (tied parameters).
         branches: Every branch that it lies on, the innermost first, as (stream, branch).
     """
@@ -62,6 +70,9 @@ class ParamInfo:
     branch_last: bool = False
     branch_scale: bool = False
     branch_fan: int = 0
+    features_in: int | None = None
+    features_out: int | None = None
+    gain_offset: float = 0.0
     aliases: tuple[str, ...] = ()
     branches: tuple[tuple[int, int], ...] = ()
 

@@ -81,7 +81,7 @@ def test_unknown_tensor_holds_nothing() -> None:
 
 
 def test_values_unite_in_order_without_repetition() -> None:
-    assert Value((1, 2), ("a",)) | Value((2, 3), ("b", "a")) == Value((1, 2, 3), ("a", "b"))
+    assert Value((1, 2), ("a",)) | Value((2, 3), ("b", "a")) == Value((1, 2, 3), ("a", "b"), None)
     assert Value((1,)) | NOTHING == Value((1,))
 
 

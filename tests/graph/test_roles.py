@@ -218,6 +218,11 @@ def test_low_rank_factors_have_their_own_fans():
     assert (found["0.w"].fan_in, found["0.w"].fan_out) == (3, 5)
     assert (found["0.a"].fan_in, found["0.a"].fan_out) == (3, 2)
     assert (found["0.b"].fan_in, found["0.b"].fan_out) == (2, 5)
+    assert [(found[f"0.{n}"].features_in, found[f"0.{n}"].features_out) for n in "wab"] == [
+        (3, 5),
+        (3, 0),
+        (0, 5),
+    ]
 
 
 def test_recurrent_gates():

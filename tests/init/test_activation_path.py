@@ -153,14 +153,99 @@ def test_learned_slopes_count_with_their_current_values(slopes):
     assert (found.phi is None) == (len(slopes) > 1)
 
 
-def test_norms_additions_and_pools_are_where_the_walk_ends():
+def test_norms_and_additions_are_where_the_walk_ends():
     norm = nn.LayerNorm(16)
     after_norm = lambda model, x: F.relu(model.parts["n"](F.gelu(model.a(x))))  # noqa: E731
     assert measured(after_norm, modules={"n": norm}).gain == pytest.approx(2)
     after_sum = lambda model, x: torch.tanh(F.relu(model.a(x)) + model.c(x))  # noqa: E731
     assert measured(after_sum).gain == pytest.approx(1 / second_moment(torch.tanh), rel=1e-6)
-    pooled = lambda model, x: F.max_pool1d(F.relu(model.a(x)), 1)  # noqa: E731
-    assert measured(pooled).gain == pytest.approx(1)
+
+
+def by_copies(h):
+    """Circular padding as PyTorch does it: a new tensor, filled in pieces."""
+    return F.pad(h.reshape(3, 2, 8), (2, 2), mode="circular").flatten(1)[:, :16]
+
+
+MOVES = {
+    "zero padding": lambda h: F.pad(h, (2, 2)),
+    "reflection": lambda h: F.pad(h.reshape(3, 2, 8), (1, 1), mode="reflect").flatten(1),
+    "circular padding": lambda h: F.pad(h.reshape(3, 2, 8), (1, 1), mode="circular").flatten(1),
+    "circular padding, cropped": by_copies,
+    "nearest": lambda h: F.interpolate(h.reshape(3, 4, 4), scale_factor=2).flatten(1),
+    "pixel shuffle": lambda h: F.pixel_shuffle(h.reshape(3, 4, 2, 2), 2).flatten(1),
+    "channel shuffle": lambda h: F.channel_shuffle(h.reshape(3, 4, 4), 2).flatten(1),
+    "roll": lambda h: h.roll(3, 1),
+    "flip": lambda h: h.flip(1),
+    "index": lambda h: h[:, torch.arange(15, -1, -1)],
+    "gather": lambda h: h.gather(1, torch.zeros(3, 16, dtype=torch.long)),
+    "repeat": lambda h: h.repeat(1, 2),
+    "cat with zeros": lambda h: torch.cat([h, h.new_zeros(3, 4)], 1),
+    "scatter": lambda h: h.slice_scatter(h[:, :4], 1, 0, 4),
+}
+POOLS = {
+    "max_pool2d_with_indices": lambda h: F.max_pool2d(h.reshape(3, 1, 4, 4), 2).flatten(1),
+    "avg_pool2d": lambda h: F.avg_pool2d(h.reshape(3, 1, 4, 4), 2).flatten(1),
+    "_adaptive_avg_pool2d": lambda h: F.adaptive_avg_pool2d(h.reshape(3, 4, 2, 2), (1, 2)).flatten(
+        1
+    ),
+    "mean": lambda h: h.reshape(3, 4, 4).mean(-1),
+    "upsample_bilinear2d": lambda h: F.interpolate(
+        h.reshape(3, 1, 4, 4), scale_factor=2, mode="bilinear"
+    ).flatten(1),
+}
+
+
+@pytest.mark.parametrize("name", MOVES)
+@pytest.mark.parametrize("activation", [F.relu, F.gelu])
+def test_the_activation_behind_what_moves_values_is_measured(name, activation):
+    function = lambda m, x: MOVES[name](activation(m.a(x)))  # noqa: E731
+    width = MOVES[name](torch.zeros(3, 16)).shape[1]
+    found = measured(function, width=width)
+    assert found.problem is None
+    assert found.gain == pytest.approx(1 / second_moment(activation), rel=1e-9)
+    assert second_moment(found.phi) == pytest.approx(found.second_moment)
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_the_activation_behind_pooling_counts_and_the_assumption_is_said(name):
+    width = POOLS[name](torch.zeros(3, 16)).shape[1]
+    found = measured(lambda m, x: POOLS[name](F.relu(m.a(x))), width=width)
+    assert found.gain == pytest.approx(2)
+    assert found.notes == (f"{name} is taken to keep the second moment",)
+
+
+def test_what_was_moved_is_another_variable():
+    def function(model, x):
+        h = F.relu(model.a(x))
+        return h - h.roll(1, 1)
+
+    found = measured(function)
+    assert found.second_moment == pytest.approx(1 - 1 / math.pi)  # 2 var relu(z), not 0
+
+
+def test_an_activation_before_a_concatenation_counts_behind_another_one():
+    def function(model, x):
+        return F.relu(torch.cat([torch.tanh(model.a(x)), model.c(x)], dim=1))
+
+    expected = (second_moment(lambda z: torch.tanh(z).relu()) + 0.5) / 2
+    assert measured(function, width=32).second_moment == pytest.approx(expected)
+
+
+def test_what_no_rule_replays_is_said():
+    found = measured(lambda m, x: F.relu(m.a(x)).cumsum(1))
+    assert found.gain == 1
+    assert found.notes == ("what cumsum makes is taken for a standard normal variable",)
+
+
+def test_concatenations_of_concatenations_are_measured_to_the_end():
+    def function(model, x):
+        h = model.a(x)
+        for _ in range(40):
+            h = torch.cat([h, F.relu(model.c(x))], dim=1)
+        return h
+
+    found = measured(function, width=16 * 41)
+    assert found.second_moment == pytest.approx((1 + 40 / 2) / 41)
 
 
 @pytest.mark.parametrize("offset", [0.0, 1.0])
@@ -179,15 +264,21 @@ def test_the_first_layer_and_an_embedding_have_gain_one():
     assert [f.gain for f in found] == [1.0, pytest.approx(1.0)]
 
 
-def test_a_buffer_filled_in_parts_is_where_the_walk_ends():
+def test_a_buffer_filled_in_parts_is_the_mean_of_its_parts():
     def function(model, x):
         buffer = x.new_zeros(3, 16)
         buffer[:, :8], buffer[:, 8:] = F.relu(model.a(x))[:, :8], model.c(x)[:, 8:]
         return torch.tanh(buffer)
 
-    found = measured(function)
-    assert found.phi is not None
-    assert found.gain == pytest.approx(1 / second_moment(torch.tanh), rel=1e-6)
+    moments = second_moment(torch.tanh), second_moment(lambda z: torch.tanh(z.relu()))
+    assert measured(function).second_moment == pytest.approx(sum(moments) / 2)
+
+
+def test_a_gain_stored_as_one_plus_w_counts_as_the_network_reads_it():
+    scale = nn.LayerNorm(16)
+    scale.weight.data.fill_(0.5)
+    found = measured(lambda m, x: m.a(x) * (1 + m.parts["s"].weight), modules={"s": scale})
+    assert found.second_moment == pytest.approx(2.25)
 
 
 def test_a_layer_scale_before_a_layer_counts():

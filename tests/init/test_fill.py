@@ -12,7 +12,7 @@ from torch.distributed.fsdp import fully_shard
 from etastar.errors import InitError
 from etastar.graph.capture import capture_graph
 from etastar.init import initialize_
-from etastar.init.gains import second_moment
+from etastar.init.gains import critical_point, second_moment
 from etastar.models import build, example_inputs
 
 
@@ -79,8 +79,9 @@ def test_biases_shifts_and_gains():
         nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.GroupNorm(2, 8), nn.Flatten(), nn.Linear(128, 4)
     )
     x = torch.zeros(2, 3, 6, 6)
+    generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
-        nn.init.constant_(parameter, 7.0)
+        nn.init.normal_(parameter, std=7.0, generator=generator)
     initialized(model, x)
     for module in model[:3]:
         assert not module.bias.any()
@@ -392,20 +393,27 @@ def test_a_seed_that_is_no_whole_number_is_refused_before_anything_changes(seed)
 
 
 def test_biases_of_the_edge_of_chaos_have_their_variance():
-    model = nn.Sequential(nn.Linear(8, 4096), nn.Tanh(), nn.LayerNorm(4096), nn.Linear(4096, 2))
-    initialized(model, torch.zeros(2, 8), scheme="edge-of-chaos", bias_variance=0.2)
+    model = nn.Sequential(
+        nn.Linear(8, 4096), nn.GELU(), nn.Linear(4096, 4096), nn.LayerNorm(4096), nn.Linear(4096, 2)
+    )
+    initialized(model, torch.zeros(2, 8), scheme="edge-of-chaos")
+    point = critical_point(F.gelu, bias_variance=0.2)
     assert mean_square(model[0].bias) == pytest.approx(0.2, rel=0.1)
-    assert not model[2].bias.any()
+    assert mean_square(model[0].weight) * 8 + 0.2 == pytest.approx(point.fixed_point, rel=0.1)
+    assert mean_square(model[2].bias) == pytest.approx(0.2, rel=0.1)
+    assert mean_square(model[2].weight) * 4096 == pytest.approx(point.weight_variance, rel=0.1)
+    assert not model[3].bias.any()
 
 
 def test_a_shift_written_by_hand_is_no_bias_of_a_layer():
     model = Net(
-        lambda m, x: m.out(m.norm(m.first(x)) + m.shift),
+        lambda m, x: m.out(m.norm(m.inner(m.first(x).tanh())) + m.shift),
         first=nn.Linear(8, 16),
+        inner=nn.Linear(16, 16),
         norm=nn.LayerNorm(16, elementwise_affine=False),
-        shift=nn.Parameter(torch.ones(16)),
+        shift=nn.Parameter(torch.randn(16, generator=torch.Generator().manual_seed(0))),
         out=nn.Linear(16, 2),
     )
-    initialized(model, torch.zeros(2, 8), scheme="edge-of-chaos", bias_variance=0.2)
+    initialized(model, torch.zeros(2, 8), scheme="edge-of-chaos")
     assert not model.shift.any()
     assert bool(model.first.bias.any())

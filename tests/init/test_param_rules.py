@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from etastar.errors import InitError
 from etastar.init.activation_path import InputActivation
+from etastar.init.gains import critical_point
 from etastar.init.param_rules import weight_rule
 from etastar.init.schemes import InitSettings
 from etastar.parameter import ParamInfo
@@ -42,14 +42,16 @@ def weight(*, fan_in=8, role="hidden", k=0, last=False, fan=0):
     ],
 )
 def test_variance_of_a_weight(info, options, variance):
-    found = weight_rule(info, RELU, InitSettings(**options))
+    point = critical_point(torch.relu) if "edge-of-chaos" in options.values() else None
+    found = weight_rule(info, RELU, InitSettings(**options), point=point)
     assert (found.std or 0.0) ** 2 == pytest.approx(variance, rel=1e-9)
     assert found.gain * found.factor / found.fan_in == pytest.approx(variance, rel=1e-9)
 
 
 def test_the_edge_of_chaos_of_tanh_is_one_not_the_he_gain():
-    settings = InitSettings(scheme="edge-of-chaos")
-    assert weight_rule(weight(), TANH, settings).gain == pytest.approx(1, rel=1e-6)
+    settings, point = InitSettings(scheme="edge-of-chaos"), critical_point(torch.tanh)
+    found = weight_rule(weight(), TANH, settings, point=point)
+    assert found.gain == pytest.approx(1, rel=1e-6)
     assert weight_rule(weight(), TANH, InitSettings()).gain == pytest.approx(2.538, rel=1e-3)
 
 
@@ -59,15 +61,9 @@ def test_the_edge_of_chaos_of_a_gated_unit_falls_back_and_says_so():
     assert "no critical point" in found.why
 
 
-def test_the_edge_of_chaos_without_fixed_point_names_the_weight():
-    settings = InitSettings(scheme="edge-of-chaos", bias_variance=0.1)
-    with pytest.raises(InitError, match="before w, an activation without a stable critical"):
-        weight_rule(weight(), RELU, settings)
-
-
 def test_a_layer_without_activation_has_variance_one_on_the_edge_of_chaos():
     plain = InputActivation(1.0, lambda x: x)
-    settings = InitSettings(scheme="edge-of-chaos", bias_variance=0.1)
+    settings = InitSettings(scheme="edge-of-chaos")
     assert weight_rule(weight(), plain, settings).gain == 1
 
 

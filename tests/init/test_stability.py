@@ -12,7 +12,7 @@ from torch import nn
 from etastar.errors import CaptureError, InitError, MeasureError
 from etastar.graph.capture import capture_graph
 from etastar.init import check_stability, initialize_
-from etastar.init.stability import LayerMoments, StabilityReport
+from etastar.init.stability_report import LayerMoments, StabilityReport
 from etastar.models import build, example_inputs
 
 
@@ -170,16 +170,52 @@ def test_he_gain_lets_gradients_of_tanh_explode():
 
 
 @pytest.mark.parametrize("depth", [16, 48])
-def test_the_edge_of_chaos_of_tanh_fades_like_one_over_the_depth_only(depth):
-    found = last_hidden(depth, scheme="edge-of-chaos")
+def test_the_edge_of_chaos_of_tanh_without_biases_fades_like_one_over_the_depth_only(depth):
+    init = {"scheme": "edge-of-chaos"}
+    arguments = {"width": 256, "activation": "tanh", "bias": False, "inputs": features()}
+    found = checked(prepared("mlp", depth, init=init, **arguments)).layers[-2]
     assert found.forward_ratio == pytest.approx(1 / (2 * depth), rel=0.35)
     assert found.gradient_ratio < 4 * depth
 
 
-def test_the_edge_of_chaos_with_biases_is_stable_where_he_is_not():
-    init = {"scheme": "edge-of-chaos", "bias_variance": 0.05}
-    pair = prepared("mlp", 48, width=256, activation="tanh", inputs=features(), init=init)
-    assert checked(pair).stable
+CHAIN_ACTIVATIONS = {
+    "relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU, "mish": nn.Mish,
+    "hardswish": nn.Hardswish, "selu": nn.SELU,
+}  # fmt: skip
+
+
+def chain(activation, *, scheme, depth=50, width=256, seed=0):
+    bends = (CHAIN_ACTIVATIONS[activation]() for _ in range(depth - 1))
+    layers = [m for bend in bends for m in (bend, nn.Linear(width, width))]
+    model, (x,) = nn.Sequential(nn.Linear(64, width), *layers), features()
+    initialize_(model, capture_graph(model, x), scheme=scheme, seed=seed)
+    return model, (x,)
+
+
+@pytest.mark.parametrize("activation", CHAIN_ACTIVATIONS)
+def test_the_edge_of_chaos_with_biases_holds_over_fifty_layers(activation):
+    for seed in range(3):
+        found = checked(chain(activation, scheme="edge-of-chaos", seed=seed))
+        assert found.stable, (seed, found.verdict)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "gelu", "silu", "hardswish"])
+def test_the_gain_of_he_leaves_the_band_over_fifty_layers(activation):
+    assert not checked(chain(activation, scheme="he")).stable
+
+
+def test_a_chain_that_starts_on_the_edge_of_chaos_keeps_its_variance_from_the_first_layer_on():
+    found = checked(chain("silu", scheme="edge-of-chaos", depth=6, width=512)).layers
+    assert [layer.forward_ratio for layer in found] == pytest.approx([1] * 6, rel=0.5)
+    assert found[0].forward == pytest.approx(39.4, rel=0.2)  # q at sigma_b^2 = 1
+
+
+def test_the_edge_of_chaos_without_fixed_point_names_the_weight():
+    model = nn.Sequential(nn.Linear(8, 8), nn.SiLU(), nn.Linear(8, 8, bias=False))
+    before = [p.clone() for p in model.parameters()]
+    with pytest.raises(InitError, match=r"before 2\.weight, an activation without"):
+        initialize_(model, capture_graph(model, torch.zeros(2, 8)), scheme="edge-of-chaos")
+    assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
 
 
 def test_a_zero_readout_is_stable_and_its_gradients_are_said_not_to_be_judged():

@@ -34,12 +34,18 @@ class Operand:
             where it does not depend on an input.
         parameters: Names of the parameters it was computed from.
         shape: Shape of the tensor.
+        steps: Calls that led to it from its one parameter, where no input took part; None where it
+            is no element-wise function of one.
+        weights: Weights that were contracted on the way, where no input took part: what acts on
+            learned queries.
         parts: Region of each of the parameters of which it is a slice.
     """
 
     producers: tuple[int, ...]
     parameters: tuple[str, ...]
     shape: tuple[int, ...]
+    steps: tuple[Call, ...] | None = field(default=(), compare=False, repr=False)
+    weights: tuple[WeightUse, ...] = ()
     parts: tuple[tuple[str, Region], ...] = ()
 
 
@@ -54,6 +60,8 @@ class WeightUse:
         fan_out: Output units that one input unit reaches.
         kernel_size: Spatial kernel of a convolution, else ().
         operand: Position of the weight among the node's operands.
+        features: Features of what it reads (of a grouped layer in one group), and of what it makes;
+            None where these are the fans.
     """
 
     layer_type: LayerType
@@ -62,6 +70,7 @@ class WeightUse:
     fan_out: int
     kernel_size: tuple[int, ...] = ()
     operand: int = 1
+    features: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

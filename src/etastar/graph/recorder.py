@@ -249,7 +249,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if step.operation.group == "cut":
             self._write(step, NOTHING)
         elif not data:
-            self._write(step, step.parameter_value())
+            self._write(step, step.parameter_value(self.records))
         elif self.opaque_depth:
             producers = (p for i in data for p in step.values[i].producers)
             self._write(step, Value(tuple(dict.fromkeys(producers))), data)

@@ -14,19 +14,28 @@ from typing import Any, NamedTuple
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from etastar.graph.node import Call, WeightUse
 from etastar.graph.strided import Region
 
 __all__ = ["NOTHING", "StorageLog", "Value", "ValuesKept"]
 
 
 class Value(NamedTuple):
-    """What a tensor was computed from: nodes that depend on an input, and parameters by name.
+    """What a tensor was computed from.
 
-    `parts` holds the region of each parameter of which it is a slice, or was computed from one.
+    Attributes:
+        producers: Nodes that depend on an input.
+        parameters: Parameters by name.
+        steps: Calls that led to it from its one parameter, where no input took part; None where it
+            is no element-wise function of one.
+        weights: Weights that were contracted on the way, where no input took part.
+        parts: Region of each parameter of which it is a slice, or was computed from one.
     """
 
     producers: tuple[int, ...] = ()
     parameters: tuple[str, ...] = ()
+    steps: tuple[Call, ...] | None = ()
+    weights: tuple[WeightUse, ...] = ()
     parts: tuple[tuple[str, Region], ...] = ()
 
     def __or__(self, other: object) -> Value:
@@ -34,10 +43,14 @@ class Value(NamedTuple):
             return NotImplemented
         if other in (self, NOTHING):
             return self
+        if self == NOTHING:
+            return other
         return Value(
             tuple(dict.fromkeys(self.producers + other.producers)),
             tuple(dict.fromkeys(self.parameters + other.parameters)),
-            parts=tuple(dict.fromkeys(self.parts + other.parts)),
+            self.steps if self[1:3] == other[1:3] else None,
+            self.weights + tuple(use for use in other.weights if use not in self.weights),
+            tuple(dict.fromkeys(self.parts + other.parts)),
         )
 
     def sliced(self, tensor: torch.Tensor) -> Value:
@@ -131,8 +144,8 @@ class StorageLog:
         >>> log, x = StorageLog(), torch.zeros(2, 3)
         >>> log.write(x, Value((0,)))
         >>> log.write(x[:, 1], Value((1,)))
-        >>> log.read(x[:, 0]).producers, log.read(x[:, 1]).producers, log.read(x).producers
-        ((0,), (1,), (0, 1))
+        >>> [log.read(part).producers for part in (x[:, 0], x[:, 1], x)]
+        [(0,), (1,), (0, 1)]
     """
 
     def __init__(self) -> None:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from etastar.graph.contraction import Contraction
-from etastar.graph.node import Node, ParameterRecord, Slot
+from etastar.graph.derived import affine_form
+from etastar.graph.features import NO_WIDTH, FeatureSizes
+from etastar.graph.node import Node, Operand, ParameterRecord, Slot, WeightUse
 from etastar.graph.operations import operation_of
 from etastar.graph.residual import Branch, find_residuals
 from etastar.graph.scalers import output_scalers
@@ -27,8 +29,8 @@ def parameter_infos(
     """Role, fan-in, fan-out, residual stream and sharing of every parameter.
 
     Fan-in is the number of terms that are summed into one output unit: of a convolution
-    (channels / groups) x kernel size, of a transposed one the same with its own input channels
-    (as if its stride were 1), of a table that is looked up 1.
+    (channels / groups) x kernel size, of a transposed one (channels / groups) x the taps that reach
+    an output (kernel size / stride, the mean over positions), of a table that is looked up 1.
 
     Args:
         nodes: The nodes of a graph.
@@ -64,8 +66,13 @@ class _Use:
     """One operation that consumes a parameter, and as which argument."""
 
     node: Node
+    operand: Operand
     argument: str
     is_weight: bool
+
+    def held(self, name: str) -> WeightUse | None:
+        """How the parameter acted as a weight on learned queries, before this operation."""
+        return next((use for use in self.operand.weights if name in use.parameters), None)
 
 
 def _with_conditions(contraction: Contraction, layers: Contraction) -> tuple[Branch, ...]:
@@ -99,12 +106,15 @@ class _Roles:
                 self.places[member] += (branch,)
         self.first, self.final = _ends(layers)
         self.before, self.after = _neighbours(nodes, {node.node for node in layers.counted})
+        self.sizes = FeatureSizes.of(nodes, [branch.addition for branch in branches])
         self.uses: dict[str, list[_Use]] = defaultdict(list)
         for node in nodes:
             for position, operand in enumerate(node.operands):
                 for name in operand.parameters:
                     held = node.weight.parameters if node.weight is not None else ()
-                    self.uses[name].append(_Use(node, _argument(node, position), name in held))
+                    self.uses[name].append(
+                        _Use(node, operand, _argument(node, position), name in held)
+                    )
         shared = {name for name, uses in self.uses.items() if len(uses) > 1}
         self.scalers = {
             branch.addition: output_scalers(nodes, branch, self.before, shared)
@@ -118,22 +128,53 @@ class _Roles:
         if not uses:
             return _unused(name, record)
         first = (weights or uses)[0]
-        info = self._weight(name, record, weights) if weights else _vector(name, record, first)
-        info = replace(info, aliases=record.aliases)
-        return self._placed(self._of_layer(info, first), first)
+        if weights:
+            info = self._weight(name, record, weights)
+        elif (acting := first.held(name)) is not None:
+            info = _acting(name, record, acting)
+        else:
+            info = self._vector(name, record, first)
+        info = self._placed(self._of_layer(info, first), first)
+        return replace(info, aliases=record.aliases, **_stored(info, first))
+
+    def _vector(self, name: str, record: ParameterRecord, use: _Use) -> ParamInfo:
+        """A parameter that is not contracted: a gain, a bias, or a table that is added."""
+        size = math.prod(record.shape)
+        is_table = len(record.shape) >= 2 and size > max(record.shape)
+        is_own = use.operand.parameters == (name,)  # no weight between it and the data
+        is_gain = is_own and _is_gain(use) and (not is_table or use.operand.steps is not None)
+        is_output = not is_gain and self._layer_behind(use) in self.final
+        features = size
+        if is_own:
+            features = self.sizes.of_vector(use.node, use.operand, is_output=is_output)
+        if is_table and not is_gain:
+            columns = record.shape[-1] if features else 0
+            return ParamInfo(
+                name, record.shape, "embedding", 1, record.shape[-1], features_out=columns
+            )
+        role: Role = "norm" if is_gain else "bias"
+        return ParamInfo(name, record.shape, role, 1, size, features_out=features)
 
     def _weight(self, name: str, record: ParameterRecord, uses: list[_Use]) -> ParamInfo:
         use = uses[0].node.weight
         assert use is not None
+        role = self._role(uses)
+        features: tuple[int, ...] = self.sizes.of_weight(
+            uses[0].node, use, is_output=role == "output"
+        )
         is_gain = len(use.parameters) > 1 and math.prod(record.shape) == max(record.shape)
         if is_gain:  # the magnitude of a weight-normalized layer
-            return ParamInfo(name, record.shape, "norm", 1, math.prod(record.shape))
+            size = math.prod(record.shape)
+            return ParamInfo(name, record.shape, "norm", 1, size, features_out=features[1])
         held = uses[0].node.operands[use.operand].shape
         fans = use.fan_in, use.fan_out
         is_part = math.prod(held) != math.prod(record.shape) and len(held) == len(record.shape)
         if use.layer_type == "recurrent" or is_part:
             fans = _own_fans(record.shape)
-        return ParamInfo(name, record.shape, self._role(uses), *fans)
+            if len(use.parameters) > 1:  # of a factor, a size that the weight lacks is a rank
+                features = tuple(size if size in held else NO_WIDTH for size in fans)
+        read, made = features
+        return ParamInfo(name, record.shape, role, *fans, features_in=read, features_out=made)
 
     def _role(self, uses: list[_Use]) -> Role:
         types = {use.node.weight.layer_type for use in uses if use.node.weight is not None}
@@ -157,7 +198,7 @@ class _Roles:
         """The weight layer whose output the operation changes, if it is the only one."""
         if use.node.weight is not None:
             return use.node.index
-        if use.node.kind == "norm":
+        if use.node.kind == "norm" or use.operand.weights:
             return None
         before = self.before[use.node.index]
         if len(before) == 1:
@@ -242,12 +283,30 @@ def _neighbours(
     return before, after
 
 
-def _vector(name: str, record: ParameterRecord, use: _Use) -> ParamInfo:
-    """A parameter that is not contracted: a gain, a bias, or a table that is added."""
-    size = math.prod(record.shape)
-    if len(record.shape) >= 2 and size > max(record.shape):
-        return ParamInfo(name, record.shape, "embedding", 1, record.shape[-1])
-    return ParamInfo(name, record.shape, "norm" if _is_gain(use) else "bias", 1, size)
+def _acting(name: str, record: ParameterRecord, use: WeightUse) -> ParamInfo:
+    """A weight that acts on learned queries: what it reads is an activation all the same."""
+    read, made = use.features or (use.fan_in, use.fan_out)
+    return ParamInfo(
+        name,
+        record.shape,
+        "hidden",
+        use.fan_in,
+        use.fan_out,
+        layer_type=use.layer_type,
+        kernel_size=use.kernel_size,
+        features_in=read,
+        features_out=made,
+    )
+
+
+def _stored(info: ParamInfo, use: _Use) -> dict[str, Any]:
+    """How a factor reaches what the network reads of the parameter: w + c, or not at all."""
+    form = affine_form(use.operand.steps)
+    if form is None:
+        joined = len(use.operand.parameters) > 1
+        return {"branch_scale": info.branch_scale and joined}
+    slope, offset = form
+    return {"gain_offset": offset / slope}
 
 
 def _is_gain(use: _Use) -> bool:

@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 
 import torch
 
+from etastar.graph.derived import derived_steps
 from etastar.graph.node import Call, Kind, Operand, ParameterRecord, Slot, WeightUse
 from etastar.graph.operations import Operation
-from etastar.graph.regions import NOTHING, Value
+from etastar.graph.regions import Value
+from etastar.graph.strided import Region
 
 __all__ = ["Classification", "Step"]
 
@@ -97,18 +99,39 @@ class Step:
                 value.producers if i in data else (),
                 value.parameters if self._is_read(tensor) else (),
                 tuple(tensor.shape),
+                None if value.producers else value.steps,
+                () if value.producers else value.weights,
                 parts=value.parts if self._is_read(tensor) else (),
             )
             for i, (tensor, value) in enumerate(zip(self.tensors, self.values, strict=True))
         )
 
-    def parameter_value(self) -> Value:
-        """The parameters that a result without data was computed from."""
-        found = NOTHING
+    def parameter_value(self, records: dict[str, ParameterRecord]) -> Value:
+        """The parameters that a result without data was computed from, and how."""
+        names: dict[str, None] = {}
+        weights: dict[WeightUse, None] = {}
+        parts: dict[tuple[str, Region], None] = {}
         for tensor, value in zip(self.tensors, self.values, strict=True):
             if self._is_read(tensor):
-                found |= value._replace(producers=())
-        return found
+                names.update(dict.fromkeys(value.parameters))
+                weights.update(dict.fromkeys(value.weights))
+                parts.update(dict.fromkeys(value.parts))
+        if names and (use := self._weight_without_data(records)) is not None:
+            weights[use] = None
+        before = [value.steps if value.parameters else None for value in self.values]
+        steps = derived_steps(self.operation, self.call, before) if names else ()
+        return Value((), tuple(names), steps, tuple(weights), tuple(parts))
+
+    def _weight_without_data(self, records: dict[str, ParameterRecord]) -> WeightUse | None:
+        """The right factor of a product, if it is a weight as it is: its left one is learned."""
+        pair = _contracted_pair(self.operation, self.call)
+        if pair is None or pair.family == "lookup":
+            return None
+        value = self.values[pair.right]
+        names = tuple(n for n in value.parameters if len(records[n].shape) >= 2)
+        if len(names) != 1 or value.weights or value.steps is None:
+            return None
+        return _use(pair, tuple(self.tensors[pair.right].shape), pair.right, names)
 
     def _addends(self) -> tuple[int, ...]:
         """Operand positions that are summed."""
@@ -117,6 +140,10 @@ class Step:
         addends = self.operation.addends
         return addends if addends and max(addends) < len(self.tensors) else ()
 
+    def _reads_learned_queries(self, held: Operand) -> bool:
+        """Whether one factor of a batch of products is what a weight made of learned queries."""
+        return bool(held.weights) and self.operation.name in ("bmm", "baddbmm")
+
     def classified(
         self, operands: tuple[Operand, ...], records: dict[str, ParameterRecord]
     ) -> Classification:
@@ -124,11 +151,13 @@ class Step:
         group, addends = self.operation.group, self._addends()
         pair = _contracted_pair(self.operation, self.call)
         weight = None if pair is None else _weight_use(pair, operands, records)
+        if weight is not None and self._reads_learned_queries(operands[weight.operand]):
+            weight = None
         if weight is not None:
             return Classification("weight layer", weight, addends=addends)
         is_product = pair is not None and pair.family != "lookup"
         both = (operands[pair.left], operands[pair.right]) if pair is not None else ()
-        if group == "attention" or (is_product and all(o.producers for o in both)):
+        if group == "attention" or (is_product and all(o.producers or o.weights for o in both)):
             return Classification("attention contraction", mixes=True, addends=addends)
         if is_product:
             mixes = not any(o.parameters for o in both)
@@ -145,6 +174,7 @@ class _ContractedPair(NamedTuple):
     family: str  # of the `TensorProduct`
     is_transposed: bool  # of a convolution
     groups: int
+    stride: int  # of a convolution, the product over its dimensions
 
 
 def _slot(argument: Any) -> int | None:
@@ -167,10 +197,12 @@ def _contracted_pair(operation: Operation, call: Call) -> _ContractedPair | None
     )
     if left is None or right is None:
         return None
-    transposed, groups = (
-        operation.argument(name, call.args, call.kwargs) for name in ("transposed", "groups")
+    transposed, groups, stride = (
+        operation.argument(name, call.args, call.kwargs)
+        for name in ("transposed", "groups", "stride")
     )
-    return _ContractedPair(left, right, product.family, bool(transposed), groups or 1)
+    steps = math.prod(stride) if isinstance(stride, (list, tuple)) else 1  # one number a dimension
+    return _ContractedPair(left, right, product.family, bool(transposed), groups or 1, steps)
 
 
 def _weight_use(
@@ -198,7 +230,10 @@ def _use(
         return WeightUse("embedding", names, 1, math.prod(shape[1:]), (), weight)
     if pair.family == "convolution":
         fans = _convolution_fans(pair, shape)
-        return WeightUse("convolution", names, *fans, shape[2:], weight)
+        features = (shape[1], shape[0])
+        if pair.is_transposed:
+            features = (shape[0] // pair.groups, shape[1] * pair.groups)
+        return WeightUse("convolution", names, *fans, shape[2:], weight, features)
     if pair.family == "bilinear":
         return WeightUse("linear", names, math.prod(shape[-2:]), shape[0], (), weight)
     return WeightUse("linear", names, *_matmul_fans(pair, shape, weight), (), weight)
@@ -213,8 +248,13 @@ def _matmul_fans(pair: _ContractedPair, shape: tuple[int, ...], weight: int) -> 
 
 
 def _convolution_fans(pair: _ContractedPair, shape: tuple[int, ...]) -> tuple[int, int]:
-    """Fans of (out, in / groups, *kernel), or transposed (in, out / groups, *kernel)."""
+    """Fans of (out, in / groups, *kernel), or transposed (in, out / groups, *kernel).
+
+    Of the taps of a transposed one, one in stride reaches an output, on the mean over positions
+    and whatever the dilation.
+    """
     kernel = math.prod(shape[2:])
     if pair.is_transposed:
-        return shape[0] // pair.groups * kernel, shape[1] * kernel
+        fan_in = shape[0] // pair.groups * kernel / pair.stride
+        return max(1, round(fan_in)), shape[1] * kernel
     return shape[1] * kernel, shape[0] // pair.groups * kernel

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from etastar.init.gains import Activation, gaussian_rule
-from etastar.init.pointwise import NotReplayableError, PointwiseReplay, Root
+from etastar.init.pointwise import (
+    JoinedPartsError,
+    NotReplayableError,
+    PointwiseReplay,
+    Root,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from etastar.graph.dag import Graph, Node, Operand
 
 __all__ = ["InputActivation", "input_activation"]
+
+_MOST_PARTS = 128
+"""Parts of concatenations that are measured one by one; more would cost time."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +36,14 @@ class InputActivation:
         phi: phi itself where it reads one variable and was measured, else None.
         problem: Why phi could not be measured; None if it was.
         notes: What was assumed on the way.
+        roots: The independent variables that phi reads, as far as they are known.
     """
 
     second_moment: float
     phi: Activation | None
     problem: str | None = None
     notes: tuple[str, ...] = ()
+    roots: tuple[Root, ...] = ()
 
     @property
     def gain(self) -> float:
@@ -41,16 +51,24 @@ class InputActivation:
         return 1 / self.second_moment
 
 
+class _Measured(NamedTuple):
+    moment: float
+    phi: Activation | None
+
+
 def input_activation(
     graph: Graph, layer: Node, *, parameters: Mapping[str, torch.Tensor] | None = None
 ) -> InputActivation:
     """Measure E[phi(z)^2] for what lies between a weight layer and its nearest ancestors.
 
-    The walk goes back from the layer's data operand through element-wise operations and views, to
-    the nearest weight layers, norms, residual additions, inputs or mixing operations. Each is
-    taken for an independent standard normal variable, and the recorded operations are replayed on
-    quadrature points: an activation written by hand is measured like a named one. A concatenation
-    is the mean over its parts, weighted by size. Dropout is the identity.
+    The walk goes back from the layer's data operand through element-wise operations, views and what
+    moves values to other positions (padding, shuffles, rolls, gathers, upsampling), to the nearest
+    weight layers, norms, residual additions, inputs or attention. Each is taken for an independent
+    standard normal variable, and the recorded operations are replayed on quadrature points: an
+    activation written by hand is measured like a named one. A concatenation, or a buffer filled in
+    pieces, is the mean over its parts, weighted by size. Dropout is the identity. Pooling is taken
+    to keep the second moment of what it pools, as it does where neighbours are alike, and so is
+    interpolation; that, and what any other operation makes, is said in the notes.
 
     Args:
         graph: The captured graph.
@@ -79,14 +97,14 @@ def input_activation(
         return InputActivation(1.0, lambda x: x)
     replay = PointwiseReplay(graph, parameters or {})
     try:
-        moment, num_roots = _second_moment(replay, operand)
-        problem = None if 0 < moment < math.inf else f"its second moment is {moment}"
+        found = _measure(replay, operand)
+        problem = None if 0 < found.moment < math.inf else f"its second moment is {found.moment}"
     except NotReplayableError as error:
         problem = str(error)
     if problem is not None:
         return InputActivation(1.0, None, problem, tuple(replay.notes))
-    phi = _phi(replay, operand) if num_roots == 1 else None
-    return InputActivation(moment, phi, notes=tuple(replay.notes))
+    roots = tuple(replay.roots)
+    return InputActivation(found.moment, found.phi, notes=tuple(replay.notes), roots=roots)
 
 
 def _data_operand(layer: Node) -> Operand | None:
@@ -95,32 +113,39 @@ def _data_operand(layer: Node) -> Operand | None:
     return next((operand for operand in active if operand.producers), None)
 
 
-def _second_moment(replay: PointwiseReplay, operand: Operand) -> tuple[float, int]:
-    parts = _concatenated(replay, operand)
-    if parts:
-        moments = [_second_moment(replay, part) for part in parts]
-        sizes = [math.prod(part.shape) for part in parts]
-        mean = sum(m * s for (m, _), s in zip(moments, sizes, strict=True)) / sum(sizes)
-        return mean, max(2, *(n for _, n in moments))
-    roots = replay.collect(operand)
+def _measure(replay: PointwiseReplay, operand: Operand) -> _Measured:
+    """E[phi^2]; of what was joined of parts the mean over these, weighted by size."""
+    try:
+        roots = replay.collect(operand)
+    except JoinedPartsError as joined:
+        return _mean_over_parts(replay, operand, joined)
     if len(roots) not in (1, 2):
         raise NotReplayableError(f"it joins {len(roots)} independent tensors; up to two are taken")
-    return _expectation(replay, operand, roots), len(roots)
+    moment = _expectation(replay, operand, roots)
+    return _Measured(moment, _phi(replay, operand) if len(roots) == 1 else None)
 
 
-def _concatenated(replay: PointwiseReplay, operand: Operand) -> tuple[Operand, ...]:
-    """The parts of a concatenation that `operand` is a view of; () if it is none."""
-    while len(operand.producers) == 1:
-        node = replay.graph.nodes[operand.producers[0]]
-        active = tuple(o for o in node.operands if o.producers)
-        if node.op.startswith("aten.cat."):
-            return active
-        if node.kind != "view" or len(active) != 1 or len(active[0].producers) != 1:
-            return ()
-        if math.prod(node.shape) < math.prod(replay.graph.nodes[active[0].producers[0]].shape):
-            return ()
-        operand = active[0]
-    return ()
+def _mean_over_parts(
+    replay: PointwiseReplay, operand: Operand, joined: JoinedPartsError
+) -> _Measured:
+    found = []
+    for number in range(len(joined.parts)):
+        replay.chosen[joined.key] = number
+        replay.parts_taken += 1
+        if replay.parts_taken > _MOST_PARTS:
+            raise NotReplayableError(f"it joins more than {_MOST_PARTS} parts")
+        found.append(_measure(replay, operand))
+    del replay.chosen[joined.key]
+    sizes = [math.prod(part.shape) for part in joined.parts]
+    moment = sum(f.moment * s for f, s in zip(found, sizes, strict=True)) / sum(sizes)
+    return _Measured(moment, found[0].phi if _are_alike([f.phi for f in found]) else None)
+
+
+def _are_alike(functions: Sequence[Activation | None]) -> bool:
+    """Whether all parts came through the same activation."""
+    probe = torch.linspace(-2, 2, 9, dtype=torch.float64)
+    values = [phi(probe) for phi in functions if phi is not None]
+    return len(values) == len(functions) and all(torch.equal(v, values[0]) for v in values)
 
 
 def _expectation(replay: PointwiseReplay, operand: Operand, roots: tuple[Root, ...]) -> float:
@@ -141,9 +166,12 @@ def _expectation(replay: PointwiseReplay, operand: Operand, roots: tuple[Root, .
 
 def _phi(replay: PointwiseReplay, operand: Operand) -> Activation | None:
     """Phi as a function of one tensor; None if it has several slopes."""
+    own = replace(
+        replay, chosen=dict(replay.chosen)
+    )  # another part may be chosen when it is called
 
     def values(points: torch.Tensor) -> torch.Tensor:
-        return replay.evaluate(operand, lambda _: points.reshape(-1, 1, 1))
+        return own.evaluate(operand, lambda _: points.reshape(-1, 1, 1))
 
     if values(torch.ones(1, dtype=torch.float64)).shape[-1] != 1:
         return None

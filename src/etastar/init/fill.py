@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from etastar.applied import Applied, remember
+from etastar.applied import Applied, recall, remember
 from etastar.errors import InitError
 from etastar.graph.capture import require_unsharded
 from etastar.init.init_plan import plan_initialization
@@ -19,7 +19,7 @@ from etastar.init.schemes import InitReport, InitSettings, ParamInit, Readout, R
 from etastar.naming import canonical_modules, canonical_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from etastar.graph.dag import Graph
 
@@ -37,15 +37,25 @@ def initialize_(
     residual: ResidualRule = "all",
     readout: Readout = "standard",
     seed: int = 0,
-    bias_variance: float = 0.0,
+    exclude: str | Sequence[str] = (),
+    only: str | Sequence[str] = (),
 ) -> InitReport:
     """Set every parameter of a model, in place, so that its signals are stable over depth.
 
     Var[W] = g(phi) / fan_in, with g(phi) = 1 / E[phi(z)^2] measured on the operations through
     which the layer's input came; on a residual branch times 1 / K [AM]. Biases become zero, norm
-    gains one. The draw of a parameter depends on `seed` and its name alone, and is the same on
-    every device. Parameters that no rule covers (frozen, unused, recurrent, layer scales,
-    tables inside the network) are kept, and the report says so. Initialize before sharding (FSDP).
+    gains one (the form 1 + w: w zero). The draw of a parameter depends on `seed` and its name
+    alone, and is the same on every device. Initialize before sharding (FSDP).
+
+    Parameters that no rule covers (frozen, unused, recurrent, layer scales, tables inside the
+    network, time constants) are kept, and the report says so. So is what was set on purpose:
+    weights and norm gains that are zero (the second factor of an adapter, the end of a branch), and
+    biases that are not drawn around zero (a prior, a forget gate, a step size).
+
+    Chains of 50 layers without norms or skips: "he" holds for ReLU and other scale-free functions.
+    With tanh its gradients vanish or explode, with GELU, SiLU and their like its signals too; there
+    "edge-of-chaos" holds, which draws the biases as well and needs them (without, tanh fades like
+    1 / depth, and GELU and SiLU have no critical point). In residual networks 1 / K holds for all.
 
     Args:
         model: The model, or a wrapped form of it.
@@ -54,14 +64,16 @@ def initialize_(
         residual: Branch weights that carry 1 / K: "all", "last" or "none".
         readout: Output weights: "standard", "mup" (1 / fan_in^2) or "zero" [TP5].
         seed: Seed of the generator; PyTorch's global one is neither read nor moved.
-        bias_variance: sigma_b^2 of the edge of chaos.
+        exclude: Patterns of names to leave as they are, such as "*lora_*".
+        only: Patterns of names to set, and no others.
 
     Returns:
         What was done to each parameter, and why.
 
     Raises:
         InitError: If the model's parameters are not those of the graph, or hold no memory, or an
-            option is unknown, or an activation has no edge of chaos; nothing has been changed then.
+            option is unknown, a pattern fits none, or an activation has no edge of chaos; nothing
+            has been changed then.
 
     Example:
         >>> from etastar.graph.capture import capture_graph
@@ -72,12 +84,18 @@ def initialize_(
 
     Reference: docs/definitions.md, section 2; [AM], [CH], [TP5] table 3.
     """
-    settings = InitSettings(scheme, residual, readout, seed, bias_variance)
+    settings = InitSettings(scheme, residual, readout, seed, exclude, only)  # type: ignore[arg-type]
     require_unsharded(model, error=InitError)
     parameters = canonical_parameters(model)
     _check_writable(parameters)
     _check_same(parameters, graph)
-    report = plan_initialization(graph, parameters=parameters, settings=settings)
+    known = recall(model)
+    report = plan_initialization(
+        graph,
+        parameters=parameters,
+        settings=settings,
+        zero_readout=known is not None and known.readout == "zero",
+    )
     modules = dict(canonical_modules(model))
     with torch.no_grad():
         entries = [_applied(entry, modules, parameters, seed) for entry in report.entries]

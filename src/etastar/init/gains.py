@@ -18,6 +18,7 @@ __all__ = [
     "GaussianRule",
     "critical_point",
     "gaussian_rule",
+    "holding_point",
     "second_moment",
     "slope_second_moment",
 ]
@@ -182,9 +183,47 @@ def critical_point(activation: Activation, *, bias_variance: float = 0.0) -> Cri
         raise InitError(
             f"an activation without a stable critical point at bias variance {bias_variance}",
             "a variance that the layers reproduce when it is off by a little",
-            "use scheme 'he', or another bias variance (GELU and SiLU need one above zero)",
+            "use scheme 'he', or give the layers biases (GELU and SiLU need them)",
         )
     return point
+
+
+_BIAS_VARIANCES = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+def holding_point(activation: Activation, *, has_bias: bool) -> CriticalPoint:
+    """The critical point with the smallest bias variance whose variance the layers keep.
+
+    Scale-free activations (ReLU) need none. tanh and its like keep a variance above zero only with
+    biases, GELU and SiLU have no stable point without.
+
+    Args:
+        activation: phi, any differentiable element-wise function of a float64 tensor.
+        has_bias: Whether the layers can have biases; else sigma_b is 0.
+
+    Returns:
+        The critical point, sigma_b^2 one of 0, 0.1, 0.2, 0.5, 1, 2.
+
+    Raises:
+        InitError: If phi has no stable critical point.
+
+    Example:
+        >>> import torch
+        >>> holding_point(torch.relu, has_bias=True).bias_variance
+        0.0
+        >>> holding_point(torch.nn.functional.gelu, has_bias=True).bias_variance
+        0.2
+    """
+    if not has_bias:
+        return critical_point(activation)
+    for bias_variance in (0.0, *_BIAS_VARIANCES):
+        try:
+            point = critical_point(activation, bias_variance=bias_variance)
+        except InitError:
+            continue
+        if point.fixed_point > 0:
+            return point
+    return critical_point(activation)  # fading, or the reason that there is none
 
 
 def _mapped(activation: Activation, point: CriticalPoint, q: float) -> float:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from etastar.init.activation_path import input_activation
-from etastar.init.param_rules import data_beside, vector_rule, weight_rule
+from etastar.init.activation_path import InputActivation, input_activation
+from etastar.init.criticality import Criticality, started
+from etastar.init.found_values import zero_on_purpose
+from etastar.init.param_rules import data_beside, layer_of_bias, vector_rule, weight_rule
 from etastar.init.schemes import Action, InitReport, InitSettings, ParamInit
 
 if TYPE_CHECKING:
@@ -25,30 +27,38 @@ _PARAMETRIZED = ".parametrizations."
 
 
 def plan_initialization(
-    graph: Graph, *, parameters: Mapping[str, torch.Tensor], settings: InitSettings
+    graph: Graph,
+    *,
+    parameters: Mapping[str, torch.Tensor],
+    settings: InitSettings,
+    zero_readout: bool = False,
 ) -> InitReport:
     """Decide for every parameter what it is set to; nothing is changed.
 
     Args:
         graph: The captured graph.
-        parameters: Current parameters by canonical name; read for frozen ones, learned slopes
-            and hand-written norm gains.
+        parameters: Current parameters by canonical name; read for what is frozen, what was set on
+            purpose, learned slopes and gains written by hand.
         settings: The options.
+        zero_readout: Whether output weights that are zero were made so by an earlier
+            initialization, and are there to be drawn.
 
     Returns:
         One entry for each parameter, in the order of `graph.parameters`.
 
     Raises:
-        InitError: On the edge of chaos, if an activation has no stable critical point.
+        InitError: On the edge of chaos, if an activation has no stable critical point; or a pattern
+            fits no parameter.
 
     Example:
-            >>> from etastar.graph.capture import capture_graph
+        >>> from etastar.graph.capture import capture_graph
         >>> graph = capture_graph(torch.nn.Linear(4, 1), torch.ones(2, 4))
         >>> report = plan_initialization(graph, parameters={}, settings=InitSettings())
         >>> report["bias"].action, report["weight"].std
         ('zero', 0.5)
     """
-    planner = _Planner(graph, parameters, settings)
+    settings.require_matches([n for i in graph.parameters for n in (i.name, *i.aliases)])
+    planner = _Planner(graph, parameters, settings, zero_readout=zero_readout)
     leaders: dict[str, str] = {}
     entries = []
     for info, entry in zip(graph.parameters, planner.entries(), strict=True):
@@ -64,7 +74,12 @@ class _Planner:
     """The rules for single parameters, with what they look up computed once."""
 
     def __init__(
-        self, graph: Graph, parameters: Mapping[str, torch.Tensor], settings: InitSettings
+        self,
+        graph: Graph,
+        parameters: Mapping[str, torch.Tensor],
+        settings: InitSettings,
+        *,
+        zero_readout: bool,
     ) -> None:
         self.graph = graph
         self.parameters = dict(parameters)
@@ -75,6 +90,11 @@ class _Planner:
                 self.users[name].append(node)
         self.beside: dict[str, frozenset[int]] = {}
         self.layers = _deciding_layers(graph)
+        weights = [i.name for i in graph.parameters if i.is_weight and i.role != "embedding"]
+        self.zero = zero_on_purpose(weights, parameters)
+        if zero_readout:
+            self.zero -= {i.name for i in graph.parameters if i.role == "output"}
+        self.criticality = Criticality(graph, self.parameters) if self._is_critical else None
         entry_names = {
             info.name for info in graph.parameters if info.role in ("input", "embedding")
         }
@@ -84,14 +104,19 @@ class _Planner:
             if node.weight and entry_names.issuperset(node.weight.parameters)
         }
 
+    @property
+    def _is_critical(self) -> bool:
+        return self.settings.scheme == "edge-of-chaos"
+
     def entries(self) -> list[ParamInit]:
-        """What happens to each; vectors first, since activations are replayed with new gains."""
+        """What happens to each; gains first, since activations are replayed with new ones."""
         roles = self.graph.parameters
         found: dict[str, ParamInit] = {}
-        for info in sorted(roles, key=lambda info: info.name in self.layers):
+        for info in sorted(roles, key=lambda i: (i.role != "norm", i.name in self.layers)):
             entry = found[info.name] = self._entry(info)
-            if entry.why.startswith("norm gain") and entry.action != "kept":
-                self.parameters[info.name] = torch.ones(info.shape, dtype=torch.float64)
+            if entry.action in ("zero", "one") and entry.why.startswith("norm gain"):
+                fill = 1.0 if entry.action == "one" else 0.0
+                self.parameters[info.name] = torch.full(info.shape, fill, dtype=torch.float64)
         for name, layers in self.beside.items():
             found[name] = replace(found[name], std=self._data_std(layers, found))
         return [found[info.name] for info in roles]
@@ -106,10 +131,26 @@ class _Planner:
         value = self.parameters.get(info.name)
         if value is not None and not value.requires_grad:
             return _entry(info, "kept", "frozen (requires_grad is False)")
+        if (why := self.settings.leaves_out((info.name, *info.aliases))) is not None:
+            return _entry(info, "kept", why)
         if any(_is_recurrent(node) for node in self.users[info.name]):
             return _entry(info, "kept", "recurrent: no rule here covers it")
+        if info.name in self.zero and not self._is_zero_anyway(info):
+            return _entry(info, "kept", "zero on purpose: what it ends adds nothing at first")
         layer = self.layers.get(info.name)
-        return self._vector(info) if layer is None else self._weight(info, layer)
+        if layer is not None:
+            return self._weight(info, layer)
+        return self._acting(info) if info.is_weight and info.fan_in > 1 else self._vector(info)
+
+    def _is_zero_anyway(self, info: ParamInfo) -> bool:
+        return info.role == "output" and self.settings.readout == "zero"
+
+    def _acting(self, info: ParamInfo) -> ParamInit:
+        """A weight that acts on learned queries, which stand for activations of unit variance."""
+        if not self.users[info.name]:
+            return _entry(info, "kept", "no operation used it")
+        queries = InputActivation(1.0, None, notes=("it acts on learned queries",))
+        return weight_rule(info, queries, replace(self.settings, scheme="he"))
 
     def _vector(self, info: ParamInfo) -> ParamInit:
         if _effective_path(info.name) is not None:
@@ -121,17 +162,19 @@ class _Planner:
             return _entry(info, "normal", "a table or token beside the data")
         value = self.parameters.get(info.name)
         action, why = vector_rule(info, users, self.graph, value=value)
-        if why == "bias" and self.settings.bias_variance and self._is_of_layer(info):
-            std = math.sqrt(self.settings.bias_variance)
-            return replace(_entry(info, "normal", "bias of variance sigma_b^2"), std=std)
+        if why == "bias" and self.criticality is not None:
+            variance = self.criticality.bias_variance(layer_of_bias(users, self.graph))
+            if variance > 0:
+                std = math.sqrt(variance)
+                return replace(_entry(info, "normal", "bias of variance sigma_b^2"), std=std)
+        if info.branch_scale and action in ("zero", "one") and info.role == "norm":
+            why += self._absorbed(info)
         return _entry(info, action, why)
 
-    def _is_of_layer(self, info: ParamInfo) -> bool:
-        """Whether it is added to what a weight layer made, with nothing in between."""
-        return any(
-            node.weight is not None or any(self.graph.nodes[p].weight for p in node.inputs)
-            for node in self.users[info.name]
-        )
+    def _absorbed(self, info: ParamInfo) -> str:
+        """What a norm at the end of a branch does to the factor of the weights before it."""
+        scaled = self.settings.residual != "none" and info.stream_additions > 1
+        return f"; it ends a branch, and undoes the 1/{info.stream_additions}" if scaled else ""
 
     def _weight(self, info: ParamInfo, layer: Node) -> ParamInit:
         assert layer.weight is not None
@@ -142,9 +185,19 @@ class _Planner:
         if len(makers) > 1:
             joined = ", ".join(layer.weight.parameters)
             return _entry(info, "kept", f"the weight is computed from several parameters: {joined}")
-        activation = input_activation(self.graph, layer, parameters=self.parameters)
         # of a tied table, the projection that reads it too
-        rule = weight_rule(replace(info, fan_in=layer.weight.fan_in), activation, self.settings)
+        decided = replace(info, fan_in=layer.weight.fan_in)
+        if self.criticality is None:
+            activation = input_activation(self.graph, layer, parameters=self.parameters)
+            rule = weight_rule(decided, activation, self.settings)
+        else:
+            activation = self.criticality.activation(layer)
+            point = self.criticality.point(layer)
+            rule = weight_rule(decided, activation, self.settings, point=point)
+            if info.role == "input" and (start := self.criticality.start(layer)) is not None:
+                rule = started(decided, start)
+        if info.role == "embedding" and layer.weight.layer_type != "embedding":
+            rule = replace(rule, why=f"{rule.why}, tied: drawn as the projection that reads it too")
         return replace(rule, effective=effective)
 
 

@@ -15,6 +15,7 @@ from etastar.errors import InitError, foreign_errors_as
 from etastar.graph.arguments import named_tensors
 from etastar.graph.dag import Graph, Node
 from etastar.graph.tracing import trace
+from etastar.init.pointwise import operation_name
 from etastar.measure.input_checks import forward_pass
 from etastar.measure.pre_activations import mean_square
 from etastar.naming import unwrap
@@ -30,7 +31,8 @@ class Measurement:
 
     Attributes:
         graph: The graph of that very pass.
-        forward: Mean square of the output of each weight layer and sum.
+        forward: Mean square of the output of each weight layer and sum; of looked-up rows behind
+            the constant that scales them.
         gradient_norm2: Squared norm of the loss's gradient with respect to it, mean over
             projections; absent where no gradient reaches it.
         sizes: Number of elements of the output.
@@ -54,6 +56,7 @@ class _EdgeKeeper(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.edges: dict[int, GradientEdge] = {}
         self.forward: dict[int, float] = {}
         self.sizes: dict[int, int] = {}
+        self._lookups: set[int] = set()
         self._pending: list[tuple[int, torch.Tensor]] = []
         self._watching = False
 
@@ -66,15 +69,24 @@ class _EdgeKeeper(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def watch(self, node: Node, output: torch.Tensor) -> None:
         """Observer of the recorder: measure the output, remember it until it has its edge."""
+        if operation_name(node) in ("mul", "div") and not node.parameters:
+            scaled = self._lookups.intersection(node.inputs)
+            if len(node.inputs) == len(scaled) == 1:
+                self.forward[min(scaled)] = self._measured(output)
         if node.weight is None and not node.addends:
             return
-        self._watching = True
-        try:
-            self.forward[node.index] = mean_square(output)
-        finally:
-            self._watching = False
+        if node.weight is not None and node.weight.layer_type == "embedding":
+            self._lookups.add(node.index)
+        self.forward[node.index] = self._measured(output)
         self.sizes[node.index] = output.numel()
         self._pending.append((node.index, output))
+
+    def _measured(self, output: torch.Tensor) -> float:
+        self._watching = True
+        try:
+            return mean_square(output)
+        finally:
+            self._watching = False
 
     def take_edges(self) -> None:
         """Take the edges of the outputs watched since the last operation."""

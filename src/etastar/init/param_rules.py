@@ -5,28 +5,36 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import torch
-
-from etastar.errors import InitError
-from etastar.graph.dag import Graph, Node, Slot
-from etastar.init.gains import critical_point
+from etastar.graph.dag import Graph, Node, Operand, Slot
+from etastar.graph.derived import affine_form
+from etastar.init.found_values import default_bound, is_zero, set_on_purpose
 from etastar.init.pointwise import operation_name
 from etastar.init.schemes import ParamInit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
+
     from etastar.init.activation_path import InputActivation
+    from etastar.init.gains import CriticalPoint
     from etastar.init.schemes import Action, InitSettings
     from etastar.parameter import ParamInfo
 
-__all__ = ["data_beside", "vector_rule", "weight_rule"]
+__all__ = ["data_beside", "layer_of_bias", "vector_rule", "weight_rule"]
 
+_NEAR_ZERO = 0.5
 _ADDITIVE = frozenset(["add", "sub", "rsub", "addmm", "baddbmm", "addmv", "addbmm"])
 _NORMALIZING = frozenset(["rsqrt", "var", "var_mean", "linalg_vector_norm", "std"])
 
 
-def weight_rule(info: ParamInfo, activation: InputActivation, settings: InitSettings) -> ParamInit:
+def weight_rule(
+    info: ParamInfo,
+    activation: InputActivation,
+    settings: InitSettings,
+    *,
+    point: CriticalPoint | None = None,
+) -> ParamInit:
     """The variance that one weight is drawn with.
 
     Var[W] = g / fan_in, times 1 / K on a residual branch [AM] and 1 / d where d branches are
@@ -36,12 +44,11 @@ def weight_rule(info: ParamInfo, activation: InputActivation, settings: InitSett
         info: Role, fans and branch of the weight.
         activation: What its input came through.
         settings: The options.
+        point: The critical point of that activation; None where the scheme asks for none, or it has
+            none.
 
     Returns:
         What the weight is set to, the variance in its parts.
-
-    Raises:
-        InitError: On the edge of chaos, if the activation has no stable critical point.
 
     Example:
         >>> from etastar.init.activation_path import InputActivation
@@ -60,7 +67,7 @@ def weight_rule(info: ParamInfo, activation: InputActivation, settings: InitSett
         if settings.readout == "zero":
             return _drawn(info, 0.0, 1.0, "readout zero")
         return _drawn(info, 1.0, 1 / fan_in, "readout 1/fan_in^2 [TP5]")
-    gain, gain_why = _gain(info, activation, settings)
+    gain, gain_why = _gain(activation, settings, point)
     factor, factor_why = _branch_factor(info, settings)
     why = ", ".join(filter(None, (gain_why, factor_why, *activation.notes)))
     return _drawn(info, gain, factor, why)
@@ -90,30 +97,17 @@ def _branch_factor(info: ParamInfo, settings: InitSettings) -> tuple[float, str]
 
 
 def _gain(
-    info: ParamInfo, activation: InputActivation, settings: InitSettings
+    activation: InputActivation, settings: InitSettings, point: CriticalPoint | None
 ) -> tuple[float, str]:
     if activation.problem is not None:
         return 1.0, f"gain 1: activation not measured, {activation.problem}"
-    if settings.scheme == "edge-of-chaos":
-        return _critical_gain(info, activation, settings.bias_variance)
-    return activation.gain, f"gain {activation.gain:.6g}"
-
-
-def _critical_gain(
-    info: ParamInfo, activation: InputActivation, bias_variance: float
-) -> tuple[float, str]:
-    phi = activation.phi
-    if phi is None:
+    if settings.scheme != "edge-of-chaos":
+        return activation.gain, f"gain {activation.gain:.6g}"
+    if activation.phi is None:
         why = "no critical point of a function of several tensors or with slopes by channel"
         return activation.gain, f"gain {activation.gain:.6g}: {why}"
-    probe = torch.linspace(-2, 2, 9, dtype=torch.float64)
-    if torch.equal(phi(probe), probe):
+    if point is None:
         return 1.0, "no activation: sigma_w^2 1"
-    try:
-        point = critical_point(phi, bias_variance=bias_variance)
-    except InitError as error:
-        received = f"before {info.name}, {error.received}"
-        raise InitError(received, error.expected, error.action) from error
     why = f"critical sigma_w^2 {point.weight_variance:.6g} at q {point.fixed_point:.4g}"
     return point.weight_variance, why
 
@@ -121,16 +115,16 @@ def _critical_gain(
 def vector_rule(
     info: ParamInfo, users: Sequence[Node], graph: Graph, *, value: torch.Tensor | None = None
 ) -> tuple[Action, str]:
-    """Biases zero, norm gains one, norm shifts zero.
+    """Biases zero, norm gains one, norm shifts zero; what was set on purpose stays.
 
     How the graph uses the parameter decides, not its name: a vector that is multiplied (a layer
-    scale, the slope of a PReLU) is no bias and is kept.
+    scale, the slope of a PReLU) is no bias and is kept. A gain that is read as 1 + w becomes zero.
 
     Args:
         info: Role of the parameter.
         users: Nodes that consume it.
         graph: The captured graph.
-        value: Its current value, to tell a gain w from a gain 1 + w.
+        value: Its current value, for what was set on purpose.
 
     Returns:
         What to do, and the rule.
@@ -144,15 +138,78 @@ def vector_rule(
     """
     if not users:
         return "kept", "no operation used it"
-    if all(_adds(node, info.name) for node in users):
-        if _is_table(info):
-            return "kept", "a table added inside the network: no variance rule"
-        return "zero", "norm shift" if any(node.kind == "norm" for node in users) else "bias"
-    if all(_argument_name(node, info.name) == "weight" and node.kind == "norm" for node in users):
-        return "one", "norm gain"
-    if all(_scales_normalized(node, graph) for node in users):
-        return _written_gain(value)
+    held = [o for node in users for o in node.operands if info.name in o.parameters]
+    forms = {affine_form(operand.steps) for operand in held}
+    form = forms.pop() if len(forms) == 1 else None
+    if _is_table(info) and all(_adds(node, info.name) for node in users):
+        return "kept", "a table added inside the network: no variance rule"
+    is_alone = form is not None or all(_joins_vectors(o, graph) for o in held)
+    if is_alone and all(_adds(node, info.name) for node in users):
+        return _bias(info, users, graph, value)
+    is_gain = all(
+        _argument_name(node, info.name) == "weight" and node.kind == "norm" for node in users
+    )
+    if is_gain or all(_scales_normalized(node, graph) for node in users):
+        return _gain_of_norm(form, value, by_hand=not is_gain)
+    if info.role == "norm" and _is_near_zero(value):
+        return "kept", "a gain near 0 (LayerScale, ReZero): its branch is small on purpose"
     return "kept", f"used by {users[0].op}: no rule covers it"
+
+
+def _joins_vectors(operand: Operand, graph: Graph) -> bool:
+    """Whether it was made of several vectors alone, as a bias for several layers at once is."""
+    shapes = [graph.parameter_records[name].shape for name in operand.parameters]
+    return len(shapes) > 1 and all(len(shape) == 1 for shape in shapes)
+
+
+def _bias(
+    info: ParamInfo, users: Sequence[Node], graph: Graph, value: torch.Tensor | None
+) -> tuple[Action, str]:
+    reason = set_on_purpose(value, default_bound(layer_of_bias(users, graph)))
+    if reason is not None:
+        return "kept", f"a bias that was set on purpose: {reason}"
+    return "zero", "norm shift" if any(node.kind == "norm" for node in users) else "bias"
+
+
+def layer_of_bias(users: Sequence[Node], graph: Graph) -> Node | None:
+    """The weight layer whose output a vector is added to, with nothing in between.
+
+    Args:
+        users: Nodes that consume the vector.
+        graph: The captured graph.
+
+    Returns:
+        The first such layer; None if there is none.
+    """
+    for node in users:
+        for candidate in (node, *(graph.nodes[index] for index in node.inputs)):
+            if candidate.weight is not None:
+                return candidate
+    return None
+
+
+def _gain_of_norm(
+    form: tuple[float, float] | None, value: torch.Tensor | None, *, by_hand: bool
+) -> tuple[Action, str]:
+    """One for a gain w, zero for the form 1 + w; zeros and layer scales are there on purpose."""
+    what = "norm gain written by hand" if by_hand else "norm gain"
+    if form == (1.0, 1.0):
+        return "zero", f"{what}, read as 1 + w"
+    if form != (1.0, 0.0):
+        return "kept", f"{what}, read as another function of its value than w or 1 + w"
+    if by_hand and (value is None or value.is_meta or not value.numel()):
+        return "kept", "norm gain written by hand, of unknown value"
+    if is_zero(value):
+        return "kept", f"{what} of zero: its branch adds nothing on purpose"
+    if by_hand and _is_near_zero(value):
+        return "kept", "a gain near 0 (LayerScale, ReZero): its branch is small on purpose"
+    return "one", what
+
+
+def _is_near_zero(value: torch.Tensor | None) -> bool:
+    if value is None or value.is_meta or not value.numel() or value.is_complex():
+        return False
+    return float(value.detach().double().abs().max()) < _NEAR_ZERO
 
 
 def _is_table(info: ParamInfo) -> bool:
@@ -227,12 +284,3 @@ def _scales_normalized(node: Node, graph: Graph) -> bool:
             seen.add(maker.index)
             pending.extend(maker.inputs)
     return False
-
-
-def _written_gain(value: torch.Tensor | None) -> tuple[Action, str]:
-    """One for a gain w; zero for the form 1 + w, which its present value shows."""
-    if value is None or value.is_meta or not value.numel():
-        return "kept", "norm gain written by hand, of unknown value"
-    if abs(float(value.detach().double().mean())) < 0.5:
-        return "zero", "norm gain written by hand, near 0: taken for the form 1 + w"
-    return "one", "norm gain written by hand"

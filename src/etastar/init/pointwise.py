@@ -1,4 +1,4 @@
-"""PointwiseReplay the element-wise operations between a tensor and its nearest other ancestors."""
+"""Replay the element-wise operations between a tensor and its nearest other ancestors."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from etastar.graph.dag import Call, Graph, Node, Operand, Slot
+from etastar.graph.derived import derive, is_pointwise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["NotReplayableError", "PointwiseReplay", "Root", "operation_name"]
+__all__ = ["JoinedPartsError", "NotReplayableError", "PointwiseReplay", "Root", "operation_name"]
 
 Root = tuple[object, ...]
 """Identity of one independent standard normal variable: a node, or a slice of its output."""
@@ -23,6 +24,7 @@ _IDENTITIES = frozenset(
     [
         "_to_copy",
         "clone",
+        "copy",
         "contiguous",
         "detach",
         "alias",
@@ -34,10 +36,23 @@ _IDENTITIES = frozenset(
         "expand",
     ]
 )
-# Element-wise, but without PyTorch's tag for it.
-_ALSO_POINTWISE = frozenset(
-    ["_prelu_kernel", "prelu", "hardswish", "rrelu_with_noise", "log_sigmoid_forward", "softplus"]
+# The same values at other positions, some of them repeated.
+_REARRANGED = frozenset(
+    "constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d"
+    " replication_pad2d replication_pad3d upsample_nearest1d upsample_nearest2d upsample_nearest3d"
+    " _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d pixel_shuffle"
+    " pixel_unshuffle channel_shuffle native_channel_shuffle roll flip rot90 index index_select"
+    " _unsafe_index gather take repeat tile sort im2col masked_select".split()
 )
+# Neighbours joined to one value: the moments of what they join depend on how alike they are.
+_POOLED = frozenset(
+    "avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d max_pool2d_with_indices"
+    " max_pool3d_with_indices adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d"
+    " adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d fractional_max_pool3d"
+    " mkldnn_max_pool2d mean amax upsample_linear1d upsample_bilinear2d _upsample_bilinear2d_aa"
+    " upsample_bicubic2d _upsample_bicubic2d_aa upsample_trilinear3d".split()
+)
+_JOINED = frozenset(["cat", "stack", "slice_scatter", "select_scatter", "index_put"])
 _REDUCTIONS = frozenset(["mean", "sum", "var", "var_mean", "std", "linalg_vector_norm", "norm"])
 _SPLITS = frozenset(
     ["split", "split_with_sizes", "chunk", "tensor_split", "unbind", "unsafe_split", "unsafe_chunk"]
@@ -54,6 +69,19 @@ class NotReplayableError(Exception):
     """Why a stretch of operations cannot be replayed; becomes a note in the report."""
 
 
+class JoinedPartsError(Exception):
+    """A tensor that was joined of parts, of which none is chosen.
+
+    Attributes:
+        key: Identity of the tensor, for `PointwiseReplay.chosen`.
+        parts: The parts that depend on an input.
+    """
+
+    def __init__(self, key: Root, parts: tuple[Operand, ...]) -> None:
+        super().__init__(key)
+        self.key, self.parts = key, parts
+
+
 def operation_name(node: Node) -> str:
     """Name of an operation without namespace, overload and in-place underscore; "add" of `add_`."""
     parts = node.op.split(".")
@@ -63,8 +91,7 @@ def operation_name(node: Node) -> str:
 def _is_pointwise(node: Node) -> bool:
     if node.kind in _BARRIERS or node.call is None:
         return False
-    tags = getattr(node.call.func, "tags", ())
-    return torch.Tag.pointwise in tags or operation_name(node) in _ALSO_POINTWISE | {"glu"}
+    return is_pointwise(node.call.func, operation_name(node)) or operation_name(node) == "glu"
 
 
 @dataclass
@@ -78,19 +105,35 @@ class PointwiseReplay:
     Attributes:
         graph: The captured graph.
         parameters: Current values of the parameters, by canonical name.
+        chosen: For each tensor that was joined of parts (a concatenation, a buffer filled in
+            pieces) the part that stands for it.
         roots: Found by `collect`, in order of discovery.
         notes: What had to be assumed.
+        parts_taken: How often a part was chosen, to limit the work.
     """
 
     graph: Graph
     parameters: Mapping[str, torch.Tensor]
+    chosen: dict[Root, int] = field(default_factory=dict)
     roots: list[Root] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    parts_taken: int = 0
     _leaf: Callable[[Root], torch.Tensor] = field(init=False)
-    _memo: dict[tuple[object, ...], torch.Tensor] = field(default_factory=dict)
+    _memo: dict[tuple[object, ...], torch.Tensor] = field(init=False)
 
     def collect(self, operand: Operand) -> tuple[Root, ...]:
-        """Find the roots of `operand` and check that everything between can be replayed."""
+        """Find the roots of `operand` and check that everything between can be replayed.
+
+        Args:
+            operand: What a node reads.
+
+        Returns:
+            The roots.
+
+        Raises:
+            NotReplayableError: It cannot be replayed.
+            JoinedPartsError: It was joined of parts, and none is chosen.
+        """
         self.roots.clear()
         self.evaluate(operand, self._discover)
         return tuple(self.roots)
@@ -110,19 +153,46 @@ class PointwiseReplay:
         if not operand.producers:
             return self._constant(operand)
         if len(operand.producers) > 1:
-            return self._leaf(("filled in parts", *operand.producers, *tag))
+            shapes = (self.graph.nodes[index].shape for index in operand.producers)
+            pieces = tuple(
+                Operand((index,), (), shape)
+                for index, shape in zip(operand.producers, shapes, strict=True)
+            )
+            return self._joined(operand.producers, pieces, edge, tag)
         node = self.graph.nodes[operand.producers[0]]
         return self._node(node, edge, tag)
 
     def _node(self, node: Node, edge: Root, tag: Root) -> torch.Tensor:
         if node.kind == "view" or (operation_name(node) in _IDENTITIES and node.operands):
             return self._view(node, edge, tag)
+        if operation_name(node) in _JOINED and node.kind not in _BARRIERS:
+            parts = tuple(o for o in node.operands if o.producers)
+            return self._joined((node.index,), parts, edge, tag)
         if not _is_pointwise(node) or self._normalizes(node):
-            return self._leaf((node.index, *tag))
+            return self._moved(node, edge, tag)
         key = (node.index, *tag)
         if key not in self._memo:
             self._memo[key] = self._replay(node, tag)
         return self._memo[key]
+
+    def _joined(self, key: Root, parts: tuple[Operand, ...], edge: Root, tag: Root) -> torch.Tensor:
+        """The chosen part of what was joined."""
+        if len(parts) > 1 and key not in self.chosen:
+            raise JoinedPartsError(key, parts)
+        return self._operand(parts[self.chosen.get(key, 0)], edge, tag)
+
+    def _moved(self, node: Node, edge: Root, tag: Root) -> torch.Tensor:
+        """What other positions hold is another variable of the same distribution."""
+        name = operation_name(node)
+        source = next((o for o in node.operands if o.producers), None)
+        if node.kind in _BARRIERS or source is None or self._normalizes(node):
+            return self._leaf((node.index, *tag))
+        if name not in _REARRANGED | _POOLED:
+            self._note(f"what {name} makes is taken for a standard normal variable")
+            return self._leaf((node.index, *tag))
+        if name in _POOLED:
+            self._note(f"{name} is taken to keep the second moment")
+        return self._operand(source, edge, (*tag, node.index))
 
     def _view(self, node: Node, edge: Root, tag: Root) -> torch.Tensor:
         source = next((o for o in node.operands if o.producers), None)
@@ -201,13 +271,15 @@ class PointwiseReplay:
             raise NotReplayableError("it reads a constant tensor whose value the graph lacks")
         name = operand.parameters[0]
         value = self.parameters.get(name)
-        if value is None or value.numel() != math.prod(operand.shape) or value.is_meta:
+        if value is None or value.is_meta or operand.steps is None or not value.numel():
             raise NotReplayableError(f"the value computed from parameter {name} is not known")
         if value.is_complex():
             raise NotReplayableError(f"parameter {name} is complex")
-        slopes = value.detach().to("cpu", torch.float64).reshape(1, 1, -1)
+        slopes = derive(operand.steps, value.detach().to("cpu", torch.float64)).reshape(1, 1, -1)
         if bool((slopes == slopes[..., :1]).all()):
             slopes = slopes[..., :1]
+        elif value.numel() != math.prod(operand.shape):
+            raise NotReplayableError(f"the part of parameter {name} that it reads is not known")
         if slopes.shape[-1] > min(_MOST_CHANNELS, max((1, *operand.shape))):
             raise NotReplayableError(f"parameter {name} has too many different values")
         self._note(f"with the value of {name}")

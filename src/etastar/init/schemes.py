@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal, get_args
 
 from etastar.errors import InitError
@@ -20,7 +22,7 @@ _WIDTH = 36  # characters of a pattern of names
 
 Scheme = Literal["he", "in-degree", "edge-of-chaos"]
 """`he`: g / fan_in; `in-degree`: the same over the number of summed branches [CH];
-`edge-of-chaos`: the critical sigma_w^2 / fan_in."""
+`edge-of-chaos`: the critical sigma_w^2 / fan_in, with biases of variance sigma_b^2."""
 
 ResidualRule = Literal["all", "last", "none"]
 """Which weights of a residual branch carry 1 / K [AM]: all, the last one, none."""
@@ -42,10 +44,11 @@ class InitSettings:
         residual: See `ResidualRule`.
         readout: See `Readout`.
         seed: Seed of the generator; the global one is never used.
-        bias_variance: sigma_b^2 of the edge of chaos; 0 for every other scheme.
+        exclude: Patterns of names to leave alone, `*` and `?` as in file names.
+        only: Patterns of names to set alone; all where there are none.
 
     Raises:
-        InitError: If an option is unknown or does not go with the scheme.
+        InitError: If an option is unknown, or a pattern is no text.
 
     Example:
         >>> InitSettings(scheme="he").residual
@@ -56,20 +59,65 @@ class InitSettings:
     residual: ResidualRule = "all"
     readout: Readout = "standard"
     seed: int = 0
-    bias_variance: float = 0.0
+    exclude: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_choice("scheme", self.scheme, get_args(Scheme))
         _check_choice("residual", self.residual, get_args(ResidualRule))
         _check_choice("readout", self.readout, get_args(Readout))
         require_number("seed", self.seed, error=InitError, whole=True)
-        require_number("bias_variance", self.bias_variance, error=InitError, least=0)
-        if self.bias_variance and self.scheme != "edge-of-chaos":
-            raise InitError(
-                f"bias_variance={self.bias_variance} with scheme {self.scheme!r}",
-                "biases of zero, which this scheme assumes",
-                "leave bias_variance out, or use scheme 'edge-of-chaos'",
-            )
+        for option in ("exclude", "only"):
+            patterns: object = getattr(self, option)
+            if isinstance(patterns, str):
+                patterns = (patterns,)
+            if not isinstance(patterns, Iterable) or isinstance(patterns, Mapping):
+                raise _no_pattern(option, patterns)
+            object.__setattr__(self, option, tuple(patterns))
+            if strange := [p for p in getattr(self, option) if not isinstance(p, str)]:
+                raise _no_pattern(option, strange[0])
+
+    def leaves_out(self, names: Iterable[str]) -> str | None:
+        """Why a parameter of these names is not to be set; None if it is.
+
+        Args:
+            names: All names of one parameter.
+
+        Returns:
+            The option, in words.
+        """
+        known = tuple(names)
+        if any(fnmatchcase(name, p) for p in self.exclude for name in known):
+            return "left out by exclude"
+        if self.only and not any(fnmatchcase(name, p) for p in self.only for name in known):
+            return "not named by only"
+        return None
+
+    def require_matches(self, names: Collection[str]) -> None:
+        """Refuse a pattern that fits no parameter: it would be dropped silently.
+
+        Args:
+            names: All names of all parameters.
+
+        Raises:
+            InitError: A pattern fits none.
+        """
+        for option in ("exclude", "only"):
+            for pattern in getattr(self, option):
+                if not any(fnmatchcase(name, pattern) for name in names):
+                    raise InitError(
+                        f"{option}={pattern!r}, which fits no parameter",
+                        "patterns of names like " + ", ".join(map(repr, list(names)[:3])),
+                        "write * for what varies, as in '*.bias', or leave the pattern out",
+                    )
+
+
+def _no_pattern(option: str, received: object) -> InitError:
+    return InitError(
+        f"{option}={received!r}",
+        "a pattern of parameter names, or a sequence of them",
+        f"write {option}=['*lora_*', 'head.weight'] or the like",
+    )
 
 
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
