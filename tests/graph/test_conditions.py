@@ -208,5 +208,5 @@ def test_a_graph_remembers_sources_that_were_named() -> None:
 def test_a_plan_goes_by_the_depth_from_the_data() -> None:
     base, target = ((DiT(n), (X, T, Y)) for n in (2, 8))
     plan = plan_transfer(Tuned(base, 0.1), target, optimizer="adamw", law="effective-depth")
-    assert (plan.base_depth, plan.target_depth) == (6, 18)
+    assert (plan.base.depth, plan.target_depth) == (6, 18)
     assert {entry.name for entry in plan.parameters} == {n for n, _ in DiT(8).named_parameters()}
