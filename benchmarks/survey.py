@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -35,6 +36,7 @@ NAMES: dict[str, list[str]] = json.loads((ROOT / "benchmarks/survey_names.json")
 RESULTS = ROOT / "benchmarks/results/survey.json"
 PAGE = ROOT / "docs/survey.md"
 
+_MEMORY = 10 * 2**30  # bytes of addresses for a worker: what asks for more is not built
 _OPERATORS = "nms roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d qnms qroi_align".split()
 _SIZES = {
     "hidden_size d_model n_embd embed_dim dim hidden_dim projection_dim attention_hidden_size"
@@ -55,7 +57,8 @@ _SIZES = {
     "patch_size": 8,
     "num_mel_bins": 16,
     "max_source_positions": 8,
-    "state_size mamba_d_state": 4,
+    "state_size mamba_d_state rotary_dim window_size": 4,
+    "qk_rope_head_dim qk_nope_head_dim v_head_dim q_lora_rank kv_lora_rank": 8,
     "pad_token_id bos_token_id eos_token_id": 1,
 }
 _SIZE_OF = {name: size for names, size in _SIZES.items() for name in names.split()}
@@ -84,53 +87,63 @@ def tiny_config(kind: Any) -> Any:
     return kind(**sizes)
 
 
-def make_network(library: str, name: str) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+_Network = tuple[Any, tuple[Any, ...], dict[str, Any]]
+
+
+def make_network(library: str, name: str, device: str = "meta") -> _Network:
     """A network of the list in training mode, and its example inputs."""
     if library == "torchvision":
-        return _of_torchvision(name)
+        return _of_torchvision(name, device)
     if library == "timm":
-        model = _without_memory(lambda: SOURCES["timm"].build(name, {}))
+        with torch.device(device):
+            model = SOURCES["timm"].build(name, {})
         return model.train(), *SOURCES["timm"].inputs(name, {}, model)
     import transformers
 
     kind = getattr(transformers, name)
-    model = kind(tiny_config(kind.config_class))
+    with torch.device(device):
+        model = kind(tiny_config(kind.config_class))
+    model.config.use_cache = False
     return model.train(), *SOURCES["hf"].inputs(name, {}, model)
 
 
-def _without_memory(build: Callable[[], Any]) -> Any:
-    """A model on the meta device; where that does not work, on the CPU."""
-    try:
-        with torch.device("meta"):
-            return build()
-    except Exception:
-        return build()
-
-
-def _of_torchvision(name: str) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+def _of_torchvision(name: str, device: str) -> _Network:
     """Videos have frames, flows two images; detection wants its targets in training mode."""
     import torchvision
 
     builder = torchvision.models.get_model_builder(name)
     optional = {"weights": None, "weights_backbone": None}
     given = {k: v for k, v in optional.items() if k in inspect.signature(builder).parameters}
-    model = _without_memory(lambda: builder(**given))
     place = builder.__module__
+    with torch.device(device):
+        model = builder(**given).train("detection" not in place)
     if "optical_flow" in place:
-        return model.train(), (torch.zeros(1, 3, 128, 128),) * 2, {}
+        return model, (torch.zeros(1, 3, 128, 128),) * 2, {}
     if "detection" in place:
-        return builder(**given).eval(), ([torch.rand(3, 320, 320)],), {}
+        return model, ([torch.rand(3, 320, 320)],), {}
     side = 299 if "inception" in name else 224
     frames = (16,) if ".video" in place else ()
-    return model.train(), (torch.zeros(2, 3, *frames, side, side),), {}
+    return model, (torch.zeros(2, 3, *frames, side, side),), {}
 
 
 def measured(library: str, name: str) -> dict[str, Any]:
-    """What capture says of one network."""
+    """What capture says of one network: without memory if it can, else in so much as is there."""
     try:
-        model, args, kwargs = make_network(library, name)
-    except Exception as error:
+        result = _captured(*make_network(library, name))
+    except Exception:
+        result = {"outcome": "not built"}  # some cannot be built without memory
+    return result if result["outcome"] == "fake" else _measured_with_memory(library, name)
+
+
+def _measured_with_memory(library: str, name: str) -> dict[str, Any]:
+    try:
+        network = make_network(library, name, "cpu")
+    except (Exception, MemoryError) as error:
         return {"outcome": "not built", "why": _first_line(error)}
+    return _captured(*network)
+
+
+def _captured(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     try:
         report = capture_graph(model, *args, **kwargs).depth()
     except EtastarError as error:
@@ -161,13 +174,18 @@ def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:160]
 
 
+class _TooLongError(BaseException):
+    """Not to be taken for what a network raises."""
+
+
 def _give_up(number: int, frame: Any) -> None:
-    raise TimeoutError("longer than --each")
+    raise _TooLongError("longer than --each")
 
 
 def run(library: str, names: list[str], *, each: int, limit: float) -> None:
     """Measure networks in this process; one line of JSON each."""
     signal.signal(signal.SIGALRM, _give_up)
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     start = time.monotonic()
     for name in names:
         if time.monotonic() - start > limit:
@@ -195,24 +213,35 @@ def survey(libraries: list[str], *, each: int, limit: float) -> None:
     """Measure what is not measured yet, each library in a process of its own."""
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for library in libraries:
-        missing = [name for name in NAMES[library] if f"{library}:{name}" not in results]
-        while missing:
-            options = ["--worker", library, "--each", str(each), "--limit", str(limit)]
-            command = [sys.executable, "-W", "ignore", __file__, *options]
-            done = subprocess.run(
-                command, input="\n".join(missing), stdout=subprocess.PIPE, text=True, check=False
-            )
-            for line in done.stdout.splitlines():
-                if line.startswith('{"library"'):
-                    result = json.loads(line)
-                    results[f"{result.pop('library')}:{result.pop('name')}"] = result
-            if done.returncode == 0:
+        end = time.monotonic() + limit
+        while missing := [name for name in NAMES[library] if f"{library}:{name}" not in results]:
+            if time.monotonic() > end:
                 break
-            crashed = next(name for name in missing if f"{library}:{name}" not in results)
-            results[f"{library}:{crashed}"] = {"outcome": "given up", "why": "the process ended"}
-            missing = [name for name in missing if f"{library}:{name}" not in results]
-        RESULTS.write_text(json.dumps(results, indent=0, sort_keys=True) + "\n")
+            _measure(library, missing, results, each=each, limit=end - time.monotonic())
     PAGE.write_text("\n".join(_page(results)) + "\n")
+
+
+def _measure(
+    library: str, missing: list[str], results: dict[str, Any], *, each: int, limit: float
+) -> None:
+    """In a process of its own, until it ends; the network at which it was killed is given up."""
+    options = ["--worker", library, "--each", str(each), "--limit", str(limit)]
+    command = [sys.executable, "-W", "ignore", __file__, *options]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as worker:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        worker.stdin.write("\n".join(missing))
+        worker.stdin.close()
+        for line in worker.stdout:
+            if line.startswith('{"library"'):
+                result = json.loads(line)
+                missing.remove(name := result.pop("name"))
+                results[f"{result.pop('library')}:{name}"] = result
+                RESULTS.write_text(json.dumps(results, indent=0, sort_keys=True) + "\n")
+    if worker.returncode:
+        results[f"{library}:{missing[0]}"] = {"outcome": "given up", "why": "the process ended"}
 
 
 def _page(results: dict[str, dict[str, Any]]) -> Iterator[str]:

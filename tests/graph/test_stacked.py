@@ -99,6 +99,23 @@ def test_parts_of_one_layer_side_by_side_are_nothing_special() -> None:
     assert (report.recurrent, report.stacked) == ((), {})
 
 
+def test_a_pool_of_a_learned_query_stacks_nothing() -> None:
+    class Pool(nn.Module):
+        """Attention of a learned query: its own weights are slices of one tensor."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.query = nn.Parameter(torch.zeros(1, 1, D))
+            self.attention = nn.MultiheadAttention(D, 1, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x[None]
+            return self.attention(self.query, x, x, need_weights=True)[0]
+
+    report = _graph(Pool()).depth()
+    assert (report.recurrent, report.stacked) == ((), {})
+
+
 def test_the_fans_of_a_slice_are_its_own() -> None:
     infos = {info.name: info for info in _graph(Stacked(3)).parameters}
     assert (infos["weight"].fan_in, infos["weight"].fan_out) == (D, D)

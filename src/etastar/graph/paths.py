@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from math import comb
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from math import comb, prod
 
 from etastar.depth import CountedAs
 from etastar.graph.contraction import Contraction, CountedNode, members
@@ -198,10 +198,10 @@ def reused_parameters(
         name for name, used in uses.items() if _is_recurrent(nodes, used, ancestors, parts[name])
     )
     stacked = {
-        name: len(set(parts[name].values()))
+        name: len(_weights_of_their_own(nodes, parts[name]))
         for name, used in uses.items()
         if name not in recurrent and any(_pairs_on_a_path(used, ancestors))
-        if len(set(parts[name].values())) > 1
+        if len(_weights_of_their_own(nodes, parts[name])) > 1
     }
     return tied, recurrent, stacked
 
@@ -229,6 +229,16 @@ def _ancestors(contraction: Contraction, wanted: set[int]) -> dict[int, int]:
                 mask |= 1 << predecessor
         before[node.node] = mask
     return before
+
+
+def _weights_of_their_own(nodes: Sequence[Node], parts: Mapping[int, Region]) -> set[Region]:
+    """The slices that layers use as they are, not what learned queries made of them."""
+    held = {n: w.operand for n in parts if (w := nodes[n].weight) is not None}
+    return {
+        part
+        for n, part in parts.items()
+        if prod(part.shape) <= prod(nodes[n].operands[held[n]].shape)
+    }
 
 
 def _pairs_on_a_path(used: list[int], ancestors: dict[int, int]) -> Iterator[tuple[int, int]]:
