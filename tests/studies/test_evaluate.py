@@ -25,7 +25,7 @@ def test_a_stored_experiment_gives_its_stored_results(name):
 
 def test_every_experiment_is_stored():
     stored = {path.parent.name for path in (ROOT / RESULTS).glob("*/cpu")}
-    assert stored == set(EXPERIMENTS)
+    assert stored - {"families"} == set(EXPERIMENTS)  # the second evidence has its own tests
 
 
 @pytest.fixture

@@ -332,7 +332,7 @@ def test_calling_the_default_wrong_fails(kind, stabilized):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = plan_transfer(
-            Tuned(nets[0], 0.01),
+            Tuned(nets[0], 0.01, aux_lr=0.01 if optimizer == "muon" else None),
             nets[1],
             optimizer=optimizer,
             init="stabilized" if stabilized else "any",

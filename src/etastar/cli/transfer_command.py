@@ -107,7 +107,7 @@ def transfer(
         network,
         optimizer=kind,
         law=law,
-        init="stabilized" if init == "all" else "any",
+        init="stabilized" if init == "all" and law == ["auto"] else "any",
         allow_recurrent=allow_recurrent,
         measure=measure,
     )
