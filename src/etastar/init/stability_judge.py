@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from etastar.graph.residual import find_residuals
 from etastar.init.found_values import is_zero
-from etastar.init.stability_report import BAND, LayerMoments, StabilityReport
+from etastar.init.stability_report import STABLE_BAND, LayerMoments, StabilityReport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -143,7 +143,7 @@ class _Judge:
         norm2 = measured.gradient_norm2.get(node.index)
         forward_ratio = _ratio(measured.forward[node.index], measured.forward[self.first.index])
         gradient_ratio = self._gradient_ratio(node)
-        floor, ceiling = BAND[0] if place in ("stream", "input") else 0.0, BAND[1]
+        floor, ceiling = STABLE_BAND[0] if place in ("stream", "input") else 0.0, STABLE_BAND[1]
         is_source = place == "output" or (place == "input" and bool(self.starts))
         leaves: Literal["forward", "gradient"] | None = None
         if node.index in self.zero and not self._is_readout_alone(place):

@@ -10,9 +10,9 @@ from etastar.formatting import Shown, number, shorten_middle
 if TYPE_CHECKING:
     from rich.console import Group
 
-__all__ = ["BAND", "LayerMoments", "StabilityReport"]
+__all__ = ["STABLE_BAND", "LayerMoments", "StabilityReport"]
 
-BAND: Final = (0.1, 10.0)
+STABLE_BAND: Final = (0.1, 10.0)
 """Of the ratios: one decade either way."""
 
 _WIDTH = 56  # characters of a layer's name
@@ -80,7 +80,7 @@ class StabilityReport(Shown):
     @property
     def verdict(self) -> str:
         """The result in one sentence."""
-        low, high = BAND
+        low, high = STABLE_BAND
         layer = self.first_unstable
         if layer is None:
             return f"stable: {len(self.layers)} layers within {low:g} to {high:g}"
