@@ -252,6 +252,17 @@ def test_the_rank_of_an_adapter_is_no_width_and_a_bottlenecks_is():
     assert (found["1.down.weight"], found["1.up.weight"]) == ((16, 4), (4, 16))
 
 
+class Norm(nn.Module):
+    """A norm written by hand."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * self.weight
+
+
 class ZeroEnd(nn.Module):
     """A branch whose last layer, or the gain behind it, starts at zero."""
 
@@ -284,6 +295,25 @@ def test_a_model_whose_memory_was_never_written_is_drawn_whole():
         parameter.data.zero_()  # what `to_empty` often gives
     assert not initialize_(model, graph).kept
     assert all(bool(model[i].weight.any()) for i in (0, 2, 4))
+
+
+@pytest.mark.parametrize("garbage", [-1.6e-27, 9.4e6, math.nan, math.inf])
+def test_memory_that_no_initialization_wrote_holds_nothing_on_purpose(garbage):
+    layers = (nn.Linear(8, 16), nn.LayerNorm(16), Norm(16), nn.ReLU(), nn.Linear(16, 4))
+    model = nn.Sequential(*layers)
+    graph = capture_graph(model, torch.zeros(2, 8))
+    with torch.no_grad():
+        model[0].bias.fill_(garbage)
+        model[1].weight.zero_()
+        model[1].bias.fill_(0.3)
+        model[2].weight.zero_()
+        model[4].weight.zero_()
+    assert not initialize_(model, graph).kept
+    assert not model[0].bias.any()
+    assert not model[1].bias.any()
+    assert bool((model[1].weight == 1).all())
+    assert bool((model[2].weight == 1).all())
+    assert bool(model[4].weight.any())
 
 
 def test_a_readout_that_an_earlier_call_made_zero_is_drawn_again():

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
     from etastar.graph.dag import Node
 
-__all__ = ["default_bound", "is_zero", "set_on_purpose", "zero_on_purpose"]
+__all__ = ["default_bound", "is_zero", "never_written", "set_on_purpose"]
 
 _REPEATED = 1 / 8  # share of one value; of drawn numbers in bfloat16 at most about 1/100 are equal
 _STANDARD_ERRORS = 5.0  # of the mean; one draw in two million leaves them
 _FEWEST = 8  # values that have a mean and a spread worth the name
 _MOST_ZERO = 2 / 3  # share of the weights above which a model counts as never initialized
+_SMALLEST_DRAWN, _LARGEST_DRAWN = 1e-20, 1e6
 _ROUNDING = 1e-2  # of a bound, in bfloat16
 
 
@@ -88,17 +89,32 @@ def set_on_purpose(value: torch.Tensor | None, bound: float | None) -> str | Non
     return None
 
 
-def zero_on_purpose(weights: Collection[str], values: Mapping[str, torch.Tensor]) -> frozenset[str]:
-    """Weights that were zero when the model was built, so that what they end adds nothing yet.
+def never_written(values: Mapping[str, torch.Tensor], weights: Collection[str]) -> bool:
+    """Whether a model's memory was never written to, as `model.to_empty` leaves it.
+
+    Such memory is zero for the most part, or holds numbers that no initialization draws.
 
     Args:
-        weights: Names of all weights.
         values: Values of the parameters by name.
+        weights: Names of those that are weights.
 
     Returns:
-        Names of those that are zero; none where most of the model is zero, because its memory was
-        never written to (`model.to_empty`).
+        True if nothing in it can have been set on purpose.
+
+    Example:
+        >>> never_written({"w": torch.zeros(2, 2)}, ["w"])
+        True
+        >>> never_written({"w": torch.ones(2, 2)}, ["w"])
+        False
     """
-    known = [name for name in weights if name in values and not values[name].is_meta]
-    zero = frozenset(name for name in known if is_zero(values[name]))
-    return zero if len(zero) <= _MOST_ZERO * len(known) else frozenset()
+    known = {n: v.detach() for n, v in values.items() if not v.is_meta and not v.is_complex()}
+    zero = sum(is_zero(known[name]) for name in weights if name in known)
+    if zero > _MOST_ZERO * sum(name in known for name in weights):
+        return True
+    return any(_is_strange(value) for value in known.values() if value.is_floating_point())
+
+
+def _is_strange(value: torch.Tensor) -> bool:
+    sizes = value.abs().to(torch.float32)
+    drawn = (sizes == 0) | ((sizes > _SMALLEST_DRAWN) & (sizes < _LARGEST_DRAWN))
+    return not bool(drawn.all())

@@ -11,7 +11,7 @@ import torch
 
 from etastar.init.activation_path import InputActivation, input_activation
 from etastar.init.criticality import Criticality, started
-from etastar.init.found_values import zero_on_purpose
+from etastar.init.found_values import is_zero, never_written
 from etastar.init.param_rules import data_beside, layer_of_bias, vector_rule, weight_rule
 from etastar.init.schemes import Action, InitReport, InitSettings, ParamInit
 
@@ -91,9 +91,13 @@ class _Planner:
         self.beside: dict[str, frozenset[int]] = {}
         self.layers = _deciding_layers(graph)
         weights = [i.name for i in graph.parameters if i.is_weight and i.role != "embedding"]
-        self.zero = zero_on_purpose(weights, parameters)
-        if zero_readout:
-            self.zero -= {i.name for i in graph.parameters if i.role == "output"}
+        self.is_written = not never_written(parameters, weights)
+        redrawn = {i.name for i in graph.parameters if zero_readout and i.role == "output"}
+        self.zero_weights = {
+            name
+            for name in weights
+            if self.is_written and name not in redrawn and is_zero(parameters.get(name))
+        }
         self.criticality = Criticality(graph, self.parameters) if self._is_critical else None
         entry_names = {
             info.name for info in graph.parameters if info.role in ("input", "embedding")
@@ -135,7 +139,7 @@ class _Planner:
             return _entry(info, "kept", why)
         if any(_is_recurrent(node) for node in self.users[info.name]):
             return _entry(info, "kept", "recurrent: no rule here covers it")
-        if info.name in self.zero and not self._is_zero_anyway(info):
+        if info.name in self.zero_weights and not self._is_zero_anyway(info):
             return _entry(info, "kept", "zero on purpose: what it ends adds nothing at first")
         layer = self.layers.get(info.name)
         if layer is not None:
@@ -161,6 +165,8 @@ class _Planner:
             self.beside[info.name] = beside
             return _entry(info, "normal", "a table or token beside the data")
         value = self.parameters.get(info.name)
+        if not self.is_written:
+            value = torch.ones(()) if info.role == "norm" else None
         action, why = vector_rule(info, users, self.graph, value=value)
         if why == "bias" and self.criticality is not None:
             variance = self.criticality.bias_variance(layer_of_bias(users, self.graph))
