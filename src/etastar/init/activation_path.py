@@ -88,7 +88,7 @@ def input_activation(
         >>> use = WeightUse("linear", ("w",), 8, 8)
         >>> operands = (Operand((1,), (), (4, 8)), Operand((), ("w",), (8, 8)))
         >>> layer = Node(2, "aten.mm.default", "weight layer", "", operands, (4, 8), "f", use)
-        >>> graph = Graph((x, relu, layer), {"x": 0}, {"y": (2,)}, ("x",), {})
+        >>> graph = Graph((x, relu, layer), {"x": 0}, {"y": (2,)}, ("x",), (), {})
         >>> round(input_activation(graph, layer).gain, 10)
         2.0
     """

@@ -133,7 +133,7 @@ def vector_rule(
         >>> from etastar.graph.dag import Graph
         >>> from etastar.parameter import ParamInfo
         >>> info = ParamInfo("b", (4,), "bias", fan_in=1, fan_out=4)
-        >>> vector_rule(info, (), Graph((), {}, {}, (), {}))
+        >>> vector_rule(info, (), Graph((), {}, {}, (), (), {}))
         ('kept', 'no operation used it')
     """
     if not users:
