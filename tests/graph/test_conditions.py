@@ -192,6 +192,32 @@ def test_an_encoder_is_data_of_its_decoder() -> None:
     assert (graph.data_inputs, graph.conditions) == (("src", "tgt"), ())
 
 
+class Prefixed(nn.Module):
+    """Tokens behind the features of a vision tower, in one stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head, self.project = (nn.Linear(D, D) for _ in range(3))
+        self.tokens = nn.Embedding(4, D)
+        self.tower, self.blocks = (nn.ModuleList(nn.Linear(D, D) for _ in "abc") for _ in "ab")
+
+    def forward(self, image: Tensor, tokens: Tensor) -> Tensor:
+        image = self.stem(image)
+        for block in self.tower:
+            image = image + block(image)
+        x = torch.cat([self.project(image), self.tokens(tokens)[:, None]], 1)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.head(x)
+
+
+def test_tokens_that_join_a_tower_at_the_start_of_a_stream_are_data() -> None:
+    graph = _graph(Prefixed(), X, Y)
+    assert (graph.data_inputs, graph.conditions) == (("image", "tokens"), ())
+    assert graph.depth().effective_depth == 5
+    assert "depth 9 from image, 5 from tokens" in " ".join(graph.depth().notes)
+
+
 def test_a_graph_remembers_sources_that_were_named() -> None:
     found = CASES["DiT"][0](5)
     named = found.from_sources(["t"])

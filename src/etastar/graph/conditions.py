@@ -18,10 +18,10 @@ __all__ = ["conditions", "disagreement"]
 def conditions(nodes: Sequence[Node], contraction: Contraction) -> tuple[str, ...]:
     """Those of the sources that are no data, but conditions of the others.
 
-    With F(s) the set of sources that reach the start of a residual addition's skip s, the data are
-    the union of the smallest sets F: in `x + branch(x, t)` the first one is {x}. In a network
-    without streams, and where all start from one sum, a condition is a source that enters
-    again behind weight layers that it has passed through already, while another one does not.
+    A stream starts at the skip of its first addition. The data are the sources that reach the start
+    of a stream without passing through another stream: in `x + branch(x, t)` that is x alone. In a
+    network without streams, and where several start one together, a condition is a source that
+    enters again behind weight layers that it has passed already, while another one does not.
 
     Args:
         nodes: The nodes of a graph.
@@ -51,16 +51,15 @@ def conditions(nodes: Sequence[Node], contraction: Contraction) -> tuple[str, ..
     """
     if len(contraction.sources) < 2:
         return ()
-    reach = _sources_before(contraction)
-    forks = [_skip(node, reach) for node in contraction.counted]
-    starts = {reach[fork] for fork in forks if fork is not None}
-    smallest = [s for s in starts if not any(other < s for other in starts)]
-    data = frozenset(contraction.sources.values())
-    if smallest:
-        data = frozenset().union(*smallest)
+    reach = _sources_before(contraction, frozenset())
+    skips = {n.node: skip for n in contraction.counted if (skip := _skip(n, reach)) is not None}
+    starts = set(skips.values()) - set(skips)
+    beside = _sources_before(contraction, frozenset(skips))
+    data = frozenset[int]().union(*(beside[start] for start in starts))
+    data = data or frozenset(contraction.sources.values())
     if len(data) > 1:
-        own = {source for start in starts if len(start) == 1 for source in start}
-        data = data - (_entering_again(nodes, data) - own) or data
+        alone = frozenset[int]().union(*(reach[s] for s in starts if len(reach[s]) == 1))
+        data = data - (_entering_again(nodes, data) - alone) or data
     return tuple(name for name, source in contraction.sources.items() if source not in data)
 
 
@@ -88,11 +87,12 @@ def disagreement(depths: Mapping[str, int], conditions: Sequence[str]) -> str:
     return f"depth {', '.join(said)}{''.join(beside)}"
 
 
-def _sources_before(contraction: Contraction) -> dict[int, frozenset[int]]:
-    """Sources that reach each counted node, and each source."""
+def _sources_before(contraction: Contraction, walls: frozenset[int]) -> dict[int, frozenset[int]]:
+    """Sources that reach each counted node, and each source, on ways without a wall."""
     reach = {source: frozenset((source,)) for source in contraction.sources.values()}
     for node in contraction.counted:
-        reach[node.node] = frozenset().union(*(reach[p] for p in node.predecessors))
+        before = () if node.node in walls else node.predecessors
+        reach[node.node] = frozenset[int]().union(*(reach[p] for p in before))
     return reach
 
 
