@@ -36,7 +36,8 @@ NAMES: dict[str, list[str]] = json.loads((ROOT / "benchmarks/survey_names.json")
 RESULTS = ROOT / "benchmarks/results/survey.json"
 PAGE = ROOT / "docs/survey.md"
 
-_MEMORY = 10 * 2**30  # bytes of addresses for a worker: what asks for more is not built
+_LARGEST = 100_000_000  # parameters of a network that is given memory
+_MEMORY = 6 * 2**30  # bytes of addresses for a worker: what asks for more is not built
 _OPERATORS = "nms roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d qnms qroi_align".split()
 _SIZES = {
     "hidden_size d_model n_embd embed_dim dim hidden_dim projection_dim attention_hidden_size"
@@ -129,13 +130,13 @@ def _of_torchvision(name: str, device: str) -> _Network:
 def measured(library: str, name: str) -> dict[str, Any]:
     """What capture says of one network: without memory if it can, else in so much as is there."""
     try:
-        result = _captured(*make_network(library, name))
-    except Exception:
-        result = {"outcome": "not built"}  # some cannot be built without memory
-    return result if result["outcome"] == "fake" else _measured_with_memory(library, name)
-
-
-def _measured_with_memory(library: str, name: str) -> dict[str, Any]:
+        model, args, kwargs = make_network(library, name)
+        result = _captured(model, args, kwargs)
+        is_small = sum(p.numel() for p in model.parameters()) < _LARGEST
+    except Exception as error:  # some cannot be built without memory
+        result, is_small = {"outcome": "not built", "why": _first_line(error)}, True
+    if result["outcome"] == "fake" or not is_small:
+        return result
     try:
         network = make_network(library, name, "cpu")
     except (Exception, MemoryError) as error:
@@ -161,8 +162,6 @@ def _captured(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict
 
 def _why_not(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """Whether capture refused what runs by itself."""
-    if any(parameter.is_meta for parameter in model.parameters()):
-        return "refused"
     try:
         model(*args, **kwargs)
     except Exception:

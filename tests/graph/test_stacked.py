@@ -99,14 +99,15 @@ def test_parts_of_one_layer_side_by_side_are_nothing_special() -> None:
     assert (report.recurrent, report.stacked) == ((), {})
 
 
-def test_a_pool_of_a_learned_query_stacks_nothing() -> None:
+@pytest.mark.parametrize("queries", [1, 9])
+def test_a_pool_of_learned_queries_stacks_nothing(queries: int) -> None:
     class Pool(nn.Module):
         """Attention of a learned query: its own weights are slices of one tensor."""
 
         def __init__(self) -> None:
             super().__init__()
-            self.query = nn.Parameter(torch.zeros(1, 1, D))
-            self.attention = nn.MultiheadAttention(D, 1, batch_first=True)
+            self.query = nn.Parameter(torch.zeros(1, queries, D))
+            self.attention = nn.MultiheadAttention(D, 2, batch_first=True)
 
         def forward(self, x: Tensor) -> Tensor:
             x = x[None]

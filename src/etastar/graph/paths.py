@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import comb, prod
 
@@ -234,10 +234,11 @@ def _ancestors(contraction: Contraction, wanted: set[int]) -> dict[int, int]:
 def _weights_of_their_own(nodes: Sequence[Node], parts: Mapping[int, Region]) -> set[Region]:
     """The slices that layers use as they are, not what learned queries made of them."""
     held = {n: w.operand for n in parts if (w := nodes[n].weight) is not None}
+    shapes = {n: nodes[n].operands[operand].shape for n, operand in held.items()}
     return {
         part
         for n, part in parts.items()
-        if prod(part.shape) <= prod(nodes[n].operands[held[n]].shape)
+        if prod(part.shape) == prod(shapes[n]) or Counter(part.shape) <= Counter(shapes[n])
     }
 
 
