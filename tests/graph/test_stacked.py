@@ -111,7 +111,7 @@ def test_a_pool_of_learned_queries_stacks_nothing(queries: int) -> None:
 
         def forward(self, x: Tensor) -> Tensor:
             x = x[None]
-            return self.attention(self.query, x, x, need_weights=True)[0]
+            return self.attention(self.query, x, 2 * x, need_weights=True)[0]
 
     report = _graph(Pool()).depth()
     assert (report.recurrent, report.stacked) == ((), {})

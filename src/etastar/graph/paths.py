@@ -197,12 +197,11 @@ def reused_parameters(
     recurrent = tuple(
         name for name, used in uses.items() if _is_recurrent(nodes, used, ancestors, parts[name])
     )
-    stacked = {
-        name: len(_weights_of_their_own(nodes, parts[name]))
-        for name, used in uses.items()
-        if name not in recurrent and any(_pairs_on_a_path(used, ancestors))
-        if len(_weights_of_their_own(nodes, parts[name])) > 1
-    }
+    stacked = {}
+    for name in (name for name in uses if name not in recurrent):
+        own = _weights_of_their_own(nodes, parts[name])
+        if any(_pairs_on_a_path(list(own), ancestors)):
+            stacked[name] = len(set(own.values()))
     return tied, recurrent, stacked
 
 
@@ -231,12 +230,12 @@ def _ancestors(contraction: Contraction, wanted: set[int]) -> dict[int, int]:
     return before
 
 
-def _weights_of_their_own(nodes: Sequence[Node], parts: Mapping[int, Region]) -> set[Region]:
+def _weights_of_their_own(nodes: Sequence[Node], parts: Mapping[int, Region]) -> dict[int, Region]:
     """The slices that layers use as they are, not what learned queries made of them."""
     held = {n: w.operand for n in parts if (w := nodes[n].weight) is not None}
     shapes = {n: nodes[n].operands[operand].shape for n, operand in held.items()}
     return {
-        part
+        n: part
         for n, part in parts.items()
         if prod(part.shape) == prod(shapes[n]) or Counter(part.shape) <= Counter(shapes[n])
     }
