@@ -41,7 +41,7 @@ _MEMORY = 6 * 2**30  # bytes of addresses for a worker: what asks for more is no
 _OPERATORS = "nms roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d qnms qroi_align".split()
 _SIZES = {
     "hidden_size d_model n_embd embed_dim dim hidden_dim projection_dim attention_hidden_size"
-    " word_embed_proj_dim embedding_size decoder_hidden_size": 32,
+    " word_embed_proj_dim embedding_size decoder_hidden_size emb_dim": 32,
     "intermediate_size ffn_dim n_inner d_ff encoder_ffn_dim decoder_ffn_dim dim_feedforward"
     " moe_intermediate_size shared_expert_intermediate_size decoder_intermediate_size"
     " ffn_hidden_size mlp_dim": 64,
@@ -50,7 +50,7 @@ _SIZES = {
     "num_attention_heads n_head n_heads num_heads encoder_attention_heads num_key_value_heads"
     " decoder_attention_heads decoder_num_attention_heads": 4,
     "head_dim d_kv kv_channels attention_head_dim": 8,
-    "vocab_size text_vocab_size": 128,
+    "vocab_size text_vocab_size n_words": 128,
     "max_position_embeddings n_positions": 64,
     "num_experts num_local_experts n_routed_experts moe_num_experts": 4,
     "num_experts_per_tok moe_k": 2,
