@@ -11,24 +11,8 @@ from torch.nn.utils import parametrize
 
 from etastar.errors import InitError
 from etastar.graph.capture import capture_graph
-from etastar.init import check_stability, initialize_
-
-
-def initialized(model, *inputs, **options):
-    return initialize_(model, capture_graph(model, *inputs), **options)
-
-
-class Net(nn.Module):
-    """`f(model, x)` over the modules and parameters given by name."""
-
-    def __init__(self, f, **parts):
-        super().__init__()
-        self.f = f
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, x):
-        return self.f(self, x)
+from etastar.init import initialize_
+from tests.init.drawing import Net, initialized
 
 
 def changed(model, before):
@@ -379,44 +363,3 @@ def test_a_tied_weight_is_left_out_under_either_name():
     model[1].weight = model[0].weight
     report = initialized(model, torch.zeros(2, 3, dtype=torch.long), exclude="1.*")
     assert [entry.why for entry in report.entries] == ["left out by exclude"]
-
-
-TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-
-
-@pytest.mark.parametrize(
-    ("dims", "kernel", "options"),
-    [
-        (1, 4, {"stride": 2}),
-        (1, 9, {"stride": 3, "dilation": 2}),
-        (2, 4, {"stride": 2, "padding": 1}),
-        (2, 2, {"stride": 2}),
-        (2, 3, {"stride": 2, "output_padding": 1, "padding": 1}),
-        (2, 4, {"stride": (4, 1), "groups": 4}),
-        (2, 4, {"stride": 2, "dilation": 3}),
-        (3, 4, {"stride": 2, "groups": 2}),
-    ],
-)
-def test_a_transposed_convolution_keeps_the_second_moment(dims, kernel, options):
-    size = {1: 512, 2: 32, 3: 12}[dims]
-    torch.manual_seed(0)
-    model = nn.Sequential(TRANSPOSED[dims](64, 64, kernel, **options))
-    x = torch.randn(2, 64, *[size] * dims)
-    initialized(model, x)
-    inner = model(x).detach()[(..., *[slice(kernel * 3, -kernel * 3)] * dims)]
-    assert float(inner.square().mean()) == pytest.approx(1, rel=0.15)
-
-
-def test_a_decoder_of_transposed_convolutions_is_stable():
-    layers = [m for _ in range(4) for m in (nn.ReLU(), nn.ConvTranspose2d(64, 64, 4, 2, 1))]
-    model, x = nn.Sequential(nn.Conv2d(8, 64, 1), *layers), torch.randn(2, 8, 4, 4)
-    initialized(model, x)
-    assert check_stability(model, x).stable
-
-
-def test_circular_convolutions_keep_their_signal_over_fifty_layers():
-    convs = (nn.Conv1d(64, 64, 3, padding=1, padding_mode="circular") for _ in range(50))
-    layers = [m for conv in convs for m in (nn.ReLU(), conv)]
-    model, x = nn.Sequential(nn.Conv1d(8, 64, 1), *layers), torch.randn(4, 8, 16)
-    initialized(model, x)
-    assert check_stability(model, x).stable

@@ -301,6 +301,38 @@ class TestDepthMuP:
         assert matching(self.words, *networks, law="depth-mup") == []
 
 
+class Concatenating(nn.Module):
+    """Layers that read all before them: the shortest path leaves all but the readout out."""
+
+    def __init__(self, depth):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8 + 4 * k, 4) for k in range(depth))
+        self.head = nn.Linear(8 + 4 * depth, 3)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = torch.cat([x, torch.relu(layer(x))], 1)
+        return self.head(x)
+
+
+def test_a_plan_says_which_layers_its_depth_by_passes():
+    (note,) = matching("by-passes", (Concatenating(4), X), (Concatenating(4), X))
+    assert "4 of 5 weight layers" in note
+    assert matching("by-passes", stable(4), stable(8)) == []
+
+
+class TestWithoutBranches:
+    words = "no residual branch was found"
+
+    @pytest.mark.parametrize("law", ["complete-p", "depth-mup"])
+    def test_a_chain_is_told_that_nothing_is_scaled(self, law):
+        chains = [(build("mlp", depth=d), example_inputs("mlp")) for d in (4, 16)]
+        (note,) = matching(self.words, *chains, law=law)
+        assert note.startswith(law)
+        assert matching(self.words, stable(4), stable(8), law=law) == []
+        assert matching(self.words, *chains, law="effective-depth") == []
+
+
 class TestDistance:
     @pytest.mark.parametrize("blocks", [1, 2])
     @pytest.mark.parametrize("name", ["gpt", "resnet"])

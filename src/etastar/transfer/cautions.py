@@ -70,6 +70,7 @@ def cautions(case: TransferCase, *, laws: Sequence[Law], initial: Initial) -> tu
         *_initialization(initial),
         *_powers(initial, laws),
         *_closed_branches(initial),
+        *_without_branches(case, laws),
         *_first_layers(case, laws),
         *_distance(case),
     )
@@ -292,6 +293,16 @@ def _is_one_plus(one: FoundWeights, initial: Initial) -> bool:
     users = [node for node in initial.graph.nodes if info.name in node.parameters]
     value = canonical_parameters(model)[info.name]
     return vector_rule(info, users, initial.graph, value=value)[0] == "zero"
+
+
+def _without_branches(case: TransferCase, laws: Sequence[Law]) -> Iterator[str]:
+    """Laws of branches for a network in which none was found: they change nothing."""
+    scaling = [law.name for law in laws if "branch multiplier" in law.effects]
+    if scaling and not any(info.in_branch for info in case.target.parameters):
+        yield (
+            f"{' and '.join(scaling)}: no residual branch was found, so nothing is scaled over "
+            "depth; take a law for chains, or a second size"
+        )
 
 
 def _first_layers(case: TransferCase, laws: Sequence[Law]) -> Iterator[str]:

@@ -168,7 +168,8 @@ def plan_transfer(
     warned = cautions(TransferCase(ours, theirs, kind), laws=laws, initial=initial)
     read = frozenset().union(*(bound.read for bound in bounds))
     reasons = [bound.note for bound in bounds if bound.note]
-    notes = [*reasons, *plan.notes, *_unread(tuned, goal, read), *warned]
+    seen = dict.fromkeys((*ours.report.notes, *theirs.report.notes))
+    notes = [*reasons, *plan.notes, *_unread(tuned, goal, read), *seen, *warned]
     if measure is not None and "criterion" not in read:
         notes.append(warn_of_difference(measured(laws), law=plan.law))
     return replace(plan, notes=tuple(notes), graph=graph)
