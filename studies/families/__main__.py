@@ -7,7 +7,7 @@ import sys
 
 from studies.families.declared import SCALES
 from studies.families.knowing import write_experience
-from studies.families.stages import run_jobs
+from studies.families.stages import jobs, run_jobs
 from studies.families.table import family_page
 
 
@@ -19,13 +19,27 @@ def main() -> None:
     parser.add_argument(
         "--exponents", action="store_true", help="store what the runs say; run none"
     )
+    parser.add_argument("--families", nargs="+", metavar="NAME", help="these alone")
+    parser.add_argument(
+        "--parametrizations", nargs="+", metavar="NAME", help="these alone: own, complete-p, ..."
+    )
     given = parser.parse_args()
     if given.exponents:
         path = write_experience(SCALES[given.scale])
         path.with_name("README.md").write_text(family_page(SCALES[given.scale]), encoding="utf-8")
         sys.stdout.write(f"{path.parent}\n")
         return
-    for chain in run_jobs(SCALES[given.scale], workers=given.workers):
+    scale = SCALES[given.scale]
+    chosen = [
+        chain
+        for chain in jobs(scale)
+        if all(
+            (given.families is None or name in given.families)
+            and (given.parametrizations is None or parametrization in given.parametrizations)
+            for name, parametrization, _ in chain
+        )
+    ]
+    for chain in run_jobs(scale, chosen, workers=given.workers):
         sys.stdout.write("  ".join("/".join(map(str, job)) for job in chain) + "\n")
         sys.stdout.flush()
 

@@ -13,7 +13,7 @@ from studies.families.runs import FAMILY_RUNS, RunFile
 from studies.families.search import next_powers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from etastar.transfer.experience import Parametrization
@@ -110,19 +110,25 @@ def _run(scale: str, folder: Path, chain: tuple[Job, ...]) -> tuple[Job, ...]:
 
 
 def run_jobs(
-    scale: FamilyScale, *, workers: int = 2, folder: Path = FAMILY_RUNS
+    scale: FamilyScale,
+    chains: Iterable[tuple[Job, ...]] | None = None,
+    *,
+    workers: int = 2,
+    folder: Path = FAMILY_RUNS,
 ) -> Iterator[tuple[Job, ...]]:
-    """Run every curve of a scale; what was run is not run again.
+    """Run the curves of a scale; what was run is not run again.
 
     Args:
         scale: The scale.
+        chains: Some of its `jobs`; all of them by default.
         workers: Processes, each of one thread.
         folder: Where runs are kept.
 
     Yields:
         Jobs that are done.
     """
+    chains = jobs(scale) if chains is None else chains
     with ProcessPoolExecutor(workers) as pool:
-        waiting = [pool.submit(_run, scale.name, folder, chain) for chain in jobs(scale)]
+        waiting = [pool.submit(_run, scale.name, folder, chain) for chain in chains]
         for done in as_completed(waiting):
             yield done.result()
