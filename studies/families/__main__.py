@@ -8,7 +8,8 @@ import sys
 from studies.families.declared import SCALES
 from studies.families.knowing import write_experience
 from studies.families.stages import jobs, run_jobs
-from studies.families.table import family_page
+from studies.families.table import family_page, rules_page
+from studies.families.trying import stored_outcomes, try_rules
 
 
 def main() -> None:
@@ -17,19 +18,31 @@ def main() -> None:
     parser.add_argument("--scale", choices=list(SCALES), default="cpu")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument(
-        "--exponents", action="store_true", help="store what the runs say; run none"
+        "--exponents", action="store_true", help="write pages and what the runs say; run none"
     )
     parser.add_argument("--families", nargs="+", metavar="NAME", help="these alone")
     parser.add_argument(
         "--parametrizations", nargs="+", metavar="NAME", help="these alone: own, complete-p, ..."
     )
+    parser.add_argument(
+        "--rules",
+        action="store_true",
+        help="ask every rule; train its rate at the deepest size",
+    )
     given = parser.parse_args()
-    if given.exponents:
-        path = write_experience(SCALES[given.scale])
-        path.with_name("README.md").write_text(family_page(SCALES[given.scale]), encoding="utf-8")
-        sys.stdout.write(f"{path.parent}\n")
-        return
     scale = SCALES[given.scale]
+    if given.exponents:
+        folder = write_experience(scale).parent
+        (folder / "README.md").write_text(family_page(scale), encoding="utf-8")
+        rules = rules_page(scale, stored_outcomes(scale))
+        (folder / "rules.md").write_text(rules, encoding="utf-8")
+        sys.stdout.write(f"{folder}\n")
+        return
+    if given.rules:
+        for name in try_rules(scale, given.families, workers=given.workers):
+            sys.stdout.write(f"{name}: rules\n")
+            sys.stdout.flush()
+        return
     chosen = [
         chain
         for chain in jobs(scale)

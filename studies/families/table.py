@@ -1,4 +1,4 @@
-"""The page of a scale: every optimum, whether it is well-posed, and the slopes by both counts."""
+"""Pages of a scale: optima and slopes of the families, and what every rule came to."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING
 
 from studies.families.curves import FamilyCurves
 from studies.families.declared import families_of
+from studies.families.judging import rule_summaries
 from studies.families.runs import FAMILY_RUNS, RunFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from studies.families.declared import FamilyScale
+    from studies.families.judging import Outcome, Summary
 
-__all__ = ["family_page"]
+__all__ = ["family_page", "rules_page"]
 
 _HEAD = """# Families at scale `{scale}`
 
@@ -25,6 +27,29 @@ depth, by effective depth and by blocks.
 
 | family | optimizer | parametrization | optimum (blocks: rate) | by effective depth | by blocks |
 | --- | --- | --- | --- | --- | --- |
+"""
+
+_RULES_HEAD = """# Rules at scale `{scale}`
+
+Every rule's rate, trained at eight times the base's depth with every seed
+([declaration](../../../families/README.md)). Regrets are against the best loss that any rate of
+any parametrization's grid reached there, median and (worst); below 0 a rule's rate did better than
+the grid. Near: rates within a factor 1.5 of the optimum of the same parametrization. Holds: optima
+within the rule's 95% interval. Cost is training compute before the target starts, as a share of one
+target run. The default choice knows nothing of the family that it is judged on. Each summary counts
+a rule's own well-posed cases.
+
+| rule | cases | relative regret | compute regret | near | holds | cost |
+| --- | --- | --- | --- | --- | --- | --- |
+"""
+_CASES_HEAD = """
+## Cases
+
+Rates of cases that are not well-posed are in brackets. An error of +1.0 is a rate twice the
+optimum's of the same parametrization.
+
+| family | rule | trained under | rate | relative | compute | octaves | interval | holds |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -65,3 +90,48 @@ def _rows(curves: FamilyCurves) -> Iterator[str]:
             slopes = slopes if found.well_posed else (f"({slopes[0]})", f"({slopes[1]})")
         row = (family.name, family.optimizer, parametrization, ", ".join(cells), *slopes)
         yield f"| {' | '.join(row)} |"
+
+
+def rules_page(scale: FamilyScale, found: Sequence[Outcome]) -> str:
+    """What every rule came to, summed up and case by case.
+
+    Args:
+        scale: The scale.
+        found: Outcomes of all families.
+
+    Returns:
+        Markdown, the same for the same outcomes.
+    """
+    summaries = "".join(f"{_summary_row(one)}\n" for one in rule_summaries(found))
+    cases = "".join(f"{_case_row(one)}\n" for one in found)
+    return _RULES_HEAD.format(scale=scale.name) + summaries + _CASES_HEAD + cases
+
+
+def _summary_row(one: Summary) -> str:
+    cells = (
+        one.rule,
+        str(one.cases),
+        f"{one.relative[0]:.1%} ({one.relative[1]:.1%})",
+        f"{one.compute[0]:.0%} ({one.compute[1]:.0%})",
+        f"{one.near[0]} of {one.near[1]}",
+        f"{one.held[0]} of {one.held[1]}" if one.held[1] else "",
+        f"{one.cost:.2f}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _case_row(one: Outcome) -> str:
+    offer, rate = one.proposal, f"{one.proposal.lr:.3g}"
+    interval = "" if offer.interval is None else "{:.3g} to {:.3g}".format(*offer.interval)
+    cells = (
+        one.family,
+        offer.rule,
+        offer.parametrization,
+        rate if one.well_posed else f"({rate})",
+        f"{one.relative:.1%}",
+        f"{one.compute:.0%}",
+        "" if one.octaves is None else f"{one.octaves:+.1f}",
+        interval,
+        "" if one.held is None else ("yes" if one.held else "**no**"),
+    )
+    return f"| {' | '.join(cells)} |"
