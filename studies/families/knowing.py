@@ -1,21 +1,17 @@
-"""What the families say to the default choice, and what it proposes without the family itself."""
+"""What the families say to the default choice."""
 
 from __future__ import annotations
 
-from math import prod
 from typing import TYPE_CHECKING, Final
 
-from etastar import plan_transfer
 from etastar.optimizers import optimizer_kind
 from etastar.transfer import read_architecture
-from etastar.transfer.default_choice import DefaultChoice
 from etastar.transfer.experience import Experience, ExperienceRecord, read_experience
 from etastar.transfer.network_kind import network_kind
 from studies.experience import experience_document
 from studies.families.curves import FamilyCurves
 from studies.families.declared import families_of
 from studies.families.recipes import family_graph
-from studies.families.rules import Offer, tuned, tuning_cost
 from studies.families.runs import FAMILY_RUNS, RunFile
 
 if TYPE_CHECKING:
@@ -27,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DRAWN",
-    "choice_offers",
     "family_experience",
     "family_kind",
     "known_as",
@@ -41,7 +36,6 @@ EXPONENTS: Final = "exponents.json"
 DRAWN: Final = frozenset("mlp-relu mlp-tanh mlp-adam cnn-relu cnn-adam resnet-am resmlp-am".split())
 """Families whose own initialization is the one that `initialize_` draws."""
 _LEAST_FAMILIES = 2  # of a kind, to be judged without one
-_MULTIPLIERS: Final = frozenset(("complete-p", "depth-mup"))
 
 
 def known_as(family: NetworkFamily, parametrization: Parametrization) -> Parametrization:
@@ -114,58 +108,6 @@ def family_experience(scale: FamilyScale, folder: Path = FAMILY_RUNS) -> Experie
                 )
             )
     return Experience(tuple(records))
-
-
-def choice_offers(curves: FamilyCurves, target: int, known: Experience) -> list[Offer]:
-    """What the default choice proposes, from one tuned size and from two, without the family.
-
-    Args:
-        curves: Of the family: its smallest sizes are looked at.
-        target: Depth of the target.
-        known: Records of all families, this one's among them or not.
-
-    Returns:
-        Offers; none where the base was not run.
-    """
-    family, scale = curves.family, curves.scale
-    if any(record.family == family.name for record in known.records):
-        known = known.without(family.name)
-    found = []
-    for number, rule in ((1, "default choice"), (2, "default choice, two sizes")):
-        sizes = list(family.sizes(scale)[:number])
-        tuned_curves = [curves.curve("own", depth) for depth in sizes]
-        if sizes[-1] >= target or None in tuned_curves:
-            continue
-        plan = plan_transfer(
-            [
-                tuned(
-                    family_graph(family.name, scale.name, depth),
-                    *(curve.optimum.lr, family),
-                    log_lr_sd=curve.log_sd,
-                )
-                for depth, curve in zip(sizes, tuned_curves, strict=True)
-                if curve is not None
-            ],
-            family_graph(family.name, scale.name, target),
-            optimizer=family.optimizer,
-            law=DefaultChoice(known),
-            width="none",
-            init="stabilized" if family.name in DRAWN else "any",
-        )
-        names = [law.name for law in plan.laws]
-        parametrization = next((name for name in names if name in _MULTIPLIERS), "own")
-        # a recipe multiplies by the parametrization itself: what is left is the one rate
-        left = prod(
-            factors.lr for name, factors in plan.parameters[0].factors if name not in _MULTIPLIERS
-        )
-        lr = plan.base.lr * left
-        assert plan.lr_interval is not None, "the default choice has an interval"
-        low, high = (lr * end / plan.lr for end in plan.lr_interval)
-        cost = tuning_cost(curves, sizes, "own", target)
-        found.append(
-            Offer(rule, parametrization, lr, cost, (low, high), plan.why)  # type: ignore[arg-type]
-        )
-    return found
 
 
 def stored_family_experience(root: Path, *, scale: str = "cpu") -> Experience:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from studies.families.curves import Curve, FamilyCurves
     from studies.families.declared import FamilyScale, NetworkFamily
 
-__all__ = ["Offer", "offers"]
+__all__ = ["Offer", "offers", "optuna_rate", "tuned", "tuning_cost"]
 
 _RESIDUAL: Final = {"gpt": "last", "gpt-muon": "last", "resnet-am": "all", "resmlp-am": "all"}
 """Branch weights that carry 1/K in the families' own initialization; of the others none does."""
@@ -101,7 +101,7 @@ def offers(curves: FamilyCurves, target: int) -> Iterator[Offer]:
     at_target = curves.curve("own", target)
     if at_target is not None:
         trials = max(1, round(once))
-        yield Offer("Optuna", "own", _optuna(at_target, lr, trials), float(trials))
+        yield Offer("Optuna", "own", optuna_rate(at_target, lr, trials), float(trials))
 
 
 def tuning_cost(
@@ -222,12 +222,20 @@ def _range_test(family: NetworkFamily, scale: FamilyScale, target: int) -> tuple
     return float(rate), taken
 
 
-def _optuna(curve: Curve, centre: float, trials: int) -> float:
+def optuna_rate(curve: Curve, centre: float, trials: int) -> float:
     """What TPE finds with so many runs at the target: the median of twenty samplers' best rates.
 
     A run's loss is read off the first seed's curve, linear in log lr between its rates; beyond
-    them it is that of the end, or +inf where that diverged. So Optuna runs for nothing, in
-    hindsight.
+    them it is that of the end, or one above the initial loss where that diverged. So Optuna runs
+    for nothing, in hindsight.
+
+    Args:
+        curve: Of the target.
+        centre: It looks from a hundredth of this rate to ten times it.
+        trials: Runs.
+
+    Returns:
+        The rate.
     """
     import optuna
 

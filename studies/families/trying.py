@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from studies.experience import first_evidence
+from studies.families.choosing import TUNED, choice_offers, tune_offers
 from studies.families.curves import FamilyCurves
 from studies.families.declared import SCALES, families_of
 from studies.families.judging import outcomes, train_offers
 from studies.families.knowing import (
-    choice_offers,
     stored_family_experience,
     with_first_evidence,
     write_experience,
@@ -61,6 +61,9 @@ def ask(file: RunFile, known: Experience) -> tuple[Offer, ...]:
     curves = FamilyCurves(file)
     target = file.family.sizes(file.scale)[-1]
     found = (*offers(curves, target), *choice_offers(curves, target, known))
+    if found and file.family.name in TUNED and len(file.scale.factors) > 2:
+        log = file.path.with_suffix(".tune.log")
+        found += tuple(tune_offers(curves, target, known, log))
     if found:
         rows = [asdict(one) | {"lr": one.lr if isfinite(one.lr) else None} for one in found]
         text = json.dumps(rows, indent=1, allow_nan=False)

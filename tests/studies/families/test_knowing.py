@@ -9,10 +9,10 @@ import pytest
 
 from etastar.transfer.experience import Experience, ExperienceRecord
 from etastar.transfer.network_kind import NetworkKind
+from studies.families.choosing import choice_offers
 from studies.families.curves import FamilyCurves
 from studies.families.declared import FAMILIES, SCALES
 from studies.families.knowing import (
-    choice_offers,
     family_experience,
     family_kind,
     stored_family_experience,
