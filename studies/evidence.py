@@ -1,4 +1,4 @@
-"""docs/evidence.md and what `law="auto"` knows, from the stored results.
+"""docs/evidence.md, docs/first_evidence.md and what `law="auto"` knows, from stored results.
 
 Run as `python -m studies.evidence`; with `--check` nothing is written, and the exit
 code says whether what is there matches.
@@ -16,8 +16,9 @@ from etastar.transfer import DEFAULT_LAW
 from studies.declaration import Family
 from studies.experience import experience_document, first_evidence, judged_without_itself
 from studies.experiments.registry import EXPERIMENTS
+from studies.families.document import KnownKind, evidence_document
 from studies.families.knowing import stored_family_experience, with_first_evidence
-from studies.regret_page import KnownKind, RegretEvidence, evidence_document
+from studies.regret_page import RegretEvidence, first_evidence_document
 from studies.regret_table import read_regrets
 from studies.reproduce import RESULTS
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from studies.declaration import Scale
     from studies.regret_table import StoredRegret
 
-__all__ = ["documents", "gather_regrets", "main"]
+__all__ = ["documents", "gather_regrets", "known_kinds", "main"]
 
 
 def documents(root: Path, *, scale: Scale = "cpu") -> dict[Path, str]:
@@ -48,19 +49,26 @@ def documents(root: Path, *, scale: Scale = "cpu") -> dict[Path, str]:
         stored_family_experience(root / RESULTS / "families", scale=scale),
         first_evidence(root / RESULTS, scale=scale),
     )
-    page = evidence_document(gather_regrets(root, known, scale=scale))
+    judged = [held for _, held in judged_without_itself(known) if held is not None]
+    page = evidence_document(
+        root / RESULTS / "families" / scale,
+        tuple(known_kinds(known)),
+        (sum(judged), len(judged)),
+        default_law=DEFAULT_LAW,
+    )
+    first = first_evidence_document(gather_regrets(root, scale=scale))
     return {
         root / "docs" / "evidence.md": page,
+        root / "docs" / "first_evidence.md": first,
         root / "src" / "etastar" / "transfer" / "experience.json": experience_document(known),
     }
 
 
-def gather_regrets(root: Path, known: Experience, *, scale: Scale) -> RegretEvidence:
-    """All that the page says.
+def gather_regrets(root: Path, *, scale: Scale) -> RegretEvidence:
+    """All that the page of the first evidence says.
 
     Args:
         root: Of the repository.
-        known: What the default choice knows.
         scale: Of the results.
 
     Returns:
@@ -68,22 +76,26 @@ def gather_regrets(root: Path, known: Experience, *, scale: Scale) -> RegretEvid
     """
     rows = read_regrets(root / RESULTS, scale=scale)
     stored = tuple(_stored_fits(root / RESULTS, scale))
-    judged = [held for _, held in judged_without_itself(known) if held is not None]
     return RegretEvidence(
         scale=scale,
         rows=rows,
-        kinds=tuple(_known_kinds(known)),
-        held=(sum(judged), len(judged)),
         missing=_missing_families(scale, rows),
         claims=tuple((name, *_claim(one)) for name, fits in stored for one in fits["claims"]),
         exponents=tuple(
             (name, *_exponent(one)) for name, fits in stored for one in fits["exponents"]
         ),
-        default_law=DEFAULT_LAW,
     )
 
 
-def _known_kinds(known: Experience) -> Iterator[KnownKind]:
+def known_kinds(known: Experience) -> Iterator[KnownKind]:
+    """What the default choice expects of each kind of network.
+
+    Args:
+        known: All that it knows.
+
+    Yields:
+        A kind under a parametrization, with its families.
+    """
     keys = dict.fromkeys((one.kind, one.parametrization) for one in known.records if one.well_posed)
     for kind, parametrization in keys:
         prior = known.prior(kind, parametrization)

@@ -13,27 +13,10 @@ if TYPE_CHECKING:
 
     from studies.regret_table import RuleSummary, StoredRegret
 
-__all__ = ["KnownKind", "RegretEvidence", "evidence_document"]
+__all__ = ["RegretEvidence", "first_evidence_document"]
 
 FAR = 8.0
 """What counts as far: eight times deeper; nearer targets are in the tables by network."""
-
-
-@dataclass(frozen=True)
-class KnownKind:
-    """What `law="auto"` expects of one kind of network under one parametrization.
-
-    Attributes:
-        kind: In words, with the update of its optimizer.
-        parametrization: What is in force.
-        expected: Mean and standard deviation for a new family, as text; "-" with a single one.
-        families: Name and exponent of each.
-    """
-
-    kind: str
-    parametrization: str
-    expected: str
-    families: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -43,26 +26,20 @@ class RegretEvidence:
     Attributes:
         scale: Of the stored results.
         rows: Every stored rate.
-        kinds: What `law="auto"` expects of each kind of network.
-        held: Of how many exponents, expected from the other families, the interval held how many.
         missing: Declared families without stored rates, as "experiment: family".
         claims: (experiment, statement, source, claimed, measured, interval, verdict), as text.
         exponents: (experiment, family, axis, exponent, interval, R^2, flags), as text.
-        default_law: What `plan_transfer` takes when nothing is said.
     """
 
     scale: str
     rows: tuple[StoredRegret, ...]
-    kinds: tuple[KnownKind, ...]
-    held: tuple[int, int]
     missing: tuple[str, ...]
     claims: tuple[tuple[str, ...], ...]
     exponents: tuple[tuple[str, ...], ...]
-    default_law: str
 
 
-def evidence_document(evidence: RegretEvidence) -> str:
-    """The page docs/evidence.md.
+def first_evidence_document(evidence: RegretEvidence) -> str:
+    """The page docs/first_evidence.md.
 
     Args:
         evidence: The stored results.
@@ -71,10 +48,11 @@ def evidence_document(evidence: RegretEvidence) -> str:
         Markdown.
     """
     parts = [
-        "# Evidence",
+        "# First evidence, and why it does not decide",
+        _WHY,
         "Generated from the stored results by `python -m studies.evidence`; each experiment's own "
         "page, with every run, optimum and interval, is in studies/results/.",
-        f"Scale: {evidence.scale}. Default law: `{evidence.default_law}`.",
+        f"Scale: {evidence.scale}.",
         _missing(evidence.missing),
         "## Claimed and measured",
         markdown_table(
@@ -98,22 +76,17 @@ def evidence_document(evidence: RegretEvidence) -> str:
         _rules(summarize(evidence.rows, least_ratio=FAR)),
         "All targets:",
         _rules(summarize(evidence.rows)),
-        "## What `auto` knows",
-        _AUTO,
-        f"Expected from the other families alone, {evidence.held[1]} exponents of kinds with three "
-        f"families or more: the 95% interval holds {evidence.held[0]} of them.",
-        markdown_table(
-            ("kind", "parametrization", "expected exponent", "families"),
-            (
-                (one.kind, f"`{one.parametrization}`", one.expected, "; ".join(one.families))
-                for one in evidence.kinds
-            ),
-        ),
         "## Regret by network",
         *_by_experiment(evidence.rows),
     ]
     return "\n\n".join(parts) + "\n"
 
+
+_WHY = """\
+Width 32, 100 steps at a constant rate, two seeds, mostly from a base of one block: noise decides.
+Most verdicts are "undecided", the worst regrets are of networks that learn nothing, and on another
+machine the order of the rules came out differently. It stays for what it contradicts, and where the
+[second evidence](evidence.md) is silent the default choice hears it."""
 
 _HOW = """\
 Relative regret: loss at the transferred rate minus loss at the target's own optimum, same budget
@@ -122,16 +95,6 @@ one family; a rule counts in the cases in which it gives a rate. Cost: optimizer
 the rule's bases and its own, at the median. `+mup`: with the width rule. `fitted-2`, `fitted-3`:
 from two and three tuned sizes. `measured-self`: the criterion after 20 steps at half of its own
 rate; it is stored and no longer run. `lr-finder` has no base and tests the target itself."""
-
-_AUTO = """\
-Exponent of the best rate in effective depth, by kind of network (read off its graph) and by what is
-in force beside the rate: `own`, an initialization without 1/K; `stabilized`, that of `initialize_`;
-`complete-p`, `depth-mup`, a law's multipliers. Expected of a new family: the mean of the kind, and
-a standard deviation by random effects, of how families differ and of each fit's own error, at most
-0.5. A kind with a single family is answered by the structure law with 0.5. Families of one
-experiment that differ in the optimizer, the length or the parametrization alone share a name and
-are left out together. These are the first experiments, at 100 steps and a constant rate; most of
-their verdicts are noise."""
 
 
 def _rules(summaries: Sequence[RuleSummary]) -> str:

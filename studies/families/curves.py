@@ -103,6 +103,7 @@ class Exponent:
         value: By effective depth.
         sd: Of the value; each optimum counts with its own error.
         by_blocks: The same slope by blocks.
+        by_blocks_sd: Of that.
         well_posed: Whether the sizes used are, and span a factor of four.
     """
 
@@ -113,6 +114,7 @@ class Exponent:
     value: float
     sd: float
     by_blocks: float
+    by_blocks_sd: float
     well_posed: bool
 
 
@@ -183,12 +185,13 @@ class FamilyCurves:
         logs = [log(c.optimum.lr) for _, c in usable]
         sds = [c.log_sd for _, c in usable]
         value, sd = weighted_slope([log(d) for d in depths], logs, sds)
-        by_blocks, _ = weighted_slope([log(d) for d in blocks], logs, sds)
+        by_blocks, by_blocks_sd = weighted_slope([log(d) for d in blocks], logs, sds)
         return Exponent(
             *(self.family.name, parametrization, depths, blocks),
             value=value,
             sd=sd,
             by_blocks=by_blocks,
+            by_blocks_sd=by_blocks_sd,
             well_posed=spans,
         )
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from studies.families.claims import claim_rows
 from studies.families.curves import FamilyCurves
 from studies.families.declared import families_of
 from studies.families.judging import rule_summaries
 from studies.families.runs import FAMILY_RUNS, RunFile
+from studies.page import markdown_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from studies.families.curves import Exponent
     from studies.families.declared import FamilyScale
     from studies.families.judging import Outcome, Summary
 
@@ -28,6 +31,21 @@ depth, by effective depth and by blocks.
 | family | optimizer | parametrization | optimum (blocks: rate) | by effective depth | by blocks |
 | --- | --- | --- | --- | --- | --- |
 """
+
+_CLAIMS_HEAD = """
+## Claimed and measured
+
+What is claimed was measured without momentum, at constant rates, after one epoch; our families
+differ in width, data and schedule. [WU] counts 1 for a residual block and 2 for a Transformer
+block, [AM] blocks or layers alone: the second slope is by blocks. Intervals are 95%. A slope whose
+sizes are not well-posed decides nothing. Of [AM] there are no slopes a set-up, and no paper trained
+a transferred rate.
+
+"""
+_CLAIM_COLUMNS = (
+    *("setting of the paper", "source", "claimed", "our family"),
+    *("by effective depth", "verdict", "by blocks", "verdict"),
+)
 
 _RULES_HEAD = """# Rules at scale `{scale}`
 
@@ -64,14 +82,18 @@ def family_page(scale: FamilyScale, folder: Path = FAMILY_RUNS) -> str:
         Markdown, the same for the same runs.
     """
     files = [RunFile(family, scale, folder) for family in families_of(scale)]
-    rows = [row for file in files for row in _rows(FamilyCurves(file))]
+    exponents: dict[tuple[str, str], Exponent] = {}
+    rows = [row for file in files for row in _rows(FamilyCurves(file), exponents)]
     runs = sum(len(file.read()) for file in files)
     missing = [file.family.name for file in files if not file.read()]
-    end = f"\nNot run yet: {', '.join(missing)}.\n" if missing else ""
-    return _HEAD.format(scale=scale.name, runs=runs) + "".join(f"{row}\n" for row in rows) + end
+    end = f"\nNot run: {', '.join(missing)}.\n" if missing else ""
+    table = "".join(f"{row}\n" for row in rows)
+    claims = markdown_table(_CLAIM_COLUMNS, claim_rows(exponents))
+    return f"{_HEAD.format(scale=scale.name, runs=runs)}{table}{end}{_CLAIMS_HEAD}{claims}\n"
 
 
-def _rows(curves: FamilyCurves) -> Iterator[str]:
+def _rows(curves: FamilyCurves, exponents: dict[tuple[str, str], Exponent]) -> Iterator[str]:
+    """Rows of a family; its slopes are put into `exponents` on the way."""
     family = curves.family
     for parametrization in family.parametrizations:
         cells = []
@@ -86,6 +108,7 @@ def _rows(curves: FamilyCurves) -> Iterator[str]:
             continue
         found, slopes = curves.exponent(parametrization), ("", "")
         if found is not None:
+            exponents[family.name, parametrization] = found
             slopes = (f"{found.value:.2f} ± {found.sd:.2f}", f"{found.by_blocks:.2f}")
             slopes = slopes if found.well_posed else (f"({slopes[0]})", f"({slopes[1]})")
         row = (family.name, family.optimizer, parametrization, ", ".join(cells), *slopes)

@@ -48,22 +48,19 @@ def store(root, experiment, family, regrets, *, ratio=8.0, suffix=""):
     path.write_text(json.dumps(known + rows))
 
 
-def made(root, known=Experience()):  # noqa: B008  frozen
-    return evidence.gather_regrets(root, known, scale="smoke")
+def made(root):
+    return evidence.gather_regrets(root, scale="smoke")
 
 
-def test_what_is_known_of_a_kind_is_shown_with_what_the_others_expect(root):
-    found = made(root, stored_experience())
-    ours = [one for one in found.kinds if one.kind == "pre-norm residual network, adam"]
+def test_what_is_known_of_a_kind_is_shown_with_what_the_others_expect():
+    kinds = tuple(evidence.known_kinds(stored_experience()))
+    ours = [one for one in kinds if one.kind == "pre-norm residual network, adam"]
     several = next(one for one in ours if one.parametrization == "stabilized")
     alone = next(one for one in stored_experience().records if one.well_posed)
-    (single,) = made(root, Experience((alone,))).kinds
+    (single,) = evidence.known_kinds(Experience((alone,)))
     assert len(several.families) == 4
     assert "+-" in several.expected
     assert single.expected == "-"
-    held, judged = found.held
-    assert 0.85 * judged <= held <= judged
-    assert judged > 15
 
 
 def test_what_is_declared_and_not_stored_is_missing(root):
@@ -126,3 +123,5 @@ def test_the_command_writes_and_checks(root, capsys):
     assert main(["--root", str(root)]) == 0
     assert main(["--root", str(root), "--check"]) == 0
     assert (root / "docs" / "evidence.md").read_text().startswith("# Evidence")
+    first = (root / "docs" / "first_evidence.md").read_text()
+    assert first.startswith("# First evidence, and why it does not decide")
