@@ -30,7 +30,7 @@ $(VISION_READY): $(READY)
 	$(BIN)/pip install --quiet --no-compile --no-deps --upgrade --target .vision torchvision timm
 	touch $@
 
-demo: $(READY) ## tune on a shallow network, train one twelve times deeper, print the regret of each law
+demo: $(READY) ## tune a shallow GPT, train one eight times deeper, print each rule's regret
 	$(BIN)/etastar demo
 
 lint format types imports doctest docs study evidence evaluate: $(READY)
