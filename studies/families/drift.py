@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from studies.families.curves import Curve
 
-__all__ = ["drift_curves", "draw_drift"]
+__all__ = ["draw_drift", "drift_curves"]
 
 _COLORS: Final = ("#9ecae1", "#4292c6", "#2171b5", "#08306b")  # light to dark: shallow to deep
 
