@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from etastar import plan_transfer, tune
 from etastar.transfer.default_choice import DefaultChoice
-from studies.families.knowing import DRAWN
+from studies.families.knowing import known_as
 from studies.families.recipes import family_graph, network_recipe
 from studies.families.rules import Offer, optuna_rate, tuned, tuning_cost
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from etastar.transfer import TransferPlan
-    from etastar.transfer.experience import Experience
+    from etastar.transfer.experience import Experience, Parametrization
     from studies.families.curves import FamilyCurves
 
 __all__ = ["TUNED", "choice_offers", "tune_offers"]
@@ -27,7 +27,10 @@ _MULTIPLIERS: Final = frozenset(("complete-p", "depth-mup"))
 
 
 def choice_offers(curves: FamilyCurves, target: int, known: Experience) -> list[Offer]:
-    """What the default choice proposes, from one tuned size and from two, without the family.
+    """What the default choice proposes without the family: from one tuned size, and from two.
+
+    Where `initialize_` draws another initialization than the network's own, also from the base
+    that was tuned with that.
 
     Args:
         curves: Of the family: its smallest sizes are looked at.
@@ -40,9 +43,15 @@ def choice_offers(curves: FamilyCurves, target: int, known: Experience) -> list[
     family, scale = curves.family, curves.scale
     known = _without(known, family.name)
     found = []
-    for number, rule in ((1, "default choice"), (2, "default choice, two sizes")):
+    cases: list[tuple[str, Parametrization, int]] = [
+        ("default choice", "own", 1),
+        ("default choice, two sizes", "own", 2),
+    ]
+    if "stabilized" in family.parametrizations:
+        cases.append(("default choice, stabilized", "stabilized", 1))
+    for rule, start, number in cases:
         sizes = list(family.sizes(scale)[:number])
-        tuned_curves = [curves.curve("own", depth) for depth in sizes]
+        tuned_curves = [curves.curve(start, depth) for depth in sizes]
         if sizes[-1] >= target or None in tuned_curves:
             continue
         plan = plan_transfer(
@@ -59,9 +68,9 @@ def choice_offers(curves: FamilyCurves, target: int, known: Experience) -> list[
             optimizer=family.optimizer,
             law=DefaultChoice(known),
             width="none",
-            init="stabilized" if family.name in DRAWN else "any",
+            init="any" if known_as(family, start) == "own" else "stabilized",
         )
-        found.append(_offer(rule, plan, tuning_cost(curves, sizes, "own", target)))
+        found.append(_offer(rule, plan, tuning_cost(curves, sizes, start, target), start))
     return found
 
 
@@ -99,9 +108,10 @@ def tune_offers(curves: FamilyCurves, target: int, known: Experience, storage: P
     return found
 
 
-def _offer(rule: str, plan: TransferPlan, cost: float) -> Offer:
-    names = [law.name for law in plan.laws]
-    parametrization = next((name for name in names if name in _MULTIPLIERS), "own")
+def _offer(rule: str, plan: TransferPlan, cost: float, start: Parametrization = "own") -> Offer:
+    parametrization: Any = start  # unless a law brings multipliers
+    for law in plan.laws:
+        parametrization = law.name if law.name in _MULTIPLIERS else parametrization
     # a recipe multiplies by the parametrization itself: what is left is the one rate
     left = prod(
         factors.lr for name, factors in plan.parameters[0].factors if name not in _MULTIPLIERS
@@ -109,7 +119,7 @@ def _offer(rule: str, plan: TransferPlan, cost: float) -> Offer:
     lr = plan.base.lr * left
     assert plan.lr_interval is not None, "the default choice has an interval"
     low, high = (lr * end / plan.lr for end in plan.lr_interval)
-    return Offer(rule, parametrization, lr, cost, (low, high), plan.why)  # type: ignore[arg-type]
+    return Offer(rule, parametrization, lr, cost, (low, high), plan.why)
 
 
 def _without(known: Experience, family: str) -> Experience:

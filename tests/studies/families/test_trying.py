@@ -69,7 +69,7 @@ def test_every_rule_is_asked_and_what_it_says_is_stored(tmp_path: Path) -> None:
         *("one rate", "-3/2", "-3/2, stabilized", "structure, stabilized", "structure"),
         *("depth-mup", "complete-p", "measured"),
         *(["range test"] if "range test" in rules else []),
-        *("Optuna", "default choice"),
+        *("Optuna", "default choice", "default choice, stabilized"),
     ]
     assert read_offers(file) == found
     by_rule = {one.rule: one for one in found}
@@ -79,6 +79,7 @@ def test_every_rule_is_asked_and_what_it_says_is_stored(tmp_path: Path) -> None:
     ratio = graphs.effective_depth(4) / graphs.effective_depth(2)
     assert by_rule["-3/2"].lr == pytest.approx(2.0**-8 * ratio**-1.5, rel=1e-6)
     assert by_rule["default choice"].interval is not None
+    assert by_rule["default choice, stabilized"].parametrization == "stabilized"
 
 
 def test_a_chain_is_asked_for_no_branches(tmp_path: Path) -> None:
