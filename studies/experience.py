@@ -114,7 +114,7 @@ def experience_document(known: Experience) -> str:
 def _plain(value: Any) -> Any:
     """Floats to four digits: more were noise."""
     if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
+        return {name: _plain(one) for name, one in value.items() if one is not None}
     return round(value, 4) if isinstance(value, float) else value
 
 

@@ -154,6 +154,21 @@ class FamilyCurves:
             and curve.gain >= LEAST_GAIN * base.gain
         )
 
+    def advantage(self, parametrization: Parametrization) -> float | None:
+        """How much more a parametrization gains at the deepest size than the own initialization.
+
+        Args:
+            parametrization: Which; not "own".
+
+        Returns:
+            (lowest mean loss under "own" - lowest under it) / what "own" gained; None without both.
+        """
+        deepest = self.family.sizes(self.scale)[-1]
+        own, other = self.curve("own", deepest), self.curve(parametrization, deepest)
+        if parametrization == "own" or own is None or other is None:
+            return None
+        return (own.best[1] - other.best[1]) / own.gain
+
     def effective_depth(self, depth: int) -> int:
         """Effective depth of a size."""
         return family_graph(self.family.name, self.scale.name, depth).depth().effective_depth

@@ -35,7 +35,6 @@ EXPONENTS: Final = "exponents.json"
 
 DRAWN: Final = frozenset("mlp-relu mlp-tanh mlp-adam cnn-relu cnn-adam resnet-am resmlp-am".split())
 """Families whose own initialization is the one that `initialize_` draws."""
-_LEAST_FAMILIES = 2  # of a kind, to be judged without one
 
 
 def known_as(family: NetworkFamily, parametrization: Parametrization) -> Parametrization:
@@ -105,6 +104,7 @@ def family_experience(scale: FamilyScale, folder: Path = FAMILY_RUNS) -> Experie
                     exponent_sd=found.sd,
                     depths=found.depths,
                     well_posed=found.well_posed,
+                    advantage=curves.advantage(parametrization),
                 )
             )
     return Experience(tuple(records))
@@ -140,24 +140,13 @@ def write_experience(scale: FamilyScale, folder: Path = FAMILY_RUNS) -> Path:
 
 
 def with_first_evidence(families: Experience, first: Experience) -> Experience:
-    """The families' records, and the first evidence's of what the families do not speak of yet.
+    """The records of both evidences; a fit of the first counts with its own, larger error.
 
     Args:
         families: Of the second evidence.
         first: Of the first.
 
     Returns:
-        All records of the second, and those of the first whose kind and parametrization have fewer
-        than two well-posed families in the second. The criterion's errors are those of the first
-        where the second has none.
+        All records. The criterion's errors are those of the first where the second has none.
     """
-    told: dict[object, set[str]] = {}
-    for record in families.records:
-        if record.well_posed:
-            told.setdefault((record.kind, record.parametrization), set()).add(record.family)
-    rest = tuple(
-        record
-        for record in first.records
-        if len(told.get((record.kind, record.parametrization), ())) < _LEAST_FAMILIES
-    )
-    return Experience((*families.records, *rest), families.criterion or first.criterion)
+    return Experience((*families.records, *first.records), families.criterion or first.criterion)

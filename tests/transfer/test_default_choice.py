@@ -3,6 +3,7 @@
 import json
 import math
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -76,6 +77,31 @@ def test_the_narrowest_that_the_network_can_carry_is_taken_and_says_why():
         f"Expected within x{math.exp(-half(found)):.2g} to x{math.exp(half(found)):.2g} of the "
         "optimum."
     )
+
+
+def gaining(*advantages):
+    return tuple(
+        replace(one, advantage=each, exponent_sd=0.3)
+        for one, each in zip(COMPLETE, advantages, strict=False)
+    )
+
+
+def test_a_parametrization_that_ends_lower_is_worth_a_wider_interval():
+    """1.4% of regret an octave of error: an advantage of 4% is worth more, one of 0.1% is not."""
+    sure = tuple(replace(one, exponent=-0.1, exponent_sd=0.01) for one in OWN)
+    far, near, alone = (
+        plan(gpt(1), gpt(8), law=DefaultChoice(Experience((*sure, *gaining(*advantages)))))
+        for advantages in ((0.04, 0.05, 0.2), (0.001, 0.05, 0.2), (0.04,))
+    )
+    assert far.laws[0].name == "complete-p"
+    assert "gains at least 4.0% more than their own best rates (exponent" in far.why
+    for found in (near, alone):
+        assert [law.name for law in found.laws] == ["effective-depth", "width"]
+    assert half(far) > half(near)
+    kept = plan(
+        gpt(1), gpt(8), law=DefaultChoice(Experience((*sure, *gaining(0.04, 0.05)))), init="keep"
+    )
+    assert [law.name for law in kept.laws] == ["effective-depth", "width"]
 
 
 def test_keep_takes_only_what_leaves_the_weights_alone():

@@ -1,6 +1,7 @@
 """What the default choice knows: kinds, priors, families left out, and files that are refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -41,6 +42,20 @@ def test_one_family_says_nothing_of_another_however_often_it_was_run():
     assert Experience(twice).prior(PRE, "own") is None
     prior = Experience((*twice, record("c", -0.5))).prior(PRE, "own")
     assert prior.exponents == pytest.approx((-0.5, -0.5))
+
+
+def test_an_advantage_is_what_every_family_of_the_kind_had_at_least():
+    rows = [
+        (record("a", 0.0, which="complete-p"), 0.08),
+        (record("b", 0.0, which="complete-p"), 0.02),
+    ]
+    rows += [(record("c", 0.0, which="complete-p", well_posed=False), 0.05)]
+    compared = [replace(one, advantage=each) for one, each in rows]
+    assert Experience(tuple(compared)).advantage(PRE, "complete-p") == 0.02
+    assert Experience(tuple(compared)).advantage(CHAIN, "complete-p") == 0
+    assert Experience(tuple(compared)).advantage(PRE, "own") == 0
+    assert Experience(tuple(compared[:1])).advantage(PRE, "complete-p") == 0  # one says nothing
+    assert Experience((*compared[:1], rows[1][0])).advantage(PRE, "complete-p") == 0
 
 
 def test_the_spread_is_that_of_the_families_that_are_most_alike():

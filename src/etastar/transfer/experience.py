@@ -60,7 +60,9 @@ class ExperienceRecord:
             tuned (of a plan, the base's): 0 where the parametrization leaves nothing to do.
         exponent_sd: Standard deviation of the fit.
         depths: Effective depths, the smallest first.
-        well_posed: Whether its optima are optima: only such records count.
+        well_posed: Whether its optima are optima: only such exponents count.
+        advantage: How much more the best rate gained at the largest size than the best one of the
+            network's own initialization, as a share of what that gained; None if not compared.
     """
 
     family: str
@@ -71,6 +73,7 @@ class ExperienceRecord:
     exponent_sd: float
     depths: tuple[int, ...]
     well_posed: bool = True
+    advantage: float | None = None
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,24 @@ class Experience:
         own = _families(self)[kind, parametrization].values()
         return Prior(mean, min(sd, NO_FAMILY_SD), tuple(exponent for exponent, _ in own))
 
+    def advantage(self, kind: NetworkKind | None, parametrization: Parametrization) -> float:
+        """What the best rate of a parametrization gains over the network's own at the least.
+
+        Args:
+            kind: See `network_kind`.
+            parametrization: What is in force.
+
+        Returns:
+            The smallest advantage over the families of the kind; 0 with fewer than two.
+        """
+        found = {
+            one.family: one.advantage
+            for one in self.records
+            if (one.kind, one.parametrization) == (kind, parametrization)
+            and one.advantage is not None
+        }
+        return min(found.values()) if len(found) >= _LEAST_FAMILIES else 0.0
+
     def criterion_sd(self, kind: NetworkKind | None) -> float:
         """Standard deviation of an exponent that the criterion measured.
 
@@ -271,7 +292,7 @@ def read_experience(text: str) -> Experience:
 def _record(one: Mapping[str, Any]) -> ExperienceRecord:
     own = {"kind": NetworkKind(**one["kind"]), "depths": tuple(map(int, one["depths"]))}
     record = ExperienceRecord(**{**one, **own})
-    if not (record.exponent_sd > 0 and math.isfinite(record.exponent)):
+    if not (record.exponent_sd > 0 and math.isfinite(record.exponent + (record.advantage or 0))):
         raise ValueError(f"the exponent {record.exponent} +- {record.exponent_sd}")
     return record
 

@@ -155,3 +155,18 @@ def _write(
                     file.scale.num_steps,
                 )
             )
+
+
+def test_what_a_parametrization_gains_more_is_a_share_of_what_the_network_gains(
+    tmp_path: Path,
+) -> None:
+    file = RunFile(_FAMILY, _SMOKE, tmp_path)
+    for depth in (2, 4):
+        _write(file, "own", depth, optimum=-6)
+        _write(file, "complete-p", depth, optimum=-6, gain=2.1)
+
+    curves = FamilyCurves(file)
+
+    assert isclose(curves.advantage("complete-p") or 0, 0.05)
+    assert curves.advantage("own") is None
+    assert curves.advantage("depth-mup") is None
