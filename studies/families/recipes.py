@@ -152,6 +152,7 @@ def parametrization_plan(
         family_graph(name, scale, depth),
         optimizer=family.optimizer,
         law=_LAWS.get(parametrization, "constant"),
+        width="none",  # all sizes of a family are equally wide
     )
 
 

@@ -114,6 +114,32 @@ def test_in_a_flat_chain_of_stages_sizes_decide():
         assert pair.base.shape == pair.target.shape
 
 
+def staged(depth, width, stages=3):
+    """One flat sequence of blocks (norm, convolution) whose width doubles from stage to stage."""
+    infos, channels = [convolution("stem", width, 3, "input")], width
+    for stage in range(stages):
+        for place in range(depth):
+            block, channels = f"blocks.{stage * depth + place}", width * 2**stage
+            before = channels // 2 if place == 0 and stage else channels
+            norm = ParamInfo(f"{block}.norm.weight", (before,), "norm", 1, before)
+            convs = convolution(f"{block}.conv", channels, before)
+            after = ParamInfo(f"{block}.last.weight", (channels,), "norm", 1, channels)
+            infos += [norm, convs, after]
+    return [*infos, linear("head", 10, channels, "output")]
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 5), st.integers(1, 5), st.sampled_from([8, 12, 16]), st.sampled_from([1, 2, 3])
+)
+def test_a_stage_of_a_flat_sequence_stands_for_itself_at_any_depth(base_depth, depth, width, wider):
+    """Not for the stage whose blocks had its numbers in the base."""
+    pairs = match_parameters(staged(base_depth, width), staged(depth, width * wider))
+    for pair in pairs:
+        ratios = {t / b for t, b in zip(pair.target.shape, pair.base.shape, strict=True)}
+        assert ratios <= ({1, wider} if pair.target.ndim > 1 else {wider}), pair
+
+
 def test_base_without_hidden_layers_is_read_from_sizes():
     pairs = match_parameters(chain(1, 8), chain(4, 32))
     hidden = [pair for pair in pairs if pair.target.role == "hidden"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from etastar.errors import PlanError
@@ -135,16 +136,14 @@ class _Matcher:
         for info in self._open(target):
             candidates = self._candidates(info)
             if candidates and candidates[0].name == info.name:
-                agreeing = [c for c in candidates if self._agrees(c, info)]
-                chosen.append((info, (agreeing or candidates)[0]))
+                chosen.append((info, self._likeliest(candidates, info) or candidates[0]))
         for info, candidate in chosen:
             self._take(info, candidate)
 
     def _nearest(self, target: Sequence[ParamInfo]) -> None:
         """The nearest index whose sizes agree, else what the sizes alone tell."""
         for info in self._open(target):
-            agreeing = (c for c in self._candidates(info) if self._agrees(c, info))
-            candidate = next(agreeing, None) or self._by_sizes(info)
+            candidate = self._likeliest(self._candidates(info), info) or self._by_sizes(info)
             if candidate is not None:
                 self._take(info, candidate)
 
@@ -162,6 +161,25 @@ class _Matcher:
             if same := [c for c in self.base if key(c) == key(info)]:
                 return sorted(same, key=lambda c: _distance(c.name, info.name))
         return []
+
+    def _likeliest(self, candidates: Sequence[ParamInfo], info: ParamInfo) -> ParamInfo | None:
+        """Of those whose sizes agree, the first whose other sizes grew as the known ones did.
+
+        Stages of one flat sequence have other widths under the same names at another depth.
+        """
+        ratios = {Fraction(size, one) for size, known in self.sizes.items() for one in known}
+        widened = any(ratio != 1 for ratio in ratios)
+
+        def strangeness(candidate: ParamInfo) -> int:
+            grown = (
+                Fraction(size, other)
+                for size, other in zip(info.shape, candidate.shape, strict=True)
+                if size not in self.sizes
+            )
+            return sum(2 if one not in ratios else int(one == 1 and widened) for one in grown)
+
+        agreeing = [c for c in candidates if self._agrees(c, info)]
+        return min(agreeing, key=strangeness, default=None)
 
     def _agrees(self, candidate: ParamInfo, info: ParamInfo) -> bool:
         return all(
