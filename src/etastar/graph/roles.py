@@ -143,10 +143,10 @@ class _Roles:
         is_table = len(record.shape) >= 2 and size > max(record.shape)
         is_own = use.operand.parameters == (name,)  # no weight between it and the data
         is_gain = is_own and _is_gain(use) and (not is_table or use.operand.steps is not None)
-        is_output = not is_gain and self._layer_behind(use) in self.final
+        makes_none = not is_gain and self._makes_no_features(self._layer_behind(use))
         features = size
         if is_own:
-            features = self.sizes.of_vector(use.node, use.operand, is_output=is_output)
+            features = self.sizes.of_vector(use.node, use.operand, is_output=makes_none)
         if is_table and not is_gain:
             columns = record.shape[-1] if features else 0
             return ParamInfo(
@@ -154,6 +154,14 @@ class _Roles:
             )
         role: Role = "norm" if is_gain else "bias"
         return ParamInfo(name, record.shape, role, 1, size, features_out=features)
+
+    def _makes_no_features(self, layer: int | None) -> bool:
+        """Whether what a weight layer makes is classes, experts or a rank."""
+        weight = self.nodes[layer].weight if layer is not None else None
+        if layer is None or weight is None:
+            return False
+        made = self.sizes.of_weight(self.nodes[layer], weight, is_output=layer in self.final)[1]
+        return made == NO_WIDTH
 
     def _weight(self, name: str, record: ParameterRecord, uses: list[_Use]) -> ParamInfo:
         use = uses[0].node.weight
