@@ -94,10 +94,11 @@ def factorized(rank, width=32):
 
 
 def small_llama(width):
-    return dict(
-        hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2, vocab_size=32,
-        num_attention_heads=width // 16, num_key_value_heads=width // 16, head_dim=16,
-    )  # fmt: skip
+    return {
+        "hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 2,
+        "num_attention_heads": width // 16, "num_key_value_heads": width // 16, "head_dim": 16,
+        "vocab_size": 32,
+    }  # fmt: skip
 
 
 def mixtral(experts, width=32):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
+from etastar.graph.derived import affine_form
 from etastar.graph.node import Node
 from etastar.graph.residual import Branch
 
@@ -120,10 +121,15 @@ class _Walk:
         return False
 
     def _is_gain(self, node: Node) -> bool:
-        """Multiplies by a parameter of its own: an affine norm, a layer scale."""
+        """Multiplies by a (w + c) of a parameter of its own: an affine norm, a layer scale."""
         is_scaled = node.kind == "norm" or (node.name in _SCALING and len(node.inputs) == 1)
-        own = [name for name in node.parameters if name not in self.shared]
-        return is_scaled and len(own) == len(node.parameters) > 0
+        read = [operand for operand in node.operands if operand.parameters]
+        return (
+            is_scaled
+            and bool(read)
+            and not any(name in self.shared for name in node.parameters)
+            and all(affine_form(operand.steps) is not None for operand in read)
+        )
 
 
 def _passes_on(node: Node) -> bool:

@@ -41,7 +41,8 @@ class _BranchLaw(Law):
                     f"the law {self.name!r} for a network where {len(missing)} of {additions} "
                     f"residual branches cannot carry a multiplier, first number {missing[0]} "
                     f"({', '.join(names[:4]) or 'no parameters'})",
-                    "branches that end in a layer, or in a norm with gain",
+                    "branches that end in a layer, or in a norm whose gain is a (w + c) of its "
+                    "parameter w: no exp(w), softplus(w) or the like",
                     "choose another law, or end the branch with a layer or an affine norm",
                 )
 

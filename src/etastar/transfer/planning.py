@@ -339,6 +339,7 @@ class _Planner:
             factors=by_law,
             aliases=info.aliases,
             betas=None if betas is None else _scaled_betas(betas, total.betas),
+            gain_offset=info.gain_offset,
         )
 
     def _own(self, kind: OptimizerKind) -> tuple[float | None, tuple[float, float] | None]:
