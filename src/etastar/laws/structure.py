@@ -59,9 +59,9 @@ class Structure(Law):
     the smaller of the weight layers on the shortest path and those outside of all branches. Norms
     inside of a branch, which undo the scale of the weights before them, are not seen.
 
-    What a branch adds at its very end, the bias of its last layer, the shift of a norm there and the
-    gain of one that is no LayerScale, has no weight behind it: under SGD its share is m = 0, and its
-    rate carries 1/K. (Adam's steps of a bias are as large as those of one weight of many.)
+    What a branch adds at its very end, the bias of its last layer, the shift of a norm there and
+    the gain of one that is no LayerScale, has no weight behind it: under SGD its share is m = 0 and
+    its rate carries 1/K. (Adam's steps of a bias are as large as those of one weight of many.)
 
     Where the variance of a weight carries a power p of 1/K, real or negative too, m is the sum of p
     over the other weights of the branch, the smallest of all its weights.
