@@ -11,6 +11,7 @@ from typing import Any
 from etastar.graph.contraction import Contraction
 from etastar.graph.derived import affine_form
 from etastar.graph.features import NO_WIDTH, FeatureSizes
+from etastar.graph.multipliers import OwnMultipliers
 from etastar.graph.node import Node, Operand, ParameterRecord, Slot, WeightUse
 from etastar.graph.operations import operation_of
 from etastar.graph.residual import Branch, find_residuals
@@ -107,6 +108,8 @@ class _Roles:
         self.first, self.final = _ends(layers)
         self.before, self.after = _neighbours(nodes, {node.node for node in layers.counted})
         self.sizes = FeatureSizes.of(nodes, [branch.addition for branch in branches])
+        ends = {branch.addition for branch in branches if branch.stream is not None}
+        self.multipliers = OwnMultipliers(nodes, self.sizes.consumers, ends)
         self.uses: dict[str, list[_Use]] = defaultdict(list)
         for node in nodes:
             for position, operand in enumerate(node.operands):
@@ -135,7 +138,8 @@ class _Roles:
         else:
             info = self._vector(name, record, first)
         info = self._placed(self._of_layer(info, first), first)
-        return replace(info, aliases=record.aliases, **_stored(info, first))
+        own = self.multipliers.of(first.node, is_bias=info.role == "bias")
+        return replace(info, aliases=record.aliases, **_stored(info, first, own))
 
     def _vector(self, name: str, record: ParameterRecord, use: _Use) -> ParamInfo:
         """A parameter that is not contracted: a gain, a bias, or a table that is added."""
@@ -307,14 +311,14 @@ def _acting(name: str, record: ParameterRecord, use: WeightUse) -> ParamInfo:
     )
 
 
-def _stored(info: ParamInfo, use: _Use) -> dict[str, Any]:
-    """How a factor reaches what the network reads of the parameter: w + c, or not at all."""
+def _stored(info: ParamInfo, use: _Use, own: float) -> dict[str, Any]:
+    """How a factor reaches what the network makes of w: own a (w + c), or not at all."""
     form = affine_form(use.operand.steps)
     if form is None:
         joined = len(use.operand.parameters) > 1
-        return {"branch_scale": info.branch_scale and joined}
+        return {"branch_scale": info.branch_scale and joined, "own_multiplier": own}
     slope, offset = form
-    return {"gain_offset": offset / slope}
+    return {"gain_offset": offset / slope, "own_multiplier": own * abs(slope)}
 
 
 def _is_gain(use: _Use) -> bool:

@@ -8,14 +8,14 @@ from etastar.graph.derived import affine_form
 from etastar.graph.node import Node
 from etastar.graph.residual import Branch
 
-__all__ = ["output_scalers"]
+__all__ = ["HOMOGENEOUS", "output_scalers"]
 
-# f(m x) = m f(x) for every m > 0.
-_HOMOGENEOUS = frozenset(
+HOMOGENEOUS = frozenset(
     "add sub neg native_dropout relu leaky_relu mean sum cat stack avg_pool1d avg_pool2d avg_pool3d"
     " _adaptive_avg_pool2d _adaptive_avg_pool3d max_pool2d_with_indices index_add slice_scatter"
     " constant_pad_nd index index_select _to_copy clone contiguous copy _unsafe_view".split()
 )
+"""Operations with f(m x) = m f(x) for every m > 0."""
 _SCALING = frozenset(("mul", "div"))
 
 
@@ -133,4 +133,4 @@ class _Walk:
 
 
 def _passes_on(node: Node) -> bool:
-    return node.kind == "view" or node.name in _HOMOGENEOUS | _SCALING
+    return node.kind == "view" or node.name in HOMOGENEOUS | _SCALING

@@ -97,10 +97,17 @@ class ParamPair:
     Attributes:
         base: The parameter at the base size.
         target: The parameter at the target size.
+        own_ratio: Target over base constant factor that the network itself puts on what it makes.
     """
 
     base: ParamInfo
     target: ParamInfo
+    own_ratio: float = 1.0
+
+    def beside_own(self, multiplier: float) -> float:
+        """What is left of a law's multiplier where the network has a part of it itself."""
+        left = multiplier / self.own_ratio
+        return 1.0 if math.isclose(left, 1.0, rel_tol=1e-9) else left
 
     @property
     def kernel_ratio(self) -> float:

@@ -59,11 +59,15 @@ def match_parameters(
             [f"{names[info.name]!r} {info.shape} fits no parameter of the base" for info in lost]
         )
     as_given = {id(copy): info for copy, info in zip(theirs, base, strict=True)}
+    by_name = {info.name: info for info in ours}
     pairs = []
     for read, info in zip(ours, target, strict=True):
         other = found[read.name]
         known = as_given.get(id(other)) or replace(other, name=info.name)
-        pairs.append(ParamPair(known, info))
+        # of blocks alike, that of the same number: a factor may depend on the number
+        same = by_name.get(other.name, read)
+        alike = same if _kind(same) == _kind(read) else read
+        pairs.append(ParamPair(known, info, alike.own_multiplier / other.own_multiplier))
     return tuple(pairs)
 
 
