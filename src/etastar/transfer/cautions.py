@@ -283,12 +283,16 @@ def _is_closed(one: FoundWeights, spread: Spread) -> bool:
 
 
 def _without_branches(case: TransferCase, laws: Sequence[Law]) -> Iterator[str]:
-    """Laws of branches for a network in which none was found: they change nothing."""
+    """Laws of branches where no branch was found, or no stream grows: they change nothing."""
     scaling = [law.name for law in laws if "branch multiplier" in law.effects]
-    if scaling and not any(info.in_branch for info in case.target.parameters):
+    networks = (case.base, case.target)
+    theirs, ours = ({p.stream_additions for p in n.parameters if p.in_branch} for n in networks)
+    is_deeper = len({network.report.layer_longest_path for network in networks}) > 1
+    if scaling and (not ours or (ours == theirs and is_deeper)):
+        found = "no residual branch was found" if not ours else "no residual stream grows"
         yield (
-            f"{' and '.join(scaling)}: no residual branch was found, so nothing is scaled over "
-            "depth; take a law for chains, or a second size"
+            f"{' and '.join(scaling)}: {found}, so nothing is scaled over depth; take a law for "
+            "chains, or a second size"
         )
 
 
