@@ -138,6 +138,28 @@ def test_laws_without_a_multiplier_say_so(law):
     assert said(plan_of(*networks, law=law)) == []
 
 
+def test_where_the_law_has_no_factor_none_is_applied():
+    """A rank that grows, with a factor of one over the rank, between layers and at the end."""
+
+    def adapted(rank):
+        return nn.Sequential(
+            nn.Linear(8, 32), nn.ReLU(), Low(rank), nn.ReLU(), Low(rank)
+        ), torch.randn(4, 8)
+
+    class Low(nn.Module):
+        def __init__(self, rank):
+            super().__init__()
+            self.a, self.b, self.rank = nn.Linear(32, rank), nn.Linear(rank, 32), rank
+
+        def forward(self, x):
+            return self.b(self.a(x)) * (16 / self.rank)
+
+    plan = plan_of(adapted(4), adapted(16))
+    assert {(entry.init, entry.lr_multiplier) for entry in plan.parameters} == {(1.0, 1.0)}
+    (note,) = said(plan)
+    assert "no law of this plan takes that into account" in note
+
+
 @pytest.mark.parametrize("divides", ["before", "behind"])
 def test_logits_that_the_network_divides_are_not_divided_again(divides):
     sizes = [(Stream(2, learned, width, divides), IDS) for width in (16, 64)]

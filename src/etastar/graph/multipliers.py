@@ -38,9 +38,11 @@ class OwnMultipliers:
 
         Returns:
             The product of the factors behind the operation and, but for a bias, before it: those
-            between two layers belong to the earlier one. 1 where a norm absorbs them, or a tensor
-            that is neither data nor a parameter takes part.
+            between two layers belong to the earlier one. 1 where a norm absorbs them, a tensor
+            that is neither data nor a parameter takes part, or they scale an attention's scores.
         """
+        if node.kind == "attention contraction":
+            return 1.0
         behind = self._behind(node.index)
         return behind if is_bias else behind * self._before(node)
 

@@ -105,8 +105,11 @@ class ParamPair:
     own_ratio: float = 1.0
 
     def beside_own(self, multiplier: float) -> float:
-        """What is left of a law's multiplier where the network has a part of it itself."""
-        left = multiplier / self.own_ratio
+        """What is left of a law's multiplier where the network has a part of it itself.
+
+        1 of 1: where the law has no factor there is none to apply twice.
+        """
+        left = multiplier / self.own_ratio if multiplier != 1 else 1.0
         return 1.0 if math.isclose(left, 1.0, rel_tol=1e-9) else left
 
     @property
