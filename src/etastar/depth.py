@@ -59,6 +59,8 @@ class DepthReport(Shown):
         capture_note: Why real tensors were needed; None for fake.
         notes: What the numbers do not show: layers that the shortest path by-passes or that were
             skipped by chance, inputs that disagree, loops over positions.
+        bypassed_layers: Number of weight layers that the shortest path by-passes, with which the
+            effective depth need not grow.
         seconds: Time that capture and analysis took.
     """
 
@@ -81,6 +83,7 @@ class DepthReport(Shown):
     capture: Literal["fake", "real"] = "fake"
     capture_note: str | None = None
     notes: tuple[str, ...] = ()
+    bypassed_layers: int = 0
     seconds: float = 0.0
 
     def __rich__(self) -> Group:

@@ -51,6 +51,8 @@ class ParamInfo:
             where there are none (one number a layer, head, expert or class), None likewise.
         gain_offset: c of a gain that the network reads as a (w + c), 1 for `1 + w`; 0 for a plain
             one. A factor m on the gain makes w' = m (w + c) - c.
+        own_multiplier: Constant factor that the network itself puts on what the parameter makes:
+            1/L on branches, d0/d on logits, also where it stands before the layer.
         aliases: Other names of the same tensor (tied parameters).
         branches: Every branch that it lies on, the innermost first, as (stream, branch).
     """
@@ -73,6 +75,7 @@ class ParamInfo:
     features_in: int | None = None
     features_out: int | None = None
     gain_offset: float = 0.0
+    own_multiplier: float = 1.0
     aliases: tuple[str, ...] = ()
     branches: tuple[tuple[int, int], ...] = ()
 

@@ -101,7 +101,6 @@ def all_factors(law, base, target, optimizer):
         ParamPair(
             next(b for b in base.parameters if b.role == info.role),
             info,
-            size_ratio=target.parameters[0].shape[0] / base.parameters[0].shape[0],
         )
         for info in target.parameters
     ]

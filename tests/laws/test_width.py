@@ -28,8 +28,8 @@ def folded(pair, optimizer):
 INPUT = ParamPair(linear(8, 3, "input"), linear(32, 3, "input"))
 HIDDEN = ParamPair(linear(8, 8), linear(32, 32))
 OUTPUT = ParamPair(linear(10, 8, "output"), linear(10, 32, "output"))
-BIAS = ParamPair(vector(8), vector(32), size_ratio=4.0)
-NORM = ParamPair(vector(8, "norm"), vector(32, "norm"), size_ratio=4.0)
+BIAS = ParamPair(vector(8), vector(32))
+NORM = ParamPair(vector(8, "norm"), vector(32, "norm"))
 TABLE = ParamPair(
     ParamInfo("t", (50, 8), "embedding", 1, 8), ParamInfo("t", (50, 32), "embedding", 1, 32)
 )

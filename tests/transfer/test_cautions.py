@@ -321,18 +321,6 @@ def test_a_plan_says_which_layers_its_depth_by_passes():
     assert matching("by-passes", stable(4), stable(8)) == []
 
 
-class TestWithoutBranches:
-    words = "no residual branch was found"
-
-    @pytest.mark.parametrize("law", ["complete-p", "depth-mup"])
-    def test_a_chain_is_told_that_nothing_is_scaled(self, law):
-        chains = [(build("mlp", depth=d), example_inputs("mlp")) for d in (4, 16)]
-        (note,) = matching(self.words, *chains, law=law)
-        assert note.startswith(law)
-        assert matching(self.words, stable(4), stable(8), law=law) == []
-        assert matching(self.words, *chains, law="effective-depth") == []
-
-
 class TestDistance:
     @pytest.mark.parametrize("blocks", [1, 2])
     @pytest.mark.parametrize("name", ["gpt", "resnet"])

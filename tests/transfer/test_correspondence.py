@@ -72,7 +72,7 @@ def test_a_network_corresponds_to_itself(depth, width):
 def test_a_bias_of_the_heads_index_is_hidden_in_a_deeper_chain():
     pairs = match_parameters(chain(2, 8), chain(4, 32))
     assert names(pairs)["net.8.weight"] == "net.4.weight"
-    ratios = {pair.target.name: pair.size_ratio for pair in pairs}
+    ratios = {pair.target.name: pair.units_ratio for pair in pairs}
     assert ratios["net.4.bias"] == 4.0
     assert ratios["net.8.bias"] == 1.0
 
@@ -168,13 +168,15 @@ def test_base_with_one_block_per_stage_is_read_from_sizes():
 
 def test_a_longer_context_is_not_width():
     def transformer(width, context):
-        table = ParamInfo("position", (1, context, width), "bias", 1, context * width)
+        table = ParamInfo(
+            "position", (1, context, width), "embedding", 1, width, features_out=width
+        )
         return [linear("stem", width, 5, "input"), table, linear("head", 10, width, "output")]
 
     found = {p.target.name: p for p in match_parameters(transformer(8, 50), transformer(32, 100))}
-    assert found["position"].size_ratio == 4.0
+    assert found["position"].units_ratio == 4.0
     found = {p.target.name: p for p in match_parameters(transformer(8, 50), transformer(8, 100))}
-    assert found["position"].size_ratio == 1.0
+    assert found["position"].units_ratio == 1.0
 
 
 def test_widths_that_grow_apart_keep_the_same_names():

@@ -112,7 +112,7 @@ def changed(plan, change):
 
 CHANGES = {
     "no version": lambda d: d.pop("format_version"),
-    "future version": lambda d: d.update(format_version=4),
+    "future version": lambda d: d.update(format_version=5),
     "old version": lambda d: d.update(format_version=0),
     "version of another type": lambda d: d.update(format_version=True),
     "missing key": lambda d: d.pop("base"),
@@ -164,7 +164,7 @@ def test_a_wrong_file_is_refused(make_plan, tmp_path, change):
 
 def test_a_future_version_says_which(make_plan):
     text = changed(make_plan(), CHANGES["future version"])
-    with pytest.raises(PlanError, match="format version 4"):
+    with pytest.raises(PlanError, match="format version 5"):
         TransferPlan.from_json(text)
 
 
@@ -239,14 +239,33 @@ def test_a_wrong_file_of_format_1_is_refused(change):
             TransferPlan.from_json(json.dumps(wrong))
 
 
-def test_a_file_of_format_2_is_read(make_plan):
-    """Format 2 had neither an interval nor a reason."""
+def of_format(version, plan):
+    """Format 3 had no offsets of gains, format 2 neither an interval nor a reason."""
+    data = {**json.loads(plan.to_json()), "format_version": version}
+    for entry in data["parameters"]:
+        del entry["gain_offset"]
+    for key in ("lr_interval", "why") if version < 3 else ():
+        del data[key]
+    return data
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_file_of_an_older_format_is_read(make_plan, version):
     plan = make_plan(law="complete-p")
-    data = {**json.loads(plan.to_json()), "format_version": 2}
-    with pytest.raises(PlanError, match="lr_interval"):
-        TransferPlan.from_json(json.dumps(data))
-    del data["lr_interval"], data["why"]
+    data = of_format(version, plan)
     assert TransferPlan.from_json(json.dumps(data)) == plan
+
+
+def test_keys_of_later_formats_are_refused(make_plan):
+    plan = make_plan(law="complete-p")
+    with pytest.raises(PlanError, match="lr_interval"):
+        TransferPlan.from_json(json.dumps({**of_format(2, plan), "lr_interval": None}))
+    data = of_format(3, plan)
+    data["parameters"][0]["gain_offset"] = 1.0
+    with pytest.raises(PlanError, match="gain_offset"):
+        TransferPlan.from_json(json.dumps(data))
+    with pytest.raises(PlanError, match="no plan of format 3"):
+        TransferPlan.from_json(json.dumps({**data, "parameters": 3}))
 
 
 @pytest.mark.parametrize("name", ["", "missing/plan.json"])

@@ -133,8 +133,7 @@ def _on_ways(contraction: Contraction, outputs: Sequence[str]) -> set[int]:
 def path_notes(
     nodes: Sequence[Node],
     contraction: Contraction,
-    outputs: Sequence[str],
-    path: Sequence[int],
+    missed: Sequence[int],
     branches: Sequence[Branch],
 ) -> tuple[str, ...]:
     """Sentences on by-passed layers and on gated streams.
@@ -142,15 +141,13 @@ def path_notes(
     Args:
         nodes: The nodes of the graph.
         contraction: The contracted graph.
-        outputs: Names of the outputs that the path may end at.
-        path: Counted nodes of a shortest path, in order.
+        missed: What `bypassed_layers` found.
         branches: The branches of the additions.
 
     Returns:
         The sentences; () where there is nothing to say.
     """
     notes: list[str] = []
-    missed = bypassed_layers(contraction, outputs, path, branches)
     layers = sum(node.counted_as == "weight layer" for node in contraction.counted)
     if missed:
         names = name_pattern(dict.fromkeys(nodes[n].module or "(root)" for n in missed))

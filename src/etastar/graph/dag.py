@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from etastar.depth import DepthReport, PathStep
 from etastar.errors import DepthError
-from etastar.graph.bypass import path_notes
+from etastar.graph.bypass import bypassed_layers, path_notes
 from etastar.graph.conditions import conditions, disagreement
 from etastar.graph.contraction import Contraction, contract, data_inputs
 from etastar.graph.node import Call, Node, Operand, ParameterRecord, Slot, WeightUse
@@ -290,6 +290,8 @@ def _report(
     tied, recurrent, stacked = reused_parameters(graph.nodes, contraction)
     consumed = {name for node in graph for name in node.parameters}
     records = graph.parameter_records
+    branches = find_residuals(contraction)
+    missed = bypassed_layers(contraction, outputs, path, branches)
     return DepthReport(
         effective_depth=len(path),
         path=tuple(PathStep(graph.nodes[i].module, counted_as[i], graph.nodes[i].op) for i in path),
@@ -311,7 +313,8 @@ def _report(
         matrix=_matrix(graph, set(counted_as)),
         capture=graph.capture,
         capture_note=graph.capture_note,
-        notes=path_notes(graph.nodes, contraction, outputs, path, find_residuals(contraction)),
+        notes=path_notes(graph.nodes, contraction, missed, branches),
+        bypassed_layers=len(missed),
         seconds=graph.seconds + time.perf_counter() - start,
     )
 

@@ -85,7 +85,7 @@ class FeatureSizes:
         Args:
             node: What consumes it.
             operand: The operand that holds it.
-            is_output: Whether it is the bias of a layer that no other one reads.
+            is_output: Whether it is the bias of a layer that makes no features.
 
         Returns:
             Their number; `NO_WIDTH` for one number for all features, or one a layer, head or class.

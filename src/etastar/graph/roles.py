@@ -11,6 +11,7 @@ from typing import Any
 from etastar.graph.contraction import Contraction
 from etastar.graph.derived import affine_form
 from etastar.graph.features import NO_WIDTH, FeatureSizes
+from etastar.graph.multipliers import OwnMultipliers
 from etastar.graph.node import Node, Operand, ParameterRecord, Slot, WeightUse
 from etastar.graph.operations import operation_of
 from etastar.graph.residual import Branch, find_residuals
@@ -107,6 +108,8 @@ class _Roles:
         self.first, self.final = _ends(layers)
         self.before, self.after = _neighbours(nodes, {node.node for node in layers.counted})
         self.sizes = FeatureSizes.of(nodes, [branch.addition for branch in branches])
+        ends = {branch.addition for branch in branches if branch.stream is not None}
+        self.multipliers = OwnMultipliers(nodes, self.sizes.consumers, ends)
         self.uses: dict[str, list[_Use]] = defaultdict(list)
         for node in nodes:
             for position, operand in enumerate(node.operands):
@@ -135,7 +138,8 @@ class _Roles:
         else:
             info = self._vector(name, record, first)
         info = self._placed(self._of_layer(info, first), first)
-        return replace(info, aliases=record.aliases, **_stored(info, first))
+        own = self.multipliers.of(first.node, is_bias=info.role == "bias")
+        return replace(info, aliases=record.aliases, **_stored(info, first, own))
 
     def _vector(self, name: str, record: ParameterRecord, use: _Use) -> ParamInfo:
         """A parameter that is not contracted: a gain, a bias, or a table that is added."""
@@ -143,10 +147,10 @@ class _Roles:
         is_table = len(record.shape) >= 2 and size > max(record.shape)
         is_own = use.operand.parameters == (name,)  # no weight between it and the data
         is_gain = is_own and _is_gain(use) and (not is_table or use.operand.steps is not None)
-        is_output = not is_gain and self._layer_behind(use) in self.final
+        makes_none = not is_gain and self._makes_no_features(self._layer_behind(use))
         features = size
         if is_own:
-            features = self.sizes.of_vector(use.node, use.operand, is_output=is_output)
+            features = self.sizes.of_vector(use.node, use.operand, is_output=makes_none)
         if is_table and not is_gain:
             columns = record.shape[-1] if features else 0
             return ParamInfo(
@@ -154,6 +158,14 @@ class _Roles:
             )
         role: Role = "norm" if is_gain else "bias"
         return ParamInfo(name, record.shape, role, 1, size, features_out=features)
+
+    def _makes_no_features(self, layer: int | None) -> bool:
+        """Whether what a weight layer makes is classes, experts or a rank."""
+        weight = self.nodes[layer].weight if layer is not None else None
+        if layer is None or weight is None:
+            return False
+        made = self.sizes.of_weight(self.nodes[layer], weight, is_output=layer in self.final)[1]
+        return made == NO_WIDTH
 
     def _weight(self, name: str, record: ParameterRecord, uses: list[_Use]) -> ParamInfo:
         use = uses[0].node.weight
@@ -299,14 +311,14 @@ def _acting(name: str, record: ParameterRecord, use: WeightUse) -> ParamInfo:
     )
 
 
-def _stored(info: ParamInfo, use: _Use) -> dict[str, Any]:
-    """How a factor reaches what the network reads of the parameter: w + c, or not at all."""
+def _stored(info: ParamInfo, use: _Use, own: float) -> dict[str, Any]:
+    """How a factor reaches what the network makes of w: own a (w + c), or not at all."""
     form = affine_form(use.operand.steps)
     if form is None:
         joined = len(use.operand.parameters) > 1
-        return {"branch_scale": info.branch_scale and joined}
+        return {"branch_scale": info.branch_scale and joined, "own_multiplier": own}
     slope, offset = form
-    return {"gain_offset": offset / slope}
+    return {"gain_offset": offset / slope, "own_multiplier": own * abs(slope)}
 
 
 def _is_gain(use: _Use) -> bool:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
+from etastar.graph.derived import affine_form
 from etastar.graph.node import Node
 from etastar.graph.residual import Branch
 
-__all__ = ["output_scalers"]
+__all__ = ["HOMOGENEOUS", "output_scalers"]
 
-# f(m x) = m f(x) for every m > 0.
-_HOMOGENEOUS = frozenset(
+HOMOGENEOUS = frozenset(
     "add sub neg native_dropout relu leaky_relu mean sum cat stack avg_pool1d avg_pool2d avg_pool3d"
     " _adaptive_avg_pool2d _adaptive_avg_pool3d max_pool2d_with_indices index_add slice_scatter"
     " constant_pad_nd index index_select _to_copy clone contiguous copy _unsafe_view".split()
 )
+"""Operations with f(m x) = m f(x) for every m > 0."""
 _SCALING = frozenset(("mul", "div"))
 
 
@@ -120,11 +121,16 @@ class _Walk:
         return False
 
     def _is_gain(self, node: Node) -> bool:
-        """Multiplies by a parameter of its own: an affine norm, a layer scale."""
+        """Multiplies by a (w + c) of a parameter of its own: an affine norm, a layer scale."""
         is_scaled = node.kind == "norm" or (node.name in _SCALING and len(node.inputs) == 1)
-        own = [name for name in node.parameters if name not in self.shared]
-        return is_scaled and len(own) == len(node.parameters) > 0
+        read = [operand for operand in node.operands if operand.parameters]
+        return (
+            is_scaled
+            and bool(read)
+            and not any(name in self.shared for name in node.parameters)
+            and all(affine_form(operand.steps) is not None for operand in read)
+        )
 
 
 def _passes_on(node: Node) -> bool:
-    return node.kind == "view" or node.name in _HOMOGENEOUS | _SCALING
+    return node.kind == "view" or node.name in HOMOGENEOUS | _SCALING

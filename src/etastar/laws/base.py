@@ -97,12 +97,20 @@ class ParamPair:
     Attributes:
         base: The parameter at the base size.
         target: The parameter at the target size.
-        size_ratio: Target over base size of the feature dimension; used for biases and gains only.
+        own_ratio: Target over base constant factor that the network itself puts on what it makes.
     """
 
     base: ParamInfo
     target: ParamInfo
-    size_ratio: float = 1.0
+    own_ratio: float = 1.0
+
+    def beside_own(self, multiplier: float) -> float:
+        """What is left of a law's multiplier where the network has a part of it itself.
+
+        1 of 1: where the law has no factor there is none to apply twice.
+        """
+        left = multiplier / self.own_ratio if multiplier != 1 else 1.0
+        return 1.0 if math.isclose(left, 1.0, rel_tol=1e-9) else left
 
     @property
     def kernel_ratio(self) -> float:
@@ -116,17 +124,21 @@ class ParamPair:
 
     @property
     def fan_in_ratio(self) -> float:
-        """Target over base fan-in, counted in channels: the kernel is not width."""
-        return self.target.fan_in / self.base.fan_in / self.kernel_ratio
+        """Target over base features that it reads; 1 for a size that is no width.
+
+        The kernel of a convolution is none, nor is the rank of an adapter.
+        """
+        known = _ratio(self.target.features_in, self.base.features_in)
+        return self.target.fan_in / self.base.fan_in / self.kernel_ratio if known is None else known
 
     @property
     def units_ratio(self) -> float:
-        """Target over base number of output units (of a grouped layer: over all groups)."""
-        if not self.target.is_weight:
-            return self.size_ratio
-        if self.target.role == "embedding":
-            return self.target.fan_out / self.base.fan_out
-        return _output_units(self.target) / _output_units(self.base)
+        """Target over base features that it makes or belongs to; 1 for a size that is no width.
+
+        Of a grouped layer over all groups. Classes, experts, heads and layers are no features.
+        """
+        known = _ratio(self.target.features_out, self.base.features_out)
+        return _units(self.target) / _units(self.base) if known is None else known
 
     @property
     def stream_ratio(self) -> float:
@@ -146,8 +158,17 @@ class ParamPair:
         return self.target.stream_additions / self.base.stream_additions
 
 
-def _output_units(info: ParamInfo) -> float:
-    return math.prod(info.shape) / info.fan_in
+def _ratio(target: int | None, base: int | None) -> float | None:
+    """Ratio of two widths; 1 where either is none, None where either is not known."""
+    if target is None or base is None:
+        return None
+    return target / base if target and base else 1.0
+
+
+def _units(info: ParamInfo) -> float:
+    """Output units by the shape alone; of a vector or a table its features."""
+    is_layer = info.is_weight and info.role != "embedding"
+    return math.prod(info.shape) / info.fan_in if is_layer else info.fan_out
 
 
 @dataclass(frozen=True)

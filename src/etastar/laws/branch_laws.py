@@ -18,9 +18,18 @@ __all__ = ["CompleteP", "DepthMuP"]
 
 
 class _BranchLaw(Law):
-    """What both have in common: the multiplier needs a place on every branch."""
+    """What both have in common: the multiplier needs a place on every branch.
+
+    A network that multiplies its branches itself, by numbers that differ between base and target,
+    gets the law's multiplier divided by their ratio: nothing where it does the same.
+    """
 
     effects: ClassVar[frozenset[Effect]] = frozenset({"branch multiplier"})
+
+    @staticmethod
+    def _multiplier(pair: ParamPair, scale: float) -> Factors:
+        """The branch multiplier where it sits, without what the network's own numbers do of it."""
+        return Factors(multiplier=pair.beside_own(scale) if pair.target.branch_scale else 1.0)
 
     def check(self, pairs: Sequence[ParamPair]) -> None:
         """See `Law.check`: every branch of a stream that grows has a place for its multiplier.
@@ -41,7 +50,8 @@ class _BranchLaw(Law):
                     f"the law {self.name!r} for a network where {len(missing)} of {additions} "
                     f"residual branches cannot carry a multiplier, first number {missing[0]} "
                     f"({', '.join(names[:4]) or 'no parameters'})",
-                    "branches that end in a layer, or in a norm with gain",
+                    "branches that end in a layer, or in a norm whose gain is a (w + c) of its "
+                    "parameter w: no exp(w), softplus(w) or the like",
                     "choose another law, or end the branch with a layer or an affine norm",
                 )
 
@@ -73,7 +83,7 @@ class DepthMuP(_BranchLaw):
     def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""
         scale = pair.stream_ratio**-0.5
-        multiplier = Factors(multiplier=scale if pair.target.branch_scale else 1.0)
+        multiplier = self._multiplier(pair, scale)
         if case.optimizer.update == "sgd":
             return multiplier
         return multiplier * learning_rate(scale, optimizer=case.optimizer)
@@ -123,7 +133,7 @@ class CompleteP(_BranchLaw):
             return Factors()
         depth = pair.stream_ratio
         scale = depth**-self.alpha
-        multiplier = Factors(multiplier=scale if pair.target.branch_scale else 1.0)
+        multiplier = self._multiplier(pair, scale)
         if case.optimizer.update == "sgd":
             return multiplier * Factors(lr=depth ** (2 * self.alpha - 1))
         return multiplier * Factors(lr=depth ** (self.alpha - 1), eps=scale)

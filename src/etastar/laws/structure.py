@@ -59,6 +59,10 @@ class Structure(Law):
     the smaller of the weight layers on the shortest path and those outside of all branches. Norms
     inside of a branch, which undo the scale of the weights before them, are not seen.
 
+    What a branch adds at its very end, the bias of its last layer, the shift of a norm there and
+    the gain of one that is no LayerScale, has no weight behind it: under SGD its share is m = 0 and
+    its rate carries 1/K. (Adam's steps of a bias are as large as those of one weight of many.)
+
     Where the variance of a weight carries a power p of 1/K, real or negative too, m is the sum of p
     over the other weights of the branch, the smallest of all its weights.
 
@@ -148,7 +152,8 @@ class Structure(Law):
                 "networks that both have residual branches, or both none",
                 "take a base network that has blocks of every kind the target has",
             )
-        rates = [_relative_rate(shape, case.optimizer) for shape in (ours, theirs)]
+        bare = case.optimizer.update == "sgd" and _ends_branch(pair.target, case.target)
+        rates = [_relative_rate(shape, case.optimizer, bare=bare) for shape in (ours, theirs)]
         return learning_rate(rates[0] / rates[1], optimizer=case.optimizer)
 
 
@@ -205,12 +210,23 @@ def _power(scaled_others: float, optimizer: OptimizerKind) -> float:
     return max(0.0, 1.0 - share * scaled_others)
 
 
-def _relative_rate(shape: _Shape, optimizer: OptimizerKind) -> float:
-    """The learning rate up to a constant, g of `Structure`."""
+def _ends_branch(info: ParamInfo, network: Architecture) -> bool:
+    """Whether it moves what a branch adds, past all weights and whatever they make."""
+    if info.role == "norm":
+        has_scales = network.features is None or network.features.scaled_branches
+        return info.branch_scale and not has_scales
+    return info.role == "bias" and (info.branch_last or info.branch_scale)
+
+
+def _relative_rate(shape: _Shape, optimizer: OptimizerKind, *, bare: bool) -> float:
+    """The learning rate up to a constant, g of `Structure`; `bare` with every m = 0."""
     if not shape.streams:
         return math.pow(shape.effective_depth, _CHAIN)
     coherent = sum(
-        sum(math.pow(stream.additions, _power(m, optimizer)) for m in stream.scaled_others)
+        sum(
+            math.pow(stream.additions, _power(0.0 if bare else m, optimizer))
+            for m in stream.scaled_others
+        )
         / len(stream.scaled_others)
         for stream in shape.streams
     )

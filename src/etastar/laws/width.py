@@ -32,9 +32,10 @@ class Width(Law):
 
     The readout is a layer with the output multiplier 1 / n_in whose own weights keep the base's
     variance: std x n_in^(-1/2) relative to an initialization of variance 1 / fan_in, and weight
-    decay as `fold_multiplier` derives. Other weights, initialized with variance 1 / fan_in, are
-    right as they are. lr x wd of each layer's own weights stays, coupled or not, as in the authors'
-    package.
+    decay as `fold_multiplier` derives. A network that divides its logits itself, by numbers that
+    differ between base and target, gets what is left of the multiplier. Other weights, initialized
+    with variance 1 / fan_in, are right as they are. lr x wd of each layer's own weights stays,
+    coupled or not, as in the authors' package.
 
     Epsilon of an Adam-like optimizer follows the gradient's size, 1 / n_out; that of the readout's
     own weights stays, 1 with its multiplier folded in. A norm of queries or keys whose heads keep
@@ -69,7 +70,13 @@ def _readout(pair: ParamPair, optimizer: OptimizerKind) -> Factors:
     n = pair.fan_in_ratio
     rate = n if optimizer.update == "sgd" else 1.0
     eps = 1 / n if optimizer.update == "adam" else 1.0  # the multiplier, folded in, takes it back
-    return Factors(multiplier=1 / n, init=math.sqrt(n), lr=rate, weight_decay=1 / rate, eps=eps)
+    return Factors(
+        multiplier=pair.beside_own(1 / n),
+        init=math.sqrt(n),
+        lr=rate,
+        weight_decay=1 / rate,
+        eps=eps,
+    )
 
 
 def _rate(pair: ParamPair, optimizer: OptimizerKind) -> float:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, Literal
 from etastar.applied import Applied, recall
 from etastar.formatting import name_pattern, number
 from etastar.init.init_plan import plan_initialization
-from etastar.init.param_rules import vector_rule
 from etastar.init.schemes import InitSettings
 from etastar.laws import DepthMuP, Structure
 from etastar.naming import canonical_parameters, name_template, separated_indices
@@ -266,9 +265,7 @@ def _closed_branches(initial: Initial) -> Iterator[str]:
     small = [
         (one, spread)
         for one in initial.found
-        if (spread := one.target or one.base) is not None
-        and _is_closed(one, spread)
-        and not _is_one_plus(one, initial)
+        if (spread := one.target or one.base) is not None and _is_closed(one, spread)
     ]
     if small:
         names = _patterns(name for one, _ in small for name in one.names)
@@ -285,23 +282,17 @@ def _is_closed(one: FoundWeights, spread: Spread) -> bool:
     return info.branch_scale and small
 
 
-def _is_one_plus(one: FoundWeights, initial: Initial) -> bool:
-    """Whether it is the w of a gain 1 + w."""
-    model, info = model_of(initial.networks[1]), one.pair.target
-    if model is None or initial.graph is None:
-        return False
-    users = [node for node in initial.graph.nodes if info.name in node.parameters]
-    value = canonical_parameters(model)[info.name]
-    return vector_rule(info, users, initial.graph, value=value)[0] == "zero"
-
-
 def _without_branches(case: TransferCase, laws: Sequence[Law]) -> Iterator[str]:
-    """Laws of branches for a network in which none was found: they change nothing."""
+    """Laws of branches where no branch was found, or no stream grows: they change nothing."""
     scaling = [law.name for law in laws if "branch multiplier" in law.effects]
-    if scaling and not any(info.in_branch for info in case.target.parameters):
+    networks = (case.base, case.target)
+    theirs, ours = ({p.stream_additions for p in n.parameters if p.in_branch} for n in networks)
+    is_deeper = len({network.report.layer_longest_path for network in networks}) > 1
+    if scaling and (not ours or (ours == theirs and is_deeper)):
+        found = "no residual branch was found" if not ours else "no residual stream grows"
         yield (
-            f"{' and '.join(scaling)}: no residual branch was found, so nothing is scaled over "
-            "depth; take a law for chains, or a second size"
+            f"{' and '.join(scaling)}: {found}, so nothing is scaled over depth; take a law for "
+            "chains, or a second size"
         )
 
 

@@ -59,18 +59,16 @@ def match_parameters(
         raise _different_architecture(
             [f"{names[info.name]!r} {info.shape} fits no parameter of the base" for info in lost]
         )
-    widths = {
-        sizes
-        for info in ours
-        if info.is_weight
-        for sizes in zip(found[info.name].shape, info.shape, strict=True)
-    }
     as_given = {id(copy): info for copy, info in zip(theirs, base, strict=True)}
+    by_name = {info.name: info for info in ours}
     pairs = []
     for read, info in zip(ours, target, strict=True):
         other = found[read.name]
         known = as_given.get(id(other)) or replace(other, name=info.name)
-        pairs.append(ParamPair(known, info, _size_ratio(known, info, widths)))
+        # of blocks alike, that of the same number: a factor may depend on the number
+        same = by_name.get(other.name, read)
+        alike = same if _kind(same) == _kind(read) else read
+        pairs.append(ParamPair(known, info, alike.own_multiplier / other.own_multiplier))
     return tuple(pairs)
 
 
@@ -198,25 +196,31 @@ class _Matcher:
         try:
             shape = tuple(map(self._size, info.shape))
             kernel = tuple(map(self._size, info.kernel_size))
-            fan_in = self._fan_in(info, kernel)
+            fan_in, read = self._fan_in(info, kernel)
         except LookupError:
             return None
         rest = math.prod(shape) / math.prod(info.shape) * info.fan_in / fan_in
+        made = info.features_out
         return replace(
             info,
             shape=shape,
             kernel_size=kernel,
             fan_in=fan_in,
             fan_out=max(1, round(info.fan_out * rest)),
+            features_in=info.features_in and read,
+            features_out=made and min(self.sizes.get(made, ()), default=round(made * rest)),
             stream_additions=self._stream_additions(info),
             aliases=(),
         )
 
-    def _fan_in(self, info: ParamInfo, kernel: Iterable[int]) -> int:
+    def _fan_in(self, info: ParamInfo, kernel: Iterable[int]) -> tuple[int, int]:
+        """Fan-in and channels that it would have in the base."""
         if info.fan_in == 1:
-            return 1
-        channels = info.fan_in // math.prod(info.kernel_size)
-        return (1 if channels == 1 else self._size(channels)) * math.prod(kernel)
+            return 1, 1
+        channels = info.features_in or info.fan_in // math.prod(info.kernel_size)
+        read = 1 if channels == 1 else self._size(channels)
+        taps = math.prod(kernel) / math.prod(info.kernel_size)
+        return round(info.fan_in * read / channels * taps), read
 
     def _stream_additions(self, info: ParamInfo) -> int:
         """K of the base's stream that corresponds; 0 if none is known."""
@@ -240,11 +244,3 @@ def _distance(name: str, other: str) -> tuple[bool, tuple[int, ...], tuple[int, 
     ours, theirs = name_indices(name), name_indices(other)
     gaps = tuple(abs(a - b) for a, b in zip(ours, theirs, strict=True))
     return name != other, gaps, ours
-
-
-def _size_ratio(base: ParamInfo, target: ParamInfo, widths: set[tuple[int, int]]) -> float:
-    """Ratio of the feature dimension of a bias, gain or table; a longer context is not width."""
-    if target.ndim <= 1:
-        return math.prod(target.shape) / math.prod(base.shape)
-    sizes = zip(reversed(base.shape), reversed(target.shape), strict=True)
-    return next((t / b for b, t in sizes if b != t and (b, t) in widths), 1.0)

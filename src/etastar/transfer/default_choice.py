@@ -246,10 +246,25 @@ def _candidate(
         exponent_sd=fit.exponent_sd,
         log_offset=math.log(fit.predict(at_base) / start.lr),
         # at the base its own tuned rate stays
-        log_sd=math.sqrt(variances[-1] if depth == at_base else variance),
+        log_sd=math.hypot(
+            math.sqrt(variances[-1] if depth == at_base else variance),
+            math.hypot(fit.exponent, fit.exponent_sd) * _gap_of_counts(evidence),
+        ),
         sizes=len(points),
         measured=measured,
     )
+
+
+def _gap_of_counts(evidence: Evidence) -> float:
+    """How far log(L_target / L_base) is from that of the layers on the longest path.
+
+    Where the shortest path by-passes layers either may be the depth that counts; else 0.
+    """
+    base, target = evidence.points[-1].network.report, evidence.target.report
+    if not (base.bypassed_layers or target.bypassed_layers):
+        return 0.0
+    layers = target.layer_longest_path / base.layer_longest_path
+    return abs(math.log(layers) - _log_depth(evidence))
 
 
 def _tuned_sd(point: TunedPoint) -> float:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from etastar.laws import ParamPair
+    from etastar.parameter import ParamInfo
 
 __all__ = ["FoundWeights", "Spread", "found_weights", "model_of", "powers_of_branches"]
 
@@ -30,7 +31,7 @@ _CERTAIN: Final = 3.0  # standard errors within which a power of K is taken for 
 
 @dataclass(frozen=True)
 class Spread:
-    """The values of like parameters of one network.
+    """The values of like parameters of one network; of a gain read as w + c, those of w + c.
 
     Attributes:
         variance: Variance about the mean; 0 of a constant.
@@ -205,13 +206,14 @@ def _found(
     return FoundWeights(
         names=tuple(pair.target.name for pair in pairs),
         pair=shared[0],
-        base=_spread(base, (pair.base.name for pair in shared)),
-        target=_spread(target, (pair.target.name for pair in shared)),
+        base=_spread(base, [pair.base for pair in shared]),
+        target=_spread(target, [pair.target for pair in shared]),
     )
 
 
-def _spread(values: Mapping[str, nn.Parameter], names: Iterable[str]) -> Spread | None:
-    read = [_sample(values[name]) for name in dict.fromkeys(names) if name in values]
+def _spread(values: Mapping[str, nn.Parameter], infos: Iterable[ParamInfo]) -> Spread | None:
+    offsets = {info.name: info.gain_offset for info in infos if info.name in values}
+    read = [_sample(values[name]) + offset for name, offset in offsets.items()]
     total = sum(sample.numel() for sample in read)
     if not total:
         return None

@@ -20,7 +20,7 @@ from etastar.optimizers import OPTIMIZERS, OptimizerKind
 
 __all__ = ["FORMAT_VERSION", "decode", "read_text", "write_text"]
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 _KEYS_OF_FORMAT_1 = frozenset(
     "laws optimizer base_lr aux_lr weight_decay eps base_depth target_depth parameters notes "
@@ -61,10 +61,10 @@ def decode(
             f"a format version from 1 to {FORMAT_VERSION}",
             "read it with the release of etastar that wrote it, or make the plan again",
         )
-    if version == 1:
-        data = _from_format_1(data, source)
-    current = data if version == FORMAT_VERSION else _from_format_2(data, source)
-    return typing.cast("Record", _record(record, current, source, without))
+    for older in range(version, FORMAT_VERSION):
+        data = _FROM_FORMAT[older](data, source)
+    data["format_version"] = FORMAT_VERSION
+    return typing.cast("Record", _record(record, data, source, without))
 
 
 def _from_format_1(data: dict[str, Any], source: str) -> dict[str, Any]:
@@ -95,7 +95,21 @@ def _from_format_2(data: dict[str, Any], source: str) -> dict[str, Any]:
     later = {"lr_interval": None, "why": ""}
     if unknown := set(data) & set(later):
         raise _corrupt(source, f"the keys {sorted(unknown)}")
-    return {**data, **later, "format_version": FORMAT_VERSION}
+    return {**data, **later}
+
+
+def _from_format_3(data: dict[str, Any], source: str) -> dict[str, Any]:
+    """An object of format 3 as one of format 4: no gain was known to be read as w + c."""
+    try:
+        entries = [{**entry, "gain_offset": 0.0} for entry in data["parameters"]]
+    except (KeyError, TypeError) as error:
+        raise _corrupt(source, f"no plan of format 3 ({error})") from error
+    if any("gain_offset" in entry for entry in data["parameters"]):
+        raise _corrupt(source, "the key gain_offset")
+    return {**data, "parameters": entries}
+
+
+_FROM_FORMAT = {1: _from_format_1, 2: _from_format_2, 3: _from_format_3}
 
 
 def _kind_of_format_1(kind: dict[str, Any]) -> dict[str, Any]:

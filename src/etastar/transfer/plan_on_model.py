@@ -170,7 +170,7 @@ class PlannedModel:
     @property
     def _digest(self) -> str:
         """Equal for plans that multiply the initialization by the same factors."""
-        factors = sorted((entry.name, f"{entry.init:.12g}") for entry in self._scaled)
+        factors = sorted((e.name, f"{e.init:.12g}", e.gain_offset) for e in self._scaled)
         return hashlib.sha256(repr(factors).encode()).hexdigest()
 
     def rescale_(self, *, without: Collection[str] = ()) -> None:
@@ -183,7 +183,9 @@ class PlannedModel:
         with torch.no_grad():
             for entry in self._scaled:
                 if entry.name not in without:
-                    self.parameters[entry.name].mul_(entry.init)
+                    value = self.parameters[entry.name].mul_(entry.init)
+                    if entry.gain_offset:  # a gain is w + c, and so is what has to be multiplied
+                        value.add_((entry.init - 1) * entry.gain_offset)
         if self._scaled:
             done = Applied(known.residual, known.readout, rescaled=self._digest)
             remember(self.model, done, before=before)
@@ -234,7 +236,7 @@ class PlannedModel:
         Raises:
             PlanError: It is not known here that they were rescaled by these factors.
         """
-        if all(_is_zero(self.parameters[entry.name]) for entry in self._scaled):
+        if all(_is_zero(self.parameters[e.name], e.gain_offset) for e in self._scaled):
             return
         rescaled = (recall(self.model) or Applied()).rescaled
         if rescaled == self._digest:
@@ -271,5 +273,5 @@ def _unplanned_ties(entries: Sequence[ParamPlan], actual: dict[str, nn.Parameter
     return problems
 
 
-def _is_zero(parameter: torch.Tensor) -> bool:
-    return not parameter.is_meta and not bool(parameter.detach().any())
+def _is_zero(parameter: torch.Tensor, offset: float) -> bool:
+    return not parameter.is_meta and not bool((parameter.detach() + offset).any())

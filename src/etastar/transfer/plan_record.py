@@ -127,10 +127,11 @@ class ParamPlan:
         lr: Learning rate.
         weight_decay: Weight decay, as the optimizer takes it.
         eps: Epsilon; None if the optimizer has none.
-        init: Factor on its values right after initialization.
+        init: Factor m on its values w right after initialization: w' = m (w + c) - c.
         factors: Name of each law and its factors, multipliers already folded in.
         aliases: Other names of the same tensor.
         betas: Betas; None if the optimizer has none.
+        gain_offset: c; 1 for a gain that the network reads as 1 + w, 0 for anything else.
 
     Raises:
         PlanError: A number is none that an optimizer takes, or a factor is beyond a million.
@@ -147,6 +148,7 @@ class ParamPlan:
     factors: tuple[tuple[str, Factors], ...]
     aliases: tuple[str, ...] = ()
     betas: tuple[float, float] | None = None
+    gain_offset: float = 0.0
 
     def __post_init__(self) -> None:
         require_settings(self, owner=f"{self.name!r}, the base's times the laws' factors")

@@ -36,6 +36,7 @@ from etastar.transfer.correspondence import match_parameters
 from etastar.transfer.default_choice import NAMED_LAWS, DefaultChoice
 from etastar.transfer.found_weights import found_weights, powers_of_branches
 from etastar.transfer.measured_law import Measure, mean_squares, warn_of_difference
+from etastar.transfer.own_multipliers import notes_on_multipliers
 from etastar.transfer.plan import TransferPlan
 from etastar.transfer.plan_record import BaseRecord, InitializationRecord, LawRecord, ParamPlan
 from etastar.transfer.tuned import Target, Tuned, read_architecture, read_tuned
@@ -311,14 +312,17 @@ class _Planner:
             base=self.tuned,
             target_depth=target.report.effective_depth,
             parameters=parameters,
-            notes=tuple(_notes(pairs, target.report.tied if Width() in laws else (), recurrent)),
+            notes=(
+                *_notes(pairs, target.report.tied if Width() in laws else (), recurrent),
+                *notes_on_multipliers(pairs, laws, lambda pair: self._case(pair, target)),
+            ),
             initialization=InitializationRecord(residual_rule(laws)),
         )
 
     def entry(self, pair: ParamPair, target: Architecture, laws: Sequence[Law]) -> ParamPlan:
         """The plan's entry for one parameter."""
-        kind = self.optimizer.for_parameter(pair.target)
-        case = TransferCase(self.base, target, kind)
+        case = self._case(pair, target)
+        kind = case.optimizer
         by_law = tuple(
             (law.name, fold_multiplier(law.factors(pair, case), optimizer=kind)) for law in laws
         )
@@ -339,7 +343,11 @@ class _Planner:
             factors=by_law,
             aliases=info.aliases,
             betas=None if betas is None else _scaled_betas(betas, total.betas),
+            gain_offset=info.gain_offset,
         )
+
+    def _case(self, pair: ParamPair, target: Architecture) -> TransferCase:
+        return TransferCase(self.base, target, self.optimizer.for_parameter(pair.target))
 
     def _own(self, kind: OptimizerKind) -> tuple[float | None, tuple[float, float] | None]:
         """Epsilon and betas at the base: what the caller gave, where this kind takes it."""
