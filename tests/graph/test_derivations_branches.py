@@ -1,6 +1,6 @@
-"""Paths written down by hand from the architecture: gates, conditions, queries, joins, shared weights.
+"""Paths derived by hand from the architecture: gates, conditions, queries, joins, shared weights.
 
-Each derivation is a polynomial, w a weight layer and a an addition: its terms are the paths by their
+A derivation is a polynomial, w a weight layer and a an addition: its terms are the paths by their
 layers and additions.
 """
 
@@ -265,7 +265,7 @@ def selective_scan(net, n):
     return (
         (net(run, **members, **rates, **ends()), TOKENS),
         {"paths": w * (a + inside * a) ** n * w, "additions": 2 * n, "layers": alone},
-        [n],
+        [1] * n + [n],  # what passes the scan, and the stream
     )
 
 

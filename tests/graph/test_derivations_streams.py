@@ -1,6 +1,6 @@
-"""Paths written down by hand from the architecture: streams that mix, nest, fork and are gated.
+"""Paths derived by hand from the architecture: streams that mix, nest, fork and are gated.
 
-Each derivation is a polynomial, w a weight layer and a an addition: its terms are the paths by their
+A derivation is a polynomial, w a weight layer and a an addition: its terms are the paths by their
 layers and additions. `state` is the polynomial of all paths from the input to the stream.
 """
 
