@@ -353,3 +353,30 @@ def test_paths_and_streams_are_those_derived_by_hand(derivation, n, network, rea
     assert bool(report.stacked) == (derivation is weights_in_one_tensor)
     found = {(i.stream, i.stream_additions) for i in graph.parameters if i.in_branch}
     assert sorted(k for _, k in found) == streams
+
+
+MOVES = {
+    "rolled": lambda y: torch.roll(y, (2, 2), (2, 3)),
+    "flipped": lambda y: y.flip(3),
+    "padded by reflection and cropped": lambda y: F.pad(y, (1, 1, 1, 1), "reflect")[
+        ..., 1:-1, 1:-1
+    ],
+    "shuffled": lambda y: F.pixel_unshuffle(F.pixel_shuffle(y, 2), 2),
+    "enlarged and pooled": lambda y: F.avg_pool2d(F.interpolate(y, scale_factor=2.0), 2),
+}
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_a_factor_on_the_last_layer_passes_what_moves_its_values(name, network):
+    """As windows that are shifted back: W m moved is the move of W, times m."""
+
+    def run(m, x):
+        for layer in m.layers:
+            x = x + MOVES[name](layer(torch.relu(x)))
+        return m.head(x)
+
+    layers = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(2))
+    model = network(run, layers=layers, head=nn.Conv2d(8, 3, 1))
+    inside = [i for i in capture_graph(model, IMAGE).parameters if i.in_branch]
+    assert len(inside) == 4
+    assert all(info.branch_scale for info in inside)

@@ -19,9 +19,13 @@ spec = importlib.util.spec_from_file_location("vision_derivations", SOURCE)
 derivations = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(derivations)
 
-pytestmark = pytest.mark.skipif(
-    not (ROOT / ".vision").is_dir(), reason="torchvision and timm are not in .vision (see Makefile)"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (ROOT / ".vision").is_dir(),
+        reason="torchvision and timm are not in .vision (see Makefile)",
+    ),
+]
 
 
 @pytest.fixture(scope="module")
