@@ -66,6 +66,8 @@ BRANCHES = {
 """Parameters on the branches of a stream that grows; those that scale what a branch makes; those
 among the first that lie on no such branch."""
 
+STEADY = "features.1.* features.3.*"
+"""Branches of streams that do not grow (stages of Swin and ConvNeXt)."""
 ADDITIONS = {"resnet (transformers)": 5 / 3, "resnet": 7 / 5}  # else twice as many
 DEPTHS = {
     **dict.fromkeys(("phi", "gptneox", "mamba", "rezero"), (4, 6)),
@@ -162,7 +164,7 @@ def check_rate(network, plan, law, optimizer, name, role, rate):
         assert 0.5 <= rate <= 1, where
     elif optimizer == "adamw" or network == "rezero":
         assert rate == pytest.approx(STRUCTURE.get(network, 2**-0.5)), where
-    elif role in ("norm", "bias") and place(network, name) != "outside":
+    elif role in ("norm", "bias") and matches(name, f"{BRANCHES[network][0]} {STEADY}"):
         # under SGD, what ends a branch has no weight behind it: 1 / K of all streams together
         assert 1 / ADDITIONS.get(network, 2) - 1e-9 <= rate <= 1 + 1e-9, where
     else:
