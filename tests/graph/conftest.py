@@ -16,6 +16,7 @@ import pytest
 import torch
 import torch.nn.modules.module as module_hooks
 from numpy.polynomial import Polynomial
+from sympy import Expr, Poly, symbols
 from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
@@ -101,3 +102,36 @@ def has_paths() -> Callable[[DepthReport, Polynomial], bool]:
         return ends and report.path_length_moments == moments
 
     return check
+
+
+def _figures(paths: Expr) -> tuple[int, int, tuple[int, ...]]:
+    """Shortest and longest path, moments of the lengths, on exact integers."""
+    lengths = Poly(paths, symbols("x")).terms()
+    counts = {length: int(count) for (length,), count in lengths}
+    moments = tuple(sum(c * n**k for n, c in counts.items()) for k in range(4))
+    return min(counts), max(counts), moments
+
+
+@pytest.fixture
+def reads_as() -> Callable[..., dict[str, Any]]:
+    """What a report has to say where its paths are those of a polynomial in w and a.
+
+    w is a weight layer, a is an addition. `layers` is for networks where two paths differ in their
+    additions alone, which layers alone do not tell apart.
+    """
+
+    def read(paths: Expr, *, additions: int, layers: Expr | None = None) -> dict[str, Any]:
+        w, a, x = symbols("w a x")
+        shortest, longest, moments = _figures(paths.subs({w: x, a: x}))
+        alone = _figures((paths.subs(a, 1) if layers is None else layers).subs(w, x))
+        return {
+            "effective_depth": shortest,
+            "longest_path": longest,
+            "path_count": moments[0],
+            "path_length_moments": moments,
+            "layer_longest_path": alone[1],
+            "layer_path_length_moments": alone[2],
+            "residual_additions": additions,
+        }
+
+    return read

@@ -13,7 +13,11 @@ __all__ = ["HOMOGENEOUS", "output_scalers"]
 HOMOGENEOUS = frozenset(
     "add sub neg native_dropout relu leaky_relu mean sum cat stack avg_pool1d avg_pool2d avg_pool3d"
     " _adaptive_avg_pool2d _adaptive_avg_pool3d max_pool2d_with_indices index_add slice_scatter"
-    " constant_pad_nd index index_select _to_copy clone contiguous copy _unsafe_view".split()
+    " constant_pad_nd index index_select _to_copy clone contiguous copy _unsafe_view"
+    " roll flip rot90 gather pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle"
+    " reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d"
+    " replication_pad3d upsample_nearest1d upsample_nearest2d upsample_nearest3d"
+    " upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d".split()
 )
 """Operations with f(m x) = m f(x) for every m > 0."""
 _SCALING = frozenset(("mul", "div"))
