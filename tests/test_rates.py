@@ -23,7 +23,11 @@ from etastar.sweep import Bracket, Grid
 
 X = torch.zeros(2, 8)
 NUMBERS = [0.25, np.float32(0.25), np.float64(0.25), torch.tensor(0.25), np.array(0.25)]
-NUMBERS += [Fraction(1, 4), torch.tensor(0.25, requires_grad=True), nn.Parameter(torch.tensor(0.25))]
+NUMBERS += [
+    Fraction(1, 4),
+    torch.tensor(0.25, requires_grad=True),
+    nn.Parameter(torch.tensor(0.25)),
+]
 BAD = [True, np.True_, math.nan, np.float32("nan"), torch.tensor(math.inf), -0.25, "0.25"]
 BAD += [np.array([0.25]), torch.tensor([0.25]), torch.tensor(True), torch.tensor(-1.0), None]
 
@@ -85,7 +89,7 @@ def test_a_rate_is_taken_whoever_made_it_or_refused_with_the_reason(name):
     for number in NUMBERS:
         assert take(number) == expected
     for bad in refused:
-        with pytest.raises(EtastarError, match="number|positive"):
+        with pytest.raises(EtastarError, match=r"number|positive"):
             take(bad)
 
 
@@ -119,8 +123,10 @@ def test_options_of_laws_and_settings_are_pythons_numbers_and_can_be_written(tmp
 
 
 def test_an_optimizers_own_defaults_may_be_numpys():
+    rate, epsilon = np.float32(0.1), np.float32(0.5)
+
     class Own(torch.optim.SGD):
-        def __init__(self, params, lr=np.float32(0.1), eps=np.float32(0.5)):
+        def __init__(self, params, lr=rate, eps=epsilon):
             super().__init__(params, lr)
 
     assert optimizer_like(Own, "adam", decoupled_weight_decay=True).eps == 0.5

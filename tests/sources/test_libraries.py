@@ -54,7 +54,9 @@ DETECTORS = """
     fasterrcnn_resnet50_fpn keypointrcnn_resnet50_fpn raft_small resnet18 swin3d_t
 """.split()
 # A download fails at once, so that weights that were asked for show.
-BUILD = RUN.partition("from etastar.errors")[0] + """
+BUILD = (
+    RUN.partition("from etastar.errors")[0]
+    + """
 def refused(*args, **kwargs):
     raise AssertionError("weights were asked for")
 torch.hub.load_state_dict_from_url = refused
@@ -70,6 +72,7 @@ try:
 except AssertionError:
     print("the fake download is in place")
 """
+)
 
 
 @pytest.mark.skipif(not (ROOT / ".vision").is_dir(), reason="no torchvision and timm in .vision")

@@ -29,11 +29,11 @@ import timm
 from torchvision.models import DenseNet, ResNet, RegNet, VisionTransformer, resnet, regnet
 from etastar import capture_graph
 from etastar.transfer import match_parameters
-stages = regnet.BlockParams
+stages, even = regnet.BlockParams, ([16] * 3, [8] * 3, [1.0] * 3, [2] * 3)
 networks = {
     "densenet": (lambda *n: DenseNet(8, n, 16), (2, 2, 2), (3, 12, 4)),
     "resnet": (lambda *n: ResNet(resnet.Bottleneck, n), (2, 2, 2, 2), (3, 4, 6, 3)),
-    "regnet": (lambda *n: RegNet(stages(n, [16] * 3, [8] * 3, [1.0] * 3, [2] * 3)), (2, 2, 2), (2, 5, 3)),
+    "regnet": (lambda *n: RegNet(stages(n, *even)), (2, 2, 2), (2, 5, 3)),
     "vit": (lambda n: VisionTransformer(64, 16, n, 2, 32, 64), (2,), (6,)),
     "timm regnet": (lambda n: timm.create_model(f"regnetx_{n}"), ("002",), ("004",)),
     "timm dpn": (lambda n: timm.create_model(n), ("dpn92",), ("dpn98",)),

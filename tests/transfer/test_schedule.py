@@ -354,9 +354,9 @@ class TestOnPlateau:
         with pytest.raises(ScheduleError, match=f"eps=0 in place of eps={settings['eps']:g}"):
             check_schedule(scheduler)
         optimizer = scheduler.optimizer
-        settings.pop("eps")
-        arguments = schedule_arguments(lrs.ReduceLROnPlateau, optimizer, **settings)
-        assert arguments == {**settings, "eps": 0.0}
+        others = {key: value for key, value in settings.items() if key != "eps"}
+        arguments = schedule_arguments(lrs.ReduceLROnPlateau, optimizer, **others)
+        assert arguments == {**others, "eps": 0.0}
         assert check_schedule(lrs.ReduceLROnPlateau(optimizer, **arguments)) == 1000
 
     def test_a_floor_for_all_groups_is_not_put_down_to_eps(self):
@@ -383,5 +383,5 @@ class TestOnPlateau:
                 pass
 
         assert check_schedule(Plateau(self.scheduler(1e-3, (1.0, 1 / 64), factor=0.5))) == 1000
-        with pytest.raises(ScheduleError, match="eps=0 in place of eps=0.001"):
+        with pytest.raises(ScheduleError, match=r"eps=0 in place of eps=0\.001"):
             check_schedule(Plateau(self.scheduler(0.01, (1.0, 1 / 64), eps=1e-3)))

@@ -134,7 +134,7 @@ def _rates(optima: Optima) -> list[float]:
     rates: Any = optima
     if isinstance(optima, Iterable):
         rates = [o.lr if isinstance(o, Optimum) else o for o in optima]
-    return [*float_array("optima", rates).ravel().tolist()]
+    return [*np.atleast_1d(float_array("optima", rates)).tolist()]
 
 
 def _logs(sizes: ArrayLike, lrs: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

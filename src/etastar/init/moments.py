@@ -167,7 +167,7 @@ def _one_pass(
 ) -> tuple[Trace, _EdgeKeeper]:
     keeper = _EdgeKeeper()
     with random_numbers_kept(), forward_pass(), keeper:
-        for seeded in (torch.manual_seed, np.random.seed, random.seed):  # noqa: NPY002
+        for seeded in (torch.manual_seed, np.random.seed, random.seed):
             seeded(0)
         traced = trace(
             model,

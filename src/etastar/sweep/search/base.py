@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etastar.errors import TrialError
 from etastar.sweep.recipe import Point
@@ -102,8 +102,9 @@ class Grid(Search):
     name = "grid"
 
     def __post_init__(self) -> None:
+        given: Any = self.lrs
         try:
-            given = () if isinstance(self.lrs, str) else tuple(self.lrs)
+            given = () if isinstance(given, str) else tuple(given)
         except TypeError:
             given = ()
         owner = f"the rates {self.lrs!r}"
