@@ -1,12 +1,17 @@
 """Values against the types of their arguments."""
 
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Literal, Optional
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given as draw
+from hypothesis import strategies as st
 
 from etastar.errors import FitError, ModelSpecError
-from etastar.typed import as_seeds, require_number, require_type
+from etastar.typed import as_seeds, plain_number, require_number, require_type
 
 SIDE = Literal["left", 2]
 
@@ -70,3 +75,26 @@ def test_a_number_is_finite_and_in_its_range_or_refused_by_name(bounds, good, ba
             require_number("it", value, error=FitError, owner="them", **bounds)
         assert refused.value.received == f"it={value!r} of them"
         assert refused.value.expected == expected
+
+
+@draw(st.floats(allow_nan=False, width=32))
+def test_a_number_is_the_same_whoever_made_it(value):
+    array, tensor = np.array(value), torch.tensor(value, dtype=torch.float64, requires_grad=True)
+    for given in (value, np.float32(value), np.float64(value), array, tensor):
+        found = plain_number(given)
+        assert type(found) is float
+        assert found == value
+    assert plain_number(torch.tensor(7)) == plain_number(np.int64(7)) == 7
+    assert type(plain_number(np.int64(7))) is int
+    assert plain_number(Fraction(1, 4)) == 0.25
+
+
+NO_NUMBERS = [True, np.True_, torch.tensor(True), "1", None, [0.1], np.array([0.1]), 1j]
+NO_NUMBERS += [torch.tensor([0.1]), torch.tensor(1j), torch.empty((), device="meta"), Decimal(1)]
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
+def test_what_is_no_real_number_is_refused(value):
+    assert plain_number(value) is None
+    with pytest.raises(FitError, match=r"received: lr=.*\nexpected: a finite number above 0"):
+        require_number("lr", value, error=FitError, above=0)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch import nn
 
@@ -21,7 +21,8 @@ __all__ = [
 ]
 
 _INDEX = re.compile(r"(?<![^.])\d+(?![^.])")
-_DIGITS = re.compile(r"\d+")
+_COUNTING = re.compile(r"(\d+|(?<=\d)[a-z](?![a-z]))")
+_Place: TypeAlias = tuple[str, str]
 
 # Class name of a wrapper, and the attribute that holds what it wraps.
 _WRAPPED = {
@@ -140,57 +141,52 @@ def name_indices(name: str) -> tuple[int, ...]:
 def separated_indices(names: Iterable[str], others: Iterable[str]) -> dict[str, str]:
     """The names of two networks, with dots about each number that counts repeated modules.
 
-    Where blocks are attributes (`block0`, `denselayer25`, `weight_ih_l1`), a number is an index if
-    the two networks have it at the same place, but not the same numbers there: so `conv1` and
-    `conv2` of every block stay names.
+    Where blocks are attributes (`block0`, `denselayer25`, `conv4_13`, `weight_ih_l1`), a number, or
+    a letter behind one (`inception4c`), is an index if the two networks have it at the same place,
+    but not the same ones there: so `conv1` and `conv2` of every block stay names.
 
     Args:
         names: Dotted names of one network's parameters.
         others: Those of the other network.
 
     Returns:
-        Each name, and what `name_template` and `name_indices` are to read in its place.
+        Each name, and what `name_template` and `name_indices` are to read in its place, a ~ where a
+        component was cut: another name for every name.
 
     Example:
         >>> two = ["block0.conv1.weight", "block1.conv1.weight"]
         >>> separated_indices(two[:1], two)["block1.conv1.weight"]
-        'block.1.conv1.weight'
+        'block~.1.conv1.weight'
     """
-    networks = [dict.fromkeys(names, ""), dict.fromkeys(others, "")]  # what is read of each so far
-    for level in range(1 + max((n.count(".") for read in networks for n in read), default=0)):
-        ours, theirs = (_numbers(read, level) for read in networks)
-        counting = {key for key in ours.keys() & theirs.keys() if ours[key] != theirs[key]}
-        for read in networks:
-            for name, before in read.items():
-                read[name] = before + _separated(name, before, level, counting)
-    return networks[0] | networks[1]
+    networks = [dict.fromkeys(names), dict.fromkeys(others)]
+    parts = {name: _COUNTING.split(name) for network in networks for name in network}
+    read = {name: texts[0] for name, texts in parts.items()}  # up to the next number
+    for level in range(1, max(map(len, parts.values()), default=0), 2):
+        places = {n: _place(read[n], p[level:]) for n, p in parts.items() if level < len(p)}
+        seen: list[defaultdict[_Place, set[str]]] = [defaultdict(set), defaultdict(set)]
+        for numbers, network in zip(seen, networks, strict=True):
+            for name in network.keys() & places.keys():
+                numbers[places[name]].add(parts[name][level])
+        for name, place in places.items():
+            here, there = (numbers[place] for numbers in seen)
+            counts = bool(place[1] and here and there and here != there)
+            read[name] += _read(parts[name][level:], read[name], counts=counts)
+    return read
 
 
-def _embedded(name: str, read: str, level: int) -> Iterator[tuple[tuple[str, str], re.Match[str]]]:
-    """Numbers within a component, each with what stands before it and about it."""
-    component = "".join(name.split(".")[level : level + 1])
-    for match in _DIGITS.finditer(component):
-        if match.group() != component:
-            about = f"{component[: match.start()]}*{component[match.end() :]}"
-            yield (name_template(read), about), match
+def _place(before: str, following: Sequence[str]) -> _Place:
+    """What is about a number: all before it, and the rest of its component; "" if it is alone."""
+    rest = "#".join(following[1::2]).partition(".")[0]
+    is_alone = following[0].isdigit() and not rest and (not before or before.endswith("."))
+    return name_template(before), "" if is_alone else f"*{rest}"
 
 
-def _numbers(read: dict[str, str], level: int) -> dict[tuple[str, str], set[str]]:
-    found: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for name, before in read.items():
-        for key, match in _embedded(name, before, level):
-            found[key].add(match.group())
-    return found
-
-
-def _separated(name: str, read: str, level: int, counting: set[tuple[str, str]]) -> str:
-    """One component with the dot before it, and with dots about a counting number."""
-    if level > name.count("."):
-        return ""
-    component = name.split(".")[level]
-    for key, match in _embedded(name, read, level):
-        if key in counting:
-            parts = (component[: match.start()], match.group(), component[match.end() :])
-            component = ".".join(part for part in parts if part)
-            break
-    return f".{component}" if level else component
+def _read(following: Sequence[str], before: str, *, counts: bool) -> str:
+    """A number and the text behind it, with dots about it if it counts."""
+    number, text = following[:2]
+    if not counts:
+        return number + text
+    index = number if number.isdigit() else str(ord(number) - ord("a"))
+    ends = text.startswith(".") or (not text and len(following) == 2)
+    cut = "" if not before or before.endswith(".") else "~."
+    return f"{cut}{index}{'' if ends else '.~'}{text}"

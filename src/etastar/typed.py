@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf
+from numbers import Integral, Real
 from operator import index
 from sys import float_info
 from types import NoneType, UnionType
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from etastar.errors import EtastarError
 
-__all__ = ["as_seeds", "require_number", "require_type"]
+__all__ = ["as_seeds", "plain_number", "require_number", "require_type", "set_numbers"]
 
 _WORDS = {bool: "True or False", int: "an integer", float: "a finite number", str: "a text"}
 
@@ -78,23 +79,27 @@ def require_number(
     above: float = -inf,
     whole: bool = False,
     owner: str = "",
-) -> None:
-    """Refuse what is not a finite number, or lies outside of its range.
+) -> Any:
+    """A number as Python's own; refused where it is not finite or lies outside of its range.
 
     Args:
         name: Name of the argument.
-        value: What was given; True and False are no numbers.
+        value: What was given; see `plain_number`.
         error: What to raise.
         least: Smallest value allowed.
         above: What the value must exceed.
         whole: Only an integer will do.
         owner: Whose argument it is, for the message.
 
+    Returns:
+        The number, an int or a float.
+
     Raises:
         EtastarError: Of the class `error`.
 
     Example:
         >>> require_number("steps", 10, error=ModelSpecError, least=1, whole=True)
+        10
         >>> require_number("lr", 0.0, error=ModelSpecError, above=0)
         Traceback (most recent call last):
         ...
@@ -102,15 +107,71 @@ def require_number(
         expected: a finite number above 0
         what to do: change lr
     """
-    known = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    found = plain_number(value)
     # an integer beyond every float is none that can be computed with
-    if not (known and abs(value) <= float_info.max and value > above and value >= least):  # type: ignore[operator, arg-type]
+    in_range = found is not None and abs(found) <= float_info.max and above < found >= least
+    if not in_range or (whole and not isinstance(found, int)):
         bounds = [f"above {above:g}"] * (above > -inf) + [f"of at least {least:g}"] * (least > -inf)
         raise error(
             f"{name}={value!r}{f' of {owner}' if owner else ''}",
             " ".join([f"a {'whole' if whole else 'finite'} number", *bounds]),
             f"change {name}",
         )
+    return found
+
+
+def plain_number(value: object) -> int | float | None:
+    """A number as Python's own, whoever made it.
+
+    Args:
+        value: An int or a float, a number of NumPy, a fraction or any other real number, or an
+            array or tensor without dimensions that holds one.
+
+    Returns:
+        The int or float; None for anything else, True and False among it.
+
+    Example:
+        >>> import torch
+        >>> plain_number(torch.tensor(0.5)), plain_number(3), plain_number(True)
+        (0.5, 3, None)
+    """
+    item = getattr(value, "item", None)
+    if callable(item) and getattr(value, "ndim", None) == 0:
+        try:
+            value = item()
+        except RuntimeError:  # a tensor without values
+            return None
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        return int(value) if isinstance(value, Integral) else float(value)
+    except OverflowError:
+        return inf
+
+
+def set_numbers(record: object, *names: str, error: type[EtastarError], **bounds: Any) -> None:
+    """Make fields of a frozen record Python's numbers, refused as `require_number` does.
+
+    Args:
+        record: A dataclass under construction.
+        names: The fields.
+        error: What to raise.
+        **bounds: As for `require_number`.
+
+    Raises:
+        EtastarError: Of the class `error`.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> import numpy as np
+        >>> record = SimpleNamespace(lr=np.float32(0.5))
+        >>> set_numbers(record, "lr", error=ModelSpecError, above=0)
+        >>> record
+        namespace(lr=0.5)
+    """
+    for name in names:
+        value = require_number(name, getattr(record, name), error=error, **bounds)
+        object.__setattr__(record, name, value)
 
 
 def as_seeds(seeds: int | Sequence[int], *, error: type[EtastarError]) -> tuple[int, ...]:

@@ -109,6 +109,12 @@ def test_how_the_value_of_a_gain_enters_is_found_in_the_graph(form):
     assert (info.role, info.gain_offset, info.branch_scale) == ("norm", offset, can_carry)
 
 
+def test_a_default_device_without_values_does_not_hide_the_offset():
+    with torch.device("meta"):
+        net = nn.Sequential(nn.Linear(16, 16), Norm(16, lambda w: 1 + w))
+        assert infos(net, torch.zeros(4, 16))["1.weight"].gain_offset == 1.0
+
+
 def test_the_offset_makes_the_factor_right():
     norm = Norm(16, lambda w: 2 * w + 3)
     nn.init.normal_(norm.weight)

@@ -48,6 +48,33 @@ SPECS = [
 ]
 
 
+DETECTORS = """
+    deeplabv3_mobilenet_v3_large deeplabv3_resnet50 fcn_resnet50 lraspp_mobilenet_v3_large
+    retinanet_resnet50_fpn fcos_resnet50_fpn ssd300_vgg16 ssdlite320_mobilenet_v3_large
+    fasterrcnn_resnet50_fpn keypointrcnn_resnet50_fpn raft_small resnet18 swin3d_t
+""".split()
+# A download fails at once, so that weights that were asked for show.
+BUILD = (
+    RUN.partition("from etastar.errors")[0]
+    + """
+def refused(*args, **kwargs):
+    raise AssertionError("weights were asked for")
+torch.hub.load_state_dict_from_url = refused
+import torchvision
+torchvision.models._api.load_state_dict_from_url = refused
+from etastar.sources.libraries import SOURCES
+import torch
+with torch.device("meta"):
+    for name in sys.argv[2:]:
+        SOURCES["torchvision"].build(name, {})
+try:
+    torchvision.models.get_model("fcn_resnet50")
+except AssertionError:
+    print("the fake download is in place")
+"""
+)
+
+
 @pytest.mark.skipif(not (ROOT / ".vision").is_dir(), reason="no torchvision and timm in .vision")
 def test_models_by_name():
     command = [sys.executable, "-c", RUN, str(ROOT / ".vision"), json.dumps(SPECS)]
@@ -61,6 +88,35 @@ def test_models_by_name():
     for bad in ("torchvision:nothing", "torchvision:resnet34", "timm:nothing"):
         assert found[bad][0] == "ModelSpecError"
         assert bad in found[bad][1]
+
+
+@pytest.mark.skipif(not (ROOT / ".vision").is_dir(), reason="no torchvision and timm in .vision")
+def test_no_builder_of_torchvision_asks_for_weights():
+    command = [sys.executable, "-c", BUILD, str(ROOT / ".vision"), *DETECTORS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "the fake download is in place\n"
+
+
+@pytest.mark.parametrize("backbone", [False, True])
+def test_weights_are_left_out_of_all_that_a_builder_takes(monkeypatch, backbone):
+    seen = {}
+
+    def plain(*, weights="yes", classes=1):
+        return seen.update(weights=weights) or 1 / 0
+
+    def detector(*, weights="yes", weights_backbone="yes", classes=1):
+        return seen.update(weights=weights, weights_backbone=weights_backbone) or 1 / 0
+
+    fake = types.ModuleType("torchvision")
+    builder = detector if backbone else plain
+    fake.models = types.SimpleNamespace(
+        get_model_builder=lambda name: builder, get_model=lambda name, **kwargs: builder(**kwargs)
+    )
+    monkeypatch.setitem(sys.modules, "torchvision", fake)
+    with pytest.raises(ModelSpecError, match="ZeroDivisionError"):
+        load_model("torchvision:any", {"classes": 3})
+    assert seen == ({"weights": None} | ({"weights_backbone": None} if backbone else {}))
 
 
 def test_a_library_that_does_not_import_is_not_called_missing(monkeypatch, tmp_path):

@@ -328,3 +328,60 @@ def test_groups_in_an_equal_optimizer_are_accepted(make_ready, make_plan):
         pass
 
     assert check_schedule(Own(plan.param_groups(make_ready(plan)))) == 0
+
+
+class TestOnPlateau:
+    """Its eps is one size of step for all groups; torch's default is none that anybody chose."""
+
+    def scheduler(self, lr, multipliers, **settings):
+        groups = [
+            {"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr * m, "lr_multiplier": m}
+            for m in multipliers
+        ]
+        return lrs.ReduceLROnPlateau(torch.optim.AdamW(groups), **settings)
+
+    @pytest.mark.parametrize("lr", [1.0, 1e-3, 2e-4])
+    @pytest.mark.parametrize("factor", [0.1, 0.5])
+    def test_its_own_eps_is_no_reason_to_refuse_it(self, lr, factor):
+        scheduler = self.scheduler(lr, (1.0, 1 / 64), factor=factor, patience=1)
+        assert check_schedule(scheduler) == 1000
+        assert scheduler.eps == 1e-8
+
+    @pytest.mark.parametrize("settings", [{"eps": 1e-3}, {"factor": 0.5, "eps": 0.002}])
+    @pytest.mark.parametrize("multipliers", [(1.0, 1 / 64), (4.0, 1.0, 0.1)])
+    def test_an_eps_that_holds_a_group_is_named(self, settings, multipliers):
+        scheduler = self.scheduler(0.01, multipliers, patience=1, **settings)
+        with pytest.raises(ScheduleError, match=f"eps=0 in place of eps={settings['eps']:g}"):
+            check_schedule(scheduler)
+        optimizer = scheduler.optimizer
+        others = {key: value for key, value in settings.items() if key != "eps"}
+        arguments = schedule_arguments(lrs.ReduceLROnPlateau, optimizer, **others)
+        assert arguments == {**others, "eps": 0.0}
+        assert check_schedule(lrs.ReduceLROnPlateau(optimizer, **arguments)) == 1000
+
+    def test_a_floor_for_all_groups_is_not_put_down_to_eps(self):
+        with pytest.raises(ScheduleError, match="with the arguments from schedule_arguments"):
+            check_schedule(self.scheduler(0.01, (1.0, 0.1), min_lr=0.002, eps=1e-3))
+
+    def test_a_given_eps_and_one_rate_for_all_stay_as_they_are(self):
+        apart = self.scheduler(0.01, (1.0, 0.1)).optimizer
+        alike = self.scheduler(0.01, (0.5, 0.5)).optimizer
+        assert schedule_arguments(lrs.ReduceLROnPlateau, apart, eps=1e-9) == {"eps": 1e-9}
+        assert schedule_arguments(lrs.ReduceLROnPlateau, alike) == {}
+
+    def test_what_waits_for_a_plateau_within_timms_is_seen(self):
+        class Plateau:
+            """As timm's: what it steps is one of torch's."""
+
+            def __init__(self, inner):
+                self.lr_scheduler, self.optimizer = inner, inner.optimizer
+
+            def step(self, epoch, metric=None):
+                self.lr_scheduler.step(metric)
+
+            def step_update(self, num_updates, metric=None):
+                pass
+
+        assert check_schedule(Plateau(self.scheduler(1e-3, (1.0, 1 / 64), factor=0.5))) == 1000
+        with pytest.raises(ScheduleError, match=r"eps=0 in place of eps=0\.001"):
+            check_schedule(Plateau(self.scheduler(0.01, (1.0, 1 / 64), eps=1e-3)))

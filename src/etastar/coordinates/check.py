@@ -113,9 +113,7 @@ def _read_lr(optimizer: object, lr: float | None) -> float:
             "a positive lr beside a name, class or kind of optimizer, and none with any other",
             "give lr beside the name, or set the rate in the optimizer itself",
         )
-    if lr is not None:
-        require_number("lr", lr, error=MeasureError, above=0)
-    return 1.0 if lr is None else float(lr)
+    return 1.0 if lr is None else float(require_number("lr", lr, error=MeasureError, above=0))
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from math import pi, tan
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from types import NoneType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from etastar.errors import FitError
+from etastar.typed import plain_number
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -43,13 +45,23 @@ def float_array(name: str, values: ArrayLike) -> NDArray[np.float64]:
         (2, 2)
     """
     try:
-        if values is None:  # which NumPy takes for NaN
+        array = np.asarray(_plain(values))
+        if array.dtype.kind not in "iufO":
             raise TypeError(name)
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        return array.astype(np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
         raise FitError(
             f"{name} {values!r}", "numbers, as many in each row", f"give {name} as numbers"
         ) from error
+
+
+def _plain(values: Any) -> Any:
+    if isinstance(values, (list, tuple)):
+        return [*map(_plain, values)]
+    found = plain_number(values)
+    if found is None and isinstance(values, (bool, str, NoneType)):  # NumPy takes None for NaN
+        raise TypeError(values)
+    return values if found is None else found
 
 
 def require_resamples(num_resamples: int) -> None:

@@ -134,7 +134,7 @@ def _rates(optima: Optima) -> list[float]:
     rates: Any = optima
     if isinstance(optima, Iterable):
         rates = [o.lr if isinstance(o, Optimum) else o for o in optima]
-    return [*float_array("optima", rates).ravel().tolist()]
+    return [*np.atleast_1d(float_array("optima", rates)).tolist()]
 
 
 def _logs(sizes: ArrayLike, lrs: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -152,14 +152,12 @@ def _logs(sizes: ArrayLike, lrs: ArrayLike) -> tuple[NDArray[np.float64], NDArra
 
 
 def _log(size: float) -> float:
-    if not (isinstance(size, (int, float, np.number)) and np.isfinite(size) and size > 0):
-        raise FitError(f"size {size!r}", "a positive number", "give the size of the target")
-    return float(np.log(size))
+    return float(np.log(require_number("size", size, error=FitError, above=0)))
 
 
 def _weights(optima: Optima, variance_floor: float) -> NDArray[np.float64]:
     """Inverse variances of the log rates, of sum one; equal unless all are known."""
-    require_number("variance_floor", variance_floor, error=FitError, above=0)
+    variance_floor = require_number("variance_floor", variance_floor, error=FitError, above=0)
     errors = [o.log_lr_sd if isinstance(o, Optimum) else None for o in optima]
     known = [error for error in errors if error is not None]
     if len(known) < len(errors):
@@ -307,9 +305,9 @@ def power_law_posterior(
             f"{len(x)} finite variances of 0 or more",
             "give one per size",
         )
-    require_number("prior_exponent", prior_exponent, error=FitError)
-    require_number("prior_sd", prior_sd, error=FitError, above=0)
-    require_number("noise", noise, error=FitError, above=0)
+    prior_exponent = require_number("prior_exponent", prior_exponent, error=FitError)
+    prior_sd = require_number("prior_sd", prior_sd, error=FitError, above=0)
+    noise = require_number("noise", noise, error=FitError, above=0)
     v = np.maximum(given, noise**2)
     weights = 1 / v
     total = weights.sum()

@@ -115,7 +115,7 @@ def affine_form(steps: Sequence[Call] | None) -> tuple[float, float] | None:
     """
     if steps is None:
         return None
-    points = torch.tensor(_POINTS, dtype=torch.float64)
+    points = torch.tensor(_POINTS, dtype=torch.float64, device="cpu")
     try:
         values = derive(steps, points).double()
     except (RuntimeError, TypeError, ValueError):

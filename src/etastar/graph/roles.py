@@ -145,12 +145,14 @@ class _Roles:
         """A parameter that is not contracted: a gain, a bias, or a table that is added."""
         size = math.prod(record.shape)
         is_table = len(record.shape) >= 2 and size > max(record.shape)
-        is_own = use.operand.parameters == (name,)  # no weight between it and the data
-        is_gain = is_own and _is_gain(use) and (not is_table or use.operand.steps is not None)
+        is_table = is_table and not all(_is_row(each) for each in self.uses[name])
+        is_gain = _is_gain(use) and not use.operand.weights
         makes_none = not is_gain and self._makes_no_features(self._layer_behind(use))
         features = size
-        if is_own:
+        if not use.operand.weights:
             features = self.sizes.of_vector(use.node, use.operand, is_output=makes_none)
+        if use.operand.parameters != (name,) and features not in (size, *record.shape):
+            features = NO_WIDTH  # one number, beside others for all features
         if is_table and not is_gain:
             columns = record.shape[-1] if features else 0
             return ParamInfo(
@@ -325,6 +327,12 @@ def _is_gain(use: _Use) -> bool:
     if use.node.kind == "norm":
         return use.argument != "bias"
     return use.node.name in ("mul", "div")
+
+
+def _is_row(use: _Use) -> bool:
+    """Whether a sum reads one vector alone of what it is a slice of: the bias of one layer."""
+    is_summed = use.node.addends or use.node.weight is not None or use.argument == "bias"
+    return bool(is_summed) and len(use.operand.shape) == 1
 
 
 def _own_fans(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -126,6 +126,8 @@ class _Walk:
 
     def _is_gain(self, node: Node) -> bool:
         """Multiplies by a (w + c) of a parameter of its own: an affine norm, a layer scale."""
+        if any(len(operand.parameters) > 1 for operand in node.operands):
+            return False  # a factor on each of a product's parameters would count twice
         is_scaled = node.kind == "norm" or (node.name in _SCALING and len(node.inputs) == 1)
         read = [operand for operand in node.operands if operand.parameters]
         return (

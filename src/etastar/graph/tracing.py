@@ -79,7 +79,8 @@ def trace(
         grad: Whether autograd records the run (for an observer that differentiates).
         observer: Called with every node and its output tensor.
         private: Whether nobody else holds the model, so that it need not be copied.
-        evaluation: Whether to run in evaluation mode, whatever mode the model is in.
+        evaluation: Whether to run in evaluation mode, whatever mode the model is in; norms over the
+            batch alone stay in theirs.
 
     Returns:
         The trace.
@@ -105,7 +106,7 @@ def trace(
                 isolated_copy(model, twin=None if twins is None else twins.of)
             )
         if evaluation:
-            running.eval()
+            _evaluate(running)
         stack.enter_context(torch.set_grad_enabled(grad))
         _add_parameters(recorder, running, model)
         clone = cloned if twins is None else twins.clone_of
@@ -138,6 +139,14 @@ def _parameter_records(model: nn.Module) -> dict[str, ParameterRecord]:
         first: ParameterRecord(tuple(parameter.shape), tuple(others))
         for parameter, (first, *others) in names.items()
     }
+
+
+def _evaluate(model: nn.Module) -> None:
+    modules = list(model.modules())
+    norms = [m for m in modules if m.training and getattr(m, "running_mean", None) is not None]
+    model.eval()
+    for norm in norms:
+        norm.training = True
 
 
 def _add_parameters(recorder: Recorder, running: nn.Module, model: nn.Module) -> None:

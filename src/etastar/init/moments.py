@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from etastar.errors import InitError, foreign_errors_as
+from etastar.errors import CaptureError, InitError, foreign_errors_as
 from etastar.graph.arguments import named_tensors
 from etastar.graph.dag import Graph, Node
-from etastar.graph.tracing import trace
+from etastar.graph.isolation import random_numbers_kept
+from etastar.graph.tracing import Trace, trace
 from etastar.init.pointwise import operation_name
 from etastar.measure.input_checks import forward_pass
 from etastar.measure.pre_activations import mean_square
@@ -106,6 +109,10 @@ def measure_moments(
 ) -> Measurement:
     """Run the model once on real tensors, and differentiate.
 
+    Where training mode draws random numbers (dropout, stochastic depth) and evaluation mode returns
+    the same outputs, that is run, its norms over the batch left in the mode that they are in: they
+    take the batch's statistics, as in training. Other random numbers are the same in every call.
+
     Without a loss the gradient is that of <output, r> with r standard normal, averaged over one
     draw for each seed: every direction of the output counts alike.
 
@@ -128,10 +135,7 @@ def measure_moments(
         >>> sorted(found.forward) == sorted(found.gradient_norm2) == [1]
         True
     """
-    model, keeper = unwrap(model), _EdgeKeeper()
-    with forward_pass(), keeper:
-        traced = trace(model, args, kwargs, fake=False, grad=True, observer=keeper.watch)
-        keeper.take_edges()
+    traced, keeper = _measured_pass(unwrap(model), args, kwargs)
     graph = Graph.of_trace(traced, capture_note="moments were asked for")
     if keeper.forward and not keeper.edges:
         raise InitError(
@@ -142,6 +146,40 @@ def measure_moments(
     with torch.enable_grad():
         gradients = _gradients(traced.result, keeper.edges, loss_fn, seeds)
     return Measurement(graph, keeper.forward, gradients, keeper.sizes)
+
+
+def _measured_pass(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Trace, _EdgeKeeper]:
+    """The pass in the model's own mode, else the one that draws nothing by chance."""
+    found = _one_pass(model, args, kwargs, evaluation=False)
+    if not found[0].is_random or not any(module.training for module in model.modules()):
+        return found
+    try:
+        steady = _one_pass(model, args, kwargs, evaluation=True)
+    except CaptureError:
+        return found
+    return steady if steady[0].outputs.keys() == found[0].outputs.keys() else found
+
+
+def _one_pass(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, evaluation: bool
+) -> tuple[Trace, _EdgeKeeper]:
+    keeper = _EdgeKeeper()
+    with random_numbers_kept(), forward_pass(), keeper:
+        for seeded in (torch.manual_seed, np.random.seed, random.seed):
+            seeded(0)
+        traced = trace(
+            model,
+            args,
+            kwargs,
+            fake=False,
+            grad=True,
+            observer=keeper.watch,
+            evaluation=evaluation,
+        )
+        keeper.take_edges()
+    return traced, keeper
 
 
 def _gradients(

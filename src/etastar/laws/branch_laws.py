@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 
 from etastar.errors import LawError
 from etastar.laws.base import Effect, Factors, Law, ScaledWeights, learning_rate
-from etastar.typed import require_number
+from etastar.typed import set_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,7 +125,7 @@ class CompleteP(_BranchLaw):
 
     def __post_init__(self) -> None:
         owner = f"the law {self.name!r}"
-        require_number("alpha", self.alpha, error=LawError, least=0.5, owner=owner)
+        set_numbers(self, "alpha", error=LawError, least=0.5, owner=owner)
 
     def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 
 from etastar.errors import LawError
 from etastar.laws.base import Effect, Law, learning_rate
-from etastar.typed import require_number
+from etastar.typed import set_numbers
 
 if TYPE_CHECKING:
     from etastar.laws.base import Factors, ParamPair, TransferCase
@@ -45,8 +45,9 @@ class Measured(Law):
     effects: ClassVar[frozenset[Effect]] = frozenset()
 
     def __post_init__(self) -> None:
+        owner = f"the law {self.name!r}"
+        set_numbers(self, "base", "target", error=LawError, least=0, owner=owner)
         for place, value in (("base", self.base), ("target", self.target)):
-            require_number(place, value, error=LawError, least=0, owner=f"the law {self.name!r}")
             if value == 0:
                 raise LawError(
                     f"a mean-square update of {value} at the {place}",
@@ -95,9 +96,9 @@ class Fitted(Law):
     effects: ClassVar[frozenset[Effect]] = frozenset({"learning rate over depth"})
 
     def __post_init__(self) -> None:
-        for name, least in (("exponent", -math.inf), ("log_offset", -math.inf), ("exponent_sd", 0)):
-            owner = f"the law {self.name!r}"
-            require_number(name, getattr(self, name), error=LawError, least=least, owner=owner)
+        owner = f"the law {self.name!r}"
+        set_numbers(self, "exponent", "log_offset", error=LawError, owner=owner)
+        set_numbers(self, "exponent_sd", error=LawError, least=0, owner=owner)
 
     def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""

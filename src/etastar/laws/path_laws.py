@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 from etastar.errors import LawError
 from etastar.laws.base import Effect, Factors, Law, learning_rate
-from etastar.typed import require_number, require_type
+from etastar.typed import require_type, set_numbers
 
 if TYPE_CHECKING:
     from etastar.depth import DepthReport
@@ -53,7 +53,7 @@ class EffectiveDepth(Law):
 
     def __post_init__(self) -> None:
         owner = f"the law {self.name!r}"
-        require_number("exponent", self.exponent, error=LawError, owner=owner)
+        set_numbers(self, "exponent", error=LawError, owner=owner)
         require_type("count", self.count, DepthCount, error=LawError)
 
     @property

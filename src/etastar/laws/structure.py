@@ -17,7 +17,7 @@ from etastar.laws.base import (
     ScaledWeights,
     learning_rate,
 )
-from etastar.typed import require_type
+from etastar.typed import require_type, set_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,7 +94,8 @@ class Structure(Law):
     def __post_init__(self) -> None:
         require_type("residual", self.residual, ScaledWeights, error=LawError)
         for name in ("inner", "last"):
-            require_type(name, getattr(self, name), float | None, error=LawError)
+            if getattr(self, name) is not None:
+                set_numbers(self, name, error=LawError)
 
     @classmethod
     def with_powers(cls, inner: float, last: float) -> Structure:

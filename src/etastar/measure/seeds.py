@@ -12,7 +12,7 @@ import numpy as np
 from etastar.errors import MeasureError
 from etastar.fit.bootstrap import student_quantile
 from etastar.formatting import number
-from etastar.typed import as_seeds, require_number
+from etastar.typed import as_seeds, set_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -51,9 +51,9 @@ class UntilPrecise:
     first: int = 0
 
     def __post_init__(self) -> None:
-        require_number("precision", self.precision, error=MeasureError, above=0)
-        require_number("at_most", self.at_most, error=MeasureError, least=_FIRST_STAGE, whole=True)
-        require_number("first", self.first, error=MeasureError, least=0, whole=True)
+        set_numbers(self, "precision", error=MeasureError, above=0)
+        set_numbers(self, "at_most", error=MeasureError, least=_FIRST_STAGE, whole=True)
+        set_numbers(self, "first", error=MeasureError, least=0, whole=True)
 
     def stages(self) -> Iterator[range]:
         """The seeds that each stage adds: three, then as many as there are."""

@@ -16,7 +16,7 @@ from etastar.measure.pre_activations import PreActivations
 from etastar.measure.seeds import half_width, use_seeds
 from etastar.measure.subject import gradient_on, make_subject
 from etastar.measure.update_report import report_of
-from etastar.typed import require_number
+from etastar.typed import set_numbers
 
 if TYPE_CHECKING:
     from etastar.measure.batch import Examples
@@ -135,7 +135,7 @@ class FirstStep:
                 "choose a listed one",
             )
         if self.lr_unit is not None:
-            require_number("lr_unit", self.lr_unit, error=MeasureError, above=0)
+            set_numbers(self, "lr_unit", error=MeasureError, above=0)
 
     def measured(self, model_or_make: ModelOrMake, seed: int) -> SeedUpdate:
         """The criterion of one network and seed; to be called within `plain_modes`.

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from etastar.errors import OptimizerError
 from etastar.optimizers.registry import OPTIMIZERS, OptimizerKind
+from etastar.typed import plain_number
 
 __all__ = ["OptimizerLike", "optimizer_class", "optimizer_kind", "optimizer_like"]
 
@@ -74,7 +75,8 @@ def _pair(value: object) -> tuple[float, float] | None:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None
+    found = plain_number(value)
+    return None if found is None else float(found)
 
 
 def optimizer_kind(optimizer: OptimizerLike) -> OptimizerKind:

@@ -62,9 +62,9 @@ def _timm_inputs(name: str, settings: dict[str, Any], model: nn.Module) -> Given
 def _torchvision_model(name: str, settings: dict[str, Any]) -> nn.Module:
     """Settings go to `torchvision.models.get_model`."""
     torchvision = _imported("torchvision", "timm")
-    weightless = {"weights": None, "weights_backbone": None}
-    given = weightless if "rcnn" in name or "segmentation" in name else {"weights": None}
-    model: nn.Module = torchvision.models.get_model(name, **given, **settings)
+    accepted = inspect.signature(torchvision.models.get_model_builder(name)).parameters
+    weightless = {key: None for key in ("weights", "weights_backbone") if key in accepted}
+    model: nn.Module = torchvision.models.get_model(name, **weightless, **settings)
     return model.eval()
 
 

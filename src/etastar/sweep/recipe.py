@@ -9,7 +9,7 @@ from operator import index
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from etastar.errors import TrialError
-from etastar.typed import require_number
+from etastar.typed import set_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -204,10 +204,9 @@ class Recipe:
                 raise TrialError(f"{name}={given!r}", "a function", "see the fields of Recipe")
 
     def _require_numbers(self) -> None:
-        require_number("num_steps", self.num_steps, error=TrialError, least=1, whole=True)
-        require_number("batch_size", self.batch_size, error=TrialError, least=1, whole=True)
-        require_number("divergence_factor", self.divergence_factor, error=TrialError, above=1)
-        require_number("final_fraction", self.final_fraction, error=TrialError, above=0)
+        set_numbers(self, "num_steps", "batch_size", error=TrialError, least=1, whole=True)
+        set_numbers(self, "divergence_factor", error=TrialError, above=1)
+        set_numbers(self, "final_fraction", error=TrialError, above=0)
         if self.final_fraction > 1:
             raise TrialError(
                 f"final_fraction={self.final_fraction}", "a fraction in (0, 1]", "lower it"

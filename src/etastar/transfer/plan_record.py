@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from etastar.errors import PlanError
 from etastar.laws import Factors  # needed at run time, to decode plan files
 from etastar.parameter import Role  # the same
-from etastar.typed import require_number
+from etastar.typed import plain_number, set_numbers
 
 __all__ = [
     "ROUNDING",
@@ -38,10 +38,11 @@ _BOUNDS: Final[dict[str, Any]] = {
 
 
 def require_settings(record: object, *, owner: str = "") -> None:
-    """Refuse a record with a number that is no setting of an optimizer or of training.
+    """Make a record's settings Python's numbers; refuse what none of them can be.
 
     Args:
-        record: Fields of the usual names are checked; None stands for unknown, but for `lr`.
+        record: A frozen one. Fields of the usual names are read; None stands for unknown, but for
+            `lr`.
         owner: Of what it is the record, for the message.
 
     Raises:
@@ -50,10 +51,14 @@ def require_settings(record: object, *, owner: str = "") -> None:
     for name, bounds in _BOUNDS.items():
         value = getattr(record, name, None)
         if value is not None or (name == "lr" and hasattr(record, name)):
-            require_number(name, value, error=PlanError, owner=owner, **bounds)
+            set_numbers(record, name, error=PlanError, owner=owner, **bounds)
     betas = getattr(record, "betas", None)
-    two = betas if isinstance(betas, tuple) and len(betas) == 2 else ()
-    if betas is not None and not (two and all(type(b) in (int, float) and 0 <= b < 1 for b in two)):
+    if betas is None:
+        return
+    two = tuple(map(plain_number, betas)) if isinstance(betas, (tuple, list)) else ()
+    if len(two) == 2 and all(beta is not None and 0 <= beta < 1 for beta in two):
+        object.__setattr__(record, "betas", two)
+    else:
         raise PlanError(
             f"betas={betas!r}{f' of {owner}' if owner else ''}",
             "two numbers of at least 0 and below 1",

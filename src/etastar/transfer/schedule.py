@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["check_schedule", "schedule_arguments"]
 
 _TOLERANCE = 1e-4  # of the highest factor so far: a rate that small trains nothing
+_HELD = 1e-2  # of a group's own rate: what ReduceLROnPlateau's eps may hold it at
 _FEWEST_STEPS, _MOST_STEPS = 100, 10_000
 _HORIZONS = ("total_steps", "T_max", "total_iters", "T_0", "total_size", "t_initial")
 
@@ -87,7 +88,8 @@ def schedule_arguments(
     """Arguments that make a torch scheduler keep the plan's groups apart.
 
     Every argument that is a learning rate is given as at the base size and comes back with one
-    entry for each group.
+    entry for each group. `ReduceLROnPlateau` gets eps=0, unless it is given: its own eps is one
+    size of step for all groups, below which a group's rate is not reduced.
 
     Args:
         scheduler: Class of the scheduler.
@@ -123,6 +125,8 @@ def schedule_arguments(
             "a schedule that multiplies every group by the same number",
             f"leave {shared[0]} at 0, or use LambdaLR with a lambda that ends above 0",
         )
+    if several and name == "ReduceLROnPlateau":
+        arguments.setdefault("eps", 0.0)
     given = [key for key in _PER_GROUP.get(name, ()) if key in arguments]
     return arguments | {key: _expanded(optimizer, key, arguments[key]) for key in given}
 
@@ -130,9 +134,11 @@ def schedule_arguments(
 def _expanded(optimizer: Optimizer, name: str, value: Any) -> object:
     """A learning rate at every group: that of the base times the group's multiplier."""
     listed = isinstance(value, (list, tuple))
-    for one in value if listed else [value]:
+    rates = [
         require_number(name, one, error=ScheduleError, least=0)
-    return value if listed else [value * multiplier for multiplier in _multipliers(optimizer)]
+        for one in (value if listed else [value])
+    ]
+    return rates if listed else [rates[0] * multiplier for multiplier in _multipliers(optimizer)]
 
 
 def check_schedule(schedule: LRScheduler | Optimizer | Any, *, num_steps: int | None = None) -> int:
@@ -150,7 +156,8 @@ def check_schedule(schedule: LRScheduler | Optimizer | Any, *, num_steps: int | 
 
     Returns:
         How many steps were looked at; in all of them every learning rate stayed proportional to its
-        group's multiplier.
+        group's multiplier. That `ReduceLROnPlateau` does not reduce a rate by less than its eps is
+        left out where the rate is by then a hundredth of the group's own.
 
     Raises:
         ScheduleError: The ratios between groups change; the step and the groups are named. Or the
@@ -170,10 +177,29 @@ def check_schedule(schedule: LRScheduler | Optimizer | Any, *, num_steps: int | 
                 f"{type(schedule).__name__}, which changes the ratios between the plan's groups at "
                 f"step {step} ({', '.join(shown[:6])})",
                 "a schedule that multiplies every group's learning rate by the same number",
-                "build it with the arguments from schedule_arguments; a warm-up multiplies "
-                "group['initial_lr'], it does not write one lr",
+                _remedy(schedule),
             )
     return step
+
+
+def _remedy(schedule: Any) -> str:
+    plateau = _plateau(schedule)
+    if plateau is not None and plateau.eps > 0 and not any(plateau.min_lrs):
+        return (
+            f"give it eps=0 in place of eps={plateau.eps:g}, as schedule_arguments does: it leaves "
+            "a group alone that would be reduced by less"
+        )
+    return (
+        "build it with the arguments from schedule_arguments; a warm-up multiplies "
+        "group['initial_lr'], it does not write one lr"
+    )
+
+
+def _plateau(schedule: Any) -> ReduceLROnPlateau | None:
+    """The scheduler of torch that waits for a plateau, out of accelerate's or timm's."""
+    inner = getattr(schedule, "scheduler", schedule)
+    inner = getattr(inner, "lr_scheduler", inner)
+    return inner if isinstance(inner, ReduceLROnPlateau) else None
 
 
 def _states(schedule: LRScheduler | Optimizer | Any, num_steps: int | None) -> Iterable[Optimizer]:
@@ -225,6 +251,10 @@ def _length(scheduler: Any) -> int:
 
 def _stepped(scheduler: Any, num_steps: int) -> Iterator[Optimizer]:
     left = getattr(scheduler, "total_steps", math.inf) - getattr(scheduler, "last_epoch", 0) - 1
+    if (plateau := _plateau(scheduler)) is not None:
+        lowest = min(float(group["lr"]) for group in plateau.optimizer.param_groups)
+        if plateau.eps <= _HELD * (1 - plateau.factor) * lowest:
+            plateau.eps = 0.0
     yield scheduler.optimizer
     for step in range(int(min(num_steps, left))):
         with warnings.catch_warnings():

@@ -191,7 +191,7 @@ def test_runs_that_are_not_on_the_lattice_are_left_aside():
     ],
 )
 def test_settings_out_of_range_are_refused(setting):
-    with pytest.raises(TrialError, match="a bracket with"):
+    with pytest.raises(TrialError, match="of a bracket"):
         Bracket(**{"start": 0.1, **setting})
 
 

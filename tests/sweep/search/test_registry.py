@@ -31,7 +31,7 @@ def test_what_is_none_of_these_lists_the_known(given):
     ],
 )
 def test_settings_of_another_type_or_out_of_range_are_refused(options):
-    with pytest.raises(TrialError, match="a bracket with"):
+    with pytest.raises(TrialError, match="of a bracket"):
         Bracket(**options)
 
 

@@ -37,4 +37,4 @@ def as_search(given: Search | str | Sequence[float]) -> Search:
             '"bracket", a search such as Bracket(start=0.1), or the rates of a grid',
             "choose one of these: run_sweep(..., search=[0.01, 0.1, 1.0])",
         )
-    return Grid(tuple(given))
+    return Grid(given)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etastar.errors import TrialError
 from etastar.sweep.recipe import Point
+from etastar.typed import require_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,11 +102,16 @@ class Grid(Search):
     name = "grid"
 
     def __post_init__(self) -> None:
+        given: Any = self.lrs
         try:
-            lrs = tuple(float(lr) for lr in self.lrs)
-        except (TypeError, ValueError):
-            lrs = ()
-        if not lrs or not all(0 < lr < inf for lr in lrs) or len(set(lrs)) < len(lrs):
+            given = () if isinstance(given, str) else tuple(given)
+        except TypeError:
+            given = ()
+        owner = f"the rates {self.lrs!r}"
+        lrs = tuple(
+            float(require_number("lr", lr, error=TrialError, above=0, owner=owner)) for lr in given
+        )
+        if not lrs or len(set(lrs)) < len(lrs):
             raise TrialError(
                 f"the rates {self.lrs!r}",
                 "positive rates, one or more, each once",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from math import ceil, exp, inf, isfinite, log, log2
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from etastar.fit.bootstrap import widened_interval
 from etastar.sweep.recipe import Point
 from etastar.sweep.search.base import Search
 from etastar.sweep.search.descent import Lattice, Triple, next_position
+from etastar.typed import set_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,22 +84,13 @@ class Bracket(Search):
     name = "bracket"
 
     def __post_init__(self) -> None:
-        try:
-            in_range = (
-                (self.start is None or 0 < self.start < inf)
-                and 1 < self.factor <= self.reach < inf
-                and 0 < self.precision < inf
-                and self.max_trials >= 3  # a minimum is enclosed by three
-                and isfinite(self.prior_exponent)
-            )
-        except TypeError:
-            in_range = False
-        if not in_range:
-            raise TrialError(
-                f"a bracket with {asdict(self)}",
-                "a positive start and precision, 1 < factor <= reach, max_trials of 3 or more",
-                "change the setting that is out of range",
-            )
+        checked: dict[str, Any] = {"error": TrialError, "owner": "a bracket"}
+        start = () if self.start is None else ("start",)
+        set_numbers(self, *start, "precision", above=0, **checked)
+        set_numbers(self, "max_trials", least=3, whole=True, **checked)  # a minimum is enclosed
+        set_numbers(self, "prior_exponent", **checked)
+        set_numbers(self, "factor", above=1, **checked)
+        set_numbers(self, "reach", least=self.factor, **checked)
 
     @property
     def options(self) -> dict[str, float | int | str]:
