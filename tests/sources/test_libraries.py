@@ -49,9 +49,8 @@ SPECS = [
 
 
 DETECTORS = """
-    deeplabv3_mobilenet_v3_large deeplabv3_resnet50 fcn_resnet50 lraspp_mobilenet_v3_large
-    retinanet_resnet50_fpn fcos_resnet50_fpn ssd300_vgg16 ssdlite320_mobilenet_v3_large
-    fasterrcnn_resnet50_fpn keypointrcnn_resnet50_fpn raft_small resnet18 swin3d_t
+    deeplabv3_mobilenet_v3_large fcn_resnet50 lraspp_mobilenet_v3_large retinanet_resnet50_fpn
+    fcos_resnet50_fpn ssdlite320_mobilenet_v3_large keypointrcnn_resnet50_fpn resnet18
 """.split()
 # A download fails at once, so that weights that were asked for show.
 BUILD = (
