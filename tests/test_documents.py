@@ -1,6 +1,5 @@
 """Every Python example of README and docs runs, in order, each file in one namespace."""
 
-import ast
 import contextlib
 import io
 import json

@@ -1,7 +1,7 @@
 """Run a script beside `.vision`, in a process of its own: `python tests/vision.py script.py ...`.
 
-The torchvision in `.vision` may be built for another torch: its operators are declared, so that timm
-imports it. `transformers` must not meet it.
+The torchvision in `.vision` may be built for another torch: its operators are declared here, so
+that timm imports it. `transformers` must not meet it.
 """
 
 import runpy

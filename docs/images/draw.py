@@ -120,7 +120,7 @@ def regret() -> str:
 
     parts = [*axes("learning rate (log)", "loss"), curve(loss)]
     lowest = 200 - 170 * loss(0.45)
-    for x, name, y in ((0.45, "best", 222), (0.7, "transferred", 222)):
+    for x, name in ((0.45, "best"), (0.7, "transferred")):
         at, height = 80 + 480 * x, 200 - 170 * loss(x)
         parts += [line((at, height), (at, 205), color=FAINT, dash="3 3")]
         parts += [f'<circle cx="{at:g}" cy="{height:.4g}" r="5" fill="{MARK}"/>']
