@@ -9,16 +9,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import etastar
 from etastar.datasets import load
+from etastar.models import build, example_inputs
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--steps", type=int, default=200)
 steps = parser.parse_args().steps
-
-
-def network(depth, width):
-    hidden = [layer for _ in range(depth) for layer in (nn.Linear(width, width), nn.ReLU())]
-    ends = nn.Linear(64, width), nn.Linear(width, 10)
-    return nn.Sequential(nn.Flatten(), ends[0], nn.ReLU(), *hidden, ends[1])
 
 
 class Digits(lightning.LightningModule):
@@ -40,9 +35,9 @@ class Digits(lightning.LightningModule):
 
 
 lightning.seed_everything(0)
-example = torch.zeros(1, 1, 8, 8)
-tuned = etastar.Tuned((network(2, 32), example), lr=0.003)  # tuned on the small one
-big = network(6, 64)
+example = example_inputs("vit")
+small, big = build("vit", depth=3, width=32), build("vit", depth=6, width=64)
+tuned = etastar.Tuned((small, example), lr=0.003, weight_decay=0.01)  # tuned on the small one
 plan = etastar.plan_transfer(tuned, (big, example), optimizer="adamw")
 print(plan)
 plan.rescale_(big)

@@ -10,14 +10,23 @@ import etastar
 from etastar.datasets import load
 
 
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.norm, self.inner = nn.LayerNorm(width), nn.Linear(width, 2 * width)
+        self.outer = nn.Linear(2 * width, width)
+
+    def forward(self, x):
+        return x + self.outer(torch.relu(self.inner(self.norm(x))))
+
+
 def network(depth, width=32):
-    hidden = [layer for _ in range(depth) for layer in (nn.Linear(width, width), nn.ReLU())]
-    ends = nn.Linear(64, width), nn.Linear(width, 10)
-    return nn.Sequential(nn.Flatten(), ends[0], nn.ReLU(), *hidden, ends[1])
+    body = [nn.Linear(64, width), *(Block(width) for _ in range(depth)), nn.LayerNorm(width)]
+    return nn.Sequential(nn.Flatten(), *body, nn.Linear(width, 10))
 
 
 def make_optimizer(model, lr, **size):
-    return torch.optim.SGD(model.parameters(), lr, momentum=0.9)
+    return torch.optim.AdamW(model.parameters(), lr)
 
 
 def batches(steps, seed):
@@ -29,23 +38,18 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=200)
     steps = parser.parse_args().steps
     recipe = etastar.Recipe(
-        make_model=network,
-        batches=partial(batches, steps),
-        loss_fn=nn.functional.cross_entropy,
-        make_optimizer=make_optimizer,
+        *(network, partial(batches, steps), nn.functional.cross_entropy, make_optimizer),
         num_steps=steps,
         batch_size=32,
     )
-    found = etastar.tune(
-        recipe, [{"depth": 2}, {"depth": 4}], {"depth": 8}, budget=20, seeds=1, precision=1.2
-    )
+    bases, target = [{"depth": 3}, {"depth": 6}], {"depth": 12}
+    found = etastar.tune(recipe, bases, target, budget=10, precision=1.3)
     print(found)
 
     torch.manual_seed(0)
-    model = network(8)
+    model, losses = network(12), []
     found.plan.rescale_(model)
-    optimizer = torch.optim.SGD(found.plan.param_groups(model), momentum=0.9)
-    losses = []
+    optimizer = torch.optim.AdamW(found.plan.param_groups(model))
     for inputs, targets in batches(steps, seed=1):
         loss = nn.functional.cross_entropy(model(inputs), targets)
         optimizer.zero_grad()
