@@ -14,14 +14,14 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint format types imports doctest docs study evidence evaluate survey check clean
+.PHONY: help demo test fuzz lint format types imports doctest docs site study evidence evaluate survey check clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-compile -e ".[hf,sweep,ray,dev]"
+	$(BIN)/pip install --quiet --no-compile -e ".[hf,sweep,ray,dev,docs]"
 	$(BIN)/pip install --quiet --no-deps mup  # its metadata ask for torchvision, which it never imports
 	touch $@
 
@@ -33,7 +33,7 @@ $(VISION_READY): $(READY)
 demo: $(READY) ## tune a shallow GPT, train one eight times deeper, print each rule's regret
 	$(BIN)/etastar demo
 
-lint format types imports doctest docs study evidence evaluate: $(READY)
+lint format types imports doctest docs site study evidence evaluate: $(READY)
 
 test: $(READY) $(VISION_READY) ## all tests, the examples of README and docs among them
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
@@ -65,8 +65,12 @@ imports: ## imports point down the list of layers
 doctest: ## the examples of the docstrings
 	$(BIN)/pytest --doctest-modules --pyargs etastar studies -n $(JOBS)
 
-docs: ## the examples of README and docs alone
+docs: ## the examples of README and docs, and the documentation site in docs/_build
 	$(BIN)/pytest tests/test_documents.py
+	$(MAKE) site
+
+site: ## the documentation site alone; a warning is an error
+	$(BIN)/sphinx-build -b html -W --keep-going --quiet docs docs/_build
 
 study: ## an experiment of the papers: make study NAME=resnet SCALE=cpu
 	$(BIN)/python -m studies $(NAME) --scale $(or $(SCALE),cpu)
@@ -77,7 +81,8 @@ evidence: ## docs/evidence.md and what law="auto" knows, from the stored results
 evaluate: ## the stored experiments again, from their stored runs
 	$(BIN)/python -m studies.evaluate
 
-check: test lint types imports doctest ## what CI runs
+check: test lint types imports doctest site ## what CI runs
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .vision .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .vision .hypothesis .mypy_cache .ruff_cache .import_linter_cache docs/_build \
+	  docs/_generated

@@ -25,6 +25,7 @@ PUBLIC = [
     "capture_graph",
     "check_schedule",
     "check_stability",
+    "cite",
     "coordinate_check",
     "effective_depth",
     "find_optimum",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         TransferPlan,
         Tuned,
         check_schedule,
+        cite,
         plan_transfer,
         schedule_arguments,
     )
@@ -40,6 +41,7 @@ __all__ = [
     "capture_graph",
     "check_schedule",
     "check_stability",
+    "cite",
     "coordinate_check",
     "effective_depth",
     "find_optimum",
@@ -74,6 +76,7 @@ _PLACES = {
         "TransferPlan",
         "Tuned",
         "check_schedule",
+        "cite",
         "plan_transfer",
         "schedule_arguments",
     ),

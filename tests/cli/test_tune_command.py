@@ -194,7 +194,7 @@ def test_the_time_that_is_left_is_that_of_the_runs_so_far(capsys, monkeypatch):
 
 
 def test_the_file_of_the_page_is_tuned(tmp_path, monkeypatch):
-    page = (Path(__file__).parents[2] / "docs" / "tuning.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "guides" / "tuning.md").read_text()
     monkeypatch.chdir(tmp_path)
     (tmp_path / "page.py").write_text(page.split("```python\n")[1].split("```")[0])
     sizes = ["--bases", "depth=2,4", "--target", "depth=16", "--seeds", "1", "--lr", "0.01"]

@@ -82,7 +82,7 @@ def fit_power_law(
     *,
     variance_floor: float = 1e-4,
 ) -> PowerLawFit:
-    """Least squares of log eta* = a + b log size, weighted by the optima's `log_lr_sd`^-2.
+    """Least squares of log eta* = a + b log size, weighted by what `log_lr_sd` says of the optima.
 
     No point is left out. b = sum_i c_i log eta*_i, and its 95% interval reaches to either side by
     sqrt(sum_i (c_i r_i)^2), r_i being how far the interval of optimum i reaches to the side that

@@ -127,7 +127,7 @@ def tune(
         >>> found.plan.target_depth, found.cost < 1, found.stop
         (64, True, 'budget')
 
-    Source: docs/tuning.md.
+    Source: docs/guides/tuning.md.
     """
     for name, value, least in (("precision", precision, 1), ("budget", budget, 0)):
         require_number(name, value, error=TrialError, above=least)

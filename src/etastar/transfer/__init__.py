@@ -1,5 +1,6 @@
 """Transfer: from a tuned base to a plan for the target, and from the plan to an optimizer."""
 
+from etastar.transfer.citation import PAPERS_OF_LAWS, cite
 from etastar.transfer.correspondence import match_parameters
 from etastar.transfer.default_choice import NAMED_LAWS, DefaultChoice
 from etastar.transfer.experience import Experience, stored_experience
@@ -20,6 +21,7 @@ from etastar.transfer.tuned import Target, Tuned, read_architecture
 __all__ = [
     "DEFAULT_LAW",
     "NAMED_LAWS",
+    "PAPERS_OF_LAWS",
     "BaseRecord",
     "DefaultChoice",
     "Experience",
@@ -33,6 +35,7 @@ __all__ = [
     "TransferPlan",
     "Tuned",
     "check_schedule",
+    "cite",
     "match_parameters",
     "plan_transfer",
     "read_architecture",
