@@ -27,6 +27,7 @@ PUBLIC = [
     "check_stability",
     "coordinate_check",
     "effective_depth",
+    "figure",
     "find_optimum",
     "fit_power_law",
     "initialize_",
@@ -38,6 +39,7 @@ PUBLIC = [
     "schedule_arguments",
     "transfer_regret",
     "tune",
+    "write_report",
 ]
 
 HEAVY = (
