@@ -176,7 +176,8 @@ class _Picture:
         kind = node.kind.replace(" ", "-") + (" lit" if node.lit else "")
         return (
             f'<g class="node {kind}" tabindex="0" role="listitem" aria-label="{tip}" '
-            f'data-tip="{tip}">{_mark(node.kind, x, y)}<text x="{_TEXT}" y="{y + 4}">{name}</text>'
+            f'data-tip="{tip}"><path class="hit" d="M0 {row * _ROW}h{_WIDTH}v{_ROW}H0z"/>'
+            f'{_mark(node.kind, x, y)}<text x="{_TEXT}" y="{y + 4}">{name}</text>'
             f'<text class="op" x="{_WIDTH - 4}" y="{y + 4}">{op}</text></g>'
         )
 

@@ -83,7 +83,7 @@ def depth_section(data: Data) -> Section:
     """Effective depth and its path; the network is drawn from the path where there is no graph."""
     path = data["path"]
     rows = tuple(
-        (str(place), step["module"] or "(root)", step["counted_as"], step["op"])
+        (str(place), step["module"] or "(root)", step["counted_as"], _operation(step["op"]))
         for place, step in enumerate(path, start=1)
     )
     matrix = tuple(
@@ -95,11 +95,23 @@ def depth_section(data: Data) -> Section:
     if len(matrix) > 1:
         panels.append(Panel(SheetTable(("from", "to", "effective depth"), matrix)))
     drawn = tuple(
-        DrawnNode(s["module"], s["counted_as"], s["op"], (), True, True, (k - 1,) if k else ())
-        for k, s in enumerate(path)
+        DrawnNode(
+            step["module"],
+            step["counted_as"],
+            _operation(step["op"]),
+            lit=True,
+            on_path=True,
+            sources=(place - 1,) if place else (),
+        )
+        for place, step in enumerate(path)
     )
     notes = tuple(filter(None, (data["capture_note"], *data["notes"])))
     return Section("Network", _depth_facts(data), tuple(panels), notes, drawn)
+
+
+def _operation(op: str) -> str:
+    """`aten.addmm.default` as `addmm`."""
+    return (op.split(".") * 2)[1]
 
 
 def _depth_facts(data: Data) -> dict[str, str]:
