@@ -54,7 +54,6 @@ def write_evidence(evidence: Evidence, folder: str | os.PathLike[str]) -> None:
         **{name: _json(data) for name, data in result_data(evidence).items()},
         "study.json": _json(_study(evidence)),
         "figure.json": figure.to_json() + "\n",
-        "figure.html": figure.to_html(include_plotlyjs="cdn", div_id="figure") + "\n",
     }
     for name, text in texts.items():
         path = Path(folder) / name

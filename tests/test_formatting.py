@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etastar.formatting import interval, name_pattern, number, percent, shorten_middle
+from etastar.formatting import (
+    Shown,
+    interval,
+    name_pattern,
+    number,
+    percent,
+    shorten_middle,
+)
 
 
 @given(st.floats(1e-300, 1e300))
@@ -35,3 +42,13 @@ def test_intervals_and_percentages():
 def test_patterns_stand_in_the_order_of_their_first_name():
     names = ["b.0.w", "a.1.2.w", "b.3.w", "c"]
     assert name_pattern(names) == "b.*.w (2), a.*.*.w, c"
+
+
+def test_a_notebook_gets_the_text_escaped():
+    class Named(Shown):
+        def __rich__(self):
+            return '<script>alert("x")</script> & more'
+
+    shown = Named()._repr_html_()
+    assert "<script" not in shown
+    assert "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt; &amp; more" in shown

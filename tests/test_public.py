@@ -28,6 +28,7 @@ PUBLIC = [
     "cite",
     "coordinate_check",
     "effective_depth",
+    "figure",
     "find_optimum",
     "fit_power_law",
     "initialize_",
@@ -39,6 +40,7 @@ PUBLIC = [
     "schedule_arguments",
     "transfer_regret",
     "tune",
+    "write_report",
 ]
 
 HEAVY = (

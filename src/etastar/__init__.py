@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from etastar.measure import UpdateReport, measure_update, scan_updates
     from etastar.optimizers import optimizer_like
     from etastar.parameter import ParamInfo
+    from etastar.report import figure, write_report
     from etastar.sweep import Recipe, SweepResult, TuneResult, run_sweep, tune
     from etastar.transfer import (
         Measure,
@@ -44,6 +45,7 @@ __all__ = [
     "cite",
     "coordinate_check",
     "effective_depth",
+    "figure",
     "find_optimum",
     "fit_power_law",
     "initialize_",
@@ -55,6 +57,7 @@ __all__ = [
     "schedule_arguments",
     "transfer_regret",
     "tune",
+    "write_report",
 ]
 
 __version__ = "0.1.0"
@@ -69,6 +72,7 @@ _PLACES = {
     "measure": ("UpdateReport", "measure_update", "scan_updates"),
     "optimizers": ("optimizer_like",),
     "parameter": ("ParamInfo",),
+    "report": ("figure", "write_report"),
     "sweep": ("Recipe", "SweepResult", "TuneResult", "run_sweep", "tune"),
     "transfer": (
         "Measure",

@@ -20,6 +20,7 @@ __all__ = [
     "OptimizerError",
     "PlanError",
     "RecurrentError",
+    "ReportError",
     "ScheduleError",
     "StorageError",
     "TrialError",
@@ -111,6 +112,10 @@ class ModelSpecError(EtastarError, ValueError):
 
 class FitError(EtastarError, ValueError):
     """An optimum, a power law or a regret cannot be found from these numbers."""
+
+
+class ReportError(EtastarError, ValueError):
+    """There is nothing to show of this: no result of the package, or a file that holds none."""
 
 
 class TrialError(EtastarError, ValueError):

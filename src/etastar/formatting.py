@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import asdict
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from etastar.naming import name_template
@@ -56,6 +57,10 @@ class Shown(ABC):
         console = Console(file=text, width=80, color_system=None, legacy_windows=False)
         console.print(self, highlight=False, markup=False)
         return "\n".join(line.rstrip() for line in text.getvalue().rstrip("\n").split("\n"))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the text, escaped, in letters of one width."""
+        return f'<pre style="line-height: 1.25; white-space: pre">{escape(str(self))}</pre>'
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain data for JSON."""

@@ -176,7 +176,7 @@ def test_what_is_written_is_json_without_infinities_and_compact(evidence, tmp_pa
     write_evidence(evidence, tmp_path)
     for path in tmp_path.glob("*.json"):
         json.loads(path.read_text(), parse_constant=pytest.fail)
-    assert "Infinity" not in (tmp_path / "figure.html").read_text()
+    assert not list(tmp_path.glob("*.html"))  # nothing that asks a network for Plotly
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 100_000
 
 

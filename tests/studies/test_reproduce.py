@@ -25,7 +25,6 @@ FILES = {
     "regret.json",
     "study.json",
     "figure.json",
-    "figure.html",
 }
 
 

@@ -1,0 +1,59 @@
+"""`etastar report`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from etastar.cli import options
+from etastar.cli.application import app, clear_errors, print_result
+from etastar.formatting import Shown
+
+__all__ = ["FileWritten", "report"]
+
+_SOURCES = "A plan file, JSON that a command printed, a sweep's store, or zoo:NAME, hf:NAME ..."
+
+
+@dataclass(frozen=True)
+class FileWritten(Shown):
+    """A file, and what is in it."""
+
+    path: str
+    num_bytes: int
+    results: tuple[str, ...]
+
+    def __rich__(self) -> str:
+        return f"{self.path}: {', '.join(self.results)} ({self.num_bytes / 1e6:.1f} MB)"
+
+
+@app.command()
+@clear_errors
+def report(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE...", help=_SOURCES, show_default=False)
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The page, one file that asks no network.")
+    ] = Path("report.html"),
+    title: Annotated[str, typer.Option("--title", help="Of the page.")] = "",
+    name: options.StoreName = "sweep",
+    arg: options.Args = [],  # noqa: B006  typer reads the default, nobody writes to it
+    as_json: options.AsJSON = False,
+    debug: options.Debug = False,
+) -> None:
+    """Write a page of plans, networks, measurements, checks, sweeps, fits and tunings."""
+    from etastar.report import write_report
+    from etastar.report.reading import read_source
+    from etastar.sources.settings import parse_settings
+
+    settings = parse_settings(arg)
+    sections = [one for text in sources for one in read_source(text, name=name, settings=settings)]
+    command = shlex.join(["etastar", *sys.argv[1:]])
+    write_report(output, *sections, title=title, command=command)
+    titles = tuple(section.title for section in sections)
+    print_result(as_json, FileWritten(str(output), output.stat().st_size, titles))

@@ -1,0 +1,120 @@
+"""One file with everything in it: sections, figures, the networks drawn, and Plotly once."""
+
+from __future__ import annotations
+
+import platform
+from datetime import datetime, timezone
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from etastar import __version__
+from etastar.errors import MissingExtraError, ReportError, StorageError
+from etastar.report.drawing import draw_network
+from etastar.report.plotly_figure import chart_figure
+from etastar.report.reading import section_of
+
+if TYPE_CHECKING:
+    import os
+
+    from etastar.report.charts import Chart, Section
+
+__all__ = ["write_report"]
+
+_LONG = 40  # characters of a cell, for which a table gets the whole width
+_PACKAGES = ("torch", "numpy", "plotly")
+
+
+def write_report(
+    path: str | os.PathLike[str], *results: object, title: str = "", command: str = ""
+) -> None:
+    """Write a page of results that asks no network for anything, for people who were not there.
+
+    A table stands beside every figure; the network of a graph, or of a plan that was just made, is
+    drawn with its shortest path. The page is 5 MB, of which Plotly is nearly all.
+
+    Args:
+        path: The file; replaced if it exists.
+        *results: Plans, graphs, depth reports, measurements, scans, coordinate and stability
+            checks, sweeps, fits, tunings, or the plain data of their JSON.
+        title: Of the page.
+        command: What made the results, to be shown.
+
+    Raises:
+        MissingExtraError: Plotly is not installed.
+        ReportError: There is no result, or one is unknown.
+        StorageError: The file cannot be written.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from etastar.fit import fit_power_law
+        >>> page = pathlib.Path(tempfile.mkdtemp(), "report.html")
+        >>> write_report(page, fit_power_law([2, 8], [1.0, 0.125]), title="Two depths")
+        >>> "<h1>Two depths</h1>" in page.read_text()
+        True
+    """
+    if not results:
+        raise ReportError("no result", "one result or more", "give what is to be shown")
+    sections = [section_of(result) for result in results]
+    text = _page(sections, title or "etastar report", command)
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(
+            f"{path}: {error}", "a file that can be written", "give another path"
+        ) from error
+
+
+def _page(sections: list[Section], title: str, command: str) -> str:
+    try:
+        from jinja2 import Environment
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise MissingExtraError("plotly", "plotly") from error
+    assets = files("etastar.report") / "assets"
+    style, script, template = (
+        (assets / name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "page.html")
+    )
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    shown = [_shown(section) for section in sections]
+    with_charts = any(panel["chart"] for one in shown for panel in one["panels"])
+    return environment.from_string(template).render(
+        title=title,
+        command=command,
+        written=f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        versions=", ".join(_versions()),
+        sections=shown,
+        style=style,
+        script=script,
+        plotly=get_plotlyjs() if with_charts else "",
+    )
+
+
+def _versions() -> list[str]:
+    numbers = {"Python": platform.python_version(), "etastar": __version__}
+    return [f"{k} {v}" for k, v in {**numbers, **{one: version(one) for one in _PACKAGES}}.items()]
+
+
+def _shown(section: Section) -> dict[str, Any]:
+    """A section as the template takes it."""
+    return {
+        "section": section,
+        "network": draw_network(section.network),
+        "num_lit": sum(node.lit for node in section.network),
+        "panels": [
+            {
+                "table": panel.table,
+                "chart_of": panel.chart,
+                "is_wide": any(len(cell) > _LONG for row in panel.table.rows for cell in row),
+                "chart": None if panel.chart is None else _chart_json(panel.chart),
+            }
+            for panel in section.panels
+        ],
+    }
+
+
+def _chart_json(chart: Chart) -> str:
+    """A figure as JSON that cannot end the script it stands in."""
+    text: str = chart_figure(chart).to_json()
+    return text.replace("<", "\\u003c")

@@ -1,0 +1,134 @@
+"""Sections of what is planned, and of the network that it is planned for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from etastar.formatting import interval, name_pattern, number, shorten_middle
+from etastar.report.charts import GREY, Axis, Chart, DrawnNode, Panel, Section, Series, SheetTable
+
+__all__ = ["LABEL", "depth_section", "plan_section"]
+
+LABEL = 28
+"""Characters of a name on an axis."""
+_DIGITS = 12
+
+Data = Mapping[str, Any]
+
+
+def plan_section(data: Data) -> Section:
+    """The rate of every group, beside the one that was tuned."""
+    facts = {
+        "laws": data["law"],
+        "optimizer": data["optimizer"],
+        "effective depth": f"{data['base_depth']} to {data['target_depth']}",
+        "learning rate": number(data["lr"]),
+        "95% interval": interval(*data["lr_interval"]) if data["lr_interval"] else "none",
+        "initialization": f"residual branches {data['initialization']['residual']}",
+    }
+    notes = tuple(filter(None, (data["why"], *data["notes"])))
+    return Section("Plan", facts, (Panel(_groups(data), _group_chart(data)),), notes)
+
+
+def _groups(data: Data) -> SheetTable:
+    headings = ("group", "learning rate", "factor", "weight decay", "init x", "parameters")
+    rows = tuple(
+        (
+            group["name"],
+            number(group["lr"]),
+            " x ".join(f"{number(f)} ({law})" for law, f in group["factors"] if f != 1) or "1",
+            number(group["weight_decay"]),
+            _range(group["init"]),
+            name_pattern(group["parameters"]),
+        )
+        for group in data["groups"]
+    )
+    return SheetTable(headings, rows)
+
+
+def _range(values: Any) -> str:
+    low, high = min(values), max(values)
+    return number(low) if low == high else interval(low, high)
+
+
+def _group_chart(data: Data) -> Chart:
+    groups = data["groups"]
+    rows = tuple(map(float, range(len(groups))))
+    base = tuple(group["lr"] / group["lr_multiplier"] for group in groups)
+    rates = tuple(group["lr"] for group in groups)
+    ends = data["lr_interval"] and tuple(data["lr_interval"])
+    labels = tuple(
+        f"{group['name']}: {shorten_middle(name_pattern(group['parameters']), 80)}"
+        for group in groups
+    )
+    series = (
+        Series("tuned at the base", base, rows, "points", GREY),
+        Series(
+            "planned for the target",
+            rates,
+            rows,
+            "points",
+            0,
+            x_ends=tuple(ends if rate == data["lr"] else None for rate in rates),
+            labels=labels,
+        ),
+    )
+    names = tuple(shorten_middle(group["name"], LABEL) for group in groups)
+    axes = Axis("learning rate", log=True), Axis("", ticks=names)
+    return Chart("learning rate by group", *axes, series)
+
+
+def depth_section(data: Data) -> Section:
+    """Effective depth and its path; the network is drawn from the path where there is no graph."""
+    path = data["path"]
+    rows = tuple(
+        (str(place), step["module"] or "(root)", step["counted_as"], _operation(step["op"]))
+        for place, step in enumerate(path, start=1)
+    )
+    matrix = tuple(
+        (source, output, "not connected" if length is None else str(length))
+        for source, ends in data["matrix"].items()
+        for output, length in ends.items()
+    )
+    panels = [Panel(SheetTable(("step", "module", "counted as", "operation"), rows))]
+    if len(matrix) > 1:
+        panels.append(Panel(SheetTable(("from", "to", "effective depth"), matrix)))
+    drawn = tuple(
+        DrawnNode(
+            step["module"],
+            step["counted_as"],
+            _operation(step["op"]),
+            lit=True,
+            on_path=True,
+            sources=(place - 1,) if place else (),
+        )
+        for place, step in enumerate(path)
+    )
+    notes = tuple(filter(None, (data["capture_note"], *data["notes"])))
+    return Section("Network", _depth_facts(data), tuple(panels), notes, drawn)
+
+
+def _operation(op: str) -> str:
+    """`aten.addmm.default` as `addmm`."""
+    return (op.split(".") * 2)[1]
+
+
+def _depth_facts(data: Data) -> dict[str, str]:
+    lists = ("tied", "recurrent", "stacked", "unused_parameters")
+    return {
+        "effective depth": str(data["effective_depth"]),
+        "weight layers": str(data["weight_layers"]),
+        "residual additions": str(data["residual_additions"]),
+        "longest path": f"{data['longest_path']} ({data['layer_longest_path']} layers)",
+        "paths": _integer(data["path_count"]),
+        "from": name_pattern(data["sources"]),
+        "to": name_pattern(data["outputs"]),
+        "captured on": f"{data['capture']} tensors",
+        **{what.replace("_", " "): name_pattern(data[what]) for what in lists if data[what]},
+    }
+
+
+def _integer(value: int) -> str:
+    text = str(value)
+    return f"{value:,}" if len(text) <= _DIGITS else f"{text[0]}.{text[1:4]}e{len(text) - 1}"

@@ -1,0 +1,224 @@
+"""Sections of what was trained: sweeps, fits to a store, tuning, rules side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from etastar.fit import PowerLawFit
+from etastar.formatting import interval, number, percent
+from etastar.report.charts import Axis, Chart, Panel, Section, Series, SheetTable, finite
+from etastar.report.plan_sections import plan_section
+from etastar.report.rate_line import (
+    PowerLine,
+    RatePoint,
+    rate_chart,
+    rate_points,
+    tuned_line,
+    varied_name,
+)
+from etastar.sweep.loss_table import loss_table
+from etastar.sweep.recipe import Point, as_size, format_size
+from etastar.sweep.trial import TrialRecord
+
+__all__ = ["fit_section", "law_section", "rules_section", "sweep_section", "tune_section"]
+
+_LOG_FROM = 10.0  # highest over lowest loss, for a logarithmic axis
+
+Data = Mapping[str, Any]
+
+
+def sweep_section(data: Data) -> Section:
+    """Loss against rate of every size, with minima, and the optimum over size."""
+    panels = [Panel(_optima_table(data["optima"]), _loss_chart(data))]
+    panels += _drift(data["optima"])
+    return Section("Sweep", _facts(data), tuple(panels))
+
+
+def tune_section(data: Data) -> Section:
+    """The sweep of a tuning, what it came to, and its plan."""
+    optima, target = data["optima"], data["target"]
+    plan = plan_section(data["plan"])
+    chart = _loss_chart(data) if data.get("trials") else None
+    panels = [Panel(_optima_table(optima), chart)]
+    planned = data["interval"] and tuple(data["interval"])
+    panels += _drift(optima, (target, data["plan"]["lr"], planned))
+    facts = {
+        **_facts(data),
+        "target": format_size(as_size(target)),
+        "cost": f"{percent(data['cost'])} of one target run",
+        "stopped": data["stop"],
+        **plan.facts,
+    }
+    return Section("Tuning", facts, (*panels, *plan.panels), plan.notes)
+
+
+def fit_section(data: Data) -> Section:
+    """The power law through a store's optima over effective depth."""
+    points = [
+        RatePoint(one["depth"], one["lr"], one["interval"] and tuple(one["interval"]))
+        for one in data["optima"]
+    ]
+    plan, target = data.get("plan"), None
+    if plan is not None:
+        target = RatePoint(plan["target_depth"], plan["lr"], plan["lr_interval"])
+    line = tuned_line(points)
+    rows = tuple(
+        (format_size(as_size(one["size"])), number(one["depth"]), *_rate_cells(one))
+        for one in data["optima"]
+    )
+    table = SheetTable(("size", "effective depth", "learning rate", "95% interval"), rows)
+    facts = {**data["settings"], "exponent": "none, of one depth" if line is None else str(line)}
+    facts["r squared"] = "none" if data["r_squared"] is None else number(data["r_squared"])
+    without = [f"no optimum at {format_size(as_size(size))}" for size in data["without_optimum"]]
+    chart = rate_chart("effective depth", points, line, target=target)
+    more = () if plan is None else plan_section(plan).panels
+    return Section("Fit over depth", facts, (Panel(table, chart), *more), tuple(without))
+
+
+def law_section(data: Data) -> Section:
+    """A power law by itself."""
+    lists = {k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in data.items()}
+    fit = PowerLawFit(**lists)
+    points = [RatePoint(x, lr) for x, lr in zip(fit.sizes, fit.lrs, strict=True)]
+    rows = tuple(
+        (number(x), number(lr), number(fit.predict(x)), percent(weight))
+        for x, lr, weight in zip(fit.sizes, fit.lrs, fit.weights, strict=True)
+    )
+    line = PowerLine.of_fit(fit)
+    facts = {"exponent": str(line), "r squared": number(fit.r_squared)}
+    table = SheetTable(("size", "learning rate", "on the line", "weight"), rows)
+    return Section("Power law", facts, (Panel(table, rate_chart("size", points, line)),))
+
+
+def rules_section(data: Data) -> Section:
+    """Regret of every rule that carried a rate, as `etastar demo` compares them."""
+    rules = data["rules"]
+    names = tuple(str(row["rule"]) for row in rules)
+    regrets = [row["relative_regret"] for row in rules]
+    rows = tuple(
+        (
+            name,
+            number(row["lr"]),
+            interval(*row["interval"]) if row.get("interval") else "",
+            "diverged" if row["loss"] is None else number(row["loss"]),
+            percent(inf if regret is None else regret),
+        )
+        for name, row, regret in zip(names, rules, regrets, strict=True)
+    )
+    headings = ("rule", "learning rate", "95% interval", "final loss", "relative regret")
+    marks = Series("", tuple(regrets), tuple(map(float, range(len(rules)))), labels=names)
+    axes = Axis("relative regret"), Axis("", ticks=names)
+    chart = Chart("regret by rule", *axes, (marks,))
+    return Section("Rules side by side", {}, (Panel(SheetTable(headings, rows), chart),))
+
+
+def _facts(data: Data) -> dict[str, str]:
+    """What was run: settings, search, seeds, devices and versions."""
+    trials = data.get("trials", ())
+    versions = {f"{k} {v}" for trial in trials for k, v in trial["versions"].items()}
+    search = ", ".join(f"{name}={value}" for name, value in data.get("search", {}).items())
+    found = {
+        **{str(k): str(v) for k, v in data.get("settings", {}).items()},
+        "search": search,
+        "runs": f"{len(trials):,}" if trials else "",
+        "steps": f"{data['steps']:,}",
+        "seeds": _listed({str(trial["seed"]) for trial in trials}),
+        "device": _listed({trial["device"] for trial in trials}),
+        "versions": _listed(versions),
+    }
+    return {name: text for name, text in found.items() if text}
+
+
+def _listed(texts: Iterable[str]) -> str:
+    return ", ".join(sorted(texts, key=lambda text: (len(text), text)))
+
+
+def _optima_table(optima: list[Data]) -> SheetTable:
+    rows = tuple(
+        (
+            format_size(as_size(one["size"])),
+            *_rate_cells(one),
+            "-" if one["loss"] is None else number(one["loss"]),
+            f"{one['num_trials']:,}",
+            str(one["num_diverged"]),
+            ", ".join(one["flags"]),
+        )
+        for one in optima
+    )
+    headings = ("size", "learning rate", "95% interval", "loss", "runs", "diverged", "flags")
+    return SheetTable(headings, rows)
+
+
+def _rate_cells(one: Data) -> tuple[str, str]:
+    if one["lr"] is None:
+        return "-", "-"
+    return number(one["lr"]), interval(*one["interval"]) if one["interval"] else "one seed"
+
+
+def _drift(optima: list[Data], target: tuple[Data, float, Any] | None = None) -> list[Panel]:
+    """The optimum over the setting that varies, with the target of a plan."""
+    over = varied_name([one["size"] for one in optima] + ([target[0]] if target else []))
+    points = [] if over is None else rate_points(optima, over)
+    if over is None or not points:
+        return []
+    goal = None if target is None else RatePoint(target[0][over], *target[1:])
+    line = tuned_line(points)
+    headings = (over, "learning rate", "95% interval", "on the line")
+    rows = tuple(
+        (
+            number(point.x),
+            number(point.lr),
+            "one seed" if point.ends is None else interval(*point.ends),
+            "-" if line is None else number(line.at(point.x)),
+        )
+        for point in (*points, *([goal] if goal else []))
+    )
+    return [Panel(SheetTable(headings, rows), rate_chart(over, points, line, target=goal))]
+
+
+def _loss_chart(data: Data) -> Chart:
+    """Mean loss over seeds at each rate, every run, and the minima with their intervals."""
+    series: list[Series] = []
+    for color, one in enumerate(data["optima"]):
+        name = format_size(as_size(one["size"]))
+        trials = [trial for trial in data["trials"] if trial["size"] == one["size"]]
+        series += _size_series(name, trials, color)
+        if one["lr"] is not None and one["loss"] is not None:
+            ends = one["interval"] and tuple(one["interval"])
+            label = f"{name}: optimum {number(one['lr'])}, loss {number(one['loss'])}"
+            series.append(
+                Series(name, (one["lr"],), (one["loss"],), "minimum", color, (ends,), (), (label,))
+            )
+    losses = finite([y for one in series for y in one.y])
+    log = bool(losses) and min(losses) > 0 and max(losses) / min(losses) > _LOG_FROM
+    axes = Axis("learning rate", log=True), Axis("loss", log=log)
+    return Chart("loss against learning rate", *axes, tuple(series))
+
+
+def _size_series(name: str, trials: list[Data], color: int) -> list[Series]:
+    if not trials:
+        return []
+    lrs, losses = loss_table([_record(trial) for trial in trials])
+    means = [_short(mean) if np.isfinite(mean) else None for mean in losses.mean(1)]
+    runs = [trial for trial in trials if trial["finite"] and not trial["diverged"]]
+    labels = tuple(f"{name}: seed {trial['seed']}" for trial in runs)
+    points = tuple(_short(t["lr"]) for t in runs), tuple(_short(t["loss"]) for t in runs)
+    return [
+        Series(name, *points, "runs", color, labels=labels),
+        Series(name, tuple(map(_short, lrs)), tuple(means), "curve", color),
+    ]
+
+
+def _record(trial: Data) -> TrialRecord:
+    loss = inf if trial["loss"] is None else trial["loss"]
+    point = Point(trial["lr"], trial["seed"])
+    return TrialRecord(as_size(trial["size"]), point, loss, (), trial["diverged"], 0, 0.0)
+
+
+def _short(x: float) -> float:
+    """Six digits: what a screen shows, and a quarter of the bytes."""
+    return float(f"{x:.6g}")

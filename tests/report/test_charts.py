@@ -1,0 +1,106 @@
+"""What the charts show is what was found."""
+
+import json
+
+import pytest
+
+from etastar.fit import fit_power_law
+from etastar.report.rate_line import PowerLine, RatePoint, tuned_line
+from etastar.report.reading import section_of
+from etastar.sweep.loss_table import loss_table
+
+
+def test_a_sweep_shows_mean_losses_runs_and_minima(sweep):
+    chart = section_of(sweep).charts[0]
+    for one in sweep.sizes:
+        name = f"depth={dict(one.size)['depth']}"
+        runs, curve, best = (s for s in chart.series if s.name == name)
+        lrs, losses = loss_table(one.trials)
+        means = [float(f"{mean:.6g}") for mean in losses.mean(1)]
+        assert curve.y == tuple(mean if mean < float("inf") else None for mean in means)
+        assert None in curve.y  # the rate that diverged
+        assert curve.x == pytest.approx(tuple(lrs), rel=1e-5)
+        assert len(runs.x) == sum(not trial.diverged for trial in one.trials)
+        assert (best.x, best.y) == ((one.optimum.lr,), (one.optimum.loss,))
+        assert best.x_ends == (one.optimum.interval,)
+
+
+def test_seeds_versions_and_settings_are_said(sweep):
+    facts = section_of(sweep).facts
+    assert facts["seeds"] == "0, 1, 2"
+    assert facts["versions"] == "torch 2.9.0"
+    assert facts["optimizer"] == "sgd"
+    assert facts["runs"] == str(len(sweep.trials))
+
+
+def test_the_line_over_depth_is_the_fit_with_its_interval(sweep):
+    chart = section_of(sweep).charts[1]
+    fit = fit_power_law([1, 2, 4], [one.optimum for one in sweep.sizes])
+    band, line, marks = chart.series
+    assert line.name.startswith(f"exponent {fit.exponent:.3f} (95% {fit.exponent_interval[0]:.3f}")
+    assert line.y == pytest.approx([fit.predict(x) for x in line.x])
+    assert marks.y == tuple(one.optimum.lr for one in sweep.sizes)
+    for x, y, (low, high) in zip(line.x, line.y, band.y_ends, strict=True):
+        assert low <= y * (1 + 1e-9)
+        assert y <= high * (1 + 1e-9), x
+
+
+def test_a_line_turns_about_the_weighted_middle_of_its_points():
+    points = [RatePoint(2, 1.0, (0.9, 1.1)), RatePoint(8, 0.1, (0.01, 1.0)), RatePoint(32, 0.02)]
+    assert tuned_line(points).ends is None  # one point has no interval
+    line = tuned_line(points[:2])
+    ends = [line.at(2.0, exponent) for exponent in line.ends]
+    far = [line.at(8.0, exponent) for exponent in line.ends]
+    assert ends[0] / ends[1] < far[1] / far[0]  # near the point that is known well, narrow
+    assert tuned_line(points[:1]) is None
+    known = PowerLine.of_points([RatePoint(1, 1.0), RatePoint(4, 0.25)], -1.0, None)
+    assert known.at(2) == pytest.approx(0.5)
+
+
+def test_a_scan_has_the_measured_exponent_and_the_layers_as_cells(results):
+    scan, section = results["scan"], section_of(results["scan"])
+    line = next(s for s in section.charts[0].series if s.look == "line")
+    assert line.name.startswith(f"exponent {scan.exponents['depth'].exponent:.3f}")
+    cells = section.charts[-1].cells
+    assert len(cells) == len(scan.points[-1].report.layers)
+    last = scan.points[-1].report
+    expected = [layer.mean_square_update / last.typical_mean_square for layer in last.layers]
+    assert [2 ** row[-1] for row in cells] == pytest.approx(expected)
+    assert cells[-1][0] is None  # the shallow network lacks this layer
+
+
+def test_a_coordinate_check_is_a_heat_map_against_the_smallest_size(results):
+    axis = results["coordinates"].axes[0]
+    change, init = section_of(results["coordinates"]).charts
+    assert change.x.ticks == ("width=16", "width=32")
+    for one, row in zip(axis.layers, change.cells, strict=True):
+        curve = one.change.curves[-1]
+        assert row[0] == 0
+        assert 2 ** row[1] == pytest.approx(curve[1] / curve[0])
+    assert init.title.startswith("size at initialization")
+
+
+def test_a_plan_shows_each_group_beside_the_rate_that_was_tuned(plan):
+    chart = section_of(plan).charts[0]
+    base, planned = chart.series
+    assert planned.x == tuple(group.lr for group in plan.groups)
+    assert base.x == pytest.approx([0.1] * len(plan.groups))
+    rows = section_of(plan).panels[0].table.rows
+    assert [row[0] for row in rows] == [group.name for group in plan.groups]
+
+
+def test_regrets_of_rules_are_marks_and_a_diverged_one_is_told():
+    rules = [
+        {"rule": "constant", "lr": 0.1, "loss": None, "relative_regret": None},
+        {"rule": "auto", "lr": 0.03, "loss": 1.0, "relative_regret": 0.002},
+    ]
+    section = section_of({"rules": rules})
+    assert section.charts[0].series[0].x == (None, 0.002)
+    assert [row[-1] for row in section.panels[0].table.rows] == ["diverged", "0.2%"]
+
+
+def test_numbers_that_are_not_finite_leave_gaps(results):
+    data = json.loads(json.dumps(results["update"].as_dict()))
+    data["layers"][0]["mean_square_update"] = None
+    data["layers"][1]["mean_square_update"] = 0.0
+    assert section_of(data).charts[0].series[1].y[:2] == (None, None)

@@ -1,0 +1,114 @@
+"""From results and from files to sections: the same, whatever way they come."""
+
+import json
+import os
+
+import pytest
+import torch
+
+from etastar.errors import PlanError, ReportError
+from etastar.fit import transfer_regret
+from etastar.report.reading import read_source, section_of
+from etastar.sweep.storage import OptunaStore
+from etastar.sweep.tune_result import TuneResult
+
+TITLES = {
+    "plan": "Plan",
+    "depth": "Network",
+    "update": "Measurement",
+    "scan": "Scan",
+    "coordinates": "Coordinate check",
+    "stability": "Stability",
+    "sweep": "Sweep",
+    "law": "Power law",
+}
+
+
+@pytest.mark.parametrize("name", TITLES)
+def test_a_result_and_its_printed_json_give_the_same_section(name, results, tmp_path):
+    section = section_of(results[name])
+    assert section.title == TITLES[name]
+    path = tmp_path / "printed.json"
+    path.write_text(json.dumps(results[name].as_dict(), allow_nan=False))
+    (read,) = read_source(str(path))
+    assert "printed.json, written 20" in read.origin
+    assert (read.facts, read.panels, read.notes) == (section.facts, section.panels, section.notes)
+    assert all(panel.table.rows for panel in section.panels)
+    for panel in section.panels:
+        assert {len(row) for row in panel.table.rows} == {len(panel.table.headings)}
+
+
+def test_a_plan_file_is_the_plan(plan, tmp_path):
+    plan.save(tmp_path / "plan.json")
+    (read,) = read_source(str(tmp_path / "plan.json"))
+    assert read.panels == section_of(plan).panels
+    assert read.network == ()  # the graph is not in the file
+    assert sum(node.lit for node in section_of(plan).network) == plan.target_depth
+
+
+def test_a_store_is_its_sweep_and_the_fit_through_it(sweep, tmp_path):
+    where = str(tmp_path / "sweep.journal")
+    with OptunaStore(where) as store:
+        store.open({"optimizer": "sgd"})
+        for one in sweep.sizes:
+            store.keep_depth(one.size, 2.0 + dict(one.size)["depth"])
+            store.begin(one.size, [trial.point for trial in one.trials])
+            for trial in one.trials:
+                store.finish(trial)
+    found, fit = read_source(where)
+    assert found.panels == section_of(sweep).panels
+    assert [row[1] for row in fit.panels[0].table.rows] == ["3", "4", "6"]
+    with pytest.raises(ReportError, match="--name"):
+        read_source(where, name="other")
+
+
+def test_a_model_of_a_package_is_drawn():
+    (section,) = read_source("zoo:mlp", settings={"depth": 3, "width": 8})
+    assert [node.module for node in section.network if node.lit] == [
+        *(f"layers.{k}" for k in range(3)),
+        "head",
+    ]
+
+
+def test_a_tuning_shows_its_runs_and_its_plan(sweep, plan):
+    tuned = TuneResult(
+        plan, (0.001, 0.1), sweep, (("depth", 8),), 0.04, "precise", precision=1.5, budget=0.05
+    )
+    section = section_of(tuned)
+    titles = [chart.title for chart in section.charts]
+    assert titles == [
+        "loss against learning rate",
+        "optimal learning rate over depth",
+        "learning rate by group",
+    ]
+    target = section.charts[1].series[-1]
+    assert (target.x, target.y, target.y_ends) == ((8,), (plan.lr,), ((0.001, 0.1),))
+    bare = section_of(json.loads(json.dumps(tuned.as_dict())))  # JSON has the optima alone
+    assert [chart.title for chart in bare.charts] == titles[1:]
+
+
+def test_a_result_without_a_picture_shows_its_text():
+    regret = transfer_regret([1.5, 1.75], [1.0, 1.25])
+    assert section_of(regret).panels[0].table.rows == ((str(regret),),)
+
+
+@pytest.mark.parametrize("thing", [3, torch.ones(1), {}, {"optima": [], "trials": 3}, None])
+def test_what_is_no_result_is_refused(thing):
+    with pytest.raises(ReportError):
+        section_of(thing)
+
+
+@pytest.mark.parametrize("text", ["[1]", "{}", '{"groups": 1, "target_depth": 2, "law": ""}'])
+def test_json_that_is_no_result_is_refused(text, tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(ReportError):
+        read_source(str(path))
+
+
+def test_files_that_are_not_there_or_damaged_are_told(tmp_path):
+    with pytest.raises(ReportError, match="no file"):
+        read_source(os.fspath(tmp_path / "none.json"))
+    (tmp_path / "plan.json").write_text('{"format_version": 3}')
+    with pytest.raises(PlanError):
+        read_source(os.fspath(tmp_path / "plan.json"))
