@@ -1,12 +1,21 @@
 """Numbers and names as text."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etastar.formatting import interval, name_pattern, number, percent, shorten_middle
+from etastar.formatting import (
+    interval,
+    name_lines,
+    name_pattern,
+    number,
+    percent,
+    short_repr,
+    shorten_middle,
+)
 
 
 @given(st.floats(1e-300, 1e300))
@@ -35,3 +44,48 @@ def test_intervals_and_percentages():
 def test_patterns_stand_in_the_order_of_their_first_name():
     names = ["b.0.w", "a.1.2.w", "b.3.w", "c"]
     assert name_pattern(names) == "b.*.w (2), a.*.*.w, c"
+
+
+def test_names_of_the_same_blocks_stand_behind_these_once():
+    within = ("attn.qkv.weight", "mlp.fc.weight")
+    names = ["stem.weight", "head.weight", *(f"h.{i}.{w}" for i in range(24) for w in within)]
+    assert list(name_lines([*names, "h.3.gain"], 80)) == [
+        "stem.weight, head.weight, h.*.gain",
+        "h.* (24): attn.qkv.weight, mlp.fc.weight",
+    ]
+
+
+def test_many_names_without_dotted_indices_are_folded_by_their_digits():
+    names = [f"dense{b}.layer{i}.conv{c}.weight" for b in (1, 2) for i in range(9) for c in (1, 2)]
+    assert list(name_lines(names, 80)) == ["dense*.layer*.conv*.weight (36)"]
+
+
+def test_more_names_than_five_lines_hold_are_counted():
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    *lines, last = name_lines([f"{a}{b}_projection.weight" for a in letters for b in letters], 78)
+    assert last == "... 676 in all"
+    assert len(lines) == 5
+
+
+@given(st.lists(st.from_regex(r"[a-z0-3]{1,30}(\.[a-z0-3]{1,30}){0,4}", fullmatch=True)))
+def test_lines_of_names_fit(names):
+    assert all(len(line) <= 60 for line in name_lines(names, 60))
+
+
+@dataclass(frozen=True)
+class Record:
+    value: object
+    other: object = None
+
+
+def test_a_record_on_one_line_counts_what_is_long_and_shows_what_is_short():
+    assert short_repr(Record(0.1, "sgd")) == "Record(value=0.1, other='sgd')"
+    assert short_repr(Record((0.1, 0.2), [1])) == "Record(value=(0.1, 0.2), other=[1])"
+    assert short_repr(Record({"x": (1,)}, list(range(9)))) == (
+        "Record(value={'x': (1,)}, other=<9 int>)"
+    )
+    assert short_repr(Record((Record(1), Record(2)))) == "Record(value=<2 Record>, other=None)"
+    assert short_repr(Record(Record(1), 10**40)) == (
+        "Record(value=Record(value=1, other=None), other=1000...<41 digits>)"
+    )
+    assert len(short_repr(Record("x" * 9000, Record("y" * 9000)))) < 200
