@@ -4,8 +4,10 @@ import math
 from dataclasses import dataclass
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from etastar.formatting import (
     interval,
@@ -88,4 +90,6 @@ def test_a_record_on_one_line_counts_what_is_long_and_shows_what_is_short():
     assert short_repr(Record(Record(1), 10**40)) == (
         "Record(value=Record(value=1, other=None), other=1000...<41 digits>)"
     )
+    models = nn.Sequential(nn.Linear(2, 2)), torch.zeros(9, 9)
+    assert short_repr(Record(models, len)) == "Record(value=(Sequential, Tensor), other=len)"
     assert len(short_repr(Record("x" * 9000, Record("y" * 9000)))) < 200

@@ -101,15 +101,13 @@ def _short(value: Any) -> str:
             return f"{str(value)[:4]}...<{len(str(abs(value)))} digits>"
         case str() | int() | float() | None:
             return shorten_middle(repr(value), _LONG)
-        case Collection() if not _is_plain(value):
+        case tuple() | list() | set() | frozenset() | Mapping() if not _is_plain(value):
             return f"<{len(value)} {' or '.join(sorted({type(item).__name__ for item in value}))}>"
         case Mapping():
             return f"{{{', '.join(f'{key!r}: {_short(item)}' for key, item in value.items())}}}"
         case tuple() | list():
-            inner = ", ".join(map(_short, value)) + "," * (len(value) == 1)
-            return (
-                f"({inner})" if isinstance(value, tuple) else f"[{', '.join(map(_short, value))}]"
-            )
+            inner, comma = ", ".join(map(_short, value)), "," * (len(value) == 1)
+            return f"({inner}{comma})" if isinstance(value, tuple) else f"[{inner}]"
     if is_dataclass(value):
         text = repr(value)
         return text if len(text) <= 5 * _LONG else f"{type(value).__name__}(...)"

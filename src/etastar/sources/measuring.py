@@ -16,7 +16,7 @@ from etastar.init import initialize_
 from etastar.measure import measure_update, scan_updates
 from etastar.measure.batch import read_batch
 from etastar.sources.recipe_spec import RecipeSpec, named_recipe
-from etastar.sweep.recipe import as_size, format_size
+from etastar.sweep.recipe import format_size
 from etastar.sweep.starting import first_batch
 from etastar.transfer import Measure
 
@@ -124,7 +124,7 @@ def _announced(
     numbers = count(1)
 
     def make(**size: int) -> nn.Module:
-        on_network(f"network {next(numbers)}, {format_size(as_size(size))}".removesuffix(", "))
+        on_network(f"network {next(numbers)} {format_size(tuple(size.items()))}".rstrip())
         return make_model(**size)
 
     return make
