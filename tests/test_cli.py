@@ -91,6 +91,17 @@ def test_depth_table_names_the_path():
     assert "shortest path" in result.stdout
 
 
+@pytest.mark.parametrize("depth", [6, 24])
+def test_blocks_are_one_row_and_json_has_every_step(depth):
+    args = ["depth", "zoo:gpt", "--arg", f"depth={depth}", "--arg", "width=16"]
+    result = run(*args)
+    assert f"blocks.* ({depth})  +, +" in result.stdout
+    assert len(result.stdout.splitlines()) <= 30
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    path = run_json(*args)["path"]
+    assert [step["counted_as"] for step in path[1:-1]] == ["residual addition"] * 2 * depth
+
+
 def test_moments_stay_exact_in_json():
     report = run_json("depth", "zoo:resmlp", "--arg", "depth=100", "--arg", "branch_layers=1")
     assert report["path_count"] == 2**100
@@ -107,6 +118,8 @@ def test_transfer_json_and_saved_plan(tmp_path):
     assert [group["lr"] for group in summary["groups"]] == [group.lr for group in plan.groups]
     assert summary["lr_interval"] == list(plan.lr_interval)
     assert summary["why"] == plan.why != ""
+    assert [entry["name"] for entry in summary["parameters"]] == [p.name for p in plan.parameters]
+    assert [entry["lr"] for entry in summary["parameters"]] == [p.lr for p in plan.parameters]
 
 
 def test_transfer_with_the_law_alone():

@@ -1,17 +1,22 @@
 """Numbers and names as text."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from etastar.formatting import (
     Shown,
     interval,
+    name_lines,
     name_pattern,
     number,
     percent,
+    short_repr,
     shorten_middle,
 )
 
@@ -52,3 +57,50 @@ def test_a_notebook_gets_the_text_escaped():
     shown = Named()._repr_html_()
     assert "<script" not in shown
     assert "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt; &amp; more" in shown
+
+
+def test_names_of_the_same_blocks_stand_behind_these_once():
+    within = ("attn.qkv.weight", "mlp.fc.weight")
+    names = ["stem.weight", "head.weight", *(f"h.{i}.{w}" for i in range(24) for w in within)]
+    assert list(name_lines([*names, "h.3.gain"], 80)) == [
+        "stem.weight, head.weight, h.*.gain",
+        "h.* (24): attn.qkv.weight, mlp.fc.weight",
+    ]
+
+
+def test_many_names_without_dotted_indices_are_folded_by_their_digits():
+    names = [f"dense{b}.layer{i}.conv{c}.weight" for b in (1, 2) for i in range(9) for c in (1, 2)]
+    assert list(name_lines(names, 80)) == ["dense*.layer*.conv*.weight (36)"]
+
+
+def test_more_names_than_five_lines_hold_are_counted():
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    *lines, last = name_lines([f"{a}{b}_projection.weight" for a in letters for b in letters], 78)
+    assert last == "... 676 in all"
+    assert len(lines) == 5
+
+
+@given(st.lists(st.from_regex(r"[a-z0-3]{1,30}(\.[a-z0-3]{1,30}){0,4}", fullmatch=True)))
+def test_lines_of_names_fit(names):
+    assert all(len(line) <= 60 for line in name_lines(names, 60))
+
+
+@dataclass(frozen=True)
+class Record:
+    value: object
+    other: object = None
+
+
+def test_a_record_on_one_line_counts_what_is_long_and_shows_what_is_short():
+    assert short_repr(Record(0.1, "sgd")) == "Record(value=0.1, other='sgd')"
+    assert short_repr(Record((0.1, 0.2), [1])) == "Record(value=(0.1, 0.2), other=[1])"
+    assert short_repr(Record({"x": (1,)}, list(range(9)))) == (
+        "Record(value={'x': (1,)}, other=<9 int>)"
+    )
+    assert short_repr(Record((Record(1), Record(2)))) == "Record(value=<2 Record>, other=None)"
+    assert short_repr(Record(Record(1), 10**40)) == (
+        "Record(value=Record(value=1, other=None), other=1000...<41 digits>)"
+    )
+    models = nn.Sequential(nn.Linear(2, 2)), torch.zeros(9, 9)
+    assert short_repr(Record(models, len)) == "Record(value=(Sequential, Tensor), other=len)"
+    assert len(short_repr(Record("x" * 9000, Record("y" * 9000)))) < 200

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Literal
 
 from rich.console import Group
@@ -14,7 +16,9 @@ from etastar.formatting import Shown, name_pattern, shorten_middle
 
 __all__ = ["CountedAs", "DepthReport", "PathStep"]
 
-_SHOWN = 40  # steps of the path, before the middle is left out
+_SHOWN = 16  # rows of the path, before the middle is left out
+_INDEX = re.compile(r"(?<![^.])\d+(?![^.])")  # in "layers.3.mlp.fc"
+_ATTRIBUTE_INDEX = re.compile(r"(?<=[^.\d])\d+(?![^.])")  # in "block3.mlp.fc"
 _LINE = 80  # characters
 
 
@@ -89,7 +93,8 @@ class DepthReport(Shown):
     def __rich__(self) -> Group:
         """Numbers, the shortest path, and what to know about it."""
         notes = (Text(note) for note in _notes(self))
-        return Group(_numbers(self), Text("\nshortest path"), _path(self.path), *notes)
+        heading = Text(f"\nshortest path: {_shares(self.path)}")
+        return Group(_numbers(self), heading, _path(self.path), *notes)
 
 
 def _integer(value: int, digits: int = 9) -> str:
@@ -121,20 +126,102 @@ def _numbers(report: DepthReport) -> Table:
     return table
 
 
+_Steps = Sequence[tuple[str, PathStep]]
+"""Steps, each with what its module is called within the modules around it."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Consecutive steps in one module, or in `count` modules that are alike but for their index."""
+
+    module: str
+    count: int
+    steps: _Steps
+    """Of the first of these modules."""
+
+    def __len__(self) -> int:
+        return self.count * len(self.steps)
+
+    def label(self) -> str:
+        count = f" ({self.count})" if self.count > 1 else ""
+        return shorten_middle(self.module or "(root)", 40 - len(count)) + count
+
+    def content(self) -> str:
+        """What is counted: layers by their names within the module, "+" for an addition."""
+        if len(self.steps) == 1 and self.steps[0][1].counted_as == "residual addition":
+            return "residual addition"
+        words = []
+        for word, run in groupby(_word(*step) for step in self.steps):
+            number = len(list(run))
+            words += [word] * number if number < 3 else [f"{number} x {word}"]
+        return ", ".join(words)
+
+
+def _word(name: str, step: PathStep) -> str:
+    if step.counted_as == "residual addition":
+        return "+"
+    # "aten.addmm.default" without what is the same everywhere
+    op = step.op.removeprefix("aten.").removesuffix(".default")
+    return name or f"weight layer ({op})"
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    """The outermost repeated module of a name, its index, and the name within it."""
+    found = _INDEX.search(name) or _ATTRIBUTE_INDEX.search(name)
+    if found is None:
+        return name, "", ""
+    before, index, rest = name[: found.start()], found.group(), name[found.end() + 1 :]
+    return f"{before}*", index, rest
+
+
+def _rows(steps: _Steps, prefix: str = "") -> Iterator[_Row]:
+    """Steps folded: neighbours whose modules are alike are one row, and so within each."""
+    modules = [
+        (module, index, [(_split(name)[2], step) for name, step in run])
+        for (module, index), run in groupby(steps, key=lambda step: _split(step[0])[:2])
+    ]
+
+    def kind(module: tuple[str, str, _Steps]) -> tuple[object, ...]:
+        # the same layers and additions; an operation (a convolution as a product) may differ
+        return module[0], tuple((name, step.counted_as) for name, step in module[2])
+
+    for _, run in groupby(modules, key=kind):
+        alike = list(run)
+        pattern, index, inside = alike[0]
+        if len(alike) > 1:
+            yield _Row(prefix + pattern, len(alike), inside)
+            continue
+        module = prefix + pattern.replace("*", index)
+        within = list(_rows(inside, f"{module}.")) if index else []
+        if any(row.count > 1 for row in within):
+            yield from within
+        else:
+            yield _Row(module.removesuffix("."), 1, inside)
+
+
 def _path(path: tuple[PathStep, ...]) -> Table:
     table = Table.grid(padding=(0, 2))
-    for _ in range(4):
-        table.add_column(no_wrap=True)
-    head = len(path) if len(path) <= _SHOWN else _SHOWN // 2
-    for number, step in enumerate(path, start=1):
-        if number <= head or number > len(path) - head:
-            # "aten.addmm.default" without what is the same everywhere
-            op = step.op.removeprefix("aten.").removesuffix(".default")
-            module = shorten_middle(step.module or "(root)", 32)
-            table.add_row(str(number), module, step.counted_as, shorten_middle(op, 20))
-        elif number == head + 1:
-            table.add_row("...", f"{len(path) - 2 * head} more", "", "")
+    table.add_column(no_wrap=True, justify="right")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    rows = list(_rows([(step.module, step) for step in path]))
+    head = len(rows) if len(rows) <= _SHOWN else _SHOWN // 2
+    end = 0
+    for number, row in enumerate(rows):
+        begin, end = end + 1, end + len(row)
+        if number < head or number >= len(rows) - head:
+            place = str(begin) if begin == end else f"{begin}-{end}"
+            table.add_row(place, Text(row.label()), Text(row.content()))
+        elif number == head:
+            table.add_row("...", f"{len(rows) - 2 * head} rows more", "")
     return table
+
+
+def _shares(path: tuple[PathStep, ...]) -> str:
+    """How many of its steps are layers, and how many additions."""
+    additions = sum(step.counted_as == "residual addition" for step in path)
+    layers = f"{len(path) - additions} weight layers"
+    return f"{layers} and {additions} residual additions (+)" if additions else layers
 
 
 def _notes(report: DepthReport) -> list[str]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
+import textwrap
 from abc import ABC, abstractmethod
-from collections import Counter
-from dataclasses import asdict
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, fields, is_dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from etastar.naming import name_template
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from rich.console import RenderableType
 
@@ -20,11 +23,18 @@ __all__ = [
     "Shown",
     "interval",
     "json_numbers",
+    "name_lines",
     "name_pattern",
     "number",
     "percent",
+    "short_repr",
     "shorten_middle",
 ]
+
+_LONG = 60  # characters of one value in a `__repr__`
+_MANY = 12  # patterns, of which more are folded harder
+_LINES = 5  # of patterns
+_DIGITS = re.compile(r"\d+")
 
 
 class Shown(ABC):
@@ -43,6 +53,10 @@ class Shown(ABC):
     """
 
     __slots__ = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.__repr__ = short_repr  # type: ignore[method-assign]  # else that of its dataclass
 
     @abstractmethod
     def __rich__(self) -> RenderableType:
@@ -65,6 +79,51 @@ class Shown(ABC):
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain data for JSON."""
         return asdict(self)  # type: ignore[call-overload, no-any-return]
+
+
+def short_repr(record: Any) -> str:
+    """A dataclass on one line, for its `__repr__`: what is long is counted or named, not listed.
+
+    Args:
+        record: A dataclass; fields with `repr=False` are left out.
+
+    Returns:
+        As its own `__repr__`, but for long texts, collections, models and tensors.
+
+    Example:
+        >>> from dataclasses import make_dataclass
+        >>> Path = make_dataclass("Path", ["length", "ends", "nodes"])
+        >>> short_repr(Path(100, (0, 1), list(range(100))))
+        'Path(length=100, ends=(0, 1), nodes=<100 int>)'
+    """
+    shown = (f"{f.name}={_short(getattr(record, f.name))}" for f in fields(record) if f.repr)
+    return f"{type(record).__name__}({', '.join(shown)})"
+
+
+def _short(value: Any) -> str:
+    match value:
+        case int() if abs(value) >= 10**24:
+            return f"{str(value)[:4]}...<{len(str(abs(value)))} digits>"
+        case str() | int() | float() | None:
+            return shorten_middle(repr(value), _LONG)
+        case tuple() | list() | set() | frozenset() | Mapping() if not _is_plain(value):
+            return f"<{len(value)} {' or '.join(sorted({type(item).__name__ for item in value}))}>"
+        case Mapping():
+            return f"{{{', '.join(f'{key!r}: {_short(item)}' for key, item in value.items())}}}"
+        case tuple() | list():
+            inner, comma = ", ".join(map(_short, value)), "," * (len(value) == 1)
+            return f"({inner}{comma})" if isinstance(value, tuple) else f"[{inner}]"
+    if is_dataclass(value):
+        text = repr(value)
+        return text if len(text) <= 5 * _LONG else f"{type(value).__name__}(...)"
+    return str(getattr(value, "__name__", type(value).__name__))
+
+
+def _is_plain(value: Collection[Any]) -> bool:
+    """A few entries that are no records."""
+    entries = value.values() if isinstance(value, Mapping) else value
+    is_kind = isinstance(value, (tuple, list, Mapping))
+    return is_kind and len(value) <= 4 and not any(is_dataclass(item) for item in entries)
 
 
 def number(x: float) -> str:
@@ -131,6 +190,52 @@ def name_pattern(names: Iterable[str]) -> str:
     """
     counts = Counter(name_template(name) for name in names)
     return ", ".join(f"{pattern} ({n})" if n > 1 else pattern for pattern, n in counts.items())
+
+
+def name_lines(names: Iterable[str], width: int) -> Iterator[str]:
+    r"""Names as patterns on a few lines: what is in the same blocks stands behind these, once.
+
+    Args:
+        names: Dotted names of parameters or modules.
+        width: Most characters of a line.
+
+    Yields:
+        Lines that break between patterns; past the fifth, how many names there are.
+
+    Example:
+        >>> names = [f"blocks.{i}.{name}" for i in range(6) for name in ("fc.weight", "fc.bias")]
+        >>> print(*name_lines(["head.weight", *names], 80), sep="\n")
+        head.weight
+        blocks.* (6): fc.weight, fc.bias
+    """
+    listed = list(names)
+    counts = Counter(name_template(name) for name in listed)
+    if len(counts) > _MANY:  # blocks are attributes, as `denselayer25`
+        counts = Counter(_DIGITS.sub("*", name) for name in listed)
+    within: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+    for pattern, n in counts.items():
+        block, star, rest = pattern.rpartition("*.")
+        within[block + star[:1], n].append(rest)
+    plain: list[str] = []
+    texts = [plain]
+    for (block, n), rests in within.items():
+        count = f" ({n})" if n > 1 else ""
+        if block and len(rests) > 1:
+            texts.append([f"{block}{count}: {rests[0]}", *rests[1:]])
+        else:
+            plain += [f"{block}.{rest}{count}" if block else f"{rest}{count}" for rest in rests]
+    lines = [line for parts in texts for line in _broken(parts, width)]
+    yield from lines[:_LINES]
+    if len(lines) > _LINES:
+        yield f"... {len(listed)} in all"
+
+
+def _broken(parts: Iterable[str], width: int) -> list[str]:
+    text = ", ".join(shorten_middle(part, width - 3) for part in parts)
+    lines = textwrap.TextWrapper(
+        width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    return lines.wrap(text)
 
 
 def shorten_middle(text: str, width: int) -> str:

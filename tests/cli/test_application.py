@@ -1,6 +1,8 @@
 """The application around the commands: its start, its version, how a command ends."""
 
+import io
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -12,7 +14,7 @@ from typer.testing import CliRunner
 
 import etastar
 from etastar.cli import app
-from etastar.cli.application import clear_errors, plain_warnings, print_result
+from etastar.cli.application import clear_errors, plain_warnings, print_result, working
 from etastar.errors import EtastarWarning, ModelSpecError
 
 COMMANDS = sorted(command.name or command.callback.__name__ for command in app.registered_commands)
@@ -32,6 +34,39 @@ for words in {lines!r}:
 """
 
 
+# Each command is run up to its import of PyTorch, which is refused, in one process.
+FIRST_LINES = """
+import io, sys
+from etastar.cli import main
+
+class Refused:
+    def find_spec(self, name, *place):
+        if name == "torch":
+            raise ImportError("too early")
+
+sys.meta_path.insert(0, Refused())
+for line in {lines!r}:
+    sys.argv, sys.stderr = ["etastar", *line.split()], io.StringIO()
+    try:
+        main()
+    except SystemExit:
+        pass
+    sys.stdout.write(sys.stderr.getvalue().replace("\\n", " ") + "\\n")
+"""
+
+PLACE = "zoo:mlp --data digits --optimizer sgd"
+LINES = [
+    "demo",
+    "depth zoo:gpt",
+    "transfer zoo:gpt --base depth=2 --target depth=4 --lr 1 --optimizer sgd",
+    f"check {PLACE} --sizes depth=2,4",
+    f"measure {PLACE}",
+    f"sweep {PLACE} --sizes depth=2,4",
+    f"tune {PLACE} --bases depth=2,4 --target depth=8",
+    "fit runs.log",
+]
+
+
 def run(*args):
     return CliRunner().invoke(app, list(args))
 
@@ -42,6 +77,62 @@ def test_help_and_version_come_without_torch():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "transfer" in done.stdout
+
+
+def test_every_command_says_what_it_does_before_pytorch_is_loaded():
+    code = FIRST_LINES.format(lines=LINES)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = dict(zip(LINES, done.stdout.splitlines(), strict=True))
+    assert all("too early" in text for text in said.values()), said
+    starts = {line: text.partition(" ...")[0] for line, text in said.items()}
+    assert starts.pop("demo").startswith("training GPTs of 2 and 16 blocks")
+    assert set(starts.values()) == {"loading PyTorch"}
+    assert {line.split()[0] for line in LINES} >= {*COMMANDS} - {"report", "figure"}
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_on_a_terminal_it_says_how_far_it_is_and_how_long_it_took(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    with working("measuring [zoo:mlp]") as say:
+        say("network 3, depth=2")
+    assert "measuring [zoo:mlp]: network 3, depth=2" in sys.stderr.getvalue()
+    assert "0:00:00" in sys.stderr.getvalue()
+
+
+def completed(tmp_path, *args, **variables):
+    code = "import sys; sys.argv[0] = 'etastar'; from etastar.cli import main; main()"
+    env = {**os.environ, "HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    command = [sys.executable, "-c", code, *args]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**env, **variables}
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [("etastar t", ["transfer", "tune"]), ("etastar sweep --optimizer ada", ["adam", "adamw"])],
+)
+def test_the_shell_completes_commands_and_optimizers(tmp_path, line, words):
+    place = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    done = completed(tmp_path, _ETASTAR_COMPLETE="complete_bash", **place)
+    assert done.stdout.split() == words, done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_is_shown_and_installed(tmp_path, shell):
+    shown = completed(tmp_path, "--show-completion", shell)
+    assert shown.returncode == 0, shown.stderr
+    assert f"_ETASTAR_COMPLETE=complete_{shell}" in shown.stdout
+    done = completed(tmp_path, "--install-completion", shell)
+    assert done.returncode == 0, done.stderr
+    written = [path for path in tmp_path.rglob("*etastar*") if path.is_file()]
+    assert any("_ETASTAR_COMPLETE" in path.read_text() for path in written)
 
 
 def test_python_m_etastar_is_the_command():

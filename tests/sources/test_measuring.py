@@ -209,3 +209,13 @@ def test_transfer_on_data_initializes_as_the_law_wants():
     twice = run(app, [*command, "--init", "all"])
     assert twice.exit_code == 2
     assert "count depth twice" in twice.output
+
+
+def test_every_network_is_announced_by_its_size():
+    of_sizes, of_one = [], []
+    sizes = parse_sizes(["depth=2,4"])
+    measure_named(recipe(SETTINGS), sizes, seeds=1, on_network=of_sizes.append)
+    assert [line.split()[2] for line in dict.fromkeys(of_sizes)][-1] == "depth=4"
+    assert any(line.endswith("depth=2") for line in of_sizes)
+    measure_named(recipe(SETTINGS), seeds=1, on_network=of_one.append)
+    assert of_one[0] == "network 1"

@@ -1,12 +1,14 @@
 """MODEL in every form, and what is wrong with it."""
 
+import random
 import sys
+from math import prod
 
 import pytest
 import torch
 from torch import nn
 
-from etastar.errors import MissingExtraError, ModelSpecError
+from etastar.errors import EtastarWarning, MissingExtraError, ModelSpecError
 from etastar.sources import load_model
 from etastar.sources.base import ModelSource
 from etastar.sources.libraries import SOURCES
@@ -152,3 +154,106 @@ def test_missing_libraries_name_their_extra(monkeypatch, spec, package, extra):
     with pytest.raises(MissingExtraError, match=rf"etastar\[{extra}\]") as caught:
         load_model(spec)
     assert caught.value.package == package
+
+
+LARGE = """
+import random
+import torch
+from torch import nn
+
+class Tied(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.table, self.head = nn.Embedding(50_000, width), nn.Linear(width, 50_000, bias=False)
+        self.head.weight = self.table.weight
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(8))
+    def forward(self, tokens):
+        x = self.table(tokens)
+        for layer in self.layers:
+            x = x + layer(x).relu()
+        return self.head(x)
+
+def require_shapes_alone(model):
+    assert all(parameter.is_meta for parameter in model.parameters())
+    return model
+
+def chain(width=20_000):
+    model = nn.Sequential(*(nn.Linear(width, width) for _ in range(3)))
+    return require_shapes_alone(model), torch.randn(2, width)
+
+def tied(width=10_000):
+    return require_shapes_alone(Tied(width)), {"tokens": torch.randint(50_000, (2, 8))}
+
+def loaded(width=8):
+    model = nn.Linear(width, width)
+    model.load_state_dict({"weight": torch.zeros(8, 8, device="cpu"), "bias": torch.zeros(8)})
+    return require_shapes_alone(model), torch.zeros(1, width)
+
+def at_random(width=8):
+    random.random()
+    return require_shapes_alone(nn.Linear(width, width)), torch.rand(1, width)
+"""
+
+
+@pytest.mark.parametrize(
+    ("factory", "depth", "parameters"),
+    [("chain", 3, 1_200_060_000), ("tied", 10, 1_300_080_000), ("loaded", 1, 72)],
+)
+def test_own_factories_are_built_without_memory(tmp_path, factory, depth, parameters):
+    path = tmp_path / "large.py"
+    path.write_text(LARGE)
+    graph = capture_spec(f"{path}:{factory}")
+    assert graph.capture == "fake"
+    assert graph.depth().effective_depth == depth
+    assert sum(prod(record.shape) for record in graph.parameter_records.values()) == parameters
+
+
+def test_building_without_memory_draws_no_random_numbers(tmp_path):
+    path = tmp_path / "large.py"
+    path.write_text(LARGE)
+    random.seed(3)
+    torch.manual_seed(3)
+    capture_spec(f"{path}:at_random")
+    drawn = random.random(), torch.rand(1)
+    random.seed(3)
+    torch.manual_seed(3)
+    assert drawn == (random.random(), torch.rand(1))
+
+
+VALUES = """
+import torch
+from torch import nn
+
+def layers(rates):
+    return nn.Sequential(*(nn.Linear(8, 8) for _ in rates)), torch.zeros(1, 8)
+
+def drop_rates(depth=3):
+    return layers([rate.item() for rate in torch.linspace(0, 0.1, depth)])
+
+def as_numbers(depth=3):
+    return layers(nn.Linear(depth, 1).weight.detach().numpy()[0])
+
+def moved(depth=3):
+    model, x = layers(range(depth))
+    return model.to("cpu"), x
+
+def looked_at(depth=3):
+    model, x = layers(range(depth))
+    assert model[0].weight.device.type == "cpu"
+    return model, x
+"""
+
+
+@pytest.mark.parametrize("factory", ["drop_rates", "as_numbers", "moved", "looked_at"])
+def test_factories_that_need_values_get_memory_and_a_line_says_so(tmp_path, factory):
+    path = tmp_path / "values.py"
+    path.write_text(VALUES)
+    with pytest.warns(EtastarWarning, match="it takes that memory: its code does not run"):
+        graph = capture_spec(f"{path}:{factory}", {"depth": 4})
+    assert graph.depth().effective_depth == 4
+
+
+@pytest.mark.parametrize(("factory", "message"), [("raising", "boom"), ("plain", "--input")])
+def test_what_is_wrong_anyhow_is_said_once(file, factory, message):
+    with pytest.raises(ModelSpecError, match=message):  # warnings would be errors of another kind
+        capture_spec(f"{file}:{factory}")

@@ -302,7 +302,7 @@ def test_muon_without_a_matrix_is_refused_when_the_plan_is_made():
 def test_the_headline_of_muon_is_muons_own(make_plan):
     plan = make_plan(optimizer="muon", lr=0.02, aux_lr=0.003, law="constant", width="none")
     assert plan.lr == 0.02
-    assert "lr 0.02 to 0.02 (muon), beside it from 0.003" in str(plan)
+    assert "lr 0.02 -> 0.02 (muon), beside it from 0.003" in str(plan)
 
 
 def residual(blocks):

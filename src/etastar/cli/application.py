@@ -6,7 +6,8 @@ import json
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Annotated, Any, NoReturn
 
@@ -15,13 +16,12 @@ import typer
 from etastar import __version__
 from etastar.errors import EtastarError, EtastarWarning, cause_of
 
-__all__ = ["app", "clear_errors", "plain_warnings", "print_result"]
+__all__ = ["app", "clear_errors", "plain_warnings", "print_result", "working"]
 
 app = typer.Typer(
     name="etastar",
     help="Tune the learning rate on a small network, train the big one without tuning again.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich takes 0.2 s to lay the options of a command out
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -98,6 +98,29 @@ def plain_warnings() -> None:
         return usual(message, category, *place, **line)
 
     warnings.formatwarning = shown
+
+
+@contextmanager
+def working(text: str) -> Iterator[Callable[[str], None]]:
+    """Say at once, on standard error, what takes a while; on a terminal with a running clock.
+
+    Args:
+        text: What is under way, as loading PyTorch.
+
+    Yields:
+        What to call with how far it is, which is shown on a terminal.
+    """
+    if not sys.stderr.isatty():
+        typer.echo(f"{text} ...", err=True)
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(text, total=None)
+        yield lambda more: shown.update(task, description=f"{text}: {more}")
 
 
 def print_result(as_json: bool, result: Any) -> None:

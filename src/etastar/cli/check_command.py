@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from etastar.cli import options
-from etastar.cli.application import app, clear_errors, print_result
+from etastar.cli.application import app, clear_errors, print_result, working
 
 __all__ = ["check"]
 
@@ -44,8 +44,9 @@ def check(
     debug: options.Debug = False,
 ) -> None:
     """Whether pre-activations and their changes keep their size; exit code 1 where they do not."""
-    from etastar.sources.measuring import check_named
-    from etastar.sources.sweeping import parse_sizes
+    with working("loading PyTorch"):
+        from etastar.sources.measuring import check_named
+        from etastar.sources.sweeping import parse_sizes
 
     every = parse_sizes(sizes, vary)
     spec = options.read_spec(
@@ -54,7 +55,8 @@ def check(
         plan_width="mup" if "mup" in plan else "none",
         base=every[0],
     )
-    report = check_named(spec, every, lr=lr, seeds=seeds)
+    with working(f"checking {model}") as on_network:
+        report = check_named(spec, every, lr=lr, seeds=seeds, on_network=on_network)
     print_result(as_json, report)
     if not report.passed:
         raise typer.Exit(1)

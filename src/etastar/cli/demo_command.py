@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
-from etastar.cli.application import app, clear_errors, print_result
+from etastar.cli.application import app, clear_errors, print_result, working
 from etastar.cli.options import AsJSON, Debug
 from etastar.formatting import Shown, interval, number, percent
 
@@ -35,7 +34,7 @@ class DemoResult(Shown):
 @clear_errors
 def demo(as_json: AsJSON = False, debug: Debug = False) -> None:
     """The main job on real data: tune a shallow GPT, train one eight times deeper."""
-    with Console(stderr=True).status("training GPTs of 2 and 16 blocks, about three minutes"):
+    with working("training GPTs of 2 and 16 blocks, about three minutes"):
         from etastar.demo import compare_rules
 
         result = DemoResult(compare_rules())

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from etastar.cli import options
-from etastar.cli.application import app, clear_errors, print_result
+from etastar.cli.application import app, clear_errors, print_result, working
 
 __all__ = ["depth"]
 
@@ -28,9 +28,12 @@ def depth(
     debug: options.Debug = False,
 ) -> None:
     """Effective depth of a model: fewest weight layers and residual additions on a path."""
-    from etastar.sources.model_spec import capture_spec
-    from etastar.sources.settings import parse_inputs, parse_settings
+    with working("loading PyTorch"):
+        from etastar.sources.model_spec import capture_spec
+        from etastar.sources.settings import parse_inputs, parse_settings
 
-    graph = capture_spec(model, parse_settings(arg), inputs=parse_inputs(inputs))
-    report = graph.depth(sources=source or None, outputs=output or None)
+    settings, given = parse_settings(arg), parse_inputs(inputs)
+    with working(f"tracing {model}"):
+        graph = capture_spec(model, settings, inputs=given)
+        report = graph.depth(sources=source or None, outputs=output or None)
     print_result(as_json, report)

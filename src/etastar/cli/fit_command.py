@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from etastar.cli import options
-from etastar.cli.application import app, clear_errors, print_result
+from etastar.cli.application import app, clear_errors, print_result, working
 
 __all__ = ["fit"]
 
@@ -41,9 +41,11 @@ def fit(
     debug: options.Debug = False,
 ) -> None:
     """Fit a power law in effective depth to the optima of a sweep; of a target, its rate."""
-    from etastar.sources.settings import parse_settings, split_settings
-    from etastar.sources.sweeping import fit_store
+    with working("loading PyTorch"):
+        from etastar.sources.settings import parse_settings, split_settings
+        from etastar.sources.sweeping import fit_store
 
     goal = None if target is None else parse_settings(split_settings(target))
-    found = fit_store(store, name=name, model=model, target=goal, optimizer=optimizer, law=law)
+    with working("reading the store and fitting"):
+        found = fit_store(store, name=name, model=model, target=goal, optimizer=optimizer, law=law)
     print_result(as_json, found)

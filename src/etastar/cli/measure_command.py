@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from etastar.cli import options
-from etastar.cli.application import app, clear_errors, print_result
+from etastar.cli.application import app, clear_errors, print_result, working
 from etastar.errors import ModelSpecError
 
 if TYPE_CHECKING:
@@ -49,11 +49,12 @@ def measure(
     debug: options.Debug = False,
 ) -> None:
     """Maximal-update learning rate from one step at initialization; of sizes, its exponent."""
-    from etastar.optimizers import OPTIMIZERS
-    from etastar.sources.measuring import measure_named
-    from etastar.sources.recipe_spec import RecipeSpec, named_recipe
-    from etastar.sources.settings import parse_settings
-    from etastar.sources.sweeping import parse_sizes
+    with working("loading PyTorch"):
+        from etastar.optimizers import OPTIMIZERS
+        from etastar.sources.measuring import measure_named
+        from etastar.sources.recipe_spec import RecipeSpec, named_recipe
+        from etastar.sources.settings import parse_settings
+        from etastar.sources.sweeping import parse_sizes
 
     is_shared = OPTIMIZERS[optimizer].fallback is not None
     if is_shared and (momentum or weight_decay):
@@ -74,13 +75,16 @@ def measure(
         num_steps=1,
         batch_size=batch,
     )
-    report = measure_named(
-        named_recipe(spec),
-        parse_sizes(sizes, vary) if sizes or vary else (),
-        optimizer=optimizer if is_shared else None,
-        seeds=_seeds(seeds, precision),
-        pre_activations=pre_activations,
-    )
+    every, draws = parse_sizes(sizes, vary) if sizes or vary else (), _seeds(seeds, precision)
+    with working(f"measuring {model}") as on_network:
+        report = measure_named(
+            named_recipe(spec),
+            every,
+            optimizer=optimizer if is_shared else None,
+            seeds=draws,
+            on_network=on_network,
+            pre_activations=pre_activations,
+        )
     print_result(as_json, report)
 
 

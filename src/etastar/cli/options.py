@@ -54,6 +54,10 @@ def _known_optimizer(name: str | None) -> str | None:
     return name
 
 
+def _optimizers(incomplete: str) -> list[str]:
+    return [name for name in OPTIMIZERS if name.startswith(incomplete)]
+
+
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=_FORMS, show_default=False)]
 Args = Annotated[
     list[str], typer.Option("--arg", metavar="K=V", help="A setting of the model; repeatable.")
@@ -86,7 +90,10 @@ Vary = Annotated[
     typer.Option("--vary", metavar="NAME=N,N,...", help="Sizes, one setting varied at a time."),
 ]
 _OPTIMIZER: Any = typer.Option(
-    "--optimizer", metavar="|".join(OPTIMIZERS), callback=_known_optimizer
+    "--optimizer",
+    metavar="|".join(OPTIMIZERS),
+    callback=_known_optimizer,
+    autocompletion=_optimizers,
 )
 Optimizer = Annotated[str, _OPTIMIZER]
 OptimizerOfModel = Annotated[str | None, _OPTIMIZER]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from etastar.cli import options
-from etastar.cli.application import app, clear_errors, print_result
+from etastar.cli.application import app, clear_errors, print_result, working
 from etastar.cli.run_progress import journal_name, local_executor, progress_lines
 from etastar.errors import TrialError
 
@@ -81,9 +81,10 @@ def sweep(
     debug: options.Debug = False,
 ) -> None:
     """Find the optimal learning rate of each size with few steps; the same command goes on."""
-    from etastar.sources.settings import parse_settings, split_settings
-    from etastar.sources.sweeping import parse_sizes
-    from etastar.sweep.study import run_sweep
+    with working("loading PyTorch"):
+        from etastar.sources.settings import parse_settings, split_settings
+        from etastar.sources.sweeping import parse_sizes
+        from etastar.sweep.study import run_sweep
 
     every = parse_sizes(sizes, vary)
     recipe = options.read_recipe(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from etastar.cli import options
-from etastar.cli.application import app, clear_errors, print_result
+from etastar.cli.application import app, clear_errors, print_result, working
 from etastar.errors import ModelSpecError
 
 if TYPE_CHECKING:
@@ -68,9 +68,10 @@ def transfer(
     debug: options.Debug = False,
 ) -> None:
     """Carry a learning rate tuned at a base size to every parameter of a target size."""
-    from etastar.sources.settings import parse_inputs, parse_settings, split_settings
-    from etastar.sources.stored_optima import read_store, stored_bases
-    from etastar.transfer import Tuned, plan_transfer
+    with working("loading PyTorch"):
+        from etastar.sources.settings import parse_inputs, parse_settings, split_settings
+        from etastar.sources.stored_optima import read_store, stored_bases
+        from etastar.transfer import Tuned, plan_transfer
 
     given, goal = parse_inputs(inputs), parse_settings(split_settings(target))
     of_the_base = {"--base": base, "--lr": lr, "--optimizer": optimizer}
@@ -80,9 +81,11 @@ def transfer(
         decided = {**of_the_base, "--arg": arg, "--data": data, "--init": init}
         decided |= {"--weight-decay": weight_decay, "--aux-lr": aux_lr, "--optimizer": None}
         _refuse_with_store([key for key, value in decided.items() if value not in (None, [])])
-        bases, network, kind = stored_bases(
-            read_store(store, name=name), goal, model=model, optimizer=optimizer, inputs=given
-        )
+        with working(f"reading the store, and {model} of its sizes"):
+            read = read_store(store, name=name)
+            bases, network, kind = stored_bases(
+                read, goal, model=model, optimizer=optimizer, inputs=given
+            )
     elif base is None or lr is None or optimizer is None:
         missing = ", ".join(key for key, value in of_the_base.items() if value is None)
         raise ModelSpecError(
@@ -92,9 +95,10 @@ def transfer(
         )
     else:
         every = [parse_settings([*arg, *split_settings(size)]) for size in (base, target)]
-        (tuned, network), measure = _networks(
-            model, every, given=given, law=law, data=(data, data_arg, batch, init)
-        )
+        with working(f"tracing {model} as it was tuned and as it will be trained"):
+            (tuned, network), measure = _networks(
+                model, every, given=given, law=law, data=(data, data_arg, batch, init)
+            )
         bases, kind = Tuned(tuned, lr, weight_decay=weight_decay, aux_lr=aux_lr), optimizer
     if init == "last" and measure is None and store is None:
         raise ModelSpecError(
@@ -102,15 +106,16 @@ def transfer(
             "--init all, or own, none, or last with --data",
             "give --data, so that the networks are made with 1/K on their last weights",
         )
-    plan = plan_transfer(
-        bases,
-        network,
-        optimizer=kind,
-        law=law,
-        init="stabilized" if init == "all" and law == ["auto"] else "any",
-        allow_recurrent=allow_recurrent,
-        measure=measure,
-    )
+    with working("planning" if measure is None else "measuring and planning"):
+        plan = plan_transfer(
+            bases,
+            network,
+            optimizer=kind,
+            law=law,
+            init="stabilized" if init == "all" and law == ["auto"] else "any",
+            allow_recurrent=allow_recurrent,
+            measure=measure,
+        )
     if save is not None:
         plan.save(save)
     print_result(as_json, plan)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from etastar.cli import options
-from etastar.cli.application import app, clear_errors, print_result
+from etastar.cli.application import app, clear_errors, print_result, working
 from etastar.cli.run_progress import journal_name, local_executor, tuning_lines
 from etastar.errors import PlanError
 
@@ -65,10 +65,11 @@ def tune_model(
     debug: options.Debug = False,
 ) -> None:
     """From a model, data and a target to a plan, by tuning as many small sizes as it takes."""
-    from etastar.sources.settings import parse_settings, split_settings
-    from etastar.sources.sweeping import parse_sizes
-    from etastar.sweep.search import Bracket
-    from etastar.sweep.tuning import tune
+    with working("loading PyTorch"):
+        from etastar.sources.settings import parse_settings, split_settings
+        from etastar.sources.sweeping import parse_sizes
+        from etastar.sweep.search import Bracket
+        from etastar.sweep.tuning import tune
 
     every, goal = parse_sizes(bases), parse_settings(split_settings(target))
     if not save.resolve().parent.is_dir():  # better said before the runs than after

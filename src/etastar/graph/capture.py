@@ -75,7 +75,8 @@ def capture_graph(model: nn.Module, *args: Any, **kwargs: Any) -> Graph:
     with global_state_kept():
         traced, why_real, notes = _trace_without_ambient_modes(model, args, kwargs)
     seconds = time.perf_counter() - start
-    return Graph.of_trace(traced, capture_note=why_real, notes=notes, seconds=seconds)
+    name = type(model).__name__
+    return Graph.of_trace(traced, capture_note=why_real, notes=notes, seconds=seconds, model=name)
 
 
 def effective_depth(

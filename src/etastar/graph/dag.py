@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -47,6 +49,7 @@ class Graph:
         capture_note: Why it was traced on real tensors; None if it was on fake ones.
         notes: What else is to be known of how it was captured.
         seconds: Time the capture took.
+        model: Class of the model.
     """
 
     nodes: tuple[Node, ...]
@@ -58,6 +61,7 @@ class Graph:
     capture_note: str | None = None
     notes: tuple[str, ...] = ()
     seconds: float = field(default=0.0, compare=False)
+    model: str = field(default="", compare=False)
 
     @classmethod
     def of_trace(
@@ -67,6 +71,7 @@ class Graph:
         capture_note: str | None = None,
         notes: tuple[str, ...] = (),
         seconds: float = 0.0,
+        model: str = "",
     ) -> Graph:
         """The graph of a trace, whose data inputs are found and whose sums are judged.
 
@@ -75,6 +80,7 @@ class Graph:
             capture_note: Why it was made on real tensors.
             notes: What else is to be known of how it was made.
             seconds: Time it took.
+            model: Class of the model.
 
         Returns:
             The graph, with its contraction.
@@ -87,7 +93,7 @@ class Graph:
         if note is not None:
             notes, every = (*notes, note), contract(nodes, sources, outputs)
         found = conditions(nodes, every)
-        graph = cls(nodes, inputs, outputs, read, (), records, capture_note, notes, seconds)
+        graph = cls(nodes, inputs, outputs, read, (), records, capture_note, notes, seconds, model)
         return _judged(graph, every) if not found else graph.from_sources(set(read) - set(found))
 
     def from_sources(self, sources: Iterable[str]) -> Graph:
@@ -120,6 +126,15 @@ class Graph:
     def capture(self) -> Literal["fake", "real"]:
         """Whether it was traced on fake or on real tensors."""
         return "fake" if self.capture_note is None else "real"
+
+    def __repr__(self) -> str:
+        parameters = sum(math.prod(record.shape) for record in self.parameter_records.values())
+        text = f"{self.model or 'Graph'}: {len(self.nodes):,} nodes, {parameters:,} parameters"
+        if "contraction" in self.__dict__ and self.outputs:  # else it would take a while
+            with suppress(DepthError):
+                path = shortest_path(self.contraction, (_default_output(self.outputs),))
+                text += f", effective depth {len(path)}" if path else ""
+        return f"<Graph of {text}>" if self.model else f"<{text}>"
 
     def __len__(self) -> int:
         return len(self.nodes)

@@ -81,7 +81,7 @@ def fit_section(data: Data) -> Section:
 
 def law_section(data: Data) -> Section:
     """A power law by itself."""
-    lists = {k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in data.items()}
+    lists: Data = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
     fit = PowerLawFit(**lists)
     points = [RatePoint(x, lr) for x, lr in zip(fit.sizes, fit.lrs, strict=True)]
     rows = tuple(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError, foreign_errors_as
+from etastar.formatting import short_repr
 
 __all__ = ["GivenInputs", "LoadedModel", "ModelSource"]
 
@@ -30,6 +31,7 @@ class LoadedModel:
     model: nn.Module
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True)

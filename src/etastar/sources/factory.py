@@ -5,19 +5,28 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError, foreign_errors_as
+from etastar.graph.isolation import random_numbers_kept
 from etastar.sources.base import GivenInputs, LoadedModel
 
 __all__ = ["load_from_factory", "named_object"]
 
 
 def load_from_factory(
-    place: str, name: str, settings: dict[str, Any], *, given: GivenInputs | None
+    place: str,
+    name: str,
+    settings: dict[str, Any],
+    *,
+    device: str = "cpu",
+    given: GivenInputs | None,
 ) -> LoadedModel:
     """Call the factory `name` of a module or file.
 
@@ -26,6 +35,7 @@ def load_from_factory(
         name: The factory: it returns the model, or `(model, example_inputs)` with a tensor, a tuple
             of arguments or a dict of keyword arguments.
         settings: Keyword arguments of the factory.
+        device: "meta" for shapes alone; what the factory itself puts elsewhere is elsewhere.
         given: Inputs of the caller, which go before the factory's own; None for none.
 
     Returns:
@@ -48,7 +58,7 @@ def load_from_factory(
         "a factory that returns a model for these settings",
         "check the settings given with --arg, or run with --debug for the traceback",
     ):
-        made = factory(**settings)
+        made = _shapes_alone(factory, settings) if device == "meta" else factory(**settings)
     model, inputs = _split(spec, made)
     inputs = given or inputs
     if inputs is None:
@@ -59,6 +69,13 @@ def load_from_factory(
             "--input SHAPE[:DTYPE]",
         )
     return LoadedModel(model, *inputs)
+
+
+def _shapes_alone(factory: Callable[..., Any], settings: dict[str, Any]) -> Any:
+    with random_numbers_kept(), torch.device("meta"), warnings.catch_warnings():
+        # a checkpoint that the factory loads, of which the shapes are all that is wanted
+        warnings.filterwarnings("ignore", message=".*to a meta parameter.*")
+        return factory(**settings)
 
 
 def named_object(place: str, name: str) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,7 @@ from etastar.init import initialize_
 from etastar.measure import measure_update, scan_updates
 from etastar.measure.batch import read_batch
 from etastar.sources.recipe_spec import RecipeSpec, named_recipe
+from etastar.sweep.recipe import format_size
 from etastar.sweep.starting import first_batch
 from etastar.transfer import Measure
 
@@ -38,6 +40,7 @@ def measure_named(
     *,
     optimizer: str | None = None,
     seeds: SeedChoice = None,
+    on_network: Callable[[str], None] | None = None,
     **options: Any,
 ) -> UpdateReport | ScanReport:
     """Measure the network of a recipe on its data, or its networks of several sizes.
@@ -47,6 +50,7 @@ def measure_named(
         sizes: Sizes to scan over; none for the network as its settings have it.
         optimizer: Name of an optimizer of several kinds, as Muon is; None for the recipe's own.
         seeds: Of the network's initialization, as `measure_update` takes them.
+        on_network: Called with a line on every network that is made.
         **options: Further keyword arguments of `measure_update`.
 
     Returns:
@@ -64,13 +68,19 @@ def measure_named(
     every: dict[str, Any] = {"seeds": seeds, **options}
     every["optimizer"] = optimizer or (lambda network: recipe.make_optimizer(network, 1.0))
     where = first_batch(recipe), recipe.loss_fn
+    make = _announced(recipe.make_model, on_network)
     if sizes:
-        return scan_updates(recipe.make_model, sizes, *where, **every)
-    return measure_update(recipe.make_model, *where, **every)
+        return scan_updates(make, sizes, *where, **every)
+    return measure_update(make, *where, **every)
 
 
 def check_named(
-    spec: RecipeSpec, sizes: Sequence[Mapping[str, int]], *, lr: float, seeds: int = 3
+    spec: RecipeSpec,
+    sizes: Sequence[Mapping[str, int]],
+    *,
+    lr: float,
+    seeds: int = 3,
+    on_network: Callable[[str], None] | None = None,
 ) -> CoordinateReport:
     """Check the coordinates of a recipe's networks, each trained as the recipe trains its size.
 
@@ -79,6 +89,7 @@ def check_named(
         sizes: See `coordinate_check`.
         lr: Learning rate; with a plan that of its base.
         seeds: Number of seeds.
+        on_network: Called with a line on every network that is made.
 
     Returns:
         The report.
@@ -94,14 +105,29 @@ def check_named(
     """
     spec.require_sizes(sizes)
     recipe = named_recipe(spec)
+    make_model = _announced(recipe.make_model, on_network)
 
     def make(**size: int) -> tuple[nn.Module, Optimizer]:
-        model = recipe.make_model(**size)
+        model = make_model(**size)
         return model, recipe.make_optimizer(model, lr, **size)
 
     return coordinate_check(
         make, sizes, first_batch(recipe), recipe.loss_fn, num_steps=spec.num_steps, seeds=seeds
     )
+
+
+def _announced(
+    make_model: Callable[..., nn.Module], on_network: Callable[[str], None] | None
+) -> Callable[..., nn.Module]:
+    if on_network is None:
+        return make_model
+    numbers = count(1)
+
+    def make(**size: int) -> nn.Module:
+        on_network(f"network {next(numbers)} {format_size(tuple(size.items()))}".rstrip())
+        return make_model(**size)
+
+    return make
 
 
 def measurable(

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
-from etastar.errors import CaptureError, ModelSpecError, foreign_errors_as
+from etastar.errors import (
+    CaptureError,
+    EtastarWarning,
+    ModelSpecError,
+    cause_of,
+    foreign_errors_as,
+)
 from etastar.graph.capture import capture_graph
 from etastar.graph.dag import Graph
 from etastar.sources.base import GivenInputs, LoadedModel
@@ -33,7 +40,7 @@ def load_model(
             `package.module:factory` or `path/file.py:factory`.
         settings: Settings of the model.
         inputs: Positional and keyword inputs; None to work them out.
-        device: "cpu", or "meta" for shapes alone where the source can.
+        device: "cpu", or "meta" for shapes alone; code that does not run there raises.
 
     Returns:
         The model with its inputs.
@@ -52,7 +59,7 @@ def load_model(
         raise ModelSpecError(f"MODEL {spec!r}", _FORMS, "write it in one of these forms")
     if place in SOURCES:
         return SOURCES[place].load(name, settings or {}, device=device, given=inputs)
-    return load_from_factory(place, name, settings or {}, given=inputs)
+    return load_from_factory(place, name, settings or {}, device=device, given=inputs)
 
 
 def capture_spec(
@@ -60,7 +67,9 @@ def capture_spec(
 ) -> Graph:
     """Capture the graph of the model that a text names.
 
-    The model is built without memory first; where its forward needs values, once more with them.
+    The model is built without memory first; where its code needs values, once more with them. A
+    warning says so where that is the code that builds it, and `Graph.capture_note` where it is its
+    forward pass.
 
     Args:
         spec: See `load_model`.
@@ -78,13 +87,36 @@ def capture_spec(
         >>> capture_spec("zoo:mlp", {"depth": 2, "width": 8}).capture
         'fake'
     """
-    loaded = load_model(spec, settings, inputs=inputs, device="meta")
+    loaded = _without_memory(spec, settings, inputs)
     try:
         return _captured(spec, loaded)
     except CaptureError:
         if not any(p.device.type == "meta" for p in loaded.model.parameters()):
             raise
     return _captured(spec, load_model(spec, settings, inputs=inputs, device="cpu"))
+
+
+def _without_memory(
+    spec: str, settings: dict[str, Any] | None, inputs: GivenInputs | None
+) -> LoadedModel:
+    """The model on the meta device; where its code does not run there, with its memory."""
+    try:
+        return load_model(spec, settings, inputs=inputs, device="meta")
+    except ModelSpecError as error:
+        if error.__cause__ is None:  # ours: the text, a setting or the inputs
+            raise
+        cause = cause_of(error.__cause__)
+    line = EtastarWarning(
+        f"{spec} cannot be built without memory for its weights, so it takes that memory: its code "
+        f"does not run on PyTorch's meta device ({cause})"
+    )
+    is_clear = "meta" in cause.lower()  # else it may be an error that is about to come again
+    if is_clear:
+        warnings.warn(line, stacklevel=3)
+    loaded = load_model(spec, settings, inputs=inputs, device="cpu")
+    if not is_clear:
+        warnings.warn(line, stacklevel=3)
+    return loaded
 
 
 def _captured(spec: str, loaded: LoadedModel) -> Graph:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from etastar.formatting import Shown, interval, json_numbers, number
+from etastar.formatting import Shown, interval, json_numbers, number, short_repr
 from etastar.sweep.recipe import format_size
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class SizeResult:
     size: Size
     trials: tuple[TrialRecord, ...]
     optimum: Optimum | None
+    __repr__ = short_repr
 
     @property
     def steps(self) -> int:

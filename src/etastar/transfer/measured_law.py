@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from etastar.errors import LawError, PlanError
-from etastar.formatting import number
+from etastar.formatting import number, short_repr
 from etastar.laws import Bound, MeanSquares, Measured, UnboundLaw
 from etastar.measure import measure_update
 from etastar.optimizers import OPTIMIZERS, optimizer_class
@@ -58,6 +58,7 @@ class Measure:
     draw: Callable[[nn.Module], object] | None = None
     seeds: SeedChoice = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    __repr__ = short_repr
 
 
 @final

@@ -267,7 +267,7 @@ class TransferPlan(Shown):
         planned.rescale_()
 
     def as_dict(self) -> dict[str, Any]:
-        """Depths, law, rate, interval, groups and notes as plain data; `to_json` has all of it."""
+        """What is printed, and every parameter's entry, as plain data; a plan file is `to_json`."""
         return {
             "base_depth": self.base.depth,
             "target_depth": self.target_depth,
@@ -278,6 +278,7 @@ class TransferPlan(Shown):
             "why": self.why,
             "initialization": dataclasses.asdict(self.initialization),
             "groups": [dataclasses.asdict(group) for group in self.groups],
+            "parameters": [dataclasses.asdict(entry) for entry in self.parameters],
             "notes": list(self.notes),
         }
 
@@ -330,20 +331,21 @@ class TransferPlan(Shown):
         return cls.from_json(plan_file.read_text(path), source=f"plan file {str(path)!r}")
 
     def __rich__(self) -> PlanView:
-        change = f"lr {number(self.base.lr)} to {number(self.lr)}"
+        change = f"lr {number(self.base.lr)} -> {number(self.lr)}"
         if self.base.aux_lr is not None:
             change += f" ({self.optimizer.name}), beside it from {number(self.base.aux_lr)}"
         if self.lr_interval is not None:
             change += f" (95%: {interval(*self.lr_interval)})"
-        depths = f"effective depth {self.base.depth} to {self.target_depth}"
-        kinds = (self.optimizer, self.optimizer.fallback)
+        depths = f"effective depth {self.base.depth} -> {self.target_depth}"
+        eps = {entry.name: entry.eps for entry in self.parameters}
+        groups = self.groups
         return PlanView(
             title=(
                 f"{self.law}, {self.optimizer.name}",
                 f"{depths}, {change}",
                 *([self.why] if self.why else []),
             ),
-            groups=self.groups,
+            groups=groups,
+            eps=tuple(eps[group.parameters[0]] for group in groups),
             notes=self.notes,
-            without_eps=tuple(kind.name for kind in kinds if kind and kind.eps is None),
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from etastar.formatting import interval, name_pattern, number, shorten_middle
+from etastar.formatting import interval, name_lines, number, shorten_middle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -35,13 +35,13 @@ class PlanView:
         title: What the plan is, in sentences.
         groups: Its groups.
         notes: Its notes.
-        without_eps: Names of the optimizers that have no epsilon.
+        eps: Epsilon of each group; None of an optimizer that has none.
     """
 
     title: tuple[str, ...]
     groups: tuple[GroupPlan, ...]
+    eps: tuple[float | None, ...]
     notes: tuple[str, ...] = ()
-    without_eps: tuple[str, ...] = ()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for line in self._lines(options.max_width):
@@ -50,7 +50,7 @@ class PlanView:
     def _lines(self, width: int) -> Iterator[str]:
         yield from _wrapped(self.title, width)
         yield ""
-        rows = [_HEAD, *(self._row(group) for group in self.groups)]
+        rows = [_HEAD, *map(self._row, self.groups, self.eps)]
         widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[1:]]
         room = max(_SHORTEST, width - sum(widths) - _GAP * len(widths))
         label_width = min(room, max(len(row[0]) for row in rows))
@@ -59,31 +59,31 @@ class PlanView:
             yield f"{shorten_middle(label, label_width):<{label_width}}{shown}"
             if number_of_row:
                 yield from _details(self.groups[number_of_row - 1], width)
-        yield from _wrapped((*self.notes, _ASSUMES), width)
+        yield ""
+        yield from _wrapped((*(f"note: {note}" for note in self.notes), _ASSUMES), width)
 
-    def _row(self, group: GroupPlan) -> tuple[str, ...]:
+    def _row(self, group: GroupPlan, eps: float | None) -> tuple[str, ...]:
         several = len({g.optimizer for g in self.groups}) > 1
         label = f"{group.name} ({group.optimizer})" if several else group.name
-        eps = "default" if group.eps is None else number(group.eps)
         low, high = group.init[0], group.init[-1]
         return (
             label,
             number(group.lr),
             number(group.weight_decay),
-            "-" if group.optimizer in self.without_eps else eps,
+            "-" if eps is None else number(eps),
             number(low) if low == high else interval(low, high),
         )
 
 
 def _details(group: GroupPlan, width: int) -> Iterator[str]:
-    """The parameters on one line; above, how their rate came about, where there is more to say."""
+    """The parameters as patterns; above, how their rate came about, where there is more to say."""
     factors = [f"{number(factor)} ({law})" for law, factor in group.factors if factor != 1]
     parts = [f"lr x {' x '.join(factors)}"] if factors else []
     if group.betas is not None:
         parts.append(f"betas {number(group.betas[0])} and {number(group.betas[1])}")
     if parts:
         yield from (f"  {line}" for line in _wrapped(["; ".join(parts)], width - 2))
-    yield f"  {shorten_middle(name_pattern(group.parameters), max(1, width - 2))}"
+    yield from (f"  {line}" for line in name_lines(group.parameters, max(4, width - 2)))
 
 
 def _wrapped(texts: Sequence[str] | Iterable[str], width: int) -> Iterator[str]:

@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING
 
 from etastar.errors import PlanError
+from etastar.formatting import short_repr
 from etastar.graph.capture import NetworkLike, graph_of
 from etastar.laws import Architecture, Training
 from etastar.transfer.network_kind import network_features
@@ -62,6 +63,7 @@ class Tuned:
     num_steps: int | None = None
     log_lr_sd: float | None = None
     aux_lr: float | None = None
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         require_settings(self)
@@ -84,6 +86,7 @@ class Target:
     _: KW_ONLY
     batch_size: int | None = None
     num_steps: int | None = None
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         require_settings(self)
