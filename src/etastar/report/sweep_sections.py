@@ -81,8 +81,8 @@ def fit_section(data: Data) -> Section:
 
 def law_section(data: Data) -> Section:
     """A power law by itself."""
-    lists = {k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in data.items()}
-    fit = PowerLawFit(**lists)
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    fit = PowerLawFit(**fields)
     points = [RatePoint(x, lr) for x, lr in zip(fit.sizes, fit.lrs, strict=True)]
     rows = tuple(
         (number(x), number(lr), number(fit.predict(x)), percent(weight))
