@@ -6,7 +6,7 @@ import pytest
 
 from etastar.fit import fit_power_law
 from etastar.report.rate_line import PowerLine, RatePoint, tuned_line
-from etastar.report.reading import section_of
+from etastar.report.sections import section_of
 from etastar.sweep.loss_table import loss_table
 
 

@@ -9,7 +9,7 @@ from etastar.errors import MissingExtraError, ReportError, StorageError
 from etastar.report import save_figure
 from etastar.report.charts import Axis, Chart, Series
 from etastar.report.plotly_figure import chart_figure
-from etastar.report.reading import section_of
+from etastar.report.sections import section_of
 
 WITH_CHARTS = ["plan", "update", "scan", "coordinates", "stability", "sweep", "law"]
 EVIL = '<script>alert("x")</script>$x$'

@@ -34,9 +34,9 @@ def draw(
 ) -> None:
     """Draw the charts of results for a paper, by Matplotlib."""
     from etastar.report import save_figure
-    from etastar.report.reading import read_source
+    from etastar.report.sections import sections_of
 
-    sections = [section for text in sources for section in read_source(text, name=name)]
+    sections = [section for text in sources for section in sections_of(text, name=name)]
     save_figure(output, *sections)
     titles = tuple(section.title for section in sections)
     print_result(as_json, FileWritten(str(output), output.stat().st_size, titles))

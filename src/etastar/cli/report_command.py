@@ -48,11 +48,11 @@ def report(
 ) -> None:
     """Write a page of plans, networks, measurements, checks, sweeps, fits and tunings."""
     from etastar.report import write_report
-    from etastar.report.reading import read_source
+    from etastar.report.sections import sections_of
     from etastar.sources.settings import parse_settings
 
     settings = parse_settings(arg)
-    sections = [one for text in sources for one in read_source(text, name=name, settings=settings)]
+    sections = [one for text in sources for one in sections_of(text, name=name, settings=settings)]
     command = shlex.join(["etastar", *sys.argv[1:]])
     write_report(output, *sections, title=title, command=command)
     titles = tuple(section.title for section in sections)

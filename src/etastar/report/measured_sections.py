@@ -16,11 +16,11 @@ __all__ = ["coordinate_section", "scan_section", "stability_section", "update_se
 
 _SEEDS = 8  # that are listed one by one
 
-Data = Mapping[str, Any]
+_Data = Mapping[str, Any]
 Cells = list[tuple["float | None", ...]]
 
 
-def update_section(data: Data) -> Section:
+def update_section(data: _Data) -> Section:
     """The criterion layer by layer."""
     names = [_place(layer) for layer in data["layers"]]
     means = [layer["mean_square_update"] for layer in data["layers"]]
@@ -48,7 +48,7 @@ def update_section(data: Data) -> Section:
     return Section("Measurement", _facts(data), (Panel(table, chart),), notes)
 
 
-def _facts(data: Data) -> dict[str, str]:
+def _facts(data: _Data) -> dict[str, str]:
     return {
         "eta*": f"{_cell(data['eta_star'])} ({_ends(data['eta_star_interval'])})",
         "pre-activations": data["pre_activations"],
@@ -57,7 +57,7 @@ def _facts(data: Data) -> dict[str, str]:
     }
 
 
-def scan_section(data: Data) -> Section:
+def scan_section(data: _Data) -> Section:
     """eta* over sizes with its power law, and the layers' updates as a heat map."""
     points = data["points"]
     sizes = [format_size(as_size(point["size"])) for point in points]
@@ -88,11 +88,11 @@ def scan_section(data: Data) -> Section:
     return Section("Scan", facts, tuple(panels), tuple(filter(None, (data["shortfall"],))))
 
 
-def _exponent(one: Data) -> str:
+def _exponent(one: _Data) -> str:
     return f"({one['over']})^{number(one['exponent'])} ({_ends(one['interval'])})"
 
 
-def _exponent_chart(points: Sequence[Data], name: str, one: Data) -> Chart | None:
+def _exponent_chart(points: Sequence[_Data], name: str, one: _Data) -> Chart | None:
     values = [one["slopes"][0]["between"][0], *(s["between"][1] for s in one["slopes"])]
     at = dict(zip(values, one["abscissas"], strict=True))
     rest = {k: v for k, v in points[0]["size"].items() if k != name}
@@ -109,7 +109,7 @@ def _exponent_chart(points: Sequence[Data], name: str, one: Data) -> Chart | Non
     return rate_chart(one["over"], found, line)
 
 
-def _shares(point: Data) -> dict[str, float]:
+def _shares(point: _Data) -> dict[str, float]:
     whole = _positive(point["typical_mean_square"])
     return {
         _place(layer): log2(layer["mean_square_update"] / whole)
@@ -118,7 +118,7 @@ def _shares(point: Data) -> dict[str, float]:
     }
 
 
-def coordinate_section(data: Data) -> Section:
+def coordinate_section(data: _Data) -> Section:
     """The change of every layer over sizes as a heat map, and the verdicts."""
     panels: list[Panel] = []
     for axis in data["axes"]:
@@ -148,7 +148,7 @@ def coordinate_section(data: Data) -> Section:
     return Section("Coordinate check", facts, tuple(panels))
 
 
-def stability_section(data: Data) -> Section:
+def stability_section(data: _Data) -> Section:
     """Moments of every layer, forward and backward, in the band that they are to lie in."""
     layers = data["layers"]
     names = [" ".join(filter(None, (layer["module"], _addition(layer)))) for layer in layers]
@@ -200,21 +200,21 @@ def _positive(x: float | None) -> Any:
     return x if x is not None and 0 < x < float("inf") else None
 
 
-def _place(layer: Data) -> str:
+def _place(layer: _Data) -> str:
     is_sum = layer["name"] == "addition"
     return f"{layer['module']} addition".strip() if is_sum else str(layer["name"])
 
 
-def _layer_title(layer: Data) -> str:
+def _layer_title(layer: _Data) -> str:
     module = layer["module"] or "(root)"
     return f"{module} ({layer['name']})" if layer["role"] is None else module
 
 
-def _addition(layer: Data) -> str:
+def _addition(layer: _Data) -> str:
     return "addition" if layer["kind"] == "residual addition" else ""
 
 
-def _trend(trend: Data) -> str:
+def _trend(trend: _Data) -> str:
     if trend["exponent"] is None:
         return "not finite"
     ends = _pair(trend["interval"])

@@ -9,11 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etastar import __version__
 from etastar.errors import MissingExtraError, ReportError, StorageError
 from etastar.report.drawing import draw_network
 from etastar.report.plotly_figure import chart_figure
-from etastar.report.reading import section_of
+from etastar.report.sections import section_of
 
 if TYPE_CHECKING:
     import os
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["write_report"]
 
 _LONG = 40  # characters of a cell, for which a table gets the whole width
-_PACKAGES = ("torch", "numpy", "plotly")
+_PACKAGES = ("etastar", "torch", "numpy", "plotly")
 
 
 def write_report(
@@ -92,7 +91,7 @@ def _page(sections: list[Section], title: str, command: str) -> str:
 
 
 def _versions() -> list[str]:
-    numbers = {"Python": platform.python_version(), "etastar": __version__}
+    numbers = {"Python": platform.python_version()}
     return [f"{k} {v}" for k, v in {**numbers, **{one: version(one) for one in _PACKAGES}}.items()]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from etastar.errors import MissingExtraError, ReportError, StorageError
 from etastar.formatting import shorten_middle
 from etastar.report.plotly_figure import color_of
-from etastar.report.reading import section_of
+from etastar.report.sections import section_of
 
 if TYPE_CHECKING:
     import os

@@ -14,10 +14,10 @@ LABEL = 28
 """Characters of a name on an axis."""
 _DIGITS = 12
 
-Data = Mapping[str, Any]
+_Data = Mapping[str, Any]
 
 
-def plan_section(data: Data) -> Section:
+def plan_section(data: _Data) -> Section:
     """The rate of every group, beside the one that was tuned."""
     facts = {
         "laws": data["law"],
@@ -31,7 +31,7 @@ def plan_section(data: Data) -> Section:
     return Section("Plan", facts, (Panel(_groups(data), _group_chart(data)),), notes)
 
 
-def _groups(data: Data) -> SheetTable:
+def _groups(data: _Data) -> SheetTable:
     headings = ("group", "learning rate", "factor", "weight decay", "init x", "parameters")
     rows = tuple(
         (
@@ -52,7 +52,7 @@ def _range(values: Any) -> str:
     return number(low) if low == high else interval(low, high)
 
 
-def _group_chart(data: Data) -> Chart:
+def _group_chart(data: _Data) -> Chart:
     groups = data["groups"]
     rows = tuple(map(float, range(len(groups))))
     base = tuple(group["lr"] / group["lr_multiplier"] for group in groups)
@@ -79,7 +79,7 @@ def _group_chart(data: Data) -> Chart:
     return Chart("learning rate by group", *axes, series)
 
 
-def depth_section(data: Data) -> Section:
+def depth_section(data: _Data) -> Section:
     """Effective depth and its path; the network is drawn from the path where there is no graph."""
     path = data["path"]
     rows = tuple(
@@ -114,7 +114,7 @@ def _operation(op: str) -> str:
     return (op.split(".") * 2)[1]
 
 
-def _depth_facts(data: Data) -> dict[str, str]:
+def _depth_facts(data: _Data) -> dict[str, str]:
     lists = ("tied", "recurrent", "stacked", "unused_parameters")
     return {
         "effective depth": str(data["effective_depth"]),

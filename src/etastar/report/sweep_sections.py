@@ -28,17 +28,17 @@ __all__ = ["fit_section", "law_section", "rules_section", "sweep_section", "tune
 
 _LOG_FROM = 10.0  # highest over lowest loss, for a logarithmic axis
 
-Data = Mapping[str, Any]
+_Data = Mapping[str, Any]
 
 
-def sweep_section(data: Data) -> Section:
+def sweep_section(data: _Data) -> Section:
     """Loss against rate of every size, with minima, and the optimum over size."""
     panels = [Panel(_optima_table(data["optima"]), _loss_chart(data))]
     panels += _drift(data["optima"])
     return Section("Sweep", _facts(data), tuple(panels))
 
 
-def tune_section(data: Data) -> Section:
+def tune_section(data: _Data) -> Section:
     """The sweep of a tuning, what it came to, and its plan."""
     optima, target = data["optima"], data["target"]
     plan = plan_section(data["plan"])
@@ -56,7 +56,7 @@ def tune_section(data: Data) -> Section:
     return Section("Tuning", facts, (*panels, *plan.panels), plan.notes)
 
 
-def fit_section(data: Data) -> Section:
+def fit_section(data: _Data) -> Section:
     """The power law through a store's optima over effective depth."""
     points = [
         RatePoint(one["depth"], one["lr"], one["interval"] and tuple(one["interval"]))
@@ -79,10 +79,10 @@ def fit_section(data: Data) -> Section:
     return Section("Fit over depth", facts, (Panel(table, chart), *more), tuple(without))
 
 
-def law_section(data: Data) -> Section:
+def law_section(data: _Data) -> Section:
     """A power law by itself."""
-    lists: Data = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-    fit = PowerLawFit(**lists)
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    fit = PowerLawFit(**fields)
     points = [RatePoint(x, lr) for x, lr in zip(fit.sizes, fit.lrs, strict=True)]
     rows = tuple(
         (number(x), number(lr), number(fit.predict(x)), percent(weight))
@@ -94,7 +94,7 @@ def law_section(data: Data) -> Section:
     return Section("Power law", facts, (Panel(table, rate_chart("size", points, line)),))
 
 
-def rules_section(data: Data) -> Section:
+def rules_section(data: _Data) -> Section:
     """Regret of every rule that carried a rate, as `etastar demo` compares them."""
     rules = data["rules"]
     names = tuple(str(row["rule"]) for row in rules)
@@ -116,7 +116,7 @@ def rules_section(data: Data) -> Section:
     return Section("Rules side by side", {}, (Panel(SheetTable(headings, rows), chart),))
 
 
-def _facts(data: Data) -> dict[str, str]:
+def _facts(data: _Data) -> dict[str, str]:
     """What was run: settings, search, seeds, devices and versions."""
     trials = data.get("trials", ())
     versions = {f"{k} {v}" for trial in trials for k, v in trial["versions"].items()}
@@ -137,7 +137,7 @@ def _listed(texts: Iterable[str]) -> str:
     return ", ".join(sorted(texts, key=lambda text: (len(text), text)))
 
 
-def _optima_table(optima: list[Data]) -> SheetTable:
+def _optima_table(optima: list[_Data]) -> SheetTable:
     rows = tuple(
         (
             format_size(as_size(one["size"])),
@@ -153,13 +153,13 @@ def _optima_table(optima: list[Data]) -> SheetTable:
     return SheetTable(headings, rows)
 
 
-def _rate_cells(one: Data) -> tuple[str, str]:
+def _rate_cells(one: _Data) -> tuple[str, str]:
     if one["lr"] is None:
         return "-", "-"
     return number(one["lr"]), interval(*one["interval"]) if one["interval"] else "one seed"
 
 
-def _drift(optima: list[Data], target: tuple[Data, float, Any] | None = None) -> list[Panel]:
+def _drift(optima: list[_Data], target: tuple[_Data, float, Any] | None = None) -> list[Panel]:
     """The optimum over the setting that varies, with the target of a plan."""
     over = varied_name([one["size"] for one in optima] + ([target[0]] if target else []))
     points = [] if over is None else rate_points(optima, over)
@@ -180,7 +180,7 @@ def _drift(optima: list[Data], target: tuple[Data, float, Any] | None = None) ->
     return [Panel(SheetTable(headings, rows), rate_chart(over, points, line, target=goal))]
 
 
-def _loss_chart(data: Data) -> Chart:
+def _loss_chart(data: _Data) -> Chart:
     """Mean loss over seeds at each rate, every run, and the minima with their intervals."""
     series: list[Series] = []
     for color, one in enumerate(data["optima"]):
@@ -199,7 +199,7 @@ def _loss_chart(data: Data) -> Chart:
     return Chart("loss against learning rate", *axes, tuple(series))
 
 
-def _size_series(name: str, trials: list[Data], color: int) -> list[Series]:
+def _size_series(name: str, trials: list[_Data], color: int) -> list[Series]:
     if not trials:
         return []
     lrs, losses = loss_table([_record(trial) for trial in trials])
@@ -213,7 +213,7 @@ def _size_series(name: str, trials: list[Data], color: int) -> list[Series]:
     ]
 
 
-def _record(trial: Data) -> TrialRecord:
+def _record(trial: _Data) -> TrialRecord:
     loss = inf if trial["loss"] is None else trial["loss"]
     point = Point(trial["lr"], trial["seed"])
     return TrialRecord(as_size(trial["size"]), point, loss, (), trial["diverged"], 0, 0.0)

@@ -8,7 +8,7 @@ import torch
 
 from etastar.errors import PlanError, ReportError
 from etastar.fit import transfer_regret
-from etastar.report.reading import read_source, section_of
+from etastar.report.sections import section_of, sections_of
 from etastar.sweep.storage import OptunaStore
 from etastar.sweep.tune_result import TuneResult
 
@@ -30,7 +30,7 @@ def test_a_result_and_its_printed_json_give_the_same_section(name, results, tmp_
     assert section.title == TITLES[name]
     path = tmp_path / "printed.json"
     path.write_text(json.dumps(results[name].as_dict(), allow_nan=False))
-    (read,) = read_source(str(path))
+    (read,) = sections_of(str(path))
     assert "printed.json, written 20" in read.origin
     assert (read.facts, read.panels, read.notes) == (section.facts, section.panels, section.notes)
     assert all(panel.table.rows for panel in section.panels)
@@ -40,7 +40,7 @@ def test_a_result_and_its_printed_json_give_the_same_section(name, results, tmp_
 
 def test_a_plan_file_is_the_plan(plan, tmp_path):
     plan.save(tmp_path / "plan.json")
-    (read,) = read_source(str(tmp_path / "plan.json"))
+    (read,) = sections_of(str(tmp_path / "plan.json"))
     assert read.panels == section_of(plan).panels
     assert read.network == ()  # the graph is not in the file
     assert sum(node.lit for node in section_of(plan).network) == plan.target_depth
@@ -55,15 +55,15 @@ def test_a_store_is_its_sweep_and_the_fit_through_it(sweep, tmp_path):
             store.begin(one.size, [trial.point for trial in one.trials])
             for trial in one.trials:
                 store.finish(trial)
-    found, fit = read_source(where)
+    found, fit = sections_of(where)
     assert found.panels == section_of(sweep).panels
     assert [row[1] for row in fit.panels[0].table.rows] == ["3", "4", "6"]
     with pytest.raises(ReportError, match="--name"):
-        read_source(where, name="other")
+        sections_of(where, name="other")
 
 
 def test_a_model_of_a_package_is_drawn():
-    (section,) = read_source("zoo:mlp", settings={"depth": 3, "width": 8})
+    (section,) = sections_of("zoo:mlp", settings={"depth": 3, "width": 8})
     assert [node.module for node in section.network if node.lit] == [
         *(f"layers.{k}" for k in range(3)),
         "head",
@@ -103,12 +103,12 @@ def test_json_that_is_no_result_is_refused(text, tmp_path):
     path = tmp_path / "x.json"
     path.write_text(text)
     with pytest.raises(ReportError):
-        read_source(str(path))
+        sections_of(str(path))
 
 
 def test_files_that_are_not_there_or_damaged_are_told(tmp_path):
     with pytest.raises(ReportError, match="no file"):
-        read_source(os.fspath(tmp_path / "none.json"))
+        sections_of(os.fspath(tmp_path / "none.json"))
     (tmp_path / "plan.json").write_text('{"format_version": 3}')
     with pytest.raises(PlanError):
-        read_source(os.fspath(tmp_path / "plan.json"))
+        sections_of(os.fspath(tmp_path / "plan.json"))

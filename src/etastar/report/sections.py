@@ -26,7 +26,7 @@ from etastar.sweep.storage import as_store
 from etastar.sweep.storage.connection import shown_location
 from etastar.transfer import TransferPlan
 
-__all__ = ["read_source", "section_of"]
+__all__ = ["section_of", "sections_of"]
 
 _Build = Callable[[Mapping[str, Any]], Section]
 
@@ -118,7 +118,7 @@ def _built(build: _Build, data: Mapping[str, Any], result: object) -> Section:
     return section if graph is None else replace(section, network=drawn_nodes(graph))
 
 
-def read_source(
+def sections_of(
     source: str, *, name: str = "sweep", settings: dict[str, Any] | None = None
 ) -> tuple[Section, ...]:
     """The sections of what a text names.
