@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from studies.families.claims import claim_rows
@@ -55,7 +56,8 @@ any parametrization's grid reached there, median and (worst); below 0 a rule's r
 the grid. Near: rates within a factor 1.5 of the optimum of the same parametrization. Holds: optima
 within the rule's 95% interval. Cost is training compute before the target starts, as a share of one
 target run. The default choice knows nothing of the family that it is judged on. Each summary counts
-a rule's own well-posed cases.
+a rule's own well-posed cases. `one rate` is what muP says of depth. Optuna's rates are read off the
+target's own curve, in hindsight.
 
 | rule | cases | relative regret | compute regret | near | holds | cost |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -134,13 +136,17 @@ def _summary_row(one: Summary) -> str:
     cells = (
         one.rule,
         str(one.cases),
-        f"{one.relative[0]:.1%} ({one.relative[1]:.1%})",
+        f"{_regret(one.relative[0])} ({_regret(one.relative[1])})",
         f"{one.compute[0]:.0%} ({one.compute[1]:.0%})",
         f"{one.near[0]} of {one.near[1]}",
         f"{one.held[0]} of {one.held[1]}" if one.held[1] else "",
         f"{one.cost:.2f}",
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _regret(value: float) -> str:
+    return f"{value:.1%}" if isfinite(value) else "diverged"
 
 
 def _case_row(one: Outcome) -> str:
@@ -151,7 +157,7 @@ def _case_row(one: Outcome) -> str:
         offer.rule,
         offer.parametrization,
         rate if one.well_posed else f"({rate})",
-        f"{one.relative:.1%}",
+        _regret(one.relative),
         f"{one.compute:.0%}",
         "" if one.octaves is None else f"{one.octaves:+.1f}",
         interval,

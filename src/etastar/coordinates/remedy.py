@@ -124,7 +124,7 @@ def _pair(name: str, smallest: SizeRuns, largest: SizeRuns) -> ParamPair | None:
     base = next(iter(alike), None)
     if base is None or base.ndim != target.ndim:
         return None
-    return ParamPair(base, target, math.prod(target.shape) / math.prod(base.shape))
+    return ParamPair(base, target, target.own_multiplier / base.own_multiplier)
 
 
 def _deviations(
