@@ -8,6 +8,7 @@ import torch
 import etastar
 from etastar import sources
 from etastar.cli.demo_command import DemoResult
+from etastar.cli.report_command import FileWritten
 from etastar.fit import find_optimum, fit_power_law, transfer_regret
 from etastar.formatting import Shown
 from etastar.init import check_stability, initialize_
@@ -58,6 +59,7 @@ def results():
         sweep.sizes[0],
         TuneResult(plan, (0.1, 0.2), sweep, (("depth", 24),), 0.1, "budget", 1.5, 0.05),
         StoreFit(fit, tuple(kept), (), {"model": "zoo:resmlp"}, DEEP, plan),
+        FileWritten("report.html", 10**6, ("Plan",) * 300),
         DemoResult(tuple({"rule": str(i), "lr": 0.1, "loss": 1.0} for i in range(50))),
     ]
 

@@ -62,8 +62,15 @@ curves = st.lists(
 ).map(np.array)
 
 
+# a resample is one seed or both: where two points of it tie, rounding decides which is the lowest
+untied = st.tuples(
+    *[st.lists(st.floats(0, 10).map(lambda v: round(v, 3)), min_size=9, max_size=9, unique=True)]
+    * 2
+).map(lambda seeds: np.array(seeds).T)
+
+
 @settings(deadline=None, max_examples=50)
-@given(curves, st.sampled_from([0.125, 4.0]), st.sampled_from([0.25, 8.0]), st.floats(-3, 3))
+@given(untied, st.sampled_from([0.125, 4.0]), st.sampled_from([0.25, 8.0]), st.floats(-3, 3))
 def test_scaling_the_rates_scales_the_minimum_and_affine_losses_leave_it(losses, c, gain, shift):
     def found(lrs, values):
         return find_optimum(lrs, values, num_resamples=10)

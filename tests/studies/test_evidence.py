@@ -58,7 +58,7 @@ def test_what_is_known_of_a_kind_is_shown_with_what_the_others_expect():
     several = next(one for one in ours if one.parametrization == "stabilized")
     alone = next(one for one in stored_experience().records if one.well_posed)
     (single,) = evidence.known_kinds(Experience((alone,)))
-    assert len(several.families) == 4
+    assert len(several.families) == 6
     assert "+-" in several.expected
     assert single.expected == "-"
 

@@ -76,11 +76,7 @@ def test_a_bad_learning_rate_is_refused(make_plan, lr):
 
 @pytest.mark.parametrize("lr", [1, 0.1, np.float64(0.1), np.float32(0.5)])
 def test_any_positive_number_is_a_learning_rate(make_plan, lr):
-    if isinstance(lr, np.float32):
-        with pytest.raises(PlanError, match="lr="):
-            make_plan(lr=lr)
-    else:
-        assert make_plan((2, 8), (2, 8), lr=lr).lr == lr
+    assert make_plan((2, 8), (2, 8), lr=lr).lr == lr
 
 
 @pytest.mark.parametrize("name", ["weight_decay", "eps"])
@@ -220,7 +216,7 @@ def test_what_is_no_measure_is_refused(make_plan, measure):
         make_plan(measure=measure)
 
 
-@pytest.mark.parametrize("betas", [0.9, (0.9,), (0.9, 1.0), (-0.1, 0.9), ("a", "b"), [0.9, 0.95]])
+@pytest.mark.parametrize("betas", [0.9, (0.9,), (0.9, 1.0), (-0.1, 0.9), ("a", "b"), {0.9, 0.95}])
 def test_bad_betas_are_refused(make_plan, betas):
     with pytest.raises(PlanError, match="betas="):
         make_plan(betas=betas)

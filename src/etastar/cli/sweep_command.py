@@ -119,6 +119,14 @@ def sweep(
         raise typer.Exit(1)
 
 
+def _rate(text: str) -> float | str:
+    """A number, or what is none as it was written: the grid refuses it."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def _search(name: str, bracket: Mapping[str, Any], lrs: str | None) -> Any:
     """The search; an option of the other one is refused."""
     from etastar.sweep.search import Bracket, Grid
@@ -127,7 +135,7 @@ def _search(name: str, bracket: Mapping[str, Any], lrs: str | None) -> Any:
     if name == "bracket" and lrs is None:
         return Bracket(**given)
     if name == "grid" and lrs is not None and not given:
-        rates: Any = lrs.split(",")  # Grid reads and checks them
+        rates: Any = [_rate(text) for text in lrs.split(",")]
         return Grid(rates)
     shown = [f"--{'lr' if option == 'start' else option.replace('_', '-')}" for option in given]
     shown += [] if lrs is None else ["--lrs"]
