@@ -14,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint format types imports doctest docs site study evidence evaluate survey check clean
+.PHONY: help demo test slow fuzz lint format types imports doctest docs site study evidence evaluate survey check clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -35,8 +35,11 @@ demo: $(READY) ## tune a shallow GPT, train one eight times deeper, print each r
 
 lint format types imports doctest docs site study evidence evaluate: $(READY)
 
-test: $(READY) $(VISION_READY) ## all tests, the examples of README and docs among them
-	$(BIN)/pytest -n $(JOBS) --dist worksteal
+test: $(READY) $(VISION_READY) ## all tests but the slow ones, the examples of README and docs among them
+	$(BIN)/pytest -m "not slow" -n $(JOBS) --dist worksteal
+
+slow: $(READY) $(VISION_READY) ## the slow tests: kills, browsers, stored experiments, training
+	$(BIN)/pytest -m slow -n $(JOBS) --dist worksteal
 
 survey: $(READY) $(VISION_READY) ## capture some 500 networks of torchvision, timm and transformers: docs/survey.md
 	$(BIN)/python -W ignore benchmarks/survey.py
@@ -81,7 +84,7 @@ evidence: ## docs/evidence.md and what law="auto" knows, from the stored results
 evaluate: ## the stored experiments again, from their stored runs
 	$(BIN)/python -m studies.evaluate
 
-check: test lint types imports doctest site ## what CI runs
+check: test slow lint types imports doctest site ## what CI runs
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .vision .hypothesis .mypy_cache .ruff_cache .import_linter_cache docs/_build \
