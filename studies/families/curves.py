@@ -86,9 +86,14 @@ class Curve:
         """Standard deviation of the log optimum, at least `LEAST_NOISE`."""
         return max(LEAST_NOISE, sqrt(self.optimum.log_variance or 0.0))
 
-    def at(self, lr: float) -> float | None:
-        """Mean loss, if this rate is one of the grid's."""
-        return dict(zip(self.rates, (sum(x) / len(x) for x in self.losses), strict=True)).get(lr)
+    @property
+    def curvature(self) -> float | None:
+        """Relative loss that an octave beside the best rate gives away; None at the grid's end."""
+        means = np.array(self.losses).mean(1)
+        best = int(np.argmin(means))
+        if not 0 < best < len(means) - 1 or not np.isfinite(means[best - 1 : best + 2]).all():
+            return None
+        return float((means[best - 1] + means[best + 1]) / 2 - means[best]) / self.gain
 
 
 @dataclass(frozen=True)

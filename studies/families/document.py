@@ -65,8 +65,9 @@ _HEAD = """\
 # Evidence
 
 Which rule for which network, in the way people train. Generated from the stored results by
-`python -m studies.evidence`. Networks, recipes, sizes, seeds, rules and measures were
-[declared](../studies/families/README.md) before any run; every run is kept. Default law:
+`python -m studies.evidence`. Networks, recipes, sizes, seeds and measures were
+[declared](../studies/families/README.md) before any run; what was added or changed later is named
+there. Every run is kept. Default law:
 `{default_law}`. The [first evidence](first_evidence.md) has a page of its own."""
 
 _AUTO = """\

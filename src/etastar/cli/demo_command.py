@@ -34,7 +34,7 @@ class DemoResult(Shown):
 @clear_errors
 def demo(as_json: AsJSON = False, debug: Debug = False) -> None:
     """The main job on real data: tune a shallow GPT, train one eight times deeper."""
-    with working("training GPTs of 2 and 16 blocks, about three minutes"):
+    with working("training GPTs of 2 and 16 blocks, about two minutes"):
         from etastar.demo import compare_rules
 
         result = DemoResult(compare_rules())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import pytest
 
+from etastar.transfer.default_choice import _CURVATURE
 from etastar.transfer.experience import Experience, ExperienceRecord
 from etastar.transfer.network_kind import NetworkKind
 from studies.families.choosing import choice_offers
@@ -88,6 +90,18 @@ def test_the_stored_records_are_those_of_the_stored_runs() -> None:
     exponents = {(one.family, one.parametrization): one.exponent for one in found.records}
     for one in stored.records:
         assert one.exponent == pytest.approx(exponents[one.family, one.parametrization], abs=1e-3)
+
+
+def test_an_octave_of_error_costs_what_the_choice_takes_it_to_cost() -> None:
+    scale, found = SCALES["cpu"], []
+    for family in FAMILIES:
+        curves = FamilyCurves(RunFile(family, scale))
+        for (parametrization, depth), curve in curves.curves.items():
+            if curves.well_posed(parametrization, depth) and curve.curvature is not None:
+                found.append(curve.curvature)
+
+    assert len(found) > 30
+    assert median(found) == pytest.approx(_CURVATURE, rel=0.2)
 
 
 def test_there_are_runs_to_speak_of() -> None:

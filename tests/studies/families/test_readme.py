@@ -15,7 +15,7 @@ _NAMES = {
     "one rate for all depths": "one rate",
     "depth^(-3/2)": "-3/2",
     "learning-rate range test": "range test",
-    "Optuna at the target, three runs there": "Optuna",
+    "Optuna at the target at the same cost, in hindsight": "Optuna",
     "**default choice**, one tuned size": "default choice",
     "**default choice**, two tuned sizes": "default choice, two sizes",
 }
