@@ -158,6 +158,7 @@ class DefaultChoice(UnboundLaw):
             best.laws,
             best.read,
             why=f"{_reason(best, kinds, evidence)} {_expectation(reach, best.sizes)}",
+            note=_initialized_before(best, known.advantages(kind, "stabilized"), evidence),
             log_reach=reach,
             residual=evidence.initialized or "own",
         )
@@ -317,6 +318,24 @@ def _expectation(reach: float, sizes: int) -> str:
     if math.exp(2 * reach) <= _WIDE:
         return f"{expected}."
     return f"{expected}: tune {'a second size' if sizes == 1 else 'another size'}."
+
+
+def _initialized_before(best: _Candidate, gains: Sequence[float], evidence: Evidence) -> str:
+    """Where all families ended lower, or higher, with the other initialization of the base."""
+    if not gains or evidence.keep:
+        return ""
+    families = f"ended {{}} in {len(gains)} of {len(gains)} such families at eight times the depth"
+    if evidence.initialized is None and gains[0] > max(best.advantage, 0):
+        return (
+            f"etastar.initialize_ before the base is tuned {families.format('lower')}, by at least "
+            f"{gains[0]:.1%} of what training gained (best rate of each): tune the base with it"
+        )
+    if evidence.initialized == "all" and gains[-1] < 0:
+        return (
+            f"etastar.initialize_ {families.format('higher')} than the networks' own weights, by "
+            f"at least {-gains[-1]:.1%} of what training gained (best rate of each): tune without"
+        )
+    return ""
 
 
 NAMED_LAWS: Final[Mapping[str, type[Law]]] = MappingProxyType(

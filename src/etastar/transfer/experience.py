@@ -187,15 +187,18 @@ class Experience:
         own = _families(self)[kind, parametrization].values()
         return Prior(mean, min(sd, NO_FAMILY_SD), tuple(exponent for exponent, _ in own))
 
-    def advantage(self, kind: NetworkKind | None, parametrization: Parametrization) -> float:
-        """What the best rate of a parametrization gains over the network's own at the least.
+    def advantages(
+        self, kind: NetworkKind | None, parametrization: Parametrization
+    ) -> tuple[float, ...]:
+        """What the best rate of a parametrization gained over the network's own, in each family.
 
         Args:
             kind: See `network_kind`.
             parametrization: What is in force.
 
         Returns:
-            The smallest advantage over the families of the kind; 0 with fewer than two.
+            An advantage for each family of the kind that was compared, ascending; () with fewer
+            than two.
         """
         found = {
             one.family: one.advantage
@@ -203,7 +206,11 @@ class Experience:
             if (one.kind, one.parametrization) == (kind, parametrization)
             and one.advantage is not None
         }
-        return min(found.values()) if len(found) >= _LEAST_FAMILIES else 0.0
+        return tuple(sorted(found.values())) if len(found) >= _LEAST_FAMILIES else ()
+
+    def advantage(self, kind: NetworkKind | None, parametrization: Parametrization) -> float:
+        """The smallest of `advantages`; 0 where there are none."""
+        return min(self.advantages(kind, parametrization), default=0.0)
 
     def criterion_sd(self, kind: NetworkKind | None) -> float:
         """Standard deviation of an exponent that the criterion measured.
