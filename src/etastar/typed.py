@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
     from etastar.errors import EtastarError
 
-__all__ = ["as_seeds", "plain_number", "require_number", "require_type", "set_numbers"]
+__all__ = [
+    "as_seeds",
+    "plain_number",
+    "require_callable",
+    "require_number",
+    "require_type",
+    "set_numbers",
+]
 
 _WORDS = {bool: "True or False", int: "an integer", float: "a finite number", str: "a text"}
 
@@ -118,6 +125,28 @@ def require_number(
             f"change {name}",
         )
     return found
+
+
+def require_callable(
+    name: str, value: object, *, error: type[EtastarError], optional: bool = False
+) -> None:
+    """Refuse what cannot be called where a function is asked for.
+
+    Args:
+        name: Name of the argument.
+        value: What was given.
+        error: What to raise.
+        optional: Whether None stands for no function.
+
+    Raises:
+        EtastarError: Of the class `error`.
+
+    Example:
+        >>> require_callable("loss_fn", max, error=ModelSpecError)
+    """
+    if not callable(value) and not (optional and value is None):
+        expected = "a function, or None" if optional else "a function"
+        raise error(f"{name}={value!r}", expected, f"give a function as {name}")
 
 
 def plain_number(value: object) -> int | float | None:

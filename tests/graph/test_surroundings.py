@@ -12,7 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from etastar.errors import CaptureError, DepthError, InitError
 from etastar.graph import capture_graph
-from etastar.graph.capture import require_unsharded
+from etastar.graph.capture import require_module
 from etastar.models import build, example_inputs
 
 X = torch.ones(2, 4)
@@ -172,10 +172,10 @@ def test_whole_models_pass_and_parts_are_refused_with_the_error_asked_for():
         """As FullyShardedDataParallel's, by name."""
 
     model = chain()
-    require_unsharded(model)
+    require_module(model)
     model.flat = FlatParameter(torch.ones(3))
     with pytest.raises(InitError, match="'flat' is a FlatParameter"):
-        require_unsharded(model, error=InitError)
+        require_module(model, error=InitError)
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float64, torch.float16])

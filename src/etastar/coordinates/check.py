@@ -20,7 +20,7 @@ from etastar.measure.input_checks import Sizes, read_sizes, varied_alone
 from etastar.measure.subject import made_graph
 from etastar.naming import name_template
 from etastar.optimizers import OptimizerKind
-from etastar.typed import as_seeds, require_number
+from etastar.typed import as_seeds, require_callable, require_number
 
 if TYPE_CHECKING:
     from etastar.coordinates.coordinate_report import AxisKind
@@ -96,6 +96,7 @@ def coordinate_check(
 
     Source: [TP5] Appendix D.1 (coordinate checking), [CP]; docs/definitions.md, section 7.
     """
+    require_callable("make_model", make_model, error=MeasureError)
     lines = varied_alone(read_sizes(sizes))
     require_number("num_steps", num_steps, error=MeasureError, least=1, whole=True)
     setting = RunSetting(optimizer, _read_lr(optimizer, lr), read_batch(batch), loss_fn, num_steps)

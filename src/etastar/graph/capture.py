@@ -21,7 +21,7 @@ from etastar.graph.skipped import with_all_layers
 from etastar.graph.tracing import Trace, failed_pass, first_line, trace
 from etastar.naming import unwrap
 
-__all__ = ["NetworkLike", "capture_graph", "effective_depth", "graph_of", "require_unsharded"]
+__all__ = ["NetworkLike", "capture_graph", "effective_depth", "graph_of", "require_module"]
 
 
 NetworkLike: TypeAlias = Graph | tuple[nn.Module, Any]
@@ -62,15 +62,9 @@ def capture_graph(model: nn.Module, *args: Any, **kwargs: Any) -> Graph:
         [WU] arXiv 2602.07494, section on the graph of a network.
     """
     start = time.perf_counter()
-    if not isinstance(model, nn.Module):
-        raise CaptureError(
-            f"a {type(model).__name__} as model",
-            "a torch.nn.Module",
-            "pass the module itself, then its example inputs",
-        )
+    require_module(model)
     _require_plain_execution()
     model = unwrap(model)
-    require_unsharded(model)
     _require_strided(model, args, kwargs)
     with global_state_kept():
         traced, why_real, notes = _trace_without_ambient_modes(model, args, kwargs)
@@ -173,17 +167,23 @@ def _require_plain_execution() -> None:
         )
 
 
-def require_unsharded(model: nn.Module, *, error: type[EtastarError] = CaptureError) -> None:
-    """Refuse a model whose parameters are parts of tensors.
+def require_module(model: nn.Module, *, error: type[EtastarError] = CaptureError) -> None:
+    """Refuse what is no module, and a model whose parameters are parts of tensors.
 
     Args:
-        model: Any module.
+        model: What was given.
         error: What to raise.
 
     Raises:
-        EtastarError: Of the class `error`, for a model after `fully_shard` (FSDP2), tensor
-            parallelism, or within `FullyShardedDataParallel`.
+        EtastarError: Of the class `error`, for anything but a module, and for a model after
+            `fully_shard` (FSDP2), tensor parallelism, or within `FullyShardedDataParallel`.
     """
+    if not isinstance(model, nn.Module):
+        raise error(
+            f"a {type(model).__name__} as model",
+            "a torch.nn.Module",
+            "pass the module itself",
+        )
     for name, parameter in model.named_parameters():
         kind = type(parameter).__name__
         if isinstance(parameter, nn.Parameter) and hasattr(parameter, "device_mesh"):

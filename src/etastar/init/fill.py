@@ -13,7 +13,8 @@ from torch.nn.utils import parametrize
 
 from etastar.applied import Applied, recall, remember
 from etastar.errors import InitError
-from etastar.graph.capture import require_unsharded
+from etastar.graph.capture import require_module
+from etastar.graph.dag import Graph
 from etastar.init.init_plan import plan_initialization
 from etastar.init.schemes import InitReport, InitSettings, ParamInit, Readout, ResidualRule, Scheme
 from etastar.naming import canonical_modules, canonical_parameters
@@ -21,7 +22,6 @@ from etastar.naming import canonical_modules, canonical_parameters
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from etastar.graph.dag import Graph
 
 __all__ = ["initialize_"]
 
@@ -85,7 +85,13 @@ def initialize_(
     Reference: docs/definitions.md, section 2; [AM], [CH], [TP5] table 3.
     """
     settings = InitSettings(scheme, residual, readout, seed, exclude, only)  # type: ignore[arg-type]
-    require_unsharded(model, error=InitError)
+    require_module(model, error=InitError)
+    if not isinstance(graph, Graph):
+        raise InitError(
+            f"a {type(graph).__name__} as graph",
+            "the Graph of this model",
+            "pass capture_graph(model, *example_inputs)",
+        )
     parameters = canonical_parameters(model)
     _check_writable(parameters)
     _check_same(parameters, graph)

@@ -20,6 +20,7 @@ from etastar.measure.seeds import half_width, use_seeds
 from etastar.measure.subject import made_graph
 from etastar.measure.update import FirstStep
 from etastar.measure.update_report import cost_text, ends_text, report_of
+from etastar.typed import require_callable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -209,6 +210,7 @@ def scan_updates(
 
     Source: [JE], [AM]; docs/definitions.md, section 6.
     """
+    require_callable("make_model", make_model, error=MeasureError)
     every = read_sizes(sizes)
     lines = varied_alone(every)
     step = FirstStep(read_batch(batch), loss_fn, optimizer, pre_activations, lr_unit)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from etastar.errors import MeasureError, foreign_errors_as
-from etastar.graph.capture import capture_graph, require_unsharded
+from etastar.graph.capture import capture_graph, require_module
 from etastar.graph.isolation import attributes_kept, empty_containers, own_tensors
 from etastar.measure.ambient import is_low_precision, own_device
 from etastar.measure.chosen_optimizer import OptimizerChoice, listed_optimizers, made_optimizers
@@ -209,7 +209,7 @@ def _made(make: Callable[[], Made], seed: int) -> tuple[nn.Module, tuple[Optimiz
 
 
 def _require_values(model: nn.Module) -> None:
-    require_unsharded(model, error=MeasureError)
+    require_module(model, error=MeasureError)
     parameters = list(model.parameters())
     if not parameters or any(parameter.is_meta for parameter in parameters):
         raise MeasureError(

@@ -59,9 +59,9 @@ def write_report(
     text = _page(sections, title or "etastar report", command)
     try:
         Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
+    except (OSError, TypeError, ValueError) as error:
         raise StorageError(
-            f"{path}: {error}", "a file that can be written", "give another path"
+            f"{path!r}: {error}", "a file that can be written", "give another path"
         ) from error
 
 

@@ -9,7 +9,7 @@ from operator import index
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from etastar.errors import TrialError
-from etastar.typed import set_numbers
+from etastar.typed import require_callable, set_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -200,8 +200,7 @@ class Recipe:
         needed = ("make_model", "batches", "make_optimizer")
         for name in (*needed, "loss_fn", "schedule", "evaluate", "depth"):
             given = getattr(self, name)
-            if not callable(given) and (name in needed or given is not None):
-                raise TrialError(f"{name}={given!r}", "a function", "see the fields of Recipe")
+            require_callable(name, given, error=TrialError, optional=name not in needed)
 
     def _require_numbers(self) -> None:
         set_numbers(self, "num_steps", "batch_size", error=TrialError, least=1, whole=True)

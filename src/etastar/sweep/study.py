@@ -16,7 +16,7 @@ from etastar.sweep.search import as_search
 from etastar.sweep.search.base import Context
 from etastar.sweep.starting import measured_start, size_depth
 from etastar.sweep.storage import as_store
-from etastar.typed import as_seeds
+from etastar.typed import as_seeds, require_callable, require_type
 
 if TYPE_CHECKING:
     import os
@@ -93,8 +93,8 @@ def run_sweep(
     """
     if not isinstance(recipe, Recipe):
         raise TrialError(f"recipe={recipe!r}", "a Recipe", "see etastar.Recipe")
-    if on_progress is not None and not callable(on_progress):
-        raise TrialError(f"on_progress={on_progress!r}", "a function, or None", "give a function")
+    require_callable("on_progress", on_progress, error=TrialError, optional=True)
+    require_type("name", name, str, error=TrialError)
     ordered, chosen, runner = _sizes(recipe, sizes), as_search(search), _executor(workers)
     used = as_seeds(seeds, error=TrialError)
     results: list[SizeResult] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
@@ -22,11 +22,11 @@ from etastar.sweep.study import run_sweep
 from etastar.sweep.trial import user_errors
 from etastar.sweep.tune_result import FurtherSize, StopReason, TuneProgress, TuneResult, reach
 from etastar.transfer import Target, Tuned, plan_transfer, read_architecture
-from etastar.typed import require_number
+from etastar.typed import require_callable, require_number
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch.optim import Optimizer
     from typing_extensions import Unpack
@@ -131,6 +131,9 @@ def tune(
     """
     for name, value, least in (("precision", precision, 1), ("budget", budget, 0)):
         require_number(name, value, error=TrialError, above=least)
+    require_callable("on_progress", on_progress, error=TrialError, optional=True)
+    if unknown := sorted(options.keys() - SweepOptions.__annotations__.keys()):
+        raise TypeError(f"tune() got an unexpected keyword argument {unknown[0]!r}")
     case = _Case.of(recipe, bases, target, optimizer, law)
     case.plan(dict.fromkeys(case.bases, (_ANY_RATE, None)))  # refuses what no rate would mend
     known = options.get("storage")
@@ -214,7 +217,8 @@ class _Case:
         """Read the sizes and build each network once; the bases in the order of their cost."""
         if not isinstance(recipe, Recipe):
             raise TrialError(f"recipe={recipe!r}", "a Recipe", "see etastar.Recipe")
-        given = () if isinstance(bases, (str, Mapping)) else tuple(bases)
+        is_list = isinstance(bases, Iterable) and not isinstance(bases, (str, Mapping))
+        given = tuple(bases) if is_list else ()
         goal, sizes = as_size(target), tuple(as_size(size) for size in given)
         names = {tuple(name for name, _ in size) for size in (*sizes, goal)}
         if not sizes or len(set(sizes)) < len(sizes) or goal in sizes or len(names) > 1:
