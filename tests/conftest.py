@@ -18,6 +18,7 @@ torch.set_num_threads(1)
 # The ordinary run is the same everywhere; `make fuzz` asks for --hypothesis-profile=random.
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.register_profile("random", deadline=None, derandomize=False)
+settings.register_profile("many", deadline=None, derandomize=True, max_examples=2000)
 settings.load_profile("ci")
 
 

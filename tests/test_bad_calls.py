@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 from torch.optim import lr_scheduler as schedulers
@@ -23,6 +25,7 @@ from etastar.transfer import Measure, Target, TransferPlan, Tuned
 
 CALLS = (Path(__file__).parent / "bad_calls.txt").read_text().splitlines()
 
+OF_IMPORTS = ("TORCHINDUCTOR_", "KMP_")  # set by libraries when they are first imported
 X = torch.linspace(-1, 1, 32).reshape(8, 4)
 Y = torch.arange(8) % 4
 PARTS = ("received: ", "expected: ", "what to do: ")
@@ -143,7 +146,7 @@ def state():
         torch.get_default_dtype(),
         torch.get_num_threads(),
         Path.cwd(),
-        dict(os.environ),
+        {name: value for name, value in os.environ.items() if not name.startswith(OF_IMPORTS)},
     )
 
 
@@ -161,4 +164,117 @@ def test_it_is_answered(call, names):
     with pytest.raises(EtastarError) as answer:
         eval(call, names)
     assert all(part in str(answer.value) for part in PARTS)
+    assert state() == before
+
+
+def saved(path):
+    planned_with().save(path)
+
+
+def drawn(**settings):
+    return etastar.initialize_(net(), **{"graph": graph(), **settings})
+
+
+def captured(model=None, x=X):
+    return etastar.capture_graph(net() if model is None else model, x)
+
+
+def tuned(**settings):
+    return planned_with_base(Tuned(**{"network": (net(2), (X,)), "lr": 0.1, **settings}))
+
+
+def planned_with_base(base=None, **target):
+    base = base or Tuned((net(2), (X,)), 0.1)
+    goal = target.get("target", (net(4), (X,)))
+    return etastar.plan_transfer(base, goal, optimizer="sgd", law="constant")
+
+
+def read(text):
+    return TransferPlan.from_json(text)
+
+
+def optimum(lrs=(0.1, 0.2, 0.4), losses=(2.0, 1.0, 3.0)):
+    return etastar.find_optimum(lrs, losses)
+
+
+def power_law(sizes=(2, 4, 8), lrs=(1.0, 0.5, 0.3)):
+    return etastar.fit_power_law(sizes, lrs)
+
+
+def tuning(**settings):
+    usual = {"recipe": recipe(), "bases": [{"depth": 2}], "target": {"depth": 4}, "seeds": 1}
+    chosen = {"search": [0.05, 0.1, 0.2], **usual, **settings}
+    return etastar.tune(chosen.pop("recipe"), chosen.pop("bases"), chosen.pop("target"), **chosen)
+
+
+ARGUMENTS = {
+    captured: ("model", "x"),
+    checked: ("make", "sizes", "batch", "loss", "optimizer", "lr", "num_steps", "seeds"),
+    drawn: ("graph", "scheme", "residual", "readout", "seed", "exclude", "only"),
+    measured: ("model", "batch", "loss_fn", "optimizer", "seeds", "pre_activations", "lr_unit"),
+    optimum: ("lrs", "losses"),
+    planned_with: ("optimizer", "law", "width", "init", "measure", "allow_recurrent"),
+    planned_with_base: ("base", "target"),
+    power_law: ("sizes", "lrs"),
+    read: ("text",),
+    recipe: tuple(etastar.Recipe.__dataclass_fields__),
+    saved: ("path",),
+    scanned: ("make", "sizes", "batch", "loss", "optimizer", "seeds", "pre_activations"),
+    swept: ("sizes", "search", "seeds", "storage", "workers", "name"),
+    tuned: tuple(name for name in Tuned.__dataclass_fields__ if name != "_"),
+    tuning: ("recipe", "bases", "target", "optimizer", "law", "precision", "budget"),
+}
+PLACES = [(call, name) for call, names in ARGUMENTS.items() for name in names]
+
+
+def raises(*args, **kwargs):
+    raise RuntimeError("of the caller's own")
+
+
+JUNK = {
+    "None": None,
+    "True": True,
+    "0": 0,
+    "-1": -1,
+    "1.5": 1.5,
+    "nan": nan,
+    "inf": inf,
+    "10**40": 10**40,
+    "a fraction's text": "1.5",
+    "no text": "",
+    "a NUL": "\0",
+    "markup": "[red]x[/red]",
+    "an empty list": [],
+    "a list": [1, 2],
+    "mixed": [1, "a", None],
+    "nested": [[[]]],
+    "an empty dict": {},
+    "a dict": {"a": 1},
+    "a dict of numbers": {1: 2},
+    "an object": object(),
+    "a class": nn.Linear,
+    "a tensor": X,
+    "an empty tensor": X[:0],
+    "doubles": X.double(),
+    "labels": Y,
+    "bytes": b"x",
+    "gives None": lambda *args, **kwargs: None,
+    "takes nothing": lambda: net(),
+    "raises": raises,
+}
+
+
+@given(place=st.sampled_from(PLACES), junk=st.sampled_from(sorted(JUNK)))
+def test_anything_in_any_argument_is_taken_or_answered(place, junk, tmp_path_factory):
+    """2,000 of them: `--hypothesis-profile=many`."""
+    call, name = place
+    before, here = state(), Path.cwd()
+    os.chdir(tmp_path_factory.getbasetemp())  # a text may be taken for the name of a file
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            call(**{name: JUNK[junk]})
+    except EtastarError as answer:
+        assert all(part in str(answer) for part in PARTS)  # noqa: PT017
+    finally:
+        os.chdir(here)
     assert state() == before

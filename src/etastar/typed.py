@@ -25,6 +25,7 @@ __all__ = [
     "set_numbers",
 ]
 
+_MOST = 1_000_000  # seeds: nobody runs so many, and a list of more fills the memory
 _WORDS = {bool: "True or False", int: "an integer", float: "a finite number", str: "a text"}
 
 
@@ -222,12 +223,13 @@ def as_seeds(seeds: int | Sequence[int], *, error: type[EtastarError]) -> tuple[
         ((0, 1, 2), (7,))
     """
     try:
-        given = tuple(seeds) if hasattr(seeds, "__iter__") else tuple(range(seeds))
+        given = tuple(seeds) if hasattr(seeds, "__iter__") else tuple(range(min(seeds, _MOST)))
         found = tuple(map(index, given))
     except TypeError:
         given, found = (), ()
     is_flag = any(isinstance(one, bool) for one in (seeds, *given))
-    if is_flag or not found or min(found) < 0 or len(set(found)) < len(found):
+    is_range = found and min(found) >= 0 and max(found) < 2**63 and len(found) < _MOST
+    if is_flag or not is_range or len(set(found)) < len(found):
         raise error(
             f"seeds={seeds!r}",
             "a number of seeds, one or more, or different whole numbers of at least 0",

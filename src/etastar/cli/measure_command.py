@@ -76,6 +76,7 @@ def measure(
         batch_size=batch,
     )
     every, draws = parse_sizes(sizes, vary) if sizes or vary else (), _seeds(seeds, precision)
+    spec.require_sizes(every)
     with working(f"measuring {model}") as on_network:
         report = measure_named(
             named_recipe(spec),

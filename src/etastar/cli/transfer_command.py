@@ -59,7 +59,9 @@ def transfer(
         typer.Option("--data", help="Data set to measure the criterion on, for any law."),
     ] = None,
     data_arg: options.DataArgs = [],  # noqa: B006
-    batch: options.BatchSize = 64,
+    batch: Annotated[
+        int | None, typer.Option("--batch", help="Examples of --data in a batch; 64.")
+    ] = None,
     init: options.Init = None,
     save: Annotated[
         Path | None, typer.Option("--save", help="Write the plan to this JSON file.")
@@ -97,15 +99,15 @@ def transfer(
         every = [parse_settings([*arg, *split_settings(size)]) for size in (base, target)]
         with working(f"tracing {model} as it was tuned and as it will be trained"):
             (tuned, network), measure = _networks(
-                model, every, given=given, law=law, data=(data, data_arg, batch, init)
+                model,
+                every,
+                given=given,
+                law=law,
+                data=(data, data_arg, batch, init),
             )
         bases, kind = Tuned(tuned, lr, weight_decay=weight_decay, aux_lr=aux_lr), optimizer
-    if init == "last" and measure is None and store is None:
-        raise ModelSpecError(
-            "--init last without --data",
-            "--init all, or own, none, or last with --data",
-            "give --data, so that the networks are made with 1/K on their last weights",
-        )
+    if data is None and store is None:
+        _require_no_data(data_arg, batch, init)
     with working("planning" if measure is None else "measuring and planning"):
         plan = plan_transfer(
             bases,
@@ -121,6 +123,24 @@ def transfer(
     print_result(as_json, plan)
 
 
+def _require_no_data(data_arg: list[str], batch: int | None, init: str | None) -> None:
+    """Refuse what would be dropped where there is no data set."""
+    from etastar.sources.recipe_spec import InitName
+    from etastar.typed import require_type
+
+    require_type("--init", init or "all", InitName)
+    of_data = {"--data-arg": data_arg or None, "--batch": batch}
+    given = [f"{key} {value}" for key, value in of_data.items() if value is not None]
+    if init == "last":
+        given.append("--init last")  # networks with 1/K on their last weights are made with data
+    if given:
+        raise ModelSpecError(
+            f"{', '.join(given)} without --data",
+            "a data set that the criterion is measured on",
+            "give --data, or leave it out",
+        )
+
+
 def _refuse_with_store(options_given: list[str]) -> None:
     if options_given:
         shown = ", ".join(options_given)
@@ -133,7 +153,7 @@ def _networks(
     *,
     given: GivenInputs | None,
     law: list[str],
-    data: tuple[str | None, list[str], int, str | None],
+    data: tuple[str | None, list[str], int | None, str | None],
 ) -> tuple[Any, Measure | None]:
     """Base and target, and with data what to measure the criterion on."""
     from etastar.laws import get_laws, residual_rule
@@ -155,6 +175,6 @@ def _networks(
         data_options=parse_settings(options),
         init=init or ("own" if law == ["auto"] else residual_rule(get_laws(law, known=NAMED_LAWS))),
         num_steps=1,
-        batch_size=batch,
+        batch_size=64 if batch is None else batch,
     )
     return measurable(spec, sizes)

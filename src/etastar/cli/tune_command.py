@@ -10,7 +10,6 @@ import typer
 from etastar.cli import options
 from etastar.cli.application import app, clear_errors, print_result, working
 from etastar.cli.run_progress import journal_name, local_executor, tuning_lines
-from etastar.errors import PlanError
 
 __all__ = ["tune_model"]
 
@@ -70,10 +69,10 @@ def tune_model(
         from etastar.sources.sweeping import parse_sizes
         from etastar.sweep.search import Bracket
         from etastar.sweep.tuning import tune
+        from etastar.transfer.plan_file import require_place
 
     every, goal = parse_sizes(bases), parse_settings(split_settings(target))
-    if not save.resolve().parent.is_dir():  # better said before the runs than after
-        raise PlanError(f"--save {save}", "a file in a folder that is there", "make the folder")
+    require_place(save)  # better said before the runs than after
     recipe = options.read_recipe(context, [*every, goal], objective=objective)
     store = storage or journal_name(recipe)
     with tuning_lines(store) as on_progress:

@@ -142,12 +142,12 @@ def read_batch(batch: Batch) -> Examples:
         >>> sorted(read_batch({"input_ids": torch.zeros(1, 4), "labels": None}).kwargs)
         ['input_ids', 'labels']
     """
-    if isinstance(batch, Mapping):
+    if _is_keywords(batch):
         fields = dict(batch)
         return Examples((), fields, fields)
     if isinstance(batch, (tuple, list)) and len(batch) == 2:
         inputs, targets = batch
-        if isinstance(inputs, Mapping):
+        if _is_keywords(inputs):
             return Examples((), dict(inputs), targets)
         args = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
         return Examples(args, {}, targets)
@@ -156,3 +156,7 @@ def read_batch(batch: Batch) -> Examples:
         "(inputs, targets), or a dict of the model's keyword arguments",
         "put it into one of these forms",
     )
+
+
+def _is_keywords(given: object) -> bool:
+    return isinstance(given, Mapping) and all(isinstance(name, str) for name in given)

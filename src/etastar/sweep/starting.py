@@ -91,6 +91,9 @@ def size_depth(recipe: Recipe, size: Size) -> float | None:
         The depth; None where the model cannot be captured. The search then takes the size's own
         "depth"; a model that does not run at all raises in its first run.
 
+    Raises:
+        TrialError: A function of the recipe raised.
+
     Example:
         >>> from torch import nn
         >>> from etastar.sweep.recipe import Recipe
@@ -105,11 +108,12 @@ def size_depth(recipe: Recipe, size: Size) -> float | None:
         >>> size_depth(recipe, (("depth", 3),))
         3.0
     """
+    if recipe.depth is not None:
+        with user_errors(f"the depth of {format_size(size)}"):
+            return float(recipe.depth(**dict(size)))
+    network = size_network(recipe, size)
     try:
-        with user_errors("the depth"):
-            if recipe.depth is not None:
-                return float(recipe.depth(**dict(size)))
-            return float(graph_of(size_network(recipe, size)).depth().effective_depth)
+        return float(graph_of(network).depth().effective_depth)
     except EtastarError:
         return None
 

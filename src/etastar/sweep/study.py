@@ -101,10 +101,12 @@ def run_sweep(
     depths: list[tuple[Size, float]] = []
     with ExitStack() as stack:
         store = stack.enter_context(as_store(storage, name=name))
-        store.open(recipe_settings(recipe))
         stack.enter_context(runner)
+        # of a new store, every network is built once before anything is written
+        built = {} if store.settings() else {size: size_depth(recipe, size) for size in ordered}
+        store.open(recipe_settings(recipe))
         for size in ordered:
-            depth = _depth(recipe, size, store)
+            depth = _depth(recipe, size, store, built)
             depths += [] if depth is None else [(size, depth)]
             optima = tuple((one.size, one.optimum) for one in results if one.optimum is not None)
             context = Context(size, used, optima, tuple(depths))
@@ -172,10 +174,14 @@ class _Sweep:
             self.on_progress(Progress.of(self.context.size, records, done=done))
 
 
-def _depth(recipe: Recipe, size: Size, store: Store) -> float | None:
+def _depth(
+    recipe: Recipe, size: Size, store: Store, built: Mapping[Size, float | None]
+) -> float | None:
     """The effective depth of a size, from the store where it is there, and there from now on."""
     kept = store.depth(size)
-    depth = size_depth(recipe, size) if kept is None else kept
+    depth = kept
+    if kept is None:
+        depth = built[size] if size in built else size_depth(recipe, size)
     if kept is None and depth is not None:
         store.keep_depth(size, depth)
     return depth

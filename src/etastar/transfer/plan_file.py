@@ -18,7 +18,7 @@ from etastar.errors import LawError, PlanError
 from etastar.laws import LAWS, residual_rule
 from etastar.optimizers import OPTIMIZERS, OptimizerKind
 
-__all__ = ["FORMAT_VERSION", "decode", "read_text", "write_text"]
+__all__ = ["FORMAT_VERSION", "decode", "read_text", "require_place", "write_text"]
 
 FORMAT_VERSION = 4
 
@@ -216,6 +216,24 @@ def _regular(path: object, expected: str) -> Path:
             return goal
         problem = "neither a file nor new"
     raise PlanError(f"plan file {path!r} ({problem})", expected, "give the path of a file")
+
+
+def require_place(path: str | os.PathLike[str]) -> None:
+    """Refuse a path to which no plan can be written, before what the plan needs is run.
+
+    Args:
+        path: Of the file, which may be there.
+
+    Raises:
+        PlanError: It is a folder, a device or a pipe, or its folder is not there or not writable.
+    """
+    goal = _regular(path, "a writable path").resolve()
+    if goal.is_dir() or not os.access(goal.parent, os.W_OK):
+        raise PlanError(
+            f"plan file {os.fspath(path)!r} (no file can be written there)",
+            "a file in a folder that is there and writable",
+            "make the folder, or choose another path",
+        )
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -99,7 +99,7 @@ def device_name(device: torch.device | str) -> str:
         Its name.
 
     Raises:
-        TrialError: PyTorch knows no such device.
+        TrialError: PyTorch knows no such device, or this machine has none.
 
     Example:
         >>> device_name(torch.device("cpu"))
@@ -108,4 +108,11 @@ def device_name(device: torch.device | str) -> str:
     with foreign_errors_as(
         TrialError, f"device {device!r}", "a device of PyTorch", 'give "cpu" or "cuda:0"'
     ):
-        return str(torch.device(device))
+        found = torch.device(device)
+        present = 1
+        if found.type not in ("cpu", "meta"):
+            present = torch.get_device_module(found.type).device_count()
+    if (found.index or 0) >= present:
+        here = f"one of the {present} of this machine" if present else "a device of this machine"
+        raise TrialError(f"device {device!r}", here, "choose another device")
+    return str(found)

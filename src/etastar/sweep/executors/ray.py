@@ -20,6 +20,8 @@ from etastar.typed import require_number
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from typing_extensions import Self
+
     from etastar.sweep.recipe import Point, Recipe, Size
     from etastar.sweep.trial import TrialRecord
 
@@ -84,6 +86,10 @@ class Ray(Executor):
         finally:
             for reference in pending:
                 ray.cancel(reference, force=True)
+
+    def __enter__(self) -> Self:
+        self._connected()  # an address that does not answer is told before a store is made
+        return self
 
     def close(self) -> None:
         """Shut down, or leave, the Ray that was started here; another one stays as it is."""
