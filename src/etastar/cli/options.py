@@ -108,7 +108,7 @@ ModelOrRecipe = Annotated[
 Momentum = Annotated[float, typer.Option("--momentum", help="Of sgd.")]
 WeightDecay = Annotated[float, typer.Option("--weight-decay")]
 DepthLaws = Annotated[
-    list[str], typer.Option("--law", metavar="NAME", help="Of depth; repeatable.")
+    list[str], typer.Option("--law", metavar="NAME", help="Of depth, batch-size, ...; repeatable.")
 ]
 BatchSize = Annotated[int, typer.Option("--batch", help="Examples in a batch.")]
 NumSeeds = Annotated[int, typer.Option("--seeds", help="Seeds 0, 1, ... that may be used.")]

@@ -21,15 +21,19 @@ from etastar.laws.multiplier import fold_multiplier
 from etastar.laws.path_laws import Constant, EffectiveDepth, PathSum
 from etastar.laws.registry import LAWS, get_laws, residual_rule
 from etastar.laws.structure import Structure
+from etastar.laws.training_laws import BatchSize, DecayTimescale, Duration
 from etastar.laws.width import Width
 
 __all__ = [
     "LAWS",
     "Architecture",
+    "BatchSize",
     "Bound",
     "CompleteP",
     "Constant",
+    "DecayTimescale",
     "DepthMuP",
+    "Duration",
     "EffectiveDepth",
     "Evidence",
     "Factors",

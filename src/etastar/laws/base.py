@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from etastar.errors import LawError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from etastar.depth import DepthReport
     from etastar.optimizers import OptimizerKind
@@ -34,8 +34,8 @@ __all__ = [
     "learning_rate",
 ]
 
-Effect = Literal["learning rate over depth", "branch multiplier", "width"]
-"""What a law rescales; two laws may not set a branch multiplier and rescale over depth as well."""
+Effect = Literal["learning rate over depth", "branch multiplier", "width", "batch size", "duration"]
+"""What a law rescales, or follows; none may set a branch multiplier and rescale over depth."""
 
 Reads = Literal["network", "points", "criterion", "weights"]
 """Evidence that a law is made from: the base's kind, all tuned networks, the measured criterion,
@@ -57,6 +57,12 @@ class Training:
     batch_size: int | None = None
     num_steps: int | None = None
 
+    @property
+    def examples(self) -> int | None:
+        """Examples (or tokens) seen; None where it is not known."""
+        known = self.batch_size is not None and self.num_steps is not None
+        return self.batch_size * self.num_steps if known else None  # type: ignore[operator]
+
 
 @dataclass(frozen=True, eq=False)
 class Architecture:
@@ -65,7 +71,7 @@ class Architecture:
     Attributes:
         report: Effective depth and path statistics.
         parameters: Every parameter, each tensor once.
-        training: Batch size and steps; no law reads them yet.
+        training: Batch size and steps.
         features: What decides of which kind it is; None where its graph was not at hand.
     """
 
@@ -181,7 +187,7 @@ class Factors:
         init: On the standard deviation at initialization.
         eps: On the epsilon of an Adam-like optimizer.
         weight_decay: On the weight decay.
-        betas: On 1 - beta_1 and on 1 - beta_2 of an Adam-like optimizer; no law sets them yet.
+        betas: On 1 - beta_1 and on 1 - beta_2 of an Adam-like optimizer.
 
     Example:
         >>> product = Factors(lr=0.5, betas=(1.0, 2.0)) * Factors(lr=0.5, betas=(1.0, 2.0))
@@ -323,6 +329,17 @@ class Law(abc.ABC):
         Raises:
             LawError: The law cannot be applied; the message names the place.
         """
+
+    def notes(self, case: TransferCase) -> Iterable[str]:
+        """What a plan says of this law: what it was derived for, what it could not do.
+
+        Args:
+            case: Both networks and the optimizer, with the betas of the base.
+
+        Returns:
+            Sentences; by default none.
+        """
+        return ()
 
     @property
     def residual(self) -> ScaledWeights:
