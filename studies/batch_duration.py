@@ -222,10 +222,16 @@ def arm_settings(change: Change, arm: str, scale: str) -> dict[str, Any]:
     """
     family = _family(change.base)
     graph = family_graph(family.name, scale, family.base_depth)
-    ways = [{"batch_size": c.batch_size, "num_steps": c.num_steps} for c in _ends(change)]
+    base, target = _ends(change)
     plan = plan_transfer(
-        Tuned(graph, 1e-3, weight_decay=_decay(change.base), **ways[0]),
-        Target(graph, **ways[1]),
+        Tuned(
+            graph,
+            1e-3,
+            weight_decay=_decay(base),
+            batch_size=base.batch_size,
+            num_steps=base.num_steps,
+        ),
+        Target(graph, batch_size=target.batch_size, num_steps=target.num_steps),
         optimizer=family.optimizer,
         law=ARMS[arm],
     )
@@ -297,9 +303,11 @@ def _optimizer(
     if _family(cell).optimizer == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=0.9)
     optimizer = torch.optim.AdamW(groups, lr=lr)
-    optimizer.register_step_pre_hook(
-        lambda *_: torch.nn.utils.clip_grad_norm_(parameters, 1.0) and None
-    )
+
+    def clip(*_: Any) -> None:
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+
+    optimizer.register_step_pre_hook(clip)
     return optimizer
 
 
