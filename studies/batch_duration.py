@@ -59,7 +59,15 @@ if TYPE_CHECKING:
     from etastar.datasets import Dataset
     from etastar.laws import Law
 
-__all__ = ["ARMS", "CHANGES", "Change", "TrainingCell", "TrainingRun", "TrainingRuns", "run_study"]
+__all__ = [
+    "ARMS",
+    "CHANGES",
+    "Change",
+    "TrainingCell",
+    "TrainingRun",
+    "TrainingRuns",
+    "train_changes",
+]
 
 
 @dataclass(frozen=True)
@@ -332,7 +340,7 @@ def _try(scale: str, folder: Path, change: Change) -> str:
     return change.name
 
 
-def run_study(scale: str, *, workers: int = 1, folder: Path = STUDY_RUNS) -> Iterator[str]:
+def train_changes(scale: str, *, workers: int = 1, folder: Path = STUDY_RUNS) -> Iterator[str]:
     """Tune both ends of every change, then train the arms, then write the page.
 
     Args:
@@ -360,7 +368,7 @@ def main() -> None:
     parser.add_argument("--scale", choices=list(CHANGES), default="cpu")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
     given = parser.parse_args()
-    for line in run_study(given.scale, workers=given.workers):
+    for line in train_changes(given.scale, workers=given.workers):
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
 

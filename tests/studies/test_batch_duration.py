@@ -3,7 +3,7 @@
 import pytest
 
 from etastar.laws import BatchSize, Duration
-from studies.batch_duration import CHANGES, TrainingRuns, arm_settings, arms_of, run_study
+from studies.batch_duration import CHANGES, TrainingRuns, arm_settings, arms_of, train_changes
 
 
 def test_what_is_declared_keeps_the_data_or_the_batch():
@@ -36,7 +36,7 @@ def test_an_arm_changes_what_it_says(place, arm, expected):
 
 
 def test_a_study_that_was_cut_goes_on_and_writes_its_page(tmp_path):
-    done = list(run_study("smoke", folder=tmp_path))
+    done = list(train_changes("smoke", folder=tmp_path))
     runs = TrainingRuns("smoke", tmp_path)
     lines = runs.path.read_text().splitlines(keepends=True)
     assert len(set(lines)) == len(lines) == len(runs.read())
@@ -47,7 +47,7 @@ def test_a_study_that_was_cut_goes_on_and_writes_its_page(tmp_path):
 
     trained = set(map(_key, runs.read()))
     runs.path.write_text("".join(lines[:5]) + lines[5][:20])  # killed while writing
-    assert list(run_study("smoke", folder=tmp_path)) == done
+    assert list(train_changes("smoke", folder=tmp_path)) == done
     assert set(map(_key, runs.read())) == trained
     assert (tmp_path / "smoke" / "README.md").read_text() == page
 

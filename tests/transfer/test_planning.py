@@ -92,7 +92,7 @@ def test_other_bad_numbers_are_refused(make_plan, name, value):
         {"optimizer": "sgd", "eps": 1e-8},
         {"optimizer": "adam", "aux_lr": 0.1},
         {"optimizer": "muon"},
-        {"optimizer": torch.optim.NAdam},
+        {"optimizer": torch.optim.Adagrad},
         {
             "optimizer": optimizer_like(torch.optim.Rprop, "adam", decoupled_weight_decay=False),
             "weight_decay": 0.1,

@@ -80,7 +80,7 @@ def plan_transfer(
         base: What was tuned: `Tuned(network, lr)`, or several, of which the plan starts from the
             deepest.
         target: Network to be trained: a `Graph` or (model, example inputs), or `Target(network)`.
-        optimizer: "sgd", "adam", "adamw", "muon", one of these torch optimizers, or what
+        optimizer: A name of `etastar.optimizers.OPTIMIZERS`, one of these classes, or what
             `optimizer_like` returned. An instance brings its settings, and must agree with those of
             `base`; groups of it may differ in weight decay. Momentum is the caller's own and stays.
         law: One depth law or several, by name or instance; their factors multiply. "auto" takes the
