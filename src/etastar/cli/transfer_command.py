@@ -66,7 +66,7 @@ def transfer(
         typer.Option("--data", help="Data set to measure the criterion on, for any law."),
     ] = None,
     data_arg: options.DataArgs = [],  # noqa: B006
-    batch: options.Batch = 64,
+    batch: options.BatchOption = 64,
     init: options.Init = None,
     save: Annotated[
         Path | None, typer.Option("--save", help="Write the plan to this JSON file.")
