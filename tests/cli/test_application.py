@@ -116,7 +116,10 @@ def completed(tmp_path, *args, **variables):
 
 @pytest.mark.parametrize(
     ("line", "words"),
-    [("etastar t", ["transfer", "tune"]), ("etastar sweep --optimizer ada", ["adam", "adamw", "adamax", "adafactor"])],
+    [
+        ("etastar t", ["transfer", "tune"]),
+        ("etastar sweep --optimizer ada", ["adam", "adamw", "adamax", "adafactor"]),
+    ],
 )
 def test_the_shell_completes_commands_and_optimizers(tmp_path, line, words):
     place = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}

@@ -121,6 +121,9 @@ def test_a_plan_carries_every_setting_and_its_table_says_whose_share_is_what():
     table = " ".join(str(found).split())
     assert "x 2.828 (batch-size) x 0.2236 (duration)" in table
     assert "betas 0.96 and 0.98" in table
+    assert table.endswith("under the same initialization and schedule")
+    rate = " ".join(str(plan("batch-size")).split())
+    assert rate.endswith("under the same initialization, steps and schedule")
 
 
 def test_they_multiply_with_depth_and_width_and_with_the_default_choice():
