@@ -152,7 +152,7 @@ def _checked(
     min_scale: float,
 ) -> Literal["sgd", "adam"]:
     kind = optimizer_kind(optimizer)
-    if kind.update == "muon":
+    if kind.update == "muon" or kind.update == "relative":
         raise InitError(
             f"optimizer {kind.name!r}", "SGD or Adam, whose first steps it knows", "choose one"
         )

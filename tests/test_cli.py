@@ -129,6 +129,28 @@ def test_transfer_with_the_law_alone():
     assert run_json(*args, "--optimizer", "sgd", "--law", "constant")["lr"] == 0.1
 
 
+def test_transfer_reads_batch_and_steps_beside_the_sizes():
+    sizes = ["--base", "depth=2,batch=8,steps=200", "--target", "depth=4,batch=64,steps=500"]
+    args = ["transfer", "zoo:gpt", *sizes, "--lr", "0.1", "--optimizer", "adamw", "--json"]
+    laws = [option for law in ("constant", "batch-size", "duration") for option in ("--law", law)]
+    found = json.loads(CliRunner().invoke(app, [*args, *laws]).stdout)
+    assert found["lr"] == pytest.approx(0.1 * 0.4**0.5)
+    assert found["groups"][0]["betas"] == pytest.approx([0.96, 0.9996])
+    plain = json.loads(CliRunner().invoke(app, [*args, "--law", "constant"]).stdout)
+    assert plain["lr"] == 0.1
+    assert plain["notes"][0].startswith("batch size 8 to 64: no law of this plan corrects for it")
+
+
+@pytest.mark.parametrize("wrong", ["batch=0", "steps=1.5", "batch=many"])
+def test_transfer_refuses_what_is_no_batch_and_no_steps(wrong):
+    sizes = ["--base", f"depth=2,{wrong}", "--target", "depth=4"]
+    done = CliRunner().invoke(
+        app, ["transfer", "zoo:gpt", *sizes, "--lr", "0.1", "--optimizer", "adamw"]
+    )
+    assert done.exit_code == 2
+    assert {"batch": "batch_size", "steps": "num_steps"}[wrong[:5]] in done.stderr
+
+
 def test_transfer_table_lists_groups():
     result = run(*GPT, "--optimizer", "muon", "--aux-lr", "0.003", "--law", "depth-mup")
     assert result.exit_code == 0, result.output

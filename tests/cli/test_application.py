@@ -116,7 +116,10 @@ def completed(tmp_path, *args, **variables):
 
 @pytest.mark.parametrize(
     ("line", "words"),
-    [("etastar t", ["transfer", "tune"]), ("etastar sweep --optimizer ada", ["adam", "adamw"])],
+    [
+        ("etastar t", ["transfer", "tune"]),
+        ("etastar sweep --optimizer ada", ["adam", "adamw", "adamax", "adafactor"]),
+    ],
 )
 def test_the_shell_completes_commands_and_optimizers(tmp_path, line, words):
     place = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
@@ -211,7 +214,7 @@ def test_an_unknown_optimizer_lists_the_registry():
     size = ["--base", "depth=2", "--target", "depth=4", "--lr", "1"]
     result = run("transfer", "zoo:mlp", *size, "--optimizer", "lion")
     assert result.exit_code == 2
-    assert "'lion' is none of sgd, adam, adamw, muon" in result.output
+    assert "'lion' is none of sgd, adam, adamw, muon, " in result.output
 
 
 def test_errors_of_ours_are_shown_whole(capsys):

@@ -30,7 +30,8 @@ OPTIMIZERS = [
     optimizer_kind("adam"),
     optimizer_kind("adamw"),
     optimizer_kind("muon"),
-    optimizer_like(torch.optim.NAdam, "adam", decoupled_weight_decay=False),
+    optimizer_kind("adafactor"),
+    optimizer_like(torch.optim.Adagrad, "adam", decoupled_weight_decay=False),
 ]
 EVERY_LAW = [*(law() for law in LAWS.values()), EffectiveDepth(count="layers"), Width()]
 

@@ -15,6 +15,9 @@ CASES = [
     ("adam", torch.optim.Adam, {"eps": 1e-3, "weight_decay": 0.02}),
     ("adam", torch.optim.Adam, {"eps": 1e-3, "amsgrad": True}),
     ("adamw", torch.optim.AdamW, {"eps": 1e-3, "weight_decay": 0.5}),
+    ("nadam", torch.optim.NAdam, {"eps": 1e-3, "weight_decay": 0.02}),
+    ("adamax", torch.optim.Adamax, {"eps": 1e-3, "weight_decay": 0.02}),
+    ("adafactor", torch.optim.Adafactor, {"weight_decay": 0.5}),
     (
         optimizer_like(torch.optim.RMSprop, "adam", decoupled_weight_decay=False),
         torch.optim.RMSprop,

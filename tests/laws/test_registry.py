@@ -16,10 +16,11 @@ NAMES = {
     "constant",
 }
 BRANCH = {"depth-mup", "complete-p"}
+TRAINING = {"batch-size", "duration", "decay-timescale"}
 
 
 def test_the_listed_laws():
-    assert set(LAWS) == NAMES
+    assert set(LAWS) == NAMES | TRAINING
 
 
 def test_options_come_with_an_instance():

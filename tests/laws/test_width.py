@@ -9,6 +9,7 @@ from etastar.optimizers import optimizer_kind
 from etastar.parameter import ParamInfo
 
 SGD, ADAM, ADAMW, MUON = (optimizer_kind(n) for n in ("sgd", "adam", "adamw", "muon"))
+RELATIVE = optimizer_kind("adafactor")
 
 
 def linear(fan_out, fan_in, role="hidden"):
@@ -51,6 +52,16 @@ def test_learning_rates_follow_the_table(pair, sgd, adam):
     assert folded(pair, SGD).lr == pytest.approx(sgd)
     assert folded(pair, ADAM).lr == pytest.approx(adam)
     assert folded(pair, ADAMW).lr == pytest.approx(adam)
+
+
+def test_a_relative_step_times_the_weights_own_size_is_that_of_adam():
+    for pair in (INPUT, TABLE, BIAS, NORM, HIDDEN, OUTPUT):
+        relative, adam = folded(pair, RELATIVE), folded(pair, ADAMW)
+        by_fans = pair.fan_in_ratio**-0.5 if pair.target.role in ("hidden", "output") else 1.0
+        size = relative.init * by_fans  # of the weights, beside a fan-in that the base has too
+        assert relative.lr * size == pytest.approx(adam.lr), pair.target.role
+        assert relative.lr * relative.weight_decay == pytest.approx(1), pair.target.role
+        assert relative.init == adam.init
 
 
 def test_readout_keeps_variance_one_over_fan_in_squared():

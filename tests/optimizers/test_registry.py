@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from etastar.errors import OptimizerError
-from etastar.optimizers import optimizer_kind, optimizer_like
+from etastar.optimizers import optimizer_class, optimizer_kind, optimizer_like
+from etastar.optimizers.trying import step_powers
 from etastar.parameter import ParamInfo
 
 
@@ -24,6 +25,10 @@ def parameter():
         (torch.optim.Muon, "muon", True),
         (torch.optim.SGD(parameter(), lr=1.0, momentum=0.9, nesterov=True), "sgd", False),
         (torch.optim.Adam(parameter(), decoupled_weight_decay=True), "adam", True),
+        (torch.optim.NAdam, "adam", False),
+        (torch.optim.RAdam(parameter(), decoupled_weight_decay=True), "adam", True),
+        ("adamax", "adam", False),
+        (torch.optim.Adafactor, "relative", True),
     ],
 )
 def test_known_optimizers(spec, update, decoupled):
@@ -32,9 +37,10 @@ def test_known_optimizers(spec, update, decoupled):
 
 
 def test_default_epsilon_is_the_optimizers_own():
-    for name, cls in (("adam", torch.optim.Adam), ("muon", torch.optim.Muon)):
-        assert optimizer_kind(name).eps == cls(parameter()).defaults["eps"]
-    assert optimizer_kind("sgd").eps is None
+    for name in ("adam", "muon", "nadam", "radam", "adamax"):
+        kind = optimizer_kind(name)
+        assert kind.eps == optimizer_class(kind)(parameter()).defaults["eps"]
+    assert optimizer_kind("sgd").eps is optimizer_kind("adafactor").eps is None
 
 
 def test_an_instance_brings_its_own_settings():
@@ -60,7 +66,7 @@ def test_groups_of_an_instance_may_differ_in_weight_decay_alone():
 
 
 def test_default_betas_are_the_optimizers_own():
-    for cls in (torch.optim.Adam, torch.optim.AdamW):
+    for cls in (torch.optim.Adam, torch.optim.AdamW, torch.optim.NAdam, torch.optim.Adamax):
         assert optimizer_kind(cls).betas == cls(parameter()).defaults["betas"]
     assert optimizer_kind("sgd").betas is optimizer_kind("muon").betas is None
     assert optimizer_kind(torch.optim.Adam(parameter(), betas=(0.8, 0.9))).betas == (0.8, 0.9)
@@ -73,7 +79,7 @@ class OwnAdam(torch.optim.Adam):
 
 
 @pytest.mark.parametrize(
-    "spec", ["lion", torch.optim.NAdam, torch.optim.Adagrad(parameter()), OwnAdam, int, None, 3]
+    "spec", ["lion", torch.optim.ASGD, torch.optim.Adagrad(parameter()), OwnAdam, int, None, 3]
 )
 def test_an_undeclared_optimizer_says_how_to_declare_it(spec):
     with pytest.raises(OptimizerError, match=r"etastar\.optimizer_like\("):
@@ -85,6 +91,64 @@ def test_a_declared_optimizer_is_known():
     assert (kind.name, kind.update, kind.eps) == ("adagrad", "adam", 1e-10)
     assert optimizer_kind(kind) is kind
     assert optimizer_like(torch.optim.Rprop, "adam", decoupled_weight_decay=False).eps is None
+
+
+class Layerwise(torch.optim.Optimizer):
+    """A step of the size of the parameter: LARS along the gradient, LAMB along Adam's."""
+
+    def __init__(self, params, lr, sign):
+        super().__init__(params, {"lr": lr, "sign": sign})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                direction = p.grad.sign() if group["sign"] else p.grad
+                p.sub_(direction * p.norm() / direction.norm(), alpha=group["lr"])
+
+
+class LARS(Layerwise):
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, lr, sign=False)
+
+
+class LAMB(Layerwise):
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, lr, sign=True)
+
+
+@pytest.mark.parametrize(
+    ("cls", "powers"),
+    [
+        (torch.optim.SGD, (1, 0)),
+        (torch.optim.ASGD, (1, 0)),
+        *((getattr(torch.optim, name), (0, 0)) for name in ("Adam", "NAdam", "RAdam", "Adamax")),
+        *((getattr(torch.optim, name), (0, 0)) for name in ("Adagrad", "RMSprop", "Rprop")),
+        *((cls, (0, 1)) for cls in (torch.optim.Adafactor, LARS, LAMB)),
+        (Layerwise, None),  # asks for more than a rate
+        (torch.optim.LBFGS, None),  # steps with a closure
+    ],
+)
+def test_what_a_step_goes_with_is_tried(cls, powers):
+    found = step_powers(cls)
+    assert found is powers if powers is None else found == pytest.approx(powers, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("cls", "wrong", "right"),
+    [
+        (torch.optim.Adafactor, "adam", "relative"),
+        (LARS, "sgd", "relative"),
+        (LAMB, "adam", "relative"),
+        (torch.optim.ASGD, "adam", "sgd"),
+        (torch.optim.RMSprop, "sgd", "adam"),
+        (torch.optim.Adagrad, "relative", "adam"),
+    ],
+)
+def test_a_declaration_that_the_steps_belie_is_refused(cls, wrong, right):
+    with pytest.raises(OptimizerError, match="whose step goes with the gradient's scale to the"):
+        optimizer_like(cls, wrong, decoupled_weight_decay=False)
+    assert optimizer_like(cls, right, decoupled_weight_decay=False).update == right
 
 
 @pytest.mark.parametrize(("cls", "update"), [(int, "adam"), ("NAdam", "adam"), (OwnAdam, "muon")])

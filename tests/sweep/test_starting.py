@@ -181,5 +181,10 @@ def test_the_depth_of_a_size_is_captured_on_the_first_batch_or_asked():
 
 
 @pytest.mark.parametrize("make_model", [raising, leaving])
-def test_a_model_that_cannot_be_captured_has_no_depth(make_model):
-    assert size_depth(recipe(make_model), SIZE) is None
+def test_a_model_that_cannot_be_made_is_told_before_a_run(make_model):
+    with pytest.raises(TrialError, match="the network of"):
+        size_depth(recipe(make_model), SIZE)
+
+
+def test_a_model_that_cannot_be_captured_has_no_depth():
+    assert size_depth(recipe(lambda width: nn.Bilinear(width, 1, 1)), SIZE) is None

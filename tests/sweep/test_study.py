@@ -41,7 +41,7 @@ class Landscape(Executor):
             yield TrialRecord(size, point, loss, (1.0, loss), diverged, 5, 1.0)
 
 
-def recipe(num_steps=5, settings=(("model", "none"),), make_model=nn.Linear, **changes):
+def recipe(num_steps=5, settings=(("model", "none"),), make_model=nn.Linear, **changes):  # a fake run makes none
     plain = {
         "make_model": make_model,
         "batches": lambda seed: [(torch.ones(4, 2), torch.zeros(4, 1))] * num_steps,
@@ -50,6 +50,7 @@ def recipe(num_steps=5, settings=(("model", "none"),), make_model=nn.Linear, **c
         "num_steps": num_steps,
         "batch_size": 4,
         "settings": dict(settings),
+        "depth": lambda depth, **others: depth,
     }
     return Recipe(**{**plain, **changes})
 
@@ -244,17 +245,20 @@ def test_the_result_shows_itself_in_80_columns_and_cuts_no_number():
     )
 
 
-def test_a_factory_that_raises_is_named_and_finished_runs_stay(tmp_path):
+def test_a_factory_that_raises_is_named_before_a_run_and_finished_ones_stay(tmp_path):
     def make_model(depth):
         if depth > 2:
             raise RuntimeError("too deep")
         return linear(depth)
 
     path = tmp_path / "runs.log"
-    with pytest.raises(
-        TrialError, match=r"the run of depth=4 at lr=0\.1, seed=0: RuntimeError: too deep"
-    ):
-        run_sweep(recipe(make_model=make_model), SIZES, search=LRS, storage=path)
+    tried = recipe(make_model=make_model, depth=None)
+    with pytest.raises(TrialError, match="the network of depth=4: RuntimeError: too deep"):
+        run_sweep(tried, SIZES, search=LRS, storage=path)
+    assert not path.exists()
+    run_sweep(tried, SIZES[:1], search=LRS, storage=path)
+    with pytest.raises(TrialError, match="the network of depth=4: RuntimeError: too deep"):
+        run_sweep(tried, SIZES, search=LRS, storage=path)
     assert len(OptunaStore(path).records((("depth", 2),))) == 8
 
 

@@ -52,6 +52,8 @@ OPTIMIZERS = {
     "nesterov": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}, 0.05),
     "adam": (torch.optim.Adam, {"weight_decay": 0.01, "eps": 1e-3}, 0.01),
     "adamw": (torch.optim.AdamW, {"weight_decay": 0.2, "eps": 1e-3}, 0.01),
+    "nadam": (torch.optim.NAdam, {"weight_decay": 0.01, "eps": 1e-3}, 0.01),
+    "adamax": (torch.optim.Adamax, {"weight_decay": 0.01, "eps": 1e-3}, 0.01),
 }
 # Per law and kind, what the papers' tables say of parameters on branches: multiplier, lr, epsilon.
 RULES = {

@@ -35,7 +35,7 @@ def check(
     init: options.Init = None,
     steps: Annotated[int, typer.Option("--steps", help="Optimizer steps.")] = 3,
     seeds: options.NumSeeds = 3,
-    batch: options.BatchSize = 64,
+    batch: options.BatchOption = 64,
     momentum: options.Momentum = 0.0,
     weight_decay: options.WeightDecay = 0.0,
     arg: options.Args = [],  # noqa: B006

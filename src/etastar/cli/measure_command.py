@@ -24,7 +24,7 @@ def measure(
     optimizer: options.Optimizer,
     sizes: options.SizeAxes = [],  # noqa: B006  typer reads the default, nobody writes to it
     vary: options.Vary = [],  # noqa: B006
-    batch: options.BatchSize = 64,
+    batch: options.BatchOption = 64,
     seeds: Annotated[
         str,
         typer.Option(

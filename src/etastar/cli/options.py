@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Args",
     "AsJSON",
-    "BatchSize",
+    "BatchOption",
     "Data",
     "DataArgs",
     "DataOfModel",
@@ -108,9 +108,9 @@ ModelOrRecipe = Annotated[
 Momentum = Annotated[float, typer.Option("--momentum", help="Of sgd.")]
 WeightDecay = Annotated[float, typer.Option("--weight-decay")]
 DepthLaws = Annotated[
-    list[str], typer.Option("--law", metavar="NAME", help="Of depth; repeatable.")
+    list[str], typer.Option("--law", metavar="NAME", help="Of depth, batch-size, ...; repeatable.")
 ]
-BatchSize = Annotated[int, typer.Option("--batch", help="Examples in a batch.")]
+BatchOption = Annotated[int, typer.Option("--batch", help="Examples in a batch.")]
 NumSeeds = Annotated[int, typer.Option("--seeds", help="Seeds 0, 1, ... that may be used.")]
 Steps = Annotated[int, typer.Option("--steps", help="Optimizer steps of a run.")]
 RunLoss = Annotated[

@@ -45,7 +45,7 @@ def sweep(
         str | None, typer.Option("--lrs", metavar="LR,LR,...", help="Rates of grid.")
     ] = None,
     steps: options.Steps = 100,
-    batch: options.BatchSize = 64,
+    batch: options.BatchOption = 64,
     seeds: options.NumSeeds = 2,
     objective: options.RunLoss = "mean",
     arg: options.Args = [],  # noqa: B006

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,17 +20,23 @@ if TYPE_CHECKING:
 
 __all__ = ["transfer"]
 
+_MORE = "; batch=N and steps=N are its training's."
+_TRAINING = {"batch": "batch_size", "steps": "num_steps"}
+
 
 @app.command()
 @clear_errors
 def transfer(
     model: options.Model,
     target: Annotated[
-        str, typer.Option("--target", metavar="K=V,...", help="Settings of the network to train.")
+        str,
+        typer.Option(
+            "--target", metavar="K=V,...", help=f"Settings of the network to train{_MORE}"
+        ),
     ],
     base: Annotated[
         str | None,
-        typer.Option("--base", metavar="K=V,...", help="Settings of the tuned network."),
+        typer.Option("--base", metavar="K=V,...", help=f"Settings of the tuned network{_MORE}"),
     ] = None,
     lr: Annotated[
         float | None, typer.Option("--lr", help="Learning rate tuned at the base.")
@@ -73,9 +80,10 @@ def transfer(
     with working("loading PyTorch"):
         from etastar.sources.settings import parse_inputs, parse_settings, split_settings
         from etastar.sources.stored_optima import read_store, stored_bases
-        from etastar.transfer import Tuned, plan_transfer
+        from etastar.transfer import Target, Tuned, plan_transfer
 
     given, goal = parse_inputs(inputs), parse_settings(split_settings(target))
+    trained = _training(goal)
     of_the_base = {"--base": base, "--lr": lr, "--optimizer": optimizer}
     bases: Any
     measure = None
@@ -88,6 +96,7 @@ def transfer(
             bases, network, kind = stored_bases(
                 read, goal, model=model, optimizer=optimizer, inputs=given
             )
+        network = replace(network, **trained)
     elif base is None or lr is None or optimizer is None:
         missing = ", ".join(key for key, value in of_the_base.items() if value is None)
         raise ModelSpecError(
@@ -97,6 +106,7 @@ def transfer(
         )
     else:
         every = [parse_settings([*arg, *split_settings(size)]) for size in (base, target)]
+        tuned_with, _ = map(_training, every)
         with working(f"tracing {model} as it was tuned and as it will be trained"):
             (tuned, network), measure = _networks(
                 model,
@@ -105,7 +115,8 @@ def transfer(
                 law=law,
                 data=(data, data_arg, batch, init),
             )
-        bases, kind = Tuned(tuned, lr, weight_decay=weight_decay, aux_lr=aux_lr), optimizer
+        bases = Tuned(tuned, lr, weight_decay=weight_decay, aux_lr=aux_lr, **tuned_with)
+        network, kind = Target(network, **trained), optimizer
     if data is None and store is None:
         _require_no_data(data_arg, batch, init)
     with working("planning" if measure is None else "measuring and planning"):
@@ -114,7 +125,7 @@ def transfer(
             network,
             optimizer=kind,
             law=law,
-            init="stabilized" if init == "all" and law == ["auto"] else "any",
+            init="stabilized" if init == "all" and "auto" in law else "any",
             allow_recurrent=allow_recurrent,
             measure=measure,
         )
@@ -139,6 +150,11 @@ def _require_no_data(data_arg: list[str], batch: int | None, init: str | None) -
             "a data set that the criterion is measured on",
             "give --data, or leave it out",
         )
+
+
+def _training(settings: dict[str, Any]) -> dict[str, Any]:
+    """Batch size and steps out of a network's settings, by the names that `Tuned` has."""
+    return {name: settings.pop(word) for word, name in _TRAINING.items() if word in settings}
 
 
 def _refuse_with_store(options_given: list[str]) -> None:
@@ -173,7 +189,7 @@ def _networks(
         name,
         "sgd",  # the plan makes its own
         data_options=parse_settings(options),
-        init=init or ("own" if law == ["auto"] else residual_rule(get_laws(law, known=NAMED_LAWS))),
+        init=init or ("own" if "auto" in law else residual_rule(get_laws(law, known=NAMED_LAWS))),
         num_steps=1,
         batch_size=64 if batch is None else batch,
     )

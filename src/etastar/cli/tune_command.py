@@ -43,7 +43,7 @@ def tune_model(
         typer.Option("--lr", help="Where the search starts at the first size. [default: measured]"),
     ] = None,
     steps: options.Steps = 100,
-    batch: options.BatchSize = 64,
+    batch: options.BatchOption = 64,
     seeds: options.NumSeeds = 2,
     objective: options.RunLoss = "mean",
     arg: options.Args = [],  # noqa: B006

@@ -2,7 +2,6 @@
 
 from etastar.laws.base import (
     Architecture,
-    Bound,
     Evidence,
     Factors,
     Law,
@@ -13,7 +12,6 @@ from etastar.laws.base import (
     Training,
     TransferCase,
     TunedPoint,
-    UnboundLaw,
 )
 from etastar.laws.branch_laws import CompleteP, DepthMuP
 from etastar.laws.data_laws import Fitted, Measured
@@ -21,15 +19,20 @@ from etastar.laws.multiplier import fold_multiplier
 from etastar.laws.path_laws import Constant, EffectiveDepth, PathSum
 from etastar.laws.registry import LAWS, get_laws, residual_rule
 from etastar.laws.structure import Structure
+from etastar.laws.training_laws import BatchSize, DecayTimescale, Duration
+from etastar.laws.unbound import Bound, UnboundLaw
 from etastar.laws.width import Width
 
 __all__ = [
     "LAWS",
     "Architecture",
+    "BatchSize",
     "Bound",
     "CompleteP",
     "Constant",
+    "DecayTimescale",
     "DepthMuP",
+    "Duration",
     "EffectiveDepth",
     "Evidence",
     "Factors",

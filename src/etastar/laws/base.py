@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from etastar.errors import LawError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from etastar.depth import DepthReport
     from etastar.optimizers import OptimizerKind
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Architecture",
-    "Bound",
     "Effect",
     "Evidence",
     "Factors",
@@ -30,12 +29,11 @@ __all__ = [
     "Training",
     "TransferCase",
     "TunedPoint",
-    "UnboundLaw",
     "learning_rate",
 ]
 
-Effect = Literal["learning rate over depth", "branch multiplier", "width"]
-"""What a law rescales; two laws may not set a branch multiplier and rescale over depth as well."""
+Effect = Literal["learning rate over depth", "branch multiplier", "width", "batch size", "duration"]
+"""What a law rescales, or follows; none may set a branch multiplier and rescale over depth."""
 
 Reads = Literal["network", "points", "criterion", "weights"]
 """Evidence that a law is made from: the base's kind, all tuned networks, the measured criterion,
@@ -57,6 +55,12 @@ class Training:
     batch_size: int | None = None
     num_steps: int | None = None
 
+    @property
+    def examples(self) -> int | None:
+        """Examples (or tokens) seen; None where it is not known."""
+        known = self.batch_size is not None and self.num_steps is not None
+        return self.batch_size * self.num_steps if known else None  # type: ignore[operator]
+
 
 @dataclass(frozen=True, eq=False)
 class Architecture:
@@ -65,7 +69,7 @@ class Architecture:
     Attributes:
         report: Effective depth and path statistics.
         parameters: Every parameter, each tensor once.
-        training: Batch size and steps; no law reads them yet.
+        training: Batch size and steps.
         features: What decides of which kind it is; None where its graph was not at hand.
     """
 
@@ -181,7 +185,7 @@ class Factors:
         init: On the standard deviation at initialization.
         eps: On the epsilon of an Adam-like optimizer.
         weight_decay: On the weight decay.
-        betas: On 1 - beta_1 and on 1 - beta_2 of an Adam-like optimizer; no law sets them yet.
+        betas: On 1 - beta_1 and on 1 - beta_2 of an Adam-like optimizer.
 
     Example:
         >>> product = Factors(lr=0.5, betas=(1.0, 2.0)) * Factors(lr=0.5, betas=(1.0, 2.0))
@@ -324,6 +328,17 @@ class Law(abc.ABC):
             LawError: The law cannot be applied; the message names the place.
         """
 
+    def notes(self, case: TransferCase) -> Iterable[str]:
+        """What a plan says of this law: what it was derived for, what it could not do.
+
+        Args:
+            case: Both networks and the optimizer, with the betas of the base.
+
+        Returns:
+            Sentences; by default none.
+        """
+        return ()
+
     @property
     def residual(self) -> ScaledWeights:
         """Branch weights whose variance carries 1 / K where this law is at home.
@@ -337,58 +352,3 @@ class Law(abc.ABC):
     def options(self) -> dict[str, Any]:
         """The law's settings by name, as plain data."""
         return asdict(self) if is_dataclass(self) else {}
-
-
-@dataclass(frozen=True)
-class Bound:
-    """What follows from evidence: the laws to plan with, and what is to be said of them.
-
-    Attributes:
-        laws: Laws without needs.
-        read: What of the evidence they were made from.
-        why: Two sentences on a choice; "" where the law was named.
-        note: For the plan's notes.
-        log_reach: Half the length of the 95% interval of the logarithm of the target's best rate;
-            None where it is not known.
-        residual: Branch weights that carry 1 / K where these laws are at home; "own" for the
-            networks' own initialization, None for what the laws say.
-    """
-
-    laws: tuple[Law, ...]
-    read: frozenset[Reads]
-    why: str = ""
-    note: str = ""
-    log_reach: float | None = None
-    residual: ScaledWeights | Literal["own"] | None = None
-
-
-class UnboundLaw(Law):
-    """A law that is made from evidence: `bind` gives those to plan with.
-
-    Attributes:
-        reads: What of the evidence it may be made from.
-    """
-
-    reads: ClassVar[frozenset[Reads]]
-
-    @abc.abstractmethod
-    def bind(self, evidence: Evidence) -> Bound:
-        """The laws that follow from the evidence.
-
-        Args:
-            evidence: Tuned networks, target and optimizer, and how to measure.
-
-        Returns:
-            The laws, and why they are these.
-
-        Raises:
-            LawError: The evidence is not there.
-        """
-
-    def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
-        """Refused: it has no factors before it is bound."""
-        raise LawError(
-            f"the law {self.name!r} before it was bound",
-            "the law that bind returns",
-            "let plan_transfer bind it, or call bind(evidence)",
-        )

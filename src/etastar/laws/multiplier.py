@@ -23,6 +23,8 @@ def fold_multiplier(factors: Factors, *, optimizer: OptimizerKind) -> Factors:
     - Adam-like, coupled decay, the direction is normalized from m (g_W + wd / m^2 W):
       lr m, wd / m^2, eps / m.
     - Adam-like, decoupled decay, V <- (1 - lr wd) V - lr n(g_V): lr m, wd / m, eps / m.
+    - Relative, V <- (1 - lr wd) V - lr |V| n(g_V): nothing but the initial size. What starts at
+      zero moves by the optimizer's least size (Adafactor's eps_2) until it is larger.
 
     In each case the initial standard deviation is m times the one of V. Equal up to rounding, also
     with momentum, moments and clipping by value of the update (not clipping by gradient norm,
@@ -46,6 +48,8 @@ def fold_multiplier(factors: Factors, *, optimizer: OptimizerKind) -> Factors:
     m = factors.multiplier
     if optimizer.update == "sgd":
         change = Factors(init=m, lr=m**2, weight_decay=m**-2)
+    elif optimizer.update == "relative":
+        change = Factors(init=m)
     elif optimizer.decoupled_weight_decay:
         change = Factors(init=m, lr=m, eps=1 / m, weight_decay=1 / m)
     else:

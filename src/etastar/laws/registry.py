@@ -7,20 +7,25 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from etastar.errors import LawError
-from etastar.laws.base import Law, ScaledWeights
+from etastar.laws.base import Effect, Law, ScaledWeights
 from etastar.laws.branch_laws import CompleteP, DepthMuP
 from etastar.laws.path_laws import Constant, EffectiveDepth, PathSum
 from etastar.laws.structure import Structure
+from etastar.laws.training_laws import BatchSize, DecayTimescale, Duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 __all__ = ["LAWS", "get_laws", "residual_rule"]
 
+_OVER_DEPTH: Final = (EffectiveDepth, PathSum, Structure, DepthMuP, CompleteP, Constant)
+_OF_TRAINING: Final = (BatchSize, Duration, DecayTimescale)
+_TRAINING: Final = frozenset[Effect]({"batch size", "duration"})
+
 LAWS: Final[Mapping[str, type[Law]]] = MappingProxyType(
-    {law.name: law for law in (EffectiveDepth, PathSum, Structure, DepthMuP, CompleteP, Constant)}
+    {law.name: law for law in (*_OVER_DEPTH, *_OF_TRAINING)}
 )
-"""The depth laws by name that need no more than base and target."""
+"""The laws by name that need no more than base and target."""
 
 
 def get_laws(
@@ -89,10 +94,10 @@ def _refuse_conflict(first: Law, second: Law) -> None:
             f"the law {first.name!r} twice", "every law once", "give its options in one instance"
         )
     alone = next((law.name for law in (first, second) if law.alone), None)
-    if alone is not None and "width" not in first.effects | second.effects:
+    if alone is not None and not (first.effects | second.effects) & {"width", *_TRAINING}:
         raise LawError(
             f"law {alone!r} together with {(second if first.alone else first).name!r}",
-            f"{alone!r} alone: it chooses the law",
+            f"no other law over depth: {alone!r} chooses it",
             "leave the other law out, or name the laws yourself",
         )
     over_depth = {"branch multiplier", "learning rate over depth"}
@@ -101,6 +106,12 @@ def _refuse_conflict(first: Law, second: Law) -> None:
         raise LawError(
             f"the laws {first.name!r} and {second.name!r} together",
             "one of them: a branch multiplier and another correction over depth count depth twice",
+            f"choose {first.name!r} or {second.name!r}",
+        )
+    if first.effects & second.effects & _TRAINING:
+        raise LawError(
+            f"the laws {first.name!r} and {second.name!r} together",
+            "one law for weight decay over batch size and duration",
             f"choose {first.name!r} or {second.name!r}",
         )
     if "width" in first.effects & second.effects:

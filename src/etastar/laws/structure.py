@@ -20,7 +20,7 @@ from etastar.laws.base import (
 from etastar.typed import require_type, set_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from etastar.laws.base import ParamPair, TransferCase
     from etastar.optimizers import OptimizerKind
@@ -156,6 +156,15 @@ class Structure(Law):
         bare = case.optimizer.update == "sgd" and _ends_branch(pair.target, case.target)
         rates = [_relative_rate(shape, case.optimizer, bare=bare) for shape in (ours, theirs)]
         return learning_rate(rates[0] / rates[1], optimizer=case.optimizer)
+
+    def notes(self, case: TransferCase) -> Iterable[str]:
+        """See `Law.notes`."""
+        if case.optimizer.update != "relative":
+            return ()
+        return (
+            f"{self.name}: derived for steps of a size of their own; {case.optimizer.name}'s go "
+            "with the weights, so that 1/K on them counts once more",
+        )
 
 
 @dataclass(frozen=True)

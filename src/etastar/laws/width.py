@@ -24,11 +24,14 @@ class Width(Law):
     With n_in and n_out the ratios target / base of a weight's fan-in (in channels) and of its
     output units:
 
-    | role | SGD lr | Adam-like lr | Muon lr |
-    | --- | --- | --- | --- |
-    | input weight, embedding, bias, norm | n_out | 1 | Adam rule |
-    | hidden weight | n_out / n_in | 1 / n_in | sqrt(n_out / n_in) / own shape rule |
-    | output weight | 1 / n_in | 1 / n_in | Adam rule |
+    | role | SGD lr | Adam-like lr | Muon lr | relative lr |
+    | --- | --- | --- | --- | --- |
+    | input weight, embedding, bias, norm | n_out | 1 | Adam rule | 1 |
+    | hidden weight | n_out / n_in | 1 / n_in | sqrt(n_out / n_in) / own rule | n_in^(-1/2) |
+    | output weight | 1 / n_in | 1 / n_in | Adam rule | 1 |
+
+    A relative step is lr times the weight's own size, so that the Adam rule is divided by that size
+    at initialization: n_in^(-1/2) of a hidden weight, 1 / n_in of the readout.
 
     The readout is a layer with the output multiplier 1 / n_in whose own weights keep the base's
     variance: std x n_in^(-1/2) relative to an initialization of variance 1 / fan_in, and weight
@@ -87,6 +90,8 @@ def _rate(pair: ParamPair, optimizer: OptimizerKind) -> float:
         return 1.0
     if optimizer.update == "adam":
         return 1 / pair.fan_in_ratio
+    if optimizer.update == "relative":
+        return 1 / math.sqrt(pair.fan_in_ratio)
     spectral = math.sqrt(pair.units_ratio / pair.fan_in_ratio)
     rule = optimizer.shape_rule
     return spectral * _own_factor(pair.base, rule) / _own_factor(pair.target, rule)

@@ -12,9 +12,13 @@ from torch.optim import Optimizer
 
 from etastar.errors import OptimizerError
 from etastar.optimizers.registry import OPTIMIZERS, OptimizerKind
+from etastar.optimizers.trying import step_powers
 from etastar.typed import plain_number
 
 __all__ = ["OptimizerLike", "optimizer_class", "optimizer_kind", "optimizer_like"]
+
+_POWERS = {"sgd": (1.0, 0.0), "adam": (0.0, 0.0), "relative": (0.0, 1.0)}
+"""With which powers of the gradient's and of the parameter's scale a step of each kind goes."""
 
 OptimizerLike: TypeAlias = "str | type[Optimizer] | Optimizer | OptimizerKind"
 """A name of the registry, one of its classes, an instance of one, or what `optimizer_like` gave."""
@@ -22,37 +26,52 @@ OptimizerLike: TypeAlias = "str | type[Optimizer] | Optimizer | OptimizerKind"
 
 def optimizer_like(
     optimizer: type[Optimizer],
-    update: Literal["sgd", "adam"],
+    update: Literal["sgd", "adam", "relative"],
     *,
     decoupled_weight_decay: bool,
 ) -> OptimizerKind:
-    """Declare an optimizer to be of the SGD or of the Adam kind.
+    """Declare an optimizer to be of the SGD, of the Adam or of the relative kind.
+
+    What is declared is tried on a small parameter, where the class can be made with a rate alone.
 
     Args:
         optimizer: Class of the optimizer.
-        update: "sgd" if a step is linear in the gradients (any momentum), "adam" if it does not
-            change when every gradient is multiplied by a constant (but for epsilon).
+        update: "sgd" if a step is linear in the gradients (any momentum). If it does not change
+            when every gradient is multiplied by a constant (but for epsilon): "adam", or "relative"
+            where it grows in proportion to the parameter (Adafactor, LAMB, LARS).
         decoupled_weight_decay: Whether weight decay acts on the weights and not on the gradient.
 
     Returns:
         Its kind, for `optimizer=` everywhere.
 
     Raises:
-        OptimizerError: Not an optimizer class, or another kind of update.
+        OptimizerError: Not an optimizer class, or its steps are of another kind.
 
     Example:
-        >>> optimizer_like(torch.optim.NAdam, "adam", decoupled_weight_decay=False).name
-        'nadam'
+        >>> optimizer_like(torch.optim.Adagrad, "adam", decoupled_weight_decay=False).name
+        'adagrad'
     """
     if not (inspect.isclass(optimizer) and issubclass(optimizer, Optimizer)):
         raise OptimizerError(
             f"{optimizer!r}", "a class derived from torch.optim.Optimizer", "pass the class itself"
         )
-    if update not in ("sgd", "adam"):
+    if update not in _POWERS:
         raise OptimizerError(
             f"{optimizer.__name__} declared as {update!r}",
-            "'sgd' or 'adam'",
-            "choose how a step depends on the gradient's scale: linear (sgd) or not at all (adam)",
+            ", ".join(map(repr, _POWERS)),
+            "choose how a step depends on the gradient's scale: linear (sgd), not at all (adam), "
+            "or on the parameter's in its place (relative)",
+        )
+    found = step_powers(optimizer)
+    if found is not None and any(
+        abs(a - b) > 0.5 for a, b in zip(found, _POWERS[update], strict=True)
+    ):
+        raise OptimizerError(
+            f"{optimizer.__name__} declared as {update!r}, whose step goes with the gradient's "
+            f"scale to the power {found[0]:.2g} and with the parameter's to {found[1]:.2g}",
+            "; ".join(f"{kind!r}: {g:g} and {p:g}" for kind, (g, p) in _POWERS.items()),
+            "declare the kind that fits; where none does no rule is known, and the rates of every "
+            "size have to be tuned",
         )
     defaults = {
         name: parameter.default
@@ -172,7 +191,7 @@ def _undeclared(received: str) -> OptimizerError:
         f"optimizer {received}",
         f"{', '.join(OPTIMIZERS)}, or an optimizer that was declared",
         "declare it, e.g. optimizer=etastar.optimizer_like("
-        'torch.optim.NAdam, "adam", decoupled_weight_decay=False)',
+        'torch.optim.Adagrad, "adam", decoupled_weight_decay=False)',
     )
 
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["OPTIMIZERS", "OptimizerKind", "ShapeRule", "Update"]
 
-Update = Literal["sgd", "adam", "muon"]
-"""How a step depends on the gradient: linear (sgd), of a size of its own for every element (adam),
-or for every matrix (muon)."""
+Update = Literal["sgd", "adam", "muon", "relative"]
+"""What a step is: linear in the gradient (sgd), of a size of its own for every element (adam) or
+for every matrix (muon), or of a size in proportion to the parameter's own (relative)."""
 
 ShapeRule = Literal["original", "match_rms_adamw"]
 """Muon's own factor on the learning rate of a matrix (`adjust_lr_fn` of `torch.optim.Muon`)."""
@@ -74,8 +74,15 @@ _SGD = OptimizerKind("sgd", "sgd", False, source="torch.optim:SGD")
 _ADAM = OptimizerKind("adam", "adam", False, eps=1e-8, betas=_BETAS, source="torch.optim:Adam")
 _ADAMW = OptimizerKind("adamw", "adam", True, eps=1e-8, betas=_BETAS, source="torch.optim:AdamW")
 _MUON = OptimizerKind("muon", "muon", True, eps=1e-7, source="torch.optim:Muon", fallback=_ADAMW)
+_NADAM = OptimizerKind("nadam", "adam", False, eps=1e-8, betas=_BETAS, source="torch.optim:NAdam")
+# its first steps, five with beta_2 = 0.999, are linear in the gradient, and small where it is
+_RADAM = OptimizerKind("radam", "adam", False, eps=1e-8, betas=_BETAS, source="torch.optim:RAdam")
+_ADAMAX = OptimizerKind(
+    "adamax", "adam", False, eps=1e-8, betas=_BETAS, source="torch.optim:Adamax"
+)
+_ADAFACTOR = OptimizerKind("adafactor", "relative", True, source="torch.optim:Adafactor")
 
 OPTIMIZERS: Final[Mapping[str, OptimizerKind]] = {
-    kind.name: kind for kind in (_SGD, _ADAM, _ADAMW, _MUON)
+    kind.name: kind for kind in (_SGD, _ADAM, _ADAMW, _MUON, _NADAM, _RADAM, _ADAMAX, _ADAFACTOR)
 }
 """By name. Nothing is imported until an optimizer is made: the command line lists these names."""

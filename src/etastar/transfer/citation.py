@@ -65,6 +65,25 @@ _PAPERS: Final[Mapping[str, tuple[str, str, str, int]]] = MappingProxyType(
             "2505.01618",
             2025,
         ),
+        "CDP": (
+            r"Mlodozeniec, Bruno and Ablin, Pierre and B{\'e}thune, Louis and Busbridge, Dan and "
+            "Klein, Michal and Ramapuram, Jason and Cuturi, Marco",
+            "Completed Hyperparameter Transfer across Modules, Width, Depth, Batch and Duration",
+            "2512.22382",
+            2025,
+        ),
+        "SDE": (
+            "Malladi, Sadhika and Lyu, Kaifeng and Panigrahi, Abhishek and Arora, Sanjeev",
+            "On the {SDEs} and Scaling Rules for Adaptive Gradient Algorithms",
+            "2205.10287",
+            2022,
+        ),
+        "WA": (
+            "Wang, Xi and Aitchison, Laurence",
+            "How to set {AdamW}'s weight decay as you scale model and dataset size",
+            "2405.13698",
+            2024,
+        ),
     }
 )
 """Authors, title, arXiv number and year, by the keys of docs/definitions.md."""
@@ -76,6 +95,9 @@ PAPERS_OF_LAWS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "structure": ("JE", "AM"),
         "depth-mup": ("TP6",),
         "complete-p": ("CP",),
+        "batch-size": ("CDP", "SDE"),
+        "duration": ("CDP",),
+        "decay-timescale": ("WA",),
         "measured": ("JE", "AM"),
         "width": ("TP5", "CP"),
         "constant": (),

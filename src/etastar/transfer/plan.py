@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TransferPlan"]
 
+_FOLLOWED = {"batch-size": "batch size", "duration": "steps"}
+"""What a law of training follows, which need not be the same at base and target."""
+
 
 @dataclass(frozen=True)
 class TransferPlan(Shown):
@@ -348,4 +351,5 @@ class TransferPlan(Shown):
             groups=groups,
             eps=tuple(eps[group.parameters[0]] for group in groups),
             notes=self.notes,
+            followed=frozenset(_FOLLOWED[law.name] for law in self.laws if law.name in _FOLLOWED),
         )

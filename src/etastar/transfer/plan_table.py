@@ -22,9 +22,7 @@ __all__ = ["PlanView"]
 _HEAD = ("group", "lr", "weight decay", "eps", "init x")
 _GAP = 2
 _SHORTEST = 8  # letters of a group's label
-_ASSUMES = (
-    "assumes: lr tuned at the base under the same initialization, batch size, steps and schedule"
-)
+_ASSUMED = ("initialization", "batch size", "steps", "schedule")
 
 
 @dataclass(frozen=True)
@@ -36,12 +34,14 @@ class PlanView:
         groups: Its groups.
         notes: Its notes.
         eps: Epsilon of each group; None of an optimizer that has none.
+        followed: What the laws follow where it is not the same: "batch size", "steps".
     """
 
     title: tuple[str, ...]
     groups: tuple[GroupPlan, ...]
     eps: tuple[float | None, ...]
     notes: tuple[str, ...] = ()
+    followed: frozenset[str] = frozenset()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for line in self._lines(options.max_width):
@@ -60,7 +60,9 @@ class PlanView:
             if number_of_row:
                 yield from _details(self.groups[number_of_row - 1], width)
         yield ""
-        yield from _wrapped((*(f"note: {note}" for note in self.notes), _ASSUMES), width)
+        *alike, last = (what for what in _ASSUMED if what not in self.followed)
+        assumes = f"assumes: lr tuned at the base under the same {', '.join(alike)} and {last}"
+        yield from _wrapped((*(f"note: {note}" for note in self.notes), assumes), width)
 
     def _row(self, group: GroupPlan, eps: float | None) -> tuple[str, ...]:
         several = len({g.optimizer for g in self.groups}) > 1

@@ -13,7 +13,6 @@ from torch.optim import Optimizer
 
 from etastar.applied import recall
 from etastar.errors import LawError, PlanError, RecurrentError
-from etastar.formatting import number
 from etastar.graph.capture import graph_of
 from etastar.laws import (
     Architecture,
@@ -40,13 +39,14 @@ from etastar.transfer.own_multipliers import notes_on_multipliers
 from etastar.transfer.plan import TransferPlan
 from etastar.transfer.plan_record import BaseRecord, InitializationRecord, LawRecord, ParamPlan
 from etastar.transfer.tuned import Target, Tuned, read_architecture, read_tuned
+from etastar.transfer.unread import unread
 from etastar.typed import require_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from etastar.graph.capture import NetworkLike
-    from etastar.laws import Bound, Law, MeanSquares, ParamPair, Reads, ScaledWeights
+    from etastar.laws import Bound, Law, MeanSquares, ParamPair, ScaledWeights
     from etastar.optimizers import OptimizerKind, OptimizerLike
 
 __all__ = ["DEFAULT_LAW", "InitRule", "WidthRule", "plan_transfer"]
@@ -80,7 +80,7 @@ def plan_transfer(
         base: What was tuned: `Tuned(network, lr)`, or several, of which the plan starts from the
             deepest.
         target: Network to be trained: a `Graph` or (model, example inputs), or `Target(network)`.
-        optimizer: "sgd", "adam", "adamw", "muon", one of these torch optimizers, or what
+        optimizer: A name of `etastar.optimizers.OPTIMIZERS`, one of these classes, or what
             `optimizer_like` returned. An instance brings its settings, and must agree with those of
             `base`; groups of it may differ in weight decay. Momentum is the caller's own and stays.
         law: One depth law or several, by name or instance; their factors multiply. "auto" takes the
@@ -166,11 +166,15 @@ def plan_transfer(
     plan = _with_bounds(plan, bounds)
     residual = "own" if init == "keep" else plan.initialization.residual
     initial = Initial(networks, found, graph, residual)
-    warned = cautions(TransferCase(ours, theirs, kind), laws=laws, initial=initial)
+    case = TransferCase(ours, theirs, replace(kind, betas=settings.betas or kind.betas))
+    warned = (
+        *(note for law in laws for note in law.notes(case)),
+        *cautions(case, laws=laws, initial=initial),
+    )
     read = frozenset().union(*(bound.read for bound in bounds))
     reasons = [bound.note for bound in bounds if bound.note]
     seen = dict.fromkeys((*ours.report.notes, *theirs.report.notes))
-    notes = [*reasons, *plan.notes, *_unread(tuned, goal, read), *seen, *warned]
+    notes = [*reasons, *plan.notes, *unread(tuned, theirs, read, laws), *seen, *warned]
     if measure is not None and "criterion" not in read:
         notes.append(warn_of_difference(measured(laws), law=plan.law))
     return replace(plan, notes=tuple(notes), graph=graph)
@@ -251,24 +255,6 @@ def _with_bounds(plan: TransferPlan, bounds: Sequence[Bound]) -> TransferPlan:
         else (plan.lr * math.exp(-reach), plan.lr * math.exp(reach)),
         initialization=plan.initialization if residual is None else InitializationRecord(residual),
     )
-
-
-def _unread(
-    tuned: Sequence[tuple[Tuned, Architecture]], goal: Target, read: frozenset[Reads]
-) -> list[str]:
-    """What was given and is not used by any law of the plan."""
-    start, network = tuned[-1]
-    notes = []
-    if len(tuned) > 1 and "points" not in read:
-        notes.append(
-            f"{len(tuned)} tuned networks: the law starts from the deepest, effective depth "
-            f"{network.report.effective_depth} with lr {number(start.lr)}; the others are not used"
-        )
-    for name, words in (("batch_size", "batch size"), ("num_steps", "steps")):
-        ours, theirs = getattr(goal, name), getattr(start, name)
-        if ours is not None and theirs is not None and ours != theirs:
-            notes.append(f"{words} {theirs} to {ours}: no law of this plan corrects for it")
-    return notes
 
 
 @dataclass(frozen=True)
@@ -362,6 +348,14 @@ def _scaled_betas(betas: tuple[float, float], factors: tuple[float, float]) -> t
         beta if factor == 1 else 1 - (1 - beta) * factor
         for beta, factor in zip(betas, factors, strict=True)
     )
+    for place, beta, own, factor in zip("12", (first, second), betas, factors, strict=True):
+        if factor != 1 and not 0 < beta < 1:
+            raise PlanError(
+                f"beta_{place} = {beta:.4g}, from {own:g} with 1 - beta_{place} times {factor:.4g}",
+                "a beta between 0 and 1",
+                "take a batch size and a duration nearer to the base's, or betas nearer to 1; or "
+                "scale the rate alone, as BatchSize(scales='rate') and Duration(scales='rate') do",
+            )
     return first, second
 
 

@@ -40,7 +40,6 @@ IMPORTED_BEFORE = """
 import ray
 from etastar.sweep.executors.ray import Ray
 with Ray() as executor:
-    executor._connected()
     print(ray.nodes()[0]["NodeManagerAddress"])
 """
 
@@ -68,7 +67,7 @@ def test_an_address_that_does_not_answer_is_an_error(cases, form):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = form.format(f"127.0.0.1:{unused.getsockname()[1]}")
-    with Ray(address) as executor, pytest.raises(TrialError, match="a cluster that answers"):
+    with pytest.raises(TrialError, match="a cluster that answers"), Ray(address) as executor:
         list(executor.run(cases.recipe(), cases.SIZE, cases.POINTS))
 
 
@@ -77,5 +76,5 @@ def test_an_address_that_takes_the_connection_and_says_nothing_is_an_error(cases
     pytest.importorskip("ray")
     with silent(monkeypatch) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-        with Ray(address) as executor, pytest.raises(TrialError, match="no answer"):
+        with pytest.raises(TrialError, match="no answer"), Ray(address) as executor:
             list(executor.run(cases.recipe(), cases.SIZE, cases.POINTS))
