@@ -55,6 +55,8 @@ class ParamInfo:
             1/L on branches, d0/d on logits, also where it stands before the layer.
         aliases: Other names of the same tensor (tied parameters).
         branches: Every branch that it lies on, the innermost first, as (stream, branch).
+        no_decay: Whether the model itself marks it as without weight decay: `_no_weight_decay` or
+            `_optim` of a parameter, `no_weight_decay` or `no_weight_decay_keywords` of a module.
     """
 
     name: str
@@ -78,6 +80,7 @@ class ParamInfo:
     own_multiplier: float = 1.0
     aliases: tuple[str, ...] = ()
     branches: tuple[tuple[int, int], ...] = ()
+    no_decay: bool = False
 
     @property
     def ndim(self) -> int:

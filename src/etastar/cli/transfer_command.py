@@ -48,6 +48,15 @@ def transfer(
     weight_decay: Annotated[
         float | None, typer.Option("--weight-decay", help="Weight decay at the base.")
     ] = None,
+    no_decay: Annotated[
+        list[str],
+        typer.Option(
+            "--no-decay",
+            metavar="ROLE|PATTERN",
+            help='Parameters without decay, repeatable; "none" for all with. [default: bias, norm]',
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006
     aux_lr: Annotated[
         float | None, typer.Option("--aux-lr", help="With muon: the rate of its AdamW.")
     ] = None,
@@ -80,6 +89,7 @@ def transfer(
     if store is not None:
         decided = {**of_the_base, "--arg": arg, "--data": data, "--init": init}
         decided |= {"--weight-decay": weight_decay, "--aux-lr": aux_lr, "--optimizer": None}
+        decided |= {"--no-decay": no_decay}
         _refuse_with_store([key for key, value in decided.items() if value not in (None, [])])
         with working(f"reading the store, and {model} of its sizes"):
             read = read_store(store, name=name)
@@ -99,7 +109,9 @@ def transfer(
             (tuned, network), measure = _networks(
                 model, every, given=given, law=law, data=(data, data_arg, batch, init)
             )
-        bases, kind = Tuned(tuned, lr, weight_decay=weight_decay, aux_lr=aux_lr), optimizer
+        off = () if no_decay == ["none"] else tuple(no_decay) or None
+        bases = Tuned(tuned, lr, weight_decay=weight_decay, no_decay=off, aux_lr=aux_lr)
+        kind = optimizer
     if init == "last" and measure is None and store is None:
         raise ModelSpecError(
             "--init last without --data",

@@ -330,6 +330,7 @@ def _report(
         capture_note=graph.capture_note,
         notes=path_notes(graph.nodes, contraction, missed, branches),
         bypassed_layers=len(missed),
+        bypassed_by_sums=sum(missed.values()),
         seconds=graph.seconds + time.perf_counter() - start,
     )
 

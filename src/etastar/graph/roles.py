@@ -129,7 +129,7 @@ class _Roles:
         uses = self.uses[name]
         weights = [use for use in uses if use.is_weight]
         if not uses:
-            return _unused(name, record)
+            return replace(_unused(name, record), no_decay=record.no_decay)
         first = (weights or uses)[0]
         if weights:
             info = self._weight(name, record, weights)
@@ -139,7 +139,8 @@ class _Roles:
             info = self._vector(name, record, first)
         info = self._placed(self._of_layer(info, first), first)
         own = self.multipliers.of(first.node, is_bias=info.role == "bias")
-        return replace(info, aliases=record.aliases, **_stored(info, first, own))
+        info = replace(info, aliases=record.aliases, no_decay=record.no_decay)
+        return replace(info, **_stored(info, first, own))
 
     def _vector(self, name: str, record: ParameterRecord, use: _Use) -> ParamInfo:
         """A parameter that is not contracted: a gain, a bias, or a table that is added."""

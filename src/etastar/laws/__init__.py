@@ -18,7 +18,14 @@ from etastar.laws.base import (
 from etastar.laws.branch_laws import CompleteP, DepthMuP
 from etastar.laws.data_laws import Fitted, Measured
 from etastar.laws.multiplier import fold_multiplier
-from etastar.laws.path_laws import Constant, EffectiveDepth, PathSum
+from etastar.laws.path_laws import (
+    Constant,
+    DepthCount,
+    EffectiveDepth,
+    PathSum,
+    counted_depth,
+    depth_count,
+)
 from etastar.laws.registry import LAWS, get_laws, residual_rule
 from etastar.laws.structure import Structure
 from etastar.laws.width import Width
@@ -29,6 +36,7 @@ __all__ = [
     "Bound",
     "CompleteP",
     "Constant",
+    "DepthCount",
     "DepthMuP",
     "EffectiveDepth",
     "Evidence",
@@ -47,6 +55,8 @@ __all__ = [
     "TunedPoint",
     "UnboundLaw",
     "Width",
+    "counted_depth",
+    "depth_count",
     "fold_multiplier",
     "get_laws",
     "residual_rule",

@@ -4,63 +4,27 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from etastar.errors import OptimizerError, PlanError
-from etastar.naming import canonical_parameters, name_template
+from etastar.naming import canonical_parameters
 from etastar.transfer.plan_record import BaseRecord
+from etastar.transfer.weight_decay import NO_DECAY, DecayAtBase
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch.optim import Optimizer
 
-    from etastar.laws import Architecture, ParamPair
+    from etastar.laws import Architecture
     from etastar.optimizers import OptimizerKind
     from etastar.transfer.tuned import Target, Tuned
 
-__all__ = ["DecayAtBase", "agreed_settings"]
+__all__ = ["agreed_settings"]
 
 _ROUNDING = 1e-9
 _KEPT = ("aux_lr", "eps", "betas", "batch_size", "num_steps", "log_lr_sd")
-
-
-@dataclass(frozen=True)
-class DecayAtBase:
-    """Weight decay of every parameter at the base.
-
-    Attributes:
-        usual: Of a parameter that is not named.
-        base: Of parameters of the base, by name.
-        target: Of parameters of the target, by name: an instance may be the target's.
-    """
-
-    usual: float
-    base: Mapping[str, float] = field(default_factory=dict)
-    target: Mapping[str, float] = field(default_factory=dict)
-
-    def of(self, pair: ParamPair) -> float:
-        """Weight decay of a parameter.
-
-        Args:
-            pair: The parameter at both sizes.
-
-        Returns:
-            Its own; of one that the base lacks, that of its namesakes there if they have one.
-        """
-        if pair.target.name in self.target:
-            return self.target[pair.target.name]
-        if pair.base.name in self.base:
-            return self.base[pair.base.name]
-        alike = {
-            decay
-            for name, decay in self.base.items()
-            if name_template(name) == name_template(pair.target.name)
-        }
-        return alike.pop() if len(alike) == 1 else self.usual
 
 
 def agreed_settings(
@@ -90,9 +54,11 @@ def agreed_settings(
     if instance is not None:
         _refuse_other(tuned, instance)
     usual = tuned.weight_decay if tuned.weight_decay is not None else kind.weight_decay or 0.0
-    decay = DecayAtBase(float(usual))
+    decay = DecayAtBase(float(usual), without=NO_DECAY)
     if instance is not None and tuned.weight_decay is None:
         decay = _decay_of_groups(instance, tuned, target, usual)
+    if tuned.no_decay is not None:
+        decay = replace(decay, without=tuple(tuned.no_decay))
     record = BaseRecord(
         depth=network.report.effective_depth,
         lr=float(tuned.lr),

@@ -30,7 +30,7 @@ from etastar.laws import (
     residual_rule,
 )
 from etastar.optimizers import optimizer_kind
-from etastar.transfer.base_settings import DecayAtBase, agreed_settings
+from etastar.transfer.base_settings import agreed_settings
 from etastar.transfer.cautions import Initial, cautions
 from etastar.transfer.correspondence import match_parameters
 from etastar.transfer.default_choice import NAMED_LAWS, DefaultChoice
@@ -40,6 +40,7 @@ from etastar.transfer.own_multipliers import notes_on_multipliers
 from etastar.transfer.plan import TransferPlan
 from etastar.transfer.plan_record import BaseRecord, InitializationRecord, LawRecord, ParamPlan
 from etastar.transfer.tuned import Target, Tuned, read_architecture, read_tuned
+from etastar.transfer.weight_decay import DecayAtBase, decay_notes
 from etastar.typed import require_type
 
 if TYPE_CHECKING:
@@ -297,6 +298,7 @@ class _Planner:
                 "keep the layers' weights in an nn.ParameterList, or a module each",
             )
         pairs = match_parameters(self.base.parameters, target.parameters)
+        self.decay.require_matches(pairs)
         for law in laws:
             law.check(pairs)
         parameters = tuple(self.entry(pair, target, laws) for pair in pairs)
@@ -315,6 +317,7 @@ class _Planner:
             notes=(
                 *_notes(pairs, target.report.tied if Width() in laws else (), recurrent),
                 *notes_on_multipliers(pairs, laws, lambda pair: self._case(pair, target)),
+                *decay_notes(self.decay, pairs, parameters),
             ),
             initialization=InitializationRecord(residual_rule(laws)),
         )
