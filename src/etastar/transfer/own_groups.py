@@ -54,7 +54,7 @@ def groups_within(
     names_of = {alias: entry.name for entry in entries for alias in (entry.name, *entry.aliases)}
     wanted = {entry.name: entry for entry in entries}
     seen: set[str] = set()
-    made = []
+    made: list[dict[str, Any]] = []
     for number, own in enumerate(groups):
         if not isinstance(own, Mapping) or "params" not in own:
             raise _refused(f"group {number} given as {type(own).__name__}", "a dict with params")
@@ -118,7 +118,8 @@ def _split(
     rates: Mapping[str, float],
     defaults: Mapping[str, OptimizerKind],
 ) -> Iterator[dict[str, Any]]:
-    named = {key: None for key in ("eps", "betas") if key in own}  # so that they are not left out
+    # what a group names is named again, also where it is the optimizer's default
+    named: dict[str, Any] = {key: None for key in ("eps", "betas") if key in own}
     kinds = {name: replace(kind, **named) for name, kind in defaults.items()}
     kept = {key: value for key, value in own.items() if key != "param_names"}
     for group in group_parameters(members, defaults=kinds):
