@@ -36,7 +36,8 @@ class ParamInfo:
             enters first, and the weight that ends the outer branch is on no inner one.
         stream_additions: K, the number of residual additions of that stream; 0 outside.
         branch: Number of the residual addition, counted within the stream; None outside.
-        branch_position: Weight layers of the branch before this one; None if not of a weight layer.
+        branch_position: Fewest weight layers of the branch on a way to this one; None if not of a
+            weight layer.
         branch_length: Weight layers on the longest way through the branch; 0 outside. Weights of a
             gate (a factor that was squashed or bent while the other was not) are on no such way.
         branch_last: True for the weight (and bias) of a layer whose output the addition sums.
