@@ -54,6 +54,7 @@ class ParamInfo:
             one. A factor m on the gain makes w' = m (w + c) - c.
         own_multiplier: Constant factor that the network itself puts on what the parameter makes:
             1/L on branches, d0/d on logits, also where it stands before the layer.
+        own_before: The part of it that stands before the layer.
         aliases: Other names of the same tensor (tied parameters).
         branches: Every branch that it lies on, the innermost first, as (stream, branch).
         no_decay: Whether the model itself marks it as without weight decay: `_no_weight_decay` or
@@ -79,6 +80,7 @@ class ParamInfo:
     features_out: int | None = None
     gain_offset: float = 0.0
     own_multiplier: float = 1.0
+    own_before: float = 1.0
     aliases: tuple[str, ...] = ()
     branches: tuple[tuple[int, int], ...] = ()
     no_decay: bool = False

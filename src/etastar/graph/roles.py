@@ -145,7 +145,8 @@ class _Roles:
             info = self._vector(name, record, first)
         info = self._placed(self._of_layer(info, first), first)
         own = self.multipliers.of(first.node, is_bias=info.role == "bias")
-        info = replace(info, aliases=record.aliases, no_decay=record.no_decay)
+        before = self.multipliers.before(first.node) if info.is_weight else 1.0
+        info = replace(info, aliases=record.aliases, no_decay=record.no_decay, own_before=before)
         return replace(info, **_stored(info, first, own))
 
     def _vector(self, name: str, record: ParameterRecord, use: _Use) -> ParamInfo:
