@@ -33,6 +33,7 @@ class Branch:
         last: Layers whose output the addition sums, or a sum that the branch ends in.
         inner: Sums that the branch ends in.
         is_gated: Whether the stream itself is multiplied by a gate: `g x + (1 - g) f(x)`.
+        is_projected: Whether the stream comes through a layer beside the branch.
     """
 
     addition: int
@@ -45,6 +46,7 @@ class Branch:
     last: frozenset[int]
     inner: frozenset[int] = frozenset()
     is_gated: bool = False
+    is_projected: bool = False
 
 
 def find_residuals(contraction: Contraction) -> tuple[Branch, ...]:
@@ -139,6 +141,7 @@ def _branch(addition: CountedNode, fork: Fork, counted: Mapping[int, CountedNode
         last=last,
         inner=inner,
         is_gated=fork.is_gated,
+        is_projected=fork.is_projected,
     )
 
 

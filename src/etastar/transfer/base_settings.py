@@ -50,7 +50,7 @@ def agreed_settings(
         OptimizerError: A setting that the optimizer lacks, or that its instance has another of.
         PlanError: Groups of the instance differ in weight decay, and neither model holds them.
     """
-    _refuse_lacking(tuned, kind)
+    _refuse_lacking(tuned, kind, target)
     if instance is not None:
         _refuse_other(tuned, instance)
     usual = tuned.weight_decay if tuned.weight_decay is not None else kind.weight_decay or 0.0
@@ -68,16 +68,16 @@ def agreed_settings(
     return record, decay
 
 
-def _refuse_lacking(tuned: Tuned, kind: OptimizerKind) -> None:
+def _refuse_lacking(tuned: Tuned, kind: OptimizerKind, target: Target) -> None:
     lacking = {
-        "eps": (tuned.eps is not None, kind.eps),
+        "eps": (tuned.eps is not None or target.eps is not None, kind.eps),
         "betas": (tuned.betas is not None, (kind.fallback or kind).betas),
         "weight_decay": (bool(tuned.weight_decay), kind.weight_decay),
     }
     for name, (given, own) in lacking.items():
         if given and own is None:
             raise OptimizerError(
-                f"{name}={getattr(tuned, name)} for {kind.name}",
+                f"{name}={getattr(tuned, name) or getattr(target, name, None)} for {kind.name}",
                 f"no {name}: {kind.name} has none",
                 f"leave {name} out",
             )

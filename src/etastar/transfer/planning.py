@@ -137,7 +137,7 @@ def plan_transfer(
     settings, decay = agreed_settings(
         start, ours, kind, optimizer if isinstance(optimizer, Optimizer) else None, goal
     )
-    planner = _Planner(kind, settings, decay, ours, allow_recurrent)
+    planner = _Planner(kind, settings, decay, ours, allow_recurrent, goal.eps)
     networks = (start.network, goal.network)
     graph = None if isinstance(goal.network, Architecture) else graph_of(goal.network)
     theirs = read_architecture(
@@ -281,6 +281,7 @@ class _Planner:
     decay: DecayAtBase
     base: Architecture
     allow_recurrent: bool
+    target_eps: float | None = None
 
     def plan(self, target: Architecture, laws: tuple[Law, ...]) -> TransferPlan:
         """The plan of a target under laws."""
@@ -341,7 +342,7 @@ class _Planner:
             optimizer=kind.name,
             lr=rate * total.lr,
             weight_decay=self.decay.of(pair) * total.weight_decay,
-            eps=None if eps is None else eps * total.eps,
+            eps=self._target_eps(kind, eps, total),
             init=total.init,
             factors=by_law,
             aliases=info.aliases,
@@ -351,6 +352,11 @@ class _Planner:
 
     def _case(self, pair: ParamPair, target: Architecture) -> TransferCase:
         return TransferCase(self.base, target, self.optimizer.for_parameter(pair.target))
+
+    def _target_eps(self, kind: OptimizerKind, eps: float | None, by: Factors) -> float | None:
+        if eps is None or self.target_eps is None or kind.update == "muon":
+            return None if eps is None else eps * by.eps
+        return self.target_eps
 
     def _own(self, kind: OptimizerKind) -> tuple[float | None, tuple[float, float] | None]:
         """Epsilon and betas at the base: what the caller gave, where this kind takes it."""

@@ -91,6 +91,8 @@ class Target:
         network: As for `Tuned`.
         batch_size: Examples (or tokens) in a batch; None if unknown.
         num_steps: Optimizer steps; None if unknown.
+        eps: Epsilon of every parameter; None for the base's as the laws scale it. With Muon,
+            AdamW's.
 
     Raises:
         PlanError: A number is no valid setting.
@@ -100,6 +102,7 @@ class Target:
     _: KW_ONLY
     batch_size: int | None = None
     num_steps: int | None = None
+    eps: float | None = None
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
