@@ -50,13 +50,13 @@ DETECTORS = """
 BUILD = (
     RUN.partition("from etastar.errors")[0]
     + """
+import torch
 def refused(*args, **kwargs):
     raise AssertionError("weights were asked for")
 torch.hub.load_state_dict_from_url = refused
 import torchvision
 torchvision.models._api.load_state_dict_from_url = refused
 from etastar.sources.libraries import SOURCES
-import torch
 with torch.device("meta"):
     for name in sys.argv[2:]:
         SOURCES["torchvision"].build(name, {})
