@@ -151,6 +151,21 @@ def test_transfer_refuses_what_is_no_batch_and_no_steps(wrong):
     assert {"batch": "batch_size", "steps": "num_steps"}[wrong[:5]] in done.stderr
 
 
+def test_transfer_says_where_there_is_no_decay():
+    sizes = ["--base", "depth=1,width=16", "--target", "depth=2,width=16", "--arg", "context=4"]
+    decayed = ["transfer", "zoo:gpt", *sizes, "--lr", "0.1", "--optimizer", "adamw"]
+    decayed += ["--law", "constant", "--weight-decay", "0.1"]
+
+    def off(*options):
+        data = json.loads(run(*decayed, *options, "--json").stdout)
+        return {p["role"] for p in data["parameters"] if p["weight_decay"] == 0}
+
+    assert off() == {"bias", "norm"}
+    assert off("--no-decay", "embedding", "--no-decay", "*.bias") == {"embedding", "bias"}
+    assert off("--no-decay", "none") == set()
+    assert "no_decay='norms'" in run(*decayed, "--no-decay", "norms").output
+
+
 def test_transfer_table_lists_groups():
     result = run(*GPT, "--optimizer", "muon", "--aux-lr", "0.003", "--law", "depth-mup")
     assert result.exit_code == 0, result.output

@@ -65,6 +65,8 @@ class DepthReport(Shown):
             skipped by chance, inputs that disagree, loops over positions.
         bypassed_layers: Number of weight layers that the shortest path by-passes, with which the
             effective depth need not grow.
+        bypassed_by_sums: Of these, by sums with an earlier state of the stream, as `x + mu x0`: no
+            law in the effective depth covers that. The others are by-passed by concatenations.
         seconds: Time that capture and analysis took.
     """
 
@@ -88,6 +90,7 @@ class DepthReport(Shown):
     capture_note: str | None = None
     notes: tuple[str, ...] = ()
     bypassed_layers: int = 0
+    bypassed_by_sums: int = 0
     seconds: float = 0.0
 
     def __rich__(self) -> Group:

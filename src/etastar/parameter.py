@@ -36,7 +36,8 @@ class ParamInfo:
             enters first, and the weight that ends the outer branch is on no inner one.
         stream_additions: K, the number of residual additions of that stream; 0 outside.
         branch: Number of the residual addition, counted within the stream; None outside.
-        branch_position: Weight layers of the branch before this one; None if not of a weight layer.
+        branch_position: Fewest weight layers of the branch on a way to this one; None if not of a
+            weight layer.
         branch_length: Weight layers on the longest way through the branch; 0 outside. Weights of a
             gate (a factor that was squashed or bent while the other was not) are on no such way.
         branch_last: True for the weight (and bias) of a layer whose output the addition sums.
@@ -53,8 +54,11 @@ class ParamInfo:
             one. A factor m on the gain makes w' = m (w + c) - c.
         own_multiplier: Constant factor that the network itself puts on what the parameter makes:
             1/L on branches, d0/d on logits, also where it stands before the layer.
+        own_before: The part of it that stands before the layer.
         aliases: Other names of the same tensor (tied parameters).
         branches: Every branch that it lies on, the innermost first, as (stream, branch).
+        no_decay: Whether the model itself marks it as without weight decay: `_no_weight_decay` or
+            `_optim` of a parameter, `no_weight_decay` or `no_weight_decay_keywords` of a module.
     """
 
     name: str
@@ -76,8 +80,10 @@ class ParamInfo:
     features_out: int | None = None
     gain_offset: float = 0.0
     own_multiplier: float = 1.0
+    own_before: float = 1.0
     aliases: tuple[str, ...] = ()
     branches: tuple[tuple[int, int], ...] = ()
+    no_decay: bool = False
 
     @property
     def ndim(self) -> int:

@@ -164,13 +164,8 @@ def test_transformers_class_on_the_command_line(name: str) -> None:
 _VISION = """
 import importlib.util, json, sys
 sys.path[:0] = [sys.argv[1], sys.argv[2]]
-import torch
-library = torch.library.Library("torchvision", "DEF")
-operators = "nms roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d qnms qroi_align".split()
-for name in operators:
-    library.define(f"{name}(Tensor x) -> Tensor")
-for name in operators[1:6]:
-    library.define(f"_{name}_backward(Tensor x) -> Tensor")
+from vision import declare_operators
+declare_operators()
 spec = importlib.util.spec_from_file_location("golden_depth_models", sys.argv[3])
 models = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(models)
@@ -188,7 +183,7 @@ print(json.dumps(reports))
 )
 def test_vision_networks() -> None:
     """In a process of its own: transformers must not find a torchvision without its operators."""
-    where = [str(ROOT / ".vision"), str(ROOT / "src"), str(HERE / "depth_models.py")]
+    where = [str(ROOT / "tests"), str(ROOT / "src"), str(HERE / "depth_models.py")]
     command = [sys.executable, "-c", _VISION, *where, *GOLDEN["vision"]]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

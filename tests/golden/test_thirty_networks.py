@@ -66,13 +66,8 @@ _BESIDE = (
     _CHECK
     + """
 sys.path[:0] = [sys.argv[1], sys.argv[2]]
-import torch
-library = torch.library.Library("torchvision", "DEF")
-operators = "nms roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d qnms qroi_align".split()
-for operator in operators:
-    library.define(f"{operator}(Tensor x) -> Tensor")
-for operator in operators[1:6]:
-    library.define(f"_{operator}_backward(Tensor x) -> Tensor")
+from vision import declare_operators
+declare_operators()
 spec = importlib.util.spec_from_file_location("golden_thirty_networks", sys.argv[3])
 networks = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(networks)
@@ -116,7 +111,7 @@ def test_a_network_is_stable_at_two_depths_or_the_report_says_why(name):
 def test_vision_networks_likewise():
     """In a process of its own: transformers must not find a torchvision without its operators."""
     asked = json.dumps({name: depths(name) for name in networks.BESIDE})
-    where = [str(ROOT / ".vision"), str(ROOT / "src"), str(SOURCE)]
+    where = [str(ROOT / "tests"), str(ROOT / "src"), str(SOURCE)]
     command = [sys.executable, "-c", _BESIDE, *where, asked]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -256,10 +257,9 @@ def _report(name: str, n: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    # what torchvision's own build of these operators would bring; no network here calls them
-    library = torch.library.Library("torchvision", "DEF")
-    names = "nms roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d qnms qroi_align".split()
-    for operator in (*names, *(f"_{name}_backward" for name in names[1:6])):
-        library.define(f"{operator}(Tensor x) -> Tensor")
+    sys.path.append(str(Path(__file__).parents[1]))
+    from vision import declare_operators
+
+    declare_operators()
     sizes = [int(size) for size in sys.argv[1:]]
     print(json.dumps({name: [_report(name, n) for n in sizes] for name in CASES}))  # noqa: T201

@@ -13,17 +13,11 @@ from etastar.sources import load_model
 
 ROOT = Path(__file__).parents[2]
 
-# torchvision's compiled operators belong to another build of torch; their schemas do for imports.
 RUN = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-import torch
-library = torch.library.Library("torchvision", "DEF")
-operators = "nms roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d qnms qroi_align".split()
-for name in operators:
-    library.define(f"{name}(Tensor x) -> Tensor")
-for name in operators[1:6]:
-    library.define(f"_{name}_backward(Tensor x) -> Tensor")
+from vision import declare_operators
+declare_operators()
 from etastar.errors import EtastarError
 from etastar.sources.model_spec import capture_spec
 found = {}
@@ -56,13 +50,13 @@ DETECTORS = """
 BUILD = (
     RUN.partition("from etastar.errors")[0]
     + """
+import torch
 def refused(*args, **kwargs):
     raise AssertionError("weights were asked for")
 torch.hub.load_state_dict_from_url = refused
 import torchvision
 torchvision.models._api.load_state_dict_from_url = refused
 from etastar.sources.libraries import SOURCES
-import torch
 with torch.device("meta"):
     for name in sys.argv[2:]:
         SOURCES["torchvision"].build(name, {})
@@ -76,7 +70,7 @@ except AssertionError:
 
 @pytest.mark.skipif(not (ROOT / ".vision").is_dir(), reason="no torchvision and timm in .vision")
 def test_models_by_name():
-    command = [sys.executable, "-c", RUN, str(ROOT / ".vision"), json.dumps(SPECS)]
+    command = [sys.executable, "-c", RUN, str(ROOT / "tests"), json.dumps(SPECS)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -91,7 +85,7 @@ def test_models_by_name():
 
 @pytest.mark.skipif(not (ROOT / ".vision").is_dir(), reason="no torchvision and timm in .vision")
 def test_no_builder_of_torchvision_asks_for_weights():
-    command = [sys.executable, "-c", BUILD, str(ROOT / ".vision"), *DETECTORS]
+    command = [sys.executable, "-c", BUILD, str(ROOT / "tests"), *DETECTORS]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "the fake download is in place\n"

@@ -41,7 +41,9 @@ class Landscape(Executor):
             yield TrialRecord(size, point, loss, (1.0, loss), diverged, 5, 1.0)
 
 
-def recipe(num_steps=5, settings=(("model", "none"),), make_model=nn.Linear, **changes):  # a fake run makes none
+def recipe(
+    num_steps=5, settings=(("model", "none"),), make_model=nn.Linear, **changes
+):  # a fake run makes none
     plain = {
         "make_model": make_model,
         "batches": lambda seed: [(torch.ones(4, 2), torch.zeros(4, 1))] * num_steps,

@@ -37,7 +37,7 @@ def make_net():
 @pytest.fixture
 def make_plan(make_net):
     def make(base=(2, 8), target=(5, 32), *, lr=0.1, **settings):
-        names = ("weight_decay", "betas", "eps", "batch_size", "num_steps", "aux_lr")
+        names = ("weight_decay", "no_decay", "betas", "eps", "batch_size", "num_steps", "aux_lr")
         tuned = {name: settings.pop(name) for name in names if name in settings}
         small, large = ((make_net(*size), torch.zeros(3, 6)) for size in (base, target))
         settings = {"optimizer": "adamw"} | settings

@@ -14,17 +14,12 @@ from etastar import Tuned, capture_graph, plan_transfer
 from etastar.transfer import match_parameters
 
 ROOT = Path(__file__).parents[2]
-# torchvision's compiled operators belong to another build of torch; their schemas do for imports.
 RUN = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 import torch
-library = torch.library.Library("torchvision", "DEF")
-operators = "roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d".split()
-for name in (*operators, "nms", "qnms", "qroi_align"):
-    library.define(f"{name}(Tensor x) -> Tensor")
-for name in operators:
-    library.define(f"_{name}_backward(Tensor x) -> Tensor")
+from vision import declare_operators
+declare_operators()
 import timm
 from torchvision.models import DenseNet, ResNet, RegNet, VisionTransformer, resnet, regnet
 from etastar import capture_graph
@@ -114,7 +109,7 @@ def test_layers_of_a_recurrent_module_match(cell, both_ways):
 @pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / ".vision").is_dir(), reason="no torchvision and timm in .vision")
 def test_networks_of_torchvision_and_timm_match_stage_by_stage():
-    command = [sys.executable, "-c", RUN, str(ROOT / ".vision")]
+    command = [sys.executable, "-c", RUN, str(ROOT / "tests")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     stage = re.compile(r"denseblock\d|layer\d|block\d|\bs\d|conv\d(?=_)|encoder|head|fc|classifier")

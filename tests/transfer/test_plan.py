@@ -24,7 +24,8 @@ RATE = 0.1 + 0.2  # not a short decimal: it must come through bit for bit
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("law", LAWS)
 def test_at_base_size_nothing_changes(make_net, make_plan, law, optimizer):
-    plan = make_plan((3, 16), (3, 16), lr=RATE, optimizer=optimizer, law=law, weight_decay=0.3)
+    settings = {"optimizer": optimizer, "law": law, "weight_decay": 0.3, "no_decay": ()}
+    plan = make_plan((3, 16), (3, 16), lr=RATE, **settings)
     model, untouched = make_net(3, 16), make_net(3, 16)
     plan.rescale_(model)
     for ours, theirs in zip(model.parameters(), untouched.parameters(), strict=True):

@@ -210,7 +210,8 @@ PLANS = Path(__file__).parent / "plans"
 
 def test_a_plan_of_format_1_is_read(make_plan):
     loaded = TransferPlan.load(PLANS / "format_1_complete_p_adamw.json")
-    made = make_plan((2, 8), (3, 16), lr=0.02, law="complete-p", weight_decay=0.1)
+    settings = {"law": "complete-p", "weight_decay": 0.1, "no_decay": ()}
+    made = make_plan((2, 8), (3, 16), lr=0.02, **settings)
     assert loaded.base == made.base
     assert loaded.initialization == made.initialization == InitializationRecord("none")
     assert (loaded.law, loaded.target_depth) == (made.law, made.target_depth)

@@ -339,3 +339,32 @@ def test_decay_that_would_remove_the_weights_is_refused(make_plan):
     with pytest.raises(PlanError, match="one step would remove the weight"):
         make_plan(lr=0.5, weight_decay=2.0)
     assert make_plan(lr=0.5, weight_decay=2.0, optimizer="adam").base.weight_decay == 2.0
+
+
+@pytest.mark.parametrize("law", ["complete-p", "depth-mup", "constant"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_epsilon_is_left_alone_where_the_target_has_its_own(make_net, law, optimizer):
+    base, target = ((make_net(*size), torch.zeros(3, 6)) for size in ((2, 8), (5, 32)))
+
+    def epsilons(target, **settings):
+        plan = plan_transfer(Tuned(base, 0.1, **settings), target, optimizer=optimizer, law=law)
+        return {entry.name: entry.eps for entry in plan.parameters}
+
+    scaled = epsilons(target, eps=1e-6)
+    hidden, readout = scaled["blocks.0.0.weight"], scaled["head.weight"]
+    assert hidden == pytest.approx(1e-6 / 4 / (2.5 if law == "complete-p" else 1))
+    assert readout == pytest.approx(1e-6)
+    kept = epsilons(Target(target, eps=1e-6), eps=1e-6)
+    assert set(kept.values()) == {1e-6}
+    with pytest.raises(PlanError, match="eps="):
+        Target(target, eps=-1.0)
+
+
+def test_the_epsilon_of_a_target_is_that_of_adamw_beside_muon(make_net):
+    base, target = ((make_net(*size), torch.zeros(3, 6)) for size in ((2, 8), (5, 32)))
+    tuned = Tuned(base, 0.1, aux_lr=0.01)
+    plan = plan_transfer(tuned, Target(target, eps=1e-5), optimizer="muon", law="constant")
+    assert {e.eps for e in plan.parameters if e.optimizer == "adamw"} == {1e-5}
+    assert {e.eps for e in plan.parameters if e.optimizer == "muon"} == {1e-7}
+    with pytest.raises(OptimizerError, match="eps"):
+        plan_transfer(Tuned(base, 0.1), Target(target, eps=1e-5), optimizer="sgd")

@@ -14,7 +14,6 @@ from operator import mul
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from etastar.graph import capture_graph
@@ -114,9 +113,8 @@ def _plan(base: Any, target: Any, law: str, optimizer: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    # what torchvision's own build of these operators would bring; no network here calls them
-    library = torch.library.Library("torchvision", "DEF")
-    names = "nms roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d qnms qroi_align".split()
-    for operator in (*names, *(f"_{name}_backward" for name in names[1:6])):
-        library.define(f"{operator}(Tensor x) -> Tensor")
+    sys.path.append(str(Path(__file__).parents[1]))
+    from vision import declare_operators
+
+    declare_operators()
     print(json.dumps({name: plans(name) for name in sys.argv[1:]}))  # noqa: T201

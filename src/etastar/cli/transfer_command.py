@@ -55,6 +55,15 @@ def transfer(
     weight_decay: Annotated[
         float | None, typer.Option("--weight-decay", help="Weight decay at the base.")
     ] = None,
+    no_decay: Annotated[
+        list[str],
+        typer.Option(
+            "--no-decay",
+            metavar="ROLE|PATTERN",
+            help='Parameters without decay, repeatable; "none" for all with. [default: bias, norm]',
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006
     aux_lr: Annotated[
         float | None, typer.Option("--aux-lr", help="With muon: the rate of its AdamW.")
     ] = None,
@@ -90,6 +99,7 @@ def transfer(
     if store is not None:
         decided = {**of_the_base, "--arg": arg, "--data": data, "--init": init}
         decided |= {"--weight-decay": weight_decay, "--aux-lr": aux_lr, "--optimizer": None}
+        decided |= {"--no-decay": no_decay}
         _refuse_with_store([key for key, value in decided.items() if value not in (None, [])])
         with working(f"reading the store, and {model} of its sizes"):
             read = read_store(store, name=name)
@@ -115,7 +125,10 @@ def transfer(
                 law=law,
                 data=(data, data_arg, batch, init),
             )
-        bases = Tuned(tuned, lr, weight_decay=weight_decay, aux_lr=aux_lr, **tuned_with)
+        off = () if no_decay == ["none"] else tuple(no_decay) or None
+        bases = Tuned(
+            tuned, lr, weight_decay=weight_decay, no_decay=off, aux_lr=aux_lr, **tuned_with
+        )
         network, kind = Target(network, **trained), optimizer
     if data is None and store is None:
         _require_no_data(data_arg, batch, init)

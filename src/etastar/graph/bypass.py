@@ -12,10 +12,10 @@ from there; backwards likewise.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 
 from etastar.formatting import name_pattern, shorten_middle
-from etastar.graph.contraction import Contraction
+from etastar.graph.contraction import Contraction, CountedNode
 from etastar.graph.node import Node
 from etastar.graph.residual import Branch
 
@@ -31,8 +31,8 @@ def bypassed_layers(
     outputs: Sequence[str],
     path: Sequence[int],
     branches: Sequence[Branch],
-) -> tuple[int, ...]:
-    """Weight layers that the shortest path by-passes.
+) -> dict[int, bool]:
+    """Weight layers that the shortest path by-passes, and whether through a sum.
 
     Args:
         contraction: The contracted graph.
@@ -41,7 +41,9 @@ def bypassed_layers(
         branches: The branches of the additions.
 
     Returns:
-        Their nodes, in order; layers of gates are not among them.
+        Their nodes, in order; layers of gates are not among them. True where the way on which the
+        layer lies comes back to the path as another operand of an addition (an earlier state that
+        is mixed in), not beside it in one tensor (a concatenation).
     """
     counted = {node.node: node for node in contraction.counted}
     sources = contraction.sources.values()
@@ -63,8 +65,9 @@ def bypassed_layers(
         _extend(backward, node.node, after[node.node], places, latest=False)
     on_branches = _on_branches(branches, places)
     ways = _on_ways(contraction, outputs)
-    return tuple(
-        node.node
+    sums = {place for n, place in places.items() if _sums_alone(counted[n], path, place, first)}
+    return {
+        node.node: backward[node.node][0] in sums
         for node in contraction.counted
         if node.counted_as == "weight layer"
         and node.node in ways - on_branches
@@ -72,7 +75,13 @@ def bypassed_layers(
         and node.node in forward
         and node.node in backward
         and _is_longer(forward[node.node], backward[node.node])
-    )
+    }
+
+
+def _sums_alone(node: CountedNode, path: Sequence[int], place: int, first: set[int]) -> bool:
+    """Whether it is an addition, with operands that hold nothing but the path before it."""
+    before = {path[place - 2]} if place > 1 else first
+    return any(before.issuperset(operand) for operand in node.operand_predecessors if operand)
 
 
 def _extend(
@@ -133,7 +142,7 @@ def _on_ways(contraction: Contraction, outputs: Sequence[str]) -> set[int]:
 def path_notes(
     nodes: Sequence[Node],
     contraction: Contraction,
-    missed: Sequence[int],
+    missed: Collection[int],
     branches: Sequence[Branch],
 ) -> tuple[str, ...]:
     """Sentences on by-passed layers and on gated streams.

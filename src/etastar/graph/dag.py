@@ -208,7 +208,26 @@ class Graph:
         _check_paths(self, contraction, names, ends)
         report = _report(self, contraction, ends, start)
         unlike = () if sources is not None else self._disagreement(ends)
-        return replace(report, notes=(*self.notes, *report.notes, *unlike))
+        beside = self._adapted(shortest_path(contraction, ends)) if is_kept else ()
+        return replace(report, notes=(*self.notes, *report.notes, *beside, *unlike))
+
+    def _adapted(self, path: Sequence[int]) -> Iterator[str]:
+        """How many additions of the path sum a layer and its adapter, a product of low rank."""
+        beside = {
+            (branch.stream, branch.index)
+            for branch in find_residuals(self.contraction)
+            if branch.addition in path and branch.is_projected
+        }
+        low_rank = {
+            (info.stream, info.branch)
+            for info in (self.parameters if beside else ())
+            if info.is_weight and info.branch_last and info.features_in == 0
+        }
+        if found := len(beside & low_rank):
+            yield (
+                f"{found} of {len(path)} counted nodes on the shortest path are sums of a layer "
+                f"and its adapter: without adapters the effective depth is {len(path) - found}"
+            )
 
     def _disagreement(self, outputs: tuple[str, ...]) -> Iterator[str]:
         """What the depths from single inputs say, where they are not the same."""
@@ -330,6 +349,7 @@ def _report(
         capture_note=graph.capture_note,
         notes=path_notes(graph.nodes, contraction, missed, branches),
         bypassed_layers=len(missed),
+        bypassed_by_sums=sum(missed.values()),
         seconds=graph.seconds + time.perf_counter() - start,
     )
 

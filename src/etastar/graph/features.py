@@ -6,7 +6,7 @@ The rank of an adapter, the number of experts, heads, classes or layers is a siz
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from etastar.graph.node import Node, Operand, WeightUse
@@ -18,6 +18,7 @@ NO_WIDTH = 0
 _LINEAR = frozenset(
     "_to_copy clone contiguous _unsafe_view native_dropout dropout alias detach mul div".split()
 )
+_STACKED = 3  # dimensions of (experts, in, out)
 _SELECTING = frozenset(("_softmax", "softmax", "topk", "_safe_softmax"))
 _TO_SELECTION = _LINEAR | {"sigmoid", "add", "sub"}
 
@@ -35,20 +36,25 @@ class FeatureSizes:
         consumers: Nodes that read each node.
         ends: Nodes whose values the network returns.
         streams: Sizes of the features of residual streams.
+        shapes: Shape of every parameter.
     """
 
     nodes: Sequence[Node]
     consumers: Mapping[int, Sequence[int]]
     ends: frozenset[int]
     streams: frozenset[int]
+    shapes: Mapping[str, tuple[int, ...]]
 
     @classmethod
-    def of(cls, nodes: Sequence[Node], added: Sequence[int]) -> FeatureSizes:
+    def of(
+        cls, nodes: Sequence[Node], added: Sequence[int], shapes: Mapping[str, tuple[int, ...]]
+    ) -> FeatureSizes:
         """For a graph whose residual additions are the nodes `added`.
 
         Args:
             nodes: The nodes of a graph.
             added: Its residual additions.
+            shapes: Shape of every parameter.
 
         Returns:
             What answers questions about it.
@@ -59,7 +65,7 @@ class FeatureSizes:
                 consumers[producer].append(node.index)
         sizes = {size for i in added for size in nodes[i].shape[1:]}
         ends = frozenset(index for index, read in consumers.items() if not read)
-        return cls(nodes, consumers, ends, frozenset(sizes))
+        return cls(nodes, consumers, ends, frozenset(sizes), shapes)
 
     def of_weight(self, node: Node, use: WeightUse, *, is_output: bool) -> tuple[int, int]:
         """Features that a weight layer reads and makes, `NO_WIDTH` where the size is no width.
@@ -72,12 +78,68 @@ class FeatureSizes:
         Returns:
             The two sizes.
         """
-        read, made = use.features or (use.fan_in, use.fan_out)
+        read, made = self.of_one_expert(node, use)
         if is_output or self._selects(node) or self._rank_after(node, read, made):
             made = NO_WIDTH
         if self._rank_before(node):
             read = NO_WIDTH
         return read, made
+
+    def of_one_expert(self, node: Node, use: WeightUse) -> tuple[int, int]:
+        """Features that a weight layer reads and makes; of (experts, in, out) those of one expert.
+
+        Two such weights in a row, with no attention between them, are experts: `bti,eio->bteo`
+        makes what `bteo,eoi->btei` reads. Heads look the same, but for the attention.
+
+        Args:
+            node: The weight layer.
+            use: How it uses its weight.
+
+        Returns:
+            The two sizes.
+        """
+        read, made = use.features or (use.fan_in, use.fan_out)
+        experts, *sizes = self._stacked(node) or (1,)
+        if read not in sizes and read // experts in sizes and self._beside(node, self._makers):
+            read //= experts
+        if made not in sizes and made // experts in sizes and self._beside(node, self._readers):
+            made //= experts
+        return read, made
+
+    def _stacked(self, node: Node) -> tuple[int, ...]:
+        """Shape of a weight with a dimension of experts or heads in front."""
+        names = node.weight.parameters if node.weight is not None else ()
+        shape = self.shapes[names[0]] if len(names) == 1 else ()
+        return shape if len(shape) == _STACKED else ()
+
+    def _readers(self, node: Node) -> Sequence[int]:
+        return self.consumers[node.index]
+
+    def _makers(self, node: Node) -> Sequence[int]:
+        return node.inputs
+
+    def _beside(self, node: Node, following: Callable[[Node], Sequence[int]]) -> bool:
+        """Whether a weight with as many experts is the next layer, no attention in between."""
+        experts, pending, seen = self._stacked(node)[0], list(following(node)), set[int]()
+        while pending:
+            other = self.nodes[pending.pop()]
+            if other.weight is not None:
+                if self._stacked(other)[:1] == (experts,):
+                    return True
+            elif other.kind != "attention contraction" and other.index not in seen:
+                seen.add(other.index)
+                pending += following(other)
+        return False
+
+    def is_of_experts(self, shape: tuple[int, ...], layer: int | None) -> bool:
+        """Whether a table holds a bias for each expert of the layer that it is added to.
+
+        Args:
+            shape: Of the table.
+            layer: The weight layer.
+        """
+        held = () if layer is None else self._stacked(self.nodes[layer])
+        return bool(held) and len(shape) == _STACKED - 1 and shape in (held[:2], held[::2])
 
     def of_vector(self, node: Node, operand: Operand, *, is_output: bool) -> int:
         """Features that a bias, gain or added table belongs to, as the operation read it.

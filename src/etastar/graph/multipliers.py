@@ -44,7 +44,7 @@ class OwnMultipliers:
         if node.kind == "attention contraction":
             return 1.0
         behind = self._behind(node.index)
-        return behind if is_bias else behind * self._before(node)
+        return behind if is_bias else behind * self.before(node)
 
     def _behind(self, index: int) -> float:
         factor = 1.0
@@ -60,7 +60,12 @@ class OwnMultipliers:
             index = reader.index
         return factor
 
-    def _before(self, node: Node) -> float:
+    def before(self, node: Node) -> float:
+        """The part of it before the operation.
+
+        Args:
+            node: The operation that consumes the parameter.
+        """
         is_layer = node.weight is not None
         factor, inputs = 1.0, () if node.kind == "norm" else node.inputs
         while len(inputs) == 1:

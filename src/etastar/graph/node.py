@@ -150,7 +150,8 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class ParameterRecord:
-    """Shape and further names of one parameter of the model."""
+    """Shape, further names, and whether the model marks it as one without weight decay."""
 
     shape: tuple[int, ...]
     aliases: tuple[str, ...] = ()
+    no_decay: bool = False

@@ -9,7 +9,7 @@ it run side by side (hyper-connections), each branch counts once.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from etastar.graph.contraction import Contraction, CountedNode
@@ -29,10 +29,11 @@ class Branch:
         index: Number of the addition within its stream.
         fan: Number of branches that are summed; 0 where only an earlier state is mixed in.
         length: Weight layers on the longest way through a branch.
-        positions: Weight layers before each member, by node.
+        positions: Fewest weight layers on a way from the fork to each member, by node.
         last: Layers whose output the addition sums, or a sum that the branch ends in.
         inner: Sums that the branch ends in.
         is_gated: Whether the stream itself is multiplied by a gate: `g x + (1 - g) f(x)`.
+        is_projected: Whether the stream comes through a layer beside the branch.
     """
 
     addition: int
@@ -45,6 +46,7 @@ class Branch:
     last: frozenset[int]
     inner: frozenset[int] = frozenset()
     is_gated: bool = False
+    is_projected: bool = False
 
 
 def find_residuals(contraction: Contraction) -> tuple[Branch, ...]:
@@ -123,7 +125,9 @@ def _branch(addition: CountedNode, fork: Fork, counted: Mapping[int, CountedNode
     if not any(counted[n].counted_as == "weight layer" for n in main):  # nothing but a gate
         ends = [n for i in fork.branches for n in addition.operand_predecessors[i]]
         main = _leading_to(ends, members, counted)
-    positions = _positions(members, counted)
+    entries = shared | {n for n in (fork.node, fork.carrier) if n is not None}
+    positions = _positions(members, counted, entries)
+    longest = _positions(members, counted)
     is_layer = {n for n in members if counted[n].counted_as == "weight layer"}
     last, inner = _last(ends, set(members), counted)
     return Branch(
@@ -132,11 +136,12 @@ def _branch(addition: CountedNode, fork: Fork, counted: Mapping[int, CountedNode
         stream_additions=0,
         index=0,
         fan=len(fork.branches),
-        length=1 + max((positions[n] for n in main & is_layer), default=-1),
+        length=1 + max((longest[n] for n in main & is_layer), default=-1),
         positions=positions,
         last=last,
         inner=inner,
         is_gated=fork.is_gated,
+        is_projected=fork.is_projected,
     )
 
 
@@ -151,14 +156,23 @@ def _leading_to(
     return found
 
 
-def _positions(members: list[int], counted: Mapping[int, CountedNode]) -> dict[int, int]:
-    """Weight layers before each member, on the longest way within the branch, gates left out."""
+def _positions(
+    members: list[int], counted: Mapping[int, CountedNode], entries: Container[int] | None = None
+) -> dict[int, int]:
+    """Weight layers before each member on the longest way within the branch, gates left out.
+
+    With the nodes at which the branch begins, on the shortest way from there: what comes from
+    elsewhere (a condition, a memory) is no way.
+    """
     before: dict[int, int] = {}
     for node in members:
-        before[node] = max(
-            before[n] + (counted[n].counted_as == "weight layer") if n in before else 0
-            for n in counted[node].ways
-        )
+        ways = counted[node].ways
+        found = [before[n] + (counted[n].counted_as == "weight layer") for n in ways if n in before]
+        if entries is None:
+            before[node] = max(found, default=0)
+        else:
+            found += [0] * any(n in entries for n in ways)
+            before[node] = min(found, default=0)
     return before
 
 

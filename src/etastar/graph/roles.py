@@ -58,7 +58,8 @@ def parameter_infos(
     Reference:
         [TP5] arXiv 2203.03466, Table 3 (roles); [AM] arXiv 2510.04327 (branches).
     """
-    roles = _Roles(nodes, contraction, layers)
+    shapes = {name: record.shape for name, record in records.items()}
+    roles = _Roles(nodes, contraction, layers, shapes)
     return tuple(roles.info(name, record) for name, record in records.items())
 
 
@@ -97,7 +98,11 @@ def _with_conditions(contraction: Contraction, layers: Contraction) -> tuple[Bra
 
 class _Roles:
     def __init__(
-        self, nodes: Sequence[Node], contraction: Contraction, layers: Contraction
+        self,
+        nodes: Sequence[Node],
+        contraction: Contraction,
+        layers: Contraction,
+        shapes: Mapping[str, tuple[int, ...]],
     ) -> None:
         self.nodes = nodes
         branches = _with_conditions(contraction, layers)
@@ -107,7 +112,8 @@ class _Roles:
                 self.places[member] += (branch,)
         self.first, self.final = _ends(layers)
         self.before, self.after = _neighbours(nodes, {node.node for node in layers.counted})
-        self.sizes = FeatureSizes.of(nodes, [branch.addition for branch in branches])
+        added = [branch.addition for branch in branches]
+        self.sizes = FeatureSizes.of(nodes, added, shapes)
         ends = {branch.addition for branch in branches if branch.stream is not None}
         self.multipliers = OwnMultipliers(nodes, self.sizes.consumers, ends)
         self.uses: dict[str, list[_Use]] = defaultdict(list)
@@ -129,7 +135,7 @@ class _Roles:
         uses = self.uses[name]
         weights = [use for use in uses if use.is_weight]
         if not uses:
-            return _unused(name, record)
+            return replace(_unused(name, record), no_decay=record.no_decay)
         first = (weights or uses)[0]
         if weights:
             info = self._weight(name, record, weights)
@@ -139,19 +145,25 @@ class _Roles:
             info = self._vector(name, record, first)
         info = self._placed(self._of_layer(info, first), first)
         own = self.multipliers.of(first.node, is_bias=info.role == "bias")
-        return replace(info, aliases=record.aliases, **_stored(info, first, own))
+        before = self.multipliers.before(first.node) if info.is_weight else 1.0
+        info = replace(info, aliases=record.aliases, no_decay=record.no_decay, own_before=before)
+        return replace(info, **_stored(info, first, own))
 
     def _vector(self, name: str, record: ParameterRecord, use: _Use) -> ParamInfo:
         """A parameter that is not contracted: a gain, a bias, or a table that is added."""
         size = math.prod(record.shape)
         is_table = len(record.shape) >= 2 and size > max(record.shape)
         is_table = is_table and not all(_is_row(each) for each in self.uses[name])
+        of_experts = self.sizes.is_of_experts(record.shape, self._layer_behind(use))
+        is_table = is_table and not of_experts
         is_gain = _is_gain(use) and not use.operand.weights
         makes_none = not is_gain and self._makes_no_features(self._layer_behind(use))
         features = size
         if not use.operand.weights:
             features = self.sizes.of_vector(use.node, use.operand, is_output=makes_none)
-        if use.operand.parameters != (name,) and features not in (size, *record.shape):
+        if of_experts:
+            features = record.shape[-1]
+        elif use.operand.parameters != (name,) and features not in (size, *record.shape):
             features = NO_WIDTH  # one number, beside others for all features
         if is_table and not is_gain:
             columns = record.shape[-1] if features else 0
@@ -181,9 +193,11 @@ class _Roles:
             size = math.prod(record.shape)
             return ParamInfo(name, record.shape, "norm", 1, size, features_out=features[1])
         held = uses[0].node.operands[use.operand].shape
-        fans = use.fan_in, use.fan_out
+        one = self.sizes.of_one_expert(uses[0].node, use)
+        fans = (use.fan_in, use.fan_out) if use.features else one
         is_part = math.prod(held) != math.prod(record.shape) and len(held) == len(record.shape)
-        if use.layer_type == "recurrent" or is_part:
+        is_chosen = is_part and len(held) == 3 and held[1:] == record.shape[1:]  # experts
+        if use.layer_type == "recurrent" or (is_part and not is_chosen):
             fans = _own_fans(record.shape)
             if len(use.parameters) > 1:  # of a factor, a size that the weight lacks is a rank
                 features = tuple(size if size in held else NO_WIDTH for size in fans)

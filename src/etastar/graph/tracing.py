@@ -6,7 +6,7 @@ import random
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,10 +135,34 @@ def _parameter_records(model: nn.Module) -> dict[str, ParameterRecord]:
     names: dict[nn.Parameter, list[str]] = {}
     for name, parameter in canonical_parameters(model).items():
         names.setdefault(parameter, []).append(name)
+    exact, parts = _without_decay(model)
     return {
-        first: ParameterRecord(tuple(parameter.shape), tuple(others))
-        for parameter, (first, *others) in names.items()
+        every[0]: ParameterRecord(
+            tuple(parameter.shape),
+            tuple(every[1:]),
+            no_decay=bool(getattr(parameter, "_no_weight_decay", False))
+            or dict(getattr(parameter, "_optim", None) or {}).get("weight_decay") == 0
+            or not exact.isdisjoint(every)
+            or any(part in name for name in every for part in parts),
+        )
+        for parameter, every in names.items()
     }
+
+
+def _without_decay(model: nn.Module) -> tuple[set[str], set[str]]:
+    """Names that a model or a part of it lists as without decay, and parts of names, as timm's."""
+    found: dict[str, set[str]] = {"no_weight_decay": set(), "no_weight_decay_keywords": set()}
+    for path, module in canonical_modules(model):
+        for what, names in found.items():
+            listed: Any = getattr(module, what, None)
+            if isinstance(listed, nn.Module):
+                continue
+            with suppress(Exception):  # of another signature, it is something else
+                listed = listed() if callable(listed) else listed
+            if isinstance(listed, (list, tuple, set, frozenset)):
+                prefix = f"{path}." if path and what == "no_weight_decay" else ""
+                names |= {f"{prefix}{name}" for name in listed}
+    return found["no_weight_decay"], found["no_weight_decay_keywords"]
 
 
 def _evaluate(model: nn.Module) -> None:

@@ -191,8 +191,12 @@ class _Planner:
         if len(makers) > 1:
             joined = ", ".join(layer.weight.parameters)
             return _entry(info, "kept", f"the weight is computed from several parameters: {joined}")
-        # of a tied table, the projection that reads it too
-        decided = replace(info, fan_in=layer.weight.fan_in)
+        # of a tied table, the projection that reads it too; of a slice what is read of it; of
+        # experts that one product sums, one
+        known = layer.weight.fan_in
+        decided = replace(
+            info, fan_in=known if info.role == "embedding" else min(info.fan_in, known)
+        )
         if self.criticality is None:
             activation = input_activation(self.graph, layer, parameters=self.parameters)
             rule = weight_rule(decided, activation, self.settings)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from etastar.init.schemes import Action, InitSettings
     from etastar.parameter import ParamInfo
 
-__all__ = ["data_beside", "layer_of_bias", "vector_rule", "weight_rule"]
+__all__ = ["data_beside", "layer_of_bias", "residual_share", "vector_rule", "weight_rule"]
 
 _NEAR_ZERO = 0.5
 _ADDITIVE = frozenset(["add", "sub", "rsub", "addmm", "baddbmm", "addmv", "addbmm"])
@@ -37,8 +37,8 @@ def weight_rule(
 ) -> ParamInit:
     """The variance that one weight is drawn with.
 
-    Var[W] = g / fan_in, times 1 / K on a residual branch [AM] and 1 / d where d branches are
-    summed [CH]; output weights 1 / fan_in^2 or 0 as asked [TP5].
+    Var[W] = g / fan_in, times 1 / K on a residual branch ([AM], `residual_share`) and 1 / d where d
+    branches are summed [CH]; output weights 1 / fan_in^2 or 0 as asked [TP5].
 
     Args:
         info: Role, fans and branch of the weight.
@@ -80,6 +80,33 @@ def _drawn(info: ParamInfo, gain: float, factor: float, why: str) -> ParamInit:
     return ParamInit(info.name, action, std, gain, factor, info.fan_in, why)
 
 
+def residual_share(info: ParamInfo) -> float:
+    """Factor of the residual rule on the variance of a weight on a branch.
+
+    1/K; of the last weight min(1, 1 / (K s^2)), s the factor that the network itself puts on the
+    branch (1/L, 1/sqrt(L)): what the branch adds has 1/K once, and a network that makes it smaller
+    stays as its authors made it. Times b^2, b the part of s before the layer, which the gain of
+    what the layer reads takes back.
+
+    Args:
+        info: Branch, K and own factor of the weight.
+
+    Returns:
+        The factor.
+
+    Example:
+        >>> from etastar.parameter import ParamInfo
+        >>> half = ParamInfo("w", (4, 4), "hidden", 4, 4, stream=0, stream_additions=16,
+        ...                  branch=0, branch_last=True, own_multiplier=0.5)
+        >>> residual_share(half)
+        0.25
+    """
+    k = max(1, info.stream_additions)
+    if not info.branch_last:
+        return 1 / k
+    return info.own_before**2 * min(1.0, 1 / (k * info.own_multiplier**2))
+
+
 def _branch_factor(info: ParamInfo, settings: InitSettings) -> tuple[float, str]:
     """1 / K of the residual rule times 1 / d of the in-degree rule, and the reasons.
 
@@ -90,7 +117,10 @@ def _branch_factor(info: ParamInfo, settings: InitSettings) -> tuple[float, str]
     k, d = info.stream_additions, info.branch_fan
     scaled = settings.residual == "all" or (settings.residual == "last" and info.branch_last)
     if info.in_branch and scaled and k > 1:
-        factor, reasons = factor / k, [f"residual 1/{k}"]
+        factor = residual_share(info)
+        reasons = [f"residual 1/{k}"]
+        if info.branch_last and info.own_multiplier != 1:
+            reasons = [f"residual 1/{k} with the network's own factor {info.own_multiplier:.3g}"]
     if settings.scheme == "in-degree" and info.branch_last and d > 1:
         factor, reasons = factor / d, [*reasons, f"in-degree 1/{d}"]
     return factor, ", ".join(reasons)

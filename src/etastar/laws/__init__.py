@@ -16,7 +16,14 @@ from etastar.laws.base import (
 from etastar.laws.branch_laws import CompleteP, DepthMuP
 from etastar.laws.data_laws import Fitted, Measured
 from etastar.laws.multiplier import fold_multiplier
-from etastar.laws.path_laws import Constant, EffectiveDepth, PathSum
+from etastar.laws.path_laws import (
+    Constant,
+    DepthCount,
+    EffectiveDepth,
+    PathSum,
+    counted_depth,
+    depth_count,
+)
 from etastar.laws.registry import LAWS, get_laws, residual_rule
 from etastar.laws.structure import Structure
 from etastar.laws.training_laws import BatchSize, DecayTimescale, Duration
@@ -31,6 +38,7 @@ __all__ = [
     "CompleteP",
     "Constant",
     "DecayTimescale",
+    "DepthCount",
     "DepthMuP",
     "Duration",
     "EffectiveDepth",
@@ -50,6 +58,8 @@ __all__ = [
     "TunedPoint",
     "UnboundLaw",
     "Width",
+    "counted_depth",
+    "depth_count",
     "fold_multiplier",
     "get_laws",
     "residual_rule",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from etastar.errors import LawError
 from etastar.laws.base import Effect, Law, learning_rate
+from etastar.laws.path_laws import DepthCount, depth_ratio
 from etastar.typed import set_numbers
 
 if TYPE_CHECKING:
@@ -70,13 +71,14 @@ class Measured(Law):
 class Fitted(Law):
     """The learning rate follows a power law through tuned sizes, for every parameter.
 
-    lr_target = lr_base exp(log_offset) (L_target / L_base)^exponent, L the effective depth; at the
+    lr_target = lr_base exp(log_offset) (L_target / L_base)^exponent, L as it is counted; at the
     base itself its tuned rate stays. `plan_transfer(law="fitted")` makes it.
 
     Args:
         exponent: Fitted power of the depth ratio.
         log_offset: Logarithm of the line's rate at the base over the base's tuned rate.
         exponent_sd: Standard deviation of the exponent; kept for the record.
+        count: What L is, as in `EffectiveDepth`.
 
     Raises:
         LawError: An option is not a finite number.
@@ -91,6 +93,7 @@ class Fitted(Law):
     exponent: float
     log_offset: float = 0.0
     exponent_sd: float = 0.0
+    count: DepthCount = "effective"
 
     name: ClassVar[str] = "fitted"
     effects: ClassVar[frozenset[Effect]] = frozenset({"learning rate over depth"})
@@ -100,8 +103,14 @@ class Fitted(Law):
         set_numbers(self, "exponent", "log_offset", error=LawError, owner=owner)
         set_numbers(self, "exponent_sd", error=LawError, least=0, owner=owner)
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """See `EffectiveDepth.options`."""
+        options = super().options
+        return {k: v for k, v in options.items() if k != "count" or v != "effective"}
+
     def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""
-        ratio = case.target.report.effective_depth / case.base.report.effective_depth
+        ratio = depth_ratio(case, self.count, law=self.name)
         offset = 0.0 if ratio == 1 else self.log_offset
         return learning_rate(math.exp(offset) * ratio**self.exponent, optimizer=case.optimizer)

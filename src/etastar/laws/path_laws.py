@@ -11,13 +11,90 @@ from etastar.laws.base import Effect, Factors, Law, learning_rate
 from etastar.typed import require_type, set_numbers
 
 if TYPE_CHECKING:
-    from etastar.depth import DepthReport
-    from etastar.laws.base import ParamPair, TransferCase
+    from collections.abc import Iterable
 
-__all__ = ["Constant", "DepthCount", "EffectiveDepth", "PathSum"]
+    from etastar.depth import DepthReport
+    from etastar.laws.base import Architecture, ParamPair, TransferCase
+
+__all__ = [
+    "Constant",
+    "DepthCount",
+    "EffectiveDepth",
+    "PathSum",
+    "counted_depth",
+    "depth_count",
+    "depth_ratio",
+]
+
+_SHOWN = 8  # steps of a path in a message
 
 DepthCount = Literal["effective", "layers"]
 """The fewest counted nodes on a path, or the most weight layers on one."""
+
+
+def counted_depth(report: DepthReport, count: DepthCount) -> int:
+    """The depth of a network, counted as asked.
+
+    Args:
+        report: Of the network.
+        count: See `DepthCount`.
+
+    Returns:
+        The count.
+    """
+    return report.effective_depth if count == "effective" else report.layer_longest_path
+
+
+def depth_count(networks: Iterable[Architecture]) -> DepthCount:
+    """What grows with the layers: the effective depth, unless sums with earlier states by-pass it.
+
+    Args:
+        networks: Of one family.
+
+    Returns:
+        "layers" where one of them mixes an earlier state in.
+    """
+    mixed = any(network.report.bypassed_by_sums for network in networks)
+    return "layers" if mixed else "effective"
+
+
+def depth_ratio(case: TransferCase, count: DepthCount, *, law: str) -> float:
+    """Target over base depth.
+
+    Args:
+        case: Base and target.
+        count: See `DepthCount`.
+        law: Name of the law, for the message.
+
+    Returns:
+        The ratio.
+
+    Raises:
+        LawError: Sums with an earlier state by-pass layers, so that the effective depth does not
+            follow them.
+    """
+    ours, theirs = case.target.report, case.base.report
+    ratio = counted_depth(ours, count) / counted_depth(theirs, count)
+    deeper = ours.layer_longest_path - theirs.layer_longest_path
+    is_mixed = count == "effective" and depth_count((case.base, case.target)) != count
+    if is_mixed and deeper and deeper * (ratio - 1) <= 0:
+        raise _by_passed(law, ours, theirs)
+    return ratio
+
+
+def _by_passed(law: str, ours: DepthReport, theirs: DepthReport) -> LawError:
+    report = max(ours, theirs, key=lambda one: one.bypassed_by_sums)
+    steps = ["+" if s.counted_as == "residual addition" else s.module for s in report.path]
+    path = steps if len(steps) <= _SHOWN else [*steps[: _SHOWN - 2], "...", *steps[-2:]]
+    return LawError(
+        f"the law {law!r} for networks of effective depth {theirs.effective_depth} and "
+        f"{ours.effective_depth}, whose layers on the longest path are {theirs.layer_longest_path} "
+        f"and {ours.layer_longest_path}: the path {', '.join(path)} by-passes "
+        f"{report.bypassed_layers} of {report.weight_layers} weight layers, through sums with an "
+        "earlier state of the stream",
+        "an effective depth that grows with the layers",
+        "take EffectiveDepth(count='layers'), or a law of the residual branches",
+    )
 
 
 @final
@@ -26,7 +103,8 @@ class EffectiveDepth(Law):
     """The learning rate scales as a power of the depth, for every parameter.
 
     lr_target = lr_base (L_target / L_base)^exponent, L the effective depth, or the weight layers on
-    the longest path.
+    the longest path. Refused where sums with an earlier state of the stream (`lam x + mu x0`, skips
+    between blocks) by-pass layers, so that L does not follow them.
 
     Args:
         exponent: Power of the depth ratio; -3/2 is [WU]'s.
@@ -62,12 +140,9 @@ class EffectiveDepth(Law):
         own = {} if self.count == "effective" else {"count": self.count}
         return {"exponent": self.exponent, **own}
 
-    def _depth(self, report: DepthReport) -> int:
-        return report.effective_depth if self.count == "effective" else report.layer_longest_path
-
     def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""
-        ratio = self._depth(case.target.report) / self._depth(case.base.report)
+        ratio = depth_ratio(case, self.count, law=self.name)
         return learning_rate(ratio**self.exponent, optimizer=case.optimizer)
 
 

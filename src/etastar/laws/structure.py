@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from etastar.errors import LawError
@@ -54,10 +55,12 @@ class Structure(Law):
     updates that add up: a trunk that outgrows its streams is a chain again.
 
     Decisions where the argument leaves room: several streams (stages, encoder and decoder) add up;
-    so do branches of different length in one stream; weights side by side (query, key and value)
-    count as one; of the ways through a branch the one with the fewest such weights decides; T is
-    the smaller of the weight layers on the shortest path and those outside of all branches. Norms
-    inside of a branch, which undo the scale of the weights before them, are not seen.
+    so do branches of different length in one stream; a stream within a branch multiplies that
+    branch's part by its own sum, which is 1 for a single sum (a state-space layer's); weights side
+    by side (query, key and value) count as one; of the ways through a branch the one with the
+    fewest such weights decides, past an adapter or the scores of an attention; T is the smaller of
+    the weight layers on the shortest path and those outside of all branches. Norms inside of a
+    branch, which undo the scale of the weights before them, are not seen.
 
     What a branch adds at its very end, the bias of its last layer, the shift of a norm there and
     the gain of one that is no LayerScale, has no weight behind it: under SGD its share is m = 0 and
@@ -141,7 +144,7 @@ class Structure(Law):
             -1.5
         """
         streams = _read(network, self.powers).streams
-        powers = [_power(m, optimizer) for stream in streams for m in stream.scaled_others]
+        powers = [_power(b.scaled_others, optimizer) for s in streams for b in s.branches]
         return 0.0 - max(powers) if powers else _CHAIN
 
     def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
@@ -169,10 +172,18 @@ class Structure(Law):
 
 @dataclass(frozen=True)
 class _Stream:
-    """K of one residual stream, and for each branch with weights m, see `Structure`."""
+    """K of one residual stream, and its branches."""
 
     additions: int
-    scaled_others: tuple[float, ...]
+    branches: tuple[_Branch, ...]
+
+
+@dataclass(frozen=True)
+class _Branch:
+    """m of one branch, see `Structure`, and the streams within it."""
+
+    scaled_others: float
+    streams: tuple[_Stream, ...]
 
 
 @dataclass(frozen=True)
@@ -188,28 +199,46 @@ class _Shape:
 def _read(network: Architecture, powers: tuple[float, float]) -> _Shape:
     """The shape of a network; a plan asks once for every parameter."""
     layers = [p for p in network.parameters if p.is_weight and p.layer_type is not None]
-    branches: dict[tuple[int, int, int], list[ParamInfo]] = defaultdict(list)
+    branches: dict[tuple[int, int], list[ParamInfo]] = defaultdict(list)
+    within: dict[int, tuple[int, int]] = {}  # the branch that a stream lies on
     for info in layers:
         if info.stream is not None and info.branch is not None:
-            branches[info.stream, info.stream_additions, info.branch].append(info)
-    streams: dict[tuple[int, int], list[float]] = defaultdict(list)
-    for (stream, additions, _), weights in branches.items():
-        streams[stream, additions].append(_scaled_others(weights, *powers))
+            branches[info.stream, info.branch].append(info)
+            within |= {s: outer for (s, _), outer in pairwise(info.branches)}
+    additions = {place[0]: ws[0].stream_additions for place, ws in branches.items()}
+
+    def stream_of(number: int) -> _Stream:
+        own = [place for place in (*branches, *within.values()) if place[0] == number]
+        return _Stream(
+            additions[number],
+            tuple(
+                _Branch(
+                    _scaled_others(branches.get(place, ()), *powers),
+                    tuple(stream_of(s) for s in additions if within.get(s) == place),
+                )
+                for place in dict.fromkeys(own)
+            ),
+        )
+
+    outermost = [s for s in additions if s not in within or within[s][0] not in additions]
     outside = sum(not info.in_branch for info in layers)
     on_path = sum(step.counted_as == "weight layer" for step in network.report.path)
     return _Shape(
         effective_depth=network.report.effective_depth,
         trunk=max(1, min(outside, on_path)),
-        streams=tuple(_Stream(k, tuple(others)) for (_, k), others in streams.items()),
+        streams=tuple(stream_of(number) for number in outermost),
     )
 
 
 def _scaled_others(weights: Sequence[ParamInfo], inner: float, last: float) -> float:
     """The smallest m of a branch: the powers of a way through it, without the largest.
 
-    A way ends in a layer that the addition sums, behind as many others as lie before it; where the
-    branch ends in an addition of its own, the longest way is taken.
+    A way ends in a layer that the addition sums, behind as few others as lead to it; where the
+    branch ends in an addition of its own, the longest way is taken. 0 of a branch whose weights all
+    lie in streams within it.
     """
+    if not weights:
+        return 0.0
     ends = [info.branch_position or 0 for info in weights if info.branch_last]
     before = ends or [max(0, weights[0].branch_length - 1)]
     return min(n * inner + last - (max(inner, last) if n else last) for n in before)
@@ -232,12 +261,17 @@ def _relative_rate(shape: _Shape, optimizer: OptimizerKind, *, bare: bool) -> fl
     """The learning rate up to a constant, g of `Structure`; `bare` with every m = 0."""
     if not shape.streams:
         return math.pow(shape.effective_depth, _CHAIN)
-    coherent = sum(
-        sum(
-            math.pow(stream.additions, _power(0.0 if bare else m, optimizer))
-            for m in stream.scaled_others
-        )
-        / len(stream.scaled_others)
-        for stream in shape.streams
-    )
+    coherent = sum(_coherent(stream, optimizer, bare=bare) for stream in shape.streams)
     return 1 / (math.sqrt(shape.trunk) * max(coherent, shape.trunk - _ENDS))
+
+
+def _coherent(stream: _Stream, optimizer: OptimizerKind, *, bare: bool) -> float:
+    """The part of S of one stream, those within its branches included."""
+    every = [
+        math.pow(stream.additions, _power(0.0 if bare else branch.scaled_others, optimizer))
+        * max(
+            1.0, sum(_coherent(s, optimizer, bare=bare) for s in branch.streams if s.additions > 1)
+        )
+        for branch in stream.branches
+    ]
+    return sum(every) / len(every)

@@ -161,9 +161,9 @@ def stored_bases(
     budget: dict[str, Any] = {
         name: _whole(sweep.settings, name) for name in ("batch_size", "num_steps")
     }
+    held = {**budget, "weight_decay": decay, "no_decay": ()}  # its optimizer decays everything
     bases = tuple(
-        Tuned(build(dict(size)), best.lr, weight_decay=decay, log_lr_sd=log_lr_sd(best), **budget)
-        for size, best in found
+        Tuned(build(dict(size)), best.lr, log_lr_sd=log_lr_sd(best), **held) for size, best in found
     )
     return bases, Target(build(target), **budget), kind
 

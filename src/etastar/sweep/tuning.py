@@ -330,6 +330,7 @@ def _settings(made: Optimizer, kind: OptimizerKind) -> dict[str, Any]:
     """Settings of the recipe's optimizer, with which its rate was tuned, that a kind has too."""
     group, decays = made.param_groups[0], [g.get("weight_decay", 0.0) for g in made.param_groups]
     found: dict[str, Any] = {} if kind.weight_decay is None else {"weight_decay": max(decays)}
+    found |= {"no_decay": ()} if found and len(set(decays)) == 1 else {}
     if kind.betas is not None and "betas" in group:
         found["betas"] = tuple(map(float, group["betas"]))
     if kind.eps is not None and "eps" in group:

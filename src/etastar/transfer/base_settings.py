@@ -4,63 +4,27 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from etastar.errors import OptimizerError, PlanError
-from etastar.naming import canonical_parameters, name_template
+from etastar.naming import canonical_parameters
 from etastar.transfer.plan_record import BaseRecord
+from etastar.transfer.weight_decay import NO_DECAY, DecayAtBase
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch.optim import Optimizer
 
-    from etastar.laws import Architecture, ParamPair
+    from etastar.laws import Architecture
     from etastar.optimizers import OptimizerKind
     from etastar.transfer.tuned import Target, Tuned
 
-__all__ = ["DecayAtBase", "agreed_settings"]
+__all__ = ["agreed_settings"]
 
 _ROUNDING = 1e-9
 _KEPT = ("aux_lr", "eps", "betas", "batch_size", "num_steps", "log_lr_sd")
-
-
-@dataclass(frozen=True)
-class DecayAtBase:
-    """Weight decay of every parameter at the base.
-
-    Attributes:
-        usual: Of a parameter that is not named.
-        base: Of parameters of the base, by name.
-        target: Of parameters of the target, by name: an instance may be the target's.
-    """
-
-    usual: float
-    base: Mapping[str, float] = field(default_factory=dict)
-    target: Mapping[str, float] = field(default_factory=dict)
-
-    def of(self, pair: ParamPair) -> float:
-        """Weight decay of a parameter.
-
-        Args:
-            pair: The parameter at both sizes.
-
-        Returns:
-            Its own; of one that the base lacks, that of its namesakes there if they have one.
-        """
-        if pair.target.name in self.target:
-            return self.target[pair.target.name]
-        if pair.base.name in self.base:
-            return self.base[pair.base.name]
-        alike = {
-            decay
-            for name, decay in self.base.items()
-            if name_template(name) == name_template(pair.target.name)
-        }
-        return alike.pop() if len(alike) == 1 else self.usual
 
 
 def agreed_settings(
@@ -86,13 +50,15 @@ def agreed_settings(
         OptimizerError: A setting that the optimizer lacks, or that its instance has another of.
         PlanError: Groups of the instance differ in weight decay, and neither model holds them.
     """
-    _refuse_lacking(tuned, kind)
+    _refuse_lacking(tuned, kind, target)
     if instance is not None:
         _refuse_other(tuned, instance)
     usual = tuned.weight_decay if tuned.weight_decay is not None else kind.weight_decay or 0.0
-    decay = DecayAtBase(float(usual))
+    decay = DecayAtBase(float(usual), without=NO_DECAY)
     if instance is not None and tuned.weight_decay is None:
         decay = _decay_of_groups(instance, tuned, target, usual)
+    if tuned.no_decay is not None:
+        decay = replace(decay, without=tuple(tuned.no_decay))
     record = BaseRecord(
         depth=network.report.effective_depth,
         lr=float(tuned.lr),
@@ -102,16 +68,16 @@ def agreed_settings(
     return record, decay
 
 
-def _refuse_lacking(tuned: Tuned, kind: OptimizerKind) -> None:
+def _refuse_lacking(tuned: Tuned, kind: OptimizerKind, target: Target) -> None:
     lacking = {
-        "eps": (tuned.eps is not None, kind.eps),
+        "eps": (tuned.eps is not None or target.eps is not None, kind.eps),
         "betas": (tuned.betas is not None, (kind.fallback or kind).betas),
         "weight_decay": (bool(tuned.weight_decay), kind.weight_decay),
     }
     for name, (given, own) in lacking.items():
         if given and own is None:
             raise OptimizerError(
-                f"{name}={getattr(tuned, name)} for {kind.name}",
+                f"{name}={getattr(tuned, name) or getattr(target, name, None)} for {kind.name}",
                 f"no {name}: {kind.name} has none",
                 f"leave {name} out",
             )

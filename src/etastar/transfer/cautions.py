@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from etastar.applied import Applied, recall
 from etastar.formatting import name_pattern, number
 from etastar.init.init_plan import plan_initialization
+from etastar.init.param_rules import residual_share
 from etastar.init.schemes import InitSettings
 from etastar.laws import DepthMuP, Structure
 from etastar.naming import canonical_parameters, name_template, separated_indices
@@ -131,7 +132,10 @@ def _other_than_drawn(initial: Initial, drawn: Sequence[bool]) -> dict[str, str]
             continue
         scaled = residual == "all" or (residual == "last" and info.branch_last)
         due = entry.std**2
-        before = due * math.exp(one.log_fans + (one.log_k if scaled else 0.0))
+        shares = [
+            residual_share(i) if scaled and i.in_branch else 1.0 for i in (one.pair.base, info)
+        ]
+        before = due * math.exp(one.log_fans) * shares[0] / shares[1]
         for side, spread, variance in ((0, one.base, before), (1, one.target, due)):
             if spread is not None and spread.variance and not drawn[side]:
                 every[side].append(_Drawn(one, side, spread, variance))

@@ -31,6 +31,8 @@ from etastar.laws import (
     Structure,
     TransferCase,
     UnboundLaw,
+    counted_depth,
+    depth_count,
 )
 from etastar.transfer.correspondence import match_parameters
 from etastar.transfer.experience import NO_FAMILY_SD, Experience, Prior, stored_experience
@@ -39,7 +41,7 @@ from etastar.transfer.measured_law import Criterion
 from etastar.transfer.network_kind import NetworkKind, network_kind
 
 if TYPE_CHECKING:
-    from etastar.laws import Evidence, Reads, TunedPoint
+    from etastar.laws import Architecture, DepthCount, Evidence, Reads, TunedPoint
     from etastar.transfer.experience import Parametrization
 
 __all__ = ["NAMED_LAWS", "DefaultChoice"]
@@ -77,6 +79,7 @@ class _Candidate:
         sizes: Tuned sizes that were read.
         measured: Whether the criterion was.
         advantage: What its best rate gains over that of the network's own initialization.
+        count: What the depth is.
     """
 
     parametrization: Parametrization
@@ -88,6 +91,7 @@ class _Candidate:
     sizes: int
     measured: bool
     advantage: float = 0.0
+    count: DepthCount = "effective"
 
     @property
     def expected_regret(self) -> float:
@@ -100,9 +104,9 @@ class _Candidate:
         multiplier = _MULTIPLIERS.get(self.parametrization)
         laws = () if multiplier is None else (multiplier(),)
         if self.sizes > 1:
-            return (*laws, Fitted(self.exponent, self.log_offset, self.exponent_sd))
+            return (*laws, Fitted(self.exponent, self.log_offset, self.exponent_sd, self.count))
         exponent = round(self.exponent, _DIGITS) + 0.0  # to be read, and no -0
-        return laws if laws and not exponent else (*laws, EffectiveDepth(exponent))
+        return laws if laws and not exponent else (*laws, EffectiveDepth(exponent, self.count))
 
     @property
     def read(self) -> frozenset[Reads]:
@@ -206,8 +210,17 @@ def _structure_exponent(evidence: Evidence) -> float:
 
 def _log_depth(evidence: Evidence) -> float:
     """log(L_target / L_base)."""
-    start, target = evidence.points[-1].network, evidence.target
-    return math.log(target.report.effective_depth / start.report.effective_depth)
+    count = _count(evidence)
+    base, target = (counted_depth(n.report, count) for n in _networks(evidence))
+    return math.log(target / base)
+
+
+def _networks(evidence: Evidence) -> tuple[Architecture, Architecture]:
+    return evidence.points[-1].network, evidence.target
+
+
+def _count(evidence: Evidence) -> DepthCount:
+    return depth_count(_networks(evidence))
 
 
 def _candidate(
@@ -227,16 +240,17 @@ def _candidate(
         mean, sd = _with_criterion((mean, sd), evidence, laws, criterion_sd)
     require_one_width([point.network for point in points])
     variances = [max(_tuned_sd(point), _LEAST_SD) ** 2 for point in points]
+    count = _count(evidence)
     fit = power_law_posterior(
-        [point.network.report.effective_depth for point in points],
+        [counted_depth(point.network.report, count) for point in points],
         [point.lr for point in points],
         prior_exponent=mean,
         prior_sd=sd,
         variances=variances,
         noise=_LEAST_SD,
     )
-    start, depth = points[-1], evidence.target.report.effective_depth
-    at_base = start.network.report.effective_depth
+    start, depth = points[-1], counted_depth(evidence.target.report, count)
+    at_base = counted_depth(start.network.report, count)
     variance = (
         fit.center_variance + (fit.exponent_sd * (math.log(depth) - fit.center_log_size)) ** 2
     )
@@ -253,19 +267,20 @@ def _candidate(
         ),
         sizes=len(points),
         measured=measured,
+        count=count,
     )
 
 
 def _gap_of_counts(evidence: Evidence) -> float:
-    """How far log(L_target / L_base) is from that of the layers on the longest path.
+    """How far log(L_target / L_base) of effective depths is from that of the longest path's layers.
 
     Where the shortest path by-passes layers either may be the depth that counts; else 0.
     """
-    base, target = evidence.points[-1].network.report, evidence.target.report
+    base, target = (network.report for network in _networks(evidence))
     if not (base.bypassed_layers or target.bypassed_layers):
         return 0.0
     layers = target.layer_longest_path / base.layer_longest_path
-    return abs(math.log(layers) - _log_depth(evidence))
+    return abs(math.log(layers / (target.effective_depth / base.effective_depth)))
 
 
 def _tuned_sd(point: TunedPoint) -> float:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, ClassVar, final
 
 from etastar.errors import LawError
 from etastar.fit import power_law_posterior
-from etastar.laws import Bound, EffectiveDepth, Fitted, UnboundLaw
+from etastar.laws import (
+    Bound,
+    EffectiveDepth,
+    Fitted,
+    UnboundLaw,
+    counted_depth,
+    depth_count,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +54,7 @@ class FitSizes(UnboundLaw):
     reads: ClassVar[frozenset[Reads]] = frozenset({"points"})
 
     def posterior(self, points: Sequence[TunedPoint]) -> PowerLawPosterior:
-        """The power law in effective depth through tuned networks.
+        """The power law in depth, as `depth_count` counts it, through tuned networks.
 
         Args:
             points: Networks with their tuned learning rates.
@@ -71,9 +78,11 @@ class FitSizes(UnboundLaw):
             >>> round(fit.exponent, 2), round(fit.predict(16), 3)
             (-1.0, 0.05)
         """
-        require_one_width([point.network for point in points])
+        networks = [point.network for point in points]
+        require_one_width(networks)
+        count = depth_count(networks)
         return power_law_posterior(
-            [point.network.report.effective_depth for point in points],
+            [counted_depth(network.report, count) for network in networks],
             [point.lr for point in points],
             prior_exponent=self.exponent,
             prior_sd=self.prior_sd,
@@ -84,9 +93,10 @@ class FitSizes(UnboundLaw):
     def bind(self, evidence: Evidence) -> Bound:
         """See `UnboundLaw.bind`: the fitted law, with the predictive interval at the target."""
         fit, start = self.posterior(evidence.points), evidence.points[-1]
-        line = fit.predict(start.network.report.effective_depth)
-        law = Fitted(fit.exponent, math.log(line / start.lr), fit.exponent_sd)
-        low, high = fit.interval(evidence.target.report.effective_depth)
+        count = depth_count([point.network for point in evidence.points])
+        line = fit.predict(counted_depth(start.network.report, count))
+        law = Fitted(fit.exponent, math.log(line / start.lr), fit.exponent_sd, count)
+        low, high = fit.interval(counted_depth(evidence.target.report, count))
         return Bound(
             (law,),
             self.reads,
@@ -105,7 +115,9 @@ def require_one_width(networks: Sequence[Architecture]) -> None:
         LawError: Their first layers differ in width.
     """
     heads = {
-        tuple((p.fan_in, p.fan_out) for p in network.parameters if p.role in ("input", "embedding"))
+        frozenset(
+            (p.fan_in, p.fan_out) for p in network.parameters if p.role in ("input", "embedding")
+        )
         for network in networks
     }
     if len(heads) > 1:

@@ -20,6 +20,7 @@ from etastar.optimizers import (
     OptimizerKind,  # needed at run time, to decode plan files
 )
 from etastar.transfer import plan_file
+from etastar.transfer.own_groups import groups_within
 from etastar.transfer.plan_on_model import PlannedModel, group_parameters
 from etastar.transfer.plan_record import (
     ROUNDING,
@@ -32,7 +33,7 @@ from etastar.transfer.plan_table import PlanView
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from torch import nn
 
@@ -129,6 +130,10 @@ class TransferPlan(Shown):
     @property
     def groups(self) -> tuple[GroupPlan, ...]:
         """Parameters merged where all hyperparameters are equal."""
+        return group_parameters(self.parameters, defaults=self._defaults())
+
+    def _defaults(self) -> dict[str, OptimizerKind]:
+        """For each optimizer the kind whose epsilon and betas a group need not name."""
         defaults = {}
         for kind in filter(None, (self.optimizer, self.optimizer.fallback)):
             known = OPTIMIZERS.get(kind.name, kind)  # an instance's own settings are no defaults
@@ -138,7 +143,7 @@ class TransferPlan(Shown):
                 eps=known.eps if self.base.eps is None else None,
                 betas=known.betas if self.base.betas is None else None,
             )
-        return group_parameters(self.parameters, defaults=defaults)
+        return defaults
 
     @property
     def lr(self) -> float:
@@ -154,12 +159,20 @@ class TransferPlan(Shown):
         return max(elements, key=lambda lr: elements[lr])
 
     def param_groups(
-        self, model: nn.Module, *, kind: str | None = None, from_checkpoint: bool = False
+        self,
+        model: nn.Module,
+        *,
+        groups: Iterable[Mapping[str, Any]] | None = None,
+        kind: str | None = None,
+        from_checkpoint: bool = False,
     ) -> list[dict[str, Any]]:
         """Parameter groups for an ordinary torch optimizer.
 
         Args:
             model: The target network, or a copy of it; also wrapped by DDP or `torch.compile`.
+            groups: Groups of your own, for the base: they keep their further keys, and their
+                settings relative to what was tuned (a head at ten times the rate); the plan splits
+                them where it has to. What is in none of them is left out.
             kind: For a plan for Muon, which of its two optimizers: "muon" for `torch.optim.Muon`,
                 "adamw" for the `torch.optim.AdamW` that updates everything else.
             from_checkpoint: The weights come from a checkpoint of a model that had the plan's
@@ -172,8 +185,9 @@ class TransferPlan(Shown):
             `lr_multiplier` and its `optimizer_kind`, which `check_schedule` reads.
 
         Raises:
-            PlanError: The model's names or shapes differ from the plan's, `kind` is missing, or the
-                plan multiplies the initialization and the model was never rescaled.
+            PlanError: The model's names or shapes differ from the plan's, `kind` is missing, the
+                plan multiplies the initialization and the model was never rescaled, or `groups`
+                hold what is no parameter of the model, or one twice.
 
         Example:
             >>> from etastar.transfer import Tuned, plan_transfer
@@ -195,6 +209,11 @@ class TransferPlan(Shown):
         planned = PlannedModel.match(self.parameters, model)
         if not from_checkpoint:
             planned.require_rescaled()
+        if groups is not None:
+            entries = [entry for entry in self.parameters if kind in (None, entry.optimizer)]
+            return groups_within(
+                groups, planned, entries, rates=self._rates(), defaults=self._defaults()
+            )
         return planned.optimizer_groups(
             [group for group in self.groups if kind in (None, group.optimizer)],
             weight_decay=self.optimizer.weight_decay is not None,

@@ -29,7 +29,7 @@ from etastar.laws import (
     residual_rule,
 )
 from etastar.optimizers import optimizer_kind
-from etastar.transfer.base_settings import DecayAtBase, agreed_settings
+from etastar.transfer.base_settings import agreed_settings
 from etastar.transfer.cautions import Initial, cautions
 from etastar.transfer.correspondence import match_parameters
 from etastar.transfer.default_choice import NAMED_LAWS, DefaultChoice
@@ -40,6 +40,7 @@ from etastar.transfer.plan import TransferPlan
 from etastar.transfer.plan_record import BaseRecord, InitializationRecord, LawRecord, ParamPlan
 from etastar.transfer.tuned import Target, Tuned, read_architecture, read_tuned
 from etastar.transfer.unread import unread
+from etastar.transfer.weight_decay import DecayAtBase, decay_notes
 from etastar.typed import require_type
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def plan_transfer(
     settings, decay = agreed_settings(
         start, ours, kind, optimizer if isinstance(optimizer, Optimizer) else None, goal
     )
-    planner = _Planner(kind, settings, decay, ours, allow_recurrent)
+    planner = _Planner(kind, settings, decay, ours, allow_recurrent, goal.eps)
     networks = (start.network, goal.network)
     graph = None if isinstance(goal.network, Architecture) else graph_of(goal.network)
     theirs = read_architecture(
@@ -266,6 +267,7 @@ class _Planner:
     decay: DecayAtBase
     base: Architecture
     allow_recurrent: bool
+    target_eps: float | None = None
 
     def plan(self, target: Architecture, laws: tuple[Law, ...]) -> TransferPlan:
         """The plan of a target under laws."""
@@ -283,6 +285,7 @@ class _Planner:
                 "keep the layers' weights in an nn.ParameterList, or a module each",
             )
         pairs = match_parameters(self.base.parameters, target.parameters)
+        self.decay.require_matches(pairs)
         for law in laws:
             law.check(pairs)
         parameters = tuple(self.entry(pair, target, laws) for pair in pairs)
@@ -301,6 +304,7 @@ class _Planner:
             notes=(
                 *_notes(pairs, target.report.tied if Width() in laws else (), recurrent),
                 *notes_on_multipliers(pairs, laws, lambda pair: self._case(pair, target)),
+                *decay_notes(self.decay, pairs, parameters),
             ),
             initialization=InitializationRecord(residual_rule(laws)),
         )
@@ -324,7 +328,7 @@ class _Planner:
             optimizer=kind.name,
             lr=rate * total.lr,
             weight_decay=self.decay.of(pair) * total.weight_decay,
-            eps=None if eps is None else eps * total.eps,
+            eps=self._target_eps(kind, eps, total),
             init=total.init,
             factors=by_law,
             aliases=info.aliases,
@@ -334,6 +338,11 @@ class _Planner:
 
     def _case(self, pair: ParamPair, target: Architecture) -> TransferCase:
         return TransferCase(self.base, target, self.optimizer.for_parameter(pair.target))
+
+    def _target_eps(self, kind: OptimizerKind, eps: float | None, by: Factors) -> float | None:
+        if eps is None or self.target_eps is None or kind.update == "muon":
+            return None if eps is None else eps * by.eps
+        return self.target_eps
 
     def _own(self, kind: OptimizerKind) -> tuple[float | None, tuple[float, float] | None]:
         """Epsilon and betas at the base: what the caller gave, where this kind takes it."""

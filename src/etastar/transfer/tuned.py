@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Target", "Tuned", "read_architecture", "read_tuned"]
 
-_SHARED = ("weight_decay", "betas", "eps", "batch_size", "num_steps")
+_SHARED = ("weight_decay", "no_decay", "betas", "eps", "batch_size", "num_steps")
 _ALLOWED = "(network, learning rate) of a network that was tuned: Tuned(network, lr), or several"
 
 
@@ -36,6 +36,9 @@ class Tuned:
         lr: Its tuned learning rate.
         weight_decay: As the optimizer takes it, for all parameters; None for that of an optimizer
             instance, parameter by parameter, else 0.
+        no_decay: What has none: roles and patterns of names, `("bias", "norm", "*.A_log")`, beside
+            what the model marks itself. None for biases and norm gains; of an optimizer instance
+            for what its groups say.
         betas: Of an Adam-like optimizer; None for the optimizer's own.
         eps: Epsilon; None for the optimizer's own. With Muon, AdamW's.
         batch_size: Examples (or tokens) in a batch; None if unknown.
@@ -57,6 +60,7 @@ class Tuned:
     lr: float
     _: KW_ONLY
     weight_decay: float | None = None
+    no_decay: Sequence[str] | None = None
     betas: tuple[float, float] | None = None
     eps: float | None = None
     batch_size: int | None = None
@@ -67,6 +71,16 @@ class Tuned:
 
     def __post_init__(self) -> None:
         require_settings(self)
+        if self.no_decay is None:
+            return
+        words = (self.no_decay,) if isinstance(self.no_decay, str) else self.no_decay
+        if not isinstance(words, Sequence) or not all(isinstance(word, str) for word in words):
+            raise PlanError(
+                f"no_decay={self.no_decay!r}",
+                "roles and patterns of names",
+                "write no_decay=('bias', 'norm', '*.A_log') or the like; () for none",
+            )
+        object.__setattr__(self, "no_decay", tuple(words))
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,8 @@ class Target:
         network: As for `Tuned`.
         batch_size: Examples (or tokens) in a batch; None if unknown.
         num_steps: Optimizer steps; None if unknown.
+        eps: Epsilon of every parameter; None for the base's as the laws scale it. With Muon,
+            AdamW's.
 
     Raises:
         PlanError: A number is no valid setting.
@@ -86,6 +102,7 @@ class Target:
     _: KW_ONLY
     batch_size: int | None = None
     num_steps: int | None = None
+    eps: float | None = None
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
@@ -129,7 +146,7 @@ def read_tuned(base: Tuned | Sequence[Tuned]) -> tuple[tuple[Tuned, Architecture
     """
     found = sorted(
         ((tuned, _architecture(tuned)) for tuned in _listed(base)),
-        key=lambda item: item[1].report.effective_depth,
+        key=lambda item: (item[1].report.effective_depth, item[1].report.layer_longest_path),
     )
     for name in _SHARED:
         values = list(dict.fromkeys(getattr(tuned, name) for tuned, _ in found))
