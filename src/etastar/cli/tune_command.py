@@ -58,6 +58,7 @@ def tune_model(
     device: options.Device = "cpu",
     storage: options.Storage = None,
     name: options.StoreName = "sweep",
+    live: options.Live = False,
     save: Annotated[Path, typer.Option("--save", help="Write the plan to this JSON file.")] = Path(
         "plan.json"
     ),
@@ -76,7 +77,7 @@ def tune_model(
         raise PlanError(f"--save {save}", "a file in a folder that is there", "make the folder")
     recipe = options.read_recipe(context, [*every, goal], objective=objective)
     store = storage or journal_name(recipe)
-    with tuning_lines(store) as on_progress:
+    with tuning_lines(store, live=live, name=name) as on_progress:
         result = tune(
             recipe,
             every,

@@ -160,6 +160,7 @@ class DefaultChoice(UnboundLaw):
             why=f"{_reason(best, kinds, evidence)} {_expectation(reach, best.sizes)}",
             log_reach=reach,
             residual=evidence.initialized or "own",
+            prior=(candidates[0].prior.mean, candidates[0].prior.sd),
         )
 
 
