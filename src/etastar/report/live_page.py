@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["LivePage"]
 
 _HOST = "127.0.0.1"
-_LAST_LOOK = 4.0  # seconds that an open page is given to fetch how the sweep ended
+_LAST_LOOK = 8.0  # seconds that an open page is given to fetch how the sweep ended
 
 
 class LivePage:
