@@ -40,11 +40,16 @@ def opened(path: Path) -> None:
         program = shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         page = browser.new_page()
+        metrics = page.context.new_cdp_session(page)
+        metrics.send("Performance.enable")
         start = time.perf_counter()
         page.goto(path.as_uri(), timeout=120_000)
         page.wait_for_selector(".chart .point", timeout=120_000)
         marks = page.locator(".chart .point").count()
-        print(f"opened in {time.perf_counter() - start:.2f} s with {marks:,} marks")
+        found = metrics.send("Performance.getMetrics")["metrics"]
+        busy = next(one["value"] for one in found if one["name"] == "TaskDuration")
+        took = time.perf_counter() - start
+        print(f"opened in {took:.2f} s ({busy:.2f} s of its thread) with {marks:,} marks")
 
 
 def main() -> None:
@@ -54,9 +59,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "runs.html")
         for what in ("the first", "the second"):
-            start = time.perf_counter()
+            start, busy = time.perf_counter(), time.process_time()
             write_report(path, result)
-            print(f"{what} written in {time.perf_counter() - start:.2f} s")
+            took, busy = time.perf_counter() - start, time.process_time() - busy
+            print(f"{what} written in {took:.2f} s ({busy:.2f} s of the processor)")
         print(f"{path.stat().st_size / 1e6:.2f} MB")
         if shutil.which("chromium"):
             opened(path)
