@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+import etastar
+from etastar import formatting
 from etastar.formatting import (
     Shown,
     interval,
@@ -104,3 +106,20 @@ def test_a_record_on_one_line_counts_what_is_long_and_shows_what_is_short():
     models = nn.Sequential(nn.Linear(2, 2)), torch.zeros(9, 9)
     assert short_repr(Record(models, len)) == "Record(value=(Sequential, Tensor), other=len)"
     assert len(short_repr(Record("x" * 9000, Record("y" * 9000)))) < 200
+
+
+def test_an_inner_index_that_all_names_share_is_kept():
+    def names(*inner):
+        return [f"blocks.{k}.mlp.{i}.weight" for k in range(3) for i in inner]
+
+    assert formatting.name_pattern(names(0)) == "blocks.*.mlp.0.weight (3)"
+    assert formatting.name_pattern(names(0, 2)) == "blocks.*.mlp.*.weight (6)"
+    assert list(formatting.name_lines(names(2), 80)) == ["blocks.*.mlp.2.weight (3)"]
+
+
+def test_a_notebook_shows_a_graph_by_its_depth():
+    chain = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+    graph = etastar.capture_graph(chain, torch.zeros(1, 2))
+    assert "effective depth     2" in graph._repr_html_()
+    bare = etastar.capture_graph(torch.nn.ReLU(), torch.zeros(1, 2))
+    assert bare._repr_html_().startswith("<pre>&lt;")

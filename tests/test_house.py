@@ -105,7 +105,7 @@ def test_files_are_short_and_few():
     tests = (ROOT / "tests").rglob("*.py")
     lengths = {path: len(path.read_text().splitlines()) for path in (*FILES, *STUDIES, *tests)}
     assert {path.name: n for path, n in lengths.items() if n > 400} == {}
-    # 22,000 before the default choice, tuning, the networks of today and reports: what they added
-    # stands to be cut again
-    assert sum(lengths[path] for path in FILES) <= 31_500
-    assert len(FILES) <= 190
+    # 22,000 in 143 files before the default choice, tuning, the networks of today, reports, laws of
+    # batch and duration: what they added stands to be cut again
+    assert sum(lengths[path] for path in FILES) <= 33_500
+    assert len(FILES) <= 205

@@ -12,7 +12,7 @@ from dataclasses import asdict, fields, is_dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from etastar.naming import name_template
+from etastar.naming import name_indices, name_template
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -188,8 +188,23 @@ def name_pattern(names: Iterable[str]) -> str:
         >>> name_pattern(["blocks.0.weight", "blocks.1.weight", "head.bias"])
         'blocks.*.weight (2), head.bias'
     """
-    counts = Counter(name_template(name) for name in names)
+    counts = _patterns(names)
     return ", ".join(f"{pattern} ({n})" if n > 1 else pattern for pattern, n in counts.items())
+
+
+def _patterns(names: Iterable[str]) -> Counter[str]:
+    """How often each template occurs; an inner index that all of its names share is kept."""
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for name in names:
+        alike[name_template(name)].append(name)
+    found: Counter[str] = Counter()
+    for template, some in alike.items():
+        _, *inner = zip(*map(name_indices, some), strict=True) if "*" in template else [()]
+        shown = [str(own[0]) if len({*own}) == 1 < len(some) else "*" for own in inner]
+        outer, *between = template.split("*")
+        stars = ["*", *shown]
+        found[outer + "".join(map("".join, zip(stars, between, strict=False)))] += len(some)
+    return found
 
 
 def name_lines(names: Iterable[str], width: int) -> Iterator[str]:
@@ -209,7 +224,7 @@ def name_lines(names: Iterable[str], width: int) -> Iterator[str]:
         blocks.* (6): fc.weight, fc.bias
     """
     listed = list(names)
-    counts = Counter(name_template(name) for name in listed)
+    counts = _patterns(listed)
     if len(counts) > _MANY:  # blocks are attributes, as `denselayer25`
         counts = Counter(_DIGITS.sub("*", name) for name in listed)
     within: defaultdict[tuple[str, int], list[str]] = defaultdict(list)

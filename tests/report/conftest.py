@@ -42,6 +42,11 @@ def sweep_of(depths, lrs, num_seeds, num_steps=3):
 
 
 @pytest.fixture(scope="session")
+def make_sweep():
+    return sweep_of
+
+
+@pytest.fixture(scope="session")
 def sweep():
     return sweep_of((1, 2, 4), [10 ** (k / 2) for k in range(-8, 5)], 3)
 

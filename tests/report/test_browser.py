@@ -1,15 +1,22 @@
 """The page in Debian's Chromium, opened from its file."""
 
+import re
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 import etastar
 from etastar.report import write_report
+from etastar.report.live_page import LivePage
 from etastar.sources.model_spec import capture_spec
+from etastar.sweep.storage import as_store
 
 pytestmark = pytest.mark.slow
 
+DOCS = Path(__file__).parents[2] / "docs"
 PATIENCE = 120_000  # milliseconds, on a busy machine
 MARKS = ".scatterlayer .point, .scatterlayer .js-line, .heatmaplayer image"
 
@@ -32,7 +39,7 @@ def opened(browser):
     """Open a file; what the page asked for, and what it complained of, is kept on it."""
     contexts = []
 
-    def open_page(path, *, width=1280, scheme="light"):
+    def open_page(path, *, width=1280, scheme="light", alone=True):
         size = {"width": width, "height": 900}
         contexts.append(browser.new_context(viewport=size, color_scheme=scheme))
         page = contexts[-1].new_page()
@@ -41,10 +48,10 @@ def opened(browser):
         page.on("console", lambda message: page.said.append(message.text))
         page.on("pageerror", lambda error: page.said.append(str(error)))
         page.on("dialog", lambda dialog: page.said.append(dialog.message))
-        asked = []
-        page.on("request", lambda request: asked.append(request.url))
+        page.asked = []
+        page.on("request", lambda request: page.asked.append(request.url))
         page.goto(path.as_uri(), timeout=PATIENCE)
-        assert asked == [path.as_uri()]
+        assert not alone or page.asked == [path.as_uri()]
         return page
 
     yield open_page
@@ -119,6 +126,69 @@ def test_names_with_scripts_quotes_and_300_letters_are_text(
         assert page.locator("main script:not([type='application/json'])").count() == 0
         assert page.locator(".node").count() == 6
         assert page.said == []
+
+
+@pytest.mark.parametrize("model", ["gpt", "resnet"])
+def test_the_lit_path_is_as_long_as_the_network_is_deep_and_96_blocks_fold(model, tmp_path, opened):
+    graph = capture_spec(f"zoo:{model}", {"depth": 96, "width": 16})
+    write_report(tmp_path / "net.html", graph)
+    page = opened(tmp_path / "net.html", scheme="dark")
+    assert page.locator(".node.lit").count() == graph.depth().effective_depth
+    assert page.locator(".node:visible").count() + page.locator("summary:visible").count() < 12
+    page.locator("[data-unfold]").click()
+    assert page.locator(".node:visible").count() == page.locator(".node").count() > 96
+    assert page.said == []
+
+
+def test_an_open_page_follows_the_store_and_keeps_how_the_sweep_ended(sweep, tmp_path, browser):
+    def keep(trials):
+        with as_store(tmp_path / "runs.log", name="sweep") as store:
+            store.open({"model": "chain"})
+            for trial in trials:
+                store.begin(trial.size, [trial.point])
+                store.finish(trial)
+
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    with LivePage(str(tmp_path / "runs.log")) as live:
+        page.goto(live.url, timeout=PATIENCE)
+        assert page.locator("dd").filter(has_text="none yet").count() == 1
+        keep(sweep.trials[:30])
+        page.locator("dd", has_text=re.compile("^30$")).wait_for()
+        page.locator(".chart .point").first.wait_for()
+    page.locator("#live", has_text="has ended").wait_for()
+    assert page.locator("dd", has_text=re.compile("^30$")).count() == 1
+    assert errors == []
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The documentation, built anew."""
+    pytest.importorskip("furo", reason="no furo (extra docs)")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "-q", DOCS, folder]
+    subprocess.run(command, check=True)
+    return folder
+
+
+def test_the_built_documentation_asks_no_network_and_fits_every_screen(site, opened):
+    pages = [page for page in sorted(site.rglob("*.html")) if "_static" not in page.parts]
+    assert len(pages) > 30
+    drawn = 0
+    for number, path in enumerate(pages):
+        width, scheme = (390, "dark") if number % 2 else (1280, "light")
+        page = opened(path, width=width, scheme=scheme, alone=False)
+        assert page.said == [], path.name
+        assert all(url.startswith(("file:", "data:")) for url in page.asked), path.name
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path.name
+        sizes = page.locator("article img").evaluate_all("all => all.map(one => one.naturalWidth)")
+        assert all(sizes), path.name
+        drawn += len(sizes)
+        page.context.close()
+    assert drawn >= 10
 
 
 def test_two_thousand_runs_fit_into_six_megabytes(many_runs, tmp_path, opened):

@@ -1,12 +1,17 @@
 """What the charts show is what was found."""
 
 import json
+from math import log
 
 import pytest
+import torch
+from torch import nn
 
+import etastar
 from etastar.fit import fit_power_law
 from etastar.report.rate_line import PowerLine, RatePoint, tuned_line
 from etastar.report.sections import section_of
+from etastar.sweep import TuneResult
 from etastar.sweep.loss_table import loss_table
 
 
@@ -43,6 +48,36 @@ def test_the_line_over_depth_is_the_fit_with_its_interval(sweep):
     for x, y, (low, high) in zip(line.x, line.y, band.y_ends, strict=True):
         assert low <= y * (1 + 1e-9)
         assert y <= high * (1 + 1e-9), x
+
+
+@pytest.mark.parametrize("depths", [(2, 4), (3, 6)])
+def test_the_prior_of_the_default_choice_stands_beside_the_fit(depths, make_sweep):
+    def chain(depth):
+        layers = [layer for _ in range(depth) for layer in (nn.Linear(8, 8), nn.ReLU())]
+        return nn.Sequential(*layers, nn.Linear(8, 2)), torch.zeros(1, 8)
+
+    tuned = [etastar.Tuned(chain(depth), 0.1 / depth, log_lr_sd=0.1) for depth in depths]
+    plan = etastar.plan_transfer(tuned, chain(12), optimizer="sgd")
+    mean, sd = plan.prior
+    alone = etastar.plan_transfer(tuned[1], chain(12), optimizer="sgd")
+    assert alone.prior == plan.prior  # what was known before any rate
+    assert f"exponent {mean:.2f}" in alone.why
+    runs = make_sweep(depths, [10 ** (k / 4 - 3) for k in range(12)], 2)
+    chart = section_of(
+        TuneResult(plan, plan.lr_interval, runs, (("depth", 12),), 0.1, "budget", 1.5, 0.1)
+    ).charts[1]
+    band, line = chart.series[:2]
+    assert line.name.startswith("prior of the default choice: exponent ")
+    assert line.look == "dashes"
+    first = runs.sizes[0].optimum.lr
+    assert line.y[0] == pytest.approx(first)
+    # effective depth is depth + 1: over blocks the same rise, from the deeper base to the target
+    power = log(13 / (depths[1] + 1)) / log(12 / depths[1])
+    assert line.y[-1] == pytest.approx(first * (12 / depths[0]) ** (mean * power))
+    low, high = band.y_ends[-1]
+    assert high / low == pytest.approx((12 / depths[0]) ** (2 * 1.96 * sd * power))
+    named = etastar.plan_transfer(tuned[1], chain(12), optimizer="sgd", law="effective-depth")
+    assert named.prior is None
 
 
 def test_a_line_turns_about_the_weighted_middle_of_its_points():

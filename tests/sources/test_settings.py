@@ -45,7 +45,7 @@ def test_a_setting_twice():
 
 
 def test_inputs():
-    args, kwargs = parse_inputs(["2,3x8:float64", "ids=1,4:int64"])
+    args, kwargs = parse_inputs(["2,3x8:float64", "ids=1,4:long"])
     assert (args[0].shape, args[0].dtype) == ((2, 3, 8), torch.float64)
     assert (kwargs["ids"].shape, kwargs["ids"].dtype) == ((1, 4), torch.int64)
 

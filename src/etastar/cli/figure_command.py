@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from etastar.cli import options
-from etastar.cli.application import app, clear_errors, print_result
+from etastar.cli.application import app, clear_errors, print_result, working
 from etastar.cli.report_command import FileWritten
 
 __all__ = ["draw"]
@@ -33,8 +33,9 @@ def draw(
     debug: options.Debug = False,
 ) -> None:
     """Draw the charts of results for a paper, by Matplotlib."""
-    from etastar.report import save_figure
-    from etastar.report.sections import sections_of
+    with working("loading PyTorch"):
+        from etastar.report import save_figure
+        from etastar.report.sections import sections_of
 
     sections = [section for text in sources for section in sections_of(text, name=name)]
     save_figure(output, *sections)

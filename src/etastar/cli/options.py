@@ -127,6 +127,9 @@ Storage = Annotated[
     ),
 ]
 StoreName = Annotated[str, typer.Option("--name", help="Of the sweep in the store.")]
+Live = Annotated[
+    bool, typer.Option("--live", help="Show the runs on a page at 127.0.0.1 while they are made.")
+]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 

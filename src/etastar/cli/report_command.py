@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from etastar.cli import options
-from etastar.cli.application import app, clear_errors, print_result
+from etastar.cli.application import app, clear_errors, print_result, working
 from etastar.formatting import Shown
 
 __all__ = ["FileWritten", "report"]
@@ -47,9 +47,10 @@ def report(
     debug: options.Debug = False,
 ) -> None:
     """Write a page of plans, networks, measurements, checks, sweeps, fits and tunings."""
-    from etastar.report import write_report
-    from etastar.report.sections import sections_of
-    from etastar.sources.settings import parse_settings
+    with working("loading PyTorch"):
+        from etastar.report import write_report
+        from etastar.report.sections import sections_of
+        from etastar.sources.settings import parse_settings
 
     settings = parse_settings(arg)
     sections = [one for text in sources for one in sections_of(text, name=name, settings=settings)]

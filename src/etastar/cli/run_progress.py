@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,11 +48,15 @@ def local_executor(workers: int, device: str) -> Executor:
 
 
 @contextmanager
-def progress_lines(store: str) -> Iterator[Callable[..., None]]:
+def progress_lines(
+    store: str, *, live: bool = False, name: str = "sweep"
+) -> Iterator[Callable[..., None]]:
     """One live line per size on standard error, with the present bracket; first, the store.
 
     Args:
         store: Where the runs are kept.
+        live: Whether a page shows them too, whose address is printed.
+        name: Of the sweep in the store.
 
     Yields:
         What to call with every `Progress`, and with a line on all sizes if there is one.
@@ -66,7 +70,13 @@ def progress_lines(store: str) -> Iterator[Callable[..., None]]:
     kept = f"runs are kept in {shown_location(store)}"
     console.print(kept, markup=False, highlight=False, soft_wrap=True)
     columns = (SpinnerColumn(finished_text="-"), TextColumn("{task.description}"))
-    with Progress(*columns, TimeElapsedColumn(), console=console) as lines:
+    with ExitStack() as stack:
+        if live:
+            from etastar.report.live_page import LivePage
+
+            url = stack.enter_context(LivePage(store, name=name)).url
+            console.print(f"live page: {url}", markup=False, highlight=False, soft_wrap=True)
+        lines = stack.enter_context(Progress(*columns, TimeElapsedColumn(), console=console))
         tasks: dict[Any, Any] = {}
 
         def line(key: Any, text: str, *, done: bool) -> None:
@@ -84,7 +94,9 @@ def progress_lines(store: str) -> Iterator[Callable[..., None]]:
 
 
 @contextmanager
-def tuning_lines(store: str) -> Iterator[Callable[[TuneProgress], None]]:
+def tuning_lines(
+    store: str, *, live: bool = False, name: str = "sweep"
+) -> Iterator[Callable[[TuneProgress], None]]:
     """As `progress_lines`, with the cost so far and about how long it still takes.
 
     The time is that of the runs of this call, stretched to the cost that is expected if every size
@@ -92,6 +104,8 @@ def tuning_lines(store: str) -> Iterator[Callable[[TuneProgress], None]]:
 
     Args:
         store: Where the runs are kept.
+        live: As for `progress_lines`.
+        name: The same.
 
     Yields:
         What to call with every `TuneProgress`.
@@ -99,7 +113,7 @@ def tuning_lines(store: str) -> Iterator[Callable[[TuneProgress], None]]:
     from etastar.formatting import percent
 
     began, before = time.monotonic(), -1.0
-    with progress_lines(store) as show:
+    with progress_lines(store, live=live, name=name) as show:
 
         def show_cost(progress: TuneProgress) -> None:
             nonlocal before

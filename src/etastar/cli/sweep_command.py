@@ -77,6 +77,7 @@ def sweep(
     ray_gpus: Annotated[float, typer.Option("--ray-gpus", help="GPUs of a run.")] = 0.0,
     storage: options.Storage = None,
     name: options.StoreName = "sweep",
+    live: options.Live = False,
     as_json: options.AsJSON = False,
     debug: options.Debug = False,
 ) -> None:
@@ -98,7 +99,7 @@ def sweep(
     chosen = _search(search, bracket, lrs)
     runner = _executor(executor, workers, device, (ray_address, ray_cpus, ray_gpus))
     store = storage or journal_name(recipe)
-    with progress_lines(store) as on_progress:
+    with progress_lines(store, live=live, name=name) as on_progress:
         result = run_sweep(
             recipe,
             every,

@@ -57,6 +57,7 @@ def tune_model(
     device: options.Device = "cpu",
     storage: options.Storage = None,
     name: options.StoreName = "sweep",
+    live: options.Live = False,
     save: Annotated[Path, typer.Option("--save", help="Write the plan to this JSON file.")] = Path(
         "plan.json"
     ),
@@ -75,7 +76,7 @@ def tune_model(
     require_place(save)  # better said before the runs than after
     recipe = options.read_recipe(context, [*every, goal], objective=objective)
     store = storage or journal_name(recipe)
-    with tuning_lines(store) as on_progress:
+    with tuning_lines(store, live=live, name=name) as on_progress:
         result = tune(
             recipe,
             every,

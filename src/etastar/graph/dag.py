@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from html import escape
 from typing import Any, Literal
 
 from etastar.depth import DepthReport, PathStep
@@ -135,6 +136,12 @@ class Graph:
                 path = shortest_path(self.contraction, (_default_output(self.outputs),))
                 text += f", effective depth {len(path)}" if path else ""
         return f"<Graph of {text}>" if self.model else f"<{text}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: its depth report, where it has a depth."""
+        with suppress(DepthError):
+            return self.depth()._repr_html_()
+        return f"<pre>{escape(repr(self))}</pre>"
 
     def __len__(self) -> int:
         return len(self.nodes)

@@ -28,6 +28,8 @@ class Bound:
             None where it is not known.
         residual: Branch weights that carry 1 / K where these laws are at home; "own" for the
             networks' own initialization, None for what the laws say.
+        prior: Mean and standard deviation of d log(lr) / d log(effective depth) that were expected
+            before any rate was tuned, without multipliers; None where nothing was.
     """
 
     laws: tuple[Law, ...]
@@ -36,6 +38,7 @@ class Bound:
     note: str = ""
     log_reach: float | None = None
     residual: ScaledWeights | Literal["own"] | None = None
+    prior: tuple[float, float] | None = None
 
 
 class UnboundLaw(Law):

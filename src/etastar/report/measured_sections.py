@@ -8,7 +8,7 @@ from typing import Any
 
 from etastar.formatting import interval, number, shorten_middle
 from etastar.report.charts import GREY, Axis, Chart, Panel, Section, Series, SheetTable
-from etastar.report.plan_sections import LABEL
+from etastar.report.plan_sections import axis_labels
 from etastar.report.rate_line import PowerLine, RatePoint, rate_chart
 from etastar.sweep.recipe import as_size, format_size
 
@@ -42,7 +42,10 @@ def update_section(data: _Data) -> Section:
         y_ends=tuple(map(_pair, ends)),
         labels=tuple(shorten_middle(name, 80) for name in names),
     )
-    axes = Axis("pre-activation", ticks=_labels(names)), Axis("mean square per lr squared", True)
+    axes = (
+        Axis("pre-activation", ticks=axis_labels(names)),
+        Axis("mean square per lr squared", True),
+    )
     chart = Chart("update of each pre-activation", *axes, (typical, marks))
     notes = tuple(filter(None, (data["shortfall"], data["doubt"])))
     return Section("Measurement", _facts(data), (Panel(table, chart),), notes)
@@ -169,7 +172,10 @@ def stability_section(data: _Data) -> Section:
         for name, one in zip(names, layers, strict=True)
     )
     table = SheetTable(("layer", "forward", "gradient", "leaves the band"), rows)
-    axes = Axis("layer", ticks=_labels(names)), Axis("moment over that of the first layer", True)
+    axes = (
+        Axis("layer", ticks=axis_labels(names)),
+        Axis("moment over that of the first layer", True),
+    )
     chart = Chart("moments of the layers", *axes, tuple(series))
     facts = {"verdict": data["verdict"]}
     return Section("Stability", facts, (Panel(table, chart),), tuple(data["notes"]))
@@ -177,17 +183,13 @@ def stability_section(data: _Data) -> Section:
 
 def _heat(title: str, names: list[str], columns: list[str], cells: Cells, unit: str) -> Panel:
     """A heat map with its numbers as a table."""
-    axes = Axis("", ticks=_labels(columns)), Axis("", ticks=_labels(names))
+    axes = Axis("", ticks=axis_labels(columns)), Axis("", ticks=axis_labels(names))
     rows = tuple(
         (name, *("-" if value is None else f"{value:+.2f}" for value in row))
         for name, row in zip(names, cells, strict=True)
     )
     table = SheetTable(("layer", *columns), rows)
     return Panel(table, Chart(title, *axes, cells=tuple(cells), unit=unit))
-
-
-def _labels(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(shorten_middle(name, LABEL) for name in names)
 
 
 def _growth(curve: Sequence[float | None]) -> tuple[float | None, ...]:

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     from etastar.report.charts import Chart, Section
 
-__all__ = ["write_report"]
+__all__ = ["page_text", "write_report"]
 
 _LONG = 40  # characters of a cell, for which a table gets the whole width
+_MANY = 4  # columns, of which more get half of it
 _PACKAGES = ("etastar", "torch", "numpy", "plotly")
 
 
@@ -56,7 +57,7 @@ def write_report(
     if not results:
         raise ReportError("no result", "one result or more", "give what is to be shown")
     sections = [section_of(result) for result in results]
-    text = _page(sections, title or "etastar report", command)
+    text = page_text(sections, title=title or "etastar report", command=command)
     try:
         Path(path).write_text(text, encoding="utf-8")
     except (OSError, TypeError, ValueError) as error:
@@ -65,7 +66,21 @@ def write_report(
         ) from error
 
 
-def _page(sections: list[Section], title: str, command: str) -> str:
+def page_text(sections: list[Section], *, title: str, command: str = "", live: bool = False) -> str:
+    """The page as text.
+
+    Args:
+        sections: What it shows.
+        title: Of the page.
+        command: What made the results.
+        live: It is served, and asks its server for what is new.
+
+    Returns:
+        HTML.
+
+    Raises:
+        MissingExtraError: Plotly is not installed.
+    """
     try:
         from jinja2 import Environment
         from plotly.offline import get_plotlyjs
@@ -86,7 +101,8 @@ def _page(sections: list[Section], title: str, command: str) -> str:
         sections=shown,
         style=style,
         script=script,
-        plotly=get_plotlyjs() if with_charts else "",
+        plotly=get_plotlyjs() if with_charts or live else "",
+        live=live,
     )
 
 
@@ -106,6 +122,7 @@ def _shown(section: Section) -> dict[str, Any]:
                 "table": panel.table,
                 "chart_of": panel.chart,
                 "is_wide": any(len(cell) > _LONG for row in panel.table.rows for cell in row),
+                "is_even": len(panel.table.headings) > _MANY,
                 "chart": None if panel.chart is None else _chart_json(panel.chart),
             }
             for panel in section.panels

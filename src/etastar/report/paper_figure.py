@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from etastar.errors import MissingExtraError, ReportError, StorageError
 from etastar.formatting import shorten_middle
+from etastar.report.network_chart import section_charts
 from etastar.report.plotly_figure import color_of
 from etastar.report.sections import section_of
 
@@ -48,12 +49,12 @@ def save_figure(path: str | os.PathLike[str], *results: object) -> None:
     if ending not in _FORMATS:
         raise ReportError(f"a figure {str(path)!r}", "a name in .svg, .pdf or .png", "rename it")
     sections: list[Section] = [section_of(result) for result in results]
-    charts = [chart for section in sections for chart in section.charts]
+    charts = [chart for section in sections for chart in section_charts(section)]
     if not charts:
         raise ReportError(
             f"{', '.join(section.title for section in sections) or 'no result'}, without a chart",
-            "a plan, measurement, scan, check, sweep, fit or tuning",
-            "draw a network with etastar report",
+            "a plan, network, measurement, scan, check, sweep, fit or tuning",
+            "write its text with etastar report",
         )
     try:
         import matplotlib as mpl
@@ -61,7 +62,7 @@ def save_figure(path: str | os.PathLike[str], *results: object) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError("matplotlib", "plot") from error
-    height = max(_HEIGHT, *(1.4 + _ROW * len(c.y.ticks) * bool(c.cells) for c in charts))
+    height = max(_HEIGHT, *(1.4 + _ROW * len(c.y.ticks) for c in charts))
     drawn = Figure(figsize=(_WIDTH * len(charts), height), layout="constrained")
     FigureCanvasAgg(drawn)
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "etastar", "font.size": 9}):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from etastar.formatting import interval, name_pattern, number, shorten_middle
 from etastar.report.charts import GREY, Axis, Chart, DrawnNode, Panel, Section, Series, SheetTable
 
-__all__ = ["LABEL", "depth_section", "plan_section"]
+__all__ = ["axis_labels", "depth_section", "plan_section"]
 
-LABEL = 28
-"""Characters of a name on an axis."""
+_LABEL = 28  # characters of a name on an axis
 _DIGITS = 12
 
 _Data = Mapping[str, Any]
@@ -29,6 +28,11 @@ def plan_section(data: _Data) -> Section:
     }
     notes = tuple(filter(None, (data["why"], *data["notes"])))
     return Section("Plan", facts, (Panel(_groups(data), _group_chart(data)),), notes)
+
+
+def axis_labels(names: Iterable[str]) -> tuple[str, ...]:
+    """Names as they stand at an axis: the middle of long ones is left out."""
+    return tuple(shorten_middle(name, _LABEL) for name in names)
 
 
 def _groups(data: _Data) -> SheetTable:
@@ -74,7 +78,7 @@ def _group_chart(data: _Data) -> Chart:
             labels=labels,
         ),
     )
-    names = tuple(shorten_middle(group["name"], LABEL) for group in groups)
+    names = axis_labels(group["name"] for group in groups)
     axes = Axis("learning rate", log=True), Axis("", ticks=names)
     return Chart("learning rate by group", *axes, series)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from etastar.errors import MissingExtraError, ReportError
 from etastar.formatting import shorten_middle
 from etastar.report.charts import GREY, Axis, Chart, Series
+from etastar.report.network_chart import section_charts
 from etastar.report.sections import section_of
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ __all__ = ["PALETTE", "chart_figure", "color_of", "figure"]
 PALETTE = ("#4269d0", "#e8590c", "#2b9a82", "#9c6b4e", "#b8860b", "#a463f2", "#5b8def", "#3ca951")
 _GREY = "#8a8f98"
 _DIVERGING = [[0.0, "#3b6fd4"], [0.5, "#9aa0a8"], [1.0, "#e8590c"]]
-_LEGEND, _HOVER = 42, 90  # characters
+_LEGEND, _HOVER, _UPRIGHT = 42, 90, 50  # characters
 _ROW, _LEAST, _MOST = 17, 380, 1100  # pixels of a chart's height
 
 
@@ -34,19 +35,19 @@ def figure(result: object) -> go.Figure:
 
     Raises:
         MissingExtraError: Plotly is not installed.
-        ReportError: The result is unknown, or has no chart, as a network, which a report draws.
+        ReportError: The result is unknown, or has no chart, as a regret.
 
     Example:
         >>> from etastar.fit import fit_power_law
         >>> len(figure(fit_power_law([2, 8], [1.0, 0.125])).data)
         2
     """
-    charts = section_of(result).charts
+    charts = section_charts(section_of(result))
     if not charts:
         raise ReportError(
             f"a {type(result).__name__}, of which there is no chart",
-            "a plan, measurement, scan, check, sweep, fit or tuning",
-            "draw it with etastar.write_report(path, result)",
+            "a plan, graph, depth report, measurement, scan, check, sweep, fit or tuning",
+            "write its text with etastar.write_report(path, result)",
         )
     return chart_figure(*charts)
 
@@ -78,6 +79,9 @@ def chart_figure(*charts: Chart) -> go.Figure:
         names = {"xaxis": f"x{end}", "yaxis": f"y{end}"}
         traces += [{**trace, **names} for trace in _traces(chart, domain)]
         layout[f"xaxis{end}"] = _axis(chart.x, {"anchor": names["yaxis"]})
+        if sum(map(len, chart.x.ticks)) > _UPRIGHT:
+            # else Plotly leaves out what is too long; the title would lie on the names
+            layout[f"xaxis{end}"] |= {"tickangle": 90, "title": {"text": ""}}
         layout[f"yaxis{end}"] = _axis(chart.y, {"anchor": names["xaxis"], "domain": domain})
         if chart.cells or chart.y.ticks:
             layout[f"yaxis{end}"]["autorange"] = "reversed"
@@ -88,10 +92,17 @@ def chart_figure(*charts: Chart) -> go.Figure:
         "title": {"text": _title(charts[0]) if len(charts) == 1 else ""},
         "height": sum(heights),
         "margin": {"l": 64, "r": 16, "t": 48, "b": 56},
-        "legend": {"orientation": "h", "y": -72 / (sum(heights) - 104), "yanchor": "top"},
+        "legend": {"orientation": "h", **_legend_place(charts[-1], sum(heights) - 104)},
         "hoverlabel": {"namelength": _LEGEND},
     }
     return go.Figure({"data": traces, "layout": layout})
+
+
+def _legend_place(last: Chart, height: int) -> dict[str, Any]:
+    """Below, where names that stand upright leave room; else above."""
+    if sum(map(len, last.x.ticks)) > _UPRIGHT:
+        return {"y": 1, "yanchor": "bottom"}
+    return {"y": -76 / height, "yanchor": "top"}
 
 
 def color_of(index: int) -> str:
@@ -125,7 +136,7 @@ def _heading(text: str, y: float) -> dict[str, Any]:
 def _axis(axis: Axis, more: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"title": {"text": escape(axis.title)}, "automargin": True, **more}
     if axis.log:
-        found |= {"type": "log", "exponentformat": "power", "nticks": 5}
+        found |= {"type": "log", "tickformat": "~g", "nticks": 4}  # 1, 2, 5, not every digit
     if axis.ticks:
         step = -(-len(axis.ticks) // ((_MOST - 150) // _ROW))
         places = range(0, len(axis.ticks), step)
@@ -212,13 +223,14 @@ def _error_bars(values: Sequence[Any], ends: Sequence[Any], color: str) -> dict[
 
 def _band(series: Series) -> dict[str, Any]:
     edges = [end for end in series.y_ends if end is not None]
+    red, green, blue = bytes.fromhex(color_of(series.color)[1:])
     return {
         "type": "scatter",
         "x": [*series.x, *reversed(series.x)],
         "y": [low for low, _ in edges] + [high for _, high in reversed(edges)],
         "name": escape(shorten_middle(series.name, _LEGEND)),
         "fill": "toself",
-        "fillcolor": "rgba(138, 143, 152, 0.22)",
+        "fillcolor": f"rgba({red}, {green}, {blue}, 0.22)",
         "line": {"width": 0},
         "hoverinfo": "skip",
         "mode": "lines",

@@ -9,11 +9,12 @@ from typing import Any
 
 from etastar.fit import Optimum, PowerLawFit, fit_power_law
 from etastar.formatting import interval, number
-from etastar.report.charts import GREY, Axis, Chart, Series
+from etastar.report.charts import GREY, Axis, Chart, Look, Series
 
 __all__ = ["PowerLine", "RatePoint", "rate_chart", "rate_points", "tuned_line", "varied_name"]
 
 Ends = tuple[float, float]
+_Z = 1.96  # of a normal distribution, 97.5%
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,12 @@ class PowerLine:
     height: float
     exponent: float
     ends: Ends | None
+
+    @classmethod
+    def of_prior(cls, prior: Sequence[float], start: RatePoint) -> PowerLine:
+        """What was expected from one tuned size: the prior's exponent, and its 95% interval."""
+        mean, sd = prior
+        return cls(log(start.x), log(start.lr), mean, (mean - _Z * sd, mean + _Z * sd))
 
     @classmethod
     def of_points(
@@ -93,6 +100,7 @@ def rate_chart(
     line: PowerLine | None,
     *,
     target: RatePoint | None = None,
+    prior: Sequence[float] | None = None,
 ) -> Chart:
     """eta* over a size, with its line and the band of its exponent, and the target's rate.
 
@@ -101,12 +109,18 @@ def rate_chart(
         points: The optima.
         line: The power law through them.
         target: The rate that a plan gives, with its predictive interval.
+        prior: Mean and standard deviation of the exponent that the default choice expects; drawn
+            from the first size.
 
     Returns:
         The chart, on logarithmic axes.
     """
     xs = sorted({p.x for p in (*points, *([target] if target else []))})
-    series = [] if line is None else _line_series(line, xs)
+    series: list[Series] = []
+    if prior is not None and xs[0] > 0 and len(xs) > 1:
+        expected = PowerLine.of_prior(prior, min(points, key=lambda point: point.x))
+        series += _line_series(expected, xs, color=2, names=("prior of the default choice", ""))
+    series += [] if line is None else _line_series(line, xs)
     series.append(_marks("optimum, 95% interval", points, color=0))
     if target is not None:
         series.append(_marks("planned for the target", [target], color=1))
@@ -114,15 +128,23 @@ def rate_chart(
     return Chart(f"optimal learning rate over {over}", x, Axis("learning rate", True), (*series,))
 
 
-def _line_series(line: PowerLine, xs: Sequence[float]) -> list[Series]:
+def _line_series(
+    line: PowerLine,
+    xs: Sequence[float],
+    *,
+    color: int = GREY,
+    names: tuple[str, str] = ("", "95% of the exponent"),
+) -> list[Series]:
+    """A line in front of its band; the first name stands before the exponent."""
     steps = _between(xs[0], xs[-1])
-    drawn = Series(str(line), steps, tuple(map(line.at, steps)), "line", GREY)
+    look: Look = "dashes" if names[0] else "line"
+    name = ": ".join(filter(None, (names[0], str(line))))
+    drawn = Series(name, steps, tuple(map(line.at, steps)), look, color)
     if line.ends is None:
         return [drawn]
     edges = [sorted(line.at(x, end) for end in line.ends) for x in steps]
     band = tuple((low, high) for low, high in edges)
-    name = "95% of the exponent"
-    return [Series(name, steps, (), "band", GREY, y_ends=band), drawn]
+    return [Series(names[1], steps, (), "band", color, y_ends=band), drawn]
 
 
 def _between(low: float, high: float, num: int = 24) -> tuple[float, ...]:

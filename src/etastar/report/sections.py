@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from etastar.errors import FitError, ReportError
+from etastar.errors import EtastarError, FitError, ReportError
 from etastar.formatting import Shown, json_numbers
 from etastar.graph import Graph
 from etastar.report import measured_sections, plan_sections, sweep_sections
@@ -26,7 +26,7 @@ from etastar.sweep.storage import as_store
 from etastar.sweep.storage.connection import shown_location
 from etastar.transfer import TransferPlan
 
-__all__ = ["section_of", "sections_of"]
+__all__ = ["section_of", "sections_of", "stored_sweep"]
 
 _Build = Callable[[Mapping[str, Any]], Section]
 
@@ -161,19 +161,41 @@ def sections_of(
     return (replace(section, origin=origin),)
 
 
-def _stored(source: str, name: str, origin: str) -> tuple[Section, ...]:
-    """The runs of a store as the sweep they are of, and the fit through its optima."""
+def stored_sweep(source: str, *, name: str = "sweep") -> SweepResult:
+    """The runs that a store has so far, as the sweep they are of.
+
+    Args:
+        source: Path or URL of the store.
+        name: Of the sweep in it.
+
+    Returns:
+        The sweep; of a store without a run, without sizes.
+
+    Raises:
+        StorageError: The store cannot be read.
+    """
     with as_store(source, name=name) as store:
         settings = tuple(store.settings().items())
         runs = [(size, store.records(size)) for size in store.sizes()]
-    results = [SizeResult(size, records, size_optimum(records)) for size, records in runs]
-    if not results:
+    results = tuple(SizeResult(size, records, size_optimum(records)) for size, records in runs)
+    return SweepResult(results, settings)
+
+
+def _stored(source: str, name: str, origin: str) -> tuple[Section, ...]:
+    """The runs of a store as the sweep they are of, and the fit through its optima."""
+    sweep = stored_sweep(source, name=name)
+    if not sweep.sizes:
         raise ReportError(
             f"{origin} without a run of {name!r}",
             "a store that `etastar sweep` has written",
             "check the path, and --name",
         )
-    sections = [section_of(SweepResult(tuple(results), settings))]
+    sections = [section_of(sweep)]
     with suppress(FitError):  # of one depth, or of sizes without one, there is no line
-        sections.append(section_of(fit_store(source, name=name)))
+        data = fit_store(source, name=name).as_dict()
+        deepest = max(data["optima"], key=lambda one: float(one["depth"]))
+        with suppress(EtastarError):  # a model of no package is not built, and has no prior
+            planned = fit_store(source, name=name, target=deepest["size"]).plan
+            data["prior"] = None if planned is None else planned.prior
+        sections.append(section_of(data))
     return tuple(replace(section, origin=origin) for section in sections)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from math import inf
+from math import inf, log
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from etastar.fit import PowerLawFit
 from etastar.formatting import interval, number, percent
 from etastar.report.charts import Axis, Chart, Panel, Section, Series, SheetTable, finite
-from etastar.report.plan_sections import plan_section
+from etastar.report.plan_sections import axis_labels, plan_section
 from etastar.report.rate_line import (
     PowerLine,
     RatePoint,
@@ -45,7 +45,7 @@ def tune_section(data: _Data) -> Section:
     chart = _loss_chart(data) if data.get("trials") else None
     panels = [Panel(_optima_table(optima), chart)]
     planned = data["interval"] and tuple(data["interval"])
-    panels += _drift(optima, (target, data["plan"]["lr"], planned))
+    panels += _drift(optima, (target, data["plan"]["lr"], planned), data["plan"])
     facts = {
         **_facts(data),
         "target": format_size(as_size(target)),
@@ -74,7 +74,8 @@ def fit_section(data: _Data) -> Section:
     facts = {**data["settings"], "exponent": "none, of one depth" if line is None else str(line)}
     facts["r squared"] = "none" if data["r_squared"] is None else number(data["r_squared"])
     without = [f"no optimum at {format_size(as_size(size))}" for size in data["without_optimum"]]
-    chart = rate_chart("effective depth", points, line, target=target)
+    prior = plan["prior"] if plan is not None else data.get("prior")
+    chart = rate_chart("effective depth", points, line, target=target, prior=prior)
     more = () if plan is None else plan_section(plan).panels
     return Section("Fit over depth", facts, (Panel(table, chart), *more), tuple(without))
 
@@ -111,7 +112,7 @@ def rules_section(data: _Data) -> Section:
     )
     headings = ("rule", "learning rate", "95% interval", "final loss", "relative regret")
     marks = Series("", tuple(regrets), tuple(map(float, range(len(rules)))), labels=names)
-    axes = Axis("relative regret"), Axis("", ticks=names)
+    axes = Axis("relative regret"), Axis("", ticks=axis_labels(names))
     chart = Chart("regret by rule", *axes, (marks,))
     return Section("Rules side by side", {}, (Panel(SheetTable(headings, rows), chart),))
 
@@ -159,8 +160,10 @@ def _rate_cells(one: _Data) -> tuple[str, str]:
     return number(one["lr"]), interval(*one["interval"]) if one["interval"] else "one seed"
 
 
-def _drift(optima: list[_Data], target: tuple[_Data, float, Any] | None = None) -> list[Panel]:
-    """The optimum over the setting that varies, with the target of a plan."""
+def _drift(
+    optima: list[_Data], target: tuple[_Data, float, Any] | None = None, plan: _Data | None = None
+) -> list[Panel]:
+    """The optimum over the setting that varies, with the target of a plan and what was expected."""
     over = varied_name([one["size"] for one in optima] + ([target[0]] if target else []))
     points = [] if over is None else rate_points(optima, over)
     if over is None or not points:
@@ -177,7 +180,20 @@ def _drift(optima: list[_Data], target: tuple[_Data, float, Any] | None = None) 
         )
         for point in (*points, *([goal] if goal else []))
     )
-    return [Panel(SheetTable(headings, rows), rate_chart(over, points, line, target=goal))]
+    prior = None
+    if plan is not None and goal is not None and target is not None:
+        alike = {**optima[0]["size"], over: None} == {**target[0], over: None}
+        prior = _prior_over(plan, points[-1].x, goal.x) if alike else None
+    chart = rate_chart(over, points, line, target=goal, prior=prior)
+    return [Panel(SheetTable(headings, rows), chart)]
+
+
+def _prior_over(plan: _Data, base: float, target: float) -> list[float] | None:
+    """The plan's prior, which is in effective depth, as that of a size from base to target."""
+    ratio = log(plan["target_depth"] / plan["base_depth"])
+    if not plan.get("prior") or not ratio or not 0 < base < target:
+        return None
+    return [ratio / log(target / base) * one for one in plan["prior"]]
 
 
 def _loss_chart(data: _Data) -> Chart:

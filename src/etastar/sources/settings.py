@@ -18,7 +18,8 @@ _WORDS = {"true": True, "false": False, "none": None, "null": None}
 _SHAPE = re.compile(r"^(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:[,x]\d+)*)(?::(?P<dtype>\w+))?$")
 
 _DTYPES = (
-    "float32 float64 float16 bfloat16 complex64 complex128 bool uint8 int8 int16 int32 int64"
+    "float32 float64 float16 bfloat16 complex64 complex128 bool uint8 int8 int16 int32 int64 "
+    "float double half long int"  # as PyTorch also calls them
 ).split()
 
 

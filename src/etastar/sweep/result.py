@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from etastar.formatting import Shown, interval, json_numbers, number, short_repr
+from etastar.formatting import Shown, interval, json_numbers, number
 from etastar.sweep.recipe import format_size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.table import Table
 
     from etastar.fit import Optimum
@@ -20,7 +22,7 @@ __all__ = ["SizeResult", "SweepResult"]
 
 
 @dataclass(frozen=True)
-class SizeResult:
+class SizeResult(Shown):
     """The runs of one size.
 
     Attributes:
@@ -32,7 +34,6 @@ class SizeResult:
     size: Size
     trials: tuple[TrialRecord, ...]
     optimum: Optimum | None
-    __repr__ = short_repr
 
     @property
     def steps(self) -> int:
@@ -57,6 +58,9 @@ class SizeResult:
             "no optimum": self.optimum is None,
         }
         return tuple(flag for flag, is_raised in raised.items() if is_raised)
+
+    def __rich__(self) -> Table:
+        return _table((self,))
 
     def as_dict(self) -> dict[str, Any]:
         """Optimum, interval, flags and cost as JSON-safe values."""
@@ -117,16 +121,7 @@ class SweepResult(Shown):
         return sum(size.steps for size in self.sizes)
 
     def __rich__(self) -> Table:
-        from rich.table import Table
-
-        table = Table(title=f"optima, {self.steps:,} steps in all", title_justify="left")
-        table.add_column("size", overflow="fold")
-        for heading in ("lr", "95% interval", "loss", "runs", "steps"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        table.add_column("flags")
-        for size in self.sizes:
-            table.add_row(*_shown(size))
-        return table
+        return _table(self.sizes)
 
     def as_dict(self) -> dict[str, Any]:
         """The whole result as JSON-safe values.
@@ -155,6 +150,20 @@ class SweepResult(Shown):
                 for trial in self.trials
             ],
         }
+
+
+def _table(sizes: Sequence[SizeResult]) -> Table:
+    from rich.table import Table
+
+    steps = sum(size.steps for size in sizes)
+    table = Table(title=f"optima, {steps:,} steps in all", title_justify="left")
+    table.add_column("size", overflow="fold")
+    for heading in ("lr", "95% interval", "loss", "runs", "steps"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("flags")
+    for size in sizes:
+        table.add_row(*_shown(size))
+    return table
 
 
 def _shown(size: SizeResult) -> tuple[str, ...]:

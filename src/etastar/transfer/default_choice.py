@@ -165,6 +165,7 @@ class DefaultChoice(UnboundLaw):
             note=_initialized_before(best, known.advantages(kind, "stabilized"), evidence),
             log_reach=reach,
             residual=evidence.initialized or "own",
+            prior=(candidates[0].prior.mean, candidates[0].prior.sd),
         )
 
 

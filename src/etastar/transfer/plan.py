@@ -67,6 +67,8 @@ class TransferPlan(Shown):
         why: Two sentences on why this law was chosen; "" where it was named.
         format_version: Version of the plan file's format.
         graph: The target's graph, for `initialize_`; not compared and not saved.
+        prior: Mean and standard deviation of d log(lr) / d log(effective depth) as "auto" expects
+            it without multipliers and tuned rates; None of another law. Not saved either.
 
     Raises:
         PlanError: There is no parameter, a name stands twice, or numbers contradict each other.
@@ -83,6 +85,7 @@ class TransferPlan(Shown):
     why: str = ""
     format_version: int = plan_file.FORMAT_VERSION
     graph: Graph | None = field(default=None, compare=False, repr=False)
+    prior: tuple[float, float] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for problem in self._problems():
@@ -297,6 +300,7 @@ class TransferPlan(Shown):
             "optimizer": self.optimizer.name,
             "lr": self.lr,
             "lr_interval": self.lr_interval,
+            "prior": self.prior,
             "why": self.why,
             "initialization": dataclasses.asdict(self.initialization),
             "groups": [dataclasses.asdict(group) for group in self.groups],
@@ -307,7 +311,7 @@ class TransferPlan(Shown):
     def to_json(self) -> str:
         """The plan as JSON text, numbers exact."""
         bare = dataclasses.asdict(dataclasses.replace(self, graph=None))
-        del bare["graph"]
+        del bare["graph"], bare["prior"]
         return json.dumps(bare, indent=1, allow_nan=False) + "\n"
 
     @classmethod
@@ -324,7 +328,7 @@ class TransferPlan(Shown):
         Raises:
             PlanError: Corrupt, or of another format version.
         """
-        return plan_file.decode(cls, text, source=source, without=("graph",))
+        return plan_file.decode(cls, text, source=source, without=("graph", "prior"))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON, at once or not at all.

@@ -248,9 +248,11 @@ def _with_bounds(plan: TransferPlan, bounds: Sequence[Bound]) -> TransferPlan:
     why = " ".join(bound.why for bound in bounds if bound.why)
     residual = next((bound.residual for bound in bounds if bound.residual is not None), None)
     reach = bounds[0].log_reach if len(bounds) == 1 else None
+    prior = next((bound.prior for bound in bounds if bound.prior is not None), None)
     return replace(
         plan,
         why=why,
+        prior=prior,
         lr_interval=None
         if reach is None
         else (plan.lr * math.exp(-reach), plan.lr * math.exp(reach)),

@@ -1,6 +1,7 @@
 "use strict";
 const scheme = matchMedia("(prefers-color-scheme: dark)");
-const charts = [...document.querySelectorAll(".chart")];
+const settings = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
+let charts = [];
 
 function color(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -18,7 +19,11 @@ function themed(figure, width) {
   layout.hoverlabel = { ...layout.hoverlabel, bgcolor: color("--shade"), bordercolor: color("--line"), font: { color: color("--ink") } };
   delete layout.title;  // stands above, where it can be wrapped
   layout.margin.t = 16;
-  if (width < 560) layout.margin = { ...layout.margin, l: 8, r: 8 };
+  if (width < 560) {
+    layout.margin = { ...layout.margin, l: 8, r: 8 };
+    const names = layout.yaxis.ticktext ?? [];
+    layout.yaxis.ticktext = names.map((name) => name.length < 17 || name.includes("&") ? name : `${name.slice(0, 8)}…${name.slice(-7)}`);
+  }
   return layout;
 }
 
@@ -32,12 +37,16 @@ function narrowed(data, width) {
   return traces;
 }
 
-for (const div of charts) {
-  div.figure = JSON.parse(div.parentElement.querySelector("script").textContent);
-  const width = div.clientWidth;
-  const settings = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
-  Plotly.newPlot(div, narrowed(div.figure.data, width), themed(div.figure, width), settings);
+function draw() {
+  for (const div of charts) Plotly.purge(div);
+  charts = [...document.querySelectorAll(".chart")];
+  for (const div of charts) {
+    div.figure = JSON.parse(div.parentElement.querySelector("script").textContent);
+    const width = div.clientWidth;
+    Plotly.newPlot(div, narrowed(div.figure.data, width), themed(div.figure, width), settings);
+  }
 }
+draw();
 scheme.addEventListener("change", () => {
   for (const div of charts) Plotly.relayout(div, themed(div.figure, div.clientWidth));
 });
@@ -66,3 +75,22 @@ for (const button of document.querySelectorAll("[data-unfold]")) {
     button.textContent = open ? "fold all" : "unfold all";
   });
 }
+
+// The page of a sweep that runs: what its server has now takes the place of what is shown.
+const live = document.getElementById("live");
+let shown = null;
+async function renew() {
+  try {
+    const answer = await fetch("main");
+    const text = await answer.text();
+    if (answer.ok && text !== shown) {
+      document.querySelector("main").innerHTML = shown = text;
+      draw();
+    }
+    live.textContent = `while it runs, at this machine alone; ${new Date().toLocaleTimeString()}`;
+    setTimeout(renew, 2000);
+  } catch {
+    live.textContent = "the sweep has ended, or was stopped: this is what it came to";
+  }
+}
+if (live) setTimeout(renew, 1000);
