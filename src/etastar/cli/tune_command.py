@@ -70,10 +70,12 @@ def tune_model(
         from etastar.sources.sweeping import parse_sizes
         from etastar.sweep.search import Bracket
         from etastar.sweep.tuning import tune
+        from etastar.transfer.plan_file import ordinary_file
 
     every, goal = parse_sizes(bases), parse_settings(split_settings(target))
     if not save.resolve().parent.is_dir():  # better said before the runs than after
         raise PlanError(f"--save {save}", "a file in a folder that is there", "make the folder")
+    ordinary_file(save, "a writable path", what="--save")
     recipe = options.read_recipe(context, [*every, goal], objective=objective)
     store = storage or journal_name(recipe)
     with tuning_lines(store) as on_progress:
