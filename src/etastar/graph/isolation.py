@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import copy
 import gc
-import logging
 import os
 import random
-import re
 import sys
 import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -29,6 +26,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from etastar.errors import CaptureError, EtastarError
+from etastar.graph.silence import nothing_said
 
 __all__ = [
     "AUTOCAST_DEVICES",
@@ -41,7 +39,6 @@ __all__ = [
     "quiet_switches",
     "random_numbers_kept",
     "require_plain_execution",
-    "warnings_ignored",
 ]
 
 _LOCK = threading.RLock()
@@ -315,46 +312,6 @@ def ambient_modes_left(*, but_autocast: bool = False) -> Iterator[None]:
             _set_autocast(before)
 
 
-@contextmanager
-def _nothing_said() -> Iterator[None]:
-    """No warnings of a pass that is not a real one, no tracebacks of what fake tensors refuse."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    is_disabled, filters, content = logger.disabled, warnings.filters, list(warnings.filters)
-    logger.disabled = True
-    try:
-        with warnings_ignored():
-            yield
-    finally:
-        logger.disabled = is_disabled
-        if warnings.filters is filters:
-            filters[:] = content  # type: ignore[index]
-
-
-@contextmanager
-def warnings_ignored(
-    category: type[Warning] = Warning, message: str | None = None
-) -> Iterator[None]:
-    """Leave warnings of a category out, in whatever thread.
-
-    `warnings.catch_warnings` would put back the list of filters that it found. Another thread may
-    be within one of its own, and would then put back ours: so the filter is added to the list as it
-    is, and taken from wherever it lies afterwards.
-
-    Args:
-        category: Of the warnings.
-        message: Pattern that theirs begin with; None for any.
-    """
-    filters: Any = warnings.filters
-    pattern = None if message is None else re.compile(message, re.IGNORECASE)
-    silence: Any = ("ignore", pattern, category, None, 0)
-    filters.insert(0, silence)
-    try:
-        yield
-    finally:
-        for found in (filters, warnings.filters):
-            found[:] = [f for f in found if f is not silence]  # type: ignore[index]
-
-
 def _allow_batch_of_one(stack: ExitStack) -> None:
     """BatchNorm in train mode refuses one example with 1x1 maps; shapes do not care."""
     functional: Any = torch.nn.functional
@@ -380,7 +337,7 @@ def quiet_switches() -> Iterator[None]:
         stack.callback(torch.clear_autocast_cache)
         torch.clear_autocast_cache()
         _allow_batch_of_one(stack)
-        stack.enter_context(_nothing_said())
+        stack.enter_context(nothing_said())
         if gc.isenabled():  # a pass makes many objects that all stay: looking through them is vain
             stack.callback(gc.enable)
             gc.disable()

@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 from etastar.applied import Applied, recall, remember, require_writable
 from etastar.errors import InitError, cause_of
 from etastar.graph.capture import require_unsharded
+from etastar.graph.isolation import require_plain_execution
 from etastar.init.init_plan import plan_initialization
 from etastar.init.schemes import InitReport, InitSettings, ParamInit, Readout, ResidualRule, Scheme
 from etastar.measure.ambient import plain_modes
@@ -86,6 +87,7 @@ def initialize_(
     Reference: docs/definitions.md, section 2; [AM], [CH], [TP5] table 3.
     """
     settings = InitSettings(scheme, residual, readout, seed, exclude, only)  # type: ignore[arg-type]
+    require_plain_execution(error=InitError)
     require_unsharded(model, error=InitError)
     parameters = canonical_parameters(model)
     # frozen ones are kept, whatever they are; but without memory nothing can be said of a model

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError, foreign_errors_as
-from etastar.graph.isolation import random_numbers_kept, warnings_ignored
+from etastar.graph.isolation import random_numbers_kept
+from etastar.graph.silence import warnings_ignored
 from etastar.sources.base import GivenInputs, LoadedModel
 
 __all__ = ["load_from_factory", "named_object"]

@@ -98,8 +98,9 @@ class PlannedModel:
             Both, with the parameters.
 
         Raises:
-            PlanError: Names, shapes or ties differ; they are named.
+            PlanError: Names, shapes or ties differ, which are named; or within a tracer of PyTorch.
         """
+        require_plain_execution(error=PlanError)
         if not isinstance(model, nn.Module):
             raise PlanError(
                 f"a {type(model).__name__} in place of the model",
@@ -181,9 +182,8 @@ class PlannedModel:
             without: Names of parameters that hold their factors already.
 
         Raises:
-            PlanError: As `require_writable`, or within a tracer of PyTorch; nothing was changed.
+            PlanError: As `require_writable`; nothing was changed.
         """
-        require_plain_execution(error=PlanError)
         self.require_writable()
         known, before = recall(self.model) or Applied(), digest_of(self.model)
         with torch.no_grad():

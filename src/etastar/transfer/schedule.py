@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from etastar.errors import OptimizerError, ScheduleError
 from etastar.formatting import number
-from etastar.graph.isolation import warnings_ignored
+from etastar.graph.silence import warnings_ignored
 from etastar.optimizers import OPTIMIZERS, optimizer_kind
 from etastar.typed import require_number
 

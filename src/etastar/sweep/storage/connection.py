@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etastar.errors import EtastarError, MissingExtraError, StorageError, cause_of
-from etastar.graph.isolation import warnings_ignored
+from etastar.graph.silence import warnings_ignored
 from etastar.sweep.storage.journal import open_journal
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etastar.errors import StorageError
-from etastar.graph.isolation import warnings_ignored
+from etastar.graph.silence import warnings_ignored
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
