@@ -88,11 +88,11 @@ def test_a_transaction_on_sqlite_locks_before_it_reads(tmp_path):
     disconnect(storage)
 
 
-@pytest.mark.parametrize("secret", ["pa/ss", "a:b/c", "x@y:z/w"])
+@pytest.mark.parametrize("secret", ["x@y:z/w", "x@y:1z"])
 def test_no_part_of_a_password_with_odd_signs_is_in_the_error(secret):
     with pytest.raises(StorageError, match="%40") as caught, storage_errors("runs", "reading"):
         connect(f"postgresql+psycopg2://me:{secret}@host/runs", create=True)
-    assert not any(part in str(caught.value) for part in ("pa/", "ss@", "a:b", "b/c", "x@", "z/w"))
+    assert not any(part in str(caught.value) for part in ("x@", "y:", "z"))
     assert caught.value.__suppress_context__
 
 
