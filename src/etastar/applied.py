@@ -18,15 +18,19 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from etastar.errors import EtastarError
 from etastar.naming import canonical_parameters, unwrap
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import nn
 
-__all__ = ["Applied", "digest_of", "recall", "remember"]
+__all__ = ["Applied", "digest_of", "recall", "remember", "require_writable"]
 
 _SAMPLES = 8  # elements of each parameter that are looked at
 _MOST = 1024  # digests kept, the latest
+_LEAST_BYTES = 2  # of an element that can hold a draw: formats of 8 bits come with scales
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,57 @@ def recall(model: nn.Module) -> Applied | None:
         if digest is None or digest == then:
             return by_module
         return _by_weights.get(digest, by_module)
+
+
+def require_writable(parameters: Mapping[str, torch.Tensor], *, error: type[EtastarError]) -> None:
+    """Refuse parameters that cannot be multiplied or drawn in place, before the first is changed.
+
+    Args:
+        parameters: By name, those that are going to be written.
+        error: What to raise.
+
+    Raises:
+        EtastarError: Of the class `error`: one is on the meta device, made in inference mode, not
+            of a real floating dtype of 16 bits or more, or has elements that share memory.
+
+    Example:
+        >>> require_writable({"weight": torch.ones(2)}, error=EtastarError)
+    """
+    for name, parameter in parameters.items():
+        dtype, layout = parameter.dtype, parameter.layout
+        for applies, what, expected, action in (
+            (
+                parameter.is_meta,
+                "on the meta device",
+                "parameters that hold memory",
+                "call model.to_empty(device=...) first, then initialize the model",
+            ),
+            (
+                parameter.is_inference(),
+                "made in inference mode",
+                "parameters that can be written to",
+                "build the model outside of torch.inference_mode()",
+            ),
+            (
+                not dtype.is_floating_point or dtype.itemsize < _LEAST_BYTES,
+                f"of {dtype}",
+                "real numbers of 16 bits or more, which have a variance",
+                "apply it before the model is quantized; what is complex, initialize yourself, and "
+                "freeze it meanwhile (requires_grad_(False))",
+            ),
+            (
+                layout is not torch.strided or _has_overlap(parameter),
+                f"of layout {layout} whose elements do not each have memory of their own",
+                "dense parameters",
+                "make it one: torch.nn.Parameter(parameter.to_dense().contiguous())",
+            ),
+        ):
+            if applies:
+                raise error(f"parameter {name!r} {what}", expected, action)
+
+
+def _has_overlap(tensor: torch.Tensor) -> bool:
+    return any(s == 0 and n > 1 for s, n in zip(tensor.stride(), tensor.shape, strict=True))
 
 
 def digest_of(model: nn.Module) -> str | None:

@@ -45,3 +45,16 @@ def test_bad_sources_and_endings_end_with_code_2(tmp_path):
         assert "what to do: check the path" in done.output
     (tmp_path / "r.json").write_text('{"rules": []}')
     assert run("figure", tmp_path / "r.json", "-o", tmp_path / "f.gif").exit_code == 2
+
+
+def test_a_page_has_no_password_of_the_store_that_it_shows(tmp_path, monkeypatch):
+    result = tmp_path / "plan.json"
+    size = ["--base", "depth=2", "--target", "depth=4", "--lr", "1", "--optimizer", "sgd"]
+    assert run("transfer", "zoo:mlp", *size, "--law", "constant", "--save", str(result))
+    url = "postgresql://me:hunter2@host/runs?password=hunter3"
+    monkeypatch.setattr("sys.argv", ["etastar", "report", str(result), url])
+    page = tmp_path / "page.html"
+    assert run("report", str(result), "-o", str(page)).exit_code == 0
+    text = page.read_text()
+    assert "me:***@host/runs" in text
+    assert "hunter" not in text

@@ -57,6 +57,7 @@ def _read() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "matmul": torch.get_float32_matmul_precision(),
         "folder": os.getcwd(),
+        "environment": dict(os.environ),
     }
 
 

@@ -93,6 +93,8 @@ class Untidy(nn.Module):
         torch.set_float32_matmul_precision("medium")
         torch.autograd.set_detect_anomaly(True)
         os.chdir("/")
+        os.environ["ETASTAR_TEST"] = "left"
+        os.environ.pop("OMP_NUM_THREADS", None)
         warnings.simplefilter("ignore", UserWarning)
         self.count += 1
         self.table.mul_(2)

@@ -70,7 +70,7 @@ def test_complex_parameters_are_refused_unless_they_are_frozen():
                 phase=nn.Parameter(torch.ones(8, dtype=torch.complex64)))  # fmt: skip
     graph = capture_graph(model, torch.zeros(2, 8))
     before = model.out.weight.clone()
-    with pytest.raises(InitError, match=r"phase of torch\.complex64"):
+    with pytest.raises(InitError, match=r"'phase' of torch\.complex64"):
         initialize_(model, graph)
     assert torch.equal(model.out.weight, before)
     model.phase.requires_grad_(False)
@@ -85,3 +85,17 @@ def test_a_seed_that_is_no_whole_number_is_refused_before_anything_changes(seed)
     with pytest.raises(InitError, match="seed="):
         initialized(model, *example_inputs("mlp"), seed=seed)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.complex64])
+@pytest.mark.parametrize("which", [0, -1])
+def test_dtypes_that_hold_no_draw_are_refused_before_anything_changes(dtype, which):
+    model = build("mlp", depth=2, width=32)
+    graph = capture_graph(model, *example_inputs("mlp"))
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    layers[which].weight = nn.Parameter(layers[which].weight.detach().to(dtype))
+    before = [p.detach().clone().view(torch.uint8).tolist() for p in model.parameters()]
+    with pytest.raises(InitError, match=str(dtype)):
+        initialize_(model, graph)
+    after = [p.detach() for p in model.parameters()]
+    assert [a.view(torch.uint8).tolist() for a in after] == before

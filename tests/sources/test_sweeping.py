@@ -1,5 +1,7 @@
 """Sizes from text, depths of named models, and the power law that a store shows."""
 
+import json
+
 import pytest
 
 from etastar.errors import FitError, ModelSpecError, StorageError
@@ -153,3 +155,24 @@ def test_model_settings_that_are_no_json_are_an_error(tmp_path):
     settings = {"model": "zoo:resmlp", "model settings": "{width"}
     with pytest.raises(StorageError, match="a JSON object"):
         fit_store(filled(tmp_path / "runs.log", settings, OPTIMA))
+
+
+@pytest.mark.parametrize(
+    ("model", "setting"),
+    [
+        ("hf:GPT2LMHeadModel", {"attn_implementation": "somebody/kernel"}),
+        ("timm:resnet18", {"checkpoint_path": "weights.pth"}),
+        ("zoo:resmlp", {"width": 8, "deeper": [{"from": "https://host"}]}),
+        ("timm:hub/net", {}),
+    ],
+)
+def test_settings_of_a_store_that_may_name_code_or_weights_are_not_used_unasked(
+    tmp_path, model, setting
+):
+    settings = {"model": model, "model settings": json.dumps(setting), "optimizer": "sgd"}
+    store = filled(tmp_path / "runs.log", settings, OPTIMA)
+    with pytest.raises(FitError, match="not run unasked"):
+        fit_store(store)
+    depths = filled(tmp_path / "depths.log", settings, OPTIMA, DEPTHS)
+    with pytest.raises(ModelSpecError, match="not run unasked"):
+        fit_store(depths, target={"depth": 20})

@@ -291,3 +291,29 @@ def test_a_failed_write_leaves_the_old_file(make_plan, tmp_path, monkeypatch):
         make_plan(lr=0.7).save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_stays_one_and_a_file_keeps_its_mode(make_plan, tmp_path):
+    plan, real, link = make_plan(), tmp_path / "kept" / "plan.json", tmp_path / "latest.json"
+    real.parent.mkdir()
+    link.symlink_to(real)
+    plan.save(link)  # to a file that is not there yet
+    real.chmod(0o640)
+    make_plan(lr=0.7).save(link)
+    assert link.is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert TransferPlan.load(real).base.lr == 0.7
+    assert list(real.parent.iterdir()) == [real]
+
+
+def test_a_new_file_has_the_mode_that_other_programs_give(make_plan, tmp_path):
+    make_plan().save(tmp_path / "plan.json")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "plan.json").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+@pytest.mark.parametrize("place", ["/dev/full", "/dev/null", "ring"])
+def test_devices_and_rings_of_links_are_refused(make_plan, tmp_path, place):
+    (tmp_path / "ring").symlink_to(tmp_path / "ring")
+    with pytest.raises(PlanError, match="plan file"):
+        make_plan().save(tmp_path / place)  # an absolute place stays as it is

@@ -51,10 +51,11 @@ def report(
         from etastar.report import write_report
         from etastar.report.sections import sections_of
         from etastar.sources.settings import parse_settings
+        from etastar.sweep.storage.connection import shown_location
 
     settings = parse_settings(arg)
     sections = [one for text in sources for one in sections_of(text, name=name, settings=settings)]
-    command = shlex.join(["etastar", *sys.argv[1:]])
+    command = shlex.join(["etastar", *map(shown_location, sys.argv[1:])])  # without passwords
     write_report(output, *sections, title=title, command=command)
     titles = tuple(section.title for section in sections)
     print_result(as_json, FileWritten(str(output), output.stat().st_size, titles))

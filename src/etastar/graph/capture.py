@@ -10,13 +10,17 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, is_lazy
-from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from etastar.depth import DepthReport
 from etastar.errors import CaptureError, DepthError, EtastarError
 from etastar.graph.arguments import named_inputs, tensors_in
 from etastar.graph.dag import Graph
-from etastar.graph.isolation import AUTOCAST_DEVICES, ambient_modes_left, global_state_kept
+from etastar.graph.isolation import (
+    AUTOCAST_DEVICES,
+    ambient_modes_left,
+    global_state_kept,
+    require_plain_execution,
+)
 from etastar.graph.skipped import with_all_layers
 from etastar.graph.tracing import Trace, failed_pass, first_line, trace
 from etastar.naming import unwrap
@@ -63,7 +67,7 @@ def capture_graph(model: nn.Module, *args: Any, **kwargs: Any) -> Graph:
     """
     start = time.perf_counter()
     require_module(model)
-    _require_plain_execution()
+    require_plain_execution()
     model = unwrap(model)
     _require_strided(model, args, kwargs)
     with global_state_kept():
@@ -149,22 +153,6 @@ def _described(network: object) -> str:
     if isinstance(network, tuple):
         return f"({', '.join(type(item).__name__ for item in network)})"
     return type(network).__name__
-
-
-def _require_plain_execution() -> None:
-    """Refuse to work where tensors are not what they seem: within a tracer of PyTorch."""
-    place = None
-    if torch._C._functorch.peek_interpreter_stack() is not None:  # noqa: SLF001
-        place = "a transform of torch.func (grad, jvp, vmap, ...)"
-    for mode in _get_current_dispatch_mode_stack():
-        if getattr(mode, "_mode_key", None) is not None:  # the modes of PyTorch's own tracers
-            place = f"a {type(mode).__name__}"
-    if place is not None:
-        raise CaptureError(
-            f"a call within {place}",
-            "a call where tensors are the model's own",
-            "capture the graph before, outside of it, and pass the graph in",
-        )
 
 
 def require_module(model: nn.Module, *, error: type[EtastarError] = CaptureError) -> None:

@@ -2,28 +2,31 @@
 
 Switches, patches and random generators belong to the process: one lock is held by whoever changes
 them, so that two threads put back what was there before either. What a pass of one thread needs
-changed is changed for that thread alone where that can be told.
+changed is changed for that thread alone where that can be told. Where tensors are not what they
+seem, within a tracer of PyTorch, nothing is begun.
 """
 
 from __future__ import annotations
 
 import copy
 import gc
-import logging
 import os
 import random
 import sys
 import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+from etastar.errors import CaptureError, EtastarError
+from etastar.graph.silence import nothing_said
 
 __all__ = [
     "AUTOCAST_DEVICES",
@@ -35,10 +38,47 @@ __all__ = [
     "own_tensors",
     "quiet_switches",
     "random_numbers_kept",
+    "require_plain_execution",
 ]
 
 _LOCK = threading.RLock()
 _CONTAINERS = (dict, OrderedDict, list, set)
+
+
+def _renew_lock() -> None:
+    """In a forked process: the thread that held the lock may not be there to let it go."""
+    global _LOCK
+    _LOCK = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+def require_plain_execution(*, error: type[EtastarError] = CaptureError) -> None:
+    """Refuse to begin where tensors are not what they seem: within a tracer of PyTorch.
+
+    Args:
+        error: What to raise.
+
+    Raises:
+        EtastarError: Of the class `error`, within a transform of `torch.func`, a fake mode, or
+            `torch.jit.trace`.
+    """
+    place = None
+    if torch._C._functorch.peek_interpreter_stack() is not None:  # noqa: SLF001
+        place = "a transform of torch.func (grad, jvp, vmap, ...)"
+    if torch._C._get_tracing_state() is not None:  # noqa: SLF001
+        place = "torch.jit.trace"
+    for mode in _get_current_dispatch_mode_stack():
+        if getattr(mode, "_mode_key", None) is not None:  # the modes of PyTorch's own tracers
+            place = f"a {type(mode).__name__}"
+    if place is not None:
+        raise error(
+            f"a call within {place}",
+            "a call where tensors are the model's own",
+            "call it before, outside of it; a graph that was captured there can be passed in",
+        )
 
 
 def own_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
@@ -164,6 +204,26 @@ def _deterministic() -> tuple[bool, bool]:
     )
 
 
+def _folder() -> str | None:
+    """The working directory; None where it was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
+def _enter_folder(path: str | None) -> None:
+    if path is not None:
+        with suppress(OSError):
+            os.chdir(path)
+
+
+def _set_environment(variables: dict[str, str]) -> None:
+    for name in os.environ.keys() - variables.keys():
+        del os.environ[name]
+    os.environ.update({k: v for k, v in variables.items() if os.environ.get(k) != v})
+
+
 # What a forward pass may set by hand, and leave set when it raises: how to read it, and to set it.
 _SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (torch.get_default_dtype, torch.set_default_dtype),
@@ -178,7 +238,8 @@ _SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
     (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
     (torch.get_num_threads, torch.set_num_threads),
-    (os.getcwd, os.chdir),
+    (lambda: dict(os.environ), _set_environment),
+    (_folder, _enter_folder),
 )
 
 
@@ -211,7 +272,7 @@ def random_numbers_kept(accelerator: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def global_state_kept() -> Iterator[None]:
-    """Put back random generators, PyTorch's switches and the working directory.
+    """Put back random generators, PyTorch's switches, the environment and the working directory.
 
     Other threads that ask for the same wait; a thread that is within may ask again.
 
@@ -251,29 +312,6 @@ def ambient_modes_left(*, but_autocast: bool = False) -> Iterator[None]:
             _set_autocast(before)
 
 
-@contextmanager
-def _nothing_said() -> Iterator[None]:
-    """No warnings of a pass that is not a real one, no tracebacks of what fake tensors refuse.
-
-    `warnings.catch_warnings` would put back the list of filters that it found. A thread outside of
-    our lock may be within one of its own, and would then put back ours: so the filter is added to
-    the list as it is, and taken from wherever it lies afterwards.
-    """
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    is_disabled, filters, content = logger.disabled, warnings.filters, list(warnings.filters)
-    logger.disabled = True
-    silence: Any = ("ignore", None, Warning, None, 0)
-    filters.insert(0, silence)  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        logger.disabled = is_disabled
-        if warnings.filters is filters:
-            filters[:] = content  # type: ignore[index]
-        for found in (filters, warnings.filters):
-            found[:] = [f for f in found if f is not silence]  # type: ignore[index]
-
-
 def _allow_batch_of_one(stack: ExitStack) -> None:
     """BatchNorm in train mode refuses one example with 1x1 maps; shapes do not care."""
     functional: Any = torch.nn.functional
@@ -299,7 +337,7 @@ def quiet_switches() -> Iterator[None]:
         stack.callback(torch.clear_autocast_cache)
         torch.clear_autocast_cache()
         _allow_batch_of_one(stack)
-        stack.enter_context(_nothing_said())
+        stack.enter_context(nothing_said())
         if gc.isenabled():  # a pass makes many objects that all stay: looking through them is vain
             stack.callback(gc.enable)
             gc.disable()

@@ -11,12 +11,14 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from etastar.applied import Applied, recall, remember
-from etastar.errors import InitError
+from etastar.applied import Applied, recall, remember, require_writable
+from etastar.errors import InitError, cause_of
 from etastar.graph.capture import require_module
 from etastar.graph.dag import Graph
+from etastar.graph.isolation import require_plain_execution
 from etastar.init.init_plan import plan_initialization
 from etastar.init.schemes import InitReport, InitSettings, ParamInit, Readout, ResidualRule, Scheme
+from etastar.measure.ambient import plain_modes
 from etastar.naming import canonical_modules, canonical_parameters
 
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ def initialize_(
     Reference: docs/definitions.md, section 2; [AM], [CH], [TP5] table 3.
     """
     settings = InitSettings(scheme, residual, readout, seed, exclude, only)  # type: ignore[arg-type]
+    require_plain_execution(error=InitError)
     require_module(model, error=InitError)
     if not isinstance(graph, Graph):
         raise InitError(
@@ -93,17 +96,19 @@ def initialize_(
             "pass capture_graph(model, *example_inputs)",
         )
     parameters = canonical_parameters(model)
-    _check_writable(parameters)
+    # frozen ones are kept, whatever they are; but without memory nothing can be said of a model
+    drawn = {n: p for n, p in parameters.items() if p.requires_grad or p.is_meta}
+    require_writable(drawn, error=InitError)
     _check_same(parameters, graph)
     known = recall(model)
-    report = plan_initialization(
-        graph,
-        parameters=parameters,
-        settings=settings,
-        zero_readout=known is not None and known.readout == "zero",
-    )
-    modules = dict(canonical_modules(model))
-    with torch.no_grad():
+    with plain_modes(error=InitError), torch.no_grad():
+        report = plan_initialization(
+            graph,
+            parameters=parameters,
+            settings=settings,
+            zero_readout=known is not None and known.readout == "zero",
+        )
+        modules = dict(canonical_modules(model))
         entries = [_applied(entry, modules, parameters, seed) for entry in report.entries]
     remember(model, Applied(residual, readout))  # a plan's factors must not count depth twice
     return replace(report, entries=tuple(entries))
@@ -131,33 +136,6 @@ def _check_same(parameters: Mapping[str, nn.Parameter], graph: Graph) -> None:
             "the model that the graph was captured from",
             "capture the graph of this model, and pass that",
         )
-
-
-def _check_writable(parameters: Mapping[str, nn.Parameter]) -> None:
-    """Refuse parameters that cannot be set, before anything is changed."""
-    for name, parameter in parameters.items():
-        for applies, what, expected, action in (
-            (
-                parameter.is_meta,
-                "on the meta device",
-                "parameters that hold memory",
-                "call model.to_empty(device=...) first",
-            ),
-            (
-                parameter.is_inference(),
-                "made in inference mode",
-                "parameters that can be written to",
-                "build the model outside of torch.inference_mode()",
-            ),
-            (
-                parameter.is_complex() and parameter.requires_grad,
-                f"of {parameter.dtype}",
-                "real numbers, whose variance a scheme gives",
-                "initialize it yourself, and freeze it meanwhile (requires_grad_(False))",
-            ),
-        ):
-            if applies:
-                raise InitError(f"parameter {name} {what}", expected, action)
 
 
 def _applied(
@@ -214,8 +192,8 @@ def _assigned(entry: ParamInit, module: nn.Module, tensor: str, seed: int) -> st
     values = _drawn(entry, getattr(module, tensor), seed)
     try:
         setattr(module, tensor, values)
-    except (NotImplementedError, RuntimeError, ValueError) as error:
-        return str(error).strip().splitlines()[0]
+    except Exception as error:  # of the parametrization's own code
+        return cause_of(error)
     wanted, got = (float(t.double().square().mean()) for t in (values, getattr(module, tensor)))
     if wanted == 0 or not math.isclose(wanted, got, rel_tol=_VARIANCE_TOLERANCE):
         return f"its mean square came out as {got:.4g} instead of {wanted:.4g}"

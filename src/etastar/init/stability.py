@@ -10,6 +10,7 @@ from etastar.errors import InitError
 from etastar.init.moments import Measurement, measure_moments
 from etastar.init.stability_judge import judged
 from etastar.init.stability_report import StabilityReport
+from etastar.measure.ambient import plain_modes
 from etastar.measure.batch import read_batch
 from etastar.naming import canonical_parameters
 
@@ -72,7 +73,8 @@ def check_stability(
 
     Reference: docs/definitions.md, section 2; [AM], [CH].
     """
-    measured = _measured(model, batch, loss_fn)
+    with plain_modes(error=InitError):
+        measured = _measured(model, batch, loss_fn)
     nodes = [n for n in measured.graph if n.kind in ("weight layer", "residual addition")]
     if not nodes:
         raise InitError(

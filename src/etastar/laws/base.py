@@ -201,7 +201,7 @@ class Factors:
     betas: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
-        every = {**asdict(self), "1 - beta_1": self.betas[0], "1 - beta_2": self.betas[1]}
+        every = {**vars(self), "1 - beta_1": self.betas[0], "1 - beta_2": self.betas[1]}
         del every["betas"]
         for name, value in every.items():
             if not (math.isfinite(value) and value > 0):

@@ -9,7 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from etastar.graph.isolation import ambient_modes_left, global_state_kept
+from etastar.errors import EtastarError, MeasureError
+from etastar.graph.isolation import (
+    ambient_modes_left,
+    global_state_kept,
+    require_plain_execution,
+)
 
 __all__ = ["is_low_precision", "own_device", "plain_modes"]
 
@@ -31,21 +36,28 @@ def is_low_precision(dtype: torch.dtype) -> bool:
 
 
 @contextmanager
-def plain_modes() -> Iterator[None]:
+def plain_modes(*, error: type[EtastarError] = MeasureError) -> Iterator[None]:
     """Random numbers and switches are put back; within, nothing rounds and autograd records.
 
     Autocast is off on every device, products of float32 are computed in float32, and a low default
     dtype is float32 (float64 stays). Under bfloat16 autocast the changes of the pre-activations are
     lost in rounding, and the rate comes out several times too small.
 
+    Args:
+        error: What to raise within a tracer of PyTorch.
+
     Yields:
         Nothing.
+
+    Raises:
+        EtastarError: Of the class `error`; see `require_plain_execution`.
 
     Example:
         >>> with torch.autocast("cpu", torch.bfloat16), torch.no_grad(), plain_modes():
         ...     torch.is_autocast_enabled("cpu"), torch.is_grad_enabled()
         (False, True)
     """
+    require_plain_execution(error=error)
     with global_state_kept(), ambient_modes_left(), torch.enable_grad(), _exact_products():
         if is_low_precision(torch.get_default_dtype()):
             torch.set_default_dtype(torch.float32)

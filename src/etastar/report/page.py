@@ -6,13 +6,13 @@ import platform
 from datetime import datetime, timezone
 from importlib.metadata import version
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etastar.errors import MissingExtraError, ReportError, StorageError
 from etastar.report.drawing import draw_network
 from etastar.report.plotly_figure import chart_figure
 from etastar.report.sections import section_of
+from etastar.transfer.plan_file import write_text
 
 if TYPE_CHECKING:
     import os
@@ -58,12 +58,7 @@ def write_report(
         raise ReportError("no result", "one result or more", "give what is to be shown")
     sections = [section_of(result) for result in results]
     text = page_text(sections, title=title or "etastar report", command=command)
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except (OSError, TypeError, ValueError) as error:
-        raise StorageError(
-            f"{path!r}: {error}", "a file that can be written", "give another path"
-        ) from error
+    write_text(path, text, what="page", error=StorageError)
 
 
 def page_text(sections: list[Section], *, title: str, command: str = "", live: bool = False) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError, foreign_errors_as
 from etastar.graph.isolation import random_numbers_kept
+from etastar.graph.silence import warnings_ignored
 from etastar.sources.base import GivenInputs, LoadedModel
 
 __all__ = ["load_from_factory", "named_object"]
@@ -72,9 +72,9 @@ def load_from_factory(
 
 
 def _shapes_alone(factory: Callable[..., Any], settings: dict[str, Any]) -> Any:
-    with random_numbers_kept(), torch.device("meta"), warnings.catch_warnings():
-        # a checkpoint that the factory loads, of which the shapes are all that is wanted
-        warnings.filterwarnings("ignore", message=".*to a meta parameter.*")
+    # of a checkpoint that the factory loads, of which the shapes are all that is wanted
+    in_vain = warnings_ignored(message=".*to a meta parameter.*")
+    with random_numbers_kept(), torch.device("meta"), in_vain:
         return factory(**settings)
 
 

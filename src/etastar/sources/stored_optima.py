@@ -6,6 +6,7 @@ A store is data: of what it names only a model of a package is built, never code
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,16 @@ if TYPE_CHECKING:
     from etastar.graph.capture import NetworkLike
     from etastar.sweep.recipe import Size
 
-__all__ = ["OWN_FORMS", "StoredSweep", "read_store", "stored_bases", "stored_mapping"]
+__all__ = [
+    "OWN_FORMS",
+    "StoredSweep",
+    "is_of_a_package",
+    "read_store",
+    "stored_bases",
+    "stored_mapping",
+]
+
+_PLAIN_WORD = re.compile(r"[\w-]*")
 
 OWN_FORMS = ("zoo", "hf", "timm", "torchvision")
 """Forms of MODEL that name a model of a package, and run no code of the person who wrote them."""
@@ -111,6 +121,35 @@ def stored_mapping(settings: Mapping[str, str], key: str) -> dict[str, Any]:
         "restore the store from a copy",
     ):
         return dict(json.loads(text))
+
+
+def is_of_a_package(model: str, settings: object) -> bool:
+    """Whether what a store names is built by a package alone, from plain settings.
+
+    A setting can name code or weights too: transformers fetches kernels, and timm reads
+    checkpoints. So text with a dot, a slash or a colon in it is for the person to ask for.
+
+    Args:
+        model: MODEL of the store.
+        settings: Its settings.
+
+    Returns:
+        Whether it may be built unasked.
+
+    Example:
+        >>> is_of_a_package("zoo:gpt", {"width": 8}), is_of_a_package("models.py:make", {})
+        (True, False)
+    """
+    place, _, name = model.rpartition(":")
+    return place in OWN_FORMS and "/" not in name and _is_plain(settings)
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_plain, (*value, *value.values())))
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return not isinstance(value, str) or _PLAIN_WORD.fullmatch(value) is not None
 
 
 def stored_bases(
@@ -202,13 +241,14 @@ def _builder(
             "the model that was swept",
             "name it where the store does not: --model",
         )
-    if model is None and named.rpartition(":")[0] not in OWN_FORMS:
+    settings = stored_mapping(sweep.settings, "model settings")
+    if model is None and not is_of_a_package(named, settings):
         raise ModelSpecError(
-            f"a store of the model {named!r}, which is not run unasked",
-            f"a model of a package ({', '.join(OWN_FORMS)}), or one that you name",
+            f"a store of the model {named!r} with {settings}, which is not run unasked",
+            f"a model of a package ({', '.join(OWN_FORMS)}) with plain settings, or one that you "
+            "name",
             f"name it if you trust it: --model {named}",
         )
-    settings = stored_mapping(sweep.settings, "model settings")
     residual = sweep.settings.get("initialization", "own")
 
     def build(size: Mapping[str, Any]) -> NetworkLike:

@@ -10,7 +10,12 @@ from etastar.errors import FitError, ModelSpecError
 from etastar.fit import Optimum, PowerLawFit, fit_power_law
 from etastar.formatting import Shown, interval, number
 from etastar.sources.model_spec import capture_spec
-from etastar.sources.stored_optima import OWN_FORMS, read_store, stored_bases, stored_mapping
+from etastar.sources.stored_optima import (
+    is_of_a_package,
+    read_store,
+    stored_bases,
+    stored_mapping,
+)
 from etastar.sweep.recipe import format_size
 from etastar.transfer import plan_transfer
 
@@ -202,13 +207,14 @@ def _depths(
         return found
     named = settings.get("model") if model is None else model
     if named is not None:
-        if model is None and named.rpartition(":")[0] not in OWN_FORMS:
+        plain = stored_mapping(settings, "model settings")
+        if model is None and not is_of_a_package(named, plain):
             raise FitError(
-                f"a store without depths, of the model {named!r}, which is not run unasked",
+                f"a store without depths, of the model {named!r} with {plain}, which is not run "
+                "unasked",
                 "depths, which a sweep of this version keeps",
                 f"run the sweep again, or name the model if you trust it: --model {named}",
             )
-        plain = stored_mapping(settings, "model settings")
         graphs = {size: capture_spec(named, {**plain, **dict(size)}) for size in kept}
         return {size: float(graph.depth().effective_depth) for size, graph in graphs.items()}
     return _own_depths(list(kept))

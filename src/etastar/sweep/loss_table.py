@@ -106,10 +106,11 @@ def loss_table(
     """
     lrs = sorted({record.point.lr for record in records})
     seeds = sorted({record.point.seed for record in records})
+    row, column = ({value: n for n, value in enumerate(values)} for values in (lrs, seeds))
     table = np.full((len(lrs), len(seeds)), np.nan)
     for record in records:
         loss = record.loss if np.isfinite(record.loss) and not record.diverged else np.inf
-        table[lrs.index(record.point.lr), seeds.index(record.point.seed)] = loss
+        table[row[record.point.lr], column[record.point.seed]] = loss
     table = table[:, _comparable(table)]
     kept = ~np.isnan(table).all(1)
     return np.array(lrs)[kept], _filled(table[kept])

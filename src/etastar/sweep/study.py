@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from etastar.errors import TrialError
+from etastar.graph.isolation import require_plain_execution
 from etastar.sweep.executors import Executor, Processes, Sequential
 from etastar.sweep.loss_table import Progress, size_optimum
 from etastar.sweep.recipe import Point, Recipe, as_size, format_size, recipe_settings
@@ -95,6 +96,7 @@ def run_sweep(
         raise TrialError(f"recipe={recipe!r}", "a Recipe", "see etastar.Recipe")
     require_callable("on_progress", on_progress, error=TrialError, optional=True)
     require_type("name", name, str, error=TrialError)
+    require_plain_execution(error=TrialError)
     ordered, chosen, runner = _sizes(recipe, sizes), as_search(search), _executor(workers)
     used = as_seeds(seeds, error=TrialError)
     results: list[SizeResult] = []

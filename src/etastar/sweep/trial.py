@@ -14,7 +14,12 @@ import torch
 
 from etastar.errors import MeasureError, TrialError, foreign_errors_as
 from etastar.graph.arguments import map_tensors
-from etastar.graph.isolation import random_numbers_kept
+from etastar.graph.isolation import (
+    ambient_modes_left,
+    global_state_kept,
+    random_numbers_kept,
+    require_plain_execution,
+)
 from etastar.measure.batch import own_loss, read_batch
 from etastar.sweep.recipe import format_size
 
@@ -103,6 +108,7 @@ def run_trial(
         >>> record.steps, record.diverged, record.loss < record.initial_loss
         (9, False, True)
     """
+    require_plain_execution(error=TrialError)
     place = torch.device(device)
     where = f"the run of {format_size(size)} at lr={point.lr}, seed={point.seed}"
     with user_errors(where), _seeded(place, point.seed):
@@ -218,9 +224,19 @@ def _objective(recipe: Recipe, model: nn.Module, losses: Sequence[float]) -> flo
 
 @contextmanager
 def _seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Global random numbers from this seed inside, as they were afterwards."""
+    """Global random numbers from this seed inside, as they were afterwards, as are switches.
+
+    What lies around the caller (autocast, `no_grad`) does not reach a run, as it would not in
+    another process. Runs in threads of one process wait for each other.
+    """
     is_cpu = device.type == "cpu"
-    with random_numbers_kept(None if is_cpu else device.type):
+    accelerator = None if is_cpu else device.type
+    with (
+        random_numbers_kept(accelerator),
+        global_state_kept(),
+        ambient_modes_left(),
+        torch.enable_grad(),
+    ):
         # torch.manual_seed would reseed accelerators too
         (torch.default_generator if is_cpu else torch).manual_seed(seed)
         yield

@@ -8,17 +8,18 @@ the sizes that the other parameters have at both networks tell what its shape wo
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etastar.errors import PlanError
 from etastar.laws import ParamPair
 from etastar.naming import name_indices, name_template, separated_indices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from etastar.parameter import ParamInfo
 
@@ -92,7 +93,7 @@ def _different_architecture(lines: Sequence[str]) -> PlanError:
 
 def _without_counterpart(ours: Sequence[ParamInfo], theirs: Sequence[ParamInfo]) -> list[str]:
     known = {(name_template(info.name), info.ndim) for info in theirs}
-    templates = [name_template(info.name) for info in theirs]
+    templates = {template for template, _ in known}
     return [
         info.name
         for info in ours
@@ -114,6 +115,13 @@ class _Matcher:
     base: Sequence[ParamInfo]
     sizes: defaultdict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     found: dict[str, ParamInfo] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._alike = [(key, _nearby(self.base, key)) for key in (_place, _kind)]
+        self._additions: dict[str, int] = {}
+        for info in self.base:
+            if info.in_branch:
+                self._additions.setdefault(_container(info), info.stream_additions)
 
     def match(self, target: Sequence[ParamInfo]) -> dict[str, ParamInfo]:
         """What was found in the base, by the target's names."""
@@ -154,10 +162,19 @@ class _Matcher:
             self.sizes[ours].add(theirs)
 
     def _candidates(self, info: ParamInfo) -> list[ParamInfo]:
-        """Parameters of the base at the same place, else of the same kind; nearest first."""
-        for key in (_place, _kind):
-            if same := [c for c in self.base if key(c) == key(info)]:
-                return sorted(same, key=lambda c: _distance(c.name, info.name))
+        """Parameters of the base at the same place, else of the same kind.
+
+        Of each shape the nearest alone, as sizes decide between them; nearest first.
+        """
+        indices = name_indices(info.name)
+
+        def distance(candidate: ParamInfo) -> tuple[object, ...]:
+            return _distance(candidate.name, info.name)
+
+        for key, alike in self._alike:
+            if same := alike.get(key(info)):
+                nearest = [min(shape.nearest(indices), key=distance) for shape in same.values()]
+                return sorted(nearest, key=distance)
         return []
 
     def _likeliest(self, candidates: Sequence[ParamInfo], info: ParamInfo) -> ParamInfo | None:
@@ -224,8 +241,49 @@ class _Matcher:
 
     def _stream_additions(self, info: ParamInfo) -> int:
         """K of the base's stream that corresponds; 0 if none is known."""
-        same = (c for c in self.base if c.in_branch and _container(c) == _container(info))
-        return next((c.stream_additions for c in same), 0) if info.in_branch else 0
+        return self._additions.get(_container(info), 0) if info.in_branch else 0
+
+
+class _Nearby:
+    """Parameters whose names differ in their indices alone, found by the nearest ones.
+
+    Args:
+        members: Indices and parameter of each.
+    """
+
+    def __init__(self, members: Iterable[tuple[tuple[int, ...], ParamInfo]]) -> None:
+        inner: defaultdict[int, list[tuple[tuple[int, ...], ParamInfo]]] = defaultdict(list)
+        self._here: list[ParamInfo] = []
+        for indices, info in members:
+            if indices:
+                inner[indices[0]].append((indices[1:], info))
+            else:
+                self._here.append(info)
+        self._inner = {index: _Nearby(inner[index]) for index in sorted(inner)}
+        self._keys = list(self._inner)
+
+    def nearest(self, indices: tuple[int, ...]) -> list[ParamInfo]:
+        """Those of the least gaps, outer before inner; lower and higher are equally near."""
+        if not indices:
+            return self._here
+        after = bisect_left(self._keys, indices[0])
+        around = self._keys[max(0, after - 1) : after + 1]
+        least = min(abs(key - indices[0]) for key in around)
+        near = [key for key in around if abs(key - indices[0]) == least]
+        return [info for key in near for info in self._inner[key].nearest(indices[1:])]
+
+
+def _nearby(
+    infos: Iterable[ParamInfo], key: Callable[[ParamInfo], tuple[object, ...]]
+) -> dict[tuple[object, ...], dict[tuple[int, ...], _Nearby]]:
+    """By what `key` says, and by shape."""
+    members: defaultdict[Any, defaultdict[Any, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    for info in infos:
+        members[key(info)][info.shape].append((name_indices(info.name), info))
+    return {
+        kind: {shape: _Nearby(found) for shape, found in shapes.items()}
+        for kind, shapes in members.items()
+    }
 
 
 def _by_place(infos: Iterable[ParamInfo]) -> dict[tuple[object, ...], list[ParamInfo]]:

@@ -261,6 +261,7 @@ class TransferPlan(Shown):
                 "call plan.initialize_(model, graph=capture_graph(model, *inputs)), or initialize "
                 "the model yourself and call plan.rescale_(model)",
             )
+        planned.require_writable()
         known = recall(model)
         report = initialize_(model, graph, residual=residual, seed=seed)
         kept = {entry.name for entry in report.entries if entry.action == "kept"}

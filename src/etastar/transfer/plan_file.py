@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import secrets
+import stat
 import sys
-import tempfile
 import types
 import typing
 from collections.abc import Collection
@@ -14,11 +15,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from etastar.errors import LawError, PlanError
+from etastar.errors import EtastarError, LawError, PlanError
 from etastar.laws import LAWS, residual_rule
 from etastar.optimizers import OPTIMIZERS, OptimizerKind
 
-__all__ = ["FORMAT_VERSION", "decode", "read_text", "require_place", "write_text"]
+__all__ = [
+    "FORMAT_VERSION",
+    "decode",
+    "ordinary_file",
+    "read_text",
+    "require_place",
+    "write_text",
+]
 
 FORMAT_VERSION = 4
 
@@ -198,7 +206,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
     Raises:
         PlanError: The file cannot be read, or is no text.
     """
-    goal = _regular(path, "a readable plan file")
+    goal = ordinary_file(path, "a readable plan file")
     try:
         return goal.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -207,15 +215,37 @@ def read_text(path: str | os.PathLike[str]) -> str:
         ) from error
 
 
-def _regular(path: object, expected: str) -> Path:
-    """A path that is an ordinary file or nothing yet: a pipe would block, a device is no plan."""
+def ordinary_file(
+    path: object,
+    expected: str,
+    *,
+    what: str = "plan file",
+    error: type[EtastarError] = PlanError,
+) -> Path:
+    """A path that is an ordinary file or nothing yet: a pipe would block, a device is no plan.
+
+    Args:
+        path: As given; a symbolic link stands for what it points at.
+        expected: For the message.
+        what: The same.
+        error: What to raise.
+
+    Returns:
+        The path that it stands for.
+
+    Raises:
+        EtastarError: Of the class `error`: no path, a pipe, a socket, a device, or links in a ring.
+    """
     problem = "no path"
     if isinstance(path, (str, os.PathLike)) and "\0" not in str(path):
-        goal = Path(path)
-        if not goal.exists() or goal.is_file() or goal.is_dir():
-            return goal
-        problem = "neither a file nor new"
-    raise PlanError(f"plan file {path!r} ({problem})", expected, "give the path of a file")
+        try:
+            goal = Path(os.path.realpath(path))
+            if (not goal.exists() and not goal.is_symlink()) or goal.is_file() or goal.is_dir():
+                return goal
+            problem = "neither a file nor new"
+        except OSError as failed:
+            problem = str(failed)
+    raise error(f"{what} {path!r} ({problem})", expected, "give the path of a file")
 
 
 def require_place(path: str | os.PathLike[str]) -> None:
@@ -227,7 +257,7 @@ def require_place(path: str | os.PathLike[str]) -> None:
     Raises:
         PlanError: It is a folder, a device or a pipe, or its folder is not there or not writable.
     """
-    goal = _regular(path, "a writable path").resolve()
+    goal = ordinary_file(path, "a writable path")
     if goal.is_dir() or not os.access(goal.parent, os.W_OK):
         raise PlanError(
             f"plan file {os.fspath(path)!r} (no file can be written there)",
@@ -236,29 +266,42 @@ def require_place(path: str | os.PathLike[str]) -> None:
         )
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
+def write_text(
+    path: str | os.PathLike[str],
+    text: str,
+    *,
+    what: str = "plan file",
+    error: type[EtastarError] = PlanError,
+) -> None:
     """Write a file at once or not at all: to a temporary file beside it, then renamed.
+
+    A file that was there keeps its mode, and a symbolic link to it stays one.
 
     Args:
         path: The file; replaced if it exists.
         text: Its new content.
+        what: For the message.
+        error: What to raise.
 
     Raises:
-        PlanError: The file cannot be written; what was there before is unchanged.
+        EtastarError: Of the class `error`: the file cannot be written; what was there before is
+            unchanged.
     """
-    goal = _regular(path, "a writable path")
+    goal = ordinary_file(path, "a writable path", what=what, error=error)
+    temporary = goal.with_name(f".{goal.name[:200]}.{secrets.token_hex(4)}")
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=goal.parent, prefix=f".{goal.name}.")
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            with temporary.open("x", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).replace(goal)
+            if goal.exists():
+                temporary.chmod(stat.S_IMODE(goal.stat().st_mode))
+            temporary.replace(goal)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
-    except OSError as error:
-        raise PlanError(
-            f"plan file {os.fspath(path)!r} ({error})", "a writable path", "choose another path"
-        ) from error
+    except OSError as failed:
+        raise error(
+            f"{what} {os.fspath(path)!r} ({failed})", "a writable path", "choose another path"
+        ) from failed

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from etastar.applied import Applied, digest_of, recall, remember
+from etastar.applied import Applied, digest_of, recall, remember, require_writable
 from etastar.errors import PlanError
+from etastar.graph.isolation import require_plain_execution
 from etastar.laws import Width
 from etastar.naming import canonical_parameters
 from etastar.transfer.plan_record import GroupPlan
@@ -97,8 +98,9 @@ class PlannedModel:
             Both, with the parameters.
 
         Raises:
-            PlanError: Names, shapes or ties differ; they are named.
+            PlanError: Names, shapes or ties differ, which are named; or within a tracer of PyTorch.
         """
+        require_plain_execution(error=PlanError)
         if not isinstance(model, nn.Module):
             raise PlanError(
                 f"a {type(model).__name__} in place of the model",
@@ -178,7 +180,11 @@ class PlannedModel:
 
         Args:
             without: Names of parameters that hold their factors already.
+
+        Raises:
+            PlanError: As `require_writable`; nothing was changed.
         """
+        self.require_writable()
         known, before = recall(self.model) or Applied(), digest_of(self.model)
         with torch.no_grad():
             for entry in self._scaled:
@@ -190,6 +196,15 @@ class PlannedModel:
             done = Applied(known.residual, known.readout, rescaled=self._digest)
             remember(self.model, done, before=before)
 
+    def require_writable(self) -> None:
+        """Refuse weights that the factors cannot be applied to, before any is changed.
+
+        Raises:
+            PlanError: One is on the meta device, of integers, of 8 bits, complex, or the like.
+        """
+        scaled = {entry.name: self.parameters[entry.name] for entry in self._scaled}
+        require_writable(scaled, error=PlanError)
+
     def require_unscaled(self) -> None:
         """Refuse weights that already hold what the factors bring.
 
@@ -199,12 +214,7 @@ class PlannedModel:
         """
         if not self._scaled:
             return
-        if empty := next((name for name, p in self.parameters.items() if p.is_meta), None):
-            raise PlanError(
-                f"parameter {empty!r} on the meta device",
-                "parameters that hold memory",
-                "call model.to_empty(device=...) and initialize the model first",
-            )
+        self.require_writable()
         known = recall(self.model) or Applied()
         if known.rescaled is not None:
             raise PlanError(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-import warnings
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from etastar.errors import OptimizerError, ScheduleError
 from etastar.formatting import number
+from etastar.graph.silence import warnings_ignored
 from etastar.optimizers import OPTIMIZERS, optimizer_kind
 from etastar.typed import require_number
 
@@ -257,8 +257,7 @@ def _stepped(scheduler: Any, num_steps: int) -> Iterator[Optimizer]:
             plateau.eps = 0.0
     yield scheduler.optimizer
     for step in range(int(min(num_steps, left))):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the copy's optimizer is never stepped
+        with warnings_ignored():  # the copy's optimizer is never stepped
             if isinstance(scheduler, ReduceLROnPlateau):
                 scheduler.step(1.0)
             elif callable(getattr(scheduler, "step_update", None)):  # timm's, by epochs or updates

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 import sqlite3
 import sys
 from contextlib import closing
@@ -85,3 +86,23 @@ def test_a_transaction_on_sqlite_locks_before_it_reads(tmp_path):
         with closing(other), pytest.raises(sqlite3.OperationalError, match="locked"):
             other.execute("BEGIN IMMEDIATE")
     disconnect(storage)
+
+
+@pytest.mark.parametrize("secret", ["x@y:z/w", "x@y:1z"])
+def test_no_part_of_a_password_with_odd_signs_is_in_the_error(secret):
+    with pytest.raises(StorageError, match="%40") as caught, storage_errors("runs", "reading"):
+        connect(f"postgresql+psycopg2://me:{secret}@host/runs", create=True)
+    assert not any(part in str(caught.value) for part in ("x@", "y:", "z"))
+    assert caught.value.__suppress_context__
+
+
+def test_a_server_that_takes_the_connection_and_says_nothing_is_an_error(monkeypatch):
+    monkeypatch.setattr("etastar.sweep.storage.connection._CONNECT_PATIENCE", 2)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        url = f"postgresql+psycopg2://me:hunter2@127.0.0.1:{listener.getsockname()[1]}/runs"
+        refused = pytest.raises(StorageError, match="timeout")
+        with refused as caught, storage_errors("runs", "reading"):
+            connect(url, create=True)
+    assert "hunter2" not in str(caught.value)

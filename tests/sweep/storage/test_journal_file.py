@@ -231,14 +231,14 @@ def test_a_point_that_another_process_enqueued_a_moment_ago_is_not_won(path, mon
 
     first, second = reopened(path), reopened(path)
     first.begin(SIZE, POINTS[1:2])
-    seen = Claims._by_point
+    seen = Claims._live
     looks = []
 
     def too_early(self):
         looks.append(self)
         return {} if len(looks) == 1 else seen(self)
 
-    monkeypatch.setattr(Claims, "_by_point", too_early)
+    monkeypatch.setattr(Claims, "_live", too_early)
     assert second.begin(SIZE, POINTS[:3]) == (POINTS[2],)
     monkeypatch.undo()
     waiting = first._storage.get_all_trials(first._claims(SIZE).study_id, states=None)

@@ -133,8 +133,12 @@ def _imported(address: str | None) -> Any:
 
 def _start(ray: Any, address: str | None) -> None:
     if address is not None:
-        _require_answer(address)
-        _within(_PATIENCE, lambda: ray.init(address, log_to_driver=False, logging_level="ERROR"))
+
+        def connect() -> None:
+            _require_answer(address)
+            ray.init(address, log_to_driver=False, logging_level="ERROR")
+
+        _within(_PATIENCE, connect)
         return
     if not os.access(Path.home(), os.W_OK):  # where Ray keeps its token
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # on loopback only
@@ -158,7 +162,7 @@ def _require_answer(address: str) -> None:
     """Knock at the address: Ray itself waits for minutes where nobody answers."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE / 2).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
 
 
 def _within(seconds: float, call: Callable[[], object]) -> None:

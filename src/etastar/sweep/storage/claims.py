@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 import zlib
 from base64 import b64decode, b64encode
+from bisect import insort
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from math import inf, isfinite
@@ -59,6 +60,8 @@ class Claims:
         study_name: Of the size.
         size: Size of the network.
         first_seen: When a running trial of others was first seen here, by its id; filled here.
+
+    A finished trial never changes, so each is read once, at the first look that finds it.
     """
 
     storage: BaseStorage
@@ -66,6 +69,9 @@ class Claims:
     study_name: str
     size: Size
     first_seen: dict[int, float] = field(default_factory=dict)
+    _ended: set[int] = field(default_factory=set)
+    _finished: dict[Point, tuple[int, TrialRecord]] = field(default_factory=dict)
+    _sorted: list[Point] = field(default_factory=list)
 
     def records(self) -> tuple[TrialRecord, ...]:
         """Finished runs sorted by point, each point once.
@@ -76,11 +82,8 @@ class Claims:
         Raises:
             StorageError: A trial is not of etastar.
         """
-        records: dict[Point, TrialRecord] = {}
-        for trial in self._trials(TrialState.COMPLETE):
-            record = self._record(trial)
-            records.setdefault(record.point, record)
-        return tuple(record for _, record in sorted(records.items()))
+        self._live()
+        return tuple(self._finished[point][1] for point in self._sorted)
 
     def claim(self, points: Sequence[Point]) -> dict[Point, int]:
         """Claim the points that nobody has.
@@ -91,8 +94,7 @@ class Claims:
         Returns:
             Trial id of each point that is now this store's.
         """
-        trials = self._enqueued(points)
-        claimed = {point: self._claimed(trials[point]) for point in points}
+        claimed = {point: self._claimed(trial) for point, trial in self._enqueued(points).items()}
         return {point: trial_id for point, trial_id in claimed.items() if trial_id is not None}
 
     def finish(self, record: TrialRecord, trial_id: int | None) -> None:
@@ -112,8 +114,8 @@ class Claims:
                 value = [_value(record)]
                 self.storage.set_trial_state_values(trial_id, TrialState.COMPLETE, value)
                 return
-        there = self._by_point().get(record.point)
-        if there is not None and there.state == TrialState.COMPLETE:
+        there = self._live().get(record.point)
+        if record.point in self._finished:
             return
         self._make(TrialState.COMPLETE, record.point, _fields(record), value=_value(record))
         if there is not None:
@@ -129,21 +131,26 @@ class Claims:
             self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
     def _enqueued(self, points: Sequence[Point]) -> dict[Point, FrozenTrial]:
-        """The trial of each point, WAITING where it had none; trials of dead processes fail."""
-        found = self._by_point()
-        running = [found[p] for p in points if p in found and found[p].state == TrialState.RUNNING]
+        """The live trial of each point that is not finished, made WAITING where it had none.
+
+        Trials of dead processes fail.
+        """
+        live = self._live()
+        running = [live[p] for p in points if p in live and live[p].state == TrialState.RUNNING]
         if running:
             self._fail_dead(running)
-            found = self._by_point()
+            live = self._live()
         made = {
-            point: self._make(TrialState.WAITING, point) for point in points if point not in found
+            point: self._make(TrialState.WAITING, point)
+            for point in points
+            if point not in live and point not in self._finished
         }
         if made:
-            found = self._by_point()
+            live = self._live()
         for point, trial_id in made.items():
-            if self._trial_id(found[point]) != trial_id:
+            if point in self._finished or self._trial_id(live[point]) != trial_id:
                 self.fail(trial_id)  # another process was first
-        return found
+        return {point: live[point] for point in points if point in live}
 
     def _make(
         self,
@@ -191,7 +198,10 @@ class Claims:
 
     def _patience(self) -> float:
         """Three times the longest finished run of the size."""
-        durations = [trial.duration for trial in self._trials(TrialState.COMPLETE)]
+        every = self.storage.get_all_trials(
+            self.study_id, deepcopy=False, states=(TrialState.COMPLETE,)
+        )
+        durations = [trial.duration for trial in every]
         lasted = [duration.total_seconds() for duration in durations if duration is not None]
         return max(_LEAST_PATIENCE, 3 * max(lasted)) if lasted else _FIRST_PATIENCE
 
@@ -199,18 +209,30 @@ class Claims:
     def _has_heartbeats(self) -> bool:
         return hasattr(self.storage, "record_heartbeat")
 
-    def _by_point(self) -> dict[Point, FrozenTrial]:
-        """The trial that stands for each point: a finished one, else that of the lowest number."""
+    def _live(self) -> dict[Point, FrozenTrial]:
+        """Of each point that is not finished, the waiting or running trial of the lowest number."""
         # one look at the store: a run that another process finishes between two would be in neither
-        trials = self._trials(TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
-        found: dict[Point, FrozenTrial] = {}
-        for trial in sorted(trials, key=lambda trial: trial.state != TrialState.COMPLETE):
-            found.setdefault(self._point_of(trial), trial)
-        return found
+        live: dict[Point, FrozenTrial] = {}
+        trials = self.storage.get_all_trials(self.study_id, deepcopy=False)
+        for trial in [trial for trial in trials if trial.number not in self._ended]:
+            if trial.state.is_finished():
+                self._keep(trial)
+                self._ended.add(trial.number)
+            else:
+                point = self._point_of(trial)
+                live[point] = min(live.get(point, trial), trial, key=lambda one: one.number)
+        return {point: trial for point, trial in live.items() if point not in self._finished}
 
-    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
-        trials = self.storage.get_all_trials(self.study_id, deepcopy=False, states=states)
-        return sorted(trials, key=lambda trial: trial.number)
+    def _keep(self, trial: FrozenTrial) -> None:
+        """Read the run of a finished trial; of a point that was run twice the lower number's."""
+        if trial.state != TrialState.COMPLETE:
+            return
+        record = self._record(trial)
+        if record.point not in self._finished:
+            insort(self._sorted, record.point)
+        there = self._finished.setdefault(record.point, (trial.number, record))
+        if trial.number < there[0]:
+            self._finished[record.point] = trial.number, record
 
     def _trial_id(self, trial: FrozenTrial) -> int:
         return int(

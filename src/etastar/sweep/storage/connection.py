@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
-import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etastar.errors import EtastarError, MissingExtraError, StorageError, cause_of
+from etastar.graph.silence import warnings_ignored
 from etastar.sweep.storage.journal import open_journal
 
 if TYPE_CHECKING:
@@ -31,10 +32,15 @@ __all__ = [
 HEARTBEAT_SECONDS = 15
 """Between two signs of life in a database; after four without any, a run's process is dead."""
 
+_VERBOSITY = threading.RLock()
 _ATTEMPTS = 5
 _PAUSE = 0.3
 _SQLITE_PATIENCE = 60.0
 """Seconds to wait for another process's write; the default of 5 is short for many workers."""
+
+_CONNECT_PATIENCE = 15
+"""Seconds in which an address of a server has to answer."""
+_TIMED_DRIVERS = ("psycopg2", "psycopg", "mysqldb", "pymysql")
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FULL_WORDS = ("disk is full", "No space left on device")  # SQLite's and PostgreSQL's
@@ -98,13 +104,24 @@ def connect(location: str | os.PathLike[str], *, create: bool) -> BaseStorage | 
 def _database(url: str) -> RDBStorage:
     from optuna.storages import RDBStorage
     from sqlalchemy import event
+    from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
     options: dict[str, object] = {"pool_pre_ping": True}
-    is_sqlite = url.startswith("sqlite")
-    if is_sqlite:
-        options["connect_args"] = {"timeout": _SQLITE_PATIENCE, "isolation_level": None}
     try:
+        read = make_url(url)
+    except Exception:  # whose message has parts of the URL: of its password too
+        raise StorageError(
+            f"{shown_location(url)}, a URL that cannot be read",
+            "driver://user:password@host:port/database",
+            "write signs such as @ / : in a password as %40 %2F %3A, or give ?password=...",
+        ) from None
+    is_sqlite = read.get_backend_name() == "sqlite"
+    try:
+        if is_sqlite:
+            options["connect_args"] = {"timeout": _SQLITE_PATIENCE, "isolation_level": None}
+        elif read.get_driver_name() in _TIMED_DRIVERS and "connect_timeout" not in read.query:
+            options["connect_args"] = {"connect_timeout": _CONNECT_PATIENCE}
         with quiet_optuna():
             database = RDBStorage(
                 url,
@@ -156,14 +173,13 @@ def quiet_optuna() -> Iterator[None]:
     from optuna import logging
     from optuna.exceptions import ExperimentalWarning
 
-    level = logging.get_verbosity()
-    logging.set_verbosity(max(level, logging.WARNING))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
+    with _VERBOSITY, warnings_ignored(ExperimentalWarning):
+        level = logging.get_verbosity()
+        logging.set_verbosity(max(level, logging.WARNING))
+        try:
             yield
-    finally:
-        logging.set_verbosity(level)
+        finally:
+            logging.set_verbosity(level)
 
 
 @contextmanager

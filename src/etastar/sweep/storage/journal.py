@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etastar.errors import StorageError
+from etastar.graph.silence import warnings_ignored
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -78,9 +78,8 @@ class _RepairingLock:
 
         self._file = file
         self._queue: int | None = None
-        with warnings.catch_warnings():
+        with warnings_ignored():
             # of a period below 3 s: it thinks of slow writers, and ours take milliseconds
-            warnings.simplefilter("ignore")
             self._lock = JournalFileSymlinkLock(str(file), grace_period=_LOCK_GRACE)
 
     def acquire(self) -> bool:
