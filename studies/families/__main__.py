@@ -29,6 +29,7 @@ def main() -> None:
         action="store_true",
         help="ask every rule; train its rate at the deepest size",
     )
+    parser.add_argument("--only", nargs="+", metavar="RULE", help="of --rules, train these alone")
     given = parser.parse_args()
     scale = SCALES[given.scale]
     if given.exponents:
@@ -39,7 +40,7 @@ def main() -> None:
         sys.stdout.write(f"{folder}\n")
         return
     if given.rules:
-        for name in try_rules(scale, given.families, workers=given.workers):
+        for name in try_rules(scale, given.families, only=given.only, workers=given.workers):
             sys.stdout.write(f"{name}: rules\n")
             sys.stdout.flush()
         return

@@ -113,6 +113,7 @@ def try_rules(
     scale: FamilyScale,
     names: Sequence[str] | None = None,
     *,
+    only: Sequence[str] | None = None,
     workers: int = 2,
     folder: Path = FAMILY_RUNS,
 ) -> Iterator[str]:
@@ -121,6 +122,7 @@ def try_rules(
     Args:
         scale: The scale.
         names: Of families; all of the scale by default.
+        only: Rules to train, where there is no time for all; every rule is asked and stored.
         workers: Processes, each of one thread.
         folder: Where runs are kept.
 
@@ -130,17 +132,19 @@ def try_rules(
     chosen = [f.name for f in families_of(scale) if names is None or f.name in names]
     write_experience(scale, folder)
     with ProcessPoolExecutor(workers) as pool:
-        waiting = [pool.submit(_try, scale.name, folder, name) for name in chosen]
+        waiting = [pool.submit(_try, scale.name, folder, name, only) for name in chosen]
         for done in as_completed(waiting):
             yield done.result()
 
 
-def _try(scale: str, folder: Path, name: str) -> str:
+def _try(scale: str, folder: Path, name: str, only: Sequence[str] | None) -> str:
     torch.set_num_threads(1)
     chosen = SCALES[scale]
     family = next(family for family in families_of(chosen) if family.name == name)
     file = RunFile(family, chosen, folder)
-    train_offers(file, family.sizes(chosen)[-1], ask(file, known_to_choice(chosen, folder)))
+    asked = ask(file, known_to_choice(chosen, folder))
+    trained = [offer for offer in asked if only is None or offer.rule in only]
+    train_offers(file, family.sizes(chosen)[-1], trained)
     return name
 
 
