@@ -29,7 +29,9 @@ def main() -> None:
         action="store_true",
         help="ask every rule; train its rate at the deepest size",
     )
-    parser.add_argument("--only", nargs="+", metavar="RULE", help="of --rules, train these alone")
+    parser.add_argument(
+        "--only", action="append", metavar="RULE", help="of --rules, train this; repeated"
+    )
     given = parser.parse_args()
     scale = SCALES[given.scale]
     if given.exponents:
