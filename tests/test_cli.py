@@ -349,7 +349,7 @@ BAD_SWEEPS = {
     "momentum": ([*SWEEP, "--momentum", "inf"], "momentum=inf"),
     "seeds": ([*SWEEP, "--seeds", "0"], "seeds=0"),
     "steps": ([*SWEEP, "--steps", "0"], "num_steps=0"),
-    "size": ([*SWEEP[:3], "depth=99999999999999999999", *SWEEP[4:], "--lr", "1"], "depth=99999"),
+    "size": ([*SWEEP[:3], "depth=99999999999999999999", *SWEEP[4:], "--lr", "1"], "9" * 20),
     "setting": ([*SWEEP, "--arg", "depth=2"], "as a size and with --arg"),
     "plan without base": ([*SWEEP, "--plan-law", "complete-p"], "--base depth=2"),
     "base without plan": ([*SWEEP, "--base", "depth=2"], "--plan-law"),

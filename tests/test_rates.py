@@ -125,8 +125,8 @@ def test_options_of_laws_and_settings_are_pythons_numbers_and_can_be_written(tmp
 def test_an_optimizers_own_defaults_may_be_numpys():
     rate, epsilon = np.float32(0.1), np.float32(0.5)
 
-    class Own(torch.optim.SGD):
+    class Own(torch.optim.AdamW):
         def __init__(self, params, lr=rate, eps=epsilon):
-            super().__init__(params, lr)
+            super().__init__(params, lr, eps=eps)
 
     assert optimizer_like(Own, "adam", decoupled_weight_decay=True).eps == 0.5

@@ -105,6 +105,7 @@ def test_groups_equal_explicit_multipliers(network, law, optimizer):
             architecture(network, BASE_DEPTH),
             lr,
             weight_decay=settings.get("weight_decay", 0.0),
+            no_decay=(),
             eps=settings.get("eps"),
         ),
         architecture(network, DEPTH),

@@ -68,7 +68,7 @@ def plan_of(network, width, bias=True, **settings):
     inputs = (torch.zeros(network.shape, dtype=torch.float64),)
     base, target = (plain_network(network, w, bias) for w in (BASE_WIDTH, width))
     optimizer = settings.pop("optimizer")
-    tuned = Tuned((base, inputs), **settings)
+    tuned = Tuned((base, inputs), no_decay=(), **settings)  # mup decays everything
     return plan_transfer(tuned, (target, inputs), law="constant", optimizer=optimizer)
 
 

@@ -95,7 +95,7 @@ def plans(name: str) -> dict[str, Any]:
 
 
 def _plan(base: Any, target: Any, law: str, optimizer: str) -> dict[str, Any]:
-    tuned = Tuned(base, 1e-3, weight_decay=0.1)
+    tuned = Tuned(base, 1e-3, weight_decay=0.1, no_decay=())
     plan = plan_transfer(tuned, target, optimizer=optimizer, law=law, width="mup")
     entries = {}
     for entry in plan.parameters:

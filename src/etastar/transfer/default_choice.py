@@ -53,7 +53,7 @@ _Z = 1.96  # of a normal distribution, 97.5%
 _TUNED_SD = 0.15  # of a tuned log rate where none is given, as in `power_law_posterior` (a choice)
 _LEAST_SD = 0.02  # no tuned rate is known better (a choice)
 _KEEPS = 0.2  # an exponent that keeps a rate: a factor of 1.5 at eight times the depth
-_CURVATURE = 0.014  # relative regret of an error of one octave: median of the families' curves
+_CURVATURE = 0.018  # relative regret of an error of one octave: median of the families' curves
 _WIDE = 3.0  # high over low, beyond which another size is worth tuning
 _DIGITS = 3
 _OPTIMIZERS: Final = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "muon": "Muon"}
@@ -343,8 +343,9 @@ def _initialized_before(best: _Candidate, gains: Sequence[float], evidence: Evid
     families = f"ended {{}} in {len(gains)} of {len(gains)} such families at eight times the depth"
     if evidence.initialized is None and gains[0] > max(best.advantage, 0):
         return (
-            f"etastar.initialize_ before the base is tuned {families.format('lower')}, by at least "
-            f"{gains[0]:.1%} of what training gained (best rate of each): tune the base with it"
+            "trained from scratch: etastar.initialize_ before the base is tuned "
+            f"{families.format('lower')}, by at least {gains[0]:.1%} of what training gained (best "
+            "rate of each): tune the base with it"
         )
     if evidence.initialized == "all" and gains[-1] < 0:
         return (
