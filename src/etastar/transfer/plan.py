@@ -172,7 +172,8 @@ class TransferPlan(Shown):
         """Parameter groups for an ordinary torch optimizer.
 
         Args:
-            model: The target network, or a copy of it; also wrapped by DDP or `torch.compile`.
+            model: The target network, or a copy of it; also wrapped by DDP, `torch.compile`, or a
+                module that holds nothing else to train, of Lightning for example.
             groups: Groups of your own, for the base: they keep their further keys, and their
                 settings relative to what was tuned (a head at ten times the rate); the plan splits
                 them where it has to. What is in none of them is left out.

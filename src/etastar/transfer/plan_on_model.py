@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from os.path import commonpath
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,11 +16,12 @@ from torch import nn
 from etastar.applied import Applied, digest_of, recall, remember
 from etastar.errors import PlanError
 from etastar.laws import Width
-from etastar.naming import canonical_parameters
+from etastar.naming import canonical_modules, canonical_parameters
 from etastar.transfer.plan_record import GroupPlan
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from etastar.optimizers import OptimizerKind
     from etastar.transfer.plan_record import ParamPlan
@@ -76,7 +78,8 @@ class PlannedModel:
     """A model beside the plan's entries for it.
 
     Attributes:
-        model: The target network, also wrapped by DDP or `torch.compile`, or a copy of it.
+        model: The target network, also wrapped by DDP or `torch.compile`, or a copy of it; out of a
+            module that holds it alone (`model.`).
         entries: Entries of a plan.
         parameters: The model's parameters by the plan's names, each tensor once.
     """
@@ -105,8 +108,9 @@ class PlannedModel:
                 "a torch.nn.Module",
                 "pass the network that the plan was made for",
             )
-        actual = canonical_parameters(model)
         planned = {alias: entry for entry in entries for alias in (entry.name, *entry.aliases)}
+        model = _inside(model, planned.keys())
+        actual = canonical_parameters(model)
         problems = [f"{name!r} is not in the plan" for name in actual if name not in planned]
         problems += [f"{name!r} is not in the model" for name in planned if name not in actual]
         for name, entry in planned.items():
@@ -251,6 +255,18 @@ class PlannedModel:
             "initialization; if the weights come from a checkpoint of such a model, "
             "param_groups(model, from_checkpoint=True)",
         )
+
+
+def _inside(model: nn.Module, names: AbstractSet[str]) -> nn.Module:
+    """The network of these names inside of a module that holds nothing else to train."""
+    every = canonical_parameters(model).keys()
+    if every != names:
+        common = commonpath([*every])
+        for path, module in canonical_modules(model):
+            held = common.startswith(f"{path}.") and canonical_parameters(module).keys()
+            if held and held == names:
+                return module
+    return model
 
 
 def _differences(name: str, entry: ParamPlan, actual: dict[str, nn.Parameter]) -> list[str]:
