@@ -32,15 +32,16 @@ def compare_groups(
     """
     names = {id(parameter): name for name, parameter in canonical_parameters(model).items()}
     found: dict[int, Mapping[str, Any]] = {}
-    problems = []
-    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-        for parameter in group["params"]:
-            if found.setdefault(id(parameter), group) is not group:
-                problems.append(f"{names.get(id(parameter), 'a parameter')!r} is in two groups")
-    for group in groups:
-        for parameter in group["params"]:
+    problems = [
+        f"{names.get(id(parameter), 'a parameter')!r} is in two groups"
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups)
+        for parameter in group["params"]
+        if found.setdefault(id(parameter), group) is not group
+    ]
+    for planned in groups:
+        for parameter in planned["params"]:
             own = found.get(id(parameter))
-            problems += [f"{names[id(parameter)]!r} {what}" for what in _differences(own, group)]
+            problems += [f"{names[id(parameter)]!r} {what}" for what in _differences(own, planned)]
     if problems:
         more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
         raise PlanError(
@@ -55,8 +56,10 @@ def _differences(own: Mapping[str, Any] | None, group: Mapping[str, Any]) -> Ite
     if own is None:
         yield "is in no group"
         return
-    for key in ("lr", "weight_decay", "eps", "betas"):
-        value = own.get("initial_lr", own["lr"]) if key == "lr" else own.get(key)
+    # OneCycleLR writes an initial_lr of its own; ReduceLROnPlateau writes none
+    rate = own.get("max_lr", own.get("initial_lr"))
+    for key in ("lr_multiplier" if rate is None else "lr", "weight_decay", "eps", "betas"):
+        value = rate if key == "lr" else own.get(key)
         if key in group and not _same(value, group[key]):
             yield f"has {key} {value}, in the plan {group[key]}"
 

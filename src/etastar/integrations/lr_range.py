@@ -71,8 +71,8 @@ def lr_range_test(
 ) -> LrRange:
     """Train while all rates grow together, from far too small to far too large.
 
-    lr(group, t) = lr(group) f_0 (f_1 / f_0)^(t / (T - 1)). It stops where the loss is four times its
-    lowest, or not finite. Model, optimizer and random generator are as before afterwards.
+    lr(group, t) = lr(group) f_0 (f_1 / f_0)^(t / (T - 1)). It stops where the loss is four times
+    its lowest, or not finite. Model, optimizer and random generator are as before afterwards.
 
     Args:
         model: The network.
@@ -121,7 +121,7 @@ def lr_range_test(
                 losses.append(loss.item())
                 for group, lr in zip(optimizer.param_groups, own, strict=True):
                     group["lr"] = lr * factor
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
             else:
                 if len(losses) < num_steps:

@@ -87,14 +87,14 @@ class _Making:
         for name, planned in _settings(plan).items():
             value, default = getattr(args, name), type(args).__dataclass_fields__[name].default
             if value != default and not any(math.isclose(value, one) for one in planned):
-                own = ", ".join(f"{one:g}" for one in planned) or "none"
-                raise _refused(f"{name}={value:g}", f"{name} as tuned: {own}", _WHAT_TO_DO)
+                tuned = ", ".join(f"{one:g}" for one in planned) or "none"
+                raise _refused(f"{name}={value:g}", f"{name} as tuned: {tuned}", _WHAT_TO_DO)
         config = getattr(getattr(args, "hf_deepspeed_config", None), "config", {})
-        if own := [part for part in ("optimizer", "scheduler") if part in config]:
+        for part in {"optimizer", "scheduler"} & config.keys():
             raise _refused(
-                f"a DeepSpeed file with its own {own[0]}, which knows no groups",
+                f"a DeepSpeed file with its own {part}, which knows no groups",
                 "the trainer's own optimizer and scheduler",
-                f"leave {own[0]!r} out of that file",
+                f"leave {part!r} out of that file",
             )
         self._class_and_settings()
         PlannedModel.match(plan.parameters, self.trainer.model)
@@ -102,7 +102,7 @@ class _Making:
     def _class_and_settings(self) -> tuple[Any, dict[str, Any]]:
         """What `optim` names; of a plan for Muon, of the AdamW beside it."""
         trainer, kind = self.trainer, self.plan.optimizer.fallback or self.plan.optimizer
-        chosen = trainer.optimizer_cls_and_kwargs
+        chosen: Any = trainer.optimizer_cls_and_kwargs
         if chosen is None:
             chosen = trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)
         try:
@@ -119,7 +119,7 @@ class _Making:
                 f"the optimizer {kind.name!r}: the plan's rates are for no other",
                 "choose that optim, or make the plan for this one (optimizer_like declares it)",
             )
-        return chosen
+        return chosen[0], dict(chosen[1])
 
     def rescale_(self, model: nn.Module) -> nn.Module:
         """Multiply a fresh model's weights by the plan's factors, unless they hold them."""
@@ -158,7 +158,7 @@ class _Making:
         decaying = set(self.trainer.get_decay_parameter_names(model))
         named = dict(model.named_parameters())
         kept = [p for name, p in named.items() if name not in decaying]
-        own = [
+        own: list[dict[str, Any]] = [
             {"params": [p for name, p in named.items() if name in decaying]},
             {"params": kept, "weight_decay": 0.0, "name": "no decay"},
         ]

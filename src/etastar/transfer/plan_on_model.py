@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from os.path import commonpath
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -261,10 +260,10 @@ def _inside(model: nn.Module, names: AbstractSet[str]) -> nn.Module:
     """The network of these names inside of a module that holds nothing else to train."""
     every = canonical_parameters(model).keys()
     if every != names:
-        common = commonpath([*every])
         for path, module in canonical_modules(model):
-            held = common.startswith(f"{path}.") and canonical_parameters(module).keys()
-            if held and held == names:
+            if not all(name.startswith(f"{path}.") for name in every):
+                continue
+            if canonical_parameters(module).keys() == names:
                 return module
     return model
 

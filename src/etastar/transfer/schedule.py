@@ -210,8 +210,8 @@ def check_schedule(schedule: LRScheduler | Optimizer | Any, *, num_steps: int | 
 
     Args:
         schedule: Any scheduler of torch, timm or transformers on an optimizer built from
-            `plan.param_groups`, one that accelerate prepared too; or that optimizer itself, after a step of a schedule
-            written by hand.
+            `plan.param_groups`, one that accelerate prepared too; or that optimizer itself, after a
+            step of a schedule written by hand.
         num_steps: Steps to look at; by default the length that the scheduler states, at least 100
             and at most 10,000, or 1,000 if it states none.
 
