@@ -1,4 +1,4 @@
-"""Run by `test_distributed.py` as one of two processes: python several_processes.py RANK PORT KIND."""
+"""Run by `test_distributed.py` as one of two processes, with RANK PORT KIND."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def convolutions(depth, width):
 
 
 def gpt(depth, width):
-    return build("gpt", depth=depth, width=width, vocab_size=31, context=12)
+    return build("gpt", depth=depth, width=width, vocabulary=31, context=12)
 
 
 MAKES = {"gpt": gpt, "convolutions": convolutions}
@@ -91,9 +91,14 @@ def measured(name, wrap):
     """One model's own figures, and a check over widths, on the whole batch in every process."""
     torch.manual_seed(0)
     report = etastar.measure_update(wrap(MAKES[name](2, 16)), data(0), loss_of, optimizer="adamw")
-    sizes = [{"depth": 2, "width": width} for width in (8, 16)]
+    sizes = [{"depth": 2, "width": width} for width in (16, 32)]
     check = etastar.coordinate_check(
-        lambda **size: wrap(MAKES[name](**size)), sizes, data(0), loss_of, optimizer="adamw"
+        lambda **size: wrap(MAKES[name](**size)),
+        sizes,
+        data(0),
+        loss_of,
+        optimizer="adamw",
+        lr=1e-3,
     )
     return [report.as_dict(), check.as_dict()]
 
@@ -124,4 +129,4 @@ if __name__ == "__main__":
     found = run(kind, rank, 2)
     dist.destroy_process_group()
     if rank == 0:
-        print(json.dumps(found))
+        sys.stdout.write(json.dumps(found))

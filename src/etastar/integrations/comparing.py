@@ -58,7 +58,8 @@ def _differences(own: Mapping[str, Any] | None, group: Mapping[str, Any]) -> Ite
         return
     # OneCycleLR writes an initial_lr of its own; ReduceLROnPlateau writes none
     rate = own.get("max_lr", own.get("initial_lr"))
-    for key in ("lr_multiplier" if rate is None else "lr", "weight_decay", "eps", "betas"):
+    betas = () if "max_momentum" in own else ("betas",)  # OneCycleLR's too
+    for key in ("lr_multiplier" if rate is None else "lr", "weight_decay", "eps", *betas):
         value = rate if key == "lr" else own.get(key)
         if key in group and not _same(value, group[key]):
             yield f"has {key} {value}, in the plan {group[key]}"

@@ -171,6 +171,11 @@ class PlannedModel:
         return [entry for entry in self.entries if entry.init != 1]
 
     @property
+    def _trained(self) -> list[ParamPlan]:
+        """Those of them that are trained: what is frozen, the base of adapters, stays as it is."""
+        return [entry for entry in self._scaled if self.parameters[entry.name].requires_grad]
+
+    @property
     def _digest(self) -> str:
         """Equal for plans that multiply the initialization by the same factors."""
         factors = sorted((e.name, f"{e.init:.12g}", e.gain_offset) for e in self._scaled)
@@ -184,7 +189,7 @@ class PlannedModel:
         """
         known, before = recall(self.model) or Applied(), digest_of(self.model)
         with torch.no_grad():
-            for entry in self._scaled:
+            for entry in self._trained:
                 if entry.name not in without:
                     value = self.parameters[entry.name].mul_(entry.init)
                     if entry.gain_offset:  # a gain is w + c, and so is what has to be multiplied
@@ -239,7 +244,7 @@ class PlannedModel:
         Raises:
             PlanError: It is not known here that they were rescaled by these factors.
         """
-        if all(_is_zero(self.parameters[e.name], e.gain_offset) for e in self._scaled):
+        if all(_is_zero(self.parameters[e.name], e.gain_offset) for e in self._trained):
             return
         rescaled = (recall(self.model) or Applied()).rescaled
         if rescaled == self._digest:
