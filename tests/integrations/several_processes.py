@@ -28,7 +28,7 @@ def convolutions(depth, width):
             self.blocks = nn.ModuleList(nn.Conv1d(width, width, 3, padding=1) for _ in range(depth))
 
         def forward(self, x):
-            x = self.stem(x.unsqueeze(1).float() / 30)
+            x = self.stem(x.unsqueeze(1).to(self.head.weight.dtype) / 30)
             for block in self.blocks:
                 x = x + block(x.relu())
             return self.head(x.mean(-1))
@@ -55,7 +55,7 @@ def data(step):
 
 
 def planned(name):
-    """The plan from the meta device, the model rescaled on the CPU."""
+    """The plan from the meta device, the model rescaled on the CPU, in float64."""
     make = MAKES[name]
     with torch.device("meta"):
         base, target = make(2, 16), make(3, 32)
@@ -63,7 +63,7 @@ def planned(name):
     tuned = etastar.Tuned((base, example), lr=3e-3, weight_decay=0.1)
     plan = etastar.plan_transfer(tuned, (target, example), optimizer="adamw", law="constant")
     torch.manual_seed(0)
-    model = make(3, 32)
+    model = make(3, 32).double()
     plan.rescale_(model)
     return plan, model
 
@@ -73,10 +73,10 @@ def train(plan, wrapped, rank, size):
     schedule = etastar.warmup_cosine(optimizer, 10, warmup_steps=2)
     etastar.check_schedule(schedule)
     losses = []
-    for step in range(10):
-        own = [part.chunk(size)[rank] for part in data(step)]
+    for _ in range(10):
+        own = [part.chunk(size)[rank] for part in data(0)]
+        optimizer.zero_grad()  # before the forward pass, which unshards
         loss = loss_of(wrapped(own[0]), own[1])
-        wrapped.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()

@@ -56,10 +56,15 @@ def flat(figures, path=""):
 def test_two_processes_train_like_one(one_process, kind):
     found = two_processes(kind)
     for name, one in one_process.items():
-        assert found[name]["losses"] == pytest.approx(one["losses"], rel=1e-4)
+        assert found[name]["losses"] == pytest.approx(one["losses"], rel=1e-6)
         assert one["losses"][-1] < one["losses"][0]
         if kind == "ddp":
             ours, theirs = flat(one["measured"]), flat(found[name]["measured"])
             assert ours.keys() == theirs.keys()
             assert len(ours) > 20
-            assert theirs == pytest.approx(ours, rel=1e-3)
+            numbers = {path for path, one in ours.items() if isinstance(one, float)}
+            assert {p: theirs[p] for p in ours.keys() - numbers} == {
+                p: ours[p] for p in ours.keys() - numbers
+            }
+            pairs = [(theirs[p], pytest.approx(ours[p], rel=1e-3, nan_ok=True)) for p in numbers]
+            assert [one for one, other in pairs if one != other] == []
