@@ -1,4 +1,4 @@
-"""Planning for the largest networks on the meta device: processor seconds and memory, each in its process.
+"""Planning for the largest networks on the meta device: processor seconds and memory.
 
 python benchmarks/plan_scale.py
 """

@@ -44,8 +44,9 @@ MAKES = {"gpt": gpt, "convolutions": convolutions}
 
 
 def loss_of(output, targets):
-    flat = output.flatten(0, -2)
-    return F.cross_entropy(flat, targets.flatten()[: len(flat)] % flat.shape[-1])
+    if output.ndim == 2:
+        return F.cross_entropy(output, targets[:, 0] % output.shape[1])
+    return F.cross_entropy(output.flatten(0, 1), targets.flatten())
 
 
 def data(step):
