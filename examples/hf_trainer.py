@@ -8,6 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArgumen
 
 import etastar
 from etastar.datasets import load
+from etastar.integrations.transformers import plan_trainer
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--steps", type=int, default=200)
@@ -35,10 +36,6 @@ tuned = etastar.Tuned((llama(3, 32), example), lr=0.003, weight_decay=0.1)  # tu
 big = llama(8, 64)
 plan = etastar.plan_transfer(tuned, (big, example), optimizer="adamw")
 print(plan)
-plan.rescale_(big)
-optimizer = torch.optim.AdamW(plan.param_groups(big))
-schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-etastar.check_schedule(schedule)
 
 text = load("stdlib-text", num_bytes=200_000, context=32).train_inputs
 rows = [{"input_ids": row, "labels": row} for row in text]
@@ -47,6 +44,8 @@ with tempfile.TemporaryDirectory() as folder:
         folder,
         max_steps=steps,
         per_device_train_batch_size=8,
+        lr_scheduler_type="cosine",
+        warmup_steps=steps // 10,
         logging_steps=max(1, steps // 10),
         save_strategy="no",
         report_to=[],
@@ -54,7 +53,7 @@ with tempfile.TemporaryDirectory() as folder:
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
     )
-    trainer = Trainer(big, arguments, train_dataset=rows, optimizers=(optimizer, schedule))
+    trainer = plan_trainer(Trainer(big, arguments, train_dataset=rows), plan)
     trainer.train()
 losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 print(f"loss {float(losses[0]):.3f} to {float(losses[-1]):.3f}")

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import etastar
 from etastar.datasets import load
+from etastar.integrations.lightning import plan_callback
 from etastar.models import build, example_inputs
 
 parser = argparse.ArgumentParser()
@@ -28,9 +29,8 @@ class Digits(lightning.LightningModule):
         return loss
 
     def configure_optimizers(self):
-        optimizer = torch.optim.AdamW(self.plan.param_groups(self.net))
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-        etastar.check_schedule(schedule)
+        optimizer = torch.optim.AdamW(self.plan.param_groups(self))  # looks inside: net alone
+        schedule = etastar.warmup_cosine(optimizer, steps, warmup_steps=steps // 10)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
 
@@ -46,6 +46,7 @@ data = load("digits")
 loader = DataLoader(TensorDataset(data.train_inputs, data.train_targets), 32, shuffle=True)
 module = Digits(big, plan)
 quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-trainer = lightning.Trainer(max_steps=steps, enable_model_summary=False, **quiet)
+checked = [plan_callback(plan)]  # refuses other groups, or a schedule that flattens them
+trainer = lightning.Trainer(max_steps=steps, callbacks=checked, enable_model_summary=False, **quiet)
 trainer.fit(module, loader)
 print(f"loss {module.losses[0]:.3f} to {module.losses[-1]:.3f}")

@@ -4,10 +4,12 @@ import argparse
 
 import timm
 import torch
+from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from torch.nn import functional as F
 
 import etastar
+from etastar.integrations.timm import plan_groups
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--steps", type=int, default=100)
@@ -28,7 +30,7 @@ tuned = etastar.Tuned((small, example), lr=0.004, weight_decay=0.05)  # tuned on
 plan = etastar.plan_transfer(tuned, (big, example), optimizer="adamw")
 print(plan)
 plan.rescale_(big)
-optimizer = torch.optim.AdamW(plan.param_groups(big))
+optimizer = create_optimizer_v2(big, opt="adamw", lr=0.004, param_group_fn=plan_groups(plan))
 schedule = CosineLRScheduler(optimizer, t_initial=steps, t_in_epochs=False)
 etastar.check_schedule(schedule)
 

@@ -12,15 +12,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 STEPS = {
+    "accelerate_loop.py": 30,
     "hf_trainer.py": 20,
     "lightning_trainer.py": 60,
     "muon.py": 20,
     "nanogpt.py": 30,
+    "polish.py": 20,
     "timm_convnet.py": 15,
     "tune_own_loop.py": 40,
 }
 """Steps at which each is tested; few, so that it takes seconds."""
-NEEDS = {"hf_trainer.py": "accelerate", "lightning_trainer.py": "lightning"}
+NEEDS = {"lightning_trainer.py": "lightning"}
 LOSS = re.compile(r"^loss ([\d.]+) to ([\d.]+)$", re.MULTILINE)
 
 pytestmark = pytest.mark.slow

@@ -40,6 +40,7 @@ PUBLIC = [
     "schedule_arguments",
     "transfer_regret",
     "tune",
+    "warmup_cosine",
     "write_report",
 ]
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         cite,
         plan_transfer,
         schedule_arguments,
+        warmup_cosine,
     )
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "schedule_arguments",
     "transfer_regret",
     "tune",
+    "warmup_cosine",
     "write_report",
 ]
 
@@ -83,8 +85,10 @@ _PLACES = {
         "cite",
         "plan_transfer",
         "schedule_arguments",
+        "warmup_cosine",
     ),
     "datasets": (),
+    "integrations": (),
     "laws": (),
     "models": (),
     "sources": (),

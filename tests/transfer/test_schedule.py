@@ -173,7 +173,6 @@ def test_per_group_rates_are_the_plans(optimizer):
     [
         (lrs.CosineAnnealingLR, {"T_max": 10, "eta_min": 0.01}),
         (lrs.CosineAnnealingWarmRestarts, {"T_0": 10, "eta_min": 0.01}),
-        (torch.optim.swa_utils.SWALR, {"swa_lr": 0.01}),
     ],
 )
 def test_one_number_for_all_groups_is_refused(optimizer, scheduler, arguments):

@@ -15,7 +15,7 @@ from etastar.transfer.plan_record import (
     ParamPlan,
 )
 from etastar.transfer.planning import DEFAULT_LAW, plan_transfer
-from etastar.transfer.schedule import check_schedule, schedule_arguments
+from etastar.transfer.schedule import check_schedule, schedule_arguments, warmup_cosine
 from etastar.transfer.tuned import Target, Tuned, read_architecture
 
 __all__ = [
@@ -41,4 +41,5 @@ __all__ = [
     "read_architecture",
     "schedule_arguments",
     "stored_experience",
+    "warmup_cosine",
 ]

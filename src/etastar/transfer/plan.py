@@ -172,7 +172,8 @@ class TransferPlan(Shown):
         """Parameter groups for an ordinary torch optimizer.
 
         Args:
-            model: The target network, or a copy of it; also wrapped by DDP or `torch.compile`.
+            model: The target network, or a copy of it; also wrapped by DDP, `torch.compile`, or a
+                module that holds nothing else to train, of Lightning for example.
             groups: Groups of your own, for the base: they keep their further keys, and their
                 settings relative to what was tuned (a head at ten times the rate); the plan splits
                 them where it has to. What is in none of them is left out.
@@ -276,7 +277,8 @@ class TransferPlan(Shown):
         and loading of checkpoints. The initialization must not already hold what the laws bring:
         variance proportional to 1 / fan_in of every weight, the readout included, and no factor for
         depth beside a law with a branch multiplier. What this process applied is known; what an
-        earlier process did to loaded weights, or code of your own, is not.
+        earlier process did to loaded weights, or code of your own, is not. Frozen parameters, as
+        the base of adapters, stay as they are.
 
         Args:
             model: The target network; changed in place. At the base size nothing is touched.

@@ -16,11 +16,12 @@ from etastar.applied import Applied, digest_of, recall, remember, require_writab
 from etastar.errors import PlanError
 from etastar.graph.isolation import require_plain_execution
 from etastar.laws import Width
-from etastar.naming import canonical_parameters
+from etastar.naming import canonical_modules, canonical_parameters
 from etastar.transfer.plan_record import GroupPlan
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from etastar.optimizers import OptimizerKind
     from etastar.transfer.plan_record import ParamPlan
@@ -77,7 +78,8 @@ class PlannedModel:
     """A model beside the plan's entries for it.
 
     Attributes:
-        model: The target network, also wrapped by DDP or `torch.compile`, or a copy of it.
+        model: The target network, also wrapped by DDP or `torch.compile`, or a copy of it; out of a
+            module that holds it alone (`model.`).
         entries: Entries of a plan.
         parameters: The model's parameters by the plan's names, each tensor once.
     """
@@ -107,8 +109,9 @@ class PlannedModel:
                 "a torch.nn.Module",
                 "pass the network that the plan was made for",
             )
-        actual = canonical_parameters(model)
         planned = {alias: entry for entry in entries for alias in (entry.name, *entry.aliases)}
+        model = _inside(model, planned.keys())
+        actual = canonical_parameters(model)
         problems = [f"{name!r} is not in the plan" for name in actual if name not in planned]
         problems += [f"{name!r} is not in the model" for name in planned if name not in actual]
         for name, entry in planned.items():
@@ -170,6 +173,11 @@ class PlannedModel:
         return [entry for entry in self.entries if entry.init != 1]
 
     @property
+    def _trained(self) -> list[ParamPlan]:
+        """Those of them that are trained: what is frozen, the base of adapters, stays as it is."""
+        return [entry for entry in self._scaled if self.parameters[entry.name].requires_grad]
+
+    @property
     def _digest(self) -> str:
         """Equal for plans that multiply the initialization by the same factors."""
         factors = sorted((e.name, f"{e.init:.12g}", e.gain_offset) for e in self._scaled)
@@ -187,7 +195,7 @@ class PlannedModel:
         self.require_writable()
         known, before = recall(self.model) or Applied(), digest_of(self.model)
         with torch.no_grad():
-            for entry in self._scaled:
+            for entry in self._trained:
                 if entry.name not in without:
                     value = self.parameters[entry.name].mul_(entry.init)
                     if entry.gain_offset:  # a gain is w + c, and so is what has to be multiplied
@@ -246,7 +254,7 @@ class PlannedModel:
         Raises:
             PlanError: It is not known here that they were rescaled by these factors.
         """
-        if all(_is_zero(self.parameters[e.name], e.gain_offset) for e in self._scaled):
+        if all(_is_zero(self.parameters[e.name], e.gain_offset) for e in self._trained):
             return
         rescaled = (recall(self.model) or Applied()).rescaled
         if rescaled == self._digest:
@@ -261,6 +269,18 @@ class PlannedModel:
             "initialization; if the weights come from a checkpoint of such a model, "
             "param_groups(model, from_checkpoint=True)",
         )
+
+
+def _inside(model: nn.Module, names: AbstractSet[str]) -> nn.Module:
+    """The network of these names inside of a module that holds nothing else to train."""
+    every = canonical_parameters(model).keys()
+    if every != names:
+        for path, module in canonical_modules(model):
+            if not all(name.startswith(f"{path}.") for name in every):
+                continue
+            if canonical_parameters(module).keys() == names:
+                return module
+    return model
 
 
 def _differences(name: str, entry: ParamPlan, actual: dict[str, nn.Parameter]) -> list[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from etastar.errors import OptimizerError, ScheduleError
 from etastar.formatting import number
@@ -25,9 +25,9 @@ from etastar.optimizers import OPTIMIZERS, optimizer_kind
 from etastar.typed import require_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-__all__ = ["check_schedule", "schedule_arguments"]
+__all__ = ["check_schedule", "schedule_arguments", "warmup_cosine"]
 
 _TOLERANCE = 1e-4  # of the highest factor so far: a rate that small trains nothing
 _HELD = 1e-2  # of a group's own rate: what ReduceLROnPlateau's eps may hold it at
@@ -38,11 +38,23 @@ _PER_GROUP: Final[Mapping[str, tuple[str, ...]]] = {
     "OneCycleLR": ("max_lr",),
     "CyclicLR": ("base_lr", "max_lr"),
     "ReduceLROnPlateau": ("min_lr",),
+    "GreedyLR": ("min_lr", "max_lr"),
+    "SWALR": ("swa_lr",),
 }
 """Arguments that are learning rates and may be a list with one entry for each group."""
 
-_ONE_FOR_ALL: Final = ("eta_min", "swa_lr", "lr_min", "warmup_lr_init")
-"""Arguments, of torch's schedulers and of timm's, that are one learning rate for every group."""
+_ONE_FOR_ALL: Final[Mapping[str, str]] = {
+    "eta_min": "leave it out, and use etastar.warmup_cosine, which ends at a tenth of every rate",
+    "lr_min": "leave it out, and use etastar.warmup_cosine, which ends at a tenth of every rate",
+    "warmup_lr_init": "leave it out: the warm-up starts at 0",
+    "min_lr": "give min_lr_rate, the floor as a fraction of every rate",
+    "lr_end": "leave it out, or give a cosine with min_lr_rate, a fraction of every rate",
+    **dict.fromkeys(
+        ("base_lr", "max_lr", "swa_lr", "initial_lr", "final_lr"),
+        "use LambdaLR, whose factor multiplies every rate",
+    ),
+}
+"""Learning rates that elsewhere are one number for every group, and what to do in their place."""
 
 
 def _multipliers(optimizer: Optimizer) -> list[float]:
@@ -65,6 +77,8 @@ def _multipliers(optimizer: Optimizer) -> list[float]:
 def _refuse_other_kind(optimizer: Optimizer) -> None:
     """Refuse groups of another optimizer's plan, as far as this optimizer's kind is known."""
     inner = getattr(optimizer, "optimizer", optimizer)  # accelerate's wrapper
+    for part in getattr(inner, "optimizers", ()):
+        _refuse_other_kind(part)
     try:
         found = optimizer_kind(type(inner))
     except OptimizerError:  # of a class that is not in the registry nothing is known but its name
@@ -83,16 +97,17 @@ def _refuse_other_kind(optimizer: Optimizer) -> None:
 
 
 def schedule_arguments(
-    scheduler: type[LRScheduler], optimizer: Optimizer, **arguments: Any
+    scheduler: Callable[..., Any], optimizer: Optimizer, **arguments: Any
 ) -> dict[str, Any]:
-    """Arguments that make a torch scheduler keep the plan's groups apart.
+    """Arguments that make a scheduler keep the plan's groups apart.
 
     Every argument that is a learning rate is given as at the base size and comes back with one
     entry for each group. `ReduceLROnPlateau` gets eps=0, unless it is given: its own eps is one
     size of step for all groups, below which a group's rate is not reduced.
 
     Args:
-        scheduler: Class of the scheduler.
+        scheduler: Class of the scheduler, of torch, timm or transformers; or a function that makes
+            it, as transformers has them.
         optimizer: Built from `plan.param_groups`.
         **arguments: Arguments of the scheduler, the optimizer left out.
 
@@ -111,7 +126,7 @@ def schedule_arguments(
         ... )
         {'max_lr': [0.5], 'total_steps': 10}
     """
-    if not inspect.isclass(scheduler) or not callable(getattr(scheduler, "step", None)):
+    if not (inspect.isfunction(scheduler) or hasattr(scheduler, "step")) or not callable(scheduler):
         raise ScheduleError(
             f"{getattr(scheduler, '__name__', repr(scheduler))} as scheduler",
             "the class of a learning-rate scheduler",
@@ -119,15 +134,17 @@ def schedule_arguments(
         )
     name = scheduler.__name__
     several = len(set(_multipliers(optimizer))) > 1
-    if shared := [a for a in _ONE_FOR_ALL if arguments.get(a, 0) != 0 and several]:
-        raise ScheduleError(
-            f"{name} with {shared[0]}={arguments[shared[0]]}, one number for every group",
-            "a schedule that multiplies every group by the same number",
-            f"leave {shared[0]} at 0, or use LambdaLR with a lambda that ends above 0",
-        )
+    given = [key for key in _PER_GROUP.get(name, ()) if key in arguments]
+    for key, remedy in _ONE_FOR_ALL.items():
+        # a floor of transformers' functions is one at the optimizer's default rate, so never right
+        if key not in given and arguments.get(key) and (several or inspect.isfunction(scheduler)):
+            raise ScheduleError(
+                f"{name} with {key}={arguments[key]}, one number for every group",
+                "a schedule that multiplies every group by the same number",
+                remedy,
+            )
     if several and name == "ReduceLROnPlateau":
         arguments.setdefault("eps", 0.0)
-    given = [key for key in _PER_GROUP.get(name, ()) if key in arguments]
     return arguments | {key: _expanded(optimizer, key, arguments[key]) for key in given}
 
 
@@ -141,6 +158,50 @@ def _expanded(optimizer: Optimizer, name: str, value: Any) -> object:
     return rates if listed else [rates[0] * multiplier for multiplier in _multipliers(optimizer)]
 
 
+def warmup_cosine(
+    optimizer: Optimizer, num_steps: int, *, warmup_steps: int = 0, floor: float = 0.1
+) -> LambdaLR:
+    """The commonest schedule: linear warm-up, then a cosine down to a tenth of every rate.
+
+    factor(t) = (t + 1) / (W + 1) for t < W, then f + (1 - f) (1 + cos(pi (t - W) / (T - W))) / 2.
+
+    Args:
+        optimizer: The optimizer; any groups.
+        num_steps: T, optimizer steps in all; from there on the factor is f.
+        warmup_steps: W.
+        floor: f, from 0 to 1.
+
+    Returns:
+        The scheduler, to be stepped after each optimizer step.
+
+    Raises:
+        ScheduleError: The warm-up is as long as the run, or a number is not valid.
+
+    Example:
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        >>> schedule = warmup_cosine(optimizer, 100, warmup_steps=9)
+        >>> schedule.get_last_lr()
+        [0.1]
+    """
+    require_number("num_steps", num_steps, error=ScheduleError, least=1, whole=True)
+    require_number("warmup_steps", warmup_steps, error=ScheduleError, least=0, whole=True)
+    require_number("floor", floor, error=ScheduleError, least=0)
+    if warmup_steps >= num_steps or floor > 1:
+        raise ScheduleError(
+            f"warmup_steps={warmup_steps}, floor={floor:g} in {num_steps} steps",
+            "a warm-up shorter than the run, and a floor between 0 and 1",
+            "change them",
+        )
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / (warmup_steps + 1)
+        passed = min(1.0, (step - warmup_steps) / (num_steps - warmup_steps))
+        return floor + (1 - floor) * (1 + math.cos(math.pi * passed)) / 2
+
+    return LambdaLR(optimizer, factor)
+
+
 def check_schedule(schedule: LRScheduler | Optimizer | Any, *, num_steps: int | None = None) -> int:
     """Refuse a scheduler that flattens the plan's groups.
 
@@ -148,9 +209,9 @@ def check_schedule(schedule: LRScheduler | Optimizer | Any, *, num_steps: int | 
     model, stay as they are.
 
     Args:
-        schedule: Any scheduler of torch or timm on an optimizer built from `plan.param_groups`, one
-            that accelerate prepared too; or that optimizer itself, after a step of a schedule
-            written by hand.
+        schedule: Any scheduler of torch, timm or transformers on an optimizer built from
+            `plan.param_groups`, one that accelerate prepared too; or that optimizer itself, after a
+            step of a schedule written by hand.
         num_steps: Steps to look at; by default the length that the scheduler states, at least 100
             and at most 10,000, or 1,000 if it states none.
 
@@ -255,14 +316,14 @@ def _stepped(scheduler: Any, num_steps: int) -> Iterator[Optimizer]:
         lowest = min(float(group["lr"]) for group in plateau.optimizer.param_groups)
         if plateau.eps <= _HELD * (1 - plateau.factor) * lowest:
             plateau.eps = 0.0
+    first = next(iter(inspect.signature(scheduler.step).parameters.values()), None)
+    waits = first is not None and first.default is first.empty and first.kind < first.VAR_POSITIONAL
     yield scheduler.optimizer
     for step in range(int(min(num_steps, left))):
         with warnings_ignored():  # the copy's optimizer is never stepped
-            if isinstance(scheduler, ReduceLROnPlateau):
-                scheduler.step(1.0)
-            elif callable(getattr(scheduler, "step_update", None)):  # timm's, by epochs or updates
+            if callable(getattr(scheduler, "step_update", None)):  # timm's, by epochs or updates
                 scheduler.step(step + 1, 1.0)
                 scheduler.step_update(step + 1, 1.0)
             else:
-                scheduler.step()
+                scheduler.step(*([1.0] if waits else []))
         yield scheduler.optimizer
