@@ -1,9 +1,15 @@
 """Batch size and duration: the smoke scale runs, goes on, and its page says what was found."""
 
+from collections import defaultdict
+from pathlib import Path
+
 import pytest
 
+from etastar.fit import find_optimum
 from etastar.laws import BatchSize, Duration
 from studies.batch_duration import CHANGES, TrainingRuns, arm_settings, arms_of, train_changes
+
+GUIDE = (Path(__file__).parents[2] / "docs/guides/batch_and_duration.md").read_text()
 
 
 def test_what_is_declared_keeps_the_data_or_the_batch():
@@ -57,3 +63,26 @@ _ARMS = ("laws", "keep", "rate")
 
 def _key(run):
     return run.cell, run.arm, run.lr, run.seed
+
+
+def test_the_guide_says_what_the_stored_runs_say():
+    losses = defaultdict(lambda: defaultdict(list))
+    for run in TrainingRuns("cpu").read():
+        if (run.cell.family, run.arm) == ("gpt", "grid"):
+            losses[run.cell.batch_size, run.cell.num_steps][run.lr].append(run.loss)
+    best = {
+        cell: find_optimum(sorted(curve), [curve[lr] for lr in sorted(curve)]).lr
+        for cell, curve in losses.items()
+    }
+    base = best[8, 300]
+    laws = {(8, 300): None, (8, 2400): base * 8**-0.5, (64, 300): base}
+    for (batch, steps), rate in laws.items():
+        told = "" if rate is None else f" {rate:.4f}"
+        assert f"| {batch} x {steps:,} | {best[batch, steps]:.4f} |{told} |" in GUIDE
+    curve = {lr: sum(each) / len(each) for lr, each in losses[8, 2400].items()}
+    ends = curve[2.0**-10], curve[2.0**-8], curve[2.0**-9], min(curve.values())
+    told = (
+        "the laws' rate ends at {:.2f} nats, the first row's between {:.2f} and {:.2f}, "
+        "the best one at {:.2f}"
+    )
+    assert told.format(*ends) in GUIDE.replace("\n", " ")
