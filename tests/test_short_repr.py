@@ -12,6 +12,7 @@ from etastar.cli.report_command import FileWritten
 from etastar.fit import find_optimum, fit_power_law, transfer_regret
 from etastar.formatting import Shown
 from etastar.init import check_stability, initialize_
+from etastar.integrations.lr_range import LrRange
 from etastar.sources.measuring import check_named, measurable, measure_named
 from etastar.sources.model_spec import capture_spec
 from etastar.sources.recipe_spec import RecipeSpec, named_recipe
@@ -60,6 +61,7 @@ def results():
         TuneResult(plan, (0.1, 0.2), sweep, (("depth", 24),), 0.1, "budget", 1.5, 0.05),
         StoreFit(fit, tuple(kept), (), {"model": "zoo:resmlp"}, DEEP, plan),
         FileWritten("report.html", 10**6, ("Plan",) * 300),
+        LrRange((0.1,) * 999, (1.0,) * 999),
         DemoResult(tuple({"rule": str(i), "lr": 0.1, "loss": 1.0} for i in range(50))),
     ]
 

@@ -4,7 +4,7 @@ from inspect import signature
 
 import pytest
 import typer.main
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -57,10 +57,6 @@ def folder(tmp_path_factory):
         yield
 
 
-FEW = 30 if settings.default.max_examples <= 100 else settings.default.max_examples
-
-
-@settings(max_examples=FEW)
 @given(place=st.sampled_from(PLACES), text=st.sampled_from(TEXTS))
 def test_any_text_is_taken_or_answered(place, text):
     """2,000 of them: `--hypothesis-profile=many`."""
