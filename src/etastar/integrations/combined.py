@@ -44,9 +44,8 @@ class CombinedOptimizer(Optimizer):
                 "call CombinedOptimizer(muon, adamw)",
             )
         super().__init__([group for one in optimizers for group in one.param_groups], {})
-        self.defaults["lr"] = optimizers[0].defaults[
-            "lr"
-        ]  # what schedulers' floors are relative to
+        # what schedulers' floors are relative to
+        self.defaults["lr"] = optimizers[0].defaults["lr"]
         self.optimizers = optimizers
         tuned = self.param_groups[0]["lr"] / self.param_groups[0].get("lr_multiplier", 1.0)
         for group in self.param_groups:
