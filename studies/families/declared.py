@@ -7,7 +7,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
-from studies.families.images import Chain, ConvNeXt, PlainResidual, ResNet
+from studies.families.images import Chain, ConvNeXt, MobileNet, PlainResidual, ResNet
 from studies.families.transformers import TextTransformer, TransformerShape, VisionTransformer
 
 if TYPE_CHECKING:
@@ -121,6 +121,11 @@ def _resnet(bottleneck: bool, depth: int, width: int, scale: FamilyScale) -> nn.
     return ResNet(depth, width, channels, bottleneck=bottleneck, num_classes=classes)
 
 
+def _mobile(depth: int, width: int, scale: FamilyScale) -> nn.Module:
+    _, _, channels, _, classes = scale.image_data
+    return MobileNet(depth, width, channels, classes)
+
+
 def _convnext(depth: int, width: int, scale: FamilyScale) -> nn.Module:
     _, _, channels, _, classes = scale.image_data
     return ConvNeXt(depth, width, channels, classes)
@@ -186,8 +191,12 @@ FAMILIES: Final[tuple[NetworkFamily, ...]] = (
     NetworkFamily(
         "vit-scaled", partial(_vision, _SCALED), "images", "adamw", 2, 64, 16, -8, _BRANCHED
     ),
+    NetworkFamily("mobilenet", _mobile, "images", "sgd", 2, 8, 32, -4, _BRANCHED),
+    NetworkFamily(
+        "vit-muon", partial(_vision, _PLAIN_VIT), "images", "muon", 2, 64, 16, -7, _BRANCHED
+    ),
 )
-"""Two of every kind at least; in the order in which they are run.
+"""Two of every kind at least; in the order in which they are run, the last two declared later.
 
 Chains are drawn by He's rule and `resnet-am` with variance 1/K, which is what `initialize_` does:
 there is no other parametrization to try. Bottlenecks need a base of two blocks a stage, since the

@@ -1,4 +1,4 @@
-"""ResNets, ConvNeXt, the papers' residual network, and chains."""
+"""ResNets, MobileNet, ConvNeXt, the papers' residual network, and chains."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Chain", "ConvNeXt", "PlainResidual", "ResNet"]
+__all__ = ["Chain", "ConvNeXt", "MobileNet", "PlainResidual", "ResNet"]
 
 
 def _conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
@@ -77,6 +77,60 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (batch, classes)."""
+        logits: Tensor = self.head(self.blocks(self.stem(images)).mean((2, 3)))
+        return logits
+
+
+class _InvertedResidual(nn.Module):
+    """1 x 1 to four times the channels, 3 x 3 channel by channel, 1 x 1 back without activation."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        inner = 4 * inputs
+        self.branch = nn.Sequential(
+            *(_conv(inputs, inner, 1), nn.BatchNorm2d(inner), nn.ReLU6()),
+            nn.Conv2d(inner, inner, 3, stride=stride, padding=1, groups=inner, bias=False),
+            *(nn.BatchNorm2d(inner), nn.ReLU6()),
+            *(_conv(inner, outputs, 1), nn.BatchNorm2d(outputs)),
+        )
+        self.adds = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.branch(x)
+        return x + out if self.adds else out
+
+
+class MobileNet(nn.Module):
+    """Three stages of inverted residuals with BatchNorm [arXiv 1801.04381].
+
+    Args:
+        depth: Blocks of a stage; the first of a stage has no addition.
+        width: Channels of the first stage; they double from stage to stage.
+        in_channels: Of an image.
+        num_classes: Of the readout.
+    """
+
+    def __init__(self, depth: int, width: int, in_channels: int = 1, num_classes: int = 10) -> None:
+        super().__init__()
+        stem = _conv(in_channels, width, 3, 2)
+        self.stem = nn.Sequential(stem, nn.BatchNorm2d(width), nn.ReLU6())
+        blocks, channels = [], width
+        for stage in range(3):
+            for place in range(depth):
+                outputs = width * 2**stage
+                stride = 2 if stage > 0 and place == 0 else 1
+                blocks.append(_InvertedResidual(channels, outputs, stride))
+                channels = outputs
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(channels, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (batch, classes)."""
