@@ -78,7 +78,7 @@ site: ## the documentation site alone; a warning is an error
 study: ## an experiment of the papers: make study NAME=resnet SCALE=cpu
 	$(BIN)/python -m studies $(NAME) --scale $(or $(SCALE),cpu)
 
-evidence: ## docs/evidence.md and what law="auto" knows, from the stored results
+evidence: ## the pages of the evidence in docs/ and what law="auto" knows, from the stored results
 	$(BIN)/python -m studies.evidence
 
 evaluate: ## the stored experiments again, from their stored runs

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["change_page"]
 
 _HEAD = """\
-# Batch size and duration
+# Batch size and duration at scale `{scale}`
 
-What was declared before any run stands at the head of [batch_duration.py]
-(../../../batch_duration.py). Every run is a line of `runs.jsonl`; this page is written from them.
-Loss: mean over the last tenth of the steps and over the seeds."""
+What was declared before any run stands at the head of
+[batch_duration.py](../../../batch_duration.py). Every run is a line of `runs.jsonl`; this page is
+written from them. Loss: mean over the last tenth of the steps and over the seeds."""
 
 
 def change_page(changes: Sequence[Any], runs: Any, arms_of: Callable[[Any], Iterable[str]]) -> str:
@@ -42,7 +42,7 @@ def change_page(changes: Sequence[Any], runs: Any, arms_of: Callable[[Any], Iter
     )
     arms = (row for change in changes for row in _arms(change, runs, tuple(arms_of(change))))
     parts = [
-        _HEAD.replace("[batch_duration.py]\n", "[batch_duration.py]"),
+        _HEAD.format(scale=runs.scale),
         "## Tuned",
         markdown_table(("family", "batch", "steps", "optimal lr", "95%", "lowest loss"), optima),
         "## Carried over",

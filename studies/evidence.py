@@ -1,4 +1,4 @@
-"""docs/evidence.md, docs/first_evidence.md and what `law="auto"` knows, from stored results.
+"""The pages of the evidence in docs/ and what `law="auto"` knows, from stored results.
 
 Run as `python -m studies.evidence`; with `--check` nothing is written, and the exit
 code says whether what is there matches.
@@ -16,7 +16,7 @@ from etastar.transfer import DEFAULT_LAW
 from studies.declaration import Family
 from studies.experience import experience_document, first_evidence, judged_without_itself
 from studies.experiments.registry import EXPERIMENTS
-from studies.families.document import KnownKind, evidence_document
+from studies.families.document import KnownKind, evidence_pages
 from studies.families.knowing import stored_family_experience, with_first_evidence
 from studies.regret_page import RegretEvidence, first_evidence_document
 from studies.regret_table import read_regrets
@@ -50,15 +50,16 @@ def documents(root: Path, *, scale: Scale = "cpu") -> dict[Path, str]:
         first_evidence(root / RESULTS, scale=scale),
     )
     judged = [held for _, held in judged_without_itself(known) if held is not None]
-    page = evidence_document(
+    pages = evidence_pages(
         root / RESULTS / "families" / scale,
+        root / RESULTS / "batch_duration" / scale,
         tuple(known_kinds(known)),
         (sum(judged), len(judged)),
         default_law=DEFAULT_LAW,
     )
     first = first_evidence_document(gather_regrets(root, scale=scale))
     return {
-        root / "docs" / "evidence.md": page,
+        **{root / "docs" / name: page for name, page in pages.items()},
         root / "docs" / "first_evidence.md": first,
         root / "src" / "etastar" / "transfer" / "experience.json": experience_document(known),
     }
@@ -174,6 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path, text in documents(options.root).items():
         same = path.exists() and path.read_text(encoding="utf-8") == text
         if not same and not options.check:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
         if not same:
             wrong += 1

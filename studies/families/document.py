@@ -1,4 +1,4 @@
-"""docs/evidence.md: what the families say, what every rule came to, what `auto` knows."""
+"""The pages of the evidence: what every rule came to, what the families say, what `auto` knows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["KnownKind", "evidence_document"]
+__all__ = ["KnownKind", "evidence_pages"]
 
 
 @dataclass(frozen=True)
@@ -31,44 +31,61 @@ class KnownKind:
     families: tuple[str, ...]
 
 
-def evidence_document(
-    folder: Path, kinds: Sequence[KnownKind], held: tuple[int, int], *, default_law: str
-) -> str:
-    """The page docs/evidence.md.
+def evidence_pages(
+    folder: Path,
+    training: Path,
+    kinds: Sequence[KnownKind],
+    held: tuple[int, int],
+    *,
+    default_law: str,
+) -> dict[str, str]:
+    """The pages of the evidence, one for each question.
 
     Args:
-        folder: Results of the families at one scale; their pages are part of this one.
+        folder: Results of the families at one scale.
+        training: Results of batch size and duration at that scale.
         kinds: What `law="auto"` expects of each kind of network.
         held: Of how many exponents, expected from the other families, the interval held how many.
         default_law: What `plan_transfer` takes when nothing is said.
 
     Returns:
-        Markdown.
+        Markdown by path within docs/.
     """
     expected = (
         (one.kind, f"`{one.parametrization}`", one.expected, "; ".join(one.families))
         for one in kinds
     )
-    parts = [
-        _HEAD.format(default_law=default_law),
-        *(_part(folder / name) for name in ("rules.md", "README.md")),
-        "## What `auto` knows",
+    known = (
+        "# What does `auto` know?",
         _AUTO,
         f"Expected from the other families alone, {held[1]} exponents of kinds with three families "
         f"or more: the 95% interval holds {held[0]} of them.",
         markdown_table(("kind", "parametrization", "expected exponent", "families"), expected),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    )
+    head = _HEAD.format(default_law=default_law)
+    return {
+        "evidence.md": "\n\n".join((head, _part(folder / "rules.md", ".."))).strip() + "\n",
+        "evidence/depth.md": _page(_DEPTH, _part(folder / "README.md", "../..")),
+        "evidence/kinds.md": "\n\n".join(known) + "\n",
+        "evidence/training.md": _page(_TRAINING, _part(training / "README.md", "../..")),
+    }
 
 
 _HEAD = """\
-# Evidence
+# Evidence: which rule for which network?
 
-Which rule for which network, in the way people train. Generated from the stored results by
-`python -m studies.evidence`. Networks, recipes, sizes, seeds and measures were
-[declared](../studies/families/README.md) before any run; what was added or changed later is named
-there. Every run is kept. Default law:
-`{default_law}`. The [first evidence](first_evidence.md) has a page of its own."""
+In the way people train. Generated from the stored results by `python -m studies.evidence`.
+Networks, recipes, sizes, seeds and measures were [declared](../studies/families/README.md) before
+any run; what was added or changed later is named there. Every run is kept. Default law:
+`{default_law}`. Other questions have pages of their own:
+
+- [How does the best rate go over depth?](evidence/depth.md) Every curve, and what the papers claim.
+- [Does it follow batch size and duration?](evidence/training.md)
+- [What does `auto` know?](evidence/kinds.md) Exponents by kind of network.
+- [The first evidence, and why it does not decide](first_evidence.md)."""
+
+_DEPTH = "# How does the best rate go over depth?"
+_TRAINING = "# Does the best rate follow batch size and duration?"
 
 _AUTO = """\
 Exponent of the best rate in effective depth, by kind of network (read off its graph) and by what is
@@ -77,16 +94,17 @@ in force beside the rate: `own`, an initialization without 1/K; `stabilized`, th
 a standard deviation by random effects, of how families differ and of each fit's own error, at most
 0.5. A kind with a single family is answered by the structure law with 0.5. Families of one
 experiment that differ in the optimizer, the length or the parametrization alone share a name and
-are left out together. Families without a page above are of the first evidence."""
+are left out together. Families that are not in [the curves](depth.md) are of the
+[first evidence](../first_evidence.md)."""
 
 
-def _part(path: Path) -> str:
-    """A page of the results as a section of this one: its links lead from docs/."""
+def _page(title: str, text: str) -> str:
+    return f"{title}\n\n{text or 'Not run at this scale.'}\n"
+
+
+def _part(path: Path, root: str) -> str:
+    """A page of the results as a section of another: its links lead from there."""
     if not path.exists():
         return ""
-    text = (
-        path.read_text(encoding="utf-8")
-        .strip()
-        .replace("](../../../families", "](../studies/families")
-    )
+    text = path.read_text(encoding="utf-8").strip().replace("](../../../", f"]({root}/studies/")
     return f"#{text}"

@@ -112,6 +112,7 @@ def test_files_are_written_once_and_then_match(root):
     store(root, "mlp-trained", one, {"constant": None})
     texts = documents(root, scale="smoke")
     for path, text in texts.items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     assert documents(root, scale="smoke") == texts
 
@@ -122,6 +123,11 @@ def test_the_command_writes_and_checks(root, capsys):
     assert not (root / "docs" / "evidence.md").exists()
     assert main(["--root", str(root)]) == 0
     assert main(["--root", str(root), "--check"]) == 0
-    assert (root / "docs" / "evidence.md").read_text().startswith("# Evidence")
+    assert (root / "docs" / "evidence.md").read_text().startswith("# Evidence: which rule")
+    pages = ("depth", "kinds", "training")
+    for page in pages:
+        text = (root / "docs" / "evidence" / f"{page}.md").read_text()
+        assert text.startswith("# ")
+        assert text.splitlines()[0].endswith("?")
     first = (root / "docs" / "first_evidence.md").read_text()
     assert first.startswith("# First evidence, and why it does not decide")
