@@ -1,13 +1,16 @@
 """Batch size and duration: the smoke scale runs, goes on, and its page says what was found."""
 
+import statistics
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
+import torch
 
-from etastar.fit import find_optimum
+from etastar import Target, Tuned, plan_transfer
 from etastar.laws import BatchSize, Duration
 from studies.batch_duration import CHANGES, TrainingRuns, arm_settings, arms_of, train_changes
+from studies.batch_duration_page import change_page
 
 GUIDE = (Path(__file__).parents[2] / "docs/guides/batch_and_duration.md").read_text()
 
@@ -66,23 +69,37 @@ def _key(run):
 
 
 def test_the_guide_says_what_the_stored_runs_say():
-    losses = defaultdict(lambda: defaultdict(list))
-    for run in TrainingRuns("cpu").read():
-        if (run.cell.family, run.arm) == ("gpt", "grid"):
-            losses[run.cell.batch_size, run.cell.num_steps][run.lr].append(run.loss)
-    best = {
-        cell: find_optimum(sorted(curve), [curve[lr] for lr in sorted(curve)]).lr
-        for cell, curve in losses.items()
-    }
-    base = best[8, 300]
-    laws = {(8, 300): None, (8, 2400): base * 8**-0.5, (64, 300): base}
-    for (batch, steps), rate in laws.items():
-        told = "" if rate is None else f" {rate:.4f}"
-        assert f"| {batch} x {steps:,} | {best[batch, steps]:.4f} |{told} |" in GUIDE
-    curve = {lr: sum(each) / len(each) for lr, each in losses[8, 2400].items()}
-    ends = curve[2.0**-10], curve[2.0**-8], curve[2.0**-9], min(curve.values())
-    told = (
-        "the laws' rate ends at {:.2f} nats, the first row's between {:.2f} and {:.2f}, "
-        "the best one at {:.2f}"
+    runs = TrainingRuns("cpu")
+    page = change_page(CHANGES["cpu"], runs, arms_of)
+    assert page == (runs.path.parent / "README.md").read_text()
+    told = {row[0].split(" (")[0]: row[1:] for row in rows(GUIDE) if row[0] != "change"}
+    found = defaultdict(dict)
+    for change, tuned, arm, moved, _, regret, _ in rows(page.partition("## Carried over")[2])[1:]:
+        found[change][arm] = tuned, moved, regret
+    for change, arms in found.items():
+        tuned, moved, regret = arms["laws"]
+        others = [arms[arm][2] if arm in arms else "-" for arm in ("rate", "keep")]
+        assert told[change] == [tuned, moved, regret, *others]
+    assert len(found) == 3
+
+
+def test_the_default_choice_takes_no_law_that_ended_higher_than_keeping():
+    runs, mean = TrainingRuns("cpu"), statistics.fmean
+    for change in CHANGES["cpu"]:
+        (laws,), (kept,) = (
+            runs.losses(change.target, f"{change.name}: {arm}").values() for arm in ("laws", "keep")
+        )
+        assert mean(laws) > mean(kept)
+    x = torch.zeros(1, 4)
+    small, large = (
+        (torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(depth))), x) for depth in (2, 4)
     )
-    assert told.format(*ends) in GUIDE.replace("\n", " ")
+    tuned = Tuned(small, 0.1, batch_size=8, num_steps=300)
+    plan = plan_transfer(tuned, Target(large, batch_size=64, num_steps=300), optimizer="adamw")
+    assert not {"batch-size", "duration"} & {law.name for law in plan.laws}
+    assert any("batch size 8 to 64: no law of this plan corrects" in note for note in plan.notes)
+
+
+def rows(text):
+    lines = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line]
+    return [line.strip("| ").split(" | ") for line in lines]
