@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from etastar.coordinates.probing import ADDITION
+from etastar.coordinates.coordinate_report import AxisKind
+from etastar.coordinates.curves import ADDITION, Curves, Place
 from etastar.errors import MeasureError
+from etastar.laws import Architecture
 from etastar.naming import name_template
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from etastar.coordinates.coordinate_report import AxisKind
-    from etastar.coordinates.curves import Curves
-    from etastar.coordinates.probing import Place
-    from etastar.laws import Architecture
-    from etastar.parameter import ParamInfo, Role
+from etastar.parameter import ParamInfo, Role
 
 __all__ = ["MatchedLayer", "SizeRuns", "match_layers"]
 
@@ -90,15 +85,7 @@ class MatchedLayer:
         return np.moveaxis(np.array(means), 0, -1)
 
     def parameters(self, size: SizeRuns, position: int) -> tuple[str, ...]:
-        """Parameters whose step moves it at a size, each once.
-
-        Args:
-            size: The runs of the size.
-            position: Which of the sizes it is.
-
-        Returns:
-            Their names.
-        """
+        """Parameters whose step moves it at a size (which is in that position), each once."""
         found = (size.places[member].parameters for member in self.members[position])
         return tuple(dict.fromkeys(name for names in found for name in names))
 

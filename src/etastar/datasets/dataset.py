@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
+from torch import Tensor
 
 from etastar.errors import ModelSpecError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor
 
 __all__ = ["Dataset", "TaskKind", "image_dataset"]
 
@@ -70,7 +67,7 @@ class Dataset:
 
         Example:
             >>> from etastar.datasets import load
-            >>> data = load("teacher", num_train=64)
+            >>> data = load("digits")
             >>> [len(inputs) for inputs, _ in data.batches(0, 16, 3)]
             [16, 16, 16]
         """

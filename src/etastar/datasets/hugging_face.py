@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from etastar.datasets.dataset import Dataset, image_dataset
-from etastar.datasets.text import NUM_BYTES, byte_windows, split_every
+from etastar.datasets.included import NUM_BYTES, byte_windows, split_every
 from etastar.errors import MissingExtraError, ModelSpecError, foreign_errors_as
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from torch import Tensor
 
 __all__ = ["HuggingFaceOptions", "load_hf"]
 

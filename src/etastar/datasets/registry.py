@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, get_type_hints
+from collections.abc import Callable
+from typing import Any, get_type_hints
 
+from etastar.datasets.dataset import Dataset
 from etastar.datasets.hugging_face import HuggingFaceOptions, load_hf
-from etastar.datasets.images import load_digits, load_fashion_mnist
-from etastar.datasets.teacher import load_teacher
-from etastar.datasets.text import load_stdlib_text
+from etastar.datasets.included import load_digits, load_stdlib_text
 from etastar.errors import ModelSpecError, foreign_errors_as
 from etastar.typed import require_type
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from etastar.datasets.dataset import Dataset
 
 __all__ = ["DATASETS", "load"]
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "digits": load_digits,
-    "fashion-mnist": load_fashion_mnist,
     "stdlib-text": load_stdlib_text,
-    "teacher": load_teacher,
 }
 
 _HF_PREFIX = "hf:"

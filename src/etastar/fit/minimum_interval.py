@@ -21,12 +21,11 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from etastar.fit.bootstrap import scatter_at_rates, student_quantile
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     Array = NDArray[np.float64]
 
 __all__ = ["minimum_interval"]

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from zlib import crc32
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from etastar.errors import FitError
-from etastar.fit.bootstrap import (
-    float_array,
-    require_resamples,
-    resampled_seeds,
-    scatter_at_rates,
-)
+from etastar.fit.bootstrap import float_array, resampled_seeds, scatter_at_rates
 from etastar.fit.minimum_interval import minimum_interval
 from etastar.formatting import Shown, interval, number
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+from etastar.typed import require_number
 
 __all__ = ["Optimum", "find_optimum", "parabola_vertex"]
 
@@ -154,7 +148,7 @@ def find_optimum(
 
     Source: docs/definitions.md, section 5.
     """
-    require_resamples(num_resamples)
+    require_number("num_resamples", num_resamples, error=FitError, least=1, whole=True)
     rates, curves = _checked(lrs, losses, num_points)
     mean = curves.mean(1)
     lr, loss, method = _minimum(rates, mean, num_points)
@@ -228,15 +222,9 @@ def _minimum(
 def parabola_vertex(
     x: NDArray[np.float64], heights: NDArray[np.float64]
 ) -> tuple[float, float] | None:
-    """The minimum of the parabola through points, by least squares for more than three.
+    """Where the parabola of least squares through points has its minimum, and its height.
 
-    Args:
-        x: (num_points,), rising, three or more.
-        heights: (num_points,), finite.
-
-    Returns:
-        Where it is and its height; None if the parabola is not convex, or has its minimum outside
-        of the points.
+    None if it is not convex, or has its minimum outside of the points, which are rising.
 
     Example:
         >>> import numpy as np

@@ -7,8 +7,7 @@ from math import log2
 from typing import Any
 
 from etastar.formatting import interval, number, shorten_middle
-from etastar.report.charts import GREY, Axis, Chart, Panel, Section, Series, SheetTable
-from etastar.report.plan_sections import axis_labels
+from etastar.report.charts import GREY, Axis, Chart, Panel, Section, Series, SheetTable, axis_labels
 from etastar.report.rate_line import PowerLine, RatePoint, rate_chart
 from etastar.sweep.recipe import as_size, format_size
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from etastar.formatting import interval, name_pattern, number, shorten_middle
-from etastar.report.charts import GREY, Axis, Chart, DrawnNode, Panel, Section, Series, SheetTable
+from etastar.report.charts import (
+    GREY,
+    Axis,
+    Chart,
+    DrawnNode,
+    Panel,
+    Section,
+    Series,
+    SheetTable,
+    axis_labels,
+)
 
-__all__ = ["axis_labels", "depth_section", "plan_section"]
+__all__ = ["depth_section", "plan_section"]
 
-_LABEL = 28  # characters of a name on an axis
 _DIGITS = 12
 
 _Data = Mapping[str, Any]
@@ -28,11 +37,6 @@ def plan_section(data: _Data) -> Section:
     }
     notes = tuple(filter(None, (data["why"], *data["notes"])))
     return Section("Plan", facts, (Panel(_groups(data), _group_chart(data)),), notes)
-
-
-def axis_labels(names: Iterable[str]) -> tuple[str, ...]:
-    """Names as they stand at an axis: the middle of long ones is left out."""
-    return tuple(shorten_middle(name, _LABEL) for name in names)
 
 
 def _groups(data: _Data) -> SheetTable:

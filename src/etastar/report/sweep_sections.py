@@ -10,8 +10,17 @@ import numpy as np
 
 from etastar.fit import PowerLawFit
 from etastar.formatting import interval, number, percent
-from etastar.report.charts import Axis, Chart, Panel, Section, Series, SheetTable, finite
-from etastar.report.plan_sections import axis_labels, plan_section
+from etastar.report.charts import (
+    Axis,
+    Chart,
+    Panel,
+    Section,
+    Series,
+    SheetTable,
+    axis_labels,
+    finite,
+)
+from etastar.report.plan_sections import plan_section
 from etastar.report.rate_line import (
     PowerLine,
     RatePoint,

@@ -1,4 +1,4 @@
-"""Text as bytes cut into windows; the source code of Python's own standard library."""
+"""What needs no download: scikit-learn's digits, the source of Python's standard library."""
 
 from __future__ import annotations
 
@@ -8,12 +8,46 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from etastar.datasets.dataset import Dataset
+from etastar.datasets.dataset import Dataset, image_dataset
 from etastar.errors import ModelSpecError
 
-__all__ = ["NUM_BYTES", "byte_windows", "load_stdlib_text", "read_source", "split_every"]
+__all__ = ["NUM_BYTES", "byte_windows", "load_digits", "load_stdlib_text", "split_every"]
 
 NUM_BYTES = 256
+
+
+def load_digits(*, num_test: int = 360, seed: int = 0) -> Dataset:
+    """1,797 grey images of ten digits; nothing is downloaded.
+
+    Args:
+        num_test: Examples kept for the test part (a fifth by default).
+        seed: Of the split; not of the batches.
+
+    Returns:
+        Images (examples, 1, 8, 8) with mean 0 and standard deviation 1 over the training part.
+
+    Raises:
+        ModelSpecError: The test part would be empty or leave nothing to train on.
+
+    Example:
+        >>> data = load_digits()
+        >>> data.train_inputs.shape, data.num_classes
+        (torch.Size([1437, 1, 8, 8]), 10)
+
+    Source: UCI's Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, 1998.
+    """
+    from sklearn.datasets import load_digits as read_digits
+
+    raw = read_digits()
+    images = torch.from_numpy(raw.images).float().unsqueeze(1)
+    labels = torch.from_numpy(raw.target).long()
+    if not 1 <= num_test < len(images):
+        raise ModelSpecError(
+            f"num_test={num_test}", f"from 1 to {len(images) - 1}", "change num_test"
+        )
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    test, train = order[:num_test], order[num_test:]
+    return image_dataset("digits", 10, (images[train], labels[train]), (images[test], labels[test]))
 
 
 def byte_windows(text: bytes, *, context: int) -> tuple[Tensor, Tensor]:
@@ -69,21 +103,8 @@ def split_every(
     return inputs[~is_test], targets[~is_test], inputs[is_test], targets[is_test]
 
 
-def read_source(folder: Path, *, num_bytes: int) -> bytes:
-    """The first bytes of the folder's modules, one after the other in the order of their names.
-
-    Args:
-        folder: Where `*.py` files lie; folders inside it are not entered.
-        num_bytes: How many bytes to read; no file is opened that is not needed for them.
-
-    Returns:
-        At most `num_bytes` bytes.
-
-    Example:
-        >>> import sysconfig
-        >>> len(read_source(Path(sysconfig.get_path("stdlib")), num_bytes=1000))
-        1000
-    """
+def _read_source(folder: Path, *, num_bytes: int) -> bytes:
+    """The first bytes of a folder's modules, by name; no file is opened that is not needed."""
     parts: list[bytes] = []
     missing = num_bytes
     for path in sorted(folder.glob("*.py"), key=lambda path: path.name):
@@ -119,7 +140,7 @@ def load_stdlib_text(
         (torch.Size([530, 16]), 256)
     """
     source = Path(folder or sysconfig.get_path("stdlib"))
-    text = read_source(source, num_bytes=num_bytes)
+    text = _read_source(source, num_bytes=num_bytes)
     if len(text) < num_bytes or num_bytes < 1:
         raise ModelSpecError(
             f"num_bytes={num_bytes}, and {len(text)} bytes of Python source in {source}",
