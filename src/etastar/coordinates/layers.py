@@ -93,7 +93,7 @@ class MatchedLayer:
 def match_layers(
     sizes: Sequence[SizeRuns],
 ) -> tuple[AxisKind, tuple[MatchedLayer, ...], tuple[str, ...]]:
-    """Match the pre-activations of all sizes.
+    """Match the pre-activations of all sizes, which are ascending.
 
     Where all sizes execute the same layers (width), each matches by its own name. Otherwise (depth)
     they match by kind: module path and parameter names with a star for every index, and role. Those
@@ -101,12 +101,8 @@ def match_layers(
     chains layers): at the places that the kind has at the smallest size, every other size is read
     off by linear interpolation between its own, and the mean over these places is taken.
 
-    Args:
-        sizes: Ascending.
-
     Returns:
-        Whether the axis is one of width or depth; what matches, in the order of the largest size;
-        and what some sizes lack.
+        The kind of axis; what matches, in the order of the largest size; what some sizes lack.
 
     Raises:
         MeasureError: The seeds gave different networks, the sizes the same one, or nothing matches.

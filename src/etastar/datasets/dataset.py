@@ -105,17 +105,10 @@ def _require_pairs(name: str, part: str, inputs: Tensor, targets: Tensor) -> Non
 def image_dataset(
     name: str, num_classes: int, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
 ) -> Dataset:
-    """A classification of images, shifted and scaled channel by channel.
+    """A classification of images (examples, channels, height, width), scaled channel by channel.
 
-    Args:
-        name: What `load` knows it by.
-        num_classes: Number of classes.
-        train: Images (examples, channels, height, width), float, and labels (examples,).
-        test: The same.
-
-    Returns:
-        The data set; each channel of the training part has mean 0 and standard deviation 1, and the
-        test part is scaled alike. A channel that is constant stays at 0.
+    Each channel of the training part has mean 0 and standard deviation 1, and the test part is
+    scaled alike. A channel that is constant stays at 0.
     """
     mean = train[0].mean((0, 2, 3), keepdim=True)
     std = train[0].std((0, 2, 3), correction=0, keepdim=True)

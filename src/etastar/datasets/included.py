@@ -51,17 +51,9 @@ def load_digits(*, num_test: int = 360, seed: int = 0) -> Dataset:
 
 
 def byte_windows(text: bytes, *, context: int) -> tuple[Tensor, Tensor]:
-    """Windows that do not overlap, and the same shifted by one byte.
+    """Windows that do not overlap, and the same shifted by one byte: (windows, context) integers.
 
-    Args:
-        text: At least context + 1 bytes; what does not fill a window is left out.
-        context: Bytes in an input.
-
-    Returns:
-        Inputs and targets, integers of shape (windows, context).
-
-    Raises:
-        ModelSpecError: The context is not a positive integer, or the text is too short.
+    What does not fill a window is left out; a text that fills none is refused.
 
     Example:
         >>> inputs, targets = byte_windows(b"abcdef", context=2)
@@ -85,11 +77,6 @@ def split_every(
     inputs: Tensor, targets: Tensor, *, test_every: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Every so many-th example as test part, so that both parts come from the whole set.
-
-    Args:
-        inputs: (examples, ...).
-        targets: (examples, ...).
-        test_every: 10 makes a tenth of the examples the test part.
 
     Returns:
         Training inputs and targets, test inputs and targets.

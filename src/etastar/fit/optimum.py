@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from etastar.errors import FitError
 from etastar.fit.bootstrap import float_array, resampled_seeds, scatter_at_rates
-from etastar.fit.minimum_interval import minimum_interval
+from etastar.fit.minimum_interval import finite_stretch, minimum_interval
 from etastar.formatting import Shown, interval, number
 from etastar.typed import require_number
 
@@ -153,7 +153,7 @@ def find_optimum(
     mean = curves.mean(1)
     lr, loss, method = _minimum(rates, mean, num_points)
     lowest = int(np.argmin(mean))
-    around = _finite_window(mean, lowest, num_points // 2)
+    around = finite_stretch(mean, lowest, num_points // 2)
     resampled = _resampled_minima(rates, curves, around, num_points, num_resamples)
     return Optimum(
         lr=lr,
@@ -210,7 +210,7 @@ def _minimum(
         float(mean[lowest]),
         "lowest point",
     )
-    around = _finite_window(mean, lowest, num_points // 2)
+    around = finite_stretch(mean, lowest, num_points // 2)
     if not around.start < lowest < around.stop - 1:
         return fallback
     found = parabola_vertex(np.log(rates[around] / rates[lowest]), mean[around])
@@ -242,16 +242,6 @@ def parabola_vertex(
     if not scaled[0] <= vertex <= scaled[-1]:
         return None
     return float(width * vertex), float(lowest + height * (offset + slope * vertex / 2))
-
-
-def _finite_window(mean: NDArray[np.float64], lowest: int, reach: int) -> slice:
-    """The stretch of finite points around the lowest, at most `reach` to either side."""
-    start = stop = lowest
-    while start > max(0, lowest - reach) and np.isfinite(mean[start - 1]):
-        start -= 1
-    while stop < min(len(mean) - 1, lowest + reach) and np.isfinite(mean[stop + 1]):
-        stop += 1
-    return slice(start, stop + 1)
 
 
 def _resampled_minima(

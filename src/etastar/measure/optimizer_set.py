@@ -203,7 +203,7 @@ class OptimizerSet:
         parameters stay; gradients and state are used up, so that no other step can follow.
 
         Raises:
-            MeasureError: A step failed, or is not finite.
+            MeasureError: A step failed, is not finite, or changes nothing.
         """
         states = deepcopy([one.state_dict() for one in self.all])
         own = [parameter for parameter in self._model.parameters() if parameter.grad is not None]
@@ -233,6 +233,12 @@ class OptimizerSet:
                 parameter.copy_(before.pop(parameter))
                 if change.count_nonzero():
                     updates[parameter] = change
+        if not updates:
+            raise MeasureError(
+                "a step that changes no parameter",
+                "gradients that reach a parameter of the optimizer",
+                "check the loss, requires_grad, and which parameters the optimizer holds",
+            )
         return Direction(updates, is_rounded=relative < _LOST_IN_ROUNDING)
 
     def _put_back(self, before: Mapping[nn.Parameter, Tensor], states: list[Any]) -> None:

@@ -12,9 +12,9 @@ from etastar.errors import MeasureError
 from etastar.measure.ambient import plain_modes
 from etastar.measure.batch import Batch, Examples, LossFn, read_batch
 from etastar.measure.differences import PreActivations, SeedUpdate, by_differences
-from etastar.measure.optimizer_set import Direction, OptimizerChoice
+from etastar.measure.optimizer_set import OptimizerChoice
 from etastar.measure.seeds import SeedChoice, half_width, use_seeds
-from etastar.measure.subject import ModelOrMake, Subject, gradient_on, make_subject
+from etastar.measure.subject import ModelOrMake, gradient_on, make_subject
 from etastar.measure.update_report import UpdateReport, report_of
 from etastar.typed import set_numbers
 
@@ -125,7 +125,7 @@ class FirstStep:
         )
         placed = self.examples.to(subject.model)
         _require_finite(gradient_on(subject, placed, self.loss_fn))
-        return by_differences(subject, placed, _direction(subject), self.pre_activations)
+        return by_differences(subject, placed, subject.optimizers.direction(), self.pre_activations)
 
 
 def _require_finite(loss: float) -> None:
@@ -135,14 +135,3 @@ def _require_finite(loss: float) -> None:
             "a finite loss: no step is measured from any other",
             "check the weights, the batch and loss_fn for numbers that are not finite",
         )
-
-
-def _direction(subject: Subject) -> Direction:
-    direction = subject.optimizers.direction()
-    if not direction.updates:
-        raise MeasureError(
-            "a step that changes no parameter",
-            "gradients that reach a parameter of the optimizer",
-            "check the loss, requires_grad, and which parameters the optimizer holds",
-        )
-    return direction

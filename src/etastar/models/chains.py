@@ -91,9 +91,6 @@ class _Chain(nn.Module):
 class MLP(_Chain):
     """`head(phi(W_depth ... phi(W_1 x)))`, the network of [JE]; effective depth = depth + 1.
 
-    Args:
-        config: Sizes and options; see `NetworkConfig` for those that all networks have.
-
     Example:
         >>> import torch
         >>> MLP(MLPConfig(depth=3, width=16))(torch.zeros(2, 1, 8, 8)).shape
@@ -116,9 +113,6 @@ def _convolution(kind: Callable[..., nn.Module], config: _CNNConfig) -> Callable
 class CNN2d(_Chain):
     """Convolutions of one width, the mean over positions, a head; effective depth = depth + 1.
 
-    Args:
-        config: Sizes and options; see `NetworkConfig` for those that all networks have.
-
     Example:
         >>> import torch
         >>> CNN2d(CNN2dConfig(depth=3, width=8))(torch.zeros(2, 1, 8, 8)).shape
@@ -131,9 +125,6 @@ class CNN2d(_Chain):
 
 class CNN1d(_Chain):
     """The same over sequences, or over images read row after row.
-
-    Args:
-        config: Sizes and options; see `NetworkConfig` for those that all networks have.
 
     Example:
         >>> import torch

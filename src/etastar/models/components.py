@@ -65,33 +65,14 @@ class NetworkConfig:
 
 
 def activation_module(name: str) -> nn.Module:
-    """A new module of the named activation.
-
-    Args:
-        name: See `ActivationName`.
-
-    Returns:
-        The module, without parameters.
-
-    Example:
-        >>> activation_module("relu")
-        ReLU()
-    """
+    """A new module of the named activation; see `ActivationName`."""
     return _ACTIVATIONS[name]()
 
 
 def add_branch(x: Tensor, branch: Tensor, multiplier: float) -> Tensor:
-    """The residual addition x + multiplier * branch.
+    """The residual addition x + multiplier * branch, m of [TP6] (K^(-1/2)) and [CP] (1/K).
 
     At 1.0 nothing is multiplied, so that the network is the ordinary one.
-
-    Args:
-        x: The residual stream, any shape.
-        branch: The branch's output, same shape.
-        multiplier: The factor m of [TP6] (K^(-1/2)) and [CP] (1/K).
-
-    Returns:
-        The stream after the addition, same shape.
 
     Example:
         >>> import torch

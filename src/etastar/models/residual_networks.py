@@ -126,9 +126,6 @@ class ResMLP(_ResidualNetwork):
 
     With one-layer branches this is the residual network of [AM].
 
-    Args:
-        config: Sizes and options; see `NetworkConfig` for those that all networks have.
-
     Example:
         >>> import torch
         >>> ResMLP(ResMLPConfig(depth=3, width=16, branch_layers=2))(torch.zeros(2, 1, 8, 8)).shape
@@ -154,9 +151,6 @@ class ResNet(_ResidualNetwork):
 
     Stem, K blocks at constant width and image size, mean over positions, linear head: depth is the
     only thing that grows with K.
-
-    Args:
-        config: Sizes and options; see `NetworkConfig` for those that all networks have.
 
     Example:
         >>> import torch

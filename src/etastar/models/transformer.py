@@ -169,9 +169,6 @@ class GPT(nn.Module):
 
     Its effective depth is 2 depth + 2, with parallel branches depth + 2.
 
-    Args:
-        config: Sizes and options; see `NetworkConfig` for those that all networks have.
-
     Example:
         >>> GPT(GPTConfig(depth=1, width=16))(torch.zeros(2, 32, dtype=torch.int64)).shape
         torch.Size([2, 32, 256])
@@ -210,9 +207,6 @@ class ViT(nn.Module):
     """Patches, pre-LN blocks, a last norm, the mean over patches, a linear head.
 
     Its effective depth is 2 depth + 2, with parallel branches depth + 2.
-
-    Args:
-        config: Sizes and options; see `NetworkConfig` for those that all networks have.
 
     Example:
         >>> ViT(ViTConfig(depth=1, width=16))(torch.zeros(2, 1, 8, 8)).shape

@@ -17,7 +17,6 @@ __all__ = [
     "Panel",
     "Section",
     "Series",
-    "SheetTable",
     "axis_labels",
     "finite",
 ]
@@ -87,18 +86,11 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class SheetTable:
-    """Headings and rows of text."""
+class Panel:
+    """A table of text, and the chart that stands beside it."""
 
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A table, and the chart that stands beside it."""
-
-    table: SheetTable
     chart: Chart | None = None
 
 

@@ -1,7 +1,7 @@
 """A network from top to bottom as SVG: the shortest path lit and straight, branches beside it.
 
 How this works. Operations stand in rows, in the order of execution, in two columns: the shortest
-path, and everything else. Rows that repeat are folded (`folding.py`) into HTML `details`, which
+path, and everything else. Rows that repeat are folded (`fold_rows`) into HTML `details`, which
 open by a click or Enter without a script; the rows between two folds are one SVG. An edge between
 two of them is drawn in parts: from its row to the end of its SVG, and from the start of the other.
 """

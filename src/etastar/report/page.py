@@ -104,10 +104,11 @@ def _shown(section: Section) -> dict[str, Any]:
         "num_lit": sum(node.lit for node in section.network),
         "panels": [
             {
-                "table": panel.table,
+                "headings": panel.headings,
+                "rows": panel.rows,
                 "chart_of": panel.chart,
-                "is_wide": any(len(cell) > _LONG for row in panel.table.rows for cell in row),
-                "is_even": len(panel.table.headings) > _MANY,
+                "is_wide": any(len(cell) > _LONG for row in panel.rows for cell in row),
+                "is_even": len(panel.headings) > _MANY,
                 "chart": None if panel.chart is None else _chart_json(panel.chart),
             }
             for panel in section.panels

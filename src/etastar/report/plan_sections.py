@@ -14,7 +14,6 @@ from etastar.report.charts import (
     Panel,
     Section,
     Series,
-    SheetTable,
     axis_labels,
 )
 
@@ -36,10 +35,10 @@ def plan_section(data: _Data) -> Section:
         "initialization": f"residual branches {data['initialization']['residual']}",
     }
     notes = tuple(filter(None, (data["why"], *data["notes"])))
-    return Section("Plan", facts, (Panel(_groups(data), _group_chart(data)),), notes)
+    return Section("Plan", facts, (_groups(data),), notes)
 
 
-def _groups(data: _Data) -> SheetTable:
+def _groups(data: _Data) -> Panel:
     headings = ("group", "learning rate", "factor", "weight decay", "init x", "parameters")
     rows = tuple(
         (
@@ -52,7 +51,7 @@ def _groups(data: _Data) -> SheetTable:
         )
         for group in data["groups"]
     )
-    return SheetTable(headings, rows)
+    return Panel(headings, rows, _group_chart(data))
 
 
 def _range(values: Any) -> str:
@@ -99,9 +98,9 @@ def depth_section(data: _Data) -> Section:
         for source, ends in data["matrix"].items()
         for output, length in ends.items()
     )
-    panels = [Panel(SheetTable(("step", "module", "counted as", "operation"), rows))]
+    panels = [Panel(("step", "module", "counted as", "operation"), rows)]
     if len(matrix) > 1:
-        panels.append(Panel(SheetTable(("from", "to", "effective depth"), matrix)))
+        panels.append(Panel(("from", "to", "effective depth"), matrix))
     drawn = tuple(
         DrawnNode(
             step["module"],

@@ -14,7 +14,7 @@ from etastar.errors import EtastarError, FitError, ReportError
 from etastar.formatting import Shown, json_numbers
 from etastar.graph import Graph
 from etastar.report import measured_sections, plan_sections, sweep_sections
-from etastar.report.charts import Panel, Section, SheetTable
+from etastar.report.charts import Panel, Section
 from etastar.report.drawing import drawn_nodes
 from etastar.sources.model_spec import capture_spec
 from etastar.sources.stored_optima import OWN_FORMS
@@ -79,7 +79,7 @@ def section_of(result: object) -> Section:
             return _built(build, data, result)
     if isinstance(result, Shown):
         rows = tuple((line,) for line in str(result).splitlines())
-        return Section(type(result).__name__, panels=(Panel(SheetTable(("",), rows)),))
+        return Section(type(result).__name__, panels=(Panel(("",), rows),))
     raise ReportError(
         f"a {type(result).__name__}" + (f" with {sorted(data)[:8]}" if data else ""),
         _EXPECTED,
