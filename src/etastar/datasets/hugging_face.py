@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from etastar.datasets.dataset import Dataset, image_dataset
-from etastar.datasets.included import NUM_BYTES, byte_windows, split_every
+from etastar.datasets.dataset import NUM_BYTES, Dataset, byte_windows, image_dataset, split_every
 from etastar.errors import MissingExtraError, ModelSpecError, foreign_errors_as
 
 __all__ = ["HuggingFaceOptions", "load_hf"]

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from etastar.datasets import load
-from etastar.datasets.included import _read_source, byte_windows, split_every
+from etastar.datasets.dataset import byte_windows, split_every
+from etastar.datasets.registry import _read_source
 from etastar.errors import ModelSpecError
 
 
