@@ -36,7 +36,7 @@ from etastar.datasets import load
 from etastar.graph import capture_graph
 from etastar.init import initialize_
 from etastar.measure import ScanReport, scan_updates
-from etastar.measure.pre_activations import PreActivations
+from etastar.measure.differences import PreActivations
 from etastar.models import build
 from etastar.transfer import Tuned, plan_transfer
 

@@ -41,12 +41,12 @@ import torch
 import torch.nn.functional as F
 
 from etastar import Recipe, Target, Tuned, plan_transfer
-from etastar.datasets import load
 from etastar.fit import find_optimum
 from etastar.laws import BatchSize, Duration
 from etastar.sweep.recipe import Point
 from etastar.sweep.trial import run_trial
 from studies.batch_duration_page import change_page
+from studies.data_sets import load_named
 from studies.families.declared import FAMILIES, SCALES
 from studies.families.recipes import family_graph, warmup_cosine
 from studies.families.search import next_powers
@@ -284,8 +284,8 @@ def _data(kind: str, scale: str) -> Dataset:
     chosen = SCALES[scale]
     if kind == "text":
         name, options = chosen.text_data
-        return load(name, context=chosen.context, **options)
-    return load(chosen.image_data[0])
+        return load_named(name, context=chosen.context, **options)
+    return load_named(chosen.image_data[0])
 
 
 def _batches(data: Dataset, cell: TrainingCell, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

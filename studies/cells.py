@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError
-from etastar.models.components import activation_module, same_conv
-from etastar.models.config import ActivationName, Padding
+from etastar.models.components import ActivationName, Padding, activation_module
 from etastar.typed import require_number, require_type
 
 __all__ = [
@@ -148,7 +147,7 @@ class Cell(nn.Module):
                 module = nn.Identity()
             else:
                 kernel = int(op[-1])
-                conv = same_conv(width, width, kernel_size=kernel, padding=padding, bias=bias)
+                conv = _same_conv(width, width, kernel, padding=padding, bias=bias)
                 module = nn.Sequential(activation_module(activation), conv)
                 if batch_norm:
                     module.append(nn.BatchNorm2d(width))
@@ -184,6 +183,18 @@ class CellNetwork(nn.Module):
         return logits
 
 
+def _same_conv(
+    in_channels: int, out_channels: int, kernel_size: int, *, padding: Padding, bias: bool
+) -> nn.Module:
+    """A convolution that keeps the size of its input."""
+    return nn.Conv2d(
+        *(in_channels, out_channels, kernel_size),
+        padding=kernel_size // 2,
+        padding_mode=padding,
+        bias=bias,
+    )
+
+
 def cell(
     depth: int = 3,
     width: int = 16,
@@ -213,7 +224,7 @@ def cell(
         cell_seed: Seed that draws the cell, the same one for every place.
         edges: The cell written out, see `cell_plan`; "" to draw it.
         padding: "zeros" or "circular".
-        activation: One of `etastar.models.config.ActivationName`.
+        activation: One of `etastar.models.components.ActivationName`.
         batch_norm: Whether a BatchNorm follows each convolution of a cell.
         bias: Whether the layers have biases.
 
@@ -234,7 +245,7 @@ def cell(
     require_type("padding", padding, Padding)
     require_type("activation", activation, ActivationName)
     plan = cell_plan(cell_seed, edges=edges)
-    stem = same_conv(in_channels, width, kernel_size=3, padding=padding, bias=bias)
+    stem = _same_conv(in_channels, width, 3, padding=padding, bias=bias)
     cells = [
         Cell(plan, width, padding=padding, activation=activation, batch_norm=batch_norm, bias=bias)
         for _ in range(depth)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 
-from etastar.measure.pre_activations import PreActivations
+from etastar.measure.differences import PreActivations
 from studies.declaration import Family
 from studies.experiments.transformer import study
 from studies.gathering import criterion_optimum

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from etastar.measure import UpdateReport
-    from etastar.measure.pre_activations import PreActivations
+    from etastar.measure.differences import PreActivations
     from etastar.sweep.recipe import Size
     from studies.declaration import CriterionFamily, Family
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from etastar.datasets import load
 from etastar.optimizers import OPTIMIZERS, optimizer_class
 from etastar.transfer import Tuned, plan_transfer
+from studies.data_sets import load_named
 from studies.mup_package import MUP_OPTIMIZERS
 from studies.network import captured, network_architecture
 
@@ -45,7 +45,7 @@ def load_data(data: Data) -> Dataset:
     Returns:
         The data set.
     """
-    return load(data.name, **dict(data.options))
+    return load_named(data.name, **dict(data.options))
 
 
 def cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:

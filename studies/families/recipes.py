@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from etastar import Recipe, Tuned, capture_graph, plan_transfer
-from etastar.datasets import load
+from studies.data_sets import load_named
 from studies.families.declared import FAMILIES, SCALES
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ def _data(kind: str, scale: str) -> Dataset:
     chosen = SCALES[scale]
     if kind == "text":
         name, options = chosen.text_data
-        return load(name, context=chosen.context, **options)
+        return load_named(name, context=chosen.context, **options)
     name, settings = chosen.image_data[:2]
-    return load(name, **settings)
+    return load_named(name, **settings)
 
 
 def _batch_size(family: NetworkFamily, scale: FamilyScale) -> int:

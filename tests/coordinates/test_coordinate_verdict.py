@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from etastar.coordinates.coordinate_report import INIT, LayerCheck, Remedy, Trend
 from etastar.coordinates.layers import _interpolation
-from etastar.coordinates.remedy import fitting_remedies
-from etastar.coordinates.verdict import known_exception, trend_of, verdict_of
+from etastar.coordinates.verdict import fitting_remedies, known_exception, trend_of, verdict_of
 
 SIZES = [16, 64, 256]
 

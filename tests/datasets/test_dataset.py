@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etastar.datasets import Dataset, load
+from etastar.datasets import Dataset
 from etastar.datasets.dataset import image_dataset
 from etastar.errors import ModelSpecError
+from studies.data_sets import load_named
 
 
 def numbered(num_train, num_test=1):
@@ -73,7 +74,7 @@ def test_parts_that_do_not_pair_are_refused():
     ],
 )
 def test_the_batches_of_a_seed_are_those_of_stored_results(name, options, targets, size):
-    inputs, found = next(load(name, **options).batches(0, 8, 1))
+    inputs, found = next(load_named(name, **options).batches(0, 8, 1))
     assert found.tolist() == targets
     assert inputs.double().abs().sum().item() == pytest.approx(size, rel=1e-6)
 

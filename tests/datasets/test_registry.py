@@ -7,13 +7,11 @@ from etastar.errors import ModelSpecError
 
 
 def test_the_names_of_the_data_sets():
-    assert set(DATASETS) == {"digits", "fashion-mnist", "stdlib-text", "teacher"}
+    assert set(DATASETS) == {"digits", "stdlib-text"}
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(
-        ModelSpecError, match="digits, fashion-mnist, stdlib-text, teacher, hf:NAME"
-    ):
+    with pytest.raises(ModelSpecError, match="digits, stdlib-text, hf:NAME"):
         load("mnist")
 
 
@@ -36,7 +34,7 @@ def test_options_reach_the_loader():
         ("digits", "num_test", 10.5),
         ("digits", "seed", None),
         ("stdlib-text", "folder", 3),
-        ("teacher", "task", "ranking"),
+        ("stdlib-text", "context", "long"),
         ("hf:someone/things", "size", "big"),
         ("hf:someone/things", "streaming", 1),
     ],
@@ -47,5 +45,5 @@ def test_an_option_of_another_type_is_refused_by_name(name, option, bad):
 
 
 def test_what_a_loader_raises_is_an_error_of_ours():
-    with pytest.raises(ModelSpecError, match=r"teacher with .*: \w+Error: Overflow"):
-        load("teacher", seed=2**70)
+    with pytest.raises(ModelSpecError, match=r"digits with .*: \w+Error: Overflow"):
+        load("digits", seed=2**70)

@@ -6,10 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from etastar.errors import FitError
 from etastar.fit.bootstrap import (
     percentile_interval,
-    require_resamples,
     resampled_seeds,
     scatter_at_rates,
     student_quantile,
@@ -39,12 +37,6 @@ def test_the_ends_are_values_in_order_also_with_infinities(values, confidence):
     assert low in values
     assert high in values
     assert low <= high
-
-
-@pytest.mark.parametrize("bad", [0, -1, 1.5, None, "x"])
-def test_no_resample_is_refused(bad):
-    with pytest.raises(FitError, match="num_resamples="):
-        require_resamples(bad)
 
 
 @pytest.mark.parametrize("probability", [0.7, 0.9, 0.975])

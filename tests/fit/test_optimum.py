@@ -289,7 +289,10 @@ def test_an_optimum_says_what_it_is_on_one_line_and_as_plain_data():
         (None, [1.0], {}, "rates None"),
         ([0.1, 0.2, 0.3], [[1.0, 2.0], [1.0], [2.0, 3.0]], {}, "as many in each row"),
         ([0.1], [1.0], {"num_points": "x"}, "num_points='x'"),
-        ([0.1, 0.2], [[1.0, 2.0], [0.0, 1.0]], {"num_resamples": 0}, "num_resamples=0"),
+        *(
+            ([0.1, 0.2], [[1.0, 2.0], [0.0, 1.0]], {"num_resamples": bad}, "num_resamples=")
+            for bad in (0, -1, 1.5, None, "x")
+        ),
     ],
 )
 def test_bad_input_is_refused(lrs, losses, settings_, message):

@@ -9,7 +9,7 @@ from torch import nn
 
 from etastar.errors import MeasureError
 from etastar.measure import measure_update
-from etastar.measure.step_direction import OptimizerSet
+from etastar.measure.optimizer_set import OptimizerSet
 from etastar.optimizers import OPTIMIZERS, optimizer_kind, optimizer_like
 
 LR = 0.01

@@ -120,7 +120,7 @@ def test_a_plan_shows_each_group_beside_the_rate_that_was_tuned(plan):
     base, planned = chart.series
     assert planned.x == tuple(group.lr for group in plan.groups)
     assert base.x == pytest.approx([0.1] * len(plan.groups))
-    rows = section_of(plan).panels[0].table.rows
+    rows = section_of(plan).panels[0].rows
     assert [row[0] for row in rows] == [group.name for group in plan.groups]
 
 
@@ -131,7 +131,7 @@ def test_regrets_of_rules_are_marks_and_a_diverged_one_is_told():
     ]
     section = section_of({"rules": rules})
     assert section.charts[0].series[0].x == (None, 0.002)
-    assert [row[-1] for row in section.panels[0].table.rows] == ["diverged", "0.2%"]
+    assert [row[-1] for row in section.panels[0].rows] == ["diverged", "0.2%"]
 
 
 def test_numbers_that_are_not_finite_leave_gaps(results):

@@ -10,7 +10,7 @@ from torch import nn
 from etastar.graph import capture_graph
 from etastar.report.charts import DrawnNode
 from etastar.report.drawing import draw_network, drawn_nodes
-from etastar.report.folding import Fold, fold_rows
+from etastar.report.network_chart import Fold, fold_rows
 from etastar.sources.model_spec import capture_spec
 
 

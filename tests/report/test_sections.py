@@ -33,9 +33,9 @@ def test_a_result_and_its_printed_json_give_the_same_section(name, results, tmp_
     (read,) = sections_of(str(path))
     assert "printed.json, written 20" in read.origin
     assert (read.facts, read.panels, read.notes) == (section.facts, section.panels, section.notes)
-    assert all(panel.table.rows for panel in section.panels)
+    assert all(panel.rows for panel in section.panels)
     for panel in section.panels:
-        assert {len(row) for row in panel.table.rows} == {len(panel.table.headings)}
+        assert {len(row) for row in panel.rows} == {len(panel.headings)}
 
 
 def test_a_plan_file_is_the_plan(plan, tmp_path):
@@ -57,7 +57,7 @@ def test_a_store_is_its_sweep_and_the_fit_through_it(sweep, tmp_path):
                 store.finish(trial)
     found, fit = sections_of(where)
     assert found.panels == section_of(sweep).panels
-    assert [row[1] for row in fit.panels[0].table.rows] == ["3", "4", "6"]
+    assert [row[1] for row in fit.panels[0].rows] == ["3", "4", "6"]
     with pytest.raises(ReportError, match="--name"):
         sections_of(where, name="other")
 
@@ -89,7 +89,7 @@ def test_a_tuning_shows_its_runs_and_its_plan(sweep, plan):
 
 def test_a_result_without_a_picture_shows_its_text():
     regret = transfer_regret([1.5, 1.75], [1.0, 1.25])
-    assert section_of(regret).panels[0].table.rows == ((str(regret),),)
+    assert section_of(regret).panels[0].rows == ((str(regret),),)
 
 
 @pytest.mark.parametrize("thing", [3, torch.ones(1), {}, {"optima": [], "trials": 3}, None])

@@ -5,10 +5,15 @@ import pickle
 import pytest
 import torch
 
+from etastar.datasets import Dataset
 from etastar.errors import LawError, ModelSpecError
 from etastar.sources.recipe_spec import RecipeSpec, named_recipe
 from etastar.sweep.recipe import Point
 from etastar.sweep.trial import run_trial
+
+_X = torch.randn(40, 16, generator=torch.Generator().manual_seed(0))
+_Y = _X.sum(1, keepdim=True)
+SUMS = Dataset("sums", "regression", 1, _X[:32], _Y[:32], _X[32:], _Y[32:])
 
 
 def recipe(model="zoo:resnet", data="digits", optimizer="sgd", **changes):
@@ -35,8 +40,7 @@ def losses(recipe, seed=0, lr=0.05, **size):
     [
         ("zoo:resnet", "digits", {"width": 8}, {}),
         ("zoo:gpt", "stdlib-text", {"width": 16, "context": 8}, {"context": 8, "num_bytes": 5000}),
-        ("zoo:mlp", "teacher", {"width": 8, "in_features": 16, "num_classes": 1},
-         {"task": "regression", "in_features": 16, "num_classes": 1}),
+        ("zoo:mlp", f"{__file__}:SUMS", {"width": 8, "in_features": 16, "num_classes": 1}, {}),
         ("hf:ViTForImageClassification", "digits",
          {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16, "image_size": 8,
           "patch_size": 4, "num_channels": 1, "num_labels": 10}, {}),

@@ -5,28 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
-from etastar.coordinates.coordinate_report import AxisCheck, CoordinateReport, LayerCheck
+from etastar.coordinates.coordinate_report import AxisCheck, AxisKind, CoordinateReport, LayerCheck
 from etastar.coordinates.curves import Curves, RunSetting, run_curves
 from etastar.coordinates.layers import MatchedLayer, SizeRuns, match_layers
-from etastar.coordinates.remedy import axis_law, find_remedies, fitting_remedies, written_advice
-from etastar.coordinates.verdict import known_exception, trend_of
+from etastar.coordinates.verdict import (
+    axis_law,
+    find_remedies,
+    fitting_remedies,
+    known_exception,
+    trend_of,
+    written_advice,
+)
 from etastar.errors import MeasureError
-from etastar.laws import Architecture
+from etastar.laws import Architecture, Law
 from etastar.measure.ambient import plain_modes
-from etastar.measure.batch import Batch, LossFn, read_batch
-from etastar.measure.input_checks import Sizes, read_sizes, varied_alone
-from etastar.measure.subject import made_graph
+from etastar.measure.batch import Batch, LossFn, Sizes, read_batch, read_sizes, varied_alone
+from etastar.measure.optimizer_set import OptimizerChoice
+from etastar.measure.subject import Made, made_graph
 from etastar.naming import name_template
 from etastar.optimizers import OptimizerKind
 from etastar.typed import as_seeds, require_callable, require_number
-
-if TYPE_CHECKING:
-    from etastar.coordinates.coordinate_report import AxisKind
-    from etastar.laws import Law
-    from etastar.measure.chosen_optimizer import OptimizerChoice
-    from etastar.measure.subject import Made
 
 __all__ = ["coordinate_check"]
 

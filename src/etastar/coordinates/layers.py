@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from etastar.coordinates.probing import ADDITION
+from etastar.coordinates.coordinate_report import AxisKind
+from etastar.coordinates.curves import ADDITION, Curves, Place
 from etastar.errors import MeasureError
+from etastar.laws import Architecture
 from etastar.naming import name_template
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from etastar.coordinates.coordinate_report import AxisKind
-    from etastar.coordinates.curves import Curves
-    from etastar.coordinates.probing import Place
-    from etastar.laws import Architecture
-    from etastar.parameter import ParamInfo, Role
+from etastar.parameter import ParamInfo, Role
 
 __all__ = ["MatchedLayer", "SizeRuns", "match_layers"]
 
@@ -90,15 +85,7 @@ class MatchedLayer:
         return np.moveaxis(np.array(means), 0, -1)
 
     def parameters(self, size: SizeRuns, position: int) -> tuple[str, ...]:
-        """Parameters whose step moves it at a size, each once.
-
-        Args:
-            size: The runs of the size.
-            position: Which of the sizes it is.
-
-        Returns:
-            Their names.
-        """
+        """Parameters whose step moves it at a size (which is in that position), each once."""
         found = (size.places[member].parameters for member in self.members[position])
         return tuple(dict.fromkeys(name for names in found for name in names))
 
@@ -106,7 +93,7 @@ class MatchedLayer:
 def match_layers(
     sizes: Sequence[SizeRuns],
 ) -> tuple[AxisKind, tuple[MatchedLayer, ...], tuple[str, ...]]:
-    """Match the pre-activations of all sizes.
+    """Match the pre-activations of all sizes, which are ascending.
 
     Where all sizes execute the same layers (width), each matches by its own name. Otherwise (depth)
     they match by kind: module path and parameter names with a star for every index, and role. Those
@@ -114,12 +101,8 @@ def match_layers(
     chains layers): at the places that the kind has at the smallest size, every other size is read
     off by linear interpolation between its own, and the mean over these places is taken.
 
-    Args:
-        sizes: Ascending.
-
     Returns:
-        Whether the axis is one of width or depth; what matches, in the order of the largest size;
-        and what some sizes lack.
+        The kind of axis; what matches, in the order of the largest size; what some sizes lack.
 
     Raises:
         MeasureError: The seeds gave different networks, the sizes the same one, or nothing matches.

@@ -1,20 +1,19 @@
-"""The record that every data set is loaded into, and its images brought to one scale."""
+"""The record that every data set is loaded into: images brought to one scale, text in windows."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
+from torch import Tensor
 
 from etastar.errors import ModelSpecError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+__all__ = ["NUM_BYTES", "Dataset", "TaskKind", "byte_windows", "image_dataset", "split_every"]
 
-    from torch import Tensor
-
-__all__ = ["Dataset", "TaskKind", "image_dataset"]
+NUM_BYTES = 256
 
 TaskKind = Literal["classification", "language modelling", "regression"]
 """What the targets are: class numbers, next tokens at every position, or real vectors."""
@@ -70,7 +69,7 @@ class Dataset:
 
         Example:
             >>> from etastar.datasets import load
-            >>> data = load("teacher", num_train=64)
+            >>> data = load("digits")
             >>> [len(inputs) for inputs, _ in data.batches(0, 16, 3)]
             [16, 16, 16]
         """
@@ -108,17 +107,10 @@ def _require_pairs(name: str, part: str, inputs: Tensor, targets: Tensor) -> Non
 def image_dataset(
     name: str, num_classes: int, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
 ) -> Dataset:
-    """A classification of images, shifted and scaled channel by channel.
+    """A classification of images (examples, channels, height, width), scaled channel by channel.
 
-    Args:
-        name: What `load` knows it by.
-        num_classes: Number of classes.
-        train: Images (examples, channels, height, width), float, and labels (examples,).
-        test: The same.
-
-    Returns:
-        The data set; each channel of the training part has mean 0 and standard deviation 1, and the
-        test part is scaled alike. A channel that is constant stays at 0.
+    Each channel of the training part has mean 0 and standard deviation 1, and the test part is
+    scaled alike. A channel that is constant stays at 0.
     """
     mean = train[0].mean((0, 2, 3), keepdim=True)
     std = train[0].std((0, 2, 3), correction=0, keepdim=True)
@@ -127,3 +119,43 @@ def image_dataset(
     return Dataset(
         name, "classification", num_classes, next(scaled), train[1], next(scaled), test[1]
     )
+
+
+def byte_windows(text: bytes, *, context: int) -> tuple[Tensor, Tensor]:
+    """Windows that do not overlap, and the same shifted by one byte: (windows, context) integers.
+
+    What does not fill a window is left out; a text that fills none is refused.
+
+    Example:
+        >>> inputs, targets = byte_windows(b"abcdef", context=2)
+        >>> [bytes(row) for row in inputs.tolist()], [bytes(row) for row in targets.tolist()]
+        ([b'ab', b'de'], [b'bc', b'ef'])
+    """
+    if not isinstance(context, int) or context < 1 or len(text) <= context:
+        raise ModelSpecError(
+            f"context={context!r} on a text of {len(text)} bytes",
+            "a context of one byte or more, and a longer text",
+            "change the context or give more text",
+        )
+    length = context + 1
+    used = len(text) // length * length
+    windows = torch.frombuffer(bytearray(text[:used]), dtype=torch.uint8)
+    windows = windows.view(-1, length).long()
+    return windows[:, :-1].contiguous(), windows[:, 1:].contiguous()
+
+
+def split_every(
+    inputs: Tensor, targets: Tensor, *, test_every: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Every so many-th example as test part, so that both parts come from the whole set.
+
+    Returns:
+        Training inputs and targets, test inputs and targets.
+
+    Example:
+        >>> windows = torch.arange(4)[:, None]
+        >>> [part.flatten().tolist() for part in split_every(windows, windows, test_every=2)]
+        [[0, 2], [0, 2], [1, 3], [1, 3]]
+    """
+    is_test = torch.arange(len(inputs)) % test_every == test_every - 1
+    return inputs[~is_test], targets[~is_test], inputs[is_test], targets[is_test]

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from etastar.datasets.dataset import Dataset, image_dataset
-from etastar.datasets.text import NUM_BYTES, byte_windows, split_every
+from etastar.datasets.dataset import NUM_BYTES, Dataset, byte_windows, image_dataset, split_every
 from etastar.errors import MissingExtraError, ModelSpecError, foreign_errors_as
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from torch import Tensor
 
 __all__ = ["HuggingFaceOptions", "load_hf"]
 
@@ -98,13 +94,16 @@ def load_hf(name: str, options: HuggingFaceOptions) -> Dataset:
         found = _image_tensors(train, *columns, size=options.size)
         held_out = None if test is None else _image_tensors(test, *columns, size=options.size)
         num_classes = getattr(features[columns[1]], "num_classes", None)  # as the set states them
-        return _image_dataset(name, num_classes, found, held_out)
-    column = _text_column(features, options.text_column)
-    context, num_bytes = options.context, options.num_bytes
-    train_text = _joined_text(train, column, num_bytes=num_bytes)
-    fewer = max(num_bytes // _TEST_EVERY, context + 1)
-    test_text = None if test is None else _joined_text(test, column, num_bytes=fewer)
-    return _text_dataset(name, train_text, test_text, context=context)
+        return _image_dataset(name, num_classes, *_parts(found, held_out))
+    column, context = _text_column(features, options.text_column), options.context
+    windows = byte_windows(
+        _joined_text(train, column, num_bytes=options.num_bytes), context=context
+    )
+    held_out = None
+    if test is not None:
+        fewer = max(options.num_bytes // _TEST_EVERY, context + 1)
+        held_out = byte_windows(_joined_text(test, column, num_bytes=fewer), context=context)
+    return Dataset(f"hf:{name}", "language modelling", NUM_BYTES, *_parts(windows, held_out))
 
 
 def _load_splits(name: str, options: HuggingFaceOptions) -> Mapping[str, Any]:
@@ -148,32 +147,30 @@ def _draw(rows: Any, limit: int | None, seed: int) -> Any:
     return islice(rows.shuffle(seed=seed, buffer_size=_SHUFFLE_BUFFER), limit)
 
 
-def _text_dataset(name: str, train: bytes, test: bytes | None, *, context: int) -> Dataset:
-    windows = byte_windows(train, context=context)
-    if test is None:
-        parts = split_every(*windows, test_every=_TEST_EVERY)
-    else:
-        parts = (*windows, *byte_windows(test, context=context))
-    return Dataset(f"hf:{name}", "language modelling", NUM_BYTES, *parts)
+def _parts(
+    train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Both parts; without a test split, every tenth training example is held out."""
+    return split_every(*train, test_every=_TEST_EVERY) if test is None else (*train, *test)
 
 
 def _image_dataset(
     name: str,
     num_classes: int | None,
-    train: tuple[Tensor, Tensor],
-    test: tuple[Tensor, Tensor] | None,
+    train_images: Tensor,
+    train_labels: Tensor,
+    test_images: Tensor,
+    test_labels: Tensor,
 ) -> Dataset:
-    if test is None:
-        images, labels, *held_out = split_every(*train, test_every=_TEST_EVERY)
-        train, test = (images, labels), (held_out[0], held_out[1])
-    shapes = [tuple(images.shape[1:]) for images, _ in (train, test)]
+    shapes = [tuple(images.shape[1:]) for images in (train_images, test_images)]
     if shapes[0] != shapes[1]:
         raise ModelSpecError(
             f"training images {shapes[0]}, test images {shapes[1]}",
             "the same shape in both splits",
             "give size, or another test_split",
         )
-    classes = num_classes or int(torch.cat([train[1], test[1]]).max()) + 1
+    classes = num_classes or int(torch.cat([train_labels, test_labels]).max()) + 1
+    train, test = (train_images, train_labels), (test_images, test_labels)
     return image_dataset(f"hf:{name}", classes, train, test)
 
 

@@ -1,29 +1,114 @@
-"""Data sets by name."""
+"""Data sets by name: scikit-learn's digits, Python's own source, and those of Hugging Face."""
 
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, get_type_hints
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_type_hints
 
+import torch
+
+from etastar.datasets.dataset import (
+    NUM_BYTES,
+    Dataset,
+    byte_windows,
+    image_dataset,
+    split_every,
+)
 from etastar.datasets.hugging_face import HuggingFaceOptions, load_hf
-from etastar.datasets.images import load_digits, load_fashion_mnist
-from etastar.datasets.teacher import load_teacher
-from etastar.datasets.text import load_stdlib_text
 from etastar.errors import ModelSpecError, foreign_errors_as
 from etastar.typed import require_type
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+__all__ = ["DATASETS", "load", "load_digits", "load_stdlib_text"]
 
-    from etastar.datasets.dataset import Dataset
 
-__all__ = ["DATASETS", "load"]
+def load_digits(*, num_test: int = 360, seed: int = 0) -> Dataset:
+    """1,797 grey images of ten digits; nothing is downloaded.
+
+    Args:
+        num_test: Examples kept for the test part (a fifth by default).
+        seed: Of the split; not of the batches.
+
+    Returns:
+        Images (examples, 1, 8, 8) with mean 0 and standard deviation 1 over the training part.
+
+    Raises:
+        ModelSpecError: The test part would be empty or leave nothing to train on.
+
+    Example:
+        >>> data = load_digits()
+        >>> data.train_inputs.shape, data.num_classes
+        (torch.Size([1437, 1, 8, 8]), 10)
+
+    Source: UCI's Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, 1998.
+    """
+    from sklearn.datasets import load_digits as read_digits
+
+    raw = read_digits()
+    images = torch.from_numpy(raw.images).float().unsqueeze(1)
+    labels = torch.from_numpy(raw.target).long()
+    if not 1 <= num_test < len(images):
+        raise ModelSpecError(
+            f"num_test={num_test}", f"from 1 to {len(images) - 1}", "change num_test"
+        )
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    test, train = order[:num_test], order[num_test:]
+    return image_dataset("digits", 10, (images[train], labels[train]), (images[test], labels[test]))
+
+
+def _read_source(folder: Path, *, num_bytes: int) -> bytes:
+    """The first bytes of a folder's modules, by name; no file is opened that is not needed."""
+    parts: list[bytes] = []
+    missing = num_bytes
+    for path in sorted(folder.glob("*.py"), key=lambda path: path.name):
+        if missing <= 0:
+            break
+        parts.append(path.read_bytes()[:missing])
+        missing -= len(parts[-1])
+    return b"".join(parts)
+
+
+def load_stdlib_text(
+    *, context: int = 32, num_bytes: int = 1_000_000, folder: str | None = None
+) -> Dataset:
+    """Next-byte prediction on the running Python's standard library.
+
+    The text depends on the version of Python, and on nothing else. Every tenth window is kept for
+    the test part.
+
+    Args:
+        context: Bytes in an input.
+        num_bytes: How much text to use.
+        folder: Another folder of Python files in place of the standard library.
+
+    Returns:
+        Tokens (windows, context) and the same shifted by one.
+
+    Raises:
+        ModelSpecError: The folder holds less text than asked for, or a size is no positive integer.
+
+    Example:
+        >>> data = load_stdlib_text(context=16, num_bytes=10_000)
+        >>> data.train_inputs.shape, data.num_classes
+        (torch.Size([530, 16]), 256)
+    """
+    source = Path(folder or sysconfig.get_path("stdlib"))
+    text = _read_source(source, num_bytes=num_bytes)
+    if len(text) < num_bytes or num_bytes < 1:
+        raise ModelSpecError(
+            f"num_bytes={num_bytes}, and {len(text)} bytes of Python source in {source}",
+            "one byte or more, and no more than there are",
+            "lower num_bytes, or name another folder",
+        )
+    parts = split_every(*byte_windows(text, context=context), test_every=10)
+    return Dataset("stdlib-text", "language modelling", NUM_BYTES, *parts)
+
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "digits": load_digits,
-    "fashion-mnist": load_fashion_mnist,
     "stdlib-text": load_stdlib_text,
-    "teacher": load_teacher,
 }
 
 _HF_PREFIX = "hf:"

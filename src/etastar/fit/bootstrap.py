@@ -5,21 +5,17 @@ from __future__ import annotations
 from math import pi, tan
 from statistics import NormalDist
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from etastar.errors import FitError
 from etastar.typed import plain_number
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
 __all__ = [
     "float_array",
-    "mean_interval",
     "percentile_interval",
-    "require_resamples",
     "resampled_seeds",
     "scatter_at_rates",
     "student_quantile",
@@ -28,17 +24,7 @@ __all__ = [
 
 
 def float_array(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    """Numbers as an array.
-
-    Args:
-        name: What the error calls them.
-        values: A number, or a rectangular nest of sequences of them.
-
-    Returns:
-        The array.
-
-    Raises:
-        FitError: Something is no number, or the rows are of different lengths.
+    """Numbers as an array; refused under their name where one is none, or rows differ in length.
 
     Example:
         >>> float_array("losses", [[1, 2], [3, 4]]).shape
@@ -64,39 +50,13 @@ def _plain(values: Any) -> Any:
     return values if found is None else found
 
 
-def require_resamples(num_resamples: int) -> None:
-    """Refuse a number of resamples with which nothing can be drawn.
-
-    Args:
-        num_resamples: Number of bootstrap resamples.
-
-    Raises:
-        FitError: There is no resample.
-
-    Example:
-        >>> require_resamples(1000)
-    """
-    if not (isinstance(num_resamples, (int, np.integer)) and num_resamples > 0):
-        raise FitError(
-            f"num_resamples={num_resamples!r}", "one resample or more", "ask for some, such as 1000"
-        )
-
-
 def resampled_seeds(
     num_seeds: int, *, num_resamples: int = 1000, seed: int = 0
 ) -> NDArray[np.intp]:
-    """Seeds drawn with replacement.
+    """Positions of seeds drawn with replacement, (num_resamples, num_seeds).
 
     The same arguments give the same draws, so that sizes trained with the same seeds are resampled
     together and what their runs share stays shared.
-
-    Args:
-        num_seeds: Number of training seeds there are.
-        num_resamples: Number of resamples.
-        seed: Of the draws.
-
-    Returns:
-        Positions of seeds, (num_resamples, num_seeds).
 
     Example:
         >>> resampled_seeds(3, num_resamples=100).shape
@@ -113,13 +73,6 @@ def percentile_interval(
 
     No value between two others is made up, so that +inf among them does no harm.
 
-    Args:
-        values: (num_resamples,), may hold +inf.
-        confidence: Share of the values to cover.
-
-    Returns:
-        Lower and upper end.
-
     Example:
         >>> import numpy as np
         >>> percentile_interval(np.arange(1.0, 101.0), 0.9)
@@ -130,39 +83,13 @@ def percentile_interval(
     return float(ends[0]), float(ends[1])
 
 
-def mean_interval(by_seed: NDArray[np.float64]) -> tuple[float, float] | None:
-    """95% interval of a mean over seeds.
-
-    Args:
-        by_seed: (num_seeds,), may hold +inf.
-
-    Returns:
-        Lower and upper end; None with one seed.
-
-    Example:
-        >>> import numpy as np
-        >>> mean_interval(np.ones(3)), mean_interval(np.ones(1))
-        ((1.0, 1.0), None)
-    """
-    if len(by_seed) == 1:
-        return None
-    return percentile_interval(by_seed[resampled_seeds(len(by_seed))].mean(axis=1))
-
-
 def widened_interval(
     deviations: NDArray[np.float64], *, confidence: float, freedom: int
 ) -> tuple[float, float]:
     """The percentiles of deviations from an estimate, widened for a variance known from little.
 
-    Each is multiplied by t / z, Student's quantile over the normal one, but none moves inwards.
-
-    Args:
-        deviations: (num_resamples,), resampled estimates less the estimate.
-        confidence: Share of the deviations to cover.
-        freedom: Degrees of freedom of the variance; with 0 nothing is widened.
-
-    Returns:
-        Lower and upper end.
+    Each is multiplied by t / z, Student's quantile over the normal one, but none moves inwards;
+    with no degree of freedom nothing is widened.
 
     Example:
         >>> import numpy as np
@@ -182,13 +109,11 @@ def scatter_at_rates(losses: NDArray[np.float64]) -> NDArray[np.float64]:
     """Standard deviation over seeds at each rate, without what a seed adds at all rates.
 
     The latter is the median over the rates of how far the seed's loss lies above the rate's mean;
-    not the mean, lest a rate at the brink of divergence be taken for the seed's level.
+    not the mean, lest a rate at the brink of divergence be taken for the seed's level. Corrected
+    for the levels taken off; 0 for a single rate.
 
     Args:
         losses: (num_lrs, num_seeds), finite, two seeds or more.
-
-    Returns:
-        (num_lrs,), corrected for the levels taken off; 0 for a single rate.
 
     Example:
         >>> import numpy as np
@@ -210,13 +135,6 @@ def student_quantile(probability: float, freedom: int) -> float:
     """Quantile of Student's t by Abramowitz and Stegun 26.7.5.
 
     At 97.5% it is 3% too low with 2 degrees of freedom, less with more of them; exact with 1.
-
-    Args:
-        probability: Between 0 and 1.
-        freedom: Degrees of freedom, 1 or more.
-
-    Returns:
-        The quantile.
 
     Example:
         >>> round(student_quantile(0.975, 10), 3)

@@ -21,15 +21,14 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from etastar.fit.bootstrap import scatter_at_rates, student_quantile
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     Array = NDArray[np.float64]
 
-__all__ = ["minimum_interval"]
+__all__ = ["finite_stretch", "minimum_interval"]
 
 # empirical, by benchmarks/coverage.py and the runs of benchmarks/intervals.py
 _DISCREPANCY = 0.1
@@ -76,9 +75,10 @@ def minimum_interval(log_lrs: Array, losses: Array) -> tuple[float, float]:
     """
     mean = losses.mean(1)
     lowest = int(np.argmin(mean))
-    start, stop = _stretch(np.isfinite(mean), lowest)
-    ends = float(log_lrs[max(0, start - 1)]), float(log_lrs[min(stop, len(mean) - 1)])
-    x, table, lowest = log_lrs[start:stop], losses[start:stop], lowest - start
+    around = finite_stretch(mean, lowest, len(mean))
+    last = min(around.stop, len(mean) - 1)
+    ends = float(log_lrs[max(0, around.start - 1)]), float(log_lrs[last])
+    x, table, lowest = log_lrs[around], losses[around], lowest - around.start
     if len(x) == 1:
         return ends
     table = table / (float(np.abs(table).max()) or 1.0)
@@ -95,14 +95,14 @@ def minimum_interval(log_lrs: Array, losses: Array) -> tuple[float, float]:
     return ends if whiten is None else _accepted(x, rises, whiten, ends)
 
 
-def _stretch(finite: NDArray[np.bool_], lowest: int) -> tuple[int, int]:
-    """Start and stop of the rates around the lowest without a diverged one between them."""
+def finite_stretch(mean: Array, lowest: int, reach: int) -> slice:
+    """The finite losses around the lowest without a gap, at most `reach` to either side."""
     start = stop = lowest
-    while start > 0 and finite[start - 1]:
+    while start > max(0, lowest - reach) and np.isfinite(mean[start - 1]):
         start -= 1
-    while stop < len(finite) and finite[stop]:
+    while stop < min(len(mean) - 1, lowest + reach) and np.isfinite(mean[stop + 1]):
         stop += 1
-    return start, stop
+    return slice(start, stop + 1)
 
 
 def _mean_variances(table: Array) -> Array:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from zlib import crc32
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from etastar.errors import FitError
-from etastar.fit.bootstrap import (
-    float_array,
-    require_resamples,
-    resampled_seeds,
-    scatter_at_rates,
-)
-from etastar.fit.minimum_interval import minimum_interval
+from etastar.fit.bootstrap import float_array, resampled_seeds, scatter_at_rates
+from etastar.fit.minimum_interval import finite_stretch, minimum_interval
 from etastar.formatting import Shown, interval, number
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+from etastar.typed import require_number
 
 __all__ = ["Optimum", "find_optimum", "parabola_vertex"]
 
@@ -154,12 +148,12 @@ def find_optimum(
 
     Source: docs/definitions.md, section 5.
     """
-    require_resamples(num_resamples)
+    require_number("num_resamples", num_resamples, error=FitError, least=1, whole=True)
     rates, curves = _checked(lrs, losses, num_points)
     mean = curves.mean(1)
     lr, loss, method = _minimum(rates, mean, num_points)
     lowest = int(np.argmin(mean))
-    around = _finite_window(mean, lowest, num_points // 2)
+    around = finite_stretch(mean, lowest, num_points // 2)
     resampled = _resampled_minima(rates, curves, around, num_points, num_resamples)
     return Optimum(
         lr=lr,
@@ -216,7 +210,7 @@ def _minimum(
         float(mean[lowest]),
         "lowest point",
     )
-    around = _finite_window(mean, lowest, num_points // 2)
+    around = finite_stretch(mean, lowest, num_points // 2)
     if not around.start < lowest < around.stop - 1:
         return fallback
     found = parabola_vertex(np.log(rates[around] / rates[lowest]), mean[around])
@@ -228,15 +222,9 @@ def _minimum(
 def parabola_vertex(
     x: NDArray[np.float64], heights: NDArray[np.float64]
 ) -> tuple[float, float] | None:
-    """The minimum of the parabola through points, by least squares for more than three.
+    """Where the parabola of least squares through points has its minimum, and its height.
 
-    Args:
-        x: (num_points,), rising, three or more.
-        heights: (num_points,), finite.
-
-    Returns:
-        Where it is and its height; None if the parabola is not convex, or has its minimum outside
-        of the points.
+    None if it is not convex, or has its minimum outside of the points, which are rising.
 
     Example:
         >>> import numpy as np
@@ -254,16 +242,6 @@ def parabola_vertex(
     if not scaled[0] <= vertex <= scaled[-1]:
         return None
     return float(width * vertex), float(lowest + height * (offset + slope * vertex / 2))
-
-
-def _finite_window(mean: NDArray[np.float64], lowest: int, reach: int) -> slice:
-    """The stretch of finite points around the lowest, at most `reach` to either side."""
-    start = stop = lowest
-    while start > max(0, lowest - reach) and np.isfinite(mean[start - 1]):
-        start -= 1
-    while stop < min(len(mean) - 1, lowest + reach) and np.isfinite(mean[stop + 1]):
-        stop += 1
-    return slice(start, stop + 1)
 
 
 def _resampled_minima(

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from etastar.errors import FitError
 from etastar.fit.bootstrap import float_array
 from etastar.fit.optimum import Optimum
 from etastar.formatting import Shown, interval, number
 from etastar.typed import require_number
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["PowerLawFit", "PowerLawPosterior", "fit_power_law", "power_law_posterior"]
 
@@ -52,13 +50,7 @@ class PowerLawFit(Shown):
     edge_sizes: tuple[float, ...] = ()
 
     def predict(self, size: float) -> float:
-        """The rate that the line gives at a size.
-
-        Args:
-            size: Positive, in the unit of `sizes`.
-
-        Returns:
-            exp(intercept) * size^exponent.
+        """The rate that the line gives at a positive size: exp(intercept) * size^exponent.
 
         Example:
             >>> round(fit_power_law([1, 4], [1.0, 0.5]).predict(16), 12)
@@ -224,34 +216,15 @@ class PowerLawPosterior:
     noise_variance: float
 
     def predict(self, size: float) -> float:
-        """Learning rate of a size: exp of the posterior mean of its logarithm.
-
-        Args:
-            size: L of the target, positive.
-
-        Returns:
-            The learning rate.
-
-        Raises:
-            FitError: The size is not positive.
-        """
+        """Learning rate of a positive size: exp of the posterior mean of its logarithm."""
         step = _log(size) - self.center_log_size
         return float(np.exp(self.center_log_lr + self.exponent * step))
 
     def interval(self, size: float) -> tuple[float, float]:
-        """95% predictive interval of the optimal learning rate of a size.
+        """95% predictive interval of the optimal learning rate of a positive size.
 
         Normal, for variances that are known: Student's t of few seeds is in the variances of the
         tuned rates where these are `Optimum.log_lr_sd` squared.
-
-        Args:
-            size: L of the target, positive.
-
-        Returns:
-            Lower and upper end.
-
-        Raises:
-            FitError: The size is not positive.
         """
         step = _log(size) - self.center_log_size
         variance = self.center_variance + (self.exponent_sd * step) ** 2 + self.noise_variance

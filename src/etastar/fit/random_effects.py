@@ -35,14 +35,10 @@ class RandomEffects(Generic[_Group]):
     means: Mapping[_Group, tuple[float, float]]
 
     def predictive(self, group: _Group) -> tuple[float, float]:
-        """What a new member of a group is expected to be.
+        """What a new member of a group is expected to be: mean and standard deviation.
 
-        Args:
-            group: One of the groups.
-
-        Returns:
-            Mean, and the standard deviation of the normal distribution whose 95% interval is that
-            of Student's t: (tau^2 + sd(mean)^2)^(1/2) t / z.
+        The deviation is that of the normal distribution whose 95% interval is Student's t's:
+        (tau^2 + sd(mean)^2)^(1/2) t / z.
 
         Example:
             >>> found = random_effects({"a": [(0.0, 0.1), (1.0, 0.1)], "b": [(5.0, 0.1)] * 3})

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from etastar.errors import FitError
-from etastar.fit.bootstrap import float_array, mean_interval
+from etastar.fit.bootstrap import float_array, percentile_interval, resampled_seeds
 from etastar.formatting import Shown, interval, number, percent
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["TransferRegret", "transfer_regret"]
 
@@ -85,7 +82,9 @@ def transfer_regret(
     optimal = _finite("optimal_losses", optimal_losses, transferred.shape)
     differences = transferred - optimal
     scale = None if initial_losses is None else _scale(initial_losses, optimal)
-    ends = mean_interval(differences)
+    ends = None
+    if len(differences) > 1:
+        ends = percentile_interval(differences[resampled_seeds(len(differences))].mean(axis=1))
     scaled = None if scale is None or ends is None else (ends[0] / scale, ends[1] / scale)
     regret = float(differences.mean())
     return TransferRegret(

@@ -19,8 +19,8 @@ from etastar.graph.dag import Graph, Node
 from etastar.graph.isolation import random_numbers_kept
 from etastar.graph.tracing import Trace, trace
 from etastar.init.pointwise import operation_name
-from etastar.measure.input_checks import forward_pass
-from etastar.measure.pre_activations import mean_square
+from etastar.measure.batch import forward_pass
+from etastar.measure.differences import mean_square
 from etastar.naming import unwrap
 
 __all__ = ["Measurement", "measure_moments"]

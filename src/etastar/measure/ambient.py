@@ -20,18 +20,7 @@ __all__ = ["is_low_precision", "own_device", "plain_modes"]
 
 
 def is_low_precision(dtype: torch.dtype) -> bool:
-    """Whether a dtype has too few digits for the small steps of a measurement.
-
-    Args:
-        dtype: Any.
-
-    Returns:
-        Whether it is a floating one below float32.
-
-    Example:
-        >>> is_low_precision(torch.bfloat16), is_low_precision(torch.int8)
-        (True, False)
-    """
+    """Whether a floating dtype has too few digits for the small steps of a measurement."""
     return dtype.is_floating_point and dtype.itemsize < torch.float32.itemsize
 
 
@@ -41,16 +30,8 @@ def plain_modes(*, error: type[EtastarError] = MeasureError) -> Iterator[None]:
 
     Autocast is off on every device, products of float32 are computed in float32, and a low default
     dtype is float32 (float64 stays). Under bfloat16 autocast the changes of the pre-activations are
-    lost in rounding, and the rate comes out several times too small.
-
-    Args:
-        error: What to raise within a tracer of PyTorch.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        EtastarError: Of the class `error`; see `require_plain_execution`.
+    lost in rounding, and the rate comes out several times too small. Within a tracer of PyTorch
+    `error` is raised.
 
     Example:
         >>> with torch.autocast("cpu", torch.bfloat16), torch.no_grad(), plain_modes():
@@ -85,12 +66,6 @@ def _exact_products() -> Iterator[None]:
 @contextmanager
 def own_device(model: nn.Module) -> Iterator[None]:
     """Tensors that a forward pass makes without saying where are made where the model is.
-
-    Args:
-        model: Whose first parameter says where.
-
-    Yields:
-        Nothing.
 
     Example:
         >>> with torch.device("meta"), own_device(nn.Linear(1, 1, device="cpu")):

@@ -1,21 +1,31 @@
-"""Batches as the caller has them, and the loss of a model on one."""
+"""What callers give: batches and sizes, checked; and the loss of a model on a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from etastar.errors import MeasureError, foreign_errors_as
+from etastar.errors import CaptureError, MeasureError, foreign_errors_as
 from etastar.graph.arguments import cloned, map_tensors
 from etastar.graph.isolation import quiet_switches
 from etastar.measure.ambient import is_low_precision
-from etastar.measure.input_checks import forward_pass
 
-__all__ = ["Batch", "Examples", "LossFn", "own_loss", "read_batch"]
+__all__ = [
+    "Batch",
+    "Examples",
+    "LossFn",
+    "Sizes",
+    "forward_pass",
+    "own_loss",
+    "read_batch",
+    "read_sizes",
+    "varied_alone",
+]
 
 Batch: TypeAlias = "tuple[Any, Any] | Mapping[str, Any]"
 """(inputs, targets), the inputs one argument, a tuple or a dict of several; or a dict of keyword
@@ -23,6 +33,20 @@ arguments, targets among them where the model computes its own loss."""
 
 LossFn: TypeAlias = Callable[..., Tensor]
 """`loss_fn(output, targets)`; for a dict batch `loss_fn(output, batch)`."""
+
+
+Sizes: TypeAlias = "Sequence[Mapping[str, int]]"
+"""Settings of each network, [{"depth": 2, "width": 64}, {"depth": 4, "width": 64}]."""
+
+
+def forward_pass() -> AbstractContextManager[None]:
+    """A pass of the caller's model, recorded or not: what it raises becomes a `CaptureError`."""
+    return foreign_errors_as(
+        CaptureError,
+        "a forward pass that failed",
+        "a model that runs on the batch as it was given",
+        "call model(inputs) yourself to see the error",
+    )
 
 
 @dataclass(frozen=True)
@@ -40,14 +64,7 @@ class Examples:
     targets: Any
 
     def to(self, model: nn.Module) -> Examples:
-        """The examples on the model's device, as ordinary tensors; low precision as float32.
-
-        Args:
-            model: Whose first parameter says where.
-
-        Returns:
-            New examples.
-        """
+        """The examples on the model's device, as ordinary tensors; low precision as float32."""
         device = next(model.parameters()).device
 
         def moved(tensor: Tensor) -> Tensor:
@@ -64,14 +81,7 @@ class Examples:
         return args, kwargs
 
     def loss(self, model: nn.Module, loss_fn: LossFn | None) -> Tensor:
-        """The loss of a model on these examples.
-
-        Args:
-            model: The model.
-            loss_fn: See `LossFn`; None for the loss that the model itself returned.
-
-        Returns:
-            A scalar.
+        """The loss of a model on these examples; without `loss_fn` the one that the model returned.
 
         Raises:
             CaptureError: The forward pass raised.
@@ -99,16 +109,7 @@ class Examples:
 
 
 def own_loss(output: Any) -> Any:
-    """The loss that a model itself returned.
-
-    Args:
-        output: Of the model.
-
-    Returns:
-        Its `loss`.
-
-    Raises:
-        MeasureError: There is none.
+    """The loss that a model itself returned; refused where there is none.
 
     Example:
         >>> own_loss({"loss": 0.5})
@@ -125,16 +126,7 @@ def own_loss(output: Any) -> Any:
 
 
 def read_batch(batch: Batch) -> Examples:
-    """Tell inputs from targets.
-
-    Args:
-        batch: See `Batch`.
-
-    Returns:
-        The examples.
-
-    Raises:
-        MeasureError: It is none of the forms.
+    """Tell inputs from targets; what is none of the forms of `Batch` is refused.
 
     Example:
         >>> read_batch((torch.zeros(2, 3), torch.zeros(2))).args[0].shape
@@ -160,3 +152,51 @@ def read_batch(batch: Batch) -> Examples:
 
 def _is_keywords(given: object) -> bool:
     return isinstance(given, Mapping) and all(isinstance(name, str) for name in given)
+
+
+def read_sizes(sizes: Sizes) -> tuple[dict[str, int], ...]:
+    """The sizes that are different, in the order given; refused are fewer than two.
+
+    Example:
+        >>> read_sizes([{"depth": 2}, {"depth": 4}, {"depth": 2}])
+        ({'depth': 2}, {'depth': 4})
+    """
+    found: list[dict[str, int]] = []
+    if isinstance(sizes, Sequence) and all(isinstance(size, Mapping) for size in sizes):
+        for size in map(dict, sizes):
+            if size not in found:
+                found.append(size)
+    values = [value for size in found for value in size.values()]
+    is_whole = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+    is_known = is_whole and all(value > 0 for value in values)
+    if len(found) < 2 or not is_known or len({frozenset(size) for size in found}) > 1:
+        raise MeasureError(
+            f"sizes={sizes!r}",
+            "two different sizes or more, each with positive values of the same settings",
+            'give for example sizes=[{"width": 32}, {"width": 64}, {"width": 128}]',
+        )
+    return tuple(found)
+
+
+def varied_alone(sizes: Sequence[Mapping[str, int]]) -> dict[str, tuple[dict[str, int], ...]]:
+    """For each setting the sizes, ascending, in which all others are as in the first size.
+
+    Settings that never vary alone are left out; that there is no other is refused.
+
+    Example:
+        >>> list(varied_alone([{"depth": 2, "width": 8}, {"depth": 4, "width": 8}]))
+        ['depth']
+    """
+    first = sizes[0]
+    lines = {}
+    for name in first:
+        line = [dict(s) for s in sizes if all(s[k] == v for k, v in first.items() if k != name)]
+        if len(line) > 1:
+            lines[name] = tuple(sorted(line, key=lambda size: size[name]))
+    if not lines:
+        raise MeasureError(
+            f"sizes={[dict(size) for size in sizes]}",
+            "two or more that differ from the first in one setting alone",
+            "add sizes between which a single setting changes",
+        )
+    return lines

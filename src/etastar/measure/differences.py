@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from etastar.errors import MeasureError
-from etastar.graph.dag import Graph
-from etastar.measure.ambient import is_low_precision
-from etastar.measure.pre_activations import is_candidate, mean_square, observed_pass
-from etastar.measure.update_report import SeedUpdate
+from etastar.graph.dag import Graph, Node
+from etastar.graph.recorder import Observer
+from etastar.graph.tracing import Trace, trace
+from etastar.measure.ambient import is_low_precision, own_device
+from etastar.measure.batch import Examples, forward_pass
+from etastar.measure.optimizer_set import Direction
+from etastar.measure.subject import Subject
 
-if TYPE_CHECKING:
-    from etastar.graph.dag import Node
-    from etastar.graph.tracing import Trace
-    from etastar.measure.batch import Examples
-    from etastar.measure.pre_activations import PreActivations
-    from etastar.measure.step_direction import Direction
-    from etastar.measure.subject import Subject
+__all__ = [
+    "PreActivations",
+    "SeedUpdate",
+    "by_differences",
+    "is_candidate",
+    "mean_square",
+    "observed_pass",
+]
 
-__all__ = ["by_differences"]
+PreActivations = Literal["layers", "hidden", "stream"]
+"""Outputs of all weight layers; of all but those that no other follows (the head); or the residual
+stream after each addition, which in a network without additions is the outputs of `hidden`."""
 
 _FIRST_STEP = 1e-4  # of the norm of all parameters
 _LEAST_SHARE = 1e-4  # of a pre-activation that changes: below, float32 has too few digits of it
@@ -30,26 +39,48 @@ _GREATEST_SHARE = 1e-2  # above, curvature shows
 _MIDDLE_SHARE = math.sqrt(_LEAST_SHARE * _GREATEST_SHARE)
 _MAX_ATTEMPTS = 5
 _PASSES_OF_A_GRADIENT = 3  # a backward pass costs about two forward ones
+_LEAST_SQUARE = 2.0**-96  # below, single squares may have lost digits
+
+
+@dataclass(frozen=True)
+class SeedUpdate:
+    """What one seed gave.
+
+    Attributes:
+        places: (module, name) of each pre-activation, in the order of execution.
+        mean_squares: S_l / eta^2 of each.
+        second_moments: Mean of z^2 of each before the step.
+        doubt: What makes the measurement doubtful; "" for nothing.
+        num_passes: Its cost in forward passes; the gradient counts as three.
+    """
+
+    places: tuple[tuple[str, str], ...]
+    mean_squares: tuple[float, ...]
+    second_moments: tuple[float, ...]
+    doubt: str = ""
+    num_passes: int = 0
+
+    @property
+    def mean_square_update(self) -> float:
+        """M of this seed, the arithmetic mean over the pre-activations [AM]."""
+        return float(np.mean(self.mean_squares))
+
+    @property
+    def log_rate(self) -> float:
+        """Natural logarithm of the seed's eta*; infinite where it is 0 or infinite."""
+        found = self.mean_square_update
+        return -0.5 * math.log(found) if found > 0 else math.inf
 
 
 def by_differences(
     subject: Subject, examples: Examples, direction: Direction, pre_activations: PreActivations
 ) -> SeedUpdate:
-    """M_l = mean ((z_l(theta + h u) - z_l(theta - h u)) / 2h)^2.
+    """M_l = mean ((z_l(theta + h u) - z_l(theta - h u)) / 2h)^2, with u the direction of the step.
 
     The step h is chosen so that the pre-activations that later layers depend on change by a share
     between 1e-4 and 1e-2 to one side. Those of the last layer may change by any: they are linear in
     its weight, and a readout far smaller than its update would make the step so short that the
-    other weights lose it in rounding.
-
-    Args:
-        subject: The private model; left as it is up to rounding.
-        examples: Whose pre-activations are compared.
-        direction: Of the step, u.
-        pre_activations: Which count.
-
-    Returns:
-        The measurement, with what makes it doubtful.
+    other weights lose it in rounding. The model is left as it is up to rounding.
 
     Raises:
         CaptureError: The forward pass raised.
@@ -222,3 +253,45 @@ def _is_followed(node: Node, nodes: Sequence[Node]) -> bool:
 
 def _places(nodes: Sequence[Node]) -> list[tuple[int, str, str, tuple[int, ...]]]:
     return [(node.index, node.module, _name(node), node.shape) for node in nodes]
+
+
+def mean_square(tensor: Tensor) -> float:
+    """Mean of the squared absolute values; infinite where a value is not finite.
+
+    Example:
+        >>> mean_square(torch.tensor([3.0, 4.0]))
+        12.5
+    """
+    values = tensor.detach()
+    if values.is_complex():
+        values = torch.view_as_real(values.resolve_conj())
+        return 2 * mean_square(values)
+    flat = values.reshape(-1)
+    square = float(torch.dot(flat, flat)) if flat.dtype == torch.float32 else math.nan
+    if not _LEAST_SQUARE < square < math.inf:  # the squares may not fit into float32
+        norm = torch.linalg.vector_norm(flat, dtype=torch.float64)
+        square = float(norm**2)  # infinite, where a float would raise
+    return math.inf if math.isnan(square) else square / max(1, flat.numel())
+
+
+def observed_pass(subject: Subject, examples: Examples, observer: Observer) -> Trace:
+    """One forward pass without autograd, every node shown to the observer with its output.
+
+    Later operations may write to that output. Every pass of a subject draws the same random
+    numbers, and leaves the model as it is.
+    """
+    with own_device(subject.model), forward_pass():
+        subject.seed_pass()
+        return trace(
+            subject.model,
+            examples.args,
+            examples.kwargs,
+            fake=False,
+            observer=observer,
+            private=True,
+        )
+
+
+def is_candidate(node: Node, pre_activations: PreActivations) -> bool:
+    """Whether a node may turn out to be a pre-activation, as far as is known while it runs."""
+    return node.weight is not None or (pre_activations == "stream" and bool(node.addends))

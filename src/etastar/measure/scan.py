@@ -9,29 +9,31 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from etastar.errors import DepthError, MeasureError, RecurrentError
 from etastar.fit import fit_power_law
 from etastar.formatting import Shown, json_numbers, number, shorten_middle
 from etastar.measure.ambient import plain_modes
-from etastar.measure.batch import Batch, LossFn, read_batch
-from etastar.measure.input_checks import Sizes, read_sizes, varied_alone
-from etastar.measure.seeds import half_width, use_seeds
-from etastar.measure.subject import made_graph
+from etastar.measure.batch import (
+    Batch,
+    Examples,
+    LossFn,
+    Sizes,
+    read_batch,
+    read_sizes,
+    varied_alone,
+)
+from etastar.measure.differences import PreActivations, SeedUpdate
+from etastar.measure.optimizer_set import OptimizerChoice
+from etastar.measure.seeds import SeedChoice, SeedsUsed, half_width, use_seeds
+from etastar.measure.subject import Made, made_graph
 from etastar.measure.update import FirstStep
-from etastar.measure.update_report import cost_text, ends_text, report_of
+from etastar.measure.update_report import UpdateReport, cost_text, ends_text, report_of
 from etastar.typed import require_callable
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from rich.console import RenderableType
-
-    from etastar.measure.batch import Examples
-    from etastar.measure.chosen_optimizer import OptimizerChoice
-    from etastar.measure.pre_activations import PreActivations
-    from etastar.measure.seeds import SeedChoice, SeedsUsed
-    from etastar.measure.subject import Made
-    from etastar.measure.update_report import SeedUpdate, UpdateReport
 
 __all__ = ["ScanPoint", "ScanReport", "SizeExponent", "Slope", "scan_updates"]
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from etastar.errors import MeasureError
 from etastar.fit.bootstrap import student_quantile
 from etastar.formatting import number
 from etastar.typed import as_seeds, set_numbers
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 __all__ = ["SeedChoice", "SeedsUsed", "UntilPrecise", "half_width", "log_interval", "use_seeds"]
 
@@ -87,16 +85,8 @@ def use_seeds(
 ) -> SeedsUsed:
     """Measure seed after seed, all that are named or as many as it takes.
 
-    Args:
-        seeds: See `SeedChoice`; None for as many as it takes.
-        measure: Measures a seed, and keeps what it found.
-        width: Half the width of the interval at some confidence, from all that was kept.
-
-    Returns:
-        The seeds.
-
-    Raises:
-        MeasureError: The seeds are none; and what `measure` raises.
+    `measure` keeps what it found; `width` is half the width of the interval of all that was kept,
+    at some confidence.
 
     Example:
         >>> found = []
@@ -128,13 +118,7 @@ def use_seeds(
 def half_width(logs: ArrayLike, confidence: float = _CONFIDENCE) -> float:
     """Half the width of Student's t interval of a mean over seeds, t s / n^(1/2).
 
-    Args:
-        logs: (num_seeds,), logarithms, or other numbers that vary as normal ones do.
-        confidence: Of the interval.
-
-    Returns:
-        The half width; infinite with one seed, 0 where not all are finite, as more seeds would not
-        help.
+    Infinite with one seed; 0 where not all are finite, as more seeds would not help.
 
     Example:
         >>> round(half_width([1.0, 2.0, 3.0]), 2)  # 4.303 / 3^(1/2)
@@ -153,17 +137,10 @@ def half_width(logs: ArrayLike, confidence: float = _CONFIDENCE) -> float:
 
 
 def log_interval(squares: ArrayLike, confidence: float = _CONFIDENCE) -> tuple[float, float] | None:
-    """Interval of the geometric mean over seeds, by Student's t on the logarithms.
+    """Interval of the geometric mean over seeds, by Student's t on the logarithms; None with one.
 
     Mean-square updates are products over the layers of a network: their logarithms vary as normal
     numbers do, they themselves have a tail that a mean over few seeds misses.
-
-    Args:
-        squares: (num_seeds,), not negative.
-        confidence: Of the interval.
-
-    Returns:
-        Lower and upper end; None with one seed.
 
     Example:
         >>> low, high = log_interval([1.0, 4.0])  # 2 apart by 12.7 half differences

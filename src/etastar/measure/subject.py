@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -16,15 +16,17 @@ from torch.optim import Optimizer
 
 from etastar.errors import MeasureError, foreign_errors_as
 from etastar.graph.capture import capture_graph, require_module
+from etastar.graph.dag import Graph
 from etastar.graph.isolation import attributes_kept, empty_containers, own_tensors
 from etastar.measure.ambient import is_low_precision, own_device
-from etastar.measure.chosen_optimizer import OptimizerChoice, listed_optimizers, made_optimizers
-from etastar.measure.step_direction import OptimizerSet
+from etastar.measure.batch import Examples, LossFn
+from etastar.measure.optimizer_set import (
+    OptimizerChoice,
+    OptimizerSet,
+    listed_optimizers,
+    made_optimizers,
+)
 from etastar.naming import unwrap
-
-if TYPE_CHECKING:
-    from etastar.graph.dag import Graph
-    from etastar.measure.batch import Examples, LossFn
 
 __all__ = [
     "Made",
@@ -67,15 +69,7 @@ class Subject:
 
 
 def seed_everything(seed: int) -> None:
-    """Random numbers of PyTorch, NumPy and Python.
-
-    Args:
-        seed: Of all generators.
-
-    Example:
-        >>> seed_everything(1), torch.randint(100, (1,)).item(), random.randint(0, 99)
-        (None, 45, 17)
-    """
+    """Random numbers of PyTorch, NumPy and Python."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002  what models draw from
     torch.manual_seed(seed)
@@ -92,17 +86,9 @@ def make_subject(
 ) -> Subject:
     """Make the private model of one seed.
 
-    Args:
-        model_or_make: A model, whose weights are taken as they are, or a function that makes one
-            and draws from the global random numbers.
-        optimizer: See `OptimizerChoice`; None where the function makes it too.
-        examples: What the model runs on; which parameters are hidden is read from such a pass.
-        seed: Of the function, and of dropout.
-        lr: Learning rate of an optimizer that is given by name, class or kind.
-        unit: Learning rate that the optimizer's others are measured relative to.
-
-    Returns:
-        The subject.
+    A model is copied as it is, a function called, which draws from the global random numbers. Which
+    parameters are hidden is read from a pass on the examples; `lr` is that of an optimizer given by
+    name, class or kind, `unit` the rate that the optimizer's others are measured relative to.
 
     Raises:
         MeasureError: No model, no optimizer, or the model cannot be copied.
@@ -163,15 +149,7 @@ def _require_one_optimizer(where: str, own: tuple[Optimizer, ...], optimizer: ob
 
 
 def made_graph(make: Callable[[], Made], examples: Examples, *, seed: int) -> Graph:
-    """The graph of the network that a function makes, drawn from a seed.
-
-    Args:
-        make: The function; of what it returns beside the model nothing is taken.
-        examples: What the network runs on.
-        seed: Of the global random numbers, which are left as they are then.
-
-    Returns:
-        The graph.
+    """The graph of the network that a function makes, drawn from a seed; no optimizer is read.
 
     Raises:
         MeasureError: It raised, or made no model whose parameters have values.
@@ -259,11 +237,6 @@ def _to_single_precision(model: nn.Module, optimizers: Iterable[Optimizer]) -> N
 
 def gradient_on(subject: Subject, examples: Examples, loss_fn: LossFn | None) -> float:
     """Put the gradient of the loss into the parameters; buffers and attributes stay.
-
-    Args:
-        subject: Model and optimizer.
-        examples: Of the batch.
-        loss_fn: `loss_fn(output, targets)`; None for a model that computes its own loss.
 
     Returns:
         The loss.

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from torch import nn
 
 from etastar.errors import MeasureError
 from etastar.measure.ambient import plain_modes
-from etastar.measure.batch import Batch, LossFn, read_batch
-from etastar.measure.differences import by_differences
-from etastar.measure.pre_activations import PreActivations
-from etastar.measure.seeds import half_width, use_seeds
-from etastar.measure.subject import gradient_on, make_subject
-from etastar.measure.update_report import report_of
+from etastar.measure.batch import Batch, Examples, LossFn, read_batch
+from etastar.measure.differences import PreActivations, SeedUpdate, by_differences
+from etastar.measure.optimizer_set import OptimizerChoice
+from etastar.measure.seeds import SeedChoice, half_width, use_seeds
+from etastar.measure.subject import ModelOrMake, gradient_on, make_subject
+from etastar.measure.update_report import UpdateReport, report_of
 from etastar.typed import set_numbers
-
-if TYPE_CHECKING:
-    from etastar.measure.batch import Examples
-    from etastar.measure.chosen_optimizer import OptimizerChoice
-    from etastar.measure.seeds import SeedChoice
-    from etastar.measure.step_direction import Direction
-    from etastar.measure.subject import ModelOrMake, Subject
-    from etastar.measure.update_report import SeedUpdate, UpdateReport
 
 __all__ = ["FirstStep", "measure_update"]
 
@@ -108,18 +100,7 @@ def measure_update(
 
 @dataclass(frozen=True)
 class FirstStep:
-    """What is measured of each network and seed; the attributes are `measure_update`'s.
-
-    Attributes:
-        examples: The batch, read.
-        loss_fn: Loss.
-        optimizer: Optimizer.
-        pre_activations: Which count.
-        lr_unit: Rate that eta* takes the place of.
-
-    Raises:
-        MeasureError: An attribute is not accepted.
-    """
+    """What is measured of each network and seed; see `measure_update`."""
 
     examples: Examples
     loss_fn: LossFn | None
@@ -138,25 +119,13 @@ class FirstStep:
             set_numbers(self, "lr_unit", error=MeasureError, above=0)
 
     def measured(self, model_or_make: ModelOrMake, seed: int) -> SeedUpdate:
-        """The criterion of one network and seed; to be called within `plain_modes`.
-
-        Args:
-            model_or_make: See `measure_update`.
-            seed: Of the function, and of dropout.
-
-        Returns:
-            The measurement.
-
-        Raises:
-            MeasureError: The loss or the step is not accepted.
-            CaptureError: The forward pass raised.
-        """
+        """The criterion of one network and seed; to be called within `plain_modes`."""
         subject = make_subject(
             model_or_make, self.optimizer, self.examples, seed=seed, unit=self.lr_unit
         )
         placed = self.examples.to(subject.model)
         _require_finite(gradient_on(subject, placed, self.loss_fn))
-        return by_differences(subject, placed, _direction(subject), self.pre_activations)
+        return by_differences(subject, placed, subject.optimizers.direction(), self.pre_activations)
 
 
 def _require_finite(loss: float) -> None:
@@ -166,14 +135,3 @@ def _require_finite(loss: float) -> None:
             "a finite loss: no step is measured from any other",
             "check the weights, the batch and loss_fn for numbers that are not finite",
         )
-
-
-def _direction(subject: Subject) -> Direction:
-    direction = subject.optimizers.direction()
-    if not direction.updates:
-        raise MeasureError(
-            "a step that changes no parameter",
-            "gradients that reach a parameter of the optimizer",
-            "check the loss, requires_grad, and which parameters the optimizer holds",
-        )
-    return direction

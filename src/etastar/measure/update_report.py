@@ -9,20 +9,18 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from etastar.errors import MeasureError, MeasureWarning
 from etastar.formatting import Shown, json_numbers, number, shorten_middle
 from etastar.formatting import interval as interval_text
-from etastar.measure.seeds import log_interval
+from etastar.measure.differences import PreActivations, SeedUpdate
+from etastar.measure.seeds import SeedsUsed, log_interval
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from rich.console import RenderableType
 
-    from etastar.measure.pre_activations import PreActivations
-    from etastar.measure.seeds import SeedsUsed
-
-__all__ = ["LayerUpdate", "SeedUpdate", "UpdateReport", "cost_text", "ends_text", "report_of"]
+__all__ = ["LayerUpdate", "UpdateReport", "cost_text", "ends_text", "report_of"]
 
 _WIDE_SPREAD = 1.5  # empirical: 49 tuned sizes of studies/, docs/definitions.md, section 6
 _NAME_WIDTH = 24  # characters, so that a table fits into 80
@@ -46,36 +44,6 @@ class LayerUpdate:
     mean_square_update: float
     interval: tuple[float, float] | None
     second_moment: float
-
-
-@dataclass(frozen=True)
-class SeedUpdate:
-    """What one seed gave.
-
-    Attributes:
-        places: (module, name) of each pre-activation, in the order of execution.
-        mean_squares: S_l / eta^2 of each.
-        second_moments: Mean of z^2 of each before the step.
-        doubt: What makes the measurement doubtful; "" for nothing.
-        num_passes: Its cost in forward passes; the gradient counts as three.
-    """
-
-    places: tuple[tuple[str, str], ...]
-    mean_squares: tuple[float, ...]
-    second_moments: tuple[float, ...]
-    doubt: str = ""
-    num_passes: int = 0
-
-    @property
-    def mean_square_update(self) -> float:
-        """M of this seed, the arithmetic mean over the pre-activations [AM]."""
-        return float(np.mean(self.mean_squares))
-
-    @property
-    def log_rate(self) -> float:
-        """Natural logarithm of the seed's eta*; infinite where it is 0 or infinite."""
-        found = self.mean_square_update
-        return -0.5 * math.log(found) if found > 0 else math.inf
 
 
 @dataclass(frozen=True)
@@ -185,13 +153,7 @@ class UpdateReport(Shown):
 
 
 def ends_text(interval: tuple[float, float] | None) -> str:
-    """An interval in words.
-
-    Args:
-        interval: Its ends; None with one seed.
-
-    Returns:
-        The text.
+    """An interval in words; of one seed there is none.
 
     Example:
         >>> ends_text((0.1, 0.2)), ends_text(None)
@@ -202,13 +164,6 @@ def ends_text(interval: tuple[float, float] | None) -> str:
 
 def cost_text(seeds: tuple[int, ...], num_passes: int) -> str:
     """What was spent, in words.
-
-    Args:
-        seeds: The seeds.
-        num_passes: Forward passes.
-
-    Returns:
-        The text.
 
     Example:
         >>> cost_text((0, 1, 2), 15), cost_text((7,), 5)
@@ -226,19 +181,7 @@ def _rate(mean_square: float) -> float:
 def report_of(
     found: Sequence[SeedUpdate], *, used: SeedsUsed, pre_activations: PreActivations
 ) -> UpdateReport:
-    """Means over seeds, with intervals.
-
-    Args:
-        found: One measurement per seed.
-        used: The seeds.
-        pre_activations: Which counted.
-
-    Returns:
-        The report.
-
-    Raises:
-        MeasureError: The seeds gave different networks.
-    """
+    """Means over seeds, with intervals; seeds that gave different networks are refused."""
     places = {one.places for one in found}
     if len(places) > 1:
         raise MeasureError(

@@ -1,15 +1,22 @@
-"""Parts of networks: activations by name, convolutions that keep the size, the addition."""
+"""What the zoo's networks share: their configurations, checked, and activations by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_type_hints
 
 from torch import Tensor, nn
 
-from etastar.models.config import Padding, ResidualConfig
+from etastar.errors import ModelSpecError
+from etastar.typed import require_number, require_type
 
-__all__ = ["ResidualBlock", "activation_module", "add_branch", "same_conv"]
+__all__ = ["ActivationName", "NetworkConfig", "Padding", "activation_module", "add_branch"]
+
+ActivationName = Literal["relu", "gelu", "tanh", "silu", "identity"]
+"""Names that `activation_module` knows."""
+
+Padding = Literal["zeros", "circular"]
+"""What a convolution reads beyond the edge."""
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -20,34 +27,52 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-def activation_module(name: str) -> nn.Module:
-    """A new module of the named activation.
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What every network of the zoo has; its classes state further arguments and their defaults.
 
-    Args:
-        name: One of `etastar.models.config.ActivationName`.
+    Values are checked against their annotations: an `int` is 1 or more, a `float` is finite, a
+    `dropout` is in [0, 1), a `kernel_size` is odd.
 
-    Returns:
-        The module, without parameters.
+    Attributes:
+        depth: Hidden weight layers of a chain (the first one included, the head not); residual or
+            Transformer blocks otherwise.
+        width: Units, or channels, of every hidden layer, of the stream and inside the branches.
+        activation: See `ActivationName`.
+        bias: Whether the layers have biases.
 
-    Example:
-        >>> activation_module("relu")
-        ReLU()
+    Raises:
+        ModelSpecError: A value is not accepted.
     """
+
+    depth: int = 4
+    width: int = 64
+    activation: ActivationName = "relu"
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        for name, annotation in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if annotation is int:
+                require_number(name, value, error=ModelSpecError, least=1, whole=True)
+            require_type(name, value, annotation)
+            if name == "dropout" and not 0 <= value < 1:
+                raise ModelSpecError(f"{name}={value!r}", "a number in [0, 1)", f"change {name}")
+            if name == "kernel_size" and value % 2 == 0:
+                raise ModelSpecError(
+                    f"{name}={value}", "an odd kernel, which keeps the size", "use 1, 3, 5, ..."
+                )
+
+
+def activation_module(name: str) -> nn.Module:
+    """A new module of the named activation; see `ActivationName`."""
     return _ACTIVATIONS[name]()
 
 
 def add_branch(x: Tensor, branch: Tensor, multiplier: float) -> Tensor:
-    """The residual addition x + multiplier * branch.
+    """The residual addition x + multiplier * branch, m of [TP6] (K^(-1/2)) and [CP] (1/K).
 
     At 1.0 nothing is multiplied, so that the network is the ordinary one.
-
-    Args:
-        x: The residual stream, any shape.
-        branch: The branch's output, same shape.
-        multiplier: The factor m of [TP6] (K^(-1/2)) and [CP] (1/K).
-
-    Returns:
-        The stream after the addition, same shape.
 
     Example:
         >>> import torch
@@ -57,77 +82,3 @@ def add_branch(x: Tensor, branch: Tensor, multiplier: float) -> Tensor:
     if multiplier == 1.0:
         return x + branch
     return x + multiplier * branch
-
-
-class ResidualBlock(nn.Module):
-    """`x + m W1(phi(x))`, or with two weight layers `x + m W2(phi(W1(phi(x))))`.
-
-    With `batch_norm` each activation is `phi(norm(.))`; dropout stands before each weight.
-
-    Args:
-        config: Sizes and options.
-        layer: Makes a weight layer of the stream's width.
-        norm: Class of the BatchNorm.
-        name: Of the weight layers: "fc" for fc1 and fc2.
-    """
-
-    def __init__(
-        self,
-        config: ResidualConfig,
-        layer: Callable[[], nn.Module],
-        norm: type[nn.Module],
-        name: str,
-    ) -> None:
-        super().__init__()
-        self.places = [(f"norm{k + 1}", f"{name}{k + 1}") for k in range(config.branch_layers)]
-        for norm_name, layer_name in self.places:
-            self.add_module(norm_name, norm(config.width) if config.batch_norm else nn.Identity())
-            self.add_module(layer_name, layer())
-        self.activation = activation_module(config.activation)
-        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
-        self.branch_multiplier = config.branch_multiplier
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The stream after this block, of the shape of the stream before it."""
-        branch = x
-        for norm_name, layer_name in self.places:
-            normed = self.activation(self.get_submodule(norm_name)(branch))
-            branch = self.get_submodule(layer_name)(self.dropout(normed))
-        return add_branch(x, branch, self.branch_multiplier)
-
-
-def same_conv(
-    in_channels: int,
-    out_channels: int,
-    *,
-    kernel_size: int,
-    padding: Padding,
-    bias: bool,
-    dimensions: Literal[1, 2] = 2,
-) -> nn.Module:
-    """A convolution that keeps the size of its input.
-
-    Args:
-        in_channels: Channels read.
-        out_channels: Channels written.
-        kernel_size: Taps per dimension, odd.
-        padding: What is read beyond the ends or edges.
-        bias: Whether it has a bias.
-        dimensions: 1 over sequences, 2 over images.
-
-    Returns:
-        The module.
-
-    Example:
-        >>> same_conv(1, 4, kernel_size=3, padding="zeros", bias=False).weight.shape
-        torch.Size([4, 1, 3, 3])
-    """
-    convolution: type[nn.Conv1d | nn.Conv2d] = nn.Conv1d if dimensions == 1 else nn.Conv2d
-    return convolution(
-        in_channels,
-        out_channels,
-        kernel_size,
-        padding=kernel_size // 2,
-        padding_mode=padding,
-        bias=bias,
-    )

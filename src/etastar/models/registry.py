@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError
-from etastar.models.cnn import CNN1d, CNN1dConfig, CNN2d, CNN2dConfig
-from etastar.models.gpt import GPT, GPTConfig
-from etastar.models.mlp import MLP, MLPConfig
-from etastar.models.resmlp import ResMLP, ResMLPConfig
-from etastar.models.resnet import ResNet, ResNetConfig
-from etastar.models.vit import ViT, ViTConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor, nn
-
-    from etastar.models.config import NetworkConfig
+from etastar.models.chains import MLP, CNN1d, CNN1dConfig, CNN2d, CNN2dConfig, MLPConfig
+from etastar.models.components import NetworkConfig
+from etastar.models.residual_networks import ResMLP, ResMLPConfig, ResNet, ResNetConfig
+from etastar.models.transformer import GPT, GPTConfig, ViT, ViTConfig
 
 __all__ = ["ZOO", "ZooEntry", "build", "example_inputs"]
 

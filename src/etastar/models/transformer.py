@@ -1,4 +1,4 @@
-"""Attention, feed-forward and the pre-LN block that the Transformers of the zoo share.
+"""Pre-LN Transformers: a decoder over tokens, and a vision Transformer.
 
 Shape suffixes: B batch, T positions, D width, H heads, E width of a head.
 """
@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError
-from etastar.models.components import activation_module, add_branch
-from etastar.models.config import ActivationName, NetworkConfig
+from etastar.models.components import ActivationName, NetworkConfig, activation_module, add_branch
 
-__all__ = ["Attention", "Block", "FeedForward", "TransformerConfig"]
+__all__ = ["GPT", "GPTConfig", "ViT", "ViTConfig"]
 
 
 @dataclass(frozen=True)
-class TransformerConfig(NetworkConfig):
+class _TransformerConfig(NetworkConfig):
     """Pre-LN blocks; each holds two residual additions, with parallel branches one of both.
 
     The feed-forward layers have four times the width; `bias` is that of the blocks' linear layers.
@@ -53,10 +53,54 @@ class TransformerConfig(NetworkConfig):
             )
 
 
-class Attention(nn.Module):
+@dataclass(frozen=True)
+class GPTConfig(_TransformerConfig):
+    """A small GPT.
+
+    Attributes:
+        vocabulary: Number of tokens (bytes by default).
+        context: Longest input in tokens.
+        tied: Whether the head shares its weight with the embedding.
+    """
+
+    vocabulary: int = 256
+    context: int = 32
+    tied: bool = False
+
+
+@dataclass(frozen=True)
+class ViTConfig(_TransformerConfig):
+    """A small vision Transformer.
+
+    Attributes:
+        in_channels: Channels of the input.
+        image_size: Height and width in pixels.
+        patch_size: Height and width of a patch in pixels; a divisor of `image_size`.
+        num_classes: Outputs.
+
+    Raises:
+        ModelSpecError: A value is not accepted, or the patches do not fill the image.
+    """
+
+    in_channels: int = 1
+    image_size: int = 8
+    patch_size: int = 2
+    num_classes: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.image_size % self.patch_size:
+            raise ModelSpecError(
+                f"image_size={self.image_size}, patch_size={self.patch_size}",
+                "a patch_size that divides image_size",
+                "change one of them",
+            )
+
+
+class _Attention(nn.Module):
     """Multi-head self-attention with one fused projection for queries, keys and values."""
 
-    def __init__(self, config: TransformerConfig, *, causal: bool) -> None:
+    def __init__(self, config: _TransformerConfig, *, causal: bool) -> None:
         super().__init__()
         width = config.width
         self.num_heads = width // config.head_width
@@ -80,10 +124,10 @@ class Attention(nn.Module):
         return out
 
 
-class FeedForward(nn.Module):
+class _FeedForward(nn.Module):
     """`proj(phi(fc(x)))` with four times the width inside."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: _TransformerConfig) -> None:
         super().__init__()
         self.fc = nn.Linear(config.width, 4 * config.width, bias=config.bias)
         self.activation = activation_module(config.activation)
@@ -95,19 +139,19 @@ class FeedForward(nn.Module):
         return out
 
 
-class Block(nn.Module):
+class _Block(nn.Module):
     """Pre-LN block: `x + m attn(ln1(x))`, then `x + m mlp(ln2(x))`.
 
     With `parallel` both branches read one norm: `x + m attn(ln1(x)) + m mlp(ln1(x))`.
     """
 
-    def __init__(self, config: TransformerConfig, *, causal: bool) -> None:
+    def __init__(self, config: _TransformerConfig, *, causal: bool) -> None:
         super().__init__()
         width, affine = config.width, config.affine
         self.ln1 = nn.LayerNorm(width, elementwise_affine=affine)
-        self.attn = Attention(config, causal=causal)
+        self.attn = _Attention(config, causal=causal)
         self.ln2 = None if config.parallel else nn.LayerNorm(width, elementwise_affine=affine)
-        self.mlp = FeedForward(config)
+        self.mlp = _FeedForward(config)
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
         self.branch_multiplier = config.branch_multiplier
 
@@ -118,3 +162,73 @@ class Block(nn.Module):
         if self.ln2 is not None:
             normed = self.ln2(stream)
         return add_branch(stream, self.dropout(self.mlp(normed)), self.branch_multiplier)
+
+
+class GPT(nn.Module):
+    """Embeddings, causal pre-LN blocks, a last norm, a linear head.
+
+    Its effective depth is 2 depth + 2, with parallel branches depth + 2.
+
+    Example:
+        >>> GPT(GPTConfig(depth=1, width=16))(torch.zeros(2, 32, dtype=torch.int64)).shape
+        torch.Size([2, 32, 256])
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.context = config.context
+        # the order of drawing: stored results depend on it
+        blocks = [_Block(config, causal=True) for _ in range(config.depth)]
+        self.embedding = nn.Embedding(config.vocabulary, config.width)
+        self.position = nn.Embedding(config.context, config.width)
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(config.width, elementwise_affine=config.affine)
+        self.head = nn.Linear(config.width, config.vocabulary, bias=False)
+        if config.tied:
+            self.head.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits (batch, time, vocabulary) of integer tokens (batch, time)."""
+        time = tokens.shape[1]
+        if time > self.context:
+            raise ModelSpecError(
+                f"tokens of length {time}",
+                f"at most context={self.context}",
+                "shorten the tokens or build the network with a longer context",
+            )
+        x = self.embedding(tokens) + self.position(torch.arange(time, device=tokens.device))
+        for block in self.blocks:
+            x = block(x)
+        logits: Tensor = self.head(self.norm(x))
+        return logits
+
+
+class ViT(nn.Module):
+    """Patches, pre-LN blocks, a last norm, the mean over patches, a linear head.
+
+    Its effective depth is 2 depth + 2, with parallel branches depth + 2.
+
+    Example:
+        >>> ViT(ViTConfig(depth=1, width=16))(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        width, side = config.width, config.patch_size
+        # the order of drawing: stored results depend on it
+        self.patches = nn.Conv2d(config.in_channels, width, side, stride=side)
+        blocks = [_Block(config, causal=False) for _ in range(config.depth)]
+        num_patches = (config.image_size // side) ** 2
+        self.position = nn.Parameter(0.02 * torch.randn(num_patches, width))
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(width, elementwise_affine=config.affine)
+        self.head = nn.Linear(width, config.num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (batch, classes) of images (batch, channels, height, width in pixels)."""
+        x = self.patches(x).flatten(2).transpose(1, 2) + self.position
+        for block in self.blocks:
+            x = block(x)
+        logits: Tensor = self.head(self.norm(x).mean(1))
+        return logits

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
+
+from etastar.formatting import shorten_middle
 
 __all__ = [
     "GREY",
@@ -15,12 +17,14 @@ __all__ = [
     "Panel",
     "Section",
     "Series",
-    "SheetTable",
+    "axis_labels",
     "finite",
 ]
 
 GREY = -1
 """Index of the colour of what is no result: a reference, a base."""
+
+_LABEL = 28  # characters of a name on an axis
 
 Look = Literal["curve", "runs", "minimum", "points", "line", "dashes", "band"]
 Numbers: TypeAlias = "tuple[float | None, ...]"
@@ -82,18 +86,11 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class SheetTable:
-    """Headings and rows of text."""
+class Panel:
+    """A table of text, and the chart that stands beside it."""
 
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A table, and the chart that stands beside it."""
-
-    table: SheetTable
     chart: Chart | None = None
 
 
@@ -146,14 +143,13 @@ class Section:
         return tuple(panel.chart for panel in self.panels if panel.chart is not None)
 
 
+def axis_labels(names: Iterable[str]) -> tuple[str, ...]:
+    """Names as they stand at an axis: the middle of long ones is left out."""
+    return tuple(shorten_middle(name, _LABEL) for name in names)
+
+
 def finite(values: Sequence[float | None]) -> list[float]:
     """The values that are numbers; JSON has None for those that are not.
-
-    Args:
-        values: Numbers and None.
-
-    Returns:
-        Those between minus and plus infinity.
 
     Example:
         >>> finite([1.0, None, float("inf")])

@@ -1,7 +1,7 @@
 """A network from top to bottom as SVG: the shortest path lit and straight, branches beside it.
 
 How this works. Operations stand in rows, in the order of execution, in two columns: the shortest
-path, and everything else. Rows that repeat are folded (`folding.py`) into HTML `details`, which
+path, and everything else. Rows that repeat are folded (`fold_rows`) into HTML `details`, which
 open by a click or Enter without a script; the rows between two folds are one SVG. An edge between
 two of them is drawn in parts: from its row to the end of its SVG, and from the start of the other.
 """
@@ -12,15 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from html import escape
 from itertools import groupby, pairwise
-from typing import TYPE_CHECKING
 
 from etastar.formatting import shorten_middle
+from etastar.graph import Graph
 from etastar.graph.paths import shortest_path
 from etastar.report.charts import DrawnNode
-from etastar.report.folding import Fold, fold_rows
-
-if TYPE_CHECKING:
-    from etastar.graph import Graph
+from etastar.report.network_chart import Fold, fold_rows
 
 __all__ = ["draw_network", "drawn_nodes"]
 
@@ -32,16 +29,9 @@ _NAME, _OP = 26, 15  # characters
 
 
 def drawn_nodes(graph: Graph) -> tuple[DrawnNode, ...]:
-    """The operations of a graph that are drawn: all but views and arithmetic.
+    """The operations of a graph that are drawn, in order: all but views and arithmetic.
 
-    Args:
-        graph: A captured graph.
-
-    Returns:
-        In the order of execution; those that count on the shortest path are lit.
-
-    Raises:
-        DepthError: The graph has no effective depth.
+    Those that count on the shortest path are lit. A graph without effective depth is refused.
 
     Example:
         >>> import torch
@@ -94,14 +84,7 @@ def _through(nodes: Sequence[DrawnNode], lit: Sequence[int]) -> Iterator[int]:
 
 
 def draw_network(nodes: Sequence[DrawnNode]) -> str:
-    """The network as HTML, names escaped; styles are the page's.
-
-    Args:
-        nodes: From `drawn_nodes`.
-
-    Returns:
-        SVGs and folds.
-    """
+    """The network as SVGs and folds in HTML, names escaped; styles are the page's."""
     picture = _Picture(nodes)
     return "".join(picture.items(fold_rows(nodes)))
 

@@ -7,8 +7,7 @@ from math import log2
 from typing import Any
 
 from etastar.formatting import interval, number, shorten_middle
-from etastar.report.charts import GREY, Axis, Chart, Panel, Section, Series, SheetTable
-from etastar.report.plan_sections import axis_labels
+from etastar.report.charts import GREY, Axis, Chart, Panel, Section, Series, axis_labels
 from etastar.report.rate_line import PowerLine, RatePoint, rate_chart
 from etastar.sweep.recipe import as_size, format_size
 
@@ -22,33 +21,33 @@ Cells = list[tuple["float | None", ...]]
 
 def update_section(data: _Data) -> Section:
     """The criterion layer by layer."""
-    names = [_place(layer) for layer in data["layers"]]
-    means = [layer["mean_square_update"] for layer in data["layers"]]
-    ends = [layer["interval"] for layer in data["layers"]]
+    layers = data["layers"]
+    names, places = [_place(layer) for layer in layers], tuple(map(float, range(len(layers))))
     rows = tuple(
-        (name, _cell(mean), _ends(end), _cell(layer["second_moment"]))
-        for name, mean, end, layer in zip(names, means, ends, data["layers"], strict=True)
+        (
+            name,
+            _cell(one["mean_square_update"]),
+            _ends(one["interval"]),
+            _cell(one["second_moment"]),
+        )
+        for name, one in zip(names, layers, strict=True)
     )
-    table = SheetTable(("pre-activation", "M", "95% interval", "mean square"), rows)
-    places = tuple(map(float, range(len(names))))
     typical = Series(
         "M of the network", places, (data["typical_mean_square"],) * len(places), "dashes", GREY
     )
     marks = Series(
         "M of the layer",
         places,
-        tuple(_positive(mean) for mean in means),
-        "points",
-        y_ends=tuple(map(_pair, ends)),
+        tuple(_positive(layer["mean_square_update"]) for layer in layers),
+        y_ends=tuple(_pair(layer["interval"]) for layer in layers),
         labels=tuple(shorten_middle(name, 80) for name in names),
     )
-    axes = (
-        Axis("pre-activation", ticks=axis_labels(names)),
-        Axis("mean square per lr squared", True),
-    )
-    chart = Chart("update of each pre-activation", *axes, (typical, marks))
+    x = Axis("pre-activation", ticks=axis_labels(names))
+    y = Axis("mean square per lr squared", log=True)
+    chart = Chart("update of each pre-activation", x, y, (typical, marks))
     notes = tuple(filter(None, (data["shortfall"], data["doubt"])))
-    return Section("Measurement", _facts(data), (Panel(table, chart),), notes)
+    panel = Panel(("pre-activation", "M", "95% interval", "mean square"), rows, chart)
+    return Section("Measurement", _facts(data), (panel,), notes)
 
 
 def _facts(data: _Data) -> dict[str, str]:
@@ -73,9 +72,9 @@ def scan_section(data: _Data) -> Section:
         )
         for size, point in zip(sizes, points, strict=True)
     )
-    table = SheetTable(("size", "effective depth", "eta*", "95% interval"), rows)
+    headings = ("size", "effective depth", "eta*", "95% interval")
     charts = [_exponent_chart(points, name, one) for name, one in data["exponents"].items()]
-    panels = [Panel(table, chart) for chart in charts or [None]]
+    panels = [Panel(headings, rows, chart) for chart in charts or [None]]
     longest = max(points, key=lambda point: len(point["layers"]))
     names = [_place(layer) for layer in longest["layers"]]
     shares = [_shares(point) for point in points]
@@ -142,7 +141,7 @@ def coordinate_section(data: _Data) -> Section:
         for what, title in (("change", "change"), ("init", "size at initialization")):
             cells = [_growth(layer[what]["curves"][-1]) for layer in axis["layers"]]
             panels.append(_heat(f"{title} over {axis['axis']}", names, sizes, cells, unit))
-        panels[-2] = Panel(SheetTable(headings, rows), panels[-2].chart)
+        panels[-2] = Panel(headings, rows, panels[-2].chart)
     facts = {
         "verdict": "passed" if data["passed"] else "failed: layers depend on the size",
         "steps": str(data["num_steps"]),
@@ -171,14 +170,11 @@ def stability_section(data: _Data) -> Section:
         (name, _cell(one["forward_ratio"]), _cell(one["gradient_ratio"]), one["leaves"] or "")
         for name, one in zip(names, layers, strict=True)
     )
-    table = SheetTable(("layer", "forward", "gradient", "leaves the band"), rows)
-    axes = (
-        Axis("layer", ticks=axis_labels(names)),
-        Axis("moment over that of the first layer", True),
-    )
-    chart = Chart("moments of the layers", *axes, tuple(series))
-    facts = {"verdict": data["verdict"]}
-    return Section("Stability", facts, (Panel(table, chart),), tuple(data["notes"]))
+    x = Axis("layer", ticks=axis_labels(names))
+    y = Axis("moment over that of the first layer", log=True)
+    chart = Chart("moments of the layers", x, y, tuple(series))
+    panel = Panel(("layer", "forward", "gradient", "leaves the band"), rows, chart)
+    return Section("Stability", {"verdict": data["verdict"]}, (panel,), tuple(data["notes"]))
 
 
 def _heat(title: str, names: list[str], columns: list[str], cells: Cells, unit: str) -> Panel:
@@ -188,8 +184,8 @@ def _heat(title: str, names: list[str], columns: list[str], cells: Cells, unit: 
         (name, *("-" if value is None else f"{value:+.2f}" for value in row))
         for name, row in zip(names, cells, strict=True)
     )
-    table = SheetTable(("layer", *columns), rows)
-    return Panel(table, Chart(title, *axes, cells=tuple(cells), unit=unit))
+    chart = Chart(title, *axes, cells=tuple(cells), unit=unit)
+    return Panel(("layer", *columns), rows, chart)
 
 
 def _growth(curve: Sequence[float | None]) -> tuple[float | None, ...]:

@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from etastar.errors import MissingExtraError, ReportError, StorageError
+from etastar.report.charts import Chart, Section
 from etastar.report.drawing import draw_network
 from etastar.report.plotly_figure import chart_figure
 from etastar.report.sections import section_of
@@ -16,8 +17,6 @@ from etastar.transfer.plan_file import write_text
 
 if TYPE_CHECKING:
     import os
-
-    from etastar.report.charts import Chart, Section
 
 __all__ = ["page_text", "write_report"]
 
@@ -62,16 +61,7 @@ def write_report(
 
 
 def page_text(sections: list[Section], *, title: str, command: str = "", live: bool = False) -> str:
-    """The page as text.
-
-    Args:
-        sections: What it shows.
-        title: Of the page.
-        command: What made the results.
-        live: It is served, and asks its server for what is new.
-
-    Returns:
-        HTML.
+    """The page as HTML; a live one is served, and asks its server for what is new.
 
     Raises:
         MissingExtraError: Plotly is not installed.
@@ -114,10 +104,11 @@ def _shown(section: Section) -> dict[str, Any]:
         "num_lit": sum(node.lit for node in section.network),
         "panels": [
             {
-                "table": panel.table,
+                "headings": panel.headings,
+                "rows": panel.rows,
                 "chart_of": panel.chart,
-                "is_wide": any(len(cell) > _LONG for row in panel.table.rows for cell in row),
-                "is_even": len(panel.table.headings) > _MANY,
+                "is_wide": any(len(cell) > _LONG for row in panel.rows for cell in row),
+                "is_even": len(panel.headings) > _MANY,
                 "chart": None if panel.chart is None else _chart_json(panel.chart),
             }
             for panel in section.panels

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from etastar.errors import MissingExtraError, ReportError, StorageError
 from etastar.formatting import shorten_middle
+from etastar.report.charts import Axis, Chart, Section, Series
 from etastar.report.network_chart import section_charts
 from etastar.report.plotly_figure import color_of
 from etastar.report.sections import section_of
 
 if TYPE_CHECKING:
     import os
-
-    from etastar.report.charts import Axis, Chart, Section, Series
 
 __all__ = ["save_figure"]
 

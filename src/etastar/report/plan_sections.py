@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from etastar.formatting import interval, name_pattern, number, shorten_middle
-from etastar.report.charts import GREY, Axis, Chart, DrawnNode, Panel, Section, Series, SheetTable
+from etastar.report.charts import (
+    GREY,
+    Axis,
+    Chart,
+    DrawnNode,
+    Panel,
+    Section,
+    Series,
+    axis_labels,
+)
 
-__all__ = ["axis_labels", "depth_section", "plan_section"]
+__all__ = ["depth_section", "plan_section"]
 
-_LABEL = 28  # characters of a name on an axis
 _DIGITS = 12
 
 _Data = Mapping[str, Any]
@@ -27,15 +35,10 @@ def plan_section(data: _Data) -> Section:
         "initialization": f"residual branches {data['initialization']['residual']}",
     }
     notes = tuple(filter(None, (data["why"], *data["notes"])))
-    return Section("Plan", facts, (Panel(_groups(data), _group_chart(data)),), notes)
+    return Section("Plan", facts, (_groups(data),), notes)
 
 
-def axis_labels(names: Iterable[str]) -> tuple[str, ...]:
-    """Names as they stand at an axis: the middle of long ones is left out."""
-    return tuple(shorten_middle(name, _LABEL) for name in names)
-
-
-def _groups(data: _Data) -> SheetTable:
+def _groups(data: _Data) -> Panel:
     headings = ("group", "learning rate", "factor", "weight decay", "init x", "parameters")
     rows = tuple(
         (
@@ -48,7 +51,7 @@ def _groups(data: _Data) -> SheetTable:
         )
         for group in data["groups"]
     )
-    return SheetTable(headings, rows)
+    return Panel(headings, rows, _group_chart(data))
 
 
 def _range(values: Any) -> str:
@@ -95,9 +98,9 @@ def depth_section(data: _Data) -> Section:
         for source, ends in data["matrix"].items()
         for output, length in ends.items()
     )
-    panels = [Panel(SheetTable(("step", "module", "counted as", "operation"), rows))]
+    panels = [Panel(("step", "module", "counted as", "operation"), rows)]
     if len(matrix) > 1:
-        panels.append(Panel(SheetTable(("from", "to", "effective depth"), matrix)))
+        panels.append(Panel(("from", "to", "effective depth"), matrix))
     drawn = tuple(
         DrawnNode(
             step["module"],

@@ -53,13 +53,7 @@ def figure(result: object) -> go.Figure:
 
 
 def chart_figure(*charts: Chart) -> go.Figure:
-    """Charts as one figure, one below the other.
-
-    Args:
-        *charts: At least one.
-
-    Returns:
-        The figure; text in it is escaped.
+    """Charts as one figure, one below the other; text in it is escaped.
 
     Raises:
         MissingExtraError: Plotly is not installed.
@@ -106,14 +100,7 @@ def _legend_place(last: Chart, height: int) -> dict[str, Any]:
 
 
 def color_of(index: int) -> str:
-    """The palette's colour with this number; grey for a reference.
-
-    Args:
-        index: Any number of a series, or `GREY`.
-
-    Returns:
-        Its hexadecimal code.
-    """
+    """Hexadecimal code of the palette's colour with this number; grey for `GREY`."""
     return _GREY if index == GREY else PALETTE[index % len(PALETTE)]
 
 

@@ -102,18 +102,10 @@ def rate_chart(
     target: RatePoint | None = None,
     prior: Sequence[float] | None = None,
 ) -> Chart:
-    """eta* over a size, with its line and the band of its exponent, and the target's rate.
+    """eta* over a size, with its line and the band of its exponent, on logarithmic axes.
 
-    Args:
-        over: What the size is.
-        points: The optima.
-        line: The power law through them.
-        target: The rate that a plan gives, with its predictive interval.
-        prior: Mean and standard deviation of the exponent that the default choice expects; drawn
-            from the first size.
-
-    Returns:
-        The chart, on logarithmic axes.
+    `target` is the rate that a plan gives, with its predictive interval; `prior` the mean and
+    standard deviation of the exponent that the default choice expects, drawn from the first size.
     """
     xs = sorted({p.x for p in (*points, *([target] if target else []))})
     series: list[Series] = []

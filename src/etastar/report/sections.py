@@ -14,7 +14,7 @@ from etastar.errors import EtastarError, FitError, ReportError
 from etastar.formatting import Shown, json_numbers
 from etastar.graph import Graph
 from etastar.report import measured_sections, plan_sections, sweep_sections
-from etastar.report.charts import Panel, Section, SheetTable
+from etastar.report.charts import Panel, Section
 from etastar.report.drawing import drawn_nodes
 from etastar.sources.model_spec import capture_spec
 from etastar.sources.stored_optima import OWN_FORMS
@@ -57,12 +57,8 @@ _EXPECTED = (
 def section_of(result: object) -> Section:
     """The section of one result.
 
-    Args:
-        result: What a function of the package returned, a graph, or the plain data of its JSON; a
-            section passes through.
-
-    Returns:
-        What there is to show of it.
+    That is what a function of the package returned, a graph, or the plain data of its JSON; a
+    section passes through.
 
     Raises:
         ReportError: It is nothing that is known.
@@ -83,7 +79,7 @@ def section_of(result: object) -> Section:
             return _built(build, data, result)
     if isinstance(result, Shown):
         rows = tuple((line,) for line in str(result).splitlines())
-        return Section(type(result).__name__, panels=(Panel(SheetTable(("",), rows)),))
+        return Section(type(result).__name__, panels=(Panel(("",), rows),))
     raise ReportError(
         f"a {type(result).__name__}" + (f" with {sorted(data)[:8]}" if data else ""),
         _EXPECTED,
@@ -121,16 +117,13 @@ def _built(build: _Build, data: Mapping[str, Any], result: object) -> Section:
 def sections_of(
     source: str, *, name: str = "sweep", settings: dict[str, Any] | None = None
 ) -> tuple[Section, ...]:
-    """The sections of what a text names.
+    """The sections of what a text names: one, or of a store whose optima allow a fit, two.
 
     Args:
         source: A plan file, JSON that a command printed, a sweep's store (path or URL), or a model
             of a package (`zoo:gpt`), whose network is drawn.
         name: Of the sweep in a store.
         settings: Settings of a model.
-
-    Returns:
-        One section; of a store two, where the optima of several depths allow a fit.
 
     Raises:
         ReportError: There is no such file, or it holds no result.
@@ -162,14 +155,7 @@ def sections_of(
 
 
 def stored_sweep(source: str, *, name: str = "sweep") -> SweepResult:
-    """The runs that a store has so far, as the sweep they are of.
-
-    Args:
-        source: Path or URL of the store.
-        name: Of the sweep in it.
-
-    Returns:
-        The sweep; of a store without a run, without sizes.
+    """The runs that a store has so far, as the sweep they are of; without a run, without sizes.
 
     Raises:
         StorageError: The store cannot be read.

@@ -10,8 +10,16 @@ import numpy as np
 
 from etastar.fit import PowerLawFit
 from etastar.formatting import interval, number, percent
-from etastar.report.charts import Axis, Chart, Panel, Section, Series, SheetTable, finite
-from etastar.report.plan_sections import axis_labels, plan_section
+from etastar.report.charts import (
+    Axis,
+    Chart,
+    Panel,
+    Section,
+    Series,
+    axis_labels,
+    finite,
+)
+from etastar.report.plan_sections import plan_section
 from etastar.report.rate_line import (
     PowerLine,
     RatePoint,
@@ -33,7 +41,7 @@ _Data = Mapping[str, Any]
 
 def sweep_section(data: _Data) -> Section:
     """Loss against rate of every size, with minima, and the optimum over size."""
-    panels = [Panel(_optima_table(data["optima"]), _loss_chart(data))]
+    panels = [_optima_panel(data["optima"], _loss_chart(data))]
     panels += _drift(data["optima"])
     return Section("Sweep", _facts(data), tuple(panels))
 
@@ -43,7 +51,7 @@ def tune_section(data: _Data) -> Section:
     optima, target = data["optima"], data["target"]
     plan = plan_section(data["plan"])
     chart = _loss_chart(data) if data.get("trials") else None
-    panels = [Panel(_optima_table(optima), chart)]
+    panels = [_optima_panel(optima, chart)]
     planned = data["interval"] and tuple(data["interval"])
     panels += _drift(optima, (target, data["plan"]["lr"], planned), data["plan"])
     facts = {
@@ -70,14 +78,15 @@ def fit_section(data: _Data) -> Section:
         (format_size(as_size(one["size"])), number(one["depth"]), *_rate_cells(one))
         for one in data["optima"]
     )
-    table = SheetTable(("size", "effective depth", "learning rate", "95% interval"), rows)
+    headings = ("size", "effective depth", "learning rate", "95% interval")
     facts = {**data["settings"], "exponent": "none, of one depth" if line is None else str(line)}
     facts["r squared"] = "none" if data["r_squared"] is None else number(data["r_squared"])
     without = [f"no optimum at {format_size(as_size(size))}" for size in data["without_optimum"]]
     prior = plan["prior"] if plan is not None else data.get("prior")
     chart = rate_chart("effective depth", points, line, target=target, prior=prior)
     more = () if plan is None else plan_section(plan).panels
-    return Section("Fit over depth", facts, (Panel(table, chart), *more), tuple(without))
+    panel = Panel(headings, rows, chart)
+    return Section("Fit over depth", facts, (panel, *more), tuple(without))
 
 
 def law_section(data: _Data) -> Section:
@@ -91,8 +100,8 @@ def law_section(data: _Data) -> Section:
     )
     line = PowerLine.of_fit(fit)
     facts = {"exponent": str(line), "r squared": number(fit.r_squared)}
-    table = SheetTable(("size", "learning rate", "on the line", "weight"), rows)
-    return Section("Power law", facts, (Panel(table, rate_chart("size", points, line)),))
+    headings = ("size", "learning rate", "on the line", "weight")
+    return Section("Power law", facts, (Panel(headings, rows, rate_chart("size", points, line)),))
 
 
 def rules_section(data: _Data) -> Section:
@@ -114,7 +123,7 @@ def rules_section(data: _Data) -> Section:
     marks = Series("", tuple(regrets), tuple(map(float, range(len(rules)))), labels=names)
     axes = Axis("relative regret"), Axis("", ticks=axis_labels(names))
     chart = Chart("regret by rule", *axes, (marks,))
-    return Section("Rules side by side", {}, (Panel(SheetTable(headings, rows), chart),))
+    return Section("Rules side by side", {}, (Panel(headings, rows, chart),))
 
 
 def _facts(data: _Data) -> dict[str, str]:
@@ -138,7 +147,7 @@ def _listed(texts: Iterable[str]) -> str:
     return ", ".join(sorted(texts, key=lambda text: (len(text), text)))
 
 
-def _optima_table(optima: list[_Data]) -> SheetTable:
+def _optima_panel(optima: list[_Data], chart: Chart | None) -> Panel:
     rows = tuple(
         (
             format_size(as_size(one["size"])),
@@ -151,7 +160,7 @@ def _optima_table(optima: list[_Data]) -> SheetTable:
         for one in optima
     )
     headings = ("size", "learning rate", "95% interval", "loss", "runs", "diverged", "flags")
-    return SheetTable(headings, rows)
+    return Panel(headings, rows, chart)
 
 
 def _rate_cells(one: _Data) -> tuple[str, str]:
@@ -185,7 +194,7 @@ def _drift(
         alike = {**optima[0]["size"], over: None} == {**target[0], over: None}
         prior = _prior_over(plan, points[-1].x, goal.x) if alike else None
     chart = rate_chart(over, points, line, target=goal, prior=prior)
-    return [Panel(SheetTable(headings, rows), chart)]
+    return [Panel(headings, rows, chart)]
 
 
 def _prior_over(plan: _Data, base: float, target: float) -> list[float] | None:

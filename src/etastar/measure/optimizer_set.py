@@ -1,25 +1,130 @@
-"""The optimizers of a private model, stepped together, and the direction of their next step."""
+"""The optimizers of a private model: made from what a caller gives, and stepped together."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from etastar.errors import MeasureError, foreign_errors_as
+from etastar.errors import MeasureError, OptimizerError, foreign_errors_as
+from etastar.graph import capture_graph
+from etastar.measure.batch import Examples, forward_pass
+from etastar.naming import canonical_parameters
+from etastar.optimizers import (
+    OPTIMIZERS,
+    OptimizerKind,
+    OptimizerLike,
+    optimizer_class,
+    optimizer_kind,
+)
 
-__all__ = ["Direction", "OptimizerSet"]
+__all__ = ["Direction", "OptimizerChoice", "OptimizerSet", "listed_optimizers", "made_optimizers"]
+
+OptimizerChoice: TypeAlias = (
+    "OptimizerLike | Sequence[Optimizer] | Callable[[nn.Module], Optimizer | Sequence[Optimizer]]"
+)
+"""A name, class or kind, made as PyTorch sets it; the model's own optimizer, or the several that
+step together; or a function that makes them for a model."""
 
 _LOST_IN_ROUNDING = 1e-4  # largest relative update of which float32 keeps three digits or fewer
 _SAFE_UPDATE = 2.0**-7
 _LEAST_UPDATE = 2.0**-24  # below it nothing is left of an update in float32
 _MAX_ATTEMPTS = 4
+
+
+def listed_optimizers(made: Any) -> tuple[Optimizer, ...]:
+    """One optimizer, or the several, as a tuple; anything else is refused."""
+    every = (made,) if isinstance(made, Optimizer) else made
+    is_list = isinstance(every, (list, tuple))
+    if not is_list or not every or not all(isinstance(one, Optimizer) for one in every):
+        raise MeasureError(
+            f"an optimizer given as {type(made).__name__}",
+            f"one of: {', '.join(OPTIMIZERS)}; a class; a torch.optim.Optimizer of the model, or "
+            "several; or a function from a model to these",
+            "give one of these",
+        )
+    return tuple(every)
+
+
+def made_optimizers(
+    optimizer: OptimizerChoice, model: nn.Module, examples: Examples, *, lr: float
+) -> tuple[Optimizer, ...]:
+    """Make the optimizers of a model; `lr` is that of a name, class or kind.
+
+    Of a kind with a fallback, as Muon is, the kind gets the parameters that it updates and the
+    fallback the others, both at the same learning rate. Which these are is read from a pass on the
+    examples.
+
+    Raises:
+        MeasureError: It is no `OptimizerChoice`, raised, or has no parameter to update.
+        OptimizerError: The name is unknown.
+    """
+    if not isinstance(optimizer, (str, type, OptimizerKind)):
+        with _making("the function that makes the optimizer"):
+            return listed_optimizers(optimizer(model) if callable(optimizer) else optimizer)
+    try:
+        kind = optimizer_kind(optimizer)
+    except OptimizerError:
+        if isinstance(optimizer, str) or not issubclass(optimizer, Optimizer):  # type: ignore[arg-type]
+            raise
+        with _making(f"{optimizer.__name__}(parameters, lr={lr:g})"):  # type: ignore[union-attr]
+            return (optimizer(model.parameters(), lr=lr),)  # type: ignore[operator]
+    return tuple(
+        _made(one, parameters, lr=lr) for one, parameters in _shared(kind, model, examples).items()
+    )
+
+
+def _shared(
+    kind: OptimizerKind, model: nn.Module, examples: Examples
+) -> dict[OptimizerKind, list[nn.Parameter]]:
+    """The parameters of each kind."""
+    if kind.fallback is None:
+        return {kind: list(model.parameters())}
+    own = canonical_parameters(model)
+    args, kwargs = examples.inputs()
+    with forward_pass():
+        graph = capture_graph(model, *args, **kwargs)
+    found: dict[OptimizerKind, list[nn.Parameter]] = {}
+    for info in graph.parameters:
+        found.setdefault(kind.for_parameter(info), []).append(own[info.name])
+    if kind not in found:
+        raise MeasureError(
+            f"optimizer {kind.name!r} for a model without a hidden matrix",
+            f"a parameter that {kind.name} updates; all others are {kind.fallback.name}'s",
+            f"measure with {kind.fallback.name!r}, or on the network that is trained",
+        )
+    return found
+
+
+def _made(kind: OptimizerKind, parameters: list[nn.Parameter], *, lr: float) -> Optimizer:
+    """As PyTorch sets it, but for what the caller's kind has otherwise than the registry's."""
+    known = OPTIMIZERS.get(kind.name)
+    options: dict[str, Any] = {"lr": lr}
+    for name in ("eps", "weight_decay"):
+        value = getattr(kind, name)
+        if value is not None and (known is None or value != getattr(known, name)):
+            options[name] = value
+    if kind.shape_rule != "original":
+        options["adjust_lr_fn"] = kind.shape_rule
+    made: Any = optimizer_class(kind)
+    with _making(f"{kind.name} with {options}"):
+        optimizer: Optimizer = made(parameters, **options)
+    return optimizer
+
+
+def _making(what: str) -> Any:
+    return foreign_errors_as(
+        MeasureError,
+        what,
+        "an optimizer of the model's parameters",
+        "call it on the model yourself to see the error, or give a function of the model",
+    )
 
 
 @dataclass(frozen=True)
@@ -81,11 +186,7 @@ class OptimizerSet:
         self._model.zero_grad(set_to_none=True)
 
     def step(self) -> None:
-        """One step of all.
-
-        Raises:
-            MeasureError: One raised.
-        """
+        """One step of all; what one raises becomes a `MeasureError`."""
         with foreign_errors_as(
             MeasureError,
             f"{type(self.all[0]).__name__}.step()",
@@ -101,11 +202,8 @@ class OptimizerSet:
         A step too short beside the parameters for float32 is taken again at a higher rate. The
         parameters stay; gradients and state are used up, so that no other step can follow.
 
-        Returns:
-            (theta' - theta) / lr of every parameter that the step changed.
-
         Raises:
-            MeasureError: A step failed, or is not finite.
+            MeasureError: A step failed, is not finite, or changes nothing.
         """
         states = deepcopy([one.state_dict() for one in self.all])
         own = [parameter for parameter in self._model.parameters() if parameter.grad is not None]
@@ -135,6 +233,12 @@ class OptimizerSet:
                 parameter.copy_(before.pop(parameter))
                 if change.count_nonzero():
                     updates[parameter] = change
+        if not updates:
+            raise MeasureError(
+                "a step that changes no parameter",
+                "gradients that reach a parameter of the optimizer",
+                "check the loss, requires_grad, and which parameters the optimizer holds",
+            )
         return Direction(updates, is_rounded=relative < _LOST_IN_ROUNDING)
 
     def _put_back(self, before: Mapping[nn.Parameter, Tensor], states: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""scikit-learn's digits; Fashion-MNIST: the idx parser on files made here, and Debian's files."""
+"""Fashion-MNIST: the idx parser on files made here, and Debian's files."""
 
 import gzip
 import struct
@@ -7,48 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from etastar.datasets import load
-from etastar.datasets.images import DEBIAN_FOLDER, read_idx
 from etastar.errors import ModelSpecError
-
-
-def test_the_split_holds_every_image_once():
-    from sklearn.datasets import load_digits
-
-    raw = load_digits()
-    data = load("digits")
-    assert (data.task, data.num_classes) == ("classification", 10)
-    assert data.train_inputs.shape == (1437, 1, 8, 8)
-    assert data.test_inputs.shape == (360, 1, 8, 8)
-    everything = torch.cat([data.train_inputs, data.test_inputs]).double()
-    # undo the scaling by the two pixel values that are known: the least is 0, the most 16
-    low, high = everything.min(), everything.max()
-    pixels = ((everything - low) / (high - low) * 16).round().to(torch.int64).flatten(1)
-    labels = torch.cat([data.train_targets, data.test_targets])[:, None]
-    found = sorted(torch.cat([pixels, labels], dim=1).tolist())
-    truth = torch.cat([torch.from_numpy(raw.data), torch.from_numpy(raw.target)[:, None]], dim=1)
-    assert found == sorted(truth.long().tolist())
-
-
-def test_the_training_part_is_standardized_and_the_test_part_by_the_same_numbers():
-    data = load("digits")
-    assert data.train_inputs.mean().abs() < 1e-5
-    assert abs(data.train_inputs.std(correction=0) - 1) < 1e-5
-    # black is the same number in both parts, so both were shifted and scaled alike
-    assert data.train_inputs.min() == data.test_inputs.min()
-    assert data.train_inputs.max() == data.test_inputs.max()
-
-
-def test_the_seed_decides_the_split():
-    first, again, other = (load("digits", seed=seed).test_inputs for seed in (0, 0, 1))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-
-@pytest.mark.parametrize("num_test", [0, 1797])
-def test_a_part_without_examples_is_refused(num_test):
-    with pytest.raises(ModelSpecError, match=f"num_test={num_test}"):
-        load("digits", num_test=num_test)
+from studies.data_sets import DEBIAN_FOLDER, load_named, read_idx
 
 
 def write_idx(path, array, *, kind=8, zeros=0):
@@ -95,7 +55,7 @@ def test_a_broken_idx_file_is_named(tmp_path):
 
 
 def test_images_are_pooled_then_standardized(folder):
-    data = load("fashion-mnist", folder=str(folder), num_train=5, num_test=3, size=2)
+    data = load_named("fashion-mnist", folder=str(folder), num_train=5, num_test=3, size=2)
     pooled = made_images(5).double().reshape(5, 2, 2, 2, 2).mean((2, 4))
     expected = (pooled - pooled.mean()) / pooled.std(correction=0)
     torch.testing.assert_close(data.train_inputs[:, 0], expected.float())
@@ -108,17 +68,17 @@ def test_images_are_pooled_then_standardized(folder):
 def test_options_out_of_range_are_refused(folder, options):
     settings = {"num_train": 5, "num_test": 3, "size": 4} | options
     with pytest.raises(ModelSpecError, match=r"expected: (a divisor of 4|from 1 to)"):
-        load("fashion-mnist", folder=str(folder), **settings)
+        load_named("fashion-mnist", folder=str(folder), **settings)
 
 
 def test_where_it_is_not_installed_the_error_says_how_to_install_it(tmp_path):
     with pytest.raises(ModelSpecError, match="apt-get install dataset-fashion-mnist"):
-        load("fashion-mnist", folder=str(tmp_path))
+        load_named("fashion-mnist", folder=str(tmp_path))
 
 
 @pytest.mark.skipif(not Path(DEBIAN_FOLDER).is_dir(), reason="dataset-fashion-mnist not installed")
 def test_debians_files_hold_the_known_numbers_of_examples():
-    data = load("fashion-mnist", size=14)
+    data = load_named("fashion-mnist", size=14)
     assert data.train_inputs.shape == (60_000, 1, 14, 14)
     assert data.test_inputs.shape == (10_000, 1, 14, 14)
     assert torch.bincount(data.train_targets).tolist() == [6000] * 10

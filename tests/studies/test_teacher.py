@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from etastar.datasets import load
 from etastar.errors import ModelSpecError
+from studies.data_sets import load_teacher
 
 
 def test_regression_targets_are_standardized_and_made_by_one_function():
-    data = load("teacher", task="regression", num_train=1000, num_classes=3)
+    data = load_teacher(task="regression", num_train=1000, num_classes=3)
     std, mean = torch.std_mean(data.train_targets, dim=0, correction=0)
     torch.testing.assert_close(mean, torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(std, torch.ones(3))
@@ -16,8 +16,8 @@ def test_regression_targets_are_standardized_and_made_by_one_function():
 
 
 def test_a_class_is_the_largest_output_of_the_same_teacher():
-    outputs = load("teacher", task="regression")
-    classes = load("teacher", task="classification")
+    outputs = load_teacher(task="regression")
+    classes = load_teacher(task="classification")
     assert torch.equal(outputs.train_inputs, classes.train_inputs)
     assert torch.equal(outputs.test_targets.argmax(1), classes.test_targets)
     assert len(classes.train_targets.unique()) == 10
@@ -25,7 +25,7 @@ def test_a_class_is_the_largest_output_of_the_same_teacher():
 
 def test_the_targets_can_be_predicted_from_the_inputs():
     # the teacher is odd in its input: linear regression explains most of it, noise nothing
-    data = load("teacher", task="regression", in_features=8, num_train=2000)
+    data = load_teacher(task="regression", in_features=8, num_train=2000)
     solution = torch.linalg.lstsq(data.train_inputs, data.train_targets).solution
     error = (data.test_inputs @ solution - data.test_targets).square().mean()
     assert error < 0.5 * data.test_targets.square().mean()
@@ -33,7 +33,7 @@ def test_the_targets_can_be_predicted_from_the_inputs():
 
 def test_the_seed_decides_everything_and_the_global_numbers_nothing():
     state = torch.get_rng_state()
-    first, again, other = (load("teacher", seed=seed) for seed in (0, 0, 1))
+    first, again, other = (load_teacher(seed=seed) for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(first.train_inputs, again.train_inputs)
     assert torch.equal(first.train_targets, again.train_targets)
@@ -43,4 +43,4 @@ def test_the_seed_decides_everything_and_the_global_numbers_nothing():
 @pytest.mark.parametrize("options", [{"task": "ranking"}, {"num_train": 0}, {"in_features": -1}])
 def test_bad_options_are_refused(options):
     with pytest.raises(ModelSpecError, match="task="):
-        load("teacher", **options)
+        load_teacher(**options)
