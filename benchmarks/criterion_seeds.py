@@ -1,4 +1,4 @@
-r"""How often the criterion's intervals hold, and what the defaults say of a wide deep chain.
+"""How often the criterion's intervals hold, and what the defaults say of a wide deep chain.
 
 Usage: python benchmarks/criterion_seeds.py
 
@@ -7,8 +7,7 @@ say is taken for the truth; 200 disjoint sets of three seeds, and 60 sets of up 
 interval each of eta* at depth 8 and of its exponent. Beside them the intervals as they were before:
 of the arithmetic mean over three seeds, by bootstrap. Second part: the command
 
-    etastar measure zoo:mlp --arg width=512 --sizes depth=8,16,32,64 \
-        --data studies.data_sets:teacher_batches --optimizer sgd
+    etastar measure zoo:mlp --arg width=512 --sizes depth=8,16,32,64 --data teacher --optimizer sgd
 
 with five first seeds, and what all their seeds say together. Sizes, seeds and sets are fixed below.
 Written to benchmarks/results/criterion_seeds.json and criterion_seeds.md; ten minutes on one core.
@@ -144,11 +143,7 @@ def coverage() -> list[dict[str, Any]]:
 
 def command() -> list[dict[str, Any]]:
     """What the command says from each first seed, and from all seeds together."""
-    spec = RecipeSpec(
-        *("zoo:mlp", "studies.data_sets:teacher_batches", "sgd", {"width": 512}),
-        num_steps=1,
-        batch_size=64,
-    )
+    spec = RecipeSpec("zoo:mlp", "teacher", "sgd", {"width": 512}, num_steps=1, batch_size=64)
     sizes = [{"depth": depth} for depth in COMMAND_DEPTHS]
     said, log_rates = [], []
     for first in FIRST_SEEDS:
@@ -204,8 +199,8 @@ def table(rows: list[dict[str, Any]], said: list[dict[str, Any]]) -> str:
     ]
     lines += [
         "",
-        "`etastar measure zoo:mlp --arg width=512 --sizes depth=8,16,32,64 --data "
-        "studies.data_sets:teacher_batches --optimizer sgd --seeds FIRST-`",
+        "`etastar measure zoo:mlp --arg width=512 --sizes depth=8,16,32,64 --data teacher "
+        "--optimizer sgd --seeds FIRST-`",
         "",
         "| first seed | seeds | exponent | 95% interval | forward passes |",
         f"{'| --- ' * 5}|",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -16,23 +16,19 @@ from etastar.datasets.dataset import image_dataset
 from etastar.errors import ModelSpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
 __all__ = [
     "DEBIAN_FOLDER",
     "load_fashion_mnist",
     "load_named",
-    "load_teacher",
     "read_idx",
-    "teacher_batches",
 ]
 
 DEBIAN_FOLDER = "/usr/share/datasets/fashion-mnist"
 """Where Debian's package `dataset-fashion-mnist` puts its four files."""
 
 _UNSIGNED_BYTE = 0x08
-
-TeacherTask = Literal["classification", "regression"]
 
 
 def read_idx(path: Path) -> Tensor:
@@ -129,86 +125,11 @@ def _pooled(images: Tensor, size: int) -> Tensor:
     return F.avg_pool2d(images, full // size)
 
 
-def load_teacher(
-    *,
-    task: TeacherTask = "classification",
-    in_features: int = 64,
-    num_classes: int = 10,
-    num_train: int = 4096,
-    num_test: int = 512,
-    teacher_width: int = 64,
-    seed: int = 0,
-) -> Dataset:
-    """Normal inputs and what a random two-layer tanh network makes of them.
-
-    y = V tanh(W x), the variances of both weights 1 / fan_in, scaled to mean 0 and standard
-    deviation 1 of each output over the training part; the class is the largest of them.
-
-    Args:
-        task: "classification" (the largest output) or "regression" (all outputs).
-        in_features: Numbers in an input.
-        num_classes: Outputs of the teacher.
-        num_train: Training examples.
-        num_test: Test examples.
-        teacher_width: Hidden units of the teacher.
-        seed: Of inputs and teacher.
-
-    Returns:
-        Inputs (examples, in_features); targets (examples,) or (examples, num_classes).
-
-    Raises:
-        ModelSpecError: The task is unknown or a size is not positive.
-
-    Example:
-        >>> data = load_teacher(task="regression", num_train=100)
-        >>> data.train_targets.shape
-        torch.Size([100, 10])
-    """
-    sizes = (in_features, num_classes, num_train, num_test, teacher_width)
-    if task not in get_args(TeacherTask) or min(sizes) < 1:
-        raise ModelSpecError(
-            f"teacher with task={task!r}, sizes {sizes}",
-            "task 'classification' or 'regression', sizes of 1 or more",
-            "change the task or the sizes",
-        )
-    generator = torch.Generator().manual_seed(seed)
-    inputs = torch.randn(num_train + num_test, in_features, generator=generator)
-    hidden_weight = torch.randn(in_features, teacher_width, generator=generator)
-    output_weight = torch.randn(teacher_width, num_classes, generator=generator)
-    hidden = torch.tanh(inputs @ hidden_weight / in_features**0.5)
-    outputs = hidden @ output_weight / teacher_width**0.5
-    std, mean = torch.std_mean(outputs[:num_train], dim=0, correction=0)
-    outputs = (outputs - mean) / std.masked_fill(std == 0, 1.0)
-    targets = outputs.argmax(1) if task == "classification" else outputs
-    n = num_train
-    return Dataset("teacher", task, num_classes, inputs[:n], targets[:n], inputs[n:], targets[n:])
-
-
-def teacher_batches(seed: int, batch_size: int, num_steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of `load_teacher()`, as the command line takes data of one's own.
-
-    Args:
-        seed: Of the order.
-        batch_size: Examples in a batch.
-        num_steps: Number of batches.
-
-    Returns:
-        Inputs and classes.
-    """
-    return load_teacher().batches(seed, batch_size, num_steps)
-
-
-_LOADERS: Final[dict[str, Callable[..., Dataset]]] = {
-    "fashion-mnist": load_fashion_mnist,
-    "teacher": load_teacher,
-}
-
-
 def load_named(name: str, **options: Any) -> Dataset:
     """A data set of the studies, or of the package.
 
     Args:
-        name: "fashion-mnist", "teacher", or what `etastar.datasets.load` takes.
+        name: "fashion-mnist", or what `etastar.datasets.load` takes.
         **options: Of its loader.
 
     Returns:
@@ -221,4 +142,4 @@ def load_named(name: str, **options: Any) -> Dataset:
         >>> load_named("teacher", num_train=8).train_inputs.shape
         torch.Size([8, 64])
     """
-    return _LOADERS[name](**options) if name in _LOADERS else load(name, **options)
+    return load_fashion_mnist(**options) if name == "fashion-mnist" else load(name, **options)

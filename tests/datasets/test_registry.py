@@ -7,11 +7,11 @@ from etastar.errors import ModelSpecError
 
 
 def test_the_names_of_the_data_sets():
-    assert set(DATASETS) == {"digits", "stdlib-text"}
+    assert set(DATASETS) == {"digits", "stdlib-text", "teacher"}
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ModelSpecError, match="digits, stdlib-text, hf:NAME"):
+    with pytest.raises(ModelSpecError, match="digits, stdlib-text, teacher, hf:NAME"):
         load("mnist")
 
 

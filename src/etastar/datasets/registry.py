@@ -1,4 +1,4 @@
-"""Data sets by name: scikit-learn's digits, Python's own source, and those of Hugging Face."""
+"""Data sets by name: digits, Python's own source, a random teacher, and those of Hugging Face."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from etastar.datasets.dataset import (
     split_every,
 )
 from etastar.datasets.hugging_face import HuggingFaceOptions, load_hf
+from etastar.datasets.teacher import load_teacher
 from etastar.errors import ModelSpecError, foreign_errors_as
 from etastar.typed import require_type
 
@@ -109,6 +110,7 @@ def load_stdlib_text(
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "digits": load_digits,
     "stdlib-text": load_stdlib_text,
+    "teacher": load_teacher,
 }
 
 _HF_PREFIX = "hf:"

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from etastar.datasets.teacher import load_teacher
 from etastar.errors import ModelSpecError
-from studies.data_sets import load_teacher
 
 
 def test_regression_targets_are_standardized_and_made_by_one_function():
