@@ -18,8 +18,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from etastar.depth import CountedAs
-from etastar.graph.addends import Sums, group_sums, outer_sums
-from etastar.graph.gates import gating_operands
+from etastar.graph.addends import Sums, gating_operands, group_sums, outer_sums
 from etastar.graph.node import Node, Operand
 
 __all__ = ["Contraction", "CountedNode", "contract", "data_inputs", "members"]

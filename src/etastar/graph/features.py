@@ -23,10 +23,6 @@ _SELECTING = frozenset(("_softmax", "softmax", "topk", "_safe_softmax"))
 _TO_SELECTION = _LINEAR | {"sigmoid", "add", "sub"}
 
 
-def _name(node: Node) -> str:
-    return node.op.split(".")[1].rstrip("_") if "." in node.op else node.op
-
-
 @dataclass(frozen=True)
 class FeatureSizes:
     """Finds the features that a weight reads and makes, and that a vector belongs to.
@@ -180,9 +176,9 @@ class FeatureSizes:
         pending, seen = list(self.consumers[node.index]), set[int]()
         while pending:
             reader = self.nodes[pending.pop()]
-            if _name(reader) in _SELECTING:
+            if reader.name in _SELECTING:
                 return True
-            passes = reader.kind == "view" or _name(reader) in _TO_SELECTION
+            passes = reader.kind == "view" or reader.name in _TO_SELECTION
             if passes and reader.index not in seen and len(reader.inputs) == 1:
                 seen.add(reader.index)
                 pending += self.consumers[reader.index]
@@ -225,4 +221,4 @@ class FeatureSizes:
     def _is_linear(self, node: Node) -> bool:
         if len(node.inputs) != 1 or node.parameters:
             return False
-        return node.kind == "view" or _name(node) in _LINEAR
+        return node.kind == "view" or node.name in _LINEAR

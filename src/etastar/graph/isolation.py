@@ -25,8 +25,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-from etastar.errors import CaptureError, EtastarError
-from etastar.graph.silence import nothing_said
+from etastar.errors import CaptureError, EtastarError, nothing_said
 
 __all__ = [
     "AUTOCAST_DEVICES",

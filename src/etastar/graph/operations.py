@@ -1,18 +1,35 @@
 """What each ATen operation is: tensor product, lookup, sum, norm, activation, mixing, cut.
 
 Names are those of the operation packet, without overload; a trailing underscore (in place) is
-dropped. An operation that no table lists is pointwise or of kind "other". At the end, what is run
-on fake tensors where the operation's own kernel for them is missing, or refuses what is legal.
+dropped. An operation that no table lists is pointwise or of kind "other". Behind the tables stands
+what is run on fake tensors where the operation's own kernel for them is missing, or refuses what is
+legal. What is computed without data (`1 + w`, `exp(w)`, a cast, a slice) makes no node: at the end,
+the calls that are kept with the tensor instead, so that they can be run again on other values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-__all__ = ["Group", "Operation", "TensorProduct", "operation_of", "run_fake"]
+import torch
+
+from etastar.graph.node import Call, Node, Slot
+
+__all__ = [
+    "Group",
+    "Operation",
+    "TensorProduct",
+    "affine_form",
+    "argument_of",
+    "derive",
+    "derived_steps",
+    "is_pointwise",
+    "operation_of",
+    "run_fake",
+]
 
 
 @dataclass(frozen=True)
@@ -189,6 +206,16 @@ def operation_of(func: Any) -> Operation:
     )
 
 
+def argument_of(node: Node, operand: int) -> str:
+    """Name of the argument that an operand was passed as; "" where it is not known."""
+    if node.call is None:
+        return ""
+    names = operation_of(node.call.func).argument_names
+    positional = zip(names, node.call.args, strict=False)
+    passed: tuple[tuple[str, Any], ...] = (*positional, *node.call.kwargs.items())
+    return next((name for name, value in passed if value == Slot(operand)), "")
+
+
 def run_fake(
     func: Callable[..., Any], operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
@@ -251,3 +278,75 @@ _KERNELS: dict[str, Callable[..., Any]] = {
     "native_batch_norm": _batch_norm,
     "_grouped_mm": _grouped_mm,
 }
+
+
+# Element-wise, but without PyTorch's tag for it.
+_ALSO_POINTWISE = frozenset(
+    ["_prelu_kernel", "prelu", "hardswish", "rrelu_with_noise", "log_sigmoid_forward", "softplus"]
+)
+# The same values in another place or precision.
+_COPIES = frozenset(
+    "_to_copy clone contiguous _unsafe_view copy lift_fresh detach alias expand repeat flip roll"
+    " index index_select narrow_copy constant_pad_nd unfold_copy permute_copy".split()
+)
+_POINTS = (-0.75, -0.25, 0.0, 0.5, 1.5)
+_ROUNDING = 1e-5  # of float32 casts on the way
+
+
+def is_pointwise(func: Any, name: str) -> bool:
+    """Whether an operation, of that name, works on each element by itself."""
+    return torch.Tag.pointwise in getattr(func, "tags", ()) or name in _ALSO_POINTWISE
+
+
+def derived_steps(
+    operation: Operation, call: Call, before: Sequence[tuple[Call, ...] | None]
+) -> tuple[Call, ...] | None:
+    """The element-wise calls that led from one parameter to a result without data.
+
+    Args:
+        operation: What was executed.
+        call: The call.
+        before: The same of each tensor that it read; None where it comes from no one parameter.
+
+    Returns:
+        The calls with this one, copies left out; None where the result is no element-wise function
+        of one parameter.
+    """
+    if operation.name in _COPIES or getattr(call.func, "is_view", False):
+        return before[-1 if operation.name == "copy" else 0] if before else None
+    if len(before) != 1 or before[0] is None or not is_pointwise(call.func, operation.name):
+        return None
+    return (*before[0], call)
+
+
+def derive(steps: Sequence[Call], value: torch.Tensor) -> torch.Tensor:
+    """The tensor that the network read, made by those calls of a value of the parameter."""
+    for step in steps:
+        copy = value.clone()
+        args = tuple(copy if isinstance(a, Slot) else a for a in step.args)
+        kwargs = {k: copy if isinstance(a, Slot) else a for k, a in step.kwargs.items()}
+        value = step.func(*args, **kwargs)
+    return value
+
+
+def affine_form(steps: Sequence[Call] | None) -> tuple[float, float] | None:
+    """(a, c), a not zero, if what the network reads of the parameter w is a w + c; else None.
+
+    Example:
+        >>> affine_form((Call(torch.ops.aten.add.Tensor, (Slot(0), 1.0), {}),))
+        (1.0, 1.0)
+        >>> affine_form((Call(torch.ops.aten.exp.default, (Slot(0),), {}),)) is None
+        True
+    """
+    if steps is None:
+        return None
+    points = torch.tensor(_POINTS, dtype=torch.float64, device="cpu")
+    try:
+        values = derive(steps, points).double()
+    except (RuntimeError, TypeError, ValueError):
+        return None
+    offset = float(values[2])
+    slope = float(values[3] - values[2]) / _POINTS[3]
+    if slope == 0 or not torch.allclose(values, slope * points + offset, rtol=_ROUNDING):
+        return None
+    return slope, offset

@@ -9,13 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from etastar.graph.contraction import Contraction
-from etastar.graph.derived import affine_form
 from etastar.graph.features import NO_WIDTH, FeatureSizes
-from etastar.graph.multipliers import OwnMultipliers
-from etastar.graph.node import Node, Operand, ParameterRecord, Slot, WeightUse
-from etastar.graph.operations import operation_of
+from etastar.graph.multipliers import OwnMultipliers, output_scalers
+from etastar.graph.node import Node, Operand, ParameterRecord, WeightUse
+from etastar.graph.operations import affine_form, argument_of
 from etastar.graph.residual import Branch, find_residuals
-from etastar.graph.scalers import output_scalers
 from etastar.parameter import ParamInfo, Role
 
 __all__ = ["parameter_infos"]
@@ -122,7 +120,7 @@ class _Roles:
                 for name in operand.parameters:
                     held = node.weight.parameters if node.weight is not None else ()
                     self.uses[name].append(
-                        _Use(node, operand, _argument(node, position), name in held)
+                        _Use(node, operand, argument_of(node, position), name in held)
                     )
         shared = {name for name, uses in self.uses.items() if len(uses) > 1}
         self.scalers = {
@@ -267,18 +265,6 @@ class _Roles:
             if shared:
                 return tuple(branch for branch in first if branch.addition in shared)
         return ()
-
-
-def _argument(node: Node, position: int) -> str:
-    """Name of the argument that an operand was passed as; "" where it is not known."""
-    if node.call is None:
-        return ""
-    names = operation_of(node.call.func).argument_names
-    named: list[tuple[str, Any]] = [*zip(names, node.call.args, strict=False)]
-    for name, value in (*named, *node.call.kwargs.items()):
-        if value == Slot(position):
-            return name
-    return ""
 
 
 def _ends(contraction: Contraction) -> tuple[set[int], set[int]]:

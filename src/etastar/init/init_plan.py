@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from etastar.errors import InitError
 from etastar.init.activation_path import InputActivation, input_activation
-from etastar.init.criticality import Criticality, started
-from etastar.init.found_values import is_zero, never_written
-from etastar.init.param_rules import data_beside, layer_of_bias, vector_rule, weight_rule
+from etastar.init.gains import CriticalPoint, holding_point
+from etastar.init.param_rules import (
+    data_beside,
+    is_zero,
+    layer_of_bias,
+    never_written,
+    vector_rule,
+    weight_rule,
+)
 from etastar.init.schemes import Action, InitReport, InitSettings, ParamInit
 
 if TYPE_CHECKING:
@@ -98,7 +105,7 @@ class _Planner:
             for name in weights
             if self.is_written and name not in redrawn and is_zero(parameters.get(name))
         }
-        self.criticality = Criticality(graph, self.parameters) if self._is_critical else None
+        self.criticality = _Criticality(graph, self.parameters) if self._is_critical else None
         entry_names = {
             info.name for info in graph.parameters if info.role in ("input", "embedding")
         }
@@ -205,7 +212,9 @@ class _Planner:
             point = self.criticality.point(layer)
             rule = weight_rule(decided, activation, self.settings, point=point)
             if info.role == "input" and (start := self.criticality.start(layer)) is not None:
-                rule = started(decided, start)
+                why = f"starts at the critical variance: gain {start:.6g}"
+                std = math.sqrt(start / decided.fan_in)
+                rule = replace(rule, action="normal", std=std, gain=start, factor=1.0, why=why)
         if info.role == "embedding" and layer.weight.layer_type != "embedding":
             rule = replace(rule, why=f"{rule.why}, tied: drawn as the projection that reads it too")
         return replace(rule, effective=effective)
@@ -237,3 +246,90 @@ def _effective_path(name: str) -> str | None:
     if not separator:
         return None
     return f"{module}.{rest.split('.')[0]}".lstrip(".")
+
+
+class _Criticality:
+    """Activations and critical points of all weight layers, each computed once.
+
+    A chain keeps the variance q of its critical point only if it starts there; so the first layer,
+    which reads data of unit variance, is drawn to make q.
+    """
+
+    def __init__(self, graph: Graph, parameters: Mapping[str, torch.Tensor]) -> None:
+        self.graph = graph
+        self.parameters = parameters
+        self._activations: dict[int, InputActivation] = {}
+        self._points: dict[tuple[float, ...], CriticalPoint] = {}
+        users = {info.name for info in graph.parameters if info.role == "bias"}
+        self._with_bias = {
+            index
+            for node in graph.nodes
+            if users.intersection(node.parameters)
+            for index in (node.index, *node.inputs)
+            if graph.nodes[index].weight is not None
+        }
+
+    def activation(self, layer: Node) -> InputActivation:
+        """What the layer's input came through."""
+        if layer.index not in self._activations:
+            found = input_activation(self.graph, layer, parameters=self.parameters)
+            self._activations[layer.index] = found
+        return self._activations[layer.index]
+
+    def point(self, layer: Node) -> CriticalPoint | None:
+        """The critical point of that activation; None where there is none to find.
+
+        Raises:
+            InitError: The activation has no stable one.
+        """
+        phi = self.activation(layer).phi
+        if phi is None:
+            return None
+        probe = torch.linspace(-2, 2, 9, dtype=torch.float64)
+        values = phi(probe)
+        if torch.equal(values, probe):
+            return None
+        has_bias = layer.index in self._with_bias
+        key = (float(has_bias), *values.tolist())
+        if key not in self._points:
+            try:
+                self._points[key] = holding_point(phi, has_bias=has_bias)
+            except InitError as error:
+                names = ", ".join(layer.weight.parameters) if layer.weight else layer.op
+                received = f"before {names}, {error.received}"
+                raise InitError(received, error.expected, error.action) from error
+        return self._points[key]
+
+    def start(self, layer: Node) -> float | None:
+        """Variance that a first layer's weights are to make, so that the chain starts at q.
+
+        None where no layer reads it through an activation alone, or that has no variance to keep.
+        """
+        point = self._started(layer)
+        if point is None or not point.fixed_point > 0:
+            return None
+        own = point.bias_variance if layer.index in self._with_bias else 0.0
+        return point.fixed_point - own
+
+    def _started(self, layer: Node) -> CriticalPoint | None:
+        """The critical point of the first layer that reads it through an activation alone."""
+        behind = (
+            self.point(other)
+            for other in self.graph.weight_layers()
+            if (layer.index,) in self.activation(other).roots
+        )
+        return next((point for point in behind if point is not None), None)
+
+    def bias_variance(self, layer: Node | None) -> float:
+        """sigma_b^2 of a layer: of its own critical point, else of the one that it starts."""
+        if layer is None:
+            return 0.0
+        if (point := self.point(layer)) is not None:
+            return point.bias_variance
+        start = (
+            found.bias_variance
+            for other in self.graph.weight_layers()
+            if (layer.index,) in self.activation(other).roots
+            and (found := self.point(other)) is not None
+        )
+        return next(start, 0.0)
