@@ -79,14 +79,7 @@ def remember(model: nn.Module, applied: Applied, *, before: str | None = None) -
 
 
 def recall(model: nn.Module) -> Applied | None:
-    """What is remembered of these very weights, else of this module.
-
-    Args:
-        model: The model, wrapped or not, or a copy.
-
-    Returns:
-        What was applied last; None if nothing is known.
-    """
+    """What is remembered of these very weights, else of this module; None if nothing is known."""
     digest = digest_of(model)
     with _lock:
         by_module, then = _by_module.get(unwrap(model), (None, None))
@@ -147,14 +140,9 @@ def _has_overlap(tensor: torch.Tensor) -> bool:
 
 
 def digest_of(model: nn.Module) -> str | None:
-    """A digest of a few elements of every parameter.
+    """A digest of a few elements of every parameter: equal for models of equal weights and names.
 
-    Args:
-        model: The model, wrapped or not.
-
-    Returns:
-        Equal for models of equal weights and names. None where they tell nothing: on the meta
-        device, in shards, or zeros and ones alone.
+    None where they tell nothing: on the meta device, in shards, or zeros and ones alone.
     """
     found = hashlib.sha256()
     telling = False

@@ -158,13 +158,7 @@ class StorageError(EtastarError, OSError):
 
 
 def cause_of(error: BaseException) -> str:
-    """An error of other code in one line.
-
-    Args:
-        error: What was raised.
-
-    Returns:
-        Its type and the first line of its message.
+    """An error of other code in one line: its type and the first line of its message.
 
     Example:
         >>> cause_of(ZeroDivisionError("division by zero"))

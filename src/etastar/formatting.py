@@ -127,13 +127,7 @@ def _is_plain(value: Collection[Any]) -> bool:
 
 
 def number(x: float) -> str:
-    """A number with four significant digits.
-
-    Args:
-        x: Any number.
-
-    Returns:
-        At most ten characters, eleven below zero.
+    """A number with four significant digits: at most ten characters, eleven below zero.
 
     Example:
         >>> number(0.0003123456), number(250), number(1e-9)
@@ -143,14 +137,7 @@ def number(x: float) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """An interval.
-
-    Args:
-        low: Lower end.
-        high: Upper end.
-
-    Returns:
-        Both ends.
+    """An interval by its two ends.
 
     Example:
         >>> interval(0.01, 0.2)
@@ -160,13 +147,7 @@ def interval(low: float, high: float) -> str:
 
 
 def percent(x: float) -> str:
-    """A share as a percentage.
-
-    Args:
-        x: The share; 1 is all.
-
-    Returns:
-        With one digit after the point; infinity stands for a run that diverged.
+    """A share (1 is all) as a percentage; infinity stands for a run that diverged.
 
     Example:
         >>> percent(0.0314), percent(math.inf)
@@ -177,12 +158,6 @@ def percent(x: float) -> str:
 
 def name_pattern(names: Iterable[str]) -> str:
     """Names with their indices left open, and how often each occurs, on one line.
-
-    Args:
-        names: Dotted names of parameters or modules.
-
-    Returns:
-        The patterns, in the order of their first name.
 
     Example:
         >>> name_pattern(["blocks.0.weight", "blocks.1.weight", "head.bias"])
@@ -254,14 +229,7 @@ def _broken(parts: Iterable[str], width: int) -> list[str]:
 
 
 def shorten_middle(text: str, width: int) -> str:
-    """A text with its middle left out, where it is longer than a line.
-
-    Args:
-        text: One line.
-        width: Most characters, at least 1.
-
-    Returns:
-        The text, or its beginning and end.
+    """A text of one line, or its beginning and end where it is longer than `width`.
 
     Example:
         >>> shorten_middle("encoder.layers.*.attention.weight", 20)
@@ -274,13 +242,7 @@ def shorten_middle(text: str, width: int) -> str:
 
 
 def json_numbers(data: Any) -> Any:
-    """Plain data with None in place of numbers that are not finite, which JSON lacks.
-
-    Args:
-        data: Nested dicts, lists and tuples.
-
-    Returns:
-        The same; lists for tuples.
+    """Nested plain data with None in place of numbers that are not finite, which JSON lacks.
 
     Example:
         >>> json_numbers({"interval": (0.5, math.inf)})

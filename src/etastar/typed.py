@@ -131,13 +131,7 @@ def require_number(
 def require_callable(
     name: str, value: object, *, error: type[EtastarError], optional: bool = False
 ) -> None:
-    """Refuse what cannot be called where a function is asked for.
-
-    Args:
-        name: Name of the argument.
-        value: What was given.
-        error: What to raise.
-        optional: Whether None stands for no function.
+    """Refuse what cannot be called where a function is asked for; None may stand for no function.
 
     Raises:
         EtastarError: Of the class `error`.
@@ -180,13 +174,7 @@ def plain_number(value: object) -> int | float | None:
 
 
 def set_numbers(record: object, *names: str, error: type[EtastarError], **bounds: Any) -> None:
-    """Make fields of a frozen record Python's numbers, refused as `require_number` does.
-
-    Args:
-        record: A dataclass under construction.
-        names: The fields.
-        error: What to raise.
-        **bounds: As for `require_number`.
+    """Make fields of a frozen record under construction Python's numbers, as `require_number` does.
 
     Raises:
         EtastarError: Of the class `error`.

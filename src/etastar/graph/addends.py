@@ -14,14 +14,13 @@ from typing import NamedTuple
 
 from etastar.formatting import name_pattern
 from etastar.graph.node import Node, Operand, Slot
+from etastar.graph.operations import COPIES, REARRANGED
 
 __all__ = ["Sums", "fold_scans", "gating_operands", "group_sums", "outer_sums"]
 
 Sums = dict[int, tuple[Operand, ...]]
 """What each n-ary addition sums, by its last node."""
 
-# The same values in another place or precision.
-_COPIES = frozenset(("_to_copy", "clone", "contiguous", "_unsafe_view"))
 _OVER_A_DIMENSION = frozenset(("sum", "mean", "cumsum"))
 _SCALINGS = frozenset(("mul", "div", "neg", "native_dropout"))
 
@@ -76,7 +75,7 @@ def _inner_sum(
         node = nodes[operand.producers[0]]
         if node.index in sums:
             return node.index
-        is_passed = node.kind == "view" or node.name in _COPIES | through
+        is_passed = node.kind == "view" or node.name in COPIES | through
         if not is_passed or len(node.inputs) != 1:
             return None
         operand = next(o for o in node.operands if o.producers)
@@ -147,10 +146,9 @@ def _is_new_dimension(
 _SQUASHED = frozenset(("sigmoid", "hardsigmoid", "_softmax", "softmax", "_safe_softmax"))
 # What is done to a gate before it is applied: selection, normalization, affine maps by constants.
 _KEEPS = frozenset(
-    "index index_select gather topk sort mul div add sub rsub neg pow sum mean clamp where _to_copy"
-    " clone contiguous _unsafe_view masked_fill scatter index_put native_dropout expand cat stack"
-    " upsample_nearest2d upsample_bilinear2d".split()
-)
+    "topk mul div add sub rsub neg pow sum mean clamp where masked_fill scatter index_put"
+    " native_dropout cat stack upsample_bilinear2d".split()
+).union(COPIES, REARRANGED)
 
 
 def gating_operands(nodes: Sequence[Node]) -> dict[int, Operand]:

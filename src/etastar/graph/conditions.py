@@ -66,13 +66,6 @@ def conditions(nodes: Sequence[Node], contraction: Contraction) -> tuple[str, ..
 def disagreement(depths: Mapping[str, int], conditions: Sequence[str]) -> str:
     """What to know of a network whose depth depends on the input that one starts from.
 
-    Args:
-        depths: Effective depth from every input that may be data.
-        conditions: Those that are taken as conditions.
-
-    Returns:
-        The sentence.
-
     Example:
         >>> disagreement({"x": 34, "t": 4}, ["t"])
         'depth 34 from x; 4 from t, a condition: not data unless named by sources'

@@ -45,18 +45,7 @@ _EMPTY = Frontier()
 
 
 def members(mask: int) -> Iterator[int]:
-    """Positions of the bits of a mask, ascending.
-
-    Args:
-        mask: A non-negative integer.
-
-    Yields:
-        The positions.
-
-    Example:
-        >>> list(members(0b1010))
-        [1, 3]
-    """
+    """Positions of the bits of a mask, ascending."""
     while mask:
         low = mask & -mask
         yield low.bit_length() - 1
@@ -155,13 +144,6 @@ def data_inputs(nodes: Sequence[Node], inputs: dict[str, int]) -> tuple[str, ...
     """Inputs that some weight layer reads with nothing but inputs on its frontier [WU].
 
     That takes images, embeddings and token ids, and drops masks.
-
-    Args:
-        nodes: The nodes of a trace.
-        inputs: Node of every input by name.
-
-    Returns:
-        Names of the inputs that count as data.
     """
     every_input = sum(1 << index for index in inputs.values())
     frontiers = _Frontiers(nodes, inputs.values(), sums={})

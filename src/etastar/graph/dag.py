@@ -75,18 +75,7 @@ class Graph:
         seconds: float = 0.0,
         model: str = "",
     ) -> Graph:
-        """The graph of a trace, whose data inputs are found and whose sums are judged.
-
-        Args:
-            traced: The trace.
-            capture_note: Why it was made on real tensors.
-            notes: What else is to be known of how it was made.
-            seconds: Time it took.
-            model: Class of the model.
-
-        Returns:
-            The graph, with its contraction.
-        """
+        """The graph of a trace, with its contraction: data inputs found, sums judged."""
         inputs, outputs, records = traced.inputs, traced.outputs, traced.parameter_records
         read = data_inputs(traced.nodes, inputs)
         sources = {name: inputs[name] for name in read}

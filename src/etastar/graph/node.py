@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
@@ -12,7 +12,17 @@ import torch
 
 from etastar.parameter import LayerType
 
-__all__ = ["Call", "Kind", "Node", "Operand", "ParameterRecord", "Region", "Slot", "WeightUse"]
+__all__ = [
+    "Call",
+    "Kind",
+    "Node",
+    "Operand",
+    "ParameterRecord",
+    "Region",
+    "Slot",
+    "WeightUse",
+    "reached",
+]
 
 Kind = Literal[
     "input",
@@ -147,6 +157,19 @@ class Node:
     def parameters(self) -> tuple[str, ...]:
         """Names of the parameters it consumed, each once, in order."""
         return tuple(dict.fromkeys(n for operand in self.operands for n in operand.parameters))
+
+
+def reached(
+    nodes: Sequence[Node], start: Iterable[int], onward: Callable[[Node], Iterable[int]]
+) -> Iterator[Node]:
+    """The nodes that are reached from some, each once; `onward` says where to go from each."""
+    pending, seen = list(start), set[int]()
+    while pending:
+        index = pending.pop()
+        if index not in seen:
+            seen.add(index)
+            yield nodes[index]
+            pending += onward(nodes[index])
 
 
 @dataclass(frozen=True, slots=True)

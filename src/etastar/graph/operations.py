@@ -19,6 +19,9 @@ import torch
 from etastar.graph.node import Call, Node, Slot
 
 __all__ = [
+    "COPIES",
+    "POOLED",
+    "REARRANGED",
     "Group",
     "Operation",
     "TensorProduct",
@@ -80,6 +83,30 @@ _SUMS = {
 # Sums fused with something else, whose first argument is what is added.
 _FUSED_SUMS = frozenset("addmm baddbmm addbmm addmv _addmm_activation addcmul addcdiv".split())
 
+COPIES = frozenset(
+    "_to_copy clone contiguous _unsafe_view copy lift_fresh detach alias expand".split()
+)
+"""The same values in another place or precision."""
+REARRANGED = frozenset(
+    "constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d"
+    " replication_pad2d replication_pad3d upsample_nearest1d upsample_nearest2d upsample_nearest3d"
+    " _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d pixel_shuffle"
+    " pixel_unshuffle channel_shuffle native_channel_shuffle roll flip rot90 index index_select"
+    " _unsafe_index gather take repeat tile sort im2col masked_select".split()
+)
+"""The same values at other positions, some of them repeated."""
+_POOLS = (
+    "avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d max_pool2d_with_indices"
+    " max_pool3d_with_indices adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d"
+    " adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d fractional_max_pool3d"
+    " mkldnn_max_pool2d"
+)
+POOLED = frozenset(
+    f"{_POOLS} mean amax upsample_linear1d upsample_bilinear2d _upsample_bilinear2d_aa"
+    " upsample_bicubic2d _upsample_bicubic2d_aa upsample_trilinear3d".split()
+)
+"""Neighbours joined to one value: the moments of that depend on how alike they are."""
+
 Group = Literal["norm", "activation", "attention", "mixing", "cut"]
 
 _NAMES_OF_GROUPS: dict[Group, str] = {
@@ -101,12 +128,7 @@ _NAMES_OF_GROUPS: dict[Group, str] = {
         " flex_attention"
     ),
     # exchange between positions without a weight: pooling and Fourier transforms
-    "mixing": (
-        "avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d max_pool2d_with_indices"
-        " max_pool3d_with_indices adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d"
-        " adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d fractional_max_pool3d"
-        " mkldnn_max_pool2d _fft_r2c _fft_c2c _fft_c2r"
-    ),
+    "mixing": f"{_POOLS} _fft_r2c _fft_c2c _fft_c2r",
     # their result has the shape of the argument, but none of its values
     "cut": (
         "new_zeros new_ones new_empty new_full new_empty_strided zeros_like ones_like empty_like"
@@ -167,16 +189,9 @@ class Operation:
 
 @cache
 def operation_of(func: Any) -> Operation:
-    """The description of an `OpOverload` or of a higher-order operator.
-
-    Args:
-        func: What `__torch_dispatch__` received.
-
-    Returns:
-        Its description; the same object for the same operation.
+    """The description of an `OpOverload` or of a higher-order operator; always the same object.
 
     Example:
-        >>> import torch
         >>> operation_of(torch.ops.aten.addmm.default).product
         TensorProduct(left=1, right=2, family='matmul')
         >>> operation_of(torch.ops.aten.add_.Tensor).mutated
@@ -219,16 +234,7 @@ def argument_of(node: Node, operand: int) -> str:
 def run_fake(
     func: Callable[..., Any], operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """Run one operation on fake tensors.
-
-    Args:
-        func: The operation.
-        operation: Its description.
-        args: Its positional arguments, all tensors fake.
-        kwargs: Its keyword arguments, likewise.
-
-    Returns:
-        Its result, fake.
+    """The result of one operation on fake tensors.
 
     Raises:
         TypeError: Real tensors of these dtypes would be refused, which fake ones are not.
@@ -284,11 +290,7 @@ _KERNELS: dict[str, Callable[..., Any]] = {
 _ALSO_POINTWISE = frozenset(
     ["_prelu_kernel", "prelu", "hardswish", "rrelu_with_noise", "log_sigmoid_forward", "softplus"]
 )
-# The same values in another place or precision.
-_COPIES = frozenset(
-    "_to_copy clone contiguous _unsafe_view copy lift_fresh detach alias expand repeat flip roll"
-    " index index_select narrow_copy constant_pad_nd unfold_copy permute_copy".split()
-)
+_MOVES = COPIES | REARRANGED | {"narrow_copy", "unfold_copy", "permute_copy"}
 _POINTS = (-0.75, -0.25, 0.0, 0.5, 1.5)
 _ROUNDING = 1e-5  # of float32 casts on the way
 
@@ -303,16 +305,10 @@ def derived_steps(
 ) -> tuple[Call, ...] | None:
     """The element-wise calls that led from one parameter to a result without data.
 
-    Args:
-        operation: What was executed.
-        call: The call.
-        before: The same of each tensor that it read; None where it comes from no one parameter.
-
-    Returns:
-        The calls with this one, copies left out; None where the result is no element-wise function
-        of one parameter.
+    `before` holds the same for each tensor that it read. Copies are left out; None where the result
+    is no element-wise function of one parameter.
     """
-    if operation.name in _COPIES or getattr(call.func, "is_view", False):
+    if operation.name in _MOVES or getattr(call.func, "is_view", False):
         return before[-1 if operation.name == "copy" else 0] if before else None
     if len(before) != 1 or before[0] is None or not is_pointwise(call.func, operation.name):
         return None

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from etastar.graph.contraction import Contraction
-from etastar.graph.features import NO_WIDTH, FeatureSizes
-from etastar.graph.multipliers import OwnMultipliers, output_scalers
 from etastar.graph.node import Node, Operand, ParameterRecord, WeightUse
 from etastar.graph.operations import affine_form, argument_of
 from etastar.graph.residual import Branch, find_residuals
+from etastar.graph.scaling import NO_WIDTH, FeatureSizes, OwnMultipliers, output_scalers
 from etastar.parameter import ParamInfo, Role
 
 __all__ = ["parameter_infos"]
@@ -25,7 +24,7 @@ def parameter_infos(
     contraction: Contraction,
     layers: Contraction,
 ) -> tuple[ParamInfo, ...]:
-    """Role, fan-in, fan-out, residual stream and sharing of every parameter.
+    """Role, fan-in, fan-out, residual stream and sharing of every parameter; a tied one once.
 
     Fan-in is the number of terms that are summed into one output unit: of a convolution
     (channels / groups) x kernel size, of a transposed one (channels / groups) x the taps that reach
@@ -37,21 +36,6 @@ def parameter_infos(
         contraction: The counted nodes, from the data inputs: streams and branches are read off it.
         layers: The same from the data inputs and the conditions: first and last layers, and what
             lies beside what.
-
-    Returns:
-        One record per parameter, in the order of the model; a tied parameter once.
-
-    Example:
-        >>> import torch
-        >>> from etastar.graph.capture import capture_graph
-        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(),
-        ...                             torch.nn.Linear(8, 2))
-        >>> for info in capture_graph(model, torch.zeros(1, 4)).parameters:
-        ...     print(info.name, info.role, info.fan_in, info.fan_out)
-        0.weight input 4 8
-        0.bias bias 1 8
-        2.weight output 8 2
-        2.bias bias 1 2
 
     Reference:
         [TP5] arXiv 2203.03466, Table 3 (roles); [AM] arXiv 2510.04327 (branches).

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from etastar.errors import InitError
-from etastar.init.activation_path import InputActivation, input_activation
-from etastar.init.gains import CriticalPoint, holding_point
+from etastar.init.gains import CriticalPoint, InputActivation, holding_point, input_activation
 from etastar.init.param_rules import (
     data_beside,
     is_zero,

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from etastar.graph.dag import Graph, Node, Operand
+from etastar.graph.node import reached
 from etastar.graph.operations import affine_form, argument_of
 from etastar.init.schemes import ParamInit
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from etastar.init.activation_path import InputActivation
-    from etastar.init.gains import CriticalPoint
+    from etastar.init.gains import CriticalPoint, InputActivation
     from etastar.init.schemes import Action, InitSettings
     from etastar.parameter import ParamInfo
 
@@ -51,7 +51,7 @@ def weight_rule(
     *,
     point: CriticalPoint | None = None,
 ) -> ParamInit:
-    """The variance that one weight is drawn with.
+    """The variance that one weight is drawn with, in its parts.
 
     Var[W] = g / fan_in, times 1 / K on a residual branch ([AM], `residual_share`) and 1 / d where d
     branches are summed [CH]; output weights 1 / fan_in^2 or 0 as asked [TP5].
@@ -63,11 +63,8 @@ def weight_rule(
         point: The critical point of that activation; None where the scheme asks for none, or it has
             none.
 
-    Returns:
-        What the weight is set to, the variance in its parts.
-
     Example:
-        >>> from etastar.init.activation_path import InputActivation
+        >>> from etastar.init.gains import InputActivation
         >>> from etastar.init.schemes import InitSettings
         >>> from etastar.parameter import ParamInfo
         >>> info = ParamInfo("w", (4, 8), "hidden", fan_in=8, fan_out=4, stream=0,
@@ -103,12 +100,6 @@ def residual_share(info: ParamInfo) -> float:
     branch (1/L, 1/sqrt(L)): what the branch adds has 1/K once, and a network that makes it smaller
     stays as its authors made it. Times b^2, b the part of s before the layer, which the gain of
     what the layer reads takes back.
-
-    Args:
-        info: Branch, K and own factor of the weight.
-
-    Returns:
-        The factor.
 
     Example:
         >>> from etastar.parameter import ParamInfo
@@ -161,7 +152,7 @@ def _gain(
 def vector_rule(
     info: ParamInfo, users: Sequence[Node], graph: Graph, *, value: torch.Tensor | None = None
 ) -> tuple[Action, str]:
-    """Biases zero, norm gains one, norm shifts zero; what was set on purpose stays.
+    """Biases zero, norm gains one, norm shifts zero; what was set on purpose stays. And the rule.
 
     How the graph uses the parameter decides, not its name: a vector that is multiplied (a layer
     scale, the slope of a PReLU) is no bias and is kept. A gain that is read as 1 + w becomes zero.
@@ -171,16 +162,6 @@ def vector_rule(
         users: Nodes that consume it.
         graph: The captured graph.
         value: Its current value, for what was set on purpose.
-
-    Returns:
-        What to do, and the rule.
-
-    Example:
-        >>> from etastar.graph.dag import Graph
-        >>> from etastar.parameter import ParamInfo
-        >>> info = ParamInfo("b", (4,), "bias", fan_in=1, fan_out=4)
-        >>> vector_rule(info, (), Graph((), {}, {}, (), (), {}))
-        ('kept', 'no operation used it')
     """
     if not users:
         return "kept", "no operation used it"
@@ -268,17 +249,13 @@ def data_beside(info: ParamInfo, users: Sequence[Node], graph: Graph) -> frozens
 
 def _makers(node: Node, graph: Graph) -> set[int]:
     """What a node's data came from, seen through views, joins and the addition of tables."""
-    found: set[int] = set()
-    pending = list(node.inputs)
-    while pending:
-        maker = graph.nodes[pending.pop()]
-        passes = maker.kind == "view" or maker.name in ("cat", "clone")
-        table_added = maker.name == "add" and len(maker.inputs) == 1
-        if passes or table_added:
-            pending.extend(maker.inputs)
-        else:
-            found.add(maker.index)
-    return found
+
+    def is_passed(maker: Node) -> bool:
+        is_table_added = maker.name == "add" and len(maker.inputs) == 1
+        return is_table_added or maker.kind == "view" or maker.name in ("cat", "clone")
+
+    makers = reached(graph.nodes, node.inputs, lambda m: m.inputs if is_passed(m) else ())
+    return {maker.index for maker in makers if not is_passed(maker)}
 
 
 def _adds(node: Node, name: str) -> bool:
@@ -296,17 +273,9 @@ def _argument_name(node: Node, name: str) -> str:
 
 def _scales_normalized(node: Node, graph: Graph) -> bool:
     """Whether the operation multiplies what was just normalized, by a norm or by hand."""
-    if node.name != "mul":
-        return False
-    pending, seen = list(node.inputs), set[int]()
-    while pending:
-        maker = graph.nodes[pending.pop()]
-        if maker.kind == "norm" or maker.name in _NORMALIZING:
-            return True
-        if maker.index not in seen and maker.kind in ("view", "activation", "other"):
-            seen.add(maker.index)
-            pending.extend(maker.inputs)
-    return False
+    kinds = ("view", "activation", "other")
+    makers = reached(graph.nodes, node.inputs, lambda m: m.inputs if m.kind in kinds else ())
+    return node.name == "mul" and any(m.kind == "norm" or m.name in _NORMALIZING for m in makers)
 
 
 def is_zero(value: torch.Tensor | None) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from etastar.graph.dag import Call, Graph, Node, Operand, Slot
-from etastar.graph.operations import derive, is_pointwise
+from etastar.graph.operations import COPIES, POOLED, REARRANGED, derive, is_pointwise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,26 +20,7 @@ Root = tuple[object, ...]
 """Identity of one independent standard normal variable: a node, or a slice of its output."""
 
 _SUMS = frozenset(["add", "sub", "rsub"])
-_IDENTITIES = frozenset(
-    "_to_copy clone copy contiguous detach alias lift_fresh expand native_dropout dropout"
-    " feature_dropout alpha_dropout".split()
-)
-# The same values at other positions, some of them repeated.
-_REARRANGED = frozenset(
-    "constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d"
-    " replication_pad2d replication_pad3d upsample_nearest1d upsample_nearest2d upsample_nearest3d"
-    " _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d pixel_shuffle"
-    " pixel_unshuffle channel_shuffle native_channel_shuffle roll flip rot90 index index_select"
-    " _unsafe_index gather take repeat tile sort im2col masked_select".split()
-)
-# Neighbours joined to one value: the moments of what they join depend on how alike they are.
-_POOLED = frozenset(
-    "avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d max_pool2d_with_indices"
-    " max_pool3d_with_indices adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d"
-    " adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d fractional_max_pool3d"
-    " mkldnn_max_pool2d mean amax upsample_linear1d upsample_bilinear2d _upsample_bilinear2d_aa"
-    " upsample_bicubic2d _upsample_bicubic2d_aa upsample_trilinear3d".split()
-)
+_IDENTITIES = COPIES.union("native_dropout dropout feature_dropout alpha_dropout".split())
 _JOINED = frozenset(["cat", "stack", "slice_scatter", "select_scatter", "index_put"])
 _REDUCTIONS = frozenset(["mean", "sum", "var", "var_mean", "std", "linalg_vector_norm", "norm"])
 _SPLITS = frozenset(
@@ -158,10 +139,10 @@ class PointwiseReplay:
         source = next((o for o in node.operands if o.producers), None)
         if node.kind in _BARRIERS or source is None or self._normalizes(node):
             return self._leaf((node.index, *tag))
-        if name not in _REARRANGED | _POOLED:
+        if name not in REARRANGED | POOLED:
             self._note(f"what {name} makes is taken for a standard normal variable")
             return self._leaf((node.index, *tag))
-        if name in _POOLED:
+        if name in POOLED:
             self._note(f"{name} is taken to keep the second moment")
         return self._operand(source, edge, (*tag, node.index))
 
