@@ -201,26 +201,12 @@ class Contraction:
 def contract(
     nodes: Sequence[Node], sources: dict[str, int], outputs: dict[str, tuple[int, ...]]
 ) -> Contraction:
-    """Contract a graph to its weight layers and residual additions.
+    """A graph contracted to its weight layers and residual additions [WU].
 
     Args:
         nodes: Its nodes, whether or not the kind of every sum is decided.
         sources: Node of every input that counts as data, by name.
         outputs: Nodes of every output by name.
-
-    Returns:
-        The contracted graph.
-
-    Example:
-        >>> import torch
-        >>> from etastar.graph.tracing import trace
-        >>> found = trace(torch.nn.Linear(2, 2), (torch.zeros(1, 2),), {}, fake=True)
-        >>> contraction = contract(found.nodes, found.inputs, found.outputs)
-        >>> [(c.counted_as, c.predecessors) for c in contraction.counted]
-        [('weight layer', (0,))]
-
-    Reference:
-        [WU] arXiv 2602.07494, definition of effective depth.
     """
     ends = [i for made in outputs.values() for i in made]
     sums = group_sums(nodes, ends)

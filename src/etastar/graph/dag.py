@@ -14,7 +14,6 @@ from typing import Any, Literal
 from etastar.depth import DepthReport, PathStep
 from etastar.errors import DepthError
 from etastar.graph.addends import fold_scans
-from etastar.graph.conditions import conditions, disagreement
 from etastar.graph.contraction import Contraction, contract, data_inputs
 from etastar.graph.node import Call, Node, Operand, ParameterRecord, Slot, WeightUse
 from etastar.graph.paths import (
@@ -26,7 +25,7 @@ from etastar.graph.paths import (
     reused_parameters,
     shortest_path,
 )
-from etastar.graph.residual import find_residuals
+from etastar.graph.residual import conditions, disagreement, find_residuals
 from etastar.graph.roles import parameter_infos
 from etastar.graph.tracing import Trace
 from etastar.parameter import ParamInfo

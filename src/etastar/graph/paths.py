@@ -45,13 +45,10 @@ def _lengthened(moments: Moments) -> Moments:
 
 
 class _Paths:
-    """Paths that end between nodes that add to their length: those they may come from, and sums.
+    """Paths that end between nodes of the `kinds` that add to their length.
 
     Sums of disjoint sets of such nodes add up; where two sets share one, the sum is taken anew over
     the union, so that each sequence of nodes is counted once.
-
-    Args:
-        kinds: What adds to the length of a path.
     """
 
     def __init__(self, kinds: Collection[CountedAs]) -> None:
@@ -92,15 +89,11 @@ def path_statistics(
     outputs: Iterable[str],
     kinds: Collection[CountedAs] = _BOTH,
 ) -> tuple[int, Moments]:
-    """Statistics over all distinct sequences of counted nodes from a source to an output.
+    """Statistics over all distinct sequences of counted nodes from a source to one of the outputs.
 
     With S_j(v) the sum of N_j(u) over the counted predecessors u of v,
-    N_k(v) = sum_j C(k, j) S_j(v).
-
-    Args:
-        contraction: The contracted graph.
-        outputs: Names of the outputs that paths end at.
-        kinds: What adds to the length of a path; sequences of other nodes are not told apart.
+    N_k(v) = sum_j C(k, j) S_j(v). What is not of the `kinds` adds nothing to the length of a path,
+    and sequences of it are not told apart.
 
     Returns:
         Length of a longest path, 0 if there is no path; and the moments of the lengths,

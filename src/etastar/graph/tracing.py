@@ -82,9 +82,6 @@ def trace(
         evaluation: Whether to run in evaluation mode, whatever mode the model is in; norms over the
             batch alone stay in theirs.
 
-    Returns:
-        The trace.
-
     Raises:
         CaptureError: From what the forward pass raised, or because it returned no tensor.
     """

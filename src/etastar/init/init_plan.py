@@ -39,7 +39,7 @@ def plan_initialization(
     settings: InitSettings,
     zero_readout: bool = False,
 ) -> InitReport:
-    """Decide for every parameter what it is set to; nothing is changed.
+    """Decide for every parameter what it is set to, in the order of the graph; nothing is changed.
 
     Args:
         graph: The captured graph.
@@ -49,19 +49,9 @@ def plan_initialization(
         zero_readout: Whether output weights that are zero were made so by an earlier
             initialization, and are there to be drawn.
 
-    Returns:
-        One entry for each parameter, in the order of `graph.parameters`.
-
     Raises:
         InitError: On the edge of chaos, if an activation has no stable critical point; or a pattern
             fits no parameter.
-
-    Example:
-        >>> from etastar.graph.capture import capture_graph
-        >>> graph = capture_graph(torch.nn.Linear(4, 1), torch.ones(2, 4))
-        >>> report = plan_initialization(graph, parameters={}, settings=InitSettings())
-        >>> report["bias"].action, report["weight"].std
-        ('zero', 0.5)
     """
     settings.require_matches([n for i in graph.parameters for n in (i.name, *i.aliases)])
     planner = _Planner(graph, parameters, settings, zero_readout=zero_readout)
@@ -104,19 +94,14 @@ class _Planner:
             for name in weights
             if self.is_written and name not in redrawn and is_zero(parameters.get(name))
         }
-        self.criticality = _Criticality(graph, self.parameters) if self._is_critical else None
-        entry_names = {
-            info.name for info in graph.parameters if info.role in ("input", "embedding")
-        }
+        is_critical = settings.scheme == "edge-of-chaos"
+        self.criticality = _Criticality(graph, self.parameters) if is_critical else None
+        entry_names = {i.name for i in graph.parameters if i.role in ("input", "embedding")}
         self.entry_layers = {
             node.index
             for node in graph.weight_layers()
             if node.weight and entry_names.issuperset(node.weight.parameters)
         }
-
-    @property
-    def _is_critical(self) -> bool:
-        return self.settings.scheme == "edge-of-chaos"
 
     def entries(self) -> list[ParamInit]:
         """What happens to each; gains first, since activations are replayed with new ones."""
@@ -143,17 +128,16 @@ class _Planner:
             return _entry(info, "kept", "frozen (requires_grad is False)")
         if (why := self.settings.leaves_out((info.name, *info.aliases))) is not None:
             return _entry(info, "kept", why)
-        if any(_is_recurrent(node) for node in self.users[info.name]):
+        uses = [node.weight for node in self.users[info.name]]
+        if any(use is not None and use.layer_type == "recurrent" for use in uses):
             return _entry(info, "kept", "recurrent: no rule here covers it")
-        if info.name in self.zero_weights and not self._is_zero_anyway(info):
+        is_zero_anyway = info.role == "output" and self.settings.readout == "zero"
+        if info.name in self.zero_weights and not is_zero_anyway:
             return _entry(info, "kept", "zero on purpose: what it ends adds nothing at first")
         layer = self.layers.get(info.name)
         if layer is not None:
             return self._weight(info, layer)
         return self._acting(info) if info.is_weight and info.fan_in > 1 else self._vector(info)
-
-    def _is_zero_anyway(self, info: ParamInfo) -> bool:
-        return info.role == "output" and self.settings.readout == "zero"
 
     def _acting(self, info: ParamInfo) -> ParamInit:
         """A weight that acts on learned queries, which stand for activations of unit variance."""
@@ -179,14 +163,11 @@ class _Planner:
             if variance > 0:
                 std = math.sqrt(variance)
                 return replace(_entry(info, "normal", "bias of variance sigma_b^2"), std=std)
-        if info.branch_scale and action in ("zero", "one") and info.role == "norm":
-            why += self._absorbed(info)
+        is_scaled = self.settings.residual != "none" and info.stream_additions > 1
+        is_set = action in ("zero", "one") and info.role == "norm"
+        if info.branch_scale and is_set and is_scaled:
+            why += f"; it ends a branch, and undoes the 1/{info.stream_additions}"
         return _entry(info, action, why)
-
-    def _absorbed(self, info: ParamInfo) -> str:
-        """What a norm at the end of a branch does to the factor of the weights before it."""
-        scaled = self.settings.residual != "none" and info.stream_additions > 1
-        return f"; it ends a branch, and undoes the 1/{info.stream_additions}" if scaled else ""
 
     def _weight(self, info: ParamInfo, layer: Node) -> ParamInit:
         assert layer.weight is not None
@@ -229,10 +210,6 @@ def _deciding_layers(graph: Graph) -> dict[str, Node]:
             if known.weight and known.weight.layer_type == "embedding":
                 found[name] = node
     return found
-
-
-def _is_recurrent(node: Node) -> bool:
-    return node.weight is not None and node.weight.layer_type == "recurrent"
 
 
 def _entry(info: ParamInfo, action: Action, why: str) -> ParamInit:

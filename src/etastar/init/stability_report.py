@@ -142,29 +142,9 @@ class Measurement:
 def judged(measured: Measurement, parameters: Mapping[str, Tensor]) -> StabilityReport:
     """Moments and verdict, layer by layer, of one pass with parameters of these values."""
     nodes = [n for n in measured.graph if n.kind in ("weight layer", "residual addition")]
-    places = _places(measured.graph)
-    judge = _Judge(
-        measured,
-        places,
-        first=nodes[0],
-        starts=_starts(measured.graph, nodes),
-        closed=_closed(nodes, measured),
-        shared=_by_passed(measured.graph),
-        zero=_zero_layers(nodes, parameters),
-        zero_readout=_only_readout_is_zero(nodes, measured, places),
-    )
+    judge = _Judge(measured, nodes, parameters)
     layers = tuple(map(judge.layer, nodes))
     return StabilityReport(layers, judge.notes(stable=StabilityReport(layers).stable))
-
-
-def _places(graph: Graph) -> dict[str, str]:
-    """For each weight: "branch", "output", "input" or "stream"."""
-    return {
-        info.name: "branch"
-        if info.in_branch
-        else {"output": "output", "input": "input", "embedding": "input"}.get(info.role, "stream")
-        for info in graph.parameters
-    }
 
 
 def _starts(graph: Graph, nodes: list[Node]) -> dict[int, Node]:
@@ -193,69 +173,47 @@ def _by_passed(graph: Graph) -> frozenset[int]:
     return frozenset(n.node for n in contraction.counted if before[n.node] * after[n.node] != total)
 
 
-def _closed(nodes: list[Node], measured: Measurement) -> frozenset[int]:
-    """Additions whose gradient is zero, if there are others whose gradient is not."""
-    norms2 = {n.index: measured.gradient_norm2.get(n.index, 0) for n in nodes if n.weight is None}
-    return frozenset(i for i, norm2 in norms2.items() if norm2 == 0 and any(norms2.values()))
-
-
-def _zero_layers(nodes: list[Node], values: Mapping[str, Tensor]) -> frozenset[int]:
-    """Weight layers whose weight is zero."""
-    weights = {node.index: node.weight.parameters for node in nodes if node.weight is not None}
-    return frozenset(
-        index
-        for index, names in weights.items()
-        if all(name in values and is_zero(values[name]) for name in names)
-    )
-
-
-def _place(node: Node, places: Mapping[str, str]) -> str:
-    names = node.weight.parameters if node.weight else ()
-    return places.get(names[0], "stream") if names else "stream"
-
-
-def _only_readout_is_zero(
-    nodes: list[Node], measured: Measurement, places: Mapping[str, str]
-) -> bool:
-    """Whether an output layer gives zeros though its network is alive."""
-    zeros = [_place(node, places) for node in nodes if measured.forward[node.index] == 0]
-    return "output" in zeros and "stream" not in zeros
-
-
-@dataclass(frozen=True)
 class _Judge:
-    """What the moments of one pass are held against.
+    """What the moments of one pass are held against."""
 
-    Attributes:
-        measured: The moments.
-        places: For each weight where it lies.
-        first: The first layer.
-        starts: For each node the first addition of its stream; empty without streams.
-        closed: Additions that no gradient reaches though it reaches others: behind a gate of zero.
-        shared: Nodes that some path by-passes.
-        zero: Layers whose weight is zero.
-        zero_readout: Whether only the readout gives zeros.
-    """
+    def __init__(
+        self, measured: Measurement, nodes: list[Node], values: Mapping[str, Tensor]
+    ) -> None:
+        self.measured, self.first = measured, nodes[0]
+        self.starts = _starts(measured.graph, nodes)
+        self.shared = _by_passed(measured.graph)
+        places = {"output": "output", "input": "input", "embedding": "input"}
+        self._places = {
+            info.name: "branch" if info.in_branch else places.get(info.role, "stream")
+            for info in measured.graph.parameters
+        }
+        norms2 = {n.index: measured.gradient_norm2.get(n.index, 0) for n in nodes if not n.weight}
+        # additions that no gradient reaches though it reaches others: behind a gate of zero
+        self.closed = {i for i, norm2 in norms2.items() if norm2 == 0 and any(norms2.values())}
+        self.zero = {
+            node.index
+            for node in nodes
+            if node.weight and all(is_zero(values.get(name)) for name in node.weight.parameters)
+        }
+        silent = {self._place(node) for node in nodes if measured.forward[node.index] == 0}
+        # an output layer gives zeros though its network is alive
+        self.zero_readout = "output" in silent and "stream" not in silent
 
-    measured: Measurement
-    places: Mapping[str, str]
-    first: Node
-    starts: Mapping[int, Node]
-    closed: frozenset[int]
-    shared: frozenset[int]
-    zero: frozenset[int]
-    zero_readout: bool
+    def _place(self, node: Node) -> str:
+        """Where it lies: "branch", "output", "input" or "stream"."""
+        names = node.weight.parameters if node.weight else ()
+        return self._places.get(names[0], "stream") if names else "stream"
 
     def layer(self, node: Node) -> LayerMoments:
         """Moments and verdict of one layer or addition."""
-        measured, place = self.measured, _place(node, self.places)
+        measured, place = self.measured, self._place(node)
         norm2 = measured.gradient_norm2.get(node.index)
         forward_ratio = _ratio(measured.forward[node.index], measured.forward[self.first.index])
         gradient_ratio = self._gradient_ratio(node)
         floor, ceiling = STABLE_BAND[0] if place in ("stream", "input") else 0.0, STABLE_BAND[1]
         is_source = place == "output" or (place == "input" and bool(self.starts))
         leaves: Literal["forward", "gradient"] | None = None
-        if node.index in self.zero and not self._is_readout_alone(place):
+        if node.index in self.zero and (place != "output" or self.zero_readout):
             pass
         elif not floor <= forward_ratio <= ceiling:
             leaves = "forward"
@@ -272,9 +230,6 @@ class _Judge:
             gradient_ratio=gradient_ratio,
             leaves=leaves,
         )
-
-    def _is_readout_alone(self, place: str) -> bool:
-        return place == "output" and not self.zero_readout
 
     def _gradient_ratio(self, node: Node) -> float | None:
         first = self.starts.get(node.index, self.first)
