@@ -91,10 +91,6 @@ def recall(model: nn.Module) -> Applied | None:
 def require_writable(parameters: Mapping[str, torch.Tensor], *, error: type[EtastarError]) -> None:
     """Refuse parameters that cannot be multiplied or drawn in place, before the first is changed.
 
-    Args:
-        parameters: By name, those that are going to be written.
-        error: What to raise.
-
     Raises:
         EtastarError: Of the class `error`: one is on the meta device, made in inference mode, not
             of a real floating dtype of 16 bits or more, or has elements that share memory.

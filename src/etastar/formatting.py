@@ -84,11 +84,7 @@ class Shown(ABC):
 def short_repr(record: Any) -> str:
     """A dataclass on one line, for its `__repr__`: what is long is counted or named, not listed.
 
-    Args:
-        record: A dataclass; fields with `repr=False` are left out.
-
-    Returns:
-        As its own `__repr__`, but for long texts, collections, models and tensors.
+    Fields with `repr=False` are left out.
 
     Example:
         >>> from dataclasses import make_dataclass

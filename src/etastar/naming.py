@@ -53,15 +53,9 @@ def unwrap(module: nn.Module) -> nn.Module:
 
 
 def canonical_modules(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Every module with the dotted path it has in the unwrapped model.
+    """Every module with the dotted path it has in the unwrapped model, put behind the prefix.
 
-    Args:
-        model: Any module, wrapped or not.
-        prefix: Put before every path.
-
-    Yields:
-        Path and module; a wrapper has the path of what it wraps. A module that is reached by two
-        paths is given twice.
+    A wrapper has the path of what it wraps. A module that is reached by two paths is given twice.
 
     Example:
         >>> import torch
