@@ -6,21 +6,17 @@ At the end, the activation through which the input of each weight layer came is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from etastar.errors import InitError
+from etastar.graph.dag import Graph, Node, Operand
 from etastar.init.pointwise import JoinedPartsError, NotReplayableError, PointwiseReplay, Root
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from etastar.graph.dag import Graph, Node, Operand
 
 __all__ = [
     "Activation",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 
 from etastar.errors import InitError
+from etastar.graph.dag import Graph, Node
 from etastar.init.gains import CriticalPoint, InputActivation, holding_point, input_activation
 from etastar.init.param_rules import (
     data_beside,
@@ -20,12 +21,7 @@ from etastar.init.param_rules import (
     weight_rule,
 )
 from etastar.init.schemes import Action, InitReport, InitSettings, ParamInit
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from etastar.graph.dag import Graph, Node
-    from etastar.parameter import ParamInfo
+from etastar.parameter import ParamInfo
 
 __all__ = ["plan_initialization"]
 

@@ -7,21 +7,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 
 from etastar.graph.dag import Graph, Node, Operand
 from etastar.graph.node import reached
 from etastar.graph.operations import affine_form, argument_of
-from etastar.init.schemes import ParamInit
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
-    from etastar.init.gains import CriticalPoint, InputActivation
-    from etastar.init.schemes import Action, InitSettings
-    from etastar.parameter import ParamInfo
+from etastar.init.gains import CriticalPoint, InputActivation
+from etastar.init.schemes import Action, InitSettings, ParamInit
+from etastar.parameter import ParamInfo
 
 __all__ = [
     "data_beside",

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from etastar.graph.dag import Call, Graph, Node, Operand, Slot
 from etastar.graph.operations import COPIES, POOLED, REARRANGED, derive, is_pointwise
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 __all__ = ["JoinedPartsError", "NotReplayableError", "PointwiseReplay", "Root"]
 
