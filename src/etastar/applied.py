@@ -12,19 +12,16 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import nn
 
 from etastar.errors import EtastarError
 from etastar.naming import canonical_parameters, unwrap
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import nn
 
 __all__ = ["Applied", "digest_of", "recall", "remember", "require_writable"]
 

@@ -183,9 +183,6 @@ def foreign_errors_as(
         expected: See `EtastarError`.
         action: See `EtastarError`.
 
-    Raises:
-        EtastarError: Of that kind, where the code raised.
-
     Example:
         >>> with foreign_errors_as(ModelSpecError, "f()", "a model", "mend f"):
         ...     raise SystemExit(0)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 from numbers import Integral, Real
 from operator import index
 from sys import float_info
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
-from etastar.errors import ModelSpecError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from etastar.errors import EtastarError
+from etastar.errors import EtastarError, ModelSpecError
 
 __all__ = [
     "as_seeds",

@@ -159,10 +159,6 @@ def _described(network: object) -> str:
 def require_module(model: nn.Module, *, error: type[EtastarError] = CaptureError) -> None:
     """Refuse what is no module, and a model whose parameters are parts of tensors.
 
-    Args:
-        model: What was given.
-        error: What to raise.
-
     Raises:
         EtastarError: Of the class `error`, for anything but a module, and for a model after
             `fully_shard` (FSDP2), tensor parallelism, or within `FullyShardedDataParallel`.

@@ -169,13 +169,6 @@ def _set_autocast(states: tuple[tuple[bool, torch.dtype], ...]) -> None:
         torch.set_autocast_dtype(device, dtype)
 
 
-def _deterministic() -> tuple[bool, bool]:
-    return (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-
-
 def _folder() -> str | None:
     """The working directory; None where it was removed."""
     try:
@@ -201,10 +194,7 @@ _SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (torch.get_default_dtype, torch.set_default_dtype),
     (_default_device, torch.set_default_device),
     (torch.is_grad_enabled, torch.set_grad_enabled),
-    (
-        _deterministic,
-        lambda modes: torch.use_deterministic_algorithms(modes[0], warn_only=modes[1]),
-    ),
+    (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
     (_autocast, _set_autocast),
     (torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
     (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -259,11 +258,6 @@ class InputActivation:
         return 1 / self.second_moment
 
 
-class _Measured(NamedTuple):
-    moment: float
-    phi: Activation | None
-
-
 def input_activation(
     graph: Graph, layer: Node, *, parameters: Mapping[str, torch.Tensor] | None = None
 ) -> InputActivation:
@@ -300,13 +294,12 @@ def input_activation(
     replay = PointwiseReplay(graph, parameters or {})
     try:
         found = _measure(replay, operand)
-        problem = None if 0 < found.moment < math.inf else f"its second moment is {found.moment}"
     except NotReplayableError as error:
-        problem = str(error)
-    if problem is not None:
+        return InputActivation(1.0, None, str(error), tuple(replay.notes))
+    if not 0 < found.second_moment < math.inf:
+        problem = f"its second moment is {found.second_moment}"
         return InputActivation(1.0, None, problem, tuple(replay.notes))
-    roots = tuple(replay.roots)
-    return InputActivation(found.moment, found.phi, notes=tuple(replay.notes), roots=roots)
+    return replace(found, notes=tuple(replay.notes), roots=tuple(replay.roots))
 
 
 def _data_operand(layer: Node) -> Operand | None:
@@ -315,7 +308,7 @@ def _data_operand(layer: Node) -> Operand | None:
     return next((operand for operand in active if operand.producers), None)
 
 
-def _measure(replay: PointwiseReplay, operand: Operand) -> _Measured:
+def _measure(replay: PointwiseReplay, operand: Operand) -> InputActivation:
     """E[phi^2]; of what was joined of parts the mean over these, weighted by size."""
     try:
         roots = replay.collect(operand)
@@ -324,12 +317,12 @@ def _measure(replay: PointwiseReplay, operand: Operand) -> _Measured:
     if len(roots) not in (1, 2):
         raise NotReplayableError(f"it joins {len(roots)} independent tensors; up to two are taken")
     moment = _expectation(replay, operand, roots)
-    return _Measured(moment, _phi(replay, operand) if len(roots) == 1 else None)
+    return InputActivation(moment, _phi(replay, operand) if len(roots) == 1 else None)
 
 
 def _mean_over_parts(
     replay: PointwiseReplay, operand: Operand, joined: JoinedPartsError
-) -> _Measured:
+) -> InputActivation:
     found = []
     for number in range(len(joined.parts)):
         replay.chosen[joined.key] = number
@@ -339,8 +332,8 @@ def _mean_over_parts(
         found.append(_measure(replay, operand))
     del replay.chosen[joined.key]
     sizes = [math.prod(part.shape) for part in joined.parts]
-    moment = sum(f.moment * s for f, s in zip(found, sizes, strict=True)) / sum(sizes)
-    return _Measured(moment, found[0].phi if _are_alike([f.phi for f in found]) else None)
+    moment = sum(f.second_moment * s for f, s in zip(found, sizes, strict=True)) / sum(sizes)
+    return InputActivation(moment, found[0].phi if _are_alike([f.phi for f in found]) else None)
 
 
 def _are_alike(functions: Sequence[Activation | None]) -> bool:
