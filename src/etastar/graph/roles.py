@@ -94,8 +94,7 @@ class _Roles:
                 self.places[member] += (branch,)
         self.first, self.final = _ends(layers)
         self.before, self.after = _neighbours(nodes, {node.node for node in layers.counted})
-        added = [branch.addition for branch in branches]
-        self.sizes = FeatureSizes.of(nodes, added, shapes)
+        self.sizes = FeatureSizes(nodes, (branch.addition for branch in branches), shapes)
         ends = {branch.addition for branch in branches if branch.stream is not None}
         self.multipliers = OwnMultipliers(nodes, self.sizes.consumers, ends)
         self.uses: dict[str, list[_Use]] = defaultdict(list)

@@ -8,7 +8,7 @@ network itself has (1/L on branches), and where a branch multiplier can be put.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from etastar.graph.node import Node, Operand, Slot, WeightUse, reached
@@ -30,36 +30,24 @@ _HOMOGENEOUS = frozenset(
 _SCALING = frozenset(("mul", "div"))
 
 
-@dataclass(frozen=True)
 class FeatureSizes:
     """Finds the features that a weight reads and makes, and that a vector belongs to.
 
-    Attributes:
+    Args:
         nodes: The nodes of a graph.
-        consumers: Nodes that read each node.
-        ends: Nodes whose values the network returns.
-        streams: Sizes of the features of residual streams.
+        added: Its residual additions.
         shapes: Shape of every parameter.
     """
 
-    nodes: Sequence[Node]
-    consumers: Mapping[int, Sequence[int]]
-    ends: frozenset[int]
-    streams: frozenset[int]
-    shapes: Mapping[str, tuple[int, ...]]
-
-    @classmethod
-    def of(
-        cls, nodes: Sequence[Node], added: Sequence[int], shapes: Mapping[str, tuple[int, ...]]
-    ) -> FeatureSizes:
-        """For a graph whose residual additions are the nodes `added`."""
-        consumers: dict[int, list[int]] = {node.index: [] for node in nodes}
+    def __init__(
+        self, nodes: Sequence[Node], added: Iterable[int], shapes: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        self.nodes, self.shapes = nodes, shapes
+        self.streams = {size for i in added for size in nodes[i].shape[1:]}  # their features
+        self.consumers: dict[int, list[int]] = {node.index: [] for node in nodes}
         for node in nodes:
             for producer in node.inputs:
-                consumers[producer].append(node.index)
-        sizes = {size for i in added for size in nodes[i].shape[1:]}
-        ends = frozenset(index for index, read in consumers.items() if not read)
-        return cls(nodes, consumers, ends, frozenset(sizes), shapes)
+                self.consumers[producer].append(node.index)
 
     def of_weight(self, node: Node, use: WeightUse, *, is_output: bool) -> tuple[int, int]:
         """Features that a weight layer reads and makes, `NO_WIDTH` where the size is no width.

@@ -167,7 +167,7 @@ def vector_rule(
         return "kept", "a table added inside the network: no variance rule"
     is_alone = form is not None or all(_joins_vectors(o, graph) for o in held)
     if is_alone and all(_adds(node, info.name) for node in users):
-        return _bias(info, users, graph, value)
+        return _bias(users, graph, value)
     is_gain = all(
         _argument_name(node, info.name) == "weight" and node.kind == "norm" for node in users
     )
@@ -184,9 +184,7 @@ def _joins_vectors(operand: Operand, graph: Graph) -> bool:
     return len(shapes) > 1 and all(len(shape) == 1 for shape in shapes)
 
 
-def _bias(
-    info: ParamInfo, users: Sequence[Node], graph: Graph, value: torch.Tensor | None
-) -> tuple[Action, str]:
+def _bias(users: Sequence[Node], graph: Graph, value: torch.Tensor | None) -> tuple[Action, str]:
     reason = _set_on_purpose(value, _default_bound(layer_of_bias(users, graph)))
     if reason is not None:
         return "kept", f"a bias that was set on purpose: {reason}"
