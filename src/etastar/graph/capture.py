@@ -6,6 +6,7 @@ import copy
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, TypeAlias
 
 import torch
@@ -314,15 +315,14 @@ def _with_all_layers(
 
 def _places(missing: _Uses, ran: _Uses) -> Iterator[str]:
     """The outermost module around each missing layer in which nothing ran."""
-    alive = {""}
-    for module, *_ in ran:
-        parts = module.split(".")
-        alive.update(".".join(parts[:n]) for n in range(1, len(parts) + 1))
-    layers = [use for use in missing if len(use) > 1] or missing
-    for module, *_ in layers:
-        parts = module.split(".")
-        around = (".".join(parts[:n]) for n in range(1, len(parts) + 1))
-        yield next((place for place in around if place not in alive), module) or "(root)"
+    alive = {"", *(place for module, *_ in ran for place in _around(module))}
+    for module, *_ in [use for use in missing if len(use) > 1] or missing:
+        yield next((place for place in _around(module) if place not in alive), module) or "(root)"
+
+
+def _around(module: str) -> Iterator[str]:
+    """The paths of the modules around one, and its own."""
+    return accumulate(module.split("."), "{}.{}".format)
 
 
 def _unread(traced: Trace) -> set[str]:
@@ -332,13 +332,9 @@ def _unread(traced: Trace) -> set[str]:
 
 def _uses(traced: Trace) -> _Uses:
     """Weight layers and sums of activations, each by its module and parameters."""
-    return Counter(_counted(traced))
-
-
-def _counted(traced: Trace) -> Iterator[tuple[str, ...]]:
+    found: _Uses = Counter()
     for node in traced.nodes:
-        summed = [i for i in node.addends if node.operands[i].producers]
-        if node.weight is not None:
-            yield (node.module, *node.weight.parameters)
-        elif len(summed) > 1:
-            yield (node.module,)
+        names = () if node.weight is None else node.weight.parameters
+        if names or sum(bool(node.operands[i].producers) for i in node.addends) > 1:
+            found.update([(node.module, *names)])
+    return found
