@@ -12,19 +12,16 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import nn
 
 from etastar.errors import EtastarError
 from etastar.naming import canonical_parameters, unwrap
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import nn
 
 __all__ = ["Applied", "digest_of", "recall", "remember", "require_writable"]
 
@@ -79,14 +76,7 @@ def remember(model: nn.Module, applied: Applied, *, before: str | None = None) -
 
 
 def recall(model: nn.Module) -> Applied | None:
-    """What is remembered of these very weights, else of this module.
-
-    Args:
-        model: The model, wrapped or not, or a copy.
-
-    Returns:
-        What was applied last; None if nothing is known.
-    """
+    """What is remembered of these very weights, else of this module; None if nothing is known."""
     digest = digest_of(model)
     with _lock:
         by_module, then = _by_module.get(unwrap(model), (None, None))
@@ -97,10 +87,6 @@ def recall(model: nn.Module) -> Applied | None:
 
 def require_writable(parameters: Mapping[str, torch.Tensor], *, error: type[EtastarError]) -> None:
     """Refuse parameters that cannot be multiplied or drawn in place, before the first is changed.
-
-    Args:
-        parameters: By name, those that are going to be written.
-        error: What to raise.
 
     Raises:
         EtastarError: Of the class `error`: one is on the meta device, made in inference mode, not
@@ -147,14 +133,9 @@ def _has_overlap(tensor: torch.Tensor) -> bool:
 
 
 def digest_of(model: nn.Module) -> str | None:
-    """A digest of a few elements of every parameter.
+    """A digest of a few elements of every parameter: equal for models of equal weights and names.
 
-    Args:
-        model: The model, wrapped or not.
-
-    Returns:
-        Equal for models of equal weights and names. None where they tell nothing: on the meta
-        device, in shards, or zeros and ones alone.
+    None where they tell nothing: on the meta device, in shards, or zeros and ones alone.
     """
     found = hashlib.sha256()
     telling = False

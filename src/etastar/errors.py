@@ -1,9 +1,17 @@
-"""Errors a user can meet. Every message says what was received, what was expected, what to do."""
+"""Errors a user can meet. Every message says what was received, what was expected, what to do.
+
+And what is done about the errors and warnings of others' code: given a form, or left out.
+"""
 
 from __future__ import annotations
 
+import logging
+import re
+import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 __all__ = [
     "CaptureError",
@@ -26,6 +34,8 @@ __all__ = [
     "TrialError",
     "cause_of",
     "foreign_errors_as",
+    "nothing_said",
+    "warnings_ignored",
 ]
 
 
@@ -148,13 +158,7 @@ class StorageError(EtastarError, OSError):
 
 
 def cause_of(error: BaseException) -> str:
-    """An error of other code in one line.
-
-    Args:
-        error: What was raised.
-
-    Returns:
-        Its type and the first line of its message.
+    """An error of other code in one line: its type and the first line of its message.
 
     Example:
         >>> cause_of(ZeroDivisionError("division by zero"))
@@ -179,9 +183,6 @@ def foreign_errors_as(
         expected: See `EtastarError`.
         action: See `EtastarError`.
 
-    Raises:
-        EtastarError: Of that kind, where the code raised.
-
     Example:
         >>> with foreign_errors_as(ModelSpecError, "f()", "a model", "mend f"):
         ...     raise SystemExit(0)
@@ -197,3 +198,57 @@ def foreign_errors_as(
         raise
     except BaseException as error:
         raise kind(f"{received}: {cause_of(error)}", expected, action) from error
+
+
+_FILTERS = threading.Lock()  # the list of filters belongs to all threads
+
+
+@contextmanager
+def nothing_said() -> Iterator[None]:
+    """No warnings of a pass that is not a real one, no tracebacks of what fake tensors refuse."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    is_disabled, filters = logger.disabled, warnings.filters
+    content = [one for one in filters if not isinstance(one, _Silence)]
+    logger.disabled = True
+    try:
+        with warnings_ignored():
+            yield
+    finally:
+        logger.disabled = is_disabled
+        with _FILTERS:
+            if warnings.filters is filters:
+                ours = [one for one in filters if isinstance(one, _Silence)]  # of other threads
+                filters[:] = [*ours, *content]  # type: ignore[index]
+
+
+@contextmanager
+def warnings_ignored(
+    category: type[Warning] = Warning, message: str | None = None
+) -> Iterator[None]:
+    """Leave warnings of a category out, in whatever thread.
+
+    `warnings.catch_warnings` would put back the list of filters that it found. Another thread may
+    be within one of its own, and would then put back ours: so the filter is added to the list as it
+    is, and taken from wherever it lies afterwards.
+
+    Args:
+        category: Of the warnings.
+        message: Pattern that theirs begin with; None for any.
+    """
+    filters: Any = warnings.filters
+    pattern = None if message is None else re.compile(message, re.IGNORECASE)
+    silence = _Silence(("ignore", pattern, category, None, 0))
+    with _FILTERS:
+        filters.insert(0, silence)
+    try:
+        yield
+    finally:
+        with _FILTERS:
+            for found in (filters, warnings.filters):
+                found[:] = [one for one in found if one is not silence]  # type: ignore[index]
+
+
+class _Silence(tuple[Any, ...]):
+    """A filter of warnings that is ours."""
+
+    __slots__ = ()

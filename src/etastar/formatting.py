@@ -7,7 +7,7 @@ import re
 import textwrap
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 from etastar.naming import name_indices, name_template
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from rich.console import RenderableType
 
 __all__ = [
@@ -84,11 +82,7 @@ class Shown(ABC):
 def short_repr(record: Any) -> str:
     """A dataclass on one line, for its `__repr__`: what is long is counted or named, not listed.
 
-    Args:
-        record: A dataclass; fields with `repr=False` are left out.
-
-    Returns:
-        As its own `__repr__`, but for long texts, collections, models and tensors.
+    Fields with `repr=False` are left out.
 
     Example:
         >>> from dataclasses import make_dataclass
@@ -127,13 +121,7 @@ def _is_plain(value: Collection[Any]) -> bool:
 
 
 def number(x: float) -> str:
-    """A number with four significant digits.
-
-    Args:
-        x: Any number.
-
-    Returns:
-        At most ten characters, eleven below zero.
+    """A number with four significant digits: at most ten characters, eleven below zero.
 
     Example:
         >>> number(0.0003123456), number(250), number(1e-9)
@@ -143,14 +131,7 @@ def number(x: float) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """An interval.
-
-    Args:
-        low: Lower end.
-        high: Upper end.
-
-    Returns:
-        Both ends.
+    """An interval by its two ends.
 
     Example:
         >>> interval(0.01, 0.2)
@@ -160,13 +141,7 @@ def interval(low: float, high: float) -> str:
 
 
 def percent(x: float) -> str:
-    """A share as a percentage.
-
-    Args:
-        x: The share; 1 is all.
-
-    Returns:
-        With one digit after the point; infinity stands for a run that diverged.
+    """A share (1 is all) as a percentage; infinity stands for a run that diverged.
 
     Example:
         >>> percent(0.0314), percent(math.inf)
@@ -177,12 +152,6 @@ def percent(x: float) -> str:
 
 def name_pattern(names: Iterable[str]) -> str:
     """Names with their indices left open, and how often each occurs, on one line.
-
-    Args:
-        names: Dotted names of parameters or modules.
-
-    Returns:
-        The patterns, in the order of their first name.
 
     Example:
         >>> name_pattern(["blocks.0.weight", "blocks.1.weight", "head.bias"])
@@ -254,14 +223,7 @@ def _broken(parts: Iterable[str], width: int) -> list[str]:
 
 
 def shorten_middle(text: str, width: int) -> str:
-    """A text with its middle left out, where it is longer than a line.
-
-    Args:
-        text: One line.
-        width: Most characters, at least 1.
-
-    Returns:
-        The text, or its beginning and end.
+    """A text of one line, or its beginning and end where it is longer than `width`.
 
     Example:
         >>> shorten_middle("encoder.layers.*.attention.weight", 20)
@@ -274,13 +236,7 @@ def shorten_middle(text: str, width: int) -> str:
 
 
 def json_numbers(data: Any) -> Any:
-    """Plain data with None in place of numbers that are not finite, which JSON lacks.
-
-    Args:
-        data: Nested dicts, lists and tuples.
-
-    Returns:
-        The same; lists for tuples.
+    """Nested plain data with None in place of numbers that are not finite, which JSON lacks.
 
     Example:
         >>> json_numbers({"interval": (0.5, math.inf)})

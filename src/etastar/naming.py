@@ -42,12 +42,6 @@ def _wrapped(module: nn.Module) -> nn.Module | None:
 def unwrap(module: nn.Module) -> nn.Module:
     """The module inside of any wrappers of DDP, FSDP, checkpointing and `torch.compile`.
 
-    Args:
-        module: Any module.
-
-    Returns:
-        The innermost wrapped module; `module` itself if it is no wrapper.
-
     Example:
         >>> import torch
         >>> linear = torch.nn.Linear(2, 2)
@@ -59,15 +53,9 @@ def unwrap(module: nn.Module) -> nn.Module:
 
 
 def canonical_modules(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Every module with the dotted path it has in the unwrapped model.
+    """Every module with the dotted path it has in the unwrapped model, put behind the prefix.
 
-    Args:
-        model: Any module, wrapped or not.
-        prefix: Put before every path.
-
-    Yields:
-        Path and module; a wrapper has the path of what it wraps. A module that is reached by two
-        paths is given twice.
+    A wrapper has the path of what it wraps. A module that is reached by two paths is given twice.
 
     Example:
         >>> import torch
@@ -84,14 +72,9 @@ def canonical_modules(model: nn.Module, prefix: str = "") -> Iterator[tuple[str,
 
 
 def canonical_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Every parameter by each of its names in the unwrapped model.
+    """Every parameter by each of its names in the unwrapped model, a tied one by several.
 
-    Args:
-        model: Any module, wrapped or not.
-
-    Returns:
-        Name to parameter, in the order of `named_parameters(remove_duplicate=False)`; a tied
-        parameter stands under each of its names.
+    They are in the order of `named_parameters(remove_duplicate=False)`.
 
     Example:
         >>> import torch
@@ -107,13 +90,7 @@ def canonical_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def name_template(name: str) -> str:
-    """A dotted name with a star for every index.
-
-    Args:
-        name: Dotted name of a parameter or module.
-
-    Returns:
-        The name with each numeric component replaced.
+    """A dotted name with a star for every index, which is a numeric component.
 
     Example:
         >>> name_template("layer1.0.conv1.weight")
@@ -123,13 +100,7 @@ def name_template(name: str) -> str:
 
 
 def name_indices(name: str) -> tuple[int, ...]:
-    """The indices in a dotted name, which `name_template` leaves open.
-
-    Args:
-        name: Dotted name of a parameter or module.
-
-    Returns:
-        Its numeric components, outer before inner.
+    """The indices in a dotted name, which `name_template` leaves open, outer before inner.
 
     Example:
         >>> name_indices("layer1.0.conv1.weight")

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 from numbers import Integral, Real
 from operator import index
 from sys import float_info
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
-from etastar.errors import ModelSpecError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from etastar.errors import EtastarError
+from etastar.errors import EtastarError, ModelSpecError
 
 __all__ = [
     "as_seeds",
@@ -32,16 +28,10 @@ _WORDS = {bool: "True or False", int: "an integer", float: "a finite number", st
 def require_type(
     name: str, value: object, annotation: Any, *, error: type[EtastarError] = ModelSpecError
 ) -> None:
-    """Refuse a value that is not of the type of its argument.
+    """Refuse a value that is not of the type of its argument, as `typing.get_type_hints` gives it.
 
     Checked are bool, int, float, str, Literal, and one of them or None; a number is no bool, and an
     integer will do for a float. Anything else is left to whoever takes the value.
-
-    Args:
-        name: Name of the argument.
-        value: What was given.
-        annotation: Its type, as `typing.get_type_hints` gives it.
-        error: What to raise.
 
     Raises:
         EtastarError: Of the class `error`: the value is of another type, or no finite number.
@@ -131,13 +121,7 @@ def require_number(
 def require_callable(
     name: str, value: object, *, error: type[EtastarError], optional: bool = False
 ) -> None:
-    """Refuse what cannot be called where a function is asked for.
-
-    Args:
-        name: Name of the argument.
-        value: What was given.
-        error: What to raise.
-        optional: Whether None stands for no function.
+    """Refuse what cannot be called where a function is asked for; None may stand for no function.
 
     Raises:
         EtastarError: Of the class `error`.
@@ -151,14 +135,10 @@ def require_callable(
 
 
 def plain_number(value: object) -> int | float | None:
-    """A number as Python's own, whoever made it.
+    """A number as Python's own, whoever made it; None for anything else, True and False among it.
 
-    Args:
-        value: An int or a float, a number of NumPy, a fraction or any other real number, or an
-            array or tensor without dimensions that holds one.
-
-    Returns:
-        The int or float; None for anything else, True and False among it.
+    That is an int or a float, a number of NumPy, a fraction or any other real number, or an array
+    or tensor without dimensions that holds one.
 
     Example:
         >>> import torch
@@ -180,13 +160,7 @@ def plain_number(value: object) -> int | float | None:
 
 
 def set_numbers(record: object, *names: str, error: type[EtastarError], **bounds: Any) -> None:
-    """Make fields of a frozen record Python's numbers, refused as `require_number` does.
-
-    Args:
-        record: A dataclass under construction.
-        names: The fields.
-        error: What to raise.
-        **bounds: As for `require_number`.
+    """Make fields of a frozen record under construction Python's numbers, as `require_number` does.
 
     Raises:
         EtastarError: Of the class `error`.
@@ -205,14 +179,7 @@ def set_numbers(record: object, *names: str, error: type[EtastarError], **bounds
 
 
 def as_seeds(seeds: int | Sequence[int], *, error: type[EtastarError]) -> tuple[int, ...]:
-    """The seeds that a number, or a sequence, stands for.
-
-    Args:
-        seeds: A number n for the seeds 0 to n - 1, or the seeds.
-        error: What to raise.
-
-    Returns:
-        The seeds.
+    """The seeds: 0 to n - 1 for a number n, or those of a sequence.
 
     Raises:
         EtastarError: Of the class `error`: no seed, one twice, or one that is no whole number of at

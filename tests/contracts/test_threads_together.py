@@ -22,9 +22,8 @@ from etastar import (
     plan_transfer,
     run_sweep,
 )
-from etastar.errors import EtastarError
+from etastar.errors import EtastarError, warnings_ignored
 from etastar.graph.isolation import global_state_kept
-from etastar.graph.silence import warnings_ignored
 from etastar.sweep.storage.connection import quiet_optuna
 
 GENERATOR = torch.Generator().manual_seed(3)

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from numpy.polynomial import Polynomial
 from torch import nn
 
-from etastar.graph.bypass import bypassed_layers
 from etastar.graph.capture import capture_graph
+from etastar.graph.paths import bypassed_layers, shortest_path
 from etastar.graph.residual import find_residuals
 
 X = torch.zeros(2, 8)
@@ -30,8 +30,6 @@ def missed(model, *inputs):
 
 
 def _nodes(graph):
-    from etastar.graph.paths import shortest_path
-
     return shortest_path(graph.contraction, graph.depth().outputs)
 
 

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from etastar.graph import capture_graph
-from etastar.graph.derived import affine_form, derive
 from etastar.graph.node import Call, Slot
+from etastar.graph.operations import affine_form, derive
 
 
 class Net(nn.Module):

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from etastar.graph.addends import gating_operands
 from etastar.graph.capture import capture_graph
-from etastar.graph.gates import gating_operands
 
 X = torch.zeros(2, 8)
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from etastar.graph.capture import effective_depth
+from etastar.graph.node import Region
 from etastar.graph.regions import NOTHING, StorageLog, Value
-from etastar.graph.strided import Region
 
 SIZE = 24
 

@@ -6,8 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from etastar.graph.capture import capture_graph
-from etastar.init.activation_path import input_activation
-from etastar.init.gains import gaussian_rule, second_moment
+from etastar.init.gains import gaussian_rule, input_activation, second_moment
 from etastar.naming import canonical_parameters
 
 

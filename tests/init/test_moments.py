@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from etastar.errors import CaptureError, InitError
-from etastar.init.moments import measure_moments
+from etastar.init.stability import measure_moments
 from etastar.models import build, example_inputs
 
 

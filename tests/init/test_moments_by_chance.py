@@ -10,7 +10,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from etastar import check_stability
-from etastar.init.moments import measure_moments
+from etastar.init.stability import measure_moments
 
 
 class Skipping(nn.Module):

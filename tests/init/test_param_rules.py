@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from etastar.init.activation_path import InputActivation
-from etastar.init.gains import critical_point
+from etastar.init.gains import InputActivation, critical_point
 from etastar.init.param_rules import weight_rule
 from etastar.init.schemes import InitSettings
 from etastar.parameter import ParamInfo

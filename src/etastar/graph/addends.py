@@ -1,4 +1,4 @@
-"""What each n-ary addition sums: chains of sums, sums over stacked tensors, what only mixes.
+"""What sums and products of activations join: n-ary additions, loops over positions, gates.
 
 A chain of sums whose partial sums have no other consumer is *one* addition. `stack([x, y]).sum(0)`,
 a mean or a cumulative sum over that dimension, and `cat([x, y]).view(2, ...).sum(0)` sum x and y.
@@ -7,32 +7,26 @@ a mean or a cumulative sum over that dimension, and `cat([x, y]).view(2, ...).su
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
+from typing import NamedTuple
 
+from etastar.formatting import name_pattern
 from etastar.graph.node import Node, Operand, Slot
+from etastar.graph.operations import COPIES, REARRANGED
 
-__all__ = ["Sums", "group_sums", "outer_sums"]
+__all__ = ["Sums", "fold_scans", "gating_operands", "group_sums", "outer_sums"]
 
 Sums = dict[int, tuple[Operand, ...]]
 """What each n-ary addition sums, by its last node."""
 
-# The same values in another place or precision.
-_COPIES = frozenset(("_to_copy", "clone", "contiguous", "_unsafe_view"))
 _OVER_A_DIMENSION = frozenset(("sum", "mean", "cumsum"))
 _SCALINGS = frozenset(("mul", "div", "neg", "native_dropout"))
 
 
 def group_sums(nodes: Sequence[Node], outputs: Iterable[int]) -> Sums:
-    """Merge sums whose partial results have no other consumer into n-ary additions.
-
-    Args:
-        nodes: The nodes of a graph.
-        outputs: Nodes that are outputs.
-
-    Returns:
-        The operands of every sum that is not part of another one.
-    """
+    """The operands of every sum that is not part of another one, partial sums merged into it."""
     consumers = _count_consumers(nodes, outputs)
     sums: Sums = {}
     for node in nodes:
@@ -47,16 +41,7 @@ def group_sums(nodes: Sequence[Node], outputs: Iterable[int]) -> Sums:
 
 
 def outer_sums(nodes: Sequence[Node], sums: Sums, outputs: Iterable[int]) -> dict[int, int]:
-    """Sums that nothing but another sum reads, once they were scaled: s in `x + s (pool(x) - x)`.
-
-    Args:
-        nodes: The nodes of a graph.
-        sums: Its n-ary additions.
-        outputs: Nodes that are outputs.
-
-    Returns:
-        The other sum, by the first one.
-    """
+    """The sum that alone reads another one, once it was scaled, by that: `x + s (pool(x) - x)`."""
     consumers = _count_consumers(nodes, outputs)
     outer: dict[int, int] = {}
     for index, operands in sums.items():
@@ -90,7 +75,7 @@ def _inner_sum(
         node = nodes[operand.producers[0]]
         if node.index in sums:
             return node.index
-        is_passed = node.kind == "view" or node.name in _COPIES | through
+        is_passed = node.kind == "view" or node.name in COPIES | through
         if not is_passed or len(node.inputs) != 1:
             return None
         operand = next(o for o in node.operands if o.producers)
@@ -156,3 +141,138 @@ def _is_new_dimension(
     return split[: dim + 1] == (*node.shape[:dim], len(shapes)) and math.prod(
         split[dim + 1 :]
     ) == math.prod(shapes[0][dim:])
+
+
+_SQUASHED = frozenset(("sigmoid", "hardsigmoid", "_softmax", "softmax", "_safe_softmax"))
+# What is done to a gate before it is applied: selection, normalization, affine maps by constants.
+_KEEPS = frozenset(
+    "topk mul div add sub rsub neg pow sum mean clamp where masked_fill scatter index_put"
+    " native_dropout cat stack upsample_bilinear2d".split()
+).union(COPIES, REARRANGED)
+
+
+def gating_operands(nodes: Sequence[Node]) -> dict[int, Operand]:
+    """The operand that is a gate, for every product of two activations that has one.
+
+    In `f(x) * sigmoid(g(x))`, `silu(g(x)) * f(x)`, squeeze and excite or a mixture of experts, the
+    way of a signal leads through f; the weights of g are on no way of their own. Of two factors the
+    gate is the one that was squashed (sigmoid, softmax) while the other was not, else the one that
+    was bent by an activation while the other was not. Where neither or both were, both are ways.
+    """
+    squashed: list[bool] = []
+    bent: list[bool] = []
+    gates: dict[int, Operand] = {}
+    for node in nodes:
+        factors = [operand for operand in node.operands if operand.producers]
+        keeps = bool(factors) and (node.kind == "view" or node.name in _KEEPS)
+        for found, is_made in (
+            (squashed, node.name in _SQUASHED),
+            (bent, node.kind == "activation" or node.name in _SQUASHED),
+        ):
+            found.append(is_made or (keeps and all(found[p] for p in node.inputs)))
+        if node.name == "mul" and len(factors) == 2:
+            for known in (squashed, bent):
+                first, second = (all(known[p] for p in factor.producers) for factor in factors)
+                if first != second:
+                    gates[node.index] = factors[0 if first else 1]
+                    break
+    return gates
+
+
+_Positions = dict[object, object]  # by what was taken a position of: which one, or _SEVERAL
+_SEVERAL = object()
+
+
+class _Taken(NamedTuple):
+    """What a node holds that was made, since the last weight layers, from single positions alone.
+
+    Attributes:
+        positions: Which position of what.
+        sums: Sums among the nodes that it was made by.
+    """
+
+    positions: _Positions
+    sums: frozenset[int]
+
+
+def fold_scans(
+    nodes: Sequence[Node], additions: Container[int]
+) -> tuple[tuple[Node, ...], str | None]:
+    """The nodes, in which sums within a loop over positions sum nothing that counts.
+
+    In `h = a[:, t] * h + b[:, t]` every step adds one position to what the others left, as in
+    selective scans (arXiv 2312.00752) and RWKV (arXiv 2305.13048). These sums are as many as the
+    example has positions. They become operations that exchange information between positions
+    without a weight, as `torch.cumsum` would: the sum of a layer's input and its whole result still
+    counts.
+
+    Args:
+        nodes: The nodes of a graph.
+        additions: Those that count as residual additions as they are.
+
+    Returns:
+        The nodes; and a note of how many additions were found where, None if there are none.
+    """
+    taken: list[_Taken | None] = []
+    order: dict[object, int] = {}
+    sums: dict[int, _Positions] = {}
+    found: set[int] = set()
+    for node in nodes:
+        held = _position(nodes, node, order) or _made_of(node, taken)
+        if held is not None and sum(1 for i in node.addends if node.operands[i].producers) > 1:
+            if held.sums and _SEVERAL in held.positions.values():
+                found |= held.sums | {node.index}
+            held = _Taken(held.positions, held.sums | {node.index})
+            sums[node.index] = held.positions
+        taken.append(held)
+    if not found:
+        return tuple(nodes), None
+    looped = set().union(*(sums[i] for i in found))
+    found.update(i for i, positions in sums.items() if looped.issuperset(positions))
+    counted = [i for i in sorted(found) if i in additions]
+    if not counted:
+        return tuple(nodes), None
+    places = name_pattern(dict.fromkeys(nodes[i].module or "(root)" for i in counted))
+    note = (
+        f"{len(counted)} sums of loops over positions are not counted, in {places}: "
+        "an example of another length has another number of them"
+    )
+    folded = (replace(n, addends=(), mixes=True) if n.index in found else n for n in nodes)
+    return tuple(folded), note
+
+
+def _position(nodes: Sequence[Node], node: Node, order: dict[object, int]) -> _Taken | None:
+    """What a node holds that takes one position out of several."""
+    if node.kind != "view" or node.call is None or len(node.inputs) != 1:
+        return None
+    (base,) = node.inputs
+    shape = nodes[base].shape
+    if node.name not in ("select", "slice", "unbind"):
+        return None
+    _, dim, start, *_ = (*node.call.args, 0, 0)[:3]
+    if dim >= len(shape):
+        return None
+    kept, place = (1,) if node.name == "slice" else (), dim % len(shape)
+    if node.shape != (*shape[:place], *kept, *shape[place + 1 :]):
+        return None  # several positions, or a part of a buffer that the base was written into
+    if node.name == "unbind":
+        start = order[base] = order.get(base, -1) + 1
+    return _Taken({(base, place): (start or 0) % shape[dim]}, frozenset())
+
+
+def _made_of(node: Node, taken: Sequence[_Taken | None]) -> _Taken | None:
+    """The same of another operation, of whose activations all are such."""
+    if node.weight is not None or not node.inputs:
+        return None
+    parts = [taken[producer] for producer in node.inputs]
+    held = [part for part in parts if part is not None]
+    if len(held) < len(parts):
+        return None
+    return _Taken(_merged(p.positions for p in held), frozenset().union(*(p.sums for p in held)))
+
+
+def _merged(parts: Iterable[_Positions]) -> _Positions:
+    merged: _Positions = {}
+    for base, position in chain.from_iterable(part.items() for part in parts):
+        merged[base] = position if merged.get(base, position) == position else _SEVERAL
+    return merged

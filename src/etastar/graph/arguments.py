@@ -38,13 +38,6 @@ def _items(value: Any) -> Iterator[tuple[str, Any]] | None:
 def named_tensors(value: Any, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor within nested dicts, sequences and dataclasses, with its dotted path.
 
-    Args:
-        value: Any nested value; leaves that are no tensors are passed over.
-        prefix: Path of `value` itself.
-
-    Yields:
-        Path and tensor, in order.
-
     Example:
         >>> a = torch.zeros(1)
         >>> [name for name, _ in named_tensors({"logits": a, "extra": (a, [a, 3])})]
@@ -58,47 +51,17 @@ def named_tensors(value: Any, prefix: str = "") -> Iterator[tuple[str, torch.Ten
 
 
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:
-    """Every tensor within a nested value.
-
-    Args:
-        value: Any nested value.
-
-    Yields:
-        The tensors, in order.
-
-    Example:
-        >>> len(list(tensors_in([torch.zeros(1), (torch.zeros(2), None)])))
-        2
-    """
+    """Every tensor within a nested value, in order."""
     return (tensor for _, tensor in named_tensors(value))
 
 
 def cloned(tensor: torch.Tensor) -> torch.Tensor:
-    """A clone of an input, so that no two share a tensor and none is the caller's.
-
-    Args:
-        tensor: The input.
-
-    Returns:
-        A leaf with the same values.
-
-    Example:
-        >>> x = torch.ones(2, requires_grad=True)
-        >>> cloned(x * 2).grad_fn, cloned(x).requires_grad
-        (None, True)
-    """
+    """A leaf of the same values: no two inputs share a tensor, and none is the caller's."""
     return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
 def map_tensors(value: Any, function: Callable[[torch.Tensor], Any]) -> Any:
-    """The same nested value with every tensor replaced.
-
-    Args:
-        value: Any nested value; containers are rebuilt, never changed.
-        function: What to put in place of a tensor.
-
-    Returns:
-        A value of the same structure.
+    """The same nested value with every tensor replaced; containers are rebuilt, never changed.
 
     Example:
         >>> map_tensors({"x": [torch.ones(2), "as it is"]}, lambda t: t.sum().item())
@@ -132,14 +95,6 @@ def named_inputs(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Every input tensor; positional ones are named by the signature of `model.forward`.
-
-    Args:
-        model: The model that will be called.
-        args: Its positional arguments.
-        kwargs: Its keyword arguments.
-
-    Returns:
-        Name and tensor, in order.
 
     Example:
         >>> [name for name, _ in named_inputs(nn.Linear(1, 1), (torch.zeros(1),), {})]

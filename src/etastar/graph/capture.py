@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, TypeAlias
 
 import torch
@@ -12,7 +14,8 @@ from torch import nn
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from etastar.depth import DepthReport
-from etastar.errors import CaptureError, DepthError, EtastarError
+from etastar.errors import CaptureError, DepthError, EtastarError, cause_of
+from etastar.formatting import name_pattern
 from etastar.graph.arguments import named_inputs, tensors_in
 from etastar.graph.dag import Graph
 from etastar.graph.isolation import (
@@ -21,8 +24,7 @@ from etastar.graph.isolation import (
     global_state_kept,
     require_plain_execution,
 )
-from etastar.graph.skipped import with_all_layers
-from etastar.graph.tracing import Trace, failed_pass, first_line, trace
+from etastar.graph.tracing import Trace, failed_pass, trace
 from etastar.naming import unwrap
 
 __all__ = ["NetworkLike", "capture_graph", "effective_depth", "graph_of", "require_module"]
@@ -158,10 +160,6 @@ def _described(network: object) -> str:
 def require_module(model: nn.Module, *, error: type[EtastarError] = CaptureError) -> None:
     """Refuse what is no module, and a model whose parameters are parts of tensors.
 
-    Args:
-        model: What was given.
-        error: What to raise.
-
     Raises:
         EtastarError: Of the class `error`, for anything but a module, and for a model after
             `fully_shard` (FSDP2), tensor parallelism, or within `FullyShardedDataParallel`.
@@ -240,7 +238,7 @@ def _trace_anyhow(
     def evaluated() -> Trace:
         return trace(model, args, kwargs, fake=why_real is None, evaluation=True)
 
-    traced, note = with_all_layers(model, traced, evaluated)
+    traced, note = _with_all_layers(model, traced, evaluated)
     return traced, why_real, (() if note is None else (note,))
 
 
@@ -261,9 +259,8 @@ def _trace_fake_or_real(
             refused.expected,
             refused.action,
         )
-    reason = first_line(refused.__cause__)
     note = f"fake tensors refused {operation or 'the forward pass'} in {module or 'the model'}: "
-    return trace(model, args, kwargs, fake=False), note + reason
+    return trace(model, args, kwargs, fake=False), note + cause_of(refused.__cause__ or refused)
 
 
 def _without_values(
@@ -273,3 +270,71 @@ def _without_values(
     if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
         return "its parameters"
     return "its inputs" if any(t.is_meta for t in tensors_in((args, kwargs))) else None
+
+
+_Uses = Counter[tuple[str, ...]]
+
+
+def _with_all_layers(
+    model: nn.Module, traced: Trace, evaluated: Callable[[], Trace]
+) -> tuple[Trace, str | None]:
+    """The trace in which no layer was skipped by chance, and what to know about it.
+
+    Layerdrop (arXiv 1909.11556) and stochastic depth (arXiv 1603.09382) decide by a random number
+    which layers run. Evaluation mode runs them all, so that it is asked where training mode drew a
+    number or left a parameter out; its trace is taken where it runs all that training mode ran, and
+    more.
+    """
+    is_training = any(module.training for module in model.modules())
+    if not is_training or not (traced.is_random or _unread(traced)):
+        return traced, None
+    try:
+        whole = evaluated()
+    except CaptureError as error:
+        note = (
+            "a random number was drawn and parameters were not used: whether layers were skipped "
+            "by chance is not known, as evaluation mode does not run "
+            f"({cause_of(error.__cause__ or error)})"
+        )
+        return traced, note if traced.is_random and _unread(traced) else None
+    ran, runs = _uses(traced), _uses(whole)
+    missing = runs - ran
+    if not missing:
+        return traced, None
+    skipped = name_pattern(dict.fromkeys(_places(missing, ran)))
+    if ran - runs:
+        return traced, (
+            f"training mode, which was captured, leaves out what evaluation mode runs: {skipped}; "
+            "if a random number decides, the depth is one of many"
+        )
+    return whole, (
+        "captured in evaluation mode, as training mode skipped what evaluation mode runs: "
+        f"{skipped}"
+    )
+
+
+def _places(missing: _Uses, ran: _Uses) -> Iterator[str]:
+    """The outermost module around each missing layer in which nothing ran."""
+    alive = {"", *(place for module, *_ in ran for place in _around(module))}
+    for module, *_ in [use for use in missing if len(use) > 1] or missing:
+        yield next((place for place in _around(module) if place not in alive), module) or "(root)"
+
+
+def _around(module: str) -> Iterator[str]:
+    """The paths of the modules around one, and its own."""
+    return accumulate(module.split("."), "{}.{}".format)
+
+
+def _unread(traced: Trace) -> set[str]:
+    """Parameters that no operation on an activation read."""
+    return set(traced.parameter_records) - {n for node in traced.nodes for n in node.parameters}
+
+
+def _uses(traced: Trace) -> _Uses:
+    """Weight layers and sums of activations, each by its module and parameters."""
+    found: _Uses = Counter()
+    for node in traced.nodes:
+        names = () if node.weight is None else node.weight.parameters
+        if names or sum(bool(node.operands[i].producers) for i in node.addends) > 1:
+            found.update([(node.module, *names)])
+    return found

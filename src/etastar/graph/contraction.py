@@ -18,8 +18,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from etastar.depth import CountedAs
-from etastar.graph.addends import Sums, group_sums, outer_sums
-from etastar.graph.gates import gating_operands
+from etastar.graph.addends import Sums, gating_operands, group_sums, outer_sums
 from etastar.graph.node import Node, Operand
 
 __all__ = ["Contraction", "CountedNode", "contract", "data_inputs", "members"]
@@ -46,18 +45,7 @@ _EMPTY = Frontier()
 
 
 def members(mask: int) -> Iterator[int]:
-    """Positions of the bits of a mask, ascending.
-
-    Args:
-        mask: A non-negative integer.
-
-    Yields:
-        The positions.
-
-    Example:
-        >>> list(members(0b1010))
-        [1, 3]
-    """
+    """Positions of the bits of a mask, ascending."""
     while mask:
         low = mask & -mask
         yield low.bit_length() - 1
@@ -156,13 +144,6 @@ def data_inputs(nodes: Sequence[Node], inputs: dict[str, int]) -> tuple[str, ...
     """Inputs that some weight layer reads with nothing but inputs on its frontier [WU].
 
     That takes images, embeddings and token ids, and drops masks.
-
-    Args:
-        nodes: The nodes of a trace.
-        inputs: Node of every input by name.
-
-    Returns:
-        Names of the inputs that count as data.
     """
     every_input = sum(1 << index for index in inputs.values())
     frontiers = _Frontiers(nodes, inputs.values(), sums={})
@@ -220,26 +201,12 @@ class Contraction:
 def contract(
     nodes: Sequence[Node], sources: dict[str, int], outputs: dict[str, tuple[int, ...]]
 ) -> Contraction:
-    """Contract a graph to its weight layers and residual additions.
+    """A graph contracted to its weight layers and residual additions [WU].
 
     Args:
         nodes: Its nodes, whether or not the kind of every sum is decided.
         sources: Node of every input that counts as data, by name.
         outputs: Nodes of every output by name.
-
-    Returns:
-        The contracted graph.
-
-    Example:
-        >>> import torch
-        >>> from etastar.graph.tracing import trace
-        >>> found = trace(torch.nn.Linear(2, 2), (torch.zeros(1, 2),), {}, fake=True)
-        >>> contraction = contract(found.nodes, found.inputs, found.outputs)
-        >>> [(c.counted_as, c.predecessors) for c in contraction.counted]
-        [('weight layer', (0,))]
-
-    Reference:
-        [WU] arXiv 2602.07494, definition of effective depth.
     """
     ends = [i for made in outputs.values() for i in made]
     sums = group_sums(nodes, ends)

@@ -13,20 +13,20 @@ from typing import Any, Literal
 
 from etastar.depth import DepthReport, PathStep
 from etastar.errors import DepthError
-from etastar.graph.bypass import bypassed_layers, path_notes
-from etastar.graph.conditions import conditions, disagreement
+from etastar.graph.addends import fold_scans
 from etastar.graph.contraction import Contraction, contract, data_inputs
 from etastar.graph.node import Call, Node, Operand, ParameterRecord, Slot, WeightUse
 from etastar.graph.paths import (
     LAYERS_ALONE,
+    bypassed_layers,
     nodes_on_paths,
+    path_notes,
     path_statistics,
     reused_parameters,
     shortest_path,
 )
-from etastar.graph.residual import find_residuals
+from etastar.graph.residual import conditions, disagreement, find_residuals
 from etastar.graph.roles import parameter_infos
-from etastar.graph.scans import fold_scans
 from etastar.graph.tracing import Trace
 from etastar.parameter import ParamInfo
 
@@ -74,18 +74,7 @@ class Graph:
         seconds: float = 0.0,
         model: str = "",
     ) -> Graph:
-        """The graph of a trace, whose data inputs are found and whose sums are judged.
-
-        Args:
-            traced: The trace.
-            capture_note: Why it was made on real tensors.
-            notes: What else is to be known of how it was made.
-            seconds: Time it took.
-            model: Class of the model.
-
-        Returns:
-            The graph, with its contraction.
-        """
+        """The graph of a trace, with its contraction: data inputs found, sums judged."""
         inputs, outputs, records = traced.inputs, traced.outputs, traced.parameter_records
         read = data_inputs(traced.nodes, inputs)
         sources = {name: inputs[name] for name in read}

@@ -25,8 +25,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-from etastar.errors import CaptureError, EtastarError
-from etastar.graph.silence import nothing_said
+from etastar.errors import CaptureError, EtastarError, nothing_said
 
 __all__ = [
     "AUTOCAST_DEVICES",
@@ -58,9 +57,6 @@ if hasattr(os, "register_at_fork"):
 def require_plain_execution(*, error: type[EtastarError] = CaptureError) -> None:
     """Refuse to begin where tensors are not what they seem: within a tracer of PyTorch.
 
-    Args:
-        error: What to raise.
-
     Raises:
         EtastarError: Of the class `error`, within a transform of `torch.func`, a fake mode, or
             `torch.jit.trace`.
@@ -82,14 +78,7 @@ def require_plain_execution(*, error: type[EtastarError] = CaptureError) -> None
 
 
 def own_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
-    """Parameters, buffers and tensors kept as plain attributes.
-
-    Args:
-        model: Any module.
-
-    Yields:
-        The tensors.
-    """
+    """Parameters, buffers and tensors kept as plain attributes."""
     yield from (*model.parameters(), *model.buffers())
     for module in model.modules():
         for value in module.__dict__.values():
@@ -98,14 +87,7 @@ def own_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
 
 
 def empty_containers(model: nn.Module) -> dict[int, Any]:
-    """New containers for the many empty ones of modules, which copying as such would take long.
-
-    Args:
-        model: To be copied.
-
-    Returns:
-        A memo for `copy.deepcopy`.
-    """
+    """A memo for `copy.deepcopy`: new containers for the many empty ones, which take it long."""
     return {
         id(value): type(value)()
         for module in model.modules()
@@ -120,16 +102,10 @@ def isolated_copy(
 ) -> Iterator[nn.Module]:
     """A model that may be run and scribbled on, in place of `model`.
 
-    It shares parameters (and, on fake tensors, buffers) with `model` and copies all else. Functions
-    that a copy shares (hooks, replaced forwards) may still reach `model` itself, and a model that
-    cannot be copied is given out as it is: so its attributes are put back afterwards in any case.
-
-    Args:
-        model: The model to protect.
-        twin: Makes the fake twin of a tensor, if it will run on fake tensors; None for real ones.
-
-    Yields:
-        The copy, or the model.
+    It shares parameters with `model` and copies all else; on fake tensors, which `twin` makes, it
+    shares buffers too. Functions that a copy shares (hooks, replaced forwards) may still reach
+    `model` itself, and a model that cannot be copied is given out as it is: so its attributes are
+    put back afterwards in any case.
     """
     copied = set(map(id, model.buffers() if twin is None else ()))
     shared = {id(t): t for t in own_tensors(model) if id(t) not in copied and not is_lazy(t)}
@@ -145,11 +121,7 @@ def isolated_copy(
 
 @contextmanager
 def attributes_kept(model: nn.Module) -> Iterator[None]:
-    """Put every attribute of every module back, and what its containers held.
-
-    Args:
-        model: Any module.
-    """
+    """Put every attribute of every module back, and what its containers held."""
     before = []
     for module in model.modules():
         attributes = dict(module.__dict__)
@@ -197,13 +169,6 @@ def _set_autocast(states: tuple[tuple[bool, torch.dtype], ...]) -> None:
         torch.set_autocast_dtype(device, dtype)
 
 
-def _deterministic() -> tuple[bool, bool]:
-    return (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-
-
 def _folder() -> str | None:
     """The working directory; None where it was removed."""
     try:
@@ -229,10 +194,7 @@ _SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (torch.get_default_dtype, torch.set_default_dtype),
     (_default_device, torch.set_default_device),
     (torch.is_grad_enabled, torch.set_grad_enabled),
-    (
-        _deterministic,
-        lambda modes: torch.use_deterministic_algorithms(modes[0], warn_only=modes[1]),
-    ),
+    (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
     (_autocast, _set_autocast),
     (torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
     (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
@@ -296,11 +258,8 @@ def global_state_kept() -> Iterator[None]:
 def ambient_modes_left(*, but_autocast: bool = False) -> Iterator[None]:
     """Leave what lies around the caller and would change the operations that a model executes.
 
-    Those are autocast, inference mode, and a default device without values. They are there again
-    afterwards.
-
-    Args:
-        but_autocast: Whether to stay within autocast.
+    Those are autocast (unless asked to stay within it), inference mode, and a default device
+    without values. They are there again afterwards.
     """
     before = _autocast()
     has_values = torch.get_default_device().type != "meta"

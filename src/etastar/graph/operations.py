@@ -1,18 +1,38 @@
 """What each ATen operation is: tensor product, lookup, sum, norm, activation, mixing, cut.
 
 Names are those of the operation packet, without overload; a trailing underscore (in place) is
-dropped. An operation that no table lists is pointwise or of kind "other". At the end, what is run
-on fake tensors where the operation's own kernel for them is missing, or refuses what is legal.
+dropped. An operation that no table lists is pointwise or of kind "other". Behind the tables stands
+what is run on fake tensors where the operation's own kernel for them is missing, or refuses what is
+legal. What is computed without data (`1 + w`, `exp(w)`, a cast, a slice) makes no node: at the end,
+the calls that are kept with the tensor instead, so that they can be run again on other values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-__all__ = ["Group", "Operation", "TensorProduct", "operation_of", "run_fake"]
+import torch
+
+from etastar.graph.node import Call, Node, Slot
+
+__all__ = [
+    "COPIES",
+    "POOLED",
+    "REARRANGED",
+    "Group",
+    "Operation",
+    "TensorProduct",
+    "affine_form",
+    "argument_of",
+    "derive",
+    "derived_steps",
+    "is_pointwise",
+    "operation_of",
+    "run_fake",
+]
 
 
 @dataclass(frozen=True)
@@ -63,6 +83,30 @@ _SUMS = {
 # Sums fused with something else, whose first argument is what is added.
 _FUSED_SUMS = frozenset("addmm baddbmm addbmm addmv _addmm_activation addcmul addcdiv".split())
 
+COPIES = frozenset(
+    "_to_copy clone contiguous _unsafe_view copy lift_fresh detach alias expand".split()
+)
+"""The same values in another place or precision."""
+REARRANGED = frozenset(
+    "constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d"
+    " replication_pad2d replication_pad3d upsample_nearest1d upsample_nearest2d upsample_nearest3d"
+    " _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d pixel_shuffle"
+    " pixel_unshuffle channel_shuffle native_channel_shuffle roll flip rot90 index index_select"
+    " _unsafe_index gather take repeat tile sort im2col masked_select".split()
+)
+"""The same values at other positions, some of them repeated."""
+_POOLS = (
+    "avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d max_pool2d_with_indices"
+    " max_pool3d_with_indices adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d"
+    " adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d fractional_max_pool3d"
+    " mkldnn_max_pool2d"
+)
+POOLED = frozenset(
+    f"{_POOLS} mean amax upsample_linear1d upsample_bilinear2d _upsample_bilinear2d_aa"
+    " upsample_bicubic2d _upsample_bicubic2d_aa upsample_trilinear3d".split()
+)
+"""Neighbours joined to one value: the moments of that depend on how alike they are."""
+
 Group = Literal["norm", "activation", "attention", "mixing", "cut"]
 
 _NAMES_OF_GROUPS: dict[Group, str] = {
@@ -84,12 +128,7 @@ _NAMES_OF_GROUPS: dict[Group, str] = {
         " flex_attention"
     ),
     # exchange between positions without a weight: pooling and Fourier transforms
-    "mixing": (
-        "avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d max_pool2d_with_indices"
-        " max_pool3d_with_indices adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d"
-        " adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d fractional_max_pool3d"
-        " mkldnn_max_pool2d _fft_r2c _fft_c2c _fft_c2r"
-    ),
+    "mixing": f"{_POOLS} _fft_r2c _fft_c2c _fft_c2r",
     # their result has the shape of the argument, but none of its values
     "cut": (
         "new_zeros new_ones new_empty new_full new_empty_strided zeros_like ones_like empty_like"
@@ -150,16 +189,9 @@ class Operation:
 
 @cache
 def operation_of(func: Any) -> Operation:
-    """The description of an `OpOverload` or of a higher-order operator.
-
-    Args:
-        func: What `__torch_dispatch__` received.
-
-    Returns:
-        Its description; the same object for the same operation.
+    """The description of an `OpOverload` or of a higher-order operator; always the same object.
 
     Example:
-        >>> import torch
         >>> operation_of(torch.ops.aten.addmm.default).product
         TensorProduct(left=1, right=2, family='matmul')
         >>> operation_of(torch.ops.aten.add_.Tensor).mutated
@@ -189,19 +221,20 @@ def operation_of(func: Any) -> Operation:
     )
 
 
+def argument_of(node: Node, operand: int) -> str:
+    """Name of the argument that an operand was passed as; "" where it is not known."""
+    if node.call is None:
+        return ""
+    names = operation_of(node.call.func).argument_names
+    positional = zip(names, node.call.args, strict=False)
+    passed: tuple[tuple[str, Any], ...] = (*positional, *node.call.kwargs.items())
+    return next((name for name, value in passed if value == Slot(operand)), "")
+
+
 def run_fake(
     func: Callable[..., Any], operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """Run one operation on fake tensors.
-
-    Args:
-        func: The operation.
-        operation: Its description.
-        args: Its positional arguments, all tensors fake.
-        kwargs: Its keyword arguments, likewise.
-
-    Returns:
-        Its result, fake.
+    """The result of one operation on fake tensors.
 
     Raises:
         TypeError: Real tensors of these dtypes would be refused, which fake ones are not.
@@ -251,3 +284,65 @@ _KERNELS: dict[str, Callable[..., Any]] = {
     "native_batch_norm": _batch_norm,
     "_grouped_mm": _grouped_mm,
 }
+
+
+# Element-wise, but without PyTorch's tag for it.
+_ALSO_POINTWISE = frozenset(
+    ["_prelu_kernel", "prelu", "hardswish", "rrelu_with_noise", "log_sigmoid_forward", "softplus"]
+)
+_MOVES = COPIES | REARRANGED | {"narrow_copy", "unfold_copy", "permute_copy"}
+_POINTS = (-0.75, -0.25, 0.0, 0.5, 1.5)
+_ROUNDING = 1e-5  # of float32 casts on the way
+
+
+def is_pointwise(func: Any, name: str) -> bool:
+    """Whether an operation, of that name, works on each element by itself."""
+    return torch.Tag.pointwise in getattr(func, "tags", ()) or name in _ALSO_POINTWISE
+
+
+def derived_steps(
+    operation: Operation, call: Call, before: Sequence[tuple[Call, ...] | None]
+) -> tuple[Call, ...] | None:
+    """The element-wise calls that led from one parameter to a result without data.
+
+    `before` holds the same for each tensor that it read. Copies are left out; None where the result
+    is no element-wise function of one parameter.
+    """
+    if operation.name in _MOVES or getattr(call.func, "is_view", False):
+        return before[-1 if operation.name == "copy" else 0] if before else None
+    if len(before) != 1 or before[0] is None or not is_pointwise(call.func, operation.name):
+        return None
+    return (*before[0], call)
+
+
+def derive(steps: Sequence[Call], value: torch.Tensor) -> torch.Tensor:
+    """The tensor that the network read, made by those calls of a value of the parameter."""
+    for step in steps:
+        copy = value.clone()
+        args = tuple(copy if isinstance(a, Slot) else a for a in step.args)
+        kwargs = {k: copy if isinstance(a, Slot) else a for k, a in step.kwargs.items()}
+        value = step.func(*args, **kwargs)
+    return value
+
+
+def affine_form(steps: Sequence[Call] | None) -> tuple[float, float] | None:
+    """(a, c), a not zero, if what the network reads of the parameter w is a w + c; else None.
+
+    Example:
+        >>> affine_form((Call(torch.ops.aten.add.Tensor, (Slot(0), 1.0), {}),))
+        (1.0, 1.0)
+        >>> affine_form((Call(torch.ops.aten.exp.default, (Slot(0),), {}),)) is None
+        True
+    """
+    if steps is None:
+        return None
+    points = torch.tensor(_POINTS, dtype=torch.float64, device="cpu")
+    try:
+        values = derive(steps, points).double()
+    except (RuntimeError, TypeError, ValueError):
+        return None
+    offset = float(values[2])
+    slope = float(values[3] - values[2]) / _POINTS[3]
+    if slope == 0 or not torch.allclose(values, slope * points + offset, rtol=_ROUNDING):
+        return None
+    return slope, offset

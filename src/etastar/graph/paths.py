@@ -1,19 +1,22 @@
-"""Paths of the contracted graph: statistics, on exact integers, and what lies on one twice."""
+"""Paths of the contracted graph: exact statistics, and what lies on one twice or on none."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from math import comb, prod
 
 from etastar.depth import CountedAs
+from etastar.formatting import name_pattern, shorten_middle
 from etastar.graph.contraction import Contraction, CountedNode, members
-from etastar.graph.node import Node
-from etastar.graph.strided import Region
+from etastar.graph.node import Node, Region
+from etastar.graph.residual import Branch
 
 __all__ = [
     "LAYERS_ALONE",
+    "bypassed_layers",
     "nodes_on_paths",
+    "path_notes",
     "path_statistics",
     "reused_parameters",
     "shortest_path",
@@ -22,6 +25,7 @@ __all__ = [
 Moments = tuple[int, int, int, int]
 LAYERS_ALONE: tuple[CountedAs, ...] = ("weight layer",)
 _BOTH: tuple[CountedAs, ...] = ("weight layer", "residual addition")
+_NAMES = 60  # characters
 _NO_PATHS: Moments = (0, 0, 0, 0)
 _ONE_PATH: Moments = (1, 0, 0, 0)
 
@@ -41,13 +45,10 @@ def _lengthened(moments: Moments) -> Moments:
 
 
 class _Paths:
-    """Paths that end between nodes that add to their length: those they may come from, and sums.
+    """Paths that end between nodes of the `kinds` that add to their length.
 
     Sums of disjoint sets of such nodes add up; where two sets share one, the sum is taken anew over
     the union, so that each sequence of nodes is counted once.
-
-    Args:
-        kinds: What adds to the length of a path.
     """
 
     def __init__(self, kinds: Collection[CountedAs]) -> None:
@@ -88,15 +89,11 @@ def path_statistics(
     outputs: Iterable[str],
     kinds: Collection[CountedAs] = _BOTH,
 ) -> tuple[int, Moments]:
-    """Statistics over all distinct sequences of counted nodes from a source to an output.
+    """Statistics over all distinct sequences of counted nodes from a source to one of the outputs.
 
     With S_j(v) the sum of N_j(u) over the counted predecessors u of v,
-    N_k(v) = sum_j C(k, j) S_j(v).
-
-    Args:
-        contraction: The contracted graph.
-        outputs: Names of the outputs that paths end at.
-        kinds: What adds to the length of a path; sequences of other nodes are not told apart.
+    N_k(v) = sum_j C(k, j) S_j(v). What is not of the `kinds` adds nothing to the length of a path,
+    and sequences of it are not told apart.
 
     Returns:
         Length of a longest path, 0 if there is no path; and the moments of the lengths,
@@ -115,14 +112,9 @@ def path_statistics(
 
 
 def shortest_path(contraction: Contraction, outputs: Iterable[str]) -> tuple[int, ...]:
-    """Nodes of one shortest path, in order; of equals, the one through the earliest nodes.
+    """Counted nodes of a shortest path to one of the outputs, in order; () if there is no path.
 
-    Args:
-        contraction: The contracted graph.
-        outputs: Names of the outputs that the path may end at.
-
-    Returns:
-        Indices of its counted nodes in `Graph.nodes`; () if there is no path.
+    Of equals, it is the one through the earliest nodes.
     """
     length = dict.fromkeys(contraction.sources.values(), 0)
     before: dict[int, int] = {}
@@ -139,15 +131,7 @@ def shortest_path(contraction: Contraction, outputs: Iterable[str]) -> tuple[int
 
 
 def nodes_on_paths(contraction: Contraction, outputs: Iterable[str]) -> set[int]:
-    """Counted nodes from which an output is reached (all are reached from a source).
-
-    Args:
-        contraction: The contracted graph.
-        outputs: Names of the outputs that paths end at.
-
-    Returns:
-        Their indices in `Graph.nodes`.
-    """
+    """Counted nodes from which one of the outputs is reached; all are reached from a source."""
     found = {end for name in outputs for end in contraction.outputs[name]}
     for node in reversed(contraction.counted):
         if node.node in found:
@@ -176,18 +160,11 @@ def reused_parameters(
 ) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, int]]:
     """Parameters that are tied, recurrent or stacked, in the order of first use.
 
-    Args:
-        nodes: The nodes of the graph.
-        contraction: The counted nodes.
-
-    Returns:
-        Names of those that serve both as a table that is looked up and as a projection; and of
-        those that two weight layers on one path use, such ties apart. A recurrent module (LSTM,
-        GRU) reuses its weights at every step within its one node. And the number of layers whose
-        weights are slices of one parameter, that share nothing, for those that are not recurrent.
-
-    Reference:
-        [WU] arXiv 2602.07494: the law is stated for non-recurrent networks.
+    Names of those that serve both as a table that is looked up and as a projection; and of those
+    that two weight layers on one path use, such ties apart: the law is stated for non-recurrent
+    networks [WU]. A recurrent module (LSTM, GRU) reuses its weights at every step within its one
+    node. And the number of layers whose weights are slices of one parameter, that share nothing,
+    for those that are not recurrent.
     """
     uses = _uses(nodes, contraction)
     reused = {n for used in uses.values() if len(used) > 1 for n in used}
@@ -261,3 +238,152 @@ def _is_recurrent(
 def _share(one: Region | None, other: Region | None) -> bool:
     """Whether two uses of a parameter have elements in common."""
     return one is None or other is None or one.overlaps(other)
+
+
+_Reach = dict[int, tuple[int, int]]  # place on the path, and the longest way from there
+
+
+def bypassed_layers(
+    contraction: Contraction,
+    outputs: Sequence[str],
+    path: Sequence[int],
+    branches: Sequence[Branch],
+) -> dict[int, bool]:
+    """Weight layers that the shortest path by-passes, and whether through a sum.
+
+    Along a residual stream the shortest path takes the additions and leaves the branches out, which
+    is what effective depth means. It *by-passes* a layer where a longer way, on which the layer
+    lies, leaves the path and comes back to it past more counted nodes than the path has there, and
+    the layer is on no branch of an addition of the path, or in a stream within that branch: skips
+    that are concatenated (DenseNet, U-Net), an earlier state that is mixed in again (`x + mu x0`),
+    a skip over all blocks. How this works: of every node, the last node of the path before it and
+    the longest way from there; backwards likewise.
+
+    Args:
+        contraction: The contracted graph.
+        outputs: Names of the outputs that the path may end at.
+        path: Counted nodes of a shortest path, in order.
+        branches: The branches of the additions.
+
+    Returns:
+        Their nodes, in order; layers of gates are not among them. True where the way on which the
+        layer lies comes back to the path as another operand of an addition (an earlier state that
+        is mixed in), not beside it in one tensor (a concatenation).
+    """
+    counted = {node.node: node for node in contraction.counted}
+    sources = contraction.sources.values()
+    first = set(counted[path[0]].predecessors).intersection(sources) if path else set[int]()
+    places = {node: place for place, node in enumerate(path, start=1)}
+    forward: _Reach = dict.fromkeys(first, (0, 0))
+    for node in contraction.counted:
+        _extend(forward, node.node, node.predecessors, places, latest=True)
+    after: dict[int, list[int]] = {node: [] for node in (*counted, *sources)}
+    for node in contraction.counted:
+        for predecessor in node.predecessors:
+            after[predecessor].append(node.node)
+    end = len(path) + 1
+    backward: _Reach = {}
+    ends = {node for name in outputs for node in contraction.outputs[name]}
+    for node in reversed(contraction.counted):
+        if node.node in ends:
+            backward[node.node] = (end, 0)
+        _extend(backward, node.node, after[node.node], places, latest=False)
+    on_branches = _on_branches(branches, places)
+    ways = _on_ways(contraction, outputs)
+    sums = {place for n, place in places.items() if _sums_alone(counted[n], path, place, first)}
+    return {
+        node.node: backward[node.node][0] in sums
+        for node in contraction.counted
+        if node.counted_as == "weight layer"
+        and node.node in ways - on_branches
+        and node.node not in places
+        and node.node in forward
+        and node.node in backward
+        and _is_longer(forward[node.node], backward[node.node])
+    }
+
+
+def _sums_alone(node: CountedNode, path: Sequence[int], place: int, first: set[int]) -> bool:
+    """Whether it is an addition, with operands that hold nothing but the path before it."""
+    before = {path[place - 2]} if place > 1 else first
+    return any(before.issuperset(operand) for operand in node.operand_predecessors if operand)
+
+
+def _extend(
+    reach: _Reach, node: int, neighbours: Sequence[int], places: Mapping[int, int], *, latest: bool
+) -> None:
+    """The place of the path nearest to a node, and the most counted nodes from there."""
+    if node in places:
+        reach[node] = (places[node], 0)
+        return
+    found = [(reach[n][0], reach[n][1] + 1) for n in neighbours if n in reach]
+    if node in reach:
+        found.append(reach[node])
+    if found:
+        nearest = (max if latest else min)(place for place, _ in found)
+        reach[node] = (nearest, max(length for place, length in found if place == nearest))
+
+
+def _is_longer(forward: tuple[int, int], backward: tuple[int, int]) -> bool:
+    (start, before), (end, behind) = forward, backward
+    return before + behind - 1 > end - start - 1
+
+
+def _on_branches(branches: Sequence[Branch], path: Container[int]) -> set[int]:
+    """Nodes that belong to an addition of the path, which stands for them: on its own branch.
+
+    A single sum within a branch (of a state-space layer, say) is part of it, where the stream
+    outside has several additions; else a skip over all would stand for everything.
+    """
+    chains: dict[int, list[Branch]] = defaultdict(list)  # the innermost first
+    for branch in branches:
+        if branch.stream is not None:
+            for node in branch.positions:
+                chains[node].append(branch)
+    found = {node for node, chain in chains.items() if _stands_for(chain, path)}
+    for branch in branches:
+        if branch.addition in path:
+            found.update(branch.positions.keys() - chains.keys())
+    return found
+
+
+def _stands_for(chain: Sequence[Branch], path: Container[int]) -> bool:
+    for place, branch in enumerate(chain):
+        if branch.addition in path:
+            is_outer = branch.stream_additions > 1
+            return place == 0 or (is_outer and chain[place - 1].stream_additions == 1)
+    return False
+
+
+def _on_ways(contraction: Contraction, outputs: Sequence[str]) -> set[int]:
+    """Counted nodes that lead to an output on another way than through gates."""
+    found = {node for name in outputs for node in contraction.output_ways[name]}
+    for node in reversed(contraction.counted):
+        if node.node in found:
+            found.update(node.ways)
+    return found
+
+
+def path_notes(
+    nodes: Sequence[Node],
+    contraction: Contraction,
+    missed: Collection[int],
+    branches: Sequence[Branch],
+) -> tuple[str, ...]:
+    """Sentences on the layers that `bypassed_layers` found, and on gated streams; () for none."""
+    notes: list[str] = []
+    layers = sum(node.counted_as == "weight layer" for node in contraction.counted)
+    if missed:
+        names = name_pattern(dict.fromkeys(nodes[n].module or "(root)" for n in missed))
+        where = shorten_middle(names, _NAMES)
+        notes.append(
+            f"the shortest path by-passes {len(missed)} of {layers} weight layers ({where}): the "
+            "effective depth need not grow with them; count layers, or measure"
+        )
+    gated = [b for b in branches if b.is_gated]
+    if gated:
+        notes.append(
+            f"gated residual: {len(gated)} of {len(branches)} additions multiply the stream itself "
+            "by a gate, as g x + (1 - g) f(x): no branch multiplier holds for their branches"
+        )
+    return tuple(notes)

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from etastar.graph.node import Call, WeightUse
-from etastar.graph.strided import Region
+from etastar.graph.node import Call, Region, WeightUse
 
 __all__ = ["NOTHING", "StorageLog", "Value", "ValuesKept"]
 

@@ -1,4 +1,4 @@
-"""Residual streams and their branches, found in the contracted graph.
+"""Residual streams, their branches, and the inputs that enter one on the way.
 
 Additions whose carrier (see `forks`) is the addition before them belong to one *stream*. Streams
 nest: an addition within a branch of another one is no addition of the other's stream. K, the number
@@ -9,13 +9,14 @@ it run side by side (hyper-connections), each branch counts once.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from etastar.graph.contraction import Contraction, CountedNode
 from etastar.graph.forks import Fork
+from etastar.graph.node import Node, Operand
 
-__all__ = ["Branch", "find_residuals"]
+__all__ = ["Branch", "conditions", "disagreement", "find_residuals"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,9 @@ class Branch:
 
 
 def find_residuals(contraction: Contraction) -> tuple[Branch, ...]:
-    """Find the residual streams of a network and the branches that add to them.
+    """The branches that are added to residual streams [AM], one record per residual addition.
 
-    Args:
-        contraction: The contracted graph.
-
-    Returns:
-        One record per residual addition, in topological order: of nested ones, the inner first.
+    They are in topological order: of nested ones, the inner first.
 
     Example:
         >>> import torch
@@ -68,9 +65,6 @@ def find_residuals(contraction: Contraction) -> tuple[Branch, ...]:
         >>> graph = capture_graph(model, torch.zeros(1, 2))
         >>> [branch.stream_additions for branch in find_residuals(graph.contraction)]
         [2, 2]
-
-    Reference:
-        [AM] arXiv 2510.04327, residual networks with K blocks.
     """
     counted = {node.node: node for node in _with_one_embedding(contraction)}
     consumers: dict[int, set[int]] = defaultdict(set)
@@ -279,3 +273,97 @@ class _Streams:
         return replace(
             branch, stream=numbers[stream], stream_additions=additions[stream], index=index
         )
+
+
+def conditions(nodes: Sequence[Node], contraction: Contraction) -> tuple[str, ...]:
+    """Names of those sources that are no data, but conditions of the others; never all sources.
+
+    The data go along a residual stream from its start. A condition (a time, a class, a prompt)
+    enters it on the way, by gains (FiLM arXiv 1709.07871), shifts, gates (DiT arXiv 2212.09748),
+    sums or attention within the branches, so that the shortest path from it is that through its
+    last entry, however deep the network is.
+
+    A stream starts at the skip of its first addition. The data are the sources that reach the start
+    of a stream without passing through another stream: in `x + branch(x, t)` that is x alone. In a
+    network without streams, and where several start one together, a condition is a source that
+    enters again behind weight layers that it has passed already, while another one does not.
+
+    Args:
+        nodes: The nodes of a graph.
+        contraction: Its counted nodes, from all inputs that may be data.
+    """
+    if len(contraction.sources) < 2:
+        return ()
+    reach = _sources_before(contraction, frozenset())
+    skips = {n.node: skip for n in contraction.counted if (skip := _skip(n, reach)) is not None}
+    starts = set(skips.values()) - set(skips)
+    beside = _sources_before(contraction, frozenset(skips))
+    data = frozenset[int]().union(*(beside[start] for start in starts))
+    data = data or frozenset(contraction.sources.values())
+    if len(data) > 1:
+        alone = frozenset[int]().union(*(reach[s] for s in starts if len(reach[s]) == 1))
+        data = data - (_entering_again(nodes, data) - alone) or data
+    return tuple(name for name, source in contraction.sources.items() if source not in data)
+
+
+def disagreement(depths: Mapping[str, int], conditions: Sequence[str]) -> str:
+    """What to know of a network whose depth depends on the input that one starts from.
+
+    Example:
+        >>> disagreement({"x": 34, "t": 4}, ["t"])
+        'depth 34 from x; 4 from t, a condition: not data unless named by sources'
+    """
+    said = [f"{depth} from {name}" for name, depth in depths.items() if name not in conditions]
+    beside = [f"{depth} from {name}" for name, depth in depths.items() if name in conditions]
+    if beside:
+        kind = "a condition" if len(beside) == 1 else "conditions"
+        beside = [f"; {', '.join(beside)}, {kind}: not data unless named by sources"]
+    elif len(said) > 1:
+        beside = [": the shortest is taken; name the data by sources if it is another"]
+    return f"depth {', '.join(said)}{''.join(beside)}"
+
+
+def _sources_before(contraction: Contraction, walls: frozenset[int]) -> dict[int, frozenset[int]]:
+    """Sources that reach each counted node, and each source, on ways without a wall."""
+    reach = {source: frozenset((source,)) for source in contraction.sources.values()}
+    for node in contraction.counted:
+        before = () if node.node in walls else node.predecessors
+        reach[node.node] = frozenset[int]().union(*(reach[p] for p in before))
+    return reach
+
+
+def _skip(node: CountedNode, reach: Mapping[int, frozenset[int]]) -> int | None:
+    """Where the skip of an addition comes from: one node, before layers of all other operands."""
+    for operand in node.operand_predecessors:
+        others = [o for o in node.operand_predecessors if o is not operand]
+        if len(operand) == 1 and all(operand[0] not in o for o in others):
+            held = reach[operand[0]]
+            if all(any(held <= reach[p] and operand[0] < p for p in o) for o in others):
+                return operand[0]
+    return None
+
+
+def _entering_again(nodes: Sequence[Node], sources: frozenset[int]) -> frozenset[int]:
+    """Sources that meet what they, among others, have been made into by weight layers."""
+    none: frozenset[int] = frozenset()
+    held: list[frozenset[int]] = []  # sources within each node
+    passed: list[frozenset[int]] = []  # those of them that met others, then a weight layer
+    found = none
+    for node in nodes:
+        own = frozenset((node.index,)) & sources
+        held.append(own.union(*(held[p] for p in node.inputs)))
+        behind = none.union(*(passed[p] for p in node.inputs))
+        for operand in node.operands:
+            alone = none.union(*(held[p] for p in operand.producers))
+            if len(alone) == 1 and alone <= _behind(node, operand, passed):
+                found |= alone
+        if node.weight is not None and len(held[-1]) > 1:
+            behind |= held[-1]
+        passed.append(behind)
+    return found
+
+
+def _behind(node: Node, operand: Operand, passed: Sequence[frozenset[int]]) -> frozenset[int]:
+    """Sources that have passed a layer together with others within the other operands."""
+    others = (p for o in node.operands if o is not operand for p in o.producers)
+    return frozenset[int]().union(*(passed[p] for p in others))

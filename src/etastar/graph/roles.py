@@ -9,13 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from etastar.graph.contraction import Contraction
-from etastar.graph.derived import affine_form
-from etastar.graph.features import NO_WIDTH, FeatureSizes
-from etastar.graph.multipliers import OwnMultipliers
-from etastar.graph.node import Node, Operand, ParameterRecord, Slot, WeightUse
-from etastar.graph.operations import operation_of
+from etastar.graph.node import Node, Operand, ParameterRecord, WeightUse
+from etastar.graph.operations import affine_form, argument_of
 from etastar.graph.residual import Branch, find_residuals
-from etastar.graph.scalers import output_scalers
+from etastar.graph.scaling import NO_WIDTH, FeatureSizes, OwnMultipliers, output_scalers
 from etastar.parameter import ParamInfo, Role
 
 __all__ = ["parameter_infos"]
@@ -27,7 +24,7 @@ def parameter_infos(
     contraction: Contraction,
     layers: Contraction,
 ) -> tuple[ParamInfo, ...]:
-    """Role, fan-in, fan-out, residual stream and sharing of every parameter.
+    """Role, fan-in, fan-out, residual stream and sharing of every parameter; a tied one once.
 
     Fan-in is the number of terms that are summed into one output unit: of a convolution
     (channels / groups) x kernel size, of a transposed one (channels / groups) x the taps that reach
@@ -39,21 +36,6 @@ def parameter_infos(
         contraction: The counted nodes, from the data inputs: streams and branches are read off it.
         layers: The same from the data inputs and the conditions: first and last layers, and what
             lies beside what.
-
-    Returns:
-        One record per parameter, in the order of the model; a tied parameter once.
-
-    Example:
-        >>> import torch
-        >>> from etastar.graph.capture import capture_graph
-        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(),
-        ...                             torch.nn.Linear(8, 2))
-        >>> for info in capture_graph(model, torch.zeros(1, 4)).parameters:
-        ...     print(info.name, info.role, info.fan_in, info.fan_out)
-        0.weight input 4 8
-        0.bias bias 1 8
-        2.weight output 8 2
-        2.bias bias 1 2
 
     Reference:
         [TP5] arXiv 2203.03466, Table 3 (roles); [AM] arXiv 2510.04327 (branches).
@@ -112,8 +94,7 @@ class _Roles:
                 self.places[member] += (branch,)
         self.first, self.final = _ends(layers)
         self.before, self.after = _neighbours(nodes, {node.node for node in layers.counted})
-        added = [branch.addition for branch in branches]
-        self.sizes = FeatureSizes.of(nodes, added, shapes)
+        self.sizes = FeatureSizes(nodes, (branch.addition for branch in branches), shapes)
         ends = {branch.addition for branch in branches if branch.stream is not None}
         self.multipliers = OwnMultipliers(nodes, self.sizes.consumers, ends)
         self.uses: dict[str, list[_Use]] = defaultdict(list)
@@ -122,7 +103,7 @@ class _Roles:
                 for name in operand.parameters:
                     held = node.weight.parameters if node.weight is not None else ()
                     self.uses[name].append(
-                        _Use(node, operand, _argument(node, position), name in held)
+                        _Use(node, operand, argument_of(node, position), name in held)
                     )
         shared = {name for name, uses in self.uses.items() if len(uses) > 1}
         self.scalers = {
@@ -267,18 +248,6 @@ class _Roles:
             if shared:
                 return tuple(branch for branch in first if branch.addition in shared)
         return ()
-
-
-def _argument(node: Node, position: int) -> str:
-    """Name of the argument that an operand was passed as; "" where it is not known."""
-    if node.call is None:
-        return ""
-    names = operation_of(node.call.func).argument_names
-    named: list[tuple[str, Any]] = [*zip(names, node.call.args, strict=False)]
-    for name, value in (*named, *node.call.kwargs.items()):
-        if value == Slot(position):
-            return name
-    return ""
 
 
 def _ends(contraction: Contraction) -> tuple[set[int], set[int]]:

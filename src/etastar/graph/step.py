@@ -9,11 +9,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from etastar.graph.derived import derived_steps
-from etastar.graph.node import Call, Kind, Operand, ParameterRecord, Slot, WeightUse
-from etastar.graph.operations import Operation
+from etastar.graph.node import Call, Kind, Operand, ParameterRecord, Region, Slot, WeightUse
+from etastar.graph.operations import Operation, derived_steps
 from etastar.graph.regions import Value
-from etastar.graph.strided import Region
 
 __all__ = ["Classification", "Step"]
 

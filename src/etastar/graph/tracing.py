@@ -19,7 +19,7 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 
-from etastar.errors import CaptureError
+from etastar.errors import CaptureError, cause_of
 from etastar.graph.arguments import cloned, map_tensors, named_inputs, named_tensors, tensors_in
 from etastar.graph.isolation import (
     attributes_kept,
@@ -34,7 +34,7 @@ from etastar.graph.regions import NOTHING, Value, ValuesKept
 from etastar.graph.step import Classification
 from etastar.naming import canonical_modules, canonical_parameters
 
-__all__ = ["Trace", "failed_pass", "first_line", "trace"]
+__all__ = ["Trace", "failed_pass", "trace"]
 
 
 @dataclass(frozen=True)
@@ -73,17 +73,14 @@ def trace(
 
     Args:
         model: The model, with all parameters materialised.
-        args: Positional arguments.
-        kwargs: Keyword arguments.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
         fake: Whether to run on fake tensors.
         grad: Whether autograd records the run (for an observer that differentiates).
         observer: Called with every node and its output tensor.
         private: Whether nobody else holds the model, so that it need not be copied.
         evaluation: Whether to run in evaluation mode, whatever mode the model is in; norms over the
             batch alone stay in theirs.
-
-    Returns:
-        The trace.
 
     Raises:
         CaptureError: From what the forward pass raised, or because it returned no tensor.
@@ -196,32 +193,17 @@ def _run(
 def failed_pass(
     error: BaseException, module: str = "", operation: str | None = None
 ) -> CaptureError:
-    """What a forward pass raised, as an error of ours.
-
-    Args:
-        error: What was raised.
-        module: Dotted path of the module that ran.
-        operation: The operation that raised; None if it was none.
-
-    Returns:
-        The error, with its place.
-    """
+    """What a forward pass raised, as an error of ours that knows the module and the operation."""
     where = f"module {module or '(root)'!r}"
     if operation is not None:
         where = f"operation {operation} in {where}"
     failed = CaptureError(
-        f"a forward pass that failed at {where}: {first_line(error)}",
+        f"a forward pass that failed at {where}: {cause_of(error)}",
         "a model that runs on the example inputs as they were given",
         "check shapes and dtypes of the inputs by calling model(*args, **kwargs) yourself",
     )
     failed.place = module, operation
     return failed
-
-
-def first_line(error: BaseException | None) -> str:
-    """Kind of an error, and the first line of its message."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")
 
 
 def _outputs(recorder: Recorder, result: Any) -> dict[str, tuple[int, ...]]:

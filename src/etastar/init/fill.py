@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -20,10 +20,6 @@ from etastar.init.init_plan import plan_initialization
 from etastar.init.schemes import InitReport, InitSettings, ParamInit, Readout, ResidualRule, Scheme
 from etastar.measure.ambient import plain_modes
 from etastar.naming import canonical_modules, canonical_parameters
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
 
 __all__ = ["initialize_"]
 

@@ -1,9 +1,12 @@
-"""Expectations of an activation under N(0, 1), and its edge of chaos."""
+"""Expectations of an activation under N(0, 1), its edge of chaos, and those that layers read.
+
+At the end, the activation through which the input of each weight layer came is measured.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -11,14 +14,18 @@ import numpy as np
 import torch
 
 from etastar.errors import InitError
+from etastar.graph.dag import Graph, Node, Operand
+from etastar.init.pointwise import JoinedPartsError, NotReplayableError, PointwiseReplay, Root
 
 __all__ = [
     "Activation",
     "CriticalPoint",
     "GaussianRule",
+    "InputActivation",
     "critical_point",
     "gaussian_rule",
     "holding_point",
+    "input_activation",
     "second_moment",
     "slope_second_moment",
 ]
@@ -50,7 +57,7 @@ class GaussianRule:
 
 @cache
 def gaussian_rule(num_variables: int = 1) -> GaussianRule:
-    """The composite Gauss-Legendre rule used for each of `num_variables` independent variables.
+    """The composite Gauss-Legendre rule used for each of one or two independent variables.
 
     Plain Gauss-Hermite converges like 1/points where f has a kink. Panels whose edges lie on the
     multiples of 0.5 put the kinks of the usual activations (0, 0.5, 1, 3, 6) on an edge, where
@@ -58,13 +65,8 @@ def gaussian_rule(num_variables: int = 1) -> GaussianRule:
     phi(sqrt(q) z) does for a large q. The line is cut at 12; P(|z| > 12) is 4e-33.
 
     One variable: 864 points, 1e-12 for smooth functions and for kinks at multiples of 0.5. Two:
-    144 points each, so that their product stays small; 1e-9 for smooth functions.
-
-    Args:
-        num_variables: 1 or 2.
-
-    Returns:
-        The same object at every call; do not write to its tensors.
+    144 points each, so that their product stays small; 1e-9 for smooth functions. It is the same
+    object at every call: do not write to its tensors.
 
     Example:
         >>> rule = gaussian_rule()
@@ -85,13 +87,7 @@ def gaussian_rule(num_variables: int = 1) -> GaussianRule:
 def second_moment(activation: Activation, *, variance: float = 1.0) -> float:
     """E[phi(sqrt(q) z)^2], z ~ N(0, 1); at q = 1 one over the gain of He initialization [AM].
 
-    Args:
-        activation: phi, any element-wise function of a float64 tensor.
-        variance: q, the variance of the pre-activations.
-
-    Returns:
-        The expectation, to 1e-12 for smooth functions; kinks away from multiples of sqrt(q) / 2
-        leave about 1e-4.
+    To 1e-12 for smooth functions; kinks away from multiples of sqrt(q) / 2 leave about 1e-4.
 
     Example:
         >>> round(second_moment(torch.relu), 10)
@@ -103,19 +99,7 @@ def second_moment(activation: Activation, *, variance: float = 1.0) -> float:
 
 
 def slope_second_moment(activation: Activation, *, variance: float = 1.0) -> float:
-    """E[phi'(sqrt(q) z)^2], z ~ N(0, 1); phi' by automatic differentiation.
-
-    Args:
-        activation: phi, any differentiable element-wise function of a float64 tensor.
-        variance: q, the variance of the pre-activations.
-
-    Returns:
-        The expectation; accuracy as for `second_moment`.
-
-    Example:
-        >>> round(slope_second_moment(torch.relu), 10)
-        0.5
-    """
+    """E[phi'(sqrt(q) z)^2], z ~ N(0, 1), to the same accuracy; phi' by autograd."""
     rule = gaussian_rule()
     with torch.enable_grad():
         points = (math.sqrt(variance) * rule.points).requires_grad_()
@@ -150,18 +134,10 @@ def critical_point(activation: Activation, *, bias_variance: float = 0.0) -> Cri
     tanh q tends to 0, where sigma_w^2 = 1 / phi'(0)^2. A point that the variances leave when they
     are off by a little (GELU without biases) is none.
 
-    Args:
-        activation: phi, any differentiable element-wise function of a float64 tensor.
-        bias_variance: sigma_b^2, not negative.
-
-    Returns:
-        The critical point.
-
     Raises:
         InitError: If phi has no stable critical point.
 
     Example:
-        >>> import torch
         >>> round(critical_point(torch.relu).weight_variance, 6)
         2.0
         >>> critical_point(torch.tanh).fixed_point
@@ -195,20 +171,13 @@ def holding_point(activation: Activation, *, has_bias: bool) -> CriticalPoint:
     """The critical point with the smallest bias variance whose variance the layers keep.
 
     Scale-free activations (ReLU) need none. tanh and its like keep a variance above zero only with
-    biases, GELU and SiLU have no stable point without.
-
-    Args:
-        activation: phi, any differentiable element-wise function of a float64 tensor.
-        has_bias: Whether the layers can have biases; else sigma_b is 0.
-
-    Returns:
-        The critical point, sigma_b^2 one of 0, 0.1, 0.2, 0.5, 1, 2.
+    biases, GELU and SiLU have no stable point without. sigma_b^2 is one of 0, 0.1, 0.2, 0.5, 1, 2;
+    0 where the layers have no biases.
 
     Raises:
         InitError: If phi has no stable critical point.
 
     Example:
-        >>> import torch
         >>> holding_point(torch.relu, has_bias=True).bias_variance
         0.0
         >>> holding_point(torch.nn.functional.gelu, has_bias=True).bias_variance
@@ -259,3 +228,145 @@ def _at(activation: Activation, q: float, bias_variance: float) -> CriticalPoint
             "use scheme 'he'",
         )
     return CriticalPoint(1 / slope, bias_variance, q)
+
+
+_MOST_PARTS = 128
+"""Parts of concatenations that are measured one by one; more would cost time."""
+
+
+@dataclass(frozen=True)
+class InputActivation:
+    """phi, the element-wise function that the input of one weight layer came through.
+
+    Attributes:
+        second_moment: E[phi(z)^2] with independent standard normal roots; 1 if not measured.
+        phi: phi itself where it reads one variable and was measured, else None.
+        problem: Why phi could not be measured; None if it was.
+        notes: What was assumed on the way.
+        roots: The independent variables that phi reads, as far as they are known.
+    """
+
+    second_moment: float
+    phi: Activation | None
+    problem: str | None = None
+    notes: tuple[str, ...] = ()
+    roots: tuple[Root, ...] = ()
+
+    @property
+    def gain(self) -> float:
+        """G = 1 / E[phi^2]."""
+        return 1 / self.second_moment
+
+
+def input_activation(
+    graph: Graph, layer: Node, *, parameters: Mapping[str, torch.Tensor] | None = None
+) -> InputActivation:
+    """Measure E[phi(z)^2] for what lies between a weight layer and its nearest ancestors.
+
+    The walk goes back from the layer's data operand through element-wise operations, views and what
+    moves values to other positions (padding, shuffles, rolls, gathers, upsampling), to the nearest
+    weight layers, norms, residual additions, inputs or attention. Each is taken for an independent
+    standard normal variable, and the recorded operations are replayed on quadrature points: an
+    activation written by hand is measured like a named one. A concatenation, or a buffer filled in
+    pieces, is the mean over its parts, weighted by size. Dropout is the identity. Pooling is taken
+    to keep the second moment of what it pools, as it does where neighbours are alike, and so is
+    interpolation; that, and what any other operation makes, is said in the notes.
+
+    Args:
+        graph: The captured graph.
+        layer: One of its weight layers.
+        parameters: Current values by canonical name, for slopes that are learned (PReLU).
+
+    Returns:
+        The activation. Where it cannot be measured (more than two roots, an unknown constant) the
+        second moment is 1 and `problem` says why.
+
+    Example:
+        >>> from etastar.graph.capture import capture_graph
+        >>> model = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Linear(8, 8))
+        >>> graph = capture_graph(model, torch.ones(4, 8))
+        >>> round(input_activation(graph, graph.weight_layers()[0]).gain, 10)
+        2.0
+    """
+    operand = _data_operand(layer)
+    if operand is None or (layer.weight and layer.weight.layer_type == "embedding"):
+        return InputActivation(1.0, lambda x: x)
+    replay = PointwiseReplay(graph, parameters or {})
+    try:
+        found = _measure(replay, operand)
+    except NotReplayableError as error:
+        return InputActivation(1.0, None, str(error), tuple(replay.notes))
+    if not 0 < found.second_moment < math.inf:
+        problem = f"its second moment is {found.second_moment}"
+        return InputActivation(1.0, None, problem, tuple(replay.notes))
+    return replace(found, notes=tuple(replay.notes), roots=tuple(replay.roots))
+
+
+def _data_operand(layer: Node) -> Operand | None:
+    weight = layer.weight.operand if layer.weight else None
+    active = (o for k, o in enumerate(layer.operands) if k != weight and k not in layer.addends)
+    return next((operand for operand in active if operand.producers), None)
+
+
+def _measure(replay: PointwiseReplay, operand: Operand) -> InputActivation:
+    """E[phi^2]; of what was joined of parts the mean over these, weighted by size."""
+    try:
+        roots = replay.collect(operand)
+    except JoinedPartsError as joined:
+        return _mean_over_parts(replay, operand, joined)
+    if len(roots) not in (1, 2):
+        raise NotReplayableError(f"it joins {len(roots)} independent tensors; up to two are taken")
+    moment = _expectation(replay, operand, roots)
+    return InputActivation(moment, _phi(replay, operand) if len(roots) == 1 else None)
+
+
+def _mean_over_parts(
+    replay: PointwiseReplay, operand: Operand, joined: JoinedPartsError
+) -> InputActivation:
+    found = []
+    for number in range(len(joined.parts)):
+        replay.chosen[joined.key] = number
+        replay.parts_taken += 1
+        if replay.parts_taken > _MOST_PARTS:
+            raise NotReplayableError(f"it joins more than {_MOST_PARTS} parts")
+        found.append(_measure(replay, operand))
+    del replay.chosen[joined.key]
+    sizes = [math.prod(part.shape) for part in joined.parts]
+    moment = sum(f.second_moment * s for f, s in zip(found, sizes, strict=True)) / sum(sizes)
+    return InputActivation(moment, found[0].phi if _are_alike([f.phi for f in found]) else None)
+
+
+def _are_alike(functions: Sequence[Activation | None]) -> bool:
+    """Whether all parts came through the same activation."""
+    probe = torch.linspace(-2, 2, 9, dtype=torch.float64)
+    values = [phi(probe) for phi in functions if phi is not None]
+    return len(values) == len(functions) and all(torch.equal(v, values[0]) for v in values)
+
+
+def _expectation(replay: PointwiseReplay, operand: Operand, roots: tuple[Root, ...]) -> float:
+    """E[phi^2] over the product of one rule for each root; slopes by channel are averaged."""
+    rule = gaussian_rule(len(roots))
+    points = {
+        root: rule.points.reshape([-1 if axis == i else 1 for axis in range(3)])
+        for i, root in enumerate(roots)
+    }
+    with torch.no_grad():
+        values = replay.evaluate(operand, lambda root: points[root])
+    moments = (values**2).mean(dim=-1)
+    if len(roots) == 1:
+        return rule.mean(moments[:, 0].expand(len(rule.points)))
+    square = moments.expand(len(rule.points), len(rule.points))
+    return float(rule.weights @ square @ rule.weights)
+
+
+def _phi(replay: PointwiseReplay, operand: Operand) -> Activation | None:
+    """Phi as a function of one tensor; None if it has several slopes."""
+    # another part may be chosen when it is called
+    own = replace(replay, chosen=dict(replay.chosen))
+
+    def values(points: torch.Tensor) -> torch.Tensor:
+        return own.evaluate(operand, lambda _: points.reshape(-1, 1, 1))
+
+    if values(torch.ones(1, dtype=torch.float64)).shape[-1] != 1:
+        return None
+    return lambda points: values(points).reshape(-1).expand(points.numel()).reshape(points.shape)

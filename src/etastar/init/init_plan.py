@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 
-from etastar.init.activation_path import InputActivation, input_activation
-from etastar.init.criticality import Criticality, started
-from etastar.init.found_values import is_zero, never_written
-from etastar.init.param_rules import data_beside, layer_of_bias, vector_rule, weight_rule
+from etastar.errors import InitError
+from etastar.graph.dag import Graph, Node
+from etastar.init.gains import CriticalPoint, InputActivation, holding_point, input_activation
+from etastar.init.param_rules import (
+    data_beside,
+    is_zero,
+    layer_of_bias,
+    never_written,
+    vector_rule,
+    weight_rule,
+)
 from etastar.init.schemes import Action, InitReport, InitSettings, ParamInit
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from etastar.graph.dag import Graph, Node
-    from etastar.parameter import ParamInfo
+from etastar.parameter import ParamInfo
 
 __all__ = ["plan_initialization"]
 
@@ -33,7 +35,7 @@ def plan_initialization(
     settings: InitSettings,
     zero_readout: bool = False,
 ) -> InitReport:
-    """Decide for every parameter what it is set to; nothing is changed.
+    """Decide for every parameter what it is set to, in the order of the graph; nothing is changed.
 
     Args:
         graph: The captured graph.
@@ -43,19 +45,9 @@ def plan_initialization(
         zero_readout: Whether output weights that are zero were made so by an earlier
             initialization, and are there to be drawn.
 
-    Returns:
-        One entry for each parameter, in the order of `graph.parameters`.
-
     Raises:
         InitError: On the edge of chaos, if an activation has no stable critical point; or a pattern
             fits no parameter.
-
-    Example:
-        >>> from etastar.graph.capture import capture_graph
-        >>> graph = capture_graph(torch.nn.Linear(4, 1), torch.ones(2, 4))
-        >>> report = plan_initialization(graph, parameters={}, settings=InitSettings())
-        >>> report["bias"].action, report["weight"].std
-        ('zero', 0.5)
     """
     settings.require_matches([n for i in graph.parameters for n in (i.name, *i.aliases)])
     planner = _Planner(graph, parameters, settings, zero_readout=zero_readout)
@@ -98,19 +90,14 @@ class _Planner:
             for name in weights
             if self.is_written and name not in redrawn and is_zero(parameters.get(name))
         }
-        self.criticality = Criticality(graph, self.parameters) if self._is_critical else None
-        entry_names = {
-            info.name for info in graph.parameters if info.role in ("input", "embedding")
-        }
+        is_critical = settings.scheme == "edge-of-chaos"
+        self.criticality = _Criticality(graph, self.parameters) if is_critical else None
+        entry_names = {i.name for i in graph.parameters if i.role in ("input", "embedding")}
         self.entry_layers = {
             node.index
             for node in graph.weight_layers()
             if node.weight and entry_names.issuperset(node.weight.parameters)
         }
-
-    @property
-    def _is_critical(self) -> bool:
-        return self.settings.scheme == "edge-of-chaos"
 
     def entries(self) -> list[ParamInit]:
         """What happens to each; gains first, since activations are replayed with new ones."""
@@ -137,17 +124,16 @@ class _Planner:
             return _entry(info, "kept", "frozen (requires_grad is False)")
         if (why := self.settings.leaves_out((info.name, *info.aliases))) is not None:
             return _entry(info, "kept", why)
-        if any(_is_recurrent(node) for node in self.users[info.name]):
+        uses = [node.weight for node in self.users[info.name]]
+        if any(use is not None and use.layer_type == "recurrent" for use in uses):
             return _entry(info, "kept", "recurrent: no rule here covers it")
-        if info.name in self.zero_weights and not self._is_zero_anyway(info):
+        is_zero_anyway = info.role == "output" and self.settings.readout == "zero"
+        if info.name in self.zero_weights and not is_zero_anyway:
             return _entry(info, "kept", "zero on purpose: what it ends adds nothing at first")
         layer = self.layers.get(info.name)
         if layer is not None:
             return self._weight(info, layer)
         return self._acting(info) if info.is_weight and info.fan_in > 1 else self._vector(info)
-
-    def _is_zero_anyway(self, info: ParamInfo) -> bool:
-        return info.role == "output" and self.settings.readout == "zero"
 
     def _acting(self, info: ParamInfo) -> ParamInit:
         """A weight that acts on learned queries, which stand for activations of unit variance."""
@@ -173,14 +159,11 @@ class _Planner:
             if variance > 0:
                 std = math.sqrt(variance)
                 return replace(_entry(info, "normal", "bias of variance sigma_b^2"), std=std)
-        if info.branch_scale and action in ("zero", "one") and info.role == "norm":
-            why += self._absorbed(info)
+        is_scaled = self.settings.residual != "none" and info.stream_additions > 1
+        is_set = action in ("zero", "one") and info.role == "norm"
+        if info.branch_scale and is_set and is_scaled:
+            why += f"; it ends a branch, and undoes the 1/{info.stream_additions}"
         return _entry(info, action, why)
-
-    def _absorbed(self, info: ParamInfo) -> str:
-        """What a norm at the end of a branch does to the factor of the weights before it."""
-        scaled = self.settings.residual != "none" and info.stream_additions > 1
-        return f"; it ends a branch, and undoes the 1/{info.stream_additions}" if scaled else ""
 
     def _weight(self, info: ParamInfo, layer: Node) -> ParamInit:
         assert layer.weight is not None
@@ -205,7 +188,9 @@ class _Planner:
             point = self.criticality.point(layer)
             rule = weight_rule(decided, activation, self.settings, point=point)
             if info.role == "input" and (start := self.criticality.start(layer)) is not None:
-                rule = started(decided, start)
+                why = f"starts at the critical variance: gain {start:.6g}"
+                std = math.sqrt(start / decided.fan_in)
+                rule = replace(rule, action="normal", std=std, gain=start, factor=1.0, why=why)
         if info.role == "embedding" and layer.weight.layer_type != "embedding":
             rule = replace(rule, why=f"{rule.why}, tied: drawn as the projection that reads it too")
         return replace(rule, effective=effective)
@@ -223,10 +208,6 @@ def _deciding_layers(graph: Graph) -> dict[str, Node]:
     return found
 
 
-def _is_recurrent(node: Node) -> bool:
-    return node.weight is not None and node.weight.layer_type == "recurrent"
-
-
 def _entry(info: ParamInfo, action: Action, why: str) -> ParamInit:
     return ParamInit(info.name, action, fan_in=info.fan_in, why=why)
 
@@ -237,3 +218,90 @@ def _effective_path(name: str) -> str | None:
     if not separator:
         return None
     return f"{module}.{rest.split('.')[0]}".lstrip(".")
+
+
+class _Criticality:
+    """Activations and critical points of all weight layers, each computed once.
+
+    A chain keeps the variance q of its critical point only if it starts there; so the first layer,
+    which reads data of unit variance, is drawn to make q.
+    """
+
+    def __init__(self, graph: Graph, parameters: Mapping[str, torch.Tensor]) -> None:
+        self.graph = graph
+        self.parameters = parameters
+        self._activations: dict[int, InputActivation] = {}
+        self._points: dict[tuple[float, ...], CriticalPoint] = {}
+        users = {info.name for info in graph.parameters if info.role == "bias"}
+        self._with_bias = {
+            index
+            for node in graph.nodes
+            if users.intersection(node.parameters)
+            for index in (node.index, *node.inputs)
+            if graph.nodes[index].weight is not None
+        }
+
+    def activation(self, layer: Node) -> InputActivation:
+        """What the layer's input came through."""
+        if layer.index not in self._activations:
+            found = input_activation(self.graph, layer, parameters=self.parameters)
+            self._activations[layer.index] = found
+        return self._activations[layer.index]
+
+    def point(self, layer: Node) -> CriticalPoint | None:
+        """The critical point of that activation; None where there is none to find.
+
+        Raises:
+            InitError: The activation has no stable one.
+        """
+        phi = self.activation(layer).phi
+        if phi is None:
+            return None
+        probe = torch.linspace(-2, 2, 9, dtype=torch.float64)
+        values = phi(probe)
+        if torch.equal(values, probe):
+            return None
+        has_bias = layer.index in self._with_bias
+        key = (float(has_bias), *values.tolist())
+        if key not in self._points:
+            try:
+                self._points[key] = holding_point(phi, has_bias=has_bias)
+            except InitError as error:
+                names = ", ".join(layer.weight.parameters) if layer.weight else layer.op
+                received = f"before {names}, {error.received}"
+                raise InitError(received, error.expected, error.action) from error
+        return self._points[key]
+
+    def start(self, layer: Node) -> float | None:
+        """Variance that a first layer's weights are to make, so that the chain starts at q.
+
+        None where no layer reads it through an activation alone, or that has no variance to keep.
+        """
+        point = self._started(layer)
+        if point is None or not point.fixed_point > 0:
+            return None
+        own = point.bias_variance if layer.index in self._with_bias else 0.0
+        return point.fixed_point - own
+
+    def _started(self, layer: Node) -> CriticalPoint | None:
+        """The critical point of the first layer that reads it through an activation alone."""
+        behind = (
+            self.point(other)
+            for other in self.graph.weight_layers()
+            if (layer.index,) in self.activation(other).roots
+        )
+        return next((point for point in behind if point is not None), None)
+
+    def bias_variance(self, layer: Node | None) -> float:
+        """sigma_b^2 of a layer: of its own critical point, else of the one that it starts."""
+        if layer is None:
+            return 0.0
+        if (point := self.point(layer)) is not None:
+            return point.bias_variance
+        start = (
+            found.bias_variance
+            for other in self.graph.weight_layers()
+            if (layer.index,) in self.activation(other).roots
+            and (found := self.point(other)) is not None
+        )
+        return next(start, 0.0)

@@ -1,31 +1,42 @@
-"""What one parameter is set to: the variance of a weight, the value of any other parameter."""
+"""What one parameter is set to: the variance of a weight, the value of any other parameter.
+
+At the end, what the values that a model was given say: drawn by default, or set on purpose.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 
-from etastar.graph.dag import Graph, Node, Operand, Slot
-from etastar.graph.derived import affine_form
-from etastar.init.found_values import default_bound, is_zero, set_on_purpose
-from etastar.init.pointwise import operation_name
-from etastar.init.schemes import ParamInit
+import torch
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from etastar.graph.dag import Graph, Node, Operand
+from etastar.graph.node import reached
+from etastar.graph.operations import affine_form, argument_of
+from etastar.init.gains import CriticalPoint, InputActivation
+from etastar.init.schemes import Action, InitSettings, ParamInit
+from etastar.parameter import ParamInfo
 
-    import torch
-
-    from etastar.init.activation_path import InputActivation
-    from etastar.init.gains import CriticalPoint
-    from etastar.init.schemes import Action, InitSettings
-    from etastar.parameter import ParamInfo
-
-__all__ = ["data_beside", "layer_of_bias", "residual_share", "vector_rule", "weight_rule"]
+__all__ = [
+    "data_beside",
+    "is_zero",
+    "layer_of_bias",
+    "never_written",
+    "residual_share",
+    "vector_rule",
+    "weight_rule",
+]
 
 _NEAR_ZERO = 0.5
 _ADDITIVE = frozenset(["add", "sub", "rsub", "addmm", "baddbmm", "addmv", "addbmm"])
 _NORMALIZING = frozenset(["rsqrt", "var", "var_mean", "linalg_vector_norm", "std"])
+_REPEATED = 1 / 8  # share of one value; of drawn numbers in bfloat16 at most about 1/100 are equal
+_STANDARD_ERRORS = 5.0  # of the mean; one draw in two million leaves them
+_FEWEST = 8  # values that have a mean and a spread worth the name
+_MOST_ZERO = 2 / 3  # share of the weights above which a model counts as never initialized
+_SMALLEST_DRAWN, _LARGEST_DRAWN = 1e-20, 1e6
+_ROUNDING = 1e-2  # of a bound, in bfloat16
 
 
 def weight_rule(
@@ -35,7 +46,7 @@ def weight_rule(
     *,
     point: CriticalPoint | None = None,
 ) -> ParamInit:
-    """The variance that one weight is drawn with.
+    """The variance that one weight is drawn with, in its parts.
 
     Var[W] = g / fan_in, times 1 / K on a residual branch ([AM], `residual_share`) and 1 / d where d
     branches are summed [CH]; output weights 1 / fan_in^2 or 0 as asked [TP5].
@@ -47,11 +58,8 @@ def weight_rule(
         point: The critical point of that activation; None where the scheme asks for none, or it has
             none.
 
-    Returns:
-        What the weight is set to, the variance in its parts.
-
     Example:
-        >>> from etastar.init.activation_path import InputActivation
+        >>> from etastar.init.gains import InputActivation
         >>> from etastar.init.schemes import InitSettings
         >>> from etastar.parameter import ParamInfo
         >>> info = ParamInfo("w", (4, 8), "hidden", fan_in=8, fan_out=4, stream=0,
@@ -87,12 +95,6 @@ def residual_share(info: ParamInfo) -> float:
     branch (1/L, 1/sqrt(L)): what the branch adds has 1/K once, and a network that makes it smaller
     stays as its authors made it. Times b^2, b the part of s before the layer, which the gain of
     what the layer reads takes back.
-
-    Args:
-        info: Branch, K and own factor of the weight.
-
-    Returns:
-        The factor.
 
     Example:
         >>> from etastar.parameter import ParamInfo
@@ -145,7 +147,7 @@ def _gain(
 def vector_rule(
     info: ParamInfo, users: Sequence[Node], graph: Graph, *, value: torch.Tensor | None = None
 ) -> tuple[Action, str]:
-    """Biases zero, norm gains one, norm shifts zero; what was set on purpose stays.
+    """Biases zero, norm gains one, norm shifts zero; what was set on purpose stays. And the rule.
 
     How the graph uses the parameter decides, not its name: a vector that is multiplied (a layer
     scale, the slope of a PReLU) is no bias and is kept. A gain that is read as 1 + w becomes zero.
@@ -155,16 +157,6 @@ def vector_rule(
         users: Nodes that consume it.
         graph: The captured graph.
         value: Its current value, for what was set on purpose.
-
-    Returns:
-        What to do, and the rule.
-
-    Example:
-        >>> from etastar.graph.dag import Graph
-        >>> from etastar.parameter import ParamInfo
-        >>> info = ParamInfo("b", (4,), "bias", fan_in=1, fan_out=4)
-        >>> vector_rule(info, (), Graph((), {}, {}, (), (), {}))
-        ('kept', 'no operation used it')
     """
     if not users:
         return "kept", "no operation used it"
@@ -175,7 +167,7 @@ def vector_rule(
         return "kept", "a table added inside the network: no variance rule"
     is_alone = form is not None or all(_joins_vectors(o, graph) for o in held)
     if is_alone and all(_adds(node, info.name) for node in users):
-        return _bias(info, users, graph, value)
+        return _bias(users, graph, value)
     is_gain = all(
         _argument_name(node, info.name) == "weight" and node.kind == "norm" for node in users
     )
@@ -192,25 +184,15 @@ def _joins_vectors(operand: Operand, graph: Graph) -> bool:
     return len(shapes) > 1 and all(len(shape) == 1 for shape in shapes)
 
 
-def _bias(
-    info: ParamInfo, users: Sequence[Node], graph: Graph, value: torch.Tensor | None
-) -> tuple[Action, str]:
-    reason = set_on_purpose(value, default_bound(layer_of_bias(users, graph)))
+def _bias(users: Sequence[Node], graph: Graph, value: torch.Tensor | None) -> tuple[Action, str]:
+    reason = _set_on_purpose(value, _default_bound(layer_of_bias(users, graph)))
     if reason is not None:
         return "kept", f"a bias that was set on purpose: {reason}"
     return "zero", "norm shift" if any(node.kind == "norm" for node in users) else "bias"
 
 
 def layer_of_bias(users: Sequence[Node], graph: Graph) -> Node | None:
-    """The weight layer whose output a vector is added to, with nothing in between.
-
-    Args:
-        users: Nodes that consume the vector.
-        graph: The captured graph.
-
-    Returns:
-        The first such layer; None if there is none.
-    """
+    """The first layer whose output a vector is added to, with nothing in between; None for none."""
     for node in users:
         for candidate in (node, *(graph.nodes[index] for index in node.inputs)):
             if candidate.weight is not None:
@@ -247,20 +229,12 @@ def _is_table(info: ParamInfo) -> bool:
 
 
 def data_beside(info: ParamInfo, users: Sequence[Node], graph: Graph) -> frozenset[int]:
-    """What a table is added to, or a token joined to.
+    """What a table is added to, or a token joined to, by node; none if it is no table or token.
 
     Where that is what the first layers made of the data, the parameter stands for data.
-
-    Args:
-        info: Shape of the parameter.
-        users: Nodes that consume it.
-        graph: The captured graph.
-
-    Returns:
-        Indices of the nodes; none if it is no such table or token.
     """
-    added = all(operation_name(node) == "add" for node in users) and _is_table(info)
-    joined = all(operation_name(node) == "cat" for node in users)
+    added = all(node.name == "add" for node in users) and _is_table(info)
+    joined = all(node.name == "cat" for node in users)
     if not (added or joined):
         return frozenset()
     return frozenset().union(*(_makers(node, graph) for node in users))
@@ -268,49 +242,92 @@ def data_beside(info: ParamInfo, users: Sequence[Node], graph: Graph) -> frozens
 
 def _makers(node: Node, graph: Graph) -> set[int]:
     """What a node's data came from, seen through views, joins and the addition of tables."""
-    found: set[int] = set()
-    pending = list(node.inputs)
-    while pending:
-        maker = graph.nodes[pending.pop()]
-        passes = maker.kind == "view" or operation_name(maker) in ("cat", "clone")
-        table_added = operation_name(maker) == "add" and len(maker.inputs) == 1
-        if passes or table_added:
-            pending.extend(maker.inputs)
-        else:
-            found.add(maker.index)
-    return found
+
+    def is_passed(maker: Node) -> bool:
+        is_table_added = maker.name == "add" and len(maker.inputs) == 1
+        return is_table_added or maker.kind == "view" or maker.name in ("cat", "clone")
+
+    makers = reached(graph.nodes, node.inputs, lambda m: m.inputs if is_passed(m) else ())
+    return {maker.index for maker in makers if not is_passed(maker)}
 
 
 def _adds(node: Node, name: str) -> bool:
     """Whether the operation adds the parameter to its result."""
-    argument = _argument_name(node, name)
     if node.weight is not None:
         return node.weight.layer_type != "recurrent" and name not in node.weight.parameters
-    return operation_name(node) in _ADDITIVE or argument == "bias"
+    return node.name in _ADDITIVE or _argument_name(node, name) == "bias"
 
 
-def _argument_name(node: Node, name: str) -> str | None:
+def _argument_name(node: Node, name: str) -> str:
     """Name of the schema argument in which the operation received the parameter."""
-    schema = getattr(node.call.func, "_schema", None) if node.call else None
-    if node.call is None or schema is None:
-        return None
-    positional = zip((a.name for a in schema.arguments), node.call.args, strict=False)
-    for argument, value in (*positional, *node.call.kwargs.items()):
-        if isinstance(value, Slot) and name in node.operands[value.operand].parameters:
-            return str(argument)
-    return None
+    held = (i for i, operand in enumerate(node.operands) if name in operand.parameters)
+    return next(filter(None, (argument_of(node, i) for i in held)), "")
 
 
 def _scales_normalized(node: Node, graph: Graph) -> bool:
     """Whether the operation multiplies what was just normalized, by a norm or by hand."""
-    if operation_name(node) != "mul":
-        return False
-    pending, seen = list(node.inputs), set[int]()
-    while pending:
-        maker = graph.nodes[pending.pop()]
-        if maker.kind == "norm" or operation_name(maker) in _NORMALIZING:
-            return True
-        if maker.index not in seen and maker.kind in ("view", "activation", "other"):
-            seen.add(maker.index)
-            pending.extend(maker.inputs)
-    return False
+    kinds = ("view", "activation", "other")
+    makers = reached(graph.nodes, node.inputs, lambda m: m.inputs if m.kind in kinds else ())
+    return node.name == "mul" and any(m.kind == "norm" or m.name in _NORMALIZING for m in makers)
+
+
+def is_zero(value: torch.Tensor | None) -> bool:
+    """Whether a value is known, holds memory, and is zero throughout."""
+    return value is not None and not value.is_meta and not bool(value.detach().any())
+
+
+def _default_bound(layer: Node | None) -> float | None:
+    """PyTorch draws a bias from U(-b, b), b = 1 / sqrt(fan_in) with the fan-in as it counts it."""
+    if layer is None or layer.weight is None:
+        return None
+    fan_in = layer.weight.fan_in
+    if layer.weight.layer_type == "convolution":
+        fan_in = math.prod(layer.operands[layer.weight.operand].shape[1:])
+    return 1 / math.sqrt(max(1, fan_in))
+
+
+def _set_on_purpose(value: torch.Tensor | None, bound: float | None) -> str | None:
+    """Why a bias is taken for one that was set, not drawn around zero; None if it is not.
+
+    Set are a prior (a constant), the bias of a forget gate (one in a quarter of it), a time
+    constant (all of one sign): one value over and over, or values beyond `bound`, PyTorch's default
+    range, whose mean is not zero. A bias that was trained may look the same.
+    """
+    if value is None or value.is_meta or is_zero(value) or not value.numel():
+        return None
+    flat = value.detach().to("cpu", torch.float64).flatten()
+    value_of_most, count = Counter(flat[flat != 0].tolist()).most_common(1)[0]
+    if count >= max(2.0, _REPEATED * len(flat)):
+        return f"it holds {value_of_most:.6g} over and over"
+    largest = float(flat.abs().max())
+    if bound is not None and largest <= bound * (1 + _ROUNDING):
+        return None
+    if len(flat) < _FEWEST:
+        return f"it holds {float(flat[flat.abs().argmax()]):.6g}, which no default draws"
+    mean, error = float(flat.mean()), float(flat.std()) / math.sqrt(len(flat))
+    if abs(mean) > _STANDARD_ERRORS * error:
+        return f"its values are around {mean:.3g}, not around 0"
+    return None
+
+
+def never_written(values: Mapping[str, torch.Tensor], weights: Collection[str]) -> bool:
+    """Whether a model's memory was never written to, as `model.to_empty` leaves it.
+
+    Such memory is zero for the most part, or holds numbers that no initialization draws: nothing in
+    it can have been set on purpose.
+
+    Args:
+        values: Values of the parameters by name.
+        weights: Names of those that are weights.
+    """
+    known = {n: v.detach() for n, v in values.items() if not v.is_meta and not v.is_complex()}
+    zero = sum(is_zero(known[name]) for name in weights if name in known)
+    if zero > _MOST_ZERO * sum(name in known for name in weights):
+        return True
+    return any(_is_strange(value) for value in known.values() if value.is_floating_point())
+
+
+def _is_strange(value: torch.Tensor) -> bool:
+    sizes = value.abs().to(torch.float32)
+    drawn = (sizes == 0) | ((sizes > _SMALLEST_DRAWN) & (sizes < _LARGEST_DRAWN))
+    return not bool(drawn.all())

@@ -3,55 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from etastar.graph.dag import Call, Graph, Node, Operand, Slot
-from etastar.graph.derived import derive, is_pointwise
+from etastar.graph.operations import COPIES, POOLED, REARRANGED, derive, is_pointwise
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-__all__ = ["JoinedPartsError", "NotReplayableError", "PointwiseReplay", "Root", "operation_name"]
+__all__ = ["JoinedPartsError", "NotReplayableError", "PointwiseReplay", "Root"]
 
 Root = tuple[object, ...]
 """Identity of one independent standard normal variable: a node, or a slice of its output."""
 
 _SUMS = frozenset(["add", "sub", "rsub"])
-_IDENTITIES = frozenset(
-    [
-        "_to_copy",
-        "clone",
-        "copy",
-        "contiguous",
-        "detach",
-        "alias",
-        "lift_fresh",
-        "native_dropout",
-        "dropout",
-        "feature_dropout",
-        "alpha_dropout",
-        "expand",
-    ]
-)
-# The same values at other positions, some of them repeated.
-_REARRANGED = frozenset(
-    "constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d"
-    " replication_pad2d replication_pad3d upsample_nearest1d upsample_nearest2d upsample_nearest3d"
-    " _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d pixel_shuffle"
-    " pixel_unshuffle channel_shuffle native_channel_shuffle roll flip rot90 index index_select"
-    " _unsafe_index gather take repeat tile sort im2col masked_select".split()
-)
-# Neighbours joined to one value: the moments of what they join depend on how alike they are.
-_POOLED = frozenset(
-    "avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d max_pool2d_with_indices"
-    " max_pool3d_with_indices adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d"
-    " adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d fractional_max_pool3d"
-    " mkldnn_max_pool2d mean amax upsample_linear1d upsample_bilinear2d _upsample_bilinear2d_aa"
-    " upsample_bicubic2d _upsample_bicubic2d_aa upsample_trilinear3d".split()
-)
+_IDENTITIES = COPIES.union("native_dropout dropout feature_dropout alpha_dropout".split())
 _JOINED = frozenset(["cat", "stack", "slice_scatter", "select_scatter", "index_put"])
 _REDUCTIONS = frozenset(["mean", "sum", "var", "var_mean", "std", "linalg_vector_norm", "norm"])
 _SPLITS = frozenset(
@@ -82,16 +49,10 @@ class JoinedPartsError(Exception):
         self.key, self.parts = key, parts
 
 
-def operation_name(node: Node) -> str:
-    """Name of an operation without namespace, overload and in-place underscore; "add" of `add_`."""
-    parts = node.op.split(".")
-    return (parts[1] if len(parts) > 2 else parts[0]).rstrip("_")
-
-
 def _is_pointwise(node: Node) -> bool:
     if node.kind in _BARRIERS or node.call is None:
         return False
-    return is_pointwise(node.call.func, operation_name(node)) or operation_name(node) == "glu"
+    return is_pointwise(node.call.func, node.name) or node.name == "glu"
 
 
 @dataclass
@@ -122,16 +83,10 @@ class PointwiseReplay:
     _memo: dict[tuple[object, ...], torch.Tensor] = field(init=False)
 
     def collect(self, operand: Operand) -> tuple[Root, ...]:
-        """Find the roots of `operand` and check that everything between can be replayed.
-
-        Args:
-            operand: What a node reads.
-
-        Returns:
-            The roots.
+        """The roots of what a node reads.
 
         Raises:
-            NotReplayableError: It cannot be replayed.
+            NotReplayableError: Something between cannot be replayed.
             JoinedPartsError: It was joined of parts, and none is chosen.
         """
         self.roots.clear()
@@ -153,19 +108,14 @@ class PointwiseReplay:
         if not operand.producers:
             return self._constant(operand)
         if len(operand.producers) > 1:
-            shapes = (self.graph.nodes[index].shape for index in operand.producers)
-            pieces = tuple(
-                Operand((index,), (), shape)
-                for index, shape in zip(operand.producers, shapes, strict=True)
-            )
+            pieces = tuple(Operand((i,), (), self.graph.nodes[i].shape) for i in operand.producers)
             return self._joined(operand.producers, pieces, edge, tag)
-        node = self.graph.nodes[operand.producers[0]]
-        return self._node(node, edge, tag)
+        return self._node(self.graph.nodes[operand.producers[0]], edge, tag)
 
     def _node(self, node: Node, edge: Root, tag: Root) -> torch.Tensor:
-        if node.kind == "view" or (operation_name(node) in _IDENTITIES and node.operands):
+        if node.kind == "view" or (node.name in _IDENTITIES and node.operands):
             return self._view(node, edge, tag)
-        if operation_name(node) in _JOINED and node.kind not in _BARRIERS:
+        if node.name in _JOINED and node.kind not in _BARRIERS:
             parts = tuple(o for o in node.operands if o.producers)
             return self._joined((node.index,), parts, edge, tag)
         if not _is_pointwise(node) or self._normalizes(node):
@@ -183,14 +133,14 @@ class PointwiseReplay:
 
     def _moved(self, node: Node, edge: Root, tag: Root) -> torch.Tensor:
         """What other positions hold is another variable of the same distribution."""
-        name = operation_name(node)
+        name = node.name
         source = next((o for o in node.operands if o.producers), None)
         if node.kind in _BARRIERS or source is None or self._normalizes(node):
             return self._leaf((node.index, *tag))
-        if name not in _REARRANGED | _POOLED:
+        if name not in REARRANGED | POOLED:
             self._note(f"what {name} makes is taken for a standard normal variable")
             return self._leaf((node.index, *tag))
-        if name in _POOLED:
+        if name in POOLED:
             self._note(f"{name} is taken to keep the second moment")
         return self._operand(source, edge, (*tag, node.index))
 
@@ -198,24 +148,21 @@ class PointwiseReplay:
         source = next((o for o in node.operands if o.producers), None)
         if source is None:
             return self._leaf((node.index, *tag))
-        if math.prod(node.shape) < self._produced_size(source):
+        whole = max(math.prod(self.graph.nodes[index].shape) for index in source.producers)
+        if math.prod(node.shape) < whole:
             return self._part(node, source, edge, tag)
         return self._operand(source, edge, tag)
-
-    def _produced_size(self, operand: Operand) -> int:
-        """Elements of what the operand is a view of."""
-        return max(math.prod(self.graph.nodes[index].shape) for index in operand.producers)
 
     def _part(self, node: Node, source: Operand, edge: Root, tag: Root) -> torch.Tensor:
         """A slice is one variable; of a split, one node for all parts, each reader has its own."""
         part: Root = (node.index,)
-        if operation_name(node) in _SPLITS:
+        if node.name in _SPLITS:
             self._note("each reader of a split is taken for a part of its own")
             part = (node.index, *edge)
         return self._operand(source, edge, (*tag, *part))
 
     def _replay(self, node: Node, tag: Root) -> torch.Tensor:
-        if operation_name(node) == "glu":
+        if node.name == "glu":
             first, second = (
                 self._operand(node.operands[0], (node.index, i), (*tag, node.index, i))
                 for i in (0, 1)
@@ -231,7 +178,7 @@ class PointwiseReplay:
     def _normalizes(self, node: Node) -> bool:
         """Whether it is the last step of a norm written by hand: x times f(reduction of x)."""
         active = [operand for operand in node.operands if operand.producers]
-        if operation_name(node) not in ("mul", "div") or len(active) < 2:
+        if node.name not in ("mul", "div") or len(active) < 2:
             return False
         return any(self._is_reduced(operand) for operand in active)
 
@@ -239,7 +186,7 @@ class PointwiseReplay:
         """Whether it is an element-wise function of a reduction alone."""
         while len(operand.producers) == 1:
             node = self.graph.nodes[operand.producers[0]]
-            if operation_name(node) in _REDUCTIONS:
+            if node.name in _REDUCTIONS:
                 return True
             active = [o for o in node.operands if o.producers]
             if len(active) != 1 or not (node.kind == "view" or _is_pointwise(node)):
@@ -249,7 +196,7 @@ class PointwiseReplay:
 
     def _noise_free_operand(self, node: Node) -> Operand | None:
         """The other factor of a product with a full-size constant: dropout's mask, or noise."""
-        if operation_name(node) not in ("mul", "div") or len(node.operands) != 2:
+        if node.name not in ("mul", "div") or len(node.operands) != 2:
             return None
         active = [o for o in node.operands if o.producers]
         constant = [o for o in node.operands if not o.producers and not o.parameters]
@@ -260,7 +207,7 @@ class PointwiseReplay:
 
     def _read(self, node: Node, k: int, tag: Root) -> torch.Tensor:
         operand = node.operands[k]
-        if operation_name(node) in _SUMS and not operand.producers and operand.parameters:
+        if node.name in _SUMS and not operand.producers and operand.parameters:
             self._note(f"added parameter {operand.parameters[0]} is taken for a bias of zero")
             return torch.zeros((1, 1, 1), dtype=torch.float64)
         return self._operand(operand, (node.index, k), tag)
@@ -300,7 +247,7 @@ def _filled(value: Any, values: list[torch.Tensor]) -> Any:
 
 def _call(node: Node, call: Call, values: list[torch.Tensor]) -> torch.Tensor:
     """Call the operation on copies, so that in-place forms write to nothing of ours."""
-    if operation_name(node) == "_prelu_kernel" or operation_name(node) == "prelu":
+    if node.name == "_prelu_kernel" or node.name == "prelu":
         x, slope = values
         return torch.where(x > 0, x, slope * x)
     try:

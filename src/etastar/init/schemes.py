@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from etastar.errors import InitError
 from etastar.formatting import Shown, number, shorten_middle
 from etastar.naming import name_template
-from etastar.typed import require_number
+from etastar.typed import require_number, require_type
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -63,9 +63,9 @@ class InitSettings:
     only: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_choice("scheme", self.scheme, get_args(Scheme))
-        _check_choice("residual", self.residual, get_args(ResidualRule))
-        _check_choice("readout", self.readout, get_args(Readout))
+        require_type("scheme", self.scheme, Scheme, error=InitError)
+        require_type("residual", self.residual, ResidualRule, error=InitError)
+        require_type("readout", self.readout, Readout, error=InitError)
         require_number("seed", self.seed, error=InitError, whole=True)
         for option in ("exclude", "only"):
             patterns: object = getattr(self, option)
@@ -78,14 +78,7 @@ class InitSettings:
                 raise _no_pattern(option, strange[0])
 
     def leaves_out(self, names: Iterable[str]) -> str | None:
-        """Why a parameter of these names is not to be set; None if it is.
-
-        Args:
-            names: All names of one parameter.
-
-        Returns:
-            The option, in words.
-        """
+        """Why a parameter, by all of its names, is not to be set; None if it is."""
         known = tuple(names)
         if any(fnmatchcase(name, p) for p in self.exclude for name in known):
             return "left out by exclude"
@@ -94,14 +87,7 @@ class InitSettings:
         return None
 
     def require_matches(self, names: Collection[str]) -> None:
-        """Refuse a pattern that fits no parameter: it would be dropped silently.
-
-        Args:
-            names: All names of all parameters.
-
-        Raises:
-            InitError: A pattern fits none.
-        """
+        """Refuse a pattern that fits none of all names: it would be dropped silently."""
         for option in ("exclude", "only"):
             for pattern in getattr(self, option):
                 if not any(fnmatchcase(name, pattern) for name in names):
@@ -118,13 +104,6 @@ def _no_pattern(option: str, received: object) -> InitError:
         "a pattern of parameter names, or a sequence of them",
         f"write {option}=['*lora_*', 'head.weight'] or the like",
     )
-
-
-def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InitError(
-            f"{option} {value!r}", "one of: " + ", ".join(choices), f"choose a listed {option}"
-        )
 
 
 @dataclass(frozen=True)

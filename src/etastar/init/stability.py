@@ -1,30 +1,39 @@
-"""Does the signal keep its size over depth, forwards and backwards? Checked, not assumed."""
+"""Does the signal keep its size over depth, forwards and backwards? Checked, not assumed.
+
+Second moments of activations and gradients are measured in one real forward and backward pass.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from torch import Tensor
+import numpy as np
+import torch
+from torch import nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from etastar.errors import InitError
-from etastar.init.moments import Measurement, measure_moments
-from etastar.init.stability_judge import judged
-from etastar.init.stability_report import StabilityReport
+from etastar.errors import CaptureError, InitError, foreign_errors_as
+from etastar.graph.arguments import named_tensors
+from etastar.graph.dag import Graph, Node
+from etastar.graph.isolation import random_numbers_kept
+from etastar.graph.tracing import Trace, trace
+from etastar.init.stability_report import Measurement, StabilityReport, judged
 from etastar.measure.ambient import plain_modes
-from etastar.measure.batch import read_batch
-from etastar.naming import canonical_parameters
+from etastar.measure.batch import Batch, LossFn, forward_pass, read_batch
+from etastar.measure.differences import mean_square
+from etastar.naming import canonical_parameters, unwrap
 
-if TYPE_CHECKING:
-    from torch import nn
+__all__ = ["check_stability", "measure_moments"]
 
-    from etastar.measure.batch import Batch, LossFn
-
-__all__ = ["check_stability"]
+_OUTPUT_NAMES = ("logits", "last_hidden_state")
 
 
 def check_stability(
     model: nn.Module,
-    batch: Batch | Tensor,
+    batch: Batch | torch.Tensor,
     loss_fn: LossFn | None = None,
 ) -> StabilityReport:
     """Measure forward and gradient second moments layer by layer, and judge them.
@@ -56,8 +65,6 @@ def check_stability(
         CaptureError: If the forward pass raises.
 
     Example:
-        >>> import torch
-        >>> from torch import nn
         >>> _ = torch.manual_seed(0)
         >>> model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 64))
         >>> for layer in model:
@@ -85,8 +92,8 @@ def check_stability(
     return judged(measured, canonical_parameters(model))
 
 
-def _measured(model: nn.Module, batch: Batch | Tensor, loss_fn: LossFn | None) -> Measurement:
-    if isinstance(batch, Tensor):
+def _measured(model: nn.Module, batch: Batch | torch.Tensor, loss_fn: LossFn | None) -> Measurement:
+    if isinstance(batch, torch.Tensor):
         if loss_fn is not None:
             raise InitError(
                 "a loss_fn, and a batch of inputs alone",
@@ -97,3 +104,191 @@ def _measured(model: nn.Module, batch: Batch | Tensor, loss_fn: LossFn | None) -
     examples = read_batch(batch)
     loss = None if loss_fn is None else lambda output: loss_fn(output, examples.targets)
     return measure_moments(model, examples.args, examples.kwargs, loss_fn=loss)
+
+
+class _EdgeKeeper(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Keeps the gradient edge of every watched output.
+
+    An output gets its `grad_fn` only after its operation has returned, and loses it to the next
+    in-place operation. So the edge is taken when the next operation starts.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.edges: dict[int, GradientEdge] = {}
+        self.forward: dict[int, float] = {}
+        self.sizes: dict[int, int] = {}
+        self._lookups: set[int] = set()
+        self._pending: list[tuple[int, torch.Tensor]] = []
+        self._watching = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if not self._watching:
+            self.take_edges()
+        return func(*args, **(kwargs or {}))
+
+    def watch(self, node: Node, output: torch.Tensor) -> None:
+        """Observer of the recorder: measure the output, remember it until it has its edge."""
+        if node.name in ("mul", "div") and not node.parameters:
+            scaled = self._lookups.intersection(node.inputs)
+            if len(node.inputs) == len(scaled) == 1:
+                self.forward[min(scaled)] = self._measured(output)
+        if node.weight is None and not node.addends:
+            return
+        if node.weight is not None and node.weight.layer_type == "embedding":
+            self._lookups.add(node.index)
+        self.forward[node.index] = self._measured(output)
+        self.sizes[node.index] = output.numel()
+        self._pending.append((node.index, output))
+
+    def _measured(self, output: torch.Tensor) -> float:
+        self._watching = True
+        try:
+            return mean_square(output)
+        finally:
+            self._watching = False
+
+    def take_edges(self) -> None:
+        """Take the edges of the outputs watched since the last operation."""
+        for index, output in self._pending:
+            if output.requires_grad:
+                self.edges[index] = get_gradient_edge(output)
+        self._pending.clear()
+
+
+def measure_moments(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    loss_fn: Callable[[Any], torch.Tensor] | None = None,
+    seeds: Sequence[int] = (0, 1, 2, 3),
+) -> Measurement:
+    """Run the model once on real tensors, and differentiate: moments by node of that pass's graph.
+
+    Where training mode draws random numbers (dropout, stochastic depth) and evaluation mode returns
+    the same outputs, that is run, its norms over the batch left in the mode that they are in: they
+    take the batch's statistics, as in training. Other random numbers are the same in every call.
+
+    Without a loss the gradient is that of <output, r> with r standard normal, averaged over one
+    draw for each seed: every direction of the output counts alike.
+
+    Args:
+        model: Any module; left as it is.
+        args: Positional inputs.
+        kwargs: Keyword inputs.
+        loss_fn: From what the model returned to the loss to differentiate instead.
+        seeds: One for each draw of r; the global generator is untouched.
+
+    Raises:
+        CaptureError: If the forward pass raises.
+        InitError: If the loss fails or is no scalar, or no layer carries a gradient.
+    """
+    traced, keeper = _measured_pass(unwrap(model), args, kwargs)
+    graph = Graph.of_trace(traced, capture_note="moments were asked for")
+    if keeper.forward and not keeper.edges:
+        raise InitError(
+            "a model whose layers carry no gradient",
+            "parameters with requires_grad",
+            "unfreeze the parameters: model.requires_grad_(True)",
+        )
+    with torch.enable_grad():
+        gradients = _gradients(traced.result, keeper.edges, loss_fn, seeds)
+    return Measurement(graph, keeper.forward, gradients, keeper.sizes)
+
+
+def _measured_pass(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Trace, _EdgeKeeper]:
+    """The pass in the model's own mode, else the one that draws nothing by chance."""
+    found = _one_pass(model, args, kwargs, evaluation=False)
+    if not found[0].is_random or not any(module.training for module in model.modules()):
+        return found
+    try:
+        steady = _one_pass(model, args, kwargs, evaluation=True)
+    except CaptureError:
+        return found
+    return steady if steady[0].outputs.keys() == found[0].outputs.keys() else found
+
+
+def _one_pass(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, evaluation: bool
+) -> tuple[Trace, _EdgeKeeper]:
+    keeper = _EdgeKeeper()
+    with random_numbers_kept(), forward_pass(), keeper:
+        for seeded in (torch.manual_seed, np.random.seed, random.seed):
+            seeded(0)
+        traced = trace(
+            model,
+            args,
+            kwargs,
+            fake=False,
+            grad=True,
+            observer=keeper.watch,
+            evaluation=evaluation,
+        )
+        keeper.take_edges()
+    return traced, keeper
+
+
+def _gradients(
+    result: Any,
+    edges: dict[int, GradientEdge],
+    loss_fn: Callable[[Any], torch.Tensor] | None,
+    seeds: Sequence[int],
+) -> dict[int, float]:
+    if not edges:
+        return {}
+    if loss_fn is None:
+        losses = [_random_projection(result, seed) for seed in seeds]
+    else:
+        losses = [_checked(loss_fn, result)]
+    found: dict[int, float] = {}
+    for loss in losses:
+        gradients = torch.autograd.grad(
+            loss, list(edges.values()), retain_graph=True, allow_unused=True
+        )
+        for index, gradient in zip(edges, gradients, strict=True):
+            if gradient is not None:
+                norm2 = float(gradient.double().abs().square().sum())
+                found[index] = found.get(index, 0.0) + norm2 / len(losses)
+    return found
+
+
+def _random_projection(result: Any, seed: int) -> torch.Tensor:
+    """<output, r> for the output that counts: logits, the last hidden state, or the first."""
+    tensors = {n: t for n, t in named_tensors(result) if t.is_floating_point()}
+    name = next((n for n in _OUTPUT_NAMES if n in tensors), next(iter(tensors), None))
+    if name is None:
+        raise InitError(
+            "a model that returned no floating tensor",
+            "an output that can be differentiated",
+            "give loss_fn(output, targets), which returns a scalar",
+        )
+    output, generator = tensors[name], torch.Generator().manual_seed(seed)
+    if not output.requires_grad:
+        raise _no_gradient(output)
+    return (output * torch.randn(output.shape, generator=generator).to(output)).sum()
+
+
+def _checked(loss_fn: Callable[[Any], torch.Tensor], result: Any) -> torch.Tensor:
+    """The loss, refused where it cannot be differentiated."""
+    expected = "loss_fn(output, targets), which returns a scalar"
+    action = "call it yourself on the model's output and the batch's targets"
+    with foreign_errors_as(InitError, "loss_fn", expected, action):
+        loss = loss_fn(result)
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
+        raise _no_gradient(loss)
+    return loss
+
+
+def _no_gradient(loss: Any) -> InitError:
+    is_tensor = isinstance(loss, torch.Tensor)
+    shape = f"shape {tuple(loss.shape)}" if is_tensor else type(loss).__name__
+    return InitError(
+        f"a loss of {shape}, requires_grad={is_tensor and loss.requires_grad}",
+        "a scalar that depends on a parameter with requires_grad",
+        "unfreeze the parameters, or check loss_fn",
+    )

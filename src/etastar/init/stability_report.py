@@ -1,16 +1,24 @@
-"""Moments of all layers beside the band that they are to lie in."""
+"""Which layer leaves the band: what each one is compared with, what is not judged, the verdict."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from torch import Tensor
+
 from etastar.formatting import Shown, number, shorten_middle
+from etastar.graph.dag import Graph, Node
+from etastar.graph.residual import find_residuals
+from etastar.init.param_rules import is_zero
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-__all__ = ["STABLE_BAND", "LayerMoments", "StabilityReport"]
+__all__ = ["STABLE_BAND", "LayerMoments", "Measurement", "StabilityReport", "judged"]
 
 STABLE_BAND: Final = (0.1, 10.0)
 """Of the ratios: one decade either way."""
@@ -110,3 +118,164 @@ class StabilityReport(Shown):
             name = shorten_middle(layer.name, _WIDTH - len(mark))
             table.add_row(number(layer.forward_ratio), ratio, Text(name + mark))
         return Group(Text(self.verdict), table, *map(Text, self.notes))
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one pass on real tensors gave, by node.
+
+    Attributes:
+        graph: The graph of that very pass.
+        forward: Mean square of the output of each weight layer and sum; of looked-up rows behind
+            the constant that scales them.
+        gradient_norm2: Squared norm of the loss's gradient with respect to it, mean over
+            projections; absent where no gradient reaches it.
+        sizes: Number of elements of the output.
+    """
+
+    graph: Graph
+    forward: dict[int, float]
+    gradient_norm2: dict[int, float]
+    sizes: dict[int, int]
+
+
+def judged(measured: Measurement, parameters: Mapping[str, Tensor]) -> StabilityReport:
+    """Moments and verdict, layer by layer, of one pass with parameters of these values."""
+    nodes = [n for n in measured.graph if n.kind in ("weight layer", "residual addition")]
+    judge = _Judge(measured, nodes, parameters)
+    layers = tuple(map(judge.layer, nodes))
+    return StabilityReport(layers, judge.notes(stable=StabilityReport(layers).stable))
+
+
+def _starts(graph: Graph, nodes: list[Node]) -> dict[int, Node]:
+    """The first addition of the residual stream that each node belongs to; of none, the first."""
+    branches = [b for b in find_residuals(graph.contraction) if b.stream is not None]
+    first = {b.stream: graph.nodes[b.addition] for b in reversed(branches)}
+    if not branches:
+        return {}
+    default = graph.nodes[branches[0].addition]
+    own = {n: first[b.stream] for b in reversed(branches) for n in (b.addition, *b.positions)}
+    return {node.index: own.get(node.index, default) for node in nodes}
+
+
+def _by_passed(graph: Graph) -> frozenset[int]:
+    """Counted nodes that not every path from the data to the output leads through."""
+    contraction, outputs = graph.contraction, graph.depth().outputs
+    before: dict[int, int] = dict.fromkeys(contraction.sources.values(), 1)
+    for node in contraction.counted:
+        before[node.node] = sum(before[p] for p in node.predecessors)
+    ends = [end for name in outputs for end in contraction.outputs[name]]
+    after = Counter(ends)
+    for node in reversed(contraction.counted):
+        for predecessor in node.predecessors:
+            after[predecessor] += after[node.node]
+    total = sum(before[end] for end in ends)
+    return frozenset(n.node for n in contraction.counted if before[n.node] * after[n.node] != total)
+
+
+class _Judge:
+    """What the moments of one pass are held against."""
+
+    def __init__(
+        self, measured: Measurement, nodes: list[Node], values: Mapping[str, Tensor]
+    ) -> None:
+        self.measured, self.first = measured, nodes[0]
+        self.starts = _starts(measured.graph, nodes)
+        self.shared = _by_passed(measured.graph)
+        places = {"output": "output", "input": "input", "embedding": "input"}
+        self._places = {
+            info.name: "branch" if info.in_branch else places.get(info.role, "stream")
+            for info in measured.graph.parameters
+        }
+        norms2 = {n.index: measured.gradient_norm2.get(n.index, 0) for n in nodes if not n.weight}
+        # additions that no gradient reaches though it reaches others: behind a gate of zero
+        self.closed = {i for i, norm2 in norms2.items() if norm2 == 0 and any(norms2.values())}
+        self.zero = {
+            node.index
+            for node in nodes
+            if node.weight and all(is_zero(values.get(name)) for name in node.weight.parameters)
+        }
+        silent = {self._place(node) for node in nodes if measured.forward[node.index] == 0}
+        # an output layer gives zeros though its network is alive
+        self.zero_readout = "output" in silent and "stream" not in silent
+
+    def _place(self, node: Node) -> str:
+        """Where it lies: "branch", "output", "input" or "stream"."""
+        names = node.weight.parameters if node.weight else ()
+        return self._places.get(names[0], "stream") if names else "stream"
+
+    def layer(self, node: Node) -> LayerMoments:
+        """Moments and verdict of one layer or addition."""
+        measured, place = self.measured, self._place(node)
+        norm2 = measured.gradient_norm2.get(node.index)
+        forward_ratio = _ratio(measured.forward[node.index], measured.forward[self.first.index])
+        gradient_ratio = self._gradient_ratio(node)
+        floor, ceiling = STABLE_BAND[0] if place in ("stream", "input") else 0.0, STABLE_BAND[1]
+        is_source = place == "output" or (place == "input" and bool(self.starts))
+        leaves: Literal["forward", "gradient"] | None = None
+        if node.index in self.zero and (place != "output" or self.zero_readout):
+            pass
+        elif not floor <= forward_ratio <= ceiling:
+            leaves = "forward"
+        elif gradient_ratio is not None and not is_source:
+            least = 0.0 if node.index in self.shared else floor
+            leaves = None if least <= gradient_ratio <= ceiling else "gradient"
+        return LayerMoments(
+            module=node.module,
+            kind=node.kind,
+            parameters=node.weight.parameters if node.weight else (),
+            forward=measured.forward[node.index],
+            gradient=None if norm2 is None else norm2 / measured.sizes[node.index],
+            forward_ratio=forward_ratio,
+            gradient_ratio=gradient_ratio,
+            leaves=leaves,
+        )
+
+    def _gradient_ratio(self, node: Node) -> float | None:
+        first = self.starts.get(node.index, self.first)
+        norms2 = [self.measured.gradient_norm2.get(n.index) for n in (node, first)]
+        is_closed = norms2[1] == 0 and first.index in self.closed
+        if self.zero_readout or is_closed or norms2[0] is None or norms2[1] is None:
+            return None
+        return _ratio(norms2[0], norms2[1])
+
+    def notes(self, *, stable: bool) -> tuple[str, ...]:
+        """What was not judged, and why; and what makes an unstable network so."""
+        found = []
+        if self.zero_readout:
+            found.append(
+                "the readout is zero, and so is every gradient before it: gradients not judged"
+            )
+        elif self.first.index not in self.measured.gradient_norm2:
+            found.append("no gradient reaches the first layer: gradients not judged")
+        modules = [self.measured.graph.nodes[i].module for i in sorted(self.zero)]
+        if modules and not self.zero_readout:
+            more = f" and {len(modules) - 1} more" if len(modules) > 1 else ""
+            found.append(f"the weight of {modules[0]}{more} is zero: what it makes is not judged")
+        if not stable and (tied := self._tied_table()) is not None:
+            found.append(
+                f"{tied} is also the readout, and has its variance: what is looked up in it is "
+                "small beside what the layers behind it make"
+            )
+        return tuple(found)
+
+    def _tied_table(self) -> str | None:
+        """The table that the first layer looks rows up in, if a projection uses it too."""
+        use = self.first.weight
+        if use is None or use.layer_type != "embedding":
+            return None
+        projections = (n.weight for n in self.measured.graph if n.weight and n != self.first)
+        is_tied = any(
+            set(other.parameters) & set(use.parameters) and other.layer_type != "embedding"
+            for other in projections
+        )
+        return use.parameters[0] if is_tied else None
+
+
+def _ratio(value: float, reference: float) -> float:
+    """The quotient; NaN, which lies in no band, where either is not finite or both are 0."""
+    if not (math.isfinite(value) and math.isfinite(reference)):
+        return math.nan
+    if reference == 0:
+        return math.nan if value == 0 else math.inf
+    return value / reference

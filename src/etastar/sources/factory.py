@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from etastar.errors import ModelSpecError, foreign_errors_as
+from etastar.errors import ModelSpecError, foreign_errors_as, warnings_ignored
 from etastar.graph.isolation import random_numbers_kept
-from etastar.graph.silence import warnings_ignored
 from etastar.sources.base import GivenInputs, LoadedModel
 
 __all__ = ["load_from_factory", "named_object"]

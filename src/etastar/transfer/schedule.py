@@ -18,9 +18,8 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
-from etastar.errors import OptimizerError, ScheduleError
+from etastar.errors import OptimizerError, ScheduleError, warnings_ignored
 from etastar.formatting import number
-from etastar.graph.silence import warnings_ignored
 from etastar.optimizers import OPTIMIZERS, optimizer_kind
 from etastar.typed import require_number
 

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etastar.errors import EtastarError, MissingExtraError, StorageError, cause_of
-from etastar.graph.silence import warnings_ignored
+from etastar.errors import EtastarError, MissingExtraError, StorageError, cause_of, warnings_ignored
 from etastar.sweep.storage.journal import open_journal
 
 if TYPE_CHECKING:

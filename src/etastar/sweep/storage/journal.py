@@ -8,8 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etastar.errors import StorageError
-from etastar.graph.silence import warnings_ignored
+from etastar.errors import StorageError, warnings_ignored
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

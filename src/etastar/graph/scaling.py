@@ -1,0 +1,344 @@
+"""How parameters scale: which of their sizes are widths, which factors are on what they make.
+
+Widths are feature dimensions of an activation between two layers. The rank of an adapter, the
+number of experts, heads, classes or layers is a size too, and none. Factors are those that a
+network itself has (1/L on branches), and where a branch multiplier can be put.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from etastar.graph.node import Node, Operand, Slot, WeightUse, reached
+from etastar.graph.operations import COPIES, POOLED, REARRANGED, affine_form
+from etastar.graph.residual import Branch
+
+__all__ = ["NO_WIDTH", "FeatureSizes", "OwnMultipliers", "output_scalers"]
+
+NO_WIDTH = 0
+
+_LINEAR = COPIES | {"native_dropout", "dropout", "mul", "div"}
+_STACKED = 3  # dimensions of (experts, in, out)
+_SELECTING = frozenset(("_softmax", "softmax", "topk", "_safe_softmax"))
+_TO_SELECTION = _LINEAR | {"sigmoid", "add", "sub"}
+_HOMOGENEOUS = frozenset(
+    "add sub neg native_dropout relu leaky_relu sum cat stack index_add slice_scatter".split()
+).union(COPIES, REARRANGED, POOLED)
+"""Operations with f(m x) = m f(x) for every m > 0."""
+_SCALING = frozenset(("mul", "div"))
+
+
+class FeatureSizes:
+    """Finds the features that a weight reads and makes, and that a vector belongs to.
+
+    Args:
+        nodes: The nodes of a graph.
+        added: Its residual additions.
+        shapes: Shape of every parameter.
+    """
+
+    def __init__(
+        self, nodes: Sequence[Node], added: Iterable[int], shapes: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        self.nodes, self.shapes = nodes, shapes
+        self.streams = {size for i in added for size in nodes[i].shape[1:]}  # their features
+        self.consumers: dict[int, list[int]] = {node.index: [] for node in nodes}
+        for node in nodes:
+            for producer in node.inputs:
+                self.consumers[producer].append(node.index)
+
+    def of_weight(self, node: Node, use: WeightUse, *, is_output: bool) -> tuple[int, int]:
+        """Features that a weight layer reads and makes, `NO_WIDTH` where the size is no width.
+
+        Where no other layer reads it (`is_output`), it makes classes.
+        """
+        read, made = self.of_one_expert(node, use)
+        makes_none = is_output or self._selects(node) or self._rank_after(node, read, made)
+        return NO_WIDTH if self._rank_before(node) else read, NO_WIDTH if makes_none else made
+
+    def of_one_expert(self, node: Node, use: WeightUse) -> tuple[int, int]:
+        """Features that a weight layer reads and makes; of (experts, in, out) those of one expert.
+
+        Two such weights in a row, with no attention between them, are experts: `bti,eio->bteo`
+        makes what `bteo,eoi->btei` reads. Heads look the same, but for the attention.
+        """
+        read, made = use.features or (use.fan_in, use.fan_out)
+        experts, *sizes = self._stacked(node) or (1,)
+        if read not in sizes and read // experts in sizes:
+            read //= experts if self._beside(node, lambda other: other.inputs) else 1
+        if made not in sizes and made // experts in sizes:
+            made //= experts if self._beside(node, lambda other: self.consumers[other.index]) else 1
+        return read, made
+
+    def _stacked(self, node: Node) -> tuple[int, ...]:
+        """Shape of a weight with a dimension of experts or heads in front."""
+        names = node.weight.parameters if node.weight is not None else ()
+        shape = self.shapes[names[0]] if len(names) == 1 else ()
+        return shape if len(shape) == _STACKED else ()
+
+    def _beside(self, node: Node, following: Callable[[Node], Sequence[int]]) -> bool:
+        """Whether a weight with as many experts is the next layer, no attention in between."""
+
+        def onward(other: Node) -> Sequence[int]:
+            is_end = other.weight is not None or other.kind == "attention contraction"
+            return () if is_end else following(other)
+
+        experts = self._stacked(node)[:1]
+        beside = reached(self.nodes, following(node), onward)
+        return any(self._stacked(other)[:1] == experts for other in beside)
+
+    def is_of_experts(self, shape: tuple[int, ...], layer: int | None) -> bool:
+        """Whether a table of that shape is a bias for each expert of the layer it is added to."""
+        held = () if layer is None else self._stacked(self.nodes[layer])
+        return bool(held) and len(shape) == _STACKED - 1 and shape in (held[:2], held[::2])
+
+    def of_vector(self, node: Node, operand: Operand, *, is_output: bool) -> int:
+        """Features that a bias, gain or added table belongs to, as the operation read it.
+
+        `NO_WIDTH` for one number for all features, or one a layer, head or class; and for the bias
+        of a layer that makes no features (`is_output`).
+        """
+        size = math.prod(operand.shape)
+        if is_output or size == 1:
+            return NO_WIDTH
+        is_of_heads = operand.shape[-1:] != node.shape[-1:] or operand.shape[-2:] == node.shape[-2:]
+        return NO_WIDTH if is_of_heads and self._heads(node) else size
+
+    def _heads(self, node: Node) -> bool:
+        """Whether it works on what an attention made, before any weight layer."""
+
+        def onward(maker: Node) -> Sequence[int]:
+            return maker.inputs if maker is node or maker.kind in ("view", "other") else ()
+
+        makers = reached(self.nodes, (node.index,), onward)
+        return any(maker.kind == "attention contraction" for maker in makers)
+
+    def _selects(self, node: Node) -> bool:
+        """Whether its outputs are chances of experts or classes: a softmax or choice reads them."""
+
+        def onward(reader: Node) -> Sequence[int]:
+            passes = reader.kind == "view" or reader.name in _TO_SELECTION
+            return self.consumers[reader.index] if passes and len(reader.inputs) == 1 else ()
+
+        readers = reached(self.nodes, self.consumers[node.index], onward)
+        return any(reader.name in _SELECTING for reader in readers)
+
+    def _rank_after(self, node: Node, read: int, made: int) -> bool:
+        """Whether it is the first of two factors of a matrix of low rank."""
+        second = self._linear_successor(node)
+        if second is None or second.weight is None or node.weight is None:
+            return False
+        if "linear" != node.weight.layer_type != second.weight.layer_type:
+            return False
+        inner, outer = second.weight.features or (second.weight.fan_in, second.weight.fan_out)
+        return made == inner < min(read, outer) and made not in self.streams
+
+    def _rank_before(self, node: Node) -> bool:
+        """Whether it is the second of two factors of a matrix of low rank."""
+        weight = node.weight.operand if node.weight else -1
+        reached = [o.producers for i, o in enumerate(node.operands) if i != weight and o.producers]
+        while len(reached) == 1 and len(reached[0]) == 1:
+            maker = self.nodes[reached[0][0]]
+            if maker.weight is not None:
+                read, made = maker.weight.features or (maker.weight.fan_in, maker.weight.fan_out)
+                return self._rank_after(maker, read, made)
+            if not self._is_linear(maker):
+                return False
+            reached = [o.producers for o in maker.operands if o.producers]
+        return False
+
+    def _linear_successor(self, node: Node) -> Node | None:
+        """The one weight layer that reads it, with nothing but constant factors in between."""
+        while len(self.consumers[node.index]) == 1:
+            node = self.nodes[self.consumers[node.index][0]]
+            if node.weight is not None:
+                return node
+            if not self._is_linear(node):
+                return None
+        return None
+
+    def _is_linear(self, node: Node) -> bool:
+        if len(node.inputs) != 1 or node.parameters:
+            return False
+        return node.kind == "view" or node.name in _LINEAR
+
+
+@dataclass(frozen=True)
+class OwnMultipliers:
+    """Finds the numbers that lie between a parameter and what reads the layer next.
+
+    Only numbers of the program count, `x * 0.5`, `x / 4` and `add(x, y, alpha=0.5)`; what is
+    learned is a parameter, and the values of other tensors (a mask that was drawn) are not known.
+
+    Attributes:
+        nodes: The nodes of a graph.
+        consumers: Nodes that read each node.
+        ends: Additions of residual streams.
+    """
+
+    nodes: Sequence[Node]
+    consumers: Mapping[int, Sequence[int]]
+    ends: Container[int]
+
+    def of(self, node: Node, *, is_bias: bool) -> float:
+        """Factor on what a parameter makes, which the operation `node` consumes.
+
+        The product of the factors behind the operation and, but for a bias, before it: those
+        between two layers belong to the earlier one. 1 where a norm absorbs them, a tensor that is
+        neither data nor a parameter takes part, or they scale an attention's scores.
+        """
+        if node.kind == "attention contraction":
+            return 1.0
+        behind = self._behind(node.index)
+        return behind if is_bias else behind * self.before(node)
+
+    def _behind(self, index: int) -> float:
+        factor = 1.0
+        while len(self.consumers[index]) == 1:
+            reader = self.nodes[self.consumers[index][0]]
+            if reader.kind == "norm" or _has_unknown_factor(reader):
+                return 1.0
+            if reader.weight is not None or not _is_homogeneous(reader):
+                break
+            factor *= _factor(reader, index)
+            if reader.index in self.ends:
+                break
+            index = reader.index
+        return factor
+
+    def before(self, node: Node) -> float:
+        """The part of it before the operation."""
+        is_layer = node.weight is not None
+        factor, inputs = 1.0, () if node.kind == "norm" else node.inputs
+        while len(inputs) == 1:
+            maker = self.nodes[inputs[0]]
+            if (is_layer and maker.weight is not None) or _has_unknown_factor(maker):
+                return 1.0
+            if maker.weight is not None or maker.index in self.ends or not _is_homogeneous(maker):
+                break
+            inputs = maker.inputs
+            factor *= _factor(maker, inputs[0]) if inputs else 1.0
+        return factor
+
+
+def _is_homogeneous(node: Node) -> bool:
+    return node.kind == "view" or node.name in _HOMOGENEOUS | _SCALING
+
+
+def _has_unknown_factor(node: Node) -> bool:
+    return node.name in _SCALING and any(not (o.producers or o.parameters) for o in node.operands)
+
+
+def _factor(node: Node, producer: int) -> float:
+    """The number by which a node multiplies one of its inputs; without the sign."""
+    if node.call is None or len(node.call.args) < 2:
+        return 1.0
+    first, second = node.call.args[:2]
+    if node.name in ("add", "sub") and isinstance(second, Slot):
+        is_scaled = producer in node.operands[second.operand].producers
+        number, power = node.call.kwargs.get("alpha", 1) if is_scaled else 1, 1
+    else:
+        number, power = second, {"mul": 1, "div": -1}.get(node.name, 0)
+    known = isinstance(first, Slot) and isinstance(number, (int, float)) and number != 0
+    return abs(float(number)) ** power if known and math.isfinite(number) else 1.0
+
+
+def output_scalers(
+    nodes: Sequence[Node],
+    branch: Branch,
+    before: Sequence[frozenset[int]],
+    shared: Container[str] = (),
+) -> frozenset[int]:
+    """Nodes whose parameters, all multiplied by m > 0, multiply the branch's output by m.
+
+    They are the last weight layers (with their biases), or the gains and shifts behind them; none
+    where an operation in between does not pass a factor on, a norm without gain absorbs it, or the
+    stream itself is gated, so that no factor belongs to the branch.
+
+    Args:
+        nodes: The nodes of the graph.
+        branch: A branch of it.
+        before: Nearest counted nodes before each node.
+        shared: Parameters that several operations read: the gains of all layers in one tensor.
+
+    Reference:
+        [TP6] arXiv 2310.02244 and [CP] arXiv 2505.01618 put a multiplier on each branch's output.
+    """
+    if branch.is_gated:
+        return frozenset()
+    walk = _Walk(nodes, branch, before, shared)
+    return walk.union(nodes[branch.addition].inputs) or frozenset()
+
+
+@dataclass
+class _Walk:
+    """Backwards from the addition to what scales the branch; None where a factor is lost."""
+
+    nodes: Sequence[Node]
+    branch: Branch
+    before: Sequence[frozenset[int]]
+    shared: Container[str]
+    known: dict[int, frozenset[int] | None] = field(default_factory=dict)
+
+    def union(self, producers: Sequence[int]) -> frozenset[int] | None:
+        """What scales all of these at once; what does not come from the branch is passed over."""
+        found: frozenset[int] = frozenset()
+        for producer in producers:
+            scalers = self.of(producer)
+            if scalers is None:
+                return None
+            found |= scalers
+        return found
+
+    def of(self, index: int) -> frozenset[int] | None:
+        """What scales the output of one node."""
+        if index not in self.known:
+            self.known[index] = self._find(self.nodes[index])
+        return self.known[index]
+
+    def _find(self, node: Node) -> frozenset[int] | None:
+        is_behind = bool(self.before[node.index] & (self.branch.last | self.branch.inner))
+        if node.index in self.branch.last or (is_behind and self._is_gain(node)):
+            return frozenset((node.index,))
+        if node.index in self.branch.positions and node.index not in self.branch.inner:
+            return None
+        if not is_behind:
+            return frozenset()
+        if node.name in _SCALING and len(node.inputs) > 1:
+            return self._product(node)
+        if node.kind == "norm" or not _is_homogeneous(node):
+            return None
+        found = self.union(node.inputs)
+        is_own = bool(node.parameters) and node.name not in _SCALING
+        own = frozenset((node.index,) if is_own else ())
+        return None if found is None else found | own
+
+    def _product(self, node: Node) -> frozenset[int] | None:
+        """A product scales with one factor, if the other one does not depend on what scales it."""
+        factors = [o.producers for o in node.operands if o.producers]
+        for number, producers in enumerate(factors[:1] if node.name == "div" else factors):
+            scalers = self.union(producers)
+            others = [p for i, o in enumerate(factors) if i != number for p in o]
+            if scalers and not self._depends(others, scalers):
+                return scalers
+        return None
+
+    def _depends(self, producers: list[int], scalers: frozenset[int]) -> bool:
+        first = min(scalers)
+        before = reached(self.nodes, producers, lambda n: n.inputs if n.index > first else ())
+        return any(node.index in scalers for node in before)
+
+    def _is_gain(self, node: Node) -> bool:
+        """Multiplies by a (w + c) of a parameter of its own: an affine norm, a layer scale."""
+        if any(len(operand.parameters) > 1 for operand in node.operands):
+            return False  # a factor on each of a product's parameters would count twice
+        is_scaled = node.kind == "norm" or (node.name in _SCALING and len(node.inputs) == 1)
+        read = [operand for operand in node.operands if operand.parameters]
+        return (
+            is_scaled
+            and bool(read)
+            and not any(name in self.shared for name in node.parameters)
+            and all(affine_form(operand.steps) is not None for operand in read)
+        )
