@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from etastar.coordinates import coordinate_check
 from etastar.datasets import load
+from etastar.errors import OptimizerError
 from etastar.models import build
 from etastar.optimizers import OPTIMIZERS, optimizer_class, optimizer_kind
 from etastar.transfer import (
@@ -19,9 +20,28 @@ from etastar.transfer import (
     schedule_arguments,
 )
 
-RATES = {"sgd": 0.05, "radam": 3e-3, "adafactor": 0.02}
+RATES = {
+    **{"sgd": 0.05, "radam": 3e-3, "adafactor": 0.02, "lion": 3e-4, "schedule-free-sgd": 0.05},
+    **{"shampoo": 0.05, "scion": 0.02},
+}
 LAWS = ("complete-p", "batch-size", "duration")
-each_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
+
+
+def is_installed(name):
+    try:
+        return bool(optimizer_class(OPTIMIZERS[name]))
+    except OptimizerError:
+        return False
+
+
+def each(names):
+    """By name; skipped where its package is not installed."""
+    reason = "its package is not installed"
+    marked = (pytest.mark.skipif(not is_installed(n), reason=reason) for n in names)
+    return [pytest.param(n, marks=mark) for n, mark in zip(names, marked, strict=True)]
+
+
+each_optimizer = pytest.mark.parametrize("name", each(list(OPTIMIZERS)))
 
 
 def gpt(depth, width):

@@ -79,7 +79,7 @@ class OwnAdam(torch.optim.Adam):
 
 
 @pytest.mark.parametrize(
-    "spec", ["lion", torch.optim.ASGD, torch.optim.Adagrad(parameter()), OwnAdam, int, None, 3]
+    "spec", ["lamb", torch.optim.ASGD, torch.optim.Adagrad(parameter()), OwnAdam, int, None, 3]
 )
 def test_an_undeclared_optimizer_says_how_to_declare_it(spec):
     with pytest.raises(OptimizerError, match=r"etastar\.optimizer_like\("):

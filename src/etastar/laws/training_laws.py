@@ -56,10 +56,11 @@ class _NoiseLaw(Law):
         kind = case.optimizer
         if kind.update == "adam":
             yield f"{self.name}: {change}; {_reach(case)}; its own error is in no interval"
-        elif kind.fallback is not None:
+        else:
+            kept = ", decoupled decay keeps lr x decay x steps" * kind.decoupled_weight_decay
             yield (
                 f"{self.name}: {change}; no source says how rates of {kind.name} follow it: those "
-                "of its matrices stay, their decay keeps lr x decay x steps"
+                f"of what it steps stay{kept}"
             )
 
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, final
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, final
 
+from etastar.errors import LawError
 from etastar.laws.base import Effect, Factors, Law
+from etastar.typed import require_type
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from etastar.laws.base import ParamPair, TransferCase
     from etastar.optimizers import OptimizerKind, ShapeRule
     from etastar.parameter import ParamInfo
 
-__all__ = ["Width"]
+__all__ = ["DecayRule", "EmbeddingRule", "Width"]
+
+EmbeddingRule = Literal["mup", "large-vocabulary"]
+DecayRule = Literal["kept", "1/width"]
+
+_LARGE: Final = 8  # rows of a table per feature (a choice; Llama 2 of 7B has 8, GPT-2 has 65)
 
 
 @final
@@ -24,11 +33,16 @@ class Width(Law):
     With n_in and n_out the ratios target / base of a weight's fan-in (in channels) and of its
     output units:
 
-    | role | SGD lr | Adam-like lr | Muon lr | relative lr |
+    | role | SGD lr | Adam-like lr | spectral lr | relative lr |
     | --- | --- | --- | --- | --- |
-    | input weight, embedding, bias, norm | n_out | 1 | Adam rule | 1 |
+    | input weight, embedding, bias, norm | n_out | 1 | sqrt(n_out) / own rule | 1 |
     | hidden weight | n_out / n_in | 1 / n_in | sqrt(n_out / n_in) / own rule | n_in^(-1/2) |
-    | output weight | 1 / n_in | 1 / n_in | Adam rule | 1 |
+    | output weight | 1 / n_in | 1 / n_in | sqrt(1 / n_in) / own rule | 1 |
+
+    Muon, SOAP, Shampoo and Scion step a matrix to a spectral norm that does not depend on the
+    gradient's; it should be proportional to sqrt(n_out / n_in), so that the optimizer's own factor
+    of the shape is divided out at both sizes. What Muon leaves to AdamW has AdamW's rule, as have
+    SOAP's vectors.
 
     A relative step is lr times the weight's own size, so that the Adam rule is divided by that size
     at initialization: n_in^(-1/2) of a hidden weight, 1 / n_in of the readout.
@@ -43,36 +57,93 @@ class Width(Law):
     Epsilon of an Adam-like optimizer follows the gradient's size, 1 / n_out; that of the readout's
     own weights stays, 1 with its multiplier folded in. A norm of queries or keys whose heads keep
     their size has n_out 1. [TP5] leaves epsilon alone, which is this rule where epsilon is small.
+    SOAP's follows the gradient in its eigenbasis, the inverse of its rate.
 
     Attention logits are outside of what an initialization and groups can express: let heads keep
     their size and grow in number, or divide the logits by the head's size in the network itself.
 
-    Muon's own shape rule is divided out at both sizes, so that the spectral norm of an update is
-    proportional to sqrt(fan_out / fan_in).
+    Args:
+        embedding: "large-vocabulary": lr of looked-up tables x n_out^(-1/2) for Adam-like
+            optimizers, where the vocabulary is much larger than the width [LV].
+        decay: "1/width": lr x decay, the shrink of a step, x 1 / n instead of x 1, where the tokens
+            grow with the parameters (compute-optimal runs) [MP]; beside no law of duration.
+
+    Raises:
+        LawError: An option is none of these.
 
     Example:
-        >>> Width().name
-        'width'
+        >>> Width(decay="1/width").options
+        {'decay': '1/width'}
 
-    Source: [TP5], Tables 3 and 8; epsilon: [CP], Table 1.
+    Source: [TP5], Tables 3 and 8; epsilon: [CP], Table 1; spectral: [MP] 2512.05620, its Section 3
+    and code; also 2603.00541 and 2602.20937; Scion's own rule 2502.07529; [LV] 2506.15025.
     """
+
+    embedding: EmbeddingRule = "mup"
+    decay: DecayRule = "kept"
 
     name: ClassVar[str] = "width"
     effects: ClassVar[frozenset[Effect]] = frozenset({"width"})
 
+    def __post_init__(self) -> None:
+        require_type("embedding", self.embedding, EmbeddingRule, error=LawError)
+        require_type("decay", self.decay, DecayRule, error=LawError)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those that are not as [TP5] has them."""
+        return {f.name: v for f in fields(self) if (v := getattr(self, f.name)) != f.default}
+
     def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""
-        if pair.target.role == "output":
-            return _readout(pair, case.optimizer)
-        rate = _rate(pair, case.optimizer)
-        eps = 1 / pair.units_ratio if case.optimizer.update == "adam" else 1.0
-        return Factors(lr=rate, weight_decay=1 / rate, eps=eps)
+        role = pair.target.role
+        found = (_readout if role == "output" else _others)(pair, case.optimizer)
+        if self.embedding != "mup" and role == "embedding" and case.optimizer.update == "adam":
+            lr = pair.units_ratio**-0.5
+            found = replace(found, lr=lr, weight_decay=1 / lr)
+        if self.decay == "1/width":
+            n = pair.fan_in_ratio if role in ("hidden", "output") else pair.units_ratio
+            found = replace(found, weight_decay=found.weight_decay / n)
+        return found
+
+    def notes(self, case: TransferCase) -> Iterator[str]:
+        """See `Law.notes`: tables of a vocabulary that is large against the width."""
+        before = {info.name: info.shape for info in case.base.parameters}
+        for info in case.target.parameters:
+            rows, features = (*info.shape, 0)[:2]
+            is_table = info.role == "embedding" and info.layer_type == "embedding"
+            changes = before.get(info.name, info.shape)[1:] != info.shape[1:]
+            if not (is_table and changes and rows >= _LARGE * features):
+                continue
+            if self.embedding != "mup" and case.optimizer.update != "adam":
+                yield f"{info.name}: the rule of large vocabularies is for Adam, and left out"
+            elif self.embedding == "mup" and case.optimizer.update == "adam":
+                yield (
+                    f"{info.name} has {rows / features:.3g} times as many rows as features: by "
+                    "2506.15025 its rate should then go with width^(-1/2), which "
+                    "width=Width(embedding='large-vocabulary') does"
+                )
+
+
+def _others(pair: ParamPair, optimizer: OptimizerKind) -> Factors:
+    rate, eps = _rate(pair, optimizer), 1.0
+    if optimizer.update == "adam":
+        eps = 1 / pair.units_ratio
+    elif optimizer.shape_rule == "eigenbasis":
+        eps = 1 / rate
+    return Factors(lr=rate, weight_decay=1 / rate, eps=eps)
 
 
 def _readout(pair: ParamPair, optimizer: OptimizerKind) -> Factors:
     n = pair.fan_in_ratio
-    rate = n if optimizer.update == "sgd" else 1.0
-    eps = 1 / n if optimizer.update == "adam" else 1.0  # the multiplier, folded in, takes it back
+    rate, eps = 1.0, 1.0
+    if optimizer.update == "sgd":
+        rate = n
+    elif optimizer.update == "adam":
+        eps = 1 / n  # the multiplier, folded in, takes it back
+    elif optimizer.update == "muon":
+        rate = math.sqrt(n) / _own_ratio(pair, optimizer.shape_rule)
+        eps = 1 / math.sqrt(n) if optimizer.shape_rule == "eigenbasis" else 1.0
     return Factors(
         multiplier=pair.beside_own(1 / n),
         init=math.sqrt(n),
@@ -84,21 +155,22 @@ def _readout(pair: ParamPair, optimizer: OptimizerKind) -> Factors:
 
 def _rate(pair: ParamPair, optimizer: OptimizerKind) -> float:
     hidden = pair.target.role == "hidden"
+    n_out, n_in = pair.units_ratio, pair.fan_in_ratio if hidden else 1.0
     if optimizer.update == "sgd":
-        return pair.units_ratio / (pair.fan_in_ratio if hidden else 1.0)
-    if not hidden:
-        return 1.0
-    if optimizer.update == "adam":
-        return 1 / pair.fan_in_ratio
-    if optimizer.update == "relative":
-        return 1 / math.sqrt(pair.fan_in_ratio)
-    spectral = math.sqrt(pair.units_ratio / pair.fan_in_ratio)
-    rule = optimizer.shape_rule
-    return spectral * _own_factor(pair.base, rule) / _own_factor(pair.target, rule)
+        return n_out / n_in
+    if optimizer.update == "muon":
+        return math.sqrt(n_out / n_in) / _own_ratio(pair, optimizer.shape_rule)
+    return 1 / (n_in if optimizer.update == "adam" else math.sqrt(n_in))
+
+
+def _own_ratio(pair: ParamPair, rule: ShapeRule) -> float:
+    return _own_factor(pair.target, rule) / _own_factor(pair.base, rule)
 
 
 def _own_factor(info: ParamInfo, rule: ShapeRule) -> float:
-    rows, columns = info.shape
+    rows, columns = info.shape[0] if info.shape else 1, math.prod(info.shape[1:])
     if rule == "match_rms_adamw":
         return 0.2 * math.sqrt(max(rows, columns))
-    return math.sqrt(max(1, rows / columns))
+    if rule == "spectral":  # Scion's own factor for the taps of a kernel is left as it is
+        return math.sqrt(rows / (columns / math.prod(info.kernel_size)))
+    return math.sqrt(max(1, rows / columns)) if rule == "original" else 1.0

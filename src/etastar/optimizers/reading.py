@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import replace
 from importlib import import_module
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 from torch.optim import Optimizer
@@ -15,7 +15,17 @@ from etastar.optimizers.registry import OPTIMIZERS, OptimizerKind
 from etastar.optimizers.trying import step_powers
 from etastar.typed import plain_number
 
-__all__ = ["OptimizerLike", "optimizer_class", "optimizer_kind", "optimizer_like"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "OptimizerLike",
+    "is_decoupled",
+    "optimizer_class",
+    "optimizer_kind",
+    "optimizer_like",
+    "refuse_unwanted",
+]
 
 _POWERS = {"sgd": (1.0, 0.0), "adam": (0.0, 0.0), "relative": (0.0, 1.0)}
 """With which powers of the gradient's and of the parameter's scale a step of each kind goes."""
@@ -146,22 +156,27 @@ def optimizer_class(kind: OptimizerKind) -> type[Optimizer]:
         >>> optimizer_class(optimizer_kind("adamw"))
         <class 'torch.optim.adamw.AdamW'>
     """
-    if not kind.source:
+    sources = (kind.source or "").split()
+    if not sources:
         raise _without_class(kind)
-    module, _, name = kind.source.partition(":")
-    try:
-        found: Any = import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise OptimizerError(
-            f"the optimizer {kind.name!r}, whose class {kind.source!r} cannot be imported",
-            "a class that can be imported",
-            "install its package, or make the optimizer yourself from the parameter groups",
-        ) from error
-    if not (inspect.isclass(found) and issubclass(found, Optimizer)):
-        raise _without_class(kind)
-    return found
+    for source in sources:
+        module, _, name = source.partition(":")
+        try:
+            found: Any = import_module(module)
+            for part in name.split("."):
+                found = getattr(found, part)
+        except (ImportError, AttributeError) as error:
+            missing = error
+            continue
+        if not (inspect.isclass(found) and issubclass(found, Optimizer)):
+            raise _without_class(kind)
+        return found
+    raise OptimizerError(
+        f"the optimizer {kind.name!r}, whose class {' or '.join(sources)} cannot be imported",
+        "a class that can be imported",
+        f"install its package ({module.partition('.')[0]}), or make the optimizer yourself from "
+        "the parameter groups",
+    ) from missing
 
 
 def _without_class(kind: OptimizerKind) -> OptimizerError:
@@ -175,7 +190,10 @@ def _without_class(kind: OptimizerKind) -> OptimizerError:
 def _of_class(cls: type) -> OptimizerKind | None:
     """The registry's kind of a class, without importing the packages of the others."""
     names = {f"{cls.__module__}:{cls.__qualname__}", *_public_names(cls)}
-    return next((kind for kind in OPTIMIZERS.values() if kind.source in names), None)
+    return next(
+        (kind for kind in OPTIMIZERS.values() if not names.isdisjoint((kind.source or "").split())),
+        None,
+    )
 
 
 def _public_names(cls: type) -> set[str]:
@@ -200,18 +218,54 @@ def _of_instance(optimizer: torch.optim.Optimizer) -> OptimizerKind:
     if kind is None:
         raise _undeclared(f"{type(optimizer).__name__} (an instance)")
     _refuse_unequal_groups(optimizer)
+    refuse_unwanted(optimizer, kind)
     group = optimizer.param_groups[0]
     return replace(
         kind,
-        decoupled_weight_decay=group.get("decoupled_weight_decay", kind.decoupled_weight_decay),
-        eps=group.get("eps", kind.eps),
-        betas=_pair(group.get("betas")),
+        decoupled_weight_decay=is_decoupled(group, kind),
+        eps=None if kind.eps is None else group.get("eps", kind.eps),
+        betas=None if kind.betas is None else _pair(group.get("betas")),
         weight_decay=max(
             (g["weight_decay"] for g in optimizer.param_groups if "weight_decay" in g), default=None
         ),
-        shape_rule=group.get("adjust_lr_fn") or kind.shape_rule,
+        shape_rule=group.get("adjust_lr_fn")
+        or ("match_rms_adamw" if group.get("use_adjusted_lr") else kind.shape_rule),
         lr=float(group["lr"]),
     )
+
+
+def is_decoupled(group: Mapping[str, Any], kind: OptimizerKind) -> bool:
+    """Whether weight decay acts on the weights of a group.
+
+    Args:
+        group: Group of an optimizer.
+        kind: The optimizer's kind.
+
+    Returns:
+        What the group says, else what is usual for the kind.
+    """
+    names = ("decoupled_weight_decay", "weight_decouple")
+    return next((group[n] for n in names if n in group), kind.decoupled_weight_decay)
+
+
+def refuse_unwanted(optimizer: Optimizer, kind: OptimizerKind) -> None:
+    """Refuse an instance that was made to step otherwise than its kind does.
+
+    Args:
+        optimizer: The instance.
+        kind: Its kind.
+
+    Raises:
+        OptimizerError: A group has another setting than the kind's rule is for.
+    """
+    for group in optimizer.param_groups:
+        for name, value in kind.wanted.items():
+            if group.get(name, value) != value:
+                raise OptimizerError(
+                    f"{type(optimizer).__name__} with {name}={group[name]!r}",
+                    f"{name}={value!r}: the rule of {kind.name!r} is for no other",
+                    f"make it with {name}={value!r}, or tune the size that is trained",
+                )
 
 
 def _refuse_unequal_groups(optimizer: torch.optim.Optimizer) -> None:

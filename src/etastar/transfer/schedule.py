@@ -22,6 +22,7 @@ from etastar.errors import OptimizerError, ScheduleError
 from etastar.formatting import number
 from etastar.graph.silence import warnings_ignored
 from etastar.optimizers import OPTIMIZERS, optimizer_kind
+from etastar.optimizers.reading import is_decoupled, refuse_unwanted
 from etastar.typed import require_number
 
 if TYPE_CHECKING:
@@ -83,12 +84,14 @@ def _refuse_other_kind(optimizer: Optimizer) -> None:
         found = optimizer_kind(type(inner))
     except OptimizerError:  # of a class that is not in the registry nothing is known but its name
         return
+    refuse_unwanted(inner, found)
     for group in inner.param_groups:
         planned = group.get("optimizer_kind", found.name)
         wanted = OPTIMIZERS.get(planned)
-        decoupled = group.get("decoupled_weight_decay", found.decoupled_weight_decay)
-        ours = None if wanted is None else (wanted.update, wanted.decoupled_weight_decay)
-        if ours != (found.update, decoupled):
+        own = found if group.get("use_muon", True) else found.fallback or found
+        theirs = (own.update, own.shape_rule, is_decoupled(group, own))
+        ours = wanted and (wanted.update, wanted.shape_rule, wanted.decoupled_weight_decay)
+        if ours != theirs:
             raise ScheduleError(
                 f"a {type(inner).__name__} with groups of a plan for {planned}",
                 f"the optimizer {planned!r}: its rates and its weight decay are for no other",
@@ -224,6 +227,7 @@ def check_schedule(schedule: LRScheduler | Optimizer | Any, *, num_steps: int | 
         ScheduleError: The ratios between groups change; the step and the groups are named. Or the
             optimizer's groups are not a plan's, or those of another optimizer's plan; or this is no
             scheduler.
+        OptimizerError: The optimizer was made to step otherwise than its kind does.
     """
     peak = 0.0
     for step, optimizer in enumerate(_states(schedule, num_steps)):
