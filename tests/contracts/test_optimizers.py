@@ -21,8 +21,13 @@ from etastar.transfer import (
 )
 
 RATES = {
-    **{"sgd": 0.05, "radam": 3e-3, "adafactor": 0.02, "lion": 3e-4, "schedule-free-sgd": 0.05},
-    **{"shampoo": 0.05, "scion": 0.02},
+    "sgd": 0.05,
+    "radam": 3e-3,
+    "adafactor": 0.02,
+    "lion": 3e-4,
+    "schedule-free-sgd": 0.05,
+    "shampoo": 0.05,
+    "scion": 0.02,
 }
 LAWS = ("complete-p", "batch-size", "duration")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from etastar.graph.node import Node, Slot
 from etastar.graph.scalers import HOMOGENEOUS
 
-__all__ = ["OwnMultipliers"]
+__all__ = ["OwnMultipliers", "constant_factor"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class OwnMultipliers:
                 return 1.0
             if reader.weight is not None or not _is_homogeneous(reader):
                 break
-            factor *= _factor(reader, index)
+            factor *= constant_factor(reader, index)
             if reader.index in self.ends:
                 break
             index = reader.index
@@ -75,7 +75,7 @@ class OwnMultipliers:
             if maker.weight is not None or maker.index in self.ends or not _is_homogeneous(maker):
                 break
             inputs = maker.inputs
-            factor *= _factor(maker, inputs[0]) if inputs else 1.0
+            factor *= constant_factor(maker, inputs[0]) if inputs else 1.0
         return factor
 
 
@@ -88,8 +88,13 @@ def _has_unknown_factor(node: Node) -> bool:
     return is_product and any(not (o.producers or o.parameters) for o in node.operands)
 
 
-def _factor(node: Node, producer: int) -> float:
-    """The number by which a node multiplies one of its inputs; without the sign."""
+def constant_factor(node: Node, producer: int) -> float:
+    """The number by which a node multiplies one of its inputs; without the sign.
+
+    Args:
+        node: The node.
+        producer: The node that made the input.
+    """
     if node.call is None or len(node.call.args) < 2:
         return 1.0
     first, second = node.call.args[:2]

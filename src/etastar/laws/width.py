@@ -7,20 +7,23 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, final
 
 from etastar.errors import LawError
-from etastar.laws.base import Effect, Factors, Law
+from etastar.formatting import number
+from etastar.laws.base import Effect, Factors, Law, ParamPair
 from etastar.typed import require_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from etastar.laws.base import ParamPair, TransferCase
+    from etastar.laws.base import TransferCase
     from etastar.optimizers import OptimizerKind, ShapeRule
     from etastar.parameter import ParamInfo
 
-__all__ = ["DecayRule", "EmbeddingRule", "Width"]
+__all__ = ["Width"]
 
 EmbeddingRule = Literal["mup", "large-vocabulary"]
 DecayRule = Literal["kept", "1/width"]
+AttentionRule = Literal["own", "1/d"]
+KeysValuesRule = Literal["mup", "grouped"]
 
 _LARGE: Final = 8  # rows of a table per feature (a choice; Llama 2 of 7B has 8, GPT-2 has 65)
 
@@ -59,28 +62,35 @@ class Width(Law):
     their size has n_out 1. [TP5] leaves epsilon alone, which is this rule where epsilon is small.
     SOAP's follows the gradient in its eigenbasis, the inverse of its rate.
 
-    Attention logits are outside of what an initialization and groups can express: let heads keep
-    their size and grow in number, or divide the logits by the head's size in the network itself.
+    Attention logits are divided by the root of a head's size in most networks and should be by the
+    size, which is the same where heads keep their size and grow in number; see `attention`.
 
     Args:
         embedding: "large-vocabulary": lr of looked-up tables x n_out^(-1/2) for Adam-like
             optimizers, where the vocabulary is much larger than the width [LV].
+        attention: "1/d": what makes the queries (or the gain of their norm) carries what the
+            network's own scale leaves of 1 / head size; queries of a weight of their own [TP5].
+        keys_values: "grouped": lr of what makes keys and values x (1 + r^(1/2)), relative to the
+            base, r the heads of queries for each of theirs, for Adam-like optimizers [GQA].
         decay: "1/width": lr x decay, the shrink of a step, x 1 / n instead of x 1, where the tokens
             grow with the parameters (compute-optimal runs) [MP]; beside no law of duration.
 
     Raises:
-        LawError: An option is none of these.
+        LawError: An option is none of these, or no parameter can carry the attention's factor.
 
     Example:
         >>> Width(decay="1/width").options
         {'decay': '1/width'}
 
     Source: [TP5], Tables 3 and 8; epsilon: [CP], Table 1; spectral: [MP] 2512.05620, its Section 3
-    and code; also 2603.00541 and 2602.20937; Scion's own rule 2502.07529; [LV] 2506.15025.
+    and code; also 2603.00541 and 2602.20937; Scion's own rule 2502.07529; [LV] 2506.15025; [GQA]
+    2605.15290.
     """
 
     embedding: EmbeddingRule = "mup"
     decay: DecayRule = "kept"
+    attention: AttentionRule = "own"
+    keys_values: KeysValuesRule = "mup"
 
     name: ClassVar[str] = "width"
     effects: ClassVar[frozenset[Effect]] = frozenset({"width"})
@@ -88,6 +98,8 @@ class Width(Law):
     def __post_init__(self) -> None:
         require_type("embedding", self.embedding, EmbeddingRule, error=LawError)
         require_type("decay", self.decay, DecayRule, error=LawError)
+        require_type("attention", self.attention, AttentionRule, error=LawError)
+        require_type("keys_values", self.keys_values, KeysValuesRule, error=LawError)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -101,13 +113,47 @@ class Width(Law):
         if self.embedding != "mup" and role == "embedding" and case.optimizer.update == "adam":
             lr = pair.units_ratio**-0.5
             found = replace(found, lr=lr, weight_decay=1 / lr)
+        makes = pair.target.attention and pair.target.attention.makes
+        if self.attention == "1/d" and makes == "queries":
+            found = replace(found, multiplier=found.multiplier * _scores_left(pair))
+        if self.keys_values == "grouped" and case.optimizer.update == "adam":
+            found = found * Factors(lr=(by := _grouped(pair)), weight_decay=1 / by)
         if self.decay == "1/width":
             n = pair.fan_in_ratio if role in ("hidden", "output") else pair.units_ratio
             found = replace(found, weight_decay=found.weight_decay / n)
         return found
 
+    def check(self, pairs: Sequence[ParamPair]) -> None:
+        """See `Law.check`: the attention's factor has a place."""
+        for pair in pairs if self.attention == "1/d" else ():
+            part = pair.target.attention
+            if part is not None and part.makes == "several" and _scores_left(pair) != 1:
+                raise LawError(
+                    f"attention='1/d' for {pair.target.name!r}, which makes more than the queries, "
+                    "or whose queries are normalized without gain",
+                    "queries from a weight of their own, or a gain on their norm",
+                    "divide the scores by the head's size in the network itself (scale=1 / size), "
+                    "or keep the size of heads",
+                )
+
     def notes(self, case: TransferCase) -> Iterator[str]:
-        """See `Law.notes`: tables of a vocabulary that is large against the width."""
+        """See `Law.notes`: options that matter here and were not asked for."""
+        base = {info.name: info for info in case.base.parameters}
+        pairs = [ParamPair(base[p.name], p) for p in case.target.parameters if p.name in base]
+        left = [_scores_left(pair) for pair in pairs if pair.target.attention is not None]
+        if self.attention == "own" and (off := next((x for x in left if x != 1), None)):
+            yield (
+                f"the size of heads changes: muP wants the attention's scores x {number(off)} "
+                "beside the network's own scale, which width=Width(attention='1/d') does"
+            )
+        if self.keys_values == "mup" and any(_grouped(pair) != 1 for pair in pairs):
+            yield (
+                "heads of queries for each head of keys and values change: for rates that follow "
+                "(2605.15290) width=Width(keys_values='grouped')"
+            )
+        yield from self._of_vocabulary(case)
+
+    def _of_vocabulary(self, case: TransferCase) -> Iterator[str]:
         before = {info.name: info.shape for info in case.base.parameters}
         for info in case.target.parameters:
             rows, features = (*info.shape, 0)[:2]
@@ -123,6 +169,22 @@ class Width(Law):
                     "2506.15025 its rate should then go with width^(-1/2), which "
                     "width=Width(embedding='large-vocabulary') does"
                 )
+
+
+def _scores_left(pair: ParamPair) -> float:
+    """What the network's own scale leaves to do of 1 / head size, target over base."""
+    base, target = pair.base.attention, pair.target.attention
+    if base is None or target is None:
+        return 1.0
+    left = (base.head_size / target.head_size) / (target.scale / base.scale)
+    return 1.0 if math.isclose(left, 1.0, rel_tol=1e-9) else left
+
+
+def _grouped(pair: ParamPair) -> float:
+    both = [
+        1 + math.sqrt(p.attention.repeats if p.attention else 1) for p in (pair.base, pair.target)
+    ]
+    return both[1] / both[0]
 
 
 def _others(pair: ParamPair, optimizer: OptimizerKind) -> Factors:
@@ -142,7 +204,7 @@ def _readout(pair: ParamPair, optimizer: OptimizerKind) -> Factors:
     elif optimizer.update == "adam":
         eps = 1 / n  # the multiplier, folded in, takes it back
     elif optimizer.update == "muon":
-        rate = math.sqrt(n) / _own_ratio(pair, optimizer.shape_rule)
+        rate = math.sqrt(n / _own_squared(pair, optimizer.shape_rule))
         eps = 1 / math.sqrt(n) if optimizer.shape_rule == "eigenbasis" else 1.0
     return Factors(
         multiplier=pair.beside_own(1 / n),
@@ -159,18 +221,19 @@ def _rate(pair: ParamPair, optimizer: OptimizerKind) -> float:
     if optimizer.update == "sgd":
         return n_out / n_in
     if optimizer.update == "muon":
-        return math.sqrt(n_out / n_in) / _own_ratio(pair, optimizer.shape_rule)
+        return math.sqrt(n_out / n_in / _own_squared(pair, optimizer.shape_rule))
     return 1 / (n_in if optimizer.update == "adam" else math.sqrt(n_in))
 
 
-def _own_ratio(pair: ParamPair, rule: ShapeRule) -> float:
-    return _own_factor(pair.target, rule) / _own_factor(pair.base, rule)
+def _own_squared(pair: ParamPair, rule: ShapeRule) -> float:
+    """Square of the optimizer's own factor, target over base."""
+    return _squared(pair.target, rule) / _squared(pair.base, rule)
 
 
-def _own_factor(info: ParamInfo, rule: ShapeRule) -> float:
+def _squared(info: ParamInfo, rule: ShapeRule) -> float:
     rows, columns = info.shape[0] if info.shape else 1, math.prod(info.shape[1:])
     if rule == "match_rms_adamw":
-        return 0.2 * math.sqrt(max(rows, columns))
+        return max(rows, columns)
     if rule == "spectral":  # Scion's own factor for the taps of a kernel is left as it is
-        return math.sqrt(rows / (columns / math.prod(info.kernel_size)))
-    return math.sqrt(max(1, rows / columns)) if rule == "original" else 1.0
+        return rows * math.prod(info.kernel_size) / columns
+    return max(1, rows / columns) if rule == "original" else 1.0
