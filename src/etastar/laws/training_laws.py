@@ -57,10 +57,11 @@ class _NoiseLaw(Law):
         if kind.update == "adam":
             yield f"{self.name}: {change}; {_reach(case)}; its own error is in no interval"
         else:
-            kept = ", decoupled decay keeps lr x decay x steps" * kind.decoupled_weight_decay
+            kept = "; their decay keeps lr x decay x steps" * kind.decoupled_weight_decay
+            own = "those of its matrices" if kind.fallback or kind.eps else "they"
             yield (
-                f"{self.name}: {change}; no source says how rates of {kind.name} follow it: those "
-                f"of what it steps stay{kept}"
+                f"{self.name}: {change}; no source says how rates of {kind.name} follow it: {own} "
+                f"stay{kept}"
             )
 
 

@@ -20,11 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OptimizerLike",
-    "is_decoupled",
+    "kind_of_group",
     "optimizer_class",
     "optimizer_kind",
     "optimizer_like",
-    "refuse_unwanted",
 ]
 
 _POWERS = {"sgd": (1.0, 0.0), "adam": (0.0, 0.0), "relative": (0.0, 1.0)}
@@ -218,11 +217,9 @@ def _of_instance(optimizer: torch.optim.Optimizer) -> OptimizerKind:
     if kind is None:
         raise _undeclared(f"{type(optimizer).__name__} (an instance)")
     _refuse_unequal_groups(optimizer)
-    refuse_unwanted(optimizer, kind)
     group = optimizer.param_groups[0]
     return replace(
-        kind,
-        decoupled_weight_decay=is_decoupled(group, kind),
+        kind_of_group(group, kind),
         eps=None if kind.eps is None else group.get("eps", kind.eps),
         betas=None if kind.betas is None else _pair(group.get("betas")),
         weight_decay=max(
@@ -234,38 +231,28 @@ def _of_instance(optimizer: torch.optim.Optimizer) -> OptimizerKind:
     )
 
 
-def is_decoupled(group: Mapping[str, Any], kind: OptimizerKind) -> bool:
-    """Whether weight decay acts on the weights of a group.
+def kind_of_group(group: Mapping[str, Any], kind: OptimizerKind) -> OptimizerKind:
+    """The kind as a parameter group of an instance has it.
 
     Args:
-        group: Group of an optimizer.
-        kind: The optimizer's kind.
+        group: The group.
+        kind: The kind of the optimizer's class.
 
     Returns:
-        What the group says, else what is usual for the kind.
-    """
-    names = ("decoupled_weight_decay", "weight_decouple")
-    return next((group[n] for n in names if n in group), kind.decoupled_weight_decay)
-
-
-def refuse_unwanted(optimizer: Optimizer, kind: OptimizerKind) -> None:
-    """Refuse an instance that was made to step otherwise than its kind does.
-
-    Args:
-        optimizer: The instance.
-        kind: Its kind.
+        The kind, with decoupled weight decay or without.
 
     Raises:
-        OptimizerError: A group has another setting than the kind's rule is for.
+        OptimizerError: A setting is another than the kind's rule is for.
     """
-    for group in optimizer.param_groups:
-        for name, value in kind.wanted.items():
-            if group.get(name, value) != value:
-                raise OptimizerError(
-                    f"{type(optimizer).__name__} with {name}={group[name]!r}",
-                    f"{name}={value!r}: the rule of {kind.name!r} is for no other",
-                    f"make it with {name}={value!r}, or tune the size that is trained",
-                )
+    for name, value in kind.wanted.items():
+        if group.get(name, value) != value:
+            raise OptimizerError(
+                f"{kind.name} with {name}={group[name]!r}",
+                f"{name}={value!r}: its rule is for no other",
+                f"make it with {name}={value!r}, or tune the size that is trained",
+            )
+    usual = group.get("weight_decouple", kind.decoupled_weight_decay)
+    return replace(kind, decoupled_weight_decay=group.get("decoupled_weight_decay", usual))
 
 
 def _refuse_unequal_groups(optimizer: torch.optim.Optimizer) -> None:

@@ -22,7 +22,7 @@ from etastar.errors import OptimizerError, ScheduleError
 from etastar.formatting import number
 from etastar.graph.silence import warnings_ignored
 from etastar.optimizers import OPTIMIZERS, optimizer_kind
-from etastar.optimizers.reading import is_decoupled, refuse_unwanted
+from etastar.optimizers.reading import kind_of_group
 from etastar.typed import require_number
 
 if TYPE_CHECKING:
@@ -84,12 +84,12 @@ def _refuse_other_kind(optimizer: Optimizer) -> None:
         found = optimizer_kind(type(inner))
     except OptimizerError:  # of a class that is not in the registry nothing is known but its name
         return
-    refuse_unwanted(inner, found)
     for group in inner.param_groups:
         planned = group.get("optimizer_kind", found.name)
         wanted = OPTIMIZERS.get(planned)
-        own = found if group.get("use_muon", True) else found.fallback or found
-        theirs = (own.update, own.shape_rule, is_decoupled(group, own))
+        usual = found if group.get("use_muon", True) else found.fallback or found
+        own = kind_of_group(group, usual)
+        theirs = (own.update, own.shape_rule, own.decoupled_weight_decay)
         ours = wanted and (wanted.update, wanted.shape_rule, wanted.decoupled_weight_decay)
         if ours != theirs:
             raise ScheduleError(
