@@ -100,7 +100,8 @@ class _Side:
 
     @classmethod
     def of(cls, operand: Operand, nodes: Sequence[Node]) -> _Side:
-        layers, seen, names, gains, added = set[int](), set[int](), [], [], []
+        layers, seen = set[int](), set[int]()
+        names, gains, added = list[str](), list[str](), list[str]()
         is_normed, factor, pending = False, 1.0, list(operand.producers)
         while pending:
             node = nodes[pending.pop()]
@@ -119,7 +120,8 @@ class _Side:
                 factor *= constant_factor(node, node.inputs[0]) if node.inputs else 1.0
             is_normed = is_normed or normalizes
             pending += node.inputs
-        return cls(frozenset(layers), *map(tuple, (names, gains, added)), is_normed, factor)
+        held = tuple(names), tuple(gains), tuple(added)
+        return cls(frozenset(layers), *held, is_normed, factor)
 
     def size(self, nodes: Sequence[Node]) -> int:
         """Features that its layers make."""

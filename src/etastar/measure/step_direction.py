@@ -115,6 +115,9 @@ class OptimizerSet:
             self._set_rate(rate)
             self.step()
             relative = _relative_change(before)
+            if relative == 0:  # SOAP's first step does nothing but begin its statistics
+                self.step()
+                relative = _relative_change(before)
             if relative >= _LOST_IN_ROUNDING or attempt == _MAX_ATTEMPTS:
                 break
             self._put_back(before, states)

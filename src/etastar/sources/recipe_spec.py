@@ -266,6 +266,7 @@ def _make_optimizer(spec: RecipeSpec, model: nn.Module, lr: float, **size: int) 
         made = make(_plan(spec, size, lr).param_groups(model), lr=lr, **options)
     else:
         made = make(model.parameters(), lr=lr, weight_decay=spec.weight_decay, **options)
+    getattr(made, "train", bool)()  # schedule-free ones of `schedulefree` ask for it
     return made
 
 
