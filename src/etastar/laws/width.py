@@ -67,13 +67,13 @@ class Width(Law):
 
     Args:
         embedding: "large-vocabulary": lr of looked-up tables x n_out^(-1/2) for Adam-like
-            optimizers, where the vocabulary is much larger than the width [LV].
+            optimizers, where the vocabulary is much larger than the width (2506.15025).
         attention: "1/d": what makes the queries (or the gain of their norm) carries what the
             network's own scale leaves of 1 / head size; queries of a weight of their own [TP5].
         keys_values: "grouped": lr of what makes keys and values x (1 + r^(1/2)), relative to the
-            base, r the heads of queries for each of theirs, for Adam-like optimizers [GQA].
+            base, r the heads of queries for each of theirs, for Adam-like optimizers (2605.15290).
         decay: "1/width": lr x decay, the shrink of a step, x 1 / n instead of x 1, where the tokens
-            grow with the parameters (compute-optimal runs) [MP]; beside no law of duration.
+            grow with the parameters (compute-optimal runs, 2512.05620); beside no law of duration.
 
     Raises:
         LawError: An option is none of these, or no parameter can carry the attention's factor.
@@ -82,9 +82,8 @@ class Width(Law):
         >>> Width(decay="1/width").options
         {'decay': '1/width'}
 
-    Source: [TP5], Tables 3 and 8; epsilon: [CP], Table 1; spectral: [MP] 2512.05620, its Section 3
-    and code; also 2603.00541 and 2602.20937; Scion's own rule 2502.07529; [LV] 2506.15025; [GQA]
-    2605.15290.
+    Source: [TP5], Tables 3 and 8, Definition 4.1; epsilon: [CP], Table 1; spectral: arXiv
+    2512.05620 (its code has the table), 2603.00541, 2602.20937; Scion's own rule: 2502.07529.
     """
 
     embedding: EmbeddingRule = "mup"
