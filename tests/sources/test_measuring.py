@@ -128,7 +128,7 @@ def test_a_factory_without_example_inputs_runs_on_the_data(models):
         (["--optimizer", "sgd", "--momentum", "nan"], "momentum"),
         (["--optimizer", "sgd", "--weight-decay", "-1"], "weight decay"),
         (["--optimizer", "muon", "--weight-decay", "0.1"], "muon"),
-        (["--optimizer", "lion"], "lion"),
+        (["--optimizer", "lamb"], "lamb"),
         (["--optimizer", "sgd", "--seeds", "0"], "seeds"),
         (["--optimizer", "sgd", "--seeds", "7,x"], "--seeds 7,x"),
         (["--optimizer", "sgd", "--seeds", "7-9"], "--seeds 7-9"),
