@@ -128,20 +128,27 @@ def test_a_large_vocabularys_table_follows_the_root_of_the_width():
     """Embedding over hidden rate as width^(1/2) and not as width: x m_N^(-1/2) [LV]."""
     sizes = (16, 2, 2, {}), (32, 4, 4, {})
     usual, plan, _ = plan_of(*sizes, "mup")
-    assert any("9.38 times as many rows" in note for note in plan.notes)
+    assert any(note.startswith("embed.weight: 2506.15025") for note in plan.notes)
     found, plan, _ = plan_of(*sizes, Width(embedding="large-vocabulary"))
-    assert not any("rows" in note for note in plan.notes)
+    assert not any("2506" in note for note in plan.notes)
     ratio = found["embed.weight"].lr / found["q.weight"].lr
     base = usual["embed.weight"].lr / (2 * usual["q.weight"].lr)
     assert ratio == pytest.approx(base * math.sqrt(2))
     assert {n for n in found if found[n].lr != usual[n].lr} == {"embed.weight"}
-    assert any("is for Adam" in n for n in plan_of(*sizes, plan_width(), "sgd")[1].notes)
     wide = plan_of((64, 2, 2, {}), (128, 4, 4, {}), "mup")[1]
-    assert not any("rows" in note for note in wide.notes)
+    assert not any("2506" in note for note in wide.notes)
 
 
-def plan_width():
-    return Width(embedding="large-vocabulary")
+@pytest.mark.parametrize(
+    "rule", [{"embedding": "large-vocabulary"}, {"keys_values": "grouped"}], ids=("tables", "keys")
+)
+def test_what_is_a_rule_for_adam_is_said_to_be_left_out_of_sgd(rule):
+    sizes = (16, 2, 2, {}), (32, 4, 2, {})
+    usual = plan_of(*sizes, "mup", "sgd")
+    assert not any("25" in note for note in usual[1].notes)
+    found = plan_of(*sizes, Width(**rule), "sgd")
+    assert any("left out" in note for note in found[1].notes)
+    assert {n: e.lr for n, e in found[0].items()} == {n: e.lr for n, e in usual[0].items()}
 
 
 def test_decay_that_shrinks_with_the_width():

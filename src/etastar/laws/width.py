@@ -136,38 +136,36 @@ class Width(Law):
                 )
 
     def notes(self, case: TransferCase) -> Iterator[str]:
-        """See `Law.notes`: options that matter here and were not asked for."""
+        """See `Law.notes`: options that matter here and were not asked for, or have no rule."""
         base = {info.name: info for info in case.base.parameters}
         pairs = [ParamPair(base[p.name], p) for p in case.target.parameters if p.name in base]
-        left = [_scores_left(pair) for pair in pairs if pair.target.attention is not None]
+        left = [_scores_left(pair) for pair in pairs]
         if self.attention == "own" and (off := next((x for x in left if x != 1), None)):
             yield (
                 f"the size of heads changes: muP wants the attention's scores x {number(off)} "
                 "beside the network's own scale, which width=Width(attention='1/d') does"
             )
-        if self.keys_values == "mup" and any(_grouped(pair) != 1 for pair in pairs):
-            yield (
-                "heads of queries for each head of keys and values change: for rates that follow "
-                "(2605.15290) width=Width(keys_values='grouped')"
-            )
-        yield from self._of_vocabulary(case)
-
-    def _of_vocabulary(self, case: TransferCase) -> Iterator[str]:
-        before = {info.name: info.shape for info in case.base.parameters}
-        for info in case.target.parameters:
-            rows, features = (*info.shape, 0)[:2]
-            is_table = info.role == "embedding" and info.layer_type == "embedding"
-            changes = before.get(info.name, info.shape)[1:] != info.shape[1:]
-            if not (is_table and changes and rows >= _LARGE * features):
-                continue
-            if self.embedding != "mup" and case.optimizer.update != "adam":
-                yield f"{info.name}: the rule of large vocabularies is for Adam, and left out"
-            elif self.embedding == "mup" and case.optimizer.update == "adam":
+        grouped = [pair.target for pair in pairs if _grouped(pair) != 1]
+        tables = [pair.target for pair in pairs if _has_large_vocabulary(pair)]
+        for infos, option, rule, paper in (
+            (grouped, self.keys_values, "keys_values='grouped'", "2605.15290"),
+            (tables, self.embedding, "embedding='large-vocabulary'", "2506.15025"),
+        ):
+            kinds = {case.optimizer.for_parameter(info).update for info in infos}
+            named = ", ".join(info.name for info in infos[:1])
+            if option == "mup" and "adam" in kinds:
                 yield (
-                    f"{info.name} has {rows / features:.3g} times as many rows as features: by "
-                    "2506.15025 its rate should then go with width^(-1/2), which "
-                    "width=Width(embedding='large-vocabulary') does"
+                    f"{named}{' and others' * (len(infos) > 1)}: {paper} has another rate, which "
+                    f"width=Width({rule}) takes"
                 )
+            elif option != "mup" and kinds - {"adam"}:
+                yield f"{rule} is a rule for Adam's kind, and left out where another steps"
+
+
+def _has_large_vocabulary(pair: ParamPair) -> bool:
+    info = pair.target
+    is_table = info.role == "embedding" and info.layer_type == "embedding"
+    return is_table and pair.units_ratio != 1 and info.shape[0] >= _LARGE * info.shape[-1]
 
 
 def _scores_left(pair: ParamPair) -> float:
