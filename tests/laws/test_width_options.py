@@ -90,6 +90,13 @@ def test_a_network_that_divides_by_the_heads_size_itself_is_left_alone(eager):
     assert plan.laws[-1].options == (("attention", "1/d"),)
 
 
+def test_a_scale_of_one_is_the_networks_own():
+    """As T5 and Gemma have it: nothing of 1 / size is done, also where the size changes."""
+    sizes = [(width, 2, 2, {"scale": 1}) for width in (32, 64)]
+    found, _, _ = plan_of(*sizes, Width(attention="1/d"))
+    assert found["q.weight"].init == pytest.approx(0.5)
+
+
 def test_queries_that_share_a_weight_are_refused_where_heads_change_size():
     sizes = (32, 4, 4, {"fused": True}), (64, 2, 2, {"fused": True})
     with pytest.raises(LawError, match=r"'q\.\w+', which makes more than the queries"):

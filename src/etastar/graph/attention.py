@@ -52,7 +52,8 @@ class _Scores:
         if "attention" in node.name and len(node.operands) > 2:
             given = node.call.kwargs.get("scale") if node.call is not None else None
             usual = node.operands[0].shape[-1] ** -0.5
-            return cls(node.operands[:3], given if isinstance(given, float) else usual)
+            known = isinstance(given, (int, float)) and given != 0
+            return cls(node.operands[:3], float(given) if known else usual)
         index, factor, past_softmax = node.index, 1.0, False
         while len(consumers[index]) == 1:
             reader = nodes[consumers[index][0]]
