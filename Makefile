@@ -21,7 +21,7 @@ help: ## list the targets
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-compile -e ".[hf,sweep,ray,dev,docs]"
+	$(BIN)/pip install --quiet --no-compile -e ".[hf,sweep,ray,optimizers,dev,docs]"
 	$(BIN)/pip install --quiet --no-deps mup  # its metadata ask for torchvision, which it never imports
 	touch $@
 

@@ -332,7 +332,7 @@ def test_a_sweep_in_which_everything_diverges_exits_with_1(tmp_path):
 BAD_SWEEPS = {
     "sizes": ([*SWEEP[:3], "deep", *SWEEP[4:]], "depth=3,6,12"),
     "data": ([*SWEEP[:5], "numbers", *SWEEP[6:]], "numbers"),
-    "optimizer": ([*SWEEP[:-1], "lion"], "lion"),
+    "optimizer": ([*SWEEP[:-1], "lamb"], "lamb"),
     "search": ([*SWEEP, "--search", "random"], "random"),
     "lr": ([*SWEEP, "--search", "grid", "--lrs", "0.1", "--lr", "0.1"], "leave --lr out"),
     "no rates": ([*SWEEP, "--search", "grid"], "grid with --lrs"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["LayerType", "NetworkFeatures", "ParamInfo", "Role"]
+__all__ = ["AttentionPart", "LayerType", "NetworkFeatures", "ParamInfo", "Role"]
 
 Role = Literal["input", "hidden", "output", "norm", "bias", "embedding"]
 """Place of a parameter in the network, from the graph alone.
@@ -17,6 +17,24 @@ a table that is looked up or added (positions, a class token); `norm`: a gain, w
 """
 
 LayerType = Literal["linear", "convolution", "embedding", "recurrent"]
+
+
+@dataclass(frozen=True)
+class AttentionPart:
+    """What a parameter does in an attention.
+
+    Attributes:
+        head_size: Size of a head of queries and keys.
+        scale: Constant factor of the program on the scores, 1 / sqrt(head_size) or another.
+        makes: "queries" for what a factor on the scores can sit on; "several" where one weight
+            makes them with keys or values, or a norm without gain follows.
+        repeats: Of what makes keys or values, heads of queries for each head of these.
+    """
+
+    head_size: int
+    scale: float
+    makes: Literal["queries", "keys or values", "several"]
+    repeats: int = 1
 
 
 @dataclass(frozen=True)
@@ -57,6 +75,7 @@ class ParamInfo:
         own_before: The part of it that stands before the layer.
         aliases: Other names of the same tensor (tied parameters).
         branches: Every branch that it lies on, the innermost first, as (stream, branch).
+        attention: What it does in an attention; None where it does nothing there.
         no_decay: Whether the model itself marks it as without weight decay: `_no_weight_decay` or
             `_optim` of a parameter, `no_weight_decay` or `no_weight_decay_keywords` of a module.
     """
@@ -83,6 +102,7 @@ class ParamInfo:
     own_before: float = 1.0
     aliases: tuple[str, ...] = ()
     branches: tuple[tuple[int, int], ...] = ()
+    attention: AttentionPart | None = None
     no_decay: bool = False
 
     @property

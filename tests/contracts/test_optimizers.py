@@ -1,6 +1,7 @@
 """What every optimizer of the registry owes: training under a plan, resuming, schedules, width."""
 
 import copy
+from functools import cache
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 
 from etastar.coordinates import coordinate_check
 from etastar.datasets import load
+from etastar.errors import OptimizerError
 from etastar.models import build
 from etastar.optimizers import OPTIMIZERS, optimizer_class, optimizer_kind
 from etastar.transfer import (
@@ -19,9 +21,33 @@ from etastar.transfer import (
     schedule_arguments,
 )
 
-RATES = {"sgd": 0.05, "radam": 3e-3, "adafactor": 0.02}
+RATES = {
+    "sgd": 0.05,
+    "radam": 3e-3,
+    "adafactor": 0.02,
+    "lion": 3e-4,
+    "schedule-free-sgd": 0.05,
+    "shampoo": 0.05,
+    "scion": 0.02,
+}
 LAWS = ("complete-p", "batch-size", "duration")
-each_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
+
+
+def is_installed(name):
+    try:
+        return bool(optimizer_class(OPTIMIZERS[name]))
+    except OptimizerError:
+        return False
+
+
+def each(names):
+    """By name; skipped where its package is not installed."""
+    reason = "its package is not installed"
+    marked = (pytest.mark.skipif(not is_installed(n), reason=reason) for n in names)
+    return [pytest.param(n, marks=mark) for n, mark in zip(names, marked, strict=True)]
+
+
+each_optimizer = pytest.mark.parametrize("name", each(list(OPTIMIZERS)))
 
 
 def gpt(depth, width):
@@ -29,8 +55,9 @@ def gpt(depth, width):
     return model, torch.zeros(1, 8, dtype=torch.long)
 
 
-def make(name, *, lr=None):
-    lr = lr or RATES.get(name, 3e-3)
+@cache
+def make(name):
+    lr = RATES.get(name, 3e-3)
     kind = OPTIMIZERS[name]
     base = Tuned(
         gpt(3, 16),
@@ -154,11 +181,14 @@ class OverWidth:
         return model, optimizers(plan, model)
 
 
+NOT_FLAT = ("radam", "soap")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in OPTIMIZERS if n != "radam"])
+@pytest.mark.parametrize("name", each([n for n in OPTIMIZERS if n not in NOT_FLAT]))
 def test_coordinates_are_flat_over_width(name):
     # a gradient step through a random readout is softer at first where that is small
-    lr, steps = (0.3, 10) if name == "sgd" else (RATES.get(name, 1e-3), 3)
+    lr, steps = (0.3, 10) if name.endswith("sgd") else (RATES.get(name, 1e-3), 3)
     report = over_width(OverWidth(name, lr), num_steps=steps)
     assert report.passed, str(report)
 
@@ -173,7 +203,17 @@ def test_radam_moves_wide_networks_less_in_its_first_steps_as_its_table_says():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["nadam", "adamax", "adafactor"])
+@pytest.mark.parametrize("name", each(["soap"]))
+def test_soap_moves_wide_networks_more_as_its_table_says(name):
+    """What its step makes of small entries fills the matrix: 2512.05620 finds the drift too."""
+    (axis,) = over_width(OverWidth(name, 1e-3)).axes
+    hidden = [layer for layer in axis.layers if layer.role == "hidden"]
+    assert len(hidden) == 2
+    assert all(layer.verdict == "grows" and layer.change.exponent < 0.3 for layer in hidden)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", each(["nadam", "adamax", "adafactor", "lion", "shampoo"]))
 def test_coordinates_are_not_flat_without_the_width_rule(name):
     assert not over_width(OverWidth(name, RATES.get(name, 1e-3), width="none")).passed
 

@@ -147,3 +147,41 @@ def test_a_norm_over_heads_of_one_size_keeps_epsilon():
 @pytest.mark.parametrize("optimizer", [SGD, MUON], ids=lambda o: o.name)
 def test_what_has_no_epsilon_of_elements_keeps_it(optimizer):
     assert folded(HIDDEN, optimizer).eps == 1.0
+
+
+@pytest.mark.parametrize(
+    ("pair", "shampoo", "scion", "soap", "eps"),
+    [
+        (INPUT, 2.0, 1.0, 2.0, 0.5),
+        (TABLE, 2.0, 4.0, 2.0, 0.5),  # Scion's own factor of a (rows, width) table is width^(-1/2)
+        (BIAS, 2.0, 1.0, 1.0, 0.25),  # SOAP steps vectors as Adam
+        (NORM, 2.0, 1.0, 1.0, 0.25),
+        (HIDDEN, 1.0, 1.0, 1.0, 1.0),
+        (ParamPair(linear(8, 8), linear(128, 32)), 2.0, 1.0, 2.0, 0.5),
+        (OUTPUT, 0.5, 1.0, 0.5, 2.0),
+    ],
+    ids=["input", "embedding", "bias", "norm", "hidden", "expanding", "output"],
+)
+def test_a_spectral_step_is_in_proportion_to_the_root_of_the_fans(pair, shampoo, scion, soap, eps):
+    for name, rate in (("shampoo", shampoo), ("scion", scion), ("soap", soap)):
+        kind = optimizer_kind(name).for_parameter(pair.target)
+        found = folded(pair, kind)
+        assert found.lr == pytest.approx(rate), name
+        assert found.eps == pytest.approx(eps if name == "soap" else found.eps), name
+        if kind.decoupled_weight_decay:
+            assert found.lr * found.weight_decay == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("side", [1, 3])
+def test_muon_of_convolutions_flattens_their_kernels(side):
+    kernels = [
+        ParamInfo("w", (n_out, n_in, side, side), "hidden", n_in * side**2, n_out,
+                  layer_type="convolution", kernel_size=(side, side))
+        for n_out, n_in in ((32, 8), (128, 16))
+    ]  # fmt: skip
+    kind = optimizer_kind("muon-conv")
+    assert kind.for_parameter(kernels[1]) is kind
+    assert optimizer_kind("muon").for_parameter(kernels[1]).name == "adamw"
+    own = [math.sqrt(max(1, n_out / (n_in * side**2))) for n_out, n_in in ((32, 8), (128, 16))]
+    found = folded(ParamPair(*kernels), kind).lr
+    assert found * own[1] / own[0] == pytest.approx(math.sqrt(4 / 2))

@@ -58,6 +58,19 @@ def test_every_optimizer_of_the_registry_is_measured_by_its_name():
     assert all(0 < eta_star(name) < math.inf for name in FUNCTIONS)
 
 
+class Waiting(torch.optim.SGD):
+    """As SOAP: the first step does nothing but begin its state."""
+
+    def step(self, closure=None):
+        first = not self.state.setdefault("begun", {})
+        self.state["begun"]["yes"] = True
+        return None if first else super().step(closure)
+
+
+def test_of_an_optimizer_that_waits_a_step_the_next_is_measured():
+    assert eta_star(Waiting) == eta_star("sgd")
+
+
 def test_the_models_own_optimizer_is_told_by_its_own_rate():
     model = made()
     own = torch.optim.AdamW(model.parameters(), lr=LR)

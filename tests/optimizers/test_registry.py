@@ -1,13 +1,16 @@
 """Kinds of optimizers: known ones, declared ones, and refusal of the rest."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from etastar.errors import OptimizerError
-from etastar.optimizers import optimizer_class, optimizer_kind, optimizer_like
+from etastar.optimizers import OPTIMIZERS, optimizer_class, optimizer_kind, optimizer_like
 from etastar.optimizers.trying import step_powers
 from etastar.parameter import ParamInfo
+from etastar.transfer import check_schedule
 
 
 def parameter():
@@ -79,7 +82,7 @@ class OwnAdam(torch.optim.Adam):
 
 
 @pytest.mark.parametrize(
-    "spec", ["lion", torch.optim.ASGD, torch.optim.Adagrad(parameter()), OwnAdam, int, None, 3]
+    "spec", ["lamb", torch.optim.ASGD, torch.optim.Adagrad(parameter()), OwnAdam, int, None, 3]
 )
 def test_an_undeclared_optimizer_says_how_to_declare_it(spec):
     with pytest.raises(OptimizerError, match=r"etastar\.optimizer_like\("):
@@ -172,3 +175,74 @@ def test_muon_takes_hidden_matrices_alone(role, shape, expected):
     info = ParamInfo("p", shape, role, 4, int(np.prod(shape)))
     assert optimizer_kind("muon").for_parameter(info).name == expected
     assert optimizer_kind("sgd").for_parameter(info).name == "sgd"
+
+
+OF_PACKAGES = {
+    "pytorch_optimizer": {
+        "Lion": "lion",
+        "SOAP": "soap",
+        "Shampoo": "shampoo",
+        "SCION": "scion",
+        "ScheduleFreeSGD": "schedule-free-sgd",
+        "ScheduleFreeAdamW": "schedule-free-adamw",
+    },
+    "schedulefree": {
+        "SGDScheduleFree": "schedule-free-sgd",
+        "AdamWScheduleFree": "schedule-free-adamw",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("package", "cls", "name"),
+    [(package, cls, name) for package, of in OF_PACKAGES.items() for cls, name in of.items()],
+)
+def test_classes_of_packages_are_known_with_the_settings_they_have(package, cls, name):
+    found = getattr(pytest.importorskip(package), cls)
+    kind = optimizer_kind(found)
+    assert kind is OPTIMIZERS[name]
+    instance = found(parameter(), lr=0.5, weight_decay=0.25)
+    group = instance.param_groups[0]
+    own = optimizer_kind(instance)
+    assert (own.lr, own.weight_decay, own.eps) == (0.5, 0.25, kind.eps and group["eps"])
+    assert own.betas == (kind.betas and group["betas"])
+    assert own.decoupled_weight_decay == kind.decoupled_weight_decay
+    if package == "pytorch_optimizer":
+        assert optimizer_class(kind) is found
+
+
+def test_muon_of_the_package_takes_groups_that_say_whose_they_are():
+    muon = pytest.importorskip("pytorch_optimizer").Muon
+    kind = optimizer_kind(muon)
+    for adjusted, rule in ((True, "match_rms_adamw"), (False, "original")):
+        groups = [{"params": parameter(), **kind.group_keys}]  # the class writes into them
+        assert optimizer_kind(muon(groups, use_adjusted_lr=adjusted)).shape_rule == rule
+
+
+@pytest.mark.parametrize(
+    ("cls", "setting"),
+    [
+        ("Lion", {"fixed_decay": True}),
+        ("Shampoo", {"fixed_decay": True}),
+        ("SOAP", {"normalize_gradient": True}),
+        ("SOAP", {"precondition_1d": True}),
+        ("SCION", {"norm_type": 4}),
+        ("SCION", {"constraint": True}),
+    ],
+)
+def test_an_instance_that_steps_otherwise_than_its_kind_is_refused(cls, setting):
+    made = getattr(pytest.importorskip("pytorch_optimizer"), cls)
+    with pytest.raises(OptimizerError, match=next(iter(setting))):
+        optimizer_kind(made(parameter(), **setting))
+    group = {"params": parameter(), "lr": 0.1, "lr_multiplier": 1.0}
+    optimizer = made([group], **setting)
+    with pytest.raises(OptimizerError, match=next(iter(setting))):
+        check_schedule(torch.optim.lr_scheduler.ConstantLR(optimizer))
+
+
+def test_the_first_class_that_is_installed_is_made():
+    kind = replace(OPTIMIZERS["sgd"], source="no_such_package:SGD torch.optim:SGD")
+    assert optimizer_class(kind) is torch.optim.SGD
+    kind = replace(kind, source="no_such_package:SGD torch.optim:NoSuch")
+    with pytest.raises(OptimizerError, match=r"no_such_package:SGD or torch\.optim:NoSuch"):
+        optimizer_class(kind)

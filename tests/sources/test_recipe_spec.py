@@ -87,7 +87,7 @@ def test_settings_tell_recipes_apart():
 
 def test_bad_names():
     with pytest.raises(ModelSpecError, match="sgd, adam, adamw"):
-        recipe(optimizer="lion")
+        recipe(optimizer="lamb")
     with pytest.raises(ModelSpecError, match="all, last, none, own"):
         recipe(init="some")
     with pytest.raises(ModelSpecError, match="momentum"):

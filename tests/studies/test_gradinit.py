@@ -306,7 +306,7 @@ def test_scales_stay_above_their_bound():
         ({"min_scale": 0.0}, "min_scale=0.0"),
         ({"max_grad_norm": 0.0}, "max_grad_norm=0.0"),
         ({"optimizer": "muon"}, "optimizer 'muon'"),
-        ({"optimizer": "lion"}, "lion"),
+        ({"optimizer": "lamb"}, "lamb"),
         ({"num_steps": 3}, "batches that ended"),
     ],
 )

@@ -59,12 +59,12 @@ def size(layers, width, tied):
 
 
 def make(tied, optimizer, steps=1000):
+    moments = {} if optimizer == "shampoo" else {"betas": BETAS, "eps": EPS}
     base = Tuned(
         size(LAYERS, WIDTH, tied),
         LR,
         weight_decay=DECAY,
-        betas=BETAS,
-        eps=EPS,
+        **moments,
         batch_size=16,
         num_steps=steps,
         aux_lr=LR if optimizer == "muon" else None,
@@ -132,3 +132,44 @@ def test_muon_keeps_its_matrices_rates_and_lr_times_decay_times_steps(tied):
         assert entry.init == pytest.approx(m)
     muon = [entry.name for entry in plan.parameters if entry.optimizer == "muon"]
     assert len(muon) == 12 * 6
+
+
+def spectral_factors(name, tied, *, elementwise_vectors):
+    """lr, its role in decay and epsilon, init and m of [MP]: (d_out / d_in)^(1/2) for each tensor.
+
+    Of an embedding d_in is the vocabulary, of a bias or gain 1. The readout is the layer behind the
+    multiplier 1 / m_N whose variance stays, at m_N^(1/2); epsilon follows the gradient, 1 / rate,
+    and 1 / m_L on branches.
+    """
+    *_, init, m = factors_of(name, tied)
+    in_block, kind = "blocks." in name, name.split(".")[-2]
+    depth = M_L if in_block else 1
+    if name.endswith(("q_norm.weight", "k_norm.weight")):
+        return 1, 1 / depth, init, m
+    if name.endswith("bias") or "norm" in kind:
+        return (1, 1 / M_N / depth, init, m) if elementwise_vectors else (M_N**0.5, 0, init, m)
+    lr = 1 if in_block else M_N**0.5  # all hidden weights widen on both sides
+    return lr, 1 / lr / depth, init, m
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+@pytest.mark.parametrize(("name", "decay_power"), [("shampoo", 2), ("soap", 1)])
+def test_shampoo_and_soap_have_the_settings_of_the_spectral_rule(name, decay_power, tied):
+    """[MP] over width, [CP] over depth; rates of matrices do not follow batch and duration."""
+    plan = make(tied, name)
+    assert any("no source says how rates of " + name in note for note in plan.notes)
+    is_soap = name == "soap"
+    for entry in plan.parameters:
+        lr, eps, init, m = spectral_factors(entry.name, tied, elementwise_vectors=is_soap)
+        is_vector = is_soap and len(entry.shape) == 1
+        noise = NOISE if is_vector else 1.0  # as Adam does
+        decay = NOISE**0.5 if is_vector else NOISE if is_soap else 1.0
+        assert entry.lr == pytest.approx(LR * lr * m * noise**0.5), entry.name
+        decays = total(entry, "weight_decay")
+        assert decays == pytest.approx(decay / lr / m**decay_power), entry.name
+        assert entry.init == pytest.approx(init * m), entry.name
+        if is_soap:
+            assert entry.eps == pytest.approx(EPS * eps / m * noise**-0.5), entry.name
+            assert entry.betas == pytest.approx(tuple(1 - (1 - b) * noise for b in BETAS))
+        else:
+            assert entry.eps is entry.betas is None

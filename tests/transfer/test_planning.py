@@ -184,7 +184,7 @@ def test_a_branch_that_cannot_carry_a_multiplier_is_refused(law):
 
 
 def test_every_refusal_has_three_parts(make_plan):
-    for settings in ({"lr": -1}, {"law": "warp"}, {"optimizer": "lion"}, {"eps": -1.0}):
+    for settings in ({"lr": -1}, {"law": "warp"}, {"optimizer": "lamb"}, {"eps": -1.0}):
         with pytest.raises(EtastarError) as caught:
             make_plan(**settings)
         error = caught.value

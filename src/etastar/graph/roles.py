@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from etastar.graph.attention import attention_parts
 from etastar.graph.contraction import Contraction
 from etastar.graph.node import Node, Operand, ParameterRecord, WeightUse
 from etastar.graph.operations import affine_form, argument_of
@@ -96,6 +97,7 @@ class _Roles:
         self.before, self.after = _neighbours(nodes, {node.node for node in layers.counted})
         self.sizes = FeatureSizes(nodes, (branch.addition for branch in branches), shapes)
         ends = {branch.addition for branch in branches if branch.stream is not None}
+        self.attention = attention_parts(nodes, self.sizes.consumers)
         self.multipliers = OwnMultipliers(nodes, self.sizes.consumers, ends)
         self.uses: dict[str, list[_Use]] = defaultdict(list)
         for node in nodes:
@@ -128,7 +130,7 @@ class _Roles:
         own = self.multipliers.of(first.node, is_bias=info.role == "bias")
         before = self.multipliers.before(first.node) if info.is_weight else 1.0
         info = replace(info, aliases=record.aliases, no_decay=record.no_decay, own_before=before)
-        return replace(info, **_stored(info, first, own))
+        return replace(info, attention=self.attention.get(name), **_stored(info, first, own))
 
     def _vector(self, name: str, record: ParameterRecord, use: _Use) -> ParamInfo:
         """A parameter that is not contracted: a gain, a bias, or a table that is added."""

@@ -15,7 +15,7 @@ from etastar.graph.node import Node, Operand, Slot, WeightUse, reached
 from etastar.graph.operations import COPIES, POOLED, REARRANGED, affine_form
 from etastar.graph.residual import Branch
 
-__all__ = ["NO_WIDTH", "FeatureSizes", "OwnMultipliers", "output_scalers"]
+__all__ = ["NO_WIDTH", "FeatureSizes", "OwnMultipliers", "constant_factor", "output_scalers"]
 
 NO_WIDTH = 0
 
@@ -202,7 +202,7 @@ class OwnMultipliers:
                 return 1.0
             if reader.weight is not None or not _is_homogeneous(reader):
                 break
-            factor *= _factor(reader, index)
+            factor *= constant_factor(reader, index)
             if reader.index in self.ends:
                 break
             index = reader.index
@@ -219,7 +219,7 @@ class OwnMultipliers:
             if maker.weight is not None or maker.index in self.ends or not _is_homogeneous(maker):
                 break
             inputs = maker.inputs
-            factor *= _factor(maker, inputs[0]) if inputs else 1.0
+            factor *= constant_factor(maker, inputs[0]) if inputs else 1.0
         return factor
 
 
@@ -231,7 +231,7 @@ def _has_unknown_factor(node: Node) -> bool:
     return node.name in _SCALING and any(not (o.producers or o.parameters) for o in node.operands)
 
 
-def _factor(node: Node, producer: int) -> float:
+def constant_factor(node: Node, producer: int) -> float:
     """The number by which a node multiplies one of its inputs; without the sign."""
     if node.call is None or len(node.call.args) < 2:
         return 1.0

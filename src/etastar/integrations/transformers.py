@@ -6,12 +6,10 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from etastar.errors import MissingExtraError, OptimizerError, PlanError
 from etastar.integrations.combined import CombinedOptimizer
 from etastar.integrations.comparing import compare_groups
-from etastar.optimizers import optimizer_kind
+from etastar.optimizers import optimizer_class, optimizer_kind
 from etastar.transfer.plan_on_model import PlannedModel
 from etastar.transfer.schedule import check_schedule
 
@@ -110,7 +108,7 @@ class _Making:
         except OptimizerError:
             found = None
         wanted = (kind.update, kind.decoupled_weight_decay)
-        declared = f"{chosen[0].__module__}:{chosen[0].__qualname__}" == kind.source
+        declared = f"{chosen[0].__module__}:{chosen[0].__qualname__}" in (kind.source or "").split()
         if not declared and (
             found is None or (found.update, found.decoupled_weight_decay) != wanted
         ):
@@ -149,7 +147,8 @@ class _Making:
             return made
         matrices = self._groups(model, kind.name)
         others = self._groups(model, kind.fallback.name)
-        muon = torch.optim.Muon(matrices, lr=base.lr, adjust_lr_fn=kind.shape_rule)
+        muon_class: Any = optimizer_class(kind)
+        muon = muon_class(matrices, lr=base.lr, **kind.shape_setting)
         adamw = cls(others, lr=base.aux_lr or base.lr, **settings)
         self.groups = matrices + others
         return CombinedOptimizer(muon, adamw)

@@ -56,10 +56,12 @@ class _NoiseLaw(Law):
         kind = case.optimizer
         if kind.update == "adam":
             yield f"{self.name}: {change}; {_reach(case)}; its own error is in no interval"
-        elif kind.fallback is not None:
+        else:
+            kept = "; their decay keeps lr x decay x steps" * kind.decoupled_weight_decay
+            own = "those of its matrices" if kind.fallback or kind.eps else "they"
             yield (
-                f"{self.name}: {change}; no source says how rates of {kind.name} follow it: those "
-                "of its matrices stay, their decay keeps lr x decay x steps"
+                f"{self.name}: {change}; no source says how rates of {kind.name} follow it: {own} "
+                f"stay{kept}"
             )
 
 

@@ -110,11 +110,11 @@ def _made(kind: OptimizerKind, parameters: list[nn.Parameter], *, lr: float) -> 
         value = getattr(kind, name)
         if value is not None and (known is None or value != getattr(known, name)):
             options[name] = value
-    if kind.shape_rule != "original":
-        options["adjust_lr_fn"] = kind.shape_rule
+    options |= kind.shape_setting
     made: Any = optimizer_class(kind)
     with _making(f"{kind.name} with {options}"):
-        optimizer: Optimizer = made(parameters, **options)
+        optimizer: Optimizer = made([{"params": parameters, **kind.group_keys}], **options)
+        getattr(optimizer, "train", bool)()  # schedule-free ones of `schedulefree` ask for it
     return optimizer
 
 
@@ -213,6 +213,9 @@ class OptimizerSet:
             self._set_rate(rate)
             self.step()
             relative = _relative_change(before)
+            if relative == 0:  # SOAP's first step does nothing but begin its statistics
+                self.step()
+                relative = _relative_change(before)
             if relative >= _LOST_IN_ROUNDING or attempt == _MAX_ATTEMPTS:
                 break
             self._put_back(before, states)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import replace
 from importlib import import_module
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 from torch.optim import Optimizer
@@ -15,7 +15,16 @@ from etastar.optimizers.registry import OPTIMIZERS, OptimizerKind
 from etastar.optimizers.trying import step_powers
 from etastar.typed import plain_number
 
-__all__ = ["OptimizerLike", "optimizer_class", "optimizer_kind", "optimizer_like"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "OptimizerLike",
+    "kind_of_group",
+    "optimizer_class",
+    "optimizer_kind",
+    "optimizer_like",
+]
 
 _POWERS = {"sgd": (1.0, 0.0), "adam": (0.0, 0.0), "relative": (0.0, 1.0)}
 """With which powers of the gradient's and of the parameter's scale a step of each kind goes."""
@@ -146,22 +155,27 @@ def optimizer_class(kind: OptimizerKind) -> type[Optimizer]:
         >>> optimizer_class(optimizer_kind("adamw"))
         <class 'torch.optim.adamw.AdamW'>
     """
-    if not kind.source:
+    sources = (kind.source or "").split()
+    if not sources:
         raise _without_class(kind)
-    module, _, name = kind.source.partition(":")
-    try:
-        found: Any = import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise OptimizerError(
-            f"the optimizer {kind.name!r}, whose class {kind.source!r} cannot be imported",
-            "a class that can be imported",
-            "install its package, or make the optimizer yourself from the parameter groups",
-        ) from error
-    if not (inspect.isclass(found) and issubclass(found, Optimizer)):
-        raise _without_class(kind)
-    return found
+    for source in sources:
+        module, _, name = source.partition(":")
+        try:
+            found: Any = import_module(module)
+            for part in name.split("."):
+                found = getattr(found, part)
+        except (ImportError, AttributeError) as error:
+            missing = error
+            continue
+        if not (inspect.isclass(found) and issubclass(found, Optimizer)):
+            raise _without_class(kind)
+        return found
+    raise OptimizerError(
+        f"the optimizer {kind.name!r}, whose class {' or '.join(sources)} cannot be imported",
+        "a class that can be imported",
+        f"install its package ({module.partition('.')[0]}), or make the optimizer yourself from "
+        "the parameter groups",
+    ) from missing
 
 
 def _without_class(kind: OptimizerKind) -> OptimizerError:
@@ -175,7 +189,10 @@ def _without_class(kind: OptimizerKind) -> OptimizerError:
 def _of_class(cls: type) -> OptimizerKind | None:
     """The registry's kind of a class, without importing the packages of the others."""
     names = {f"{cls.__module__}:{cls.__qualname__}", *_public_names(cls)}
-    return next((kind for kind in OPTIMIZERS.values() if kind.source in names), None)
+    return next(
+        (kind for kind in OPTIMIZERS.values() if not names.isdisjoint((kind.source or "").split())),
+        None,
+    )
 
 
 def _public_names(cls: type) -> set[str]:
@@ -202,16 +219,40 @@ def _of_instance(optimizer: torch.optim.Optimizer) -> OptimizerKind:
     _refuse_unequal_groups(optimizer)
     group = optimizer.param_groups[0]
     return replace(
-        kind,
-        decoupled_weight_decay=group.get("decoupled_weight_decay", kind.decoupled_weight_decay),
-        eps=group.get("eps", kind.eps),
-        betas=_pair(group.get("betas")),
+        kind_of_group(group, kind),
+        eps=None if kind.eps is None else group.get("eps", kind.eps),
+        betas=None if kind.betas is None else _pair(group.get("betas")),
         weight_decay=max(
             (g["weight_decay"] for g in optimizer.param_groups if "weight_decay" in g), default=None
         ),
-        shape_rule=group.get("adjust_lr_fn") or kind.shape_rule,
+        shape_rule=group.get("adjust_lr_fn")
+        or ("match_rms_adamw" if group.get("use_adjusted_lr") else kind.shape_rule),
         lr=float(group["lr"]),
     )
+
+
+def kind_of_group(group: Mapping[str, Any], kind: OptimizerKind) -> OptimizerKind:
+    """The kind as a parameter group of an instance has it.
+
+    Args:
+        group: The group.
+        kind: The kind of the optimizer's class.
+
+    Returns:
+        The kind, with decoupled weight decay or without.
+
+    Raises:
+        OptimizerError: A setting is another than the kind's rule is for.
+    """
+    for name, value in kind.wanted.items():
+        if group.get(name, value) != value:
+            raise OptimizerError(
+                f"{kind.name} with {name}={group[name]!r}",
+                f"{name}={value!r}: its rule is for no other",
+                f"make it with {name}={value!r}, or tune the size that is trained",
+            )
+    usual = group.get("weight_decouple", kind.decoupled_weight_decay)
+    return replace(kind, decoupled_weight_decay=group.get("decoupled_weight_decay", usual))
 
 
 def _refuse_unequal_groups(optimizer: torch.optim.Optimizer) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -83,7 +82,8 @@ class RecipeSpec:
                 "choose a listed one",
             )
         require_type("init", "all" if self.init is None else self.init, InitName)
-        if self.momentum and "momentum" not in inspect.signature(self.optimizer_class).parameters:
+        optimizer_class(OPTIMIZERS[self.optimizer])  # refused now where it is not installed
+        if self.momentum and self.optimizer != "sgd":
             raise ModelSpecError(
                 f"momentum={self.momentum} for {self.optimizer}",
                 "momentum with sgd alone",
@@ -266,6 +266,7 @@ def _make_optimizer(spec: RecipeSpec, model: nn.Module, lr: float, **size: int) 
         made = make(_plan(spec, size, lr).param_groups(model), lr=lr, **options)
     else:
         made = make(model.parameters(), lr=lr, weight_decay=spec.weight_decay, **options)
+    getattr(made, "train", bool)()  # schedule-free ones of `schedulefree` ask for it
     return made
 
 

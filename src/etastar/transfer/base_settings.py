@@ -70,7 +70,7 @@ def agreed_settings(
 
 def _refuse_lacking(tuned: Tuned, kind: OptimizerKind, target: Target) -> None:
     lacking = {
-        "eps": (tuned.eps is not None or target.eps is not None, kind.eps),
+        "eps": (tuned.eps is not None or target.eps is not None, (kind.fallback or kind).eps),
         "betas": (tuned.betas is not None, (kind.fallback or kind).betas),
         "weight_decay": (bool(tuned.weight_decay), kind.weight_decay),
     }
@@ -84,8 +84,8 @@ def _refuse_lacking(tuned: Tuned, kind: OptimizerKind, target: Target) -> None:
     if (tuned.aux_lr is not None) != (kind.fallback is not None):
         raise OptimizerError(
             f"aux_lr={tuned.aux_lr} for {kind.name}",
-            "aux_lr with muon, and with muon alone",
-            "with muon, give the learning rate of the AdamW for embeddings, biases and readout",
+            "aux_lr with a Muon, and with one alone",
+            "with a Muon, give the learning rate of the AdamW for embeddings, biases and readout",
         )
 
 

@@ -203,4 +203,5 @@ def _optimizers(plan: TransferPlan, model: nn.Module) -> tuple[Optimizer, ...]:
         cls: Any = optimizer_class(kind)
         groups = plan.param_groups(model, kind=None if plan.optimizer.fallback is None else name)
         made.append(cls(groups))
+        getattr(made[-1], "train", bool)()  # schedule-free ones of `schedulefree` ask for it
     return tuple(made)

@@ -204,10 +204,11 @@ class TransferPlan(Shown):
         """
         kinds = list(dict.fromkeys(p.optimizer for p in self.parameters))
         if kind not in kinds and not (kind is None and self.optimizer.fallback is None):
+            own = self.optimizer.name
             raise PlanError(
                 f"kind={kind!r} for a plan with the optimizers {', '.join(kinds)}",
                 f"kind: one of {', '.join(map(repr, kinds))}",
-                'make two optimizers: torch.optim.Muon(plan.param_groups(model, kind="muon")) and '
+                f'make two optimizers: Muon(plan.param_groups(model, kind="{own}")) and '
                 'torch.optim.AdamW(plan.param_groups(model, kind="adamw"))',
             )
         planned = PlannedModel.match(self.parameters, model)

@@ -17,6 +17,7 @@ from etastar.errors import PlanError
 from etastar.graph.isolation import require_plain_execution
 from etastar.laws import Width
 from etastar.naming import canonical_modules, canonical_parameters
+from etastar.optimizers import OPTIMIZERS
 from etastar.transfer.plan_record import GroupPlan
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ class PlannedModel:
                 "name": group.name,
                 "lr_multiplier": group.lr_multiplier,
                 "optimizer_kind": group.optimizer,
+                **(OPTIMIZERS[group.optimizer].group_keys if group.optimizer in OPTIMIZERS else {}),
             }
             made += [settings] if settings["params"] else []
         if not made:

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_LAW", "InitRule", "WidthRule", "plan_transfer"]
 
-WidthRule = Literal["mup", "none"]
+WidthRule = Literal["mup", "none"]  # or options, as `Width(embedding="large-vocabulary")`
 
 InitRule = Literal["any", "keep", "stabilized"]
 """What a law may do with initial weights, and whether the base had those of `initialize_`."""
@@ -68,7 +68,7 @@ def plan_transfer(
     optimizer: OptimizerLike,
     law: str | Law | Sequence[str | Law] = DEFAULT_LAW,
     init: InitRule = "any",
-    width: WidthRule = "mup",
+    width: WidthRule | Width = "mup",
     allow_recurrent: bool = False,
     measure: Measure | None = None,
 ) -> TransferPlan:
@@ -91,7 +91,8 @@ def plan_transfer(
         init: "any"; "keep" for laws that leave the target's initial weights as they are;
             "stabilized" where the base was tuned with `initialize_`'s, 1/K on every branch weight,
             in another process: what this one did to a model is known.
-        width: "mup" for the width rule of [TP5], "none" to leave width alone.
+        width: "mup" for the width rule of [TP5], "none" to leave width alone; or the rule with
+            options, as `Width(embedding="large-vocabulary")`.
         allow_recurrent: Transfer also to networks that apply a parameter again on one path, which
             the laws do not cover.
         measure: Batch and loss to measure the criterion on at both networks, which must be models
@@ -181,9 +182,12 @@ def plan_transfer(
     return replace(plan, notes=tuple(notes), graph=graph)
 
 
-def _asked_laws(law: str | Law | Sequence[str | Law], width: str, init: str) -> tuple[Law, ...]:
+def _asked_laws(
+    law: str | Law | Sequence[str | Law], width: str | Width, init: str
+) -> tuple[Law, ...]:
     """The laws that were asked for and the width rule; those that measure come last."""
-    require_type("width", width, WidthRule, error=LawError)
+    if not isinstance(width, Width):
+        require_type("width", width, WidthRule, error=LawError)
     require_type("init", init, InitRule, error=LawError)
     laws = get_laws(law, known=NAMED_LAWS)
     if init == "stabilized" and residual_rule(laws) == "none":
@@ -192,7 +196,9 @@ def _asked_laws(law: str | Law | Sequence[str | Law], width: str, init: str) -> 
             "a law that scales no branches: 1/K stands on them already",
             "take law='auto', or tune the base with an initialization without 1/K",
         )
-    return get_laws((*laws, Width()) if width == "mup" else laws, known=NAMED_LAWS)
+    rules = {"mup": (Width(),), "none": ()}
+    over_width = (width,) if isinstance(width, Width) else rules[width]
+    return get_laws((*laws, *over_width), known=NAMED_LAWS)
 
 
 def _initialized(network: object) -> ScaledWeights | None:
@@ -291,6 +297,7 @@ class _Planner:
         for law in laws:
             law.check(pairs)
         parameters = tuple(self.entry(pair, target, laws) for pair in pairs)
+        has_width = any(isinstance(law, Width) for law in laws)
         if all(entry.optimizer != self.optimizer.name for entry in parameters):
             raise PlanError(
                 f"a network without a parameter that {self.optimizer.name} updates",
@@ -304,7 +311,7 @@ class _Planner:
             target_depth=target.report.effective_depth,
             parameters=parameters,
             notes=(
-                *_notes(pairs, target.report.tied if Width() in laws else (), recurrent),
+                *_notes(pairs, target.report.tied if has_width else (), recurrent),
                 *notes_on_multipliers(pairs, laws, lambda pair: self._case(pair, target)),
                 *decay_notes(self.decay, pairs, parameters),
             ),
@@ -342,13 +349,13 @@ class _Planner:
         return TransferCase(self.base, target, self.optimizer.for_parameter(pair.target))
 
     def _target_eps(self, kind: OptimizerKind, eps: float | None, by: Factors) -> float | None:
-        if eps is None or self.target_eps is None or kind.update == "muon":
+        if eps is None or self.target_eps is None or kind.fallback is not None:
             return None if eps is None else eps * by.eps
         return self.target_eps
 
     def _own(self, kind: OptimizerKind) -> tuple[float | None, tuple[float, float] | None]:
         """Epsilon and betas at the base: what the caller gave, where this kind takes it."""
-        eps = kind.eps if self.tuned.eps is None or kind.update == "muon" else self.tuned.eps
+        eps = kind.eps if self.tuned.eps is None or kind.fallback is not None else self.tuned.eps
         given = self.tuned.betas is not None and kind.betas is not None
         return eps, self.tuned.betas if given else kind.betas
 

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from etastar.errors import OptimizerError, ScheduleError, warnings_ignored
 from etastar.formatting import number
 from etastar.optimizers import OPTIMIZERS, optimizer_kind
+from etastar.optimizers.reading import kind_of_group
 from etastar.typed import require_number
 
 if TYPE_CHECKING:
@@ -85,9 +86,11 @@ def _refuse_other_kind(optimizer: Optimizer) -> None:
     for group in inner.param_groups:
         planned = group.get("optimizer_kind", found.name)
         wanted = OPTIMIZERS.get(planned)
-        decoupled = group.get("decoupled_weight_decay", found.decoupled_weight_decay)
-        ours = None if wanted is None else (wanted.update, wanted.decoupled_weight_decay)
-        if ours != (found.update, decoupled):
+        usual = found if group.get("use_muon", True) else found.fallback or found
+        own = kind_of_group(group, usual)
+        theirs = (own.update, own.shape_rule, own.decoupled_weight_decay)
+        ours = wanted and (wanted.update, wanted.shape_rule, wanted.decoupled_weight_decay)
+        if ours != theirs:
             raise ScheduleError(
                 f"a {type(inner).__name__} with groups of a plan for {planned}",
                 f"the optimizer {planned!r}: its rates and its weight decay are for no other",
@@ -223,6 +226,7 @@ def check_schedule(schedule: LRScheduler | Optimizer | Any, *, num_steps: int | 
         ScheduleError: The ratios between groups change; the step and the groups are named. Or the
             optimizer's groups are not a plan's, or those of another optimizer's plan; or this is no
             scheduler.
+        OptimizerError: The optimizer was made to step otherwise than its kind does.
     """
     peak = 0.0
     for step, optimizer in enumerate(_states(schedule, num_steps)):
