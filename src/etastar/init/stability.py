@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from etastar.errors import InitError
+from etastar.graph.capture import require_module
 from etastar.init.moments import Measurement, measure_moments
 from etastar.init.stability_judge import judged
 from etastar.init.stability_report import StabilityReport
@@ -73,6 +74,7 @@ def check_stability(
 
     Reference: docs/definitions.md, section 2; [AM], [CH].
     """
+    require_module(model, error=InitError)
     with plain_modes(error=InitError):
         measured = _measured(model, batch, loss_fn)
     nodes = [n for n in measured.graph if n.kind in ("weight layer", "residual addition")]
