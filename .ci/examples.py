@@ -17,7 +17,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FIRST_LINE = re.compile(r'# pip install "?etastar(?:\[(\w+)\])?"?; (python \w+\.py --steps \d+)\n')
 LOSS = re.compile(r"^loss ([\d.]+) to ([\d.]+)$", re.MULTILINE)
-PIP_AND_UV = {"FIND_LINKS": "FIND_LINKS", "INDEX_URL": "DEFAULT_INDEX", "EXTRA_INDEX_URL": "INDEX"}
+PIP_AND_UV = {
+    "FIND_LINKS": "FIND_LINKS",
+    "INDEX_URL": "DEFAULT_INDEX",
+    "EXTRA_INDEX_URL": "INDEX",
+    "DEFAULT_TIMEOUT": "HTTP_TIMEOUT",
+}
+"""How settings of pip are called by uv."""
 
 
 def run(*command, cwd=ROOT):
@@ -121,6 +127,7 @@ if __name__ == "__main__":
     unknown = [one for one in examples if one and f"\n{one} = [" not in project]
     assert not unknown, f"no extra of the package: {', '.join(unknown)}"
     wanted = sys.argv[1:] or list(examples)
+    assert examples.keys() >= {*wanted}, f"no example names all of: {', '.join(wanted)}"
     with tempfile.TemporaryDirectory(prefix="etastar-") as folder:
         environments = Environments(Path(folder))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
