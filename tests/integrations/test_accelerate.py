@@ -48,8 +48,9 @@ def accelerator():
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize(("make", "kind"), [(plain, "adamw"), (normed, "adamw"), (plain, "muon")])
-def test_prepared_it_trains_like_a_loop_on_whole_batches(accelerator, make, kind):
+def test_prepared_it_trains_like_a_loop_on_whole_batches(accelerator, make, kind, at_once):
     batches = torch.randn(STEPS, 8, 6)
     plan, twin = planned(make, kind)
     own = optimizer_of(plan, twin)
@@ -63,8 +64,13 @@ def test_prepared_it_trains_like_a_loop_on_whole_batches(accelerator, make, kind
         rates.append([group["lr"] for group in own.param_groups])
 
     plan, model = planned(make, kind)
-    model, optimizer = accelerator.prepare(model, optimizer_of(plan, model))
-    schedule = accelerator.prepare(warmup_cosine(optimizer, STEPS, warmup_steps=1))
+    optimizer = optimizer_of(plan, model)
+    if at_once:
+        schedule = warmup_cosine(optimizer, STEPS, warmup_steps=1)
+        model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
+    else:
+        model, optimizer = accelerator.prepare(model, optimizer)
+        schedule = accelerator.prepare(warmup_cosine(optimizer, STEPS, warmup_steps=1))
     check_schedule(schedule)
     seen = []
     for half in batches.flatten(0, 1).split(4):
