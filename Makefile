@@ -14,7 +14,8 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow fuzz lint format types imports doctest docs site study evidence evaluate survey check clean
+.PHONY: help demo test slow fuzz lint format types imports doctest docs site study evidence evaluate survey \
+  examples check clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -84,7 +85,10 @@ evidence: ## the pages of the evidence in docs/ and what law="auto" knows, from 
 evaluate: ## the stored experiments again, from their stored runs
 	$(BIN)/python -m studies.evaluate
 
-check: test slow lint types imports doctest site ## what CI runs
+examples: ## each example with the extra that it names and nothing else: make examples EXTRA=timm
+	$(PYTHON) .ci/examples.py $(EXTRA)
+
+check: test slow lint types imports doctest site examples ## what CI runs
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .vision .hypothesis .mypy_cache .ruff_cache .import_linter_cache docs/_build \

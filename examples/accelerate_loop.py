@@ -1,3 +1,4 @@
+# pip install "etastar[hf]"; python accelerate_loop.py --steps 30
 """A loop of one's own with Accelerate: Muon and AdamW as one optimizer, gradients accumulated."""
 
 import argparse

@@ -1,3 +1,4 @@
+# pip install "etastar[hf]"; python hf_trainer.py --steps 20
 """The Trainer of Hugging Face with the groups of a plan; from configurations, no download."""
 
 import argparse

@@ -1,3 +1,4 @@
+# pip install "etastar[lightning]"; python lightning_trainer.py --steps 60
 """Lightning: the plan's groups and a checked schedule in `configure_optimizers`."""
 
 import argparse

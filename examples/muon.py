@@ -1,3 +1,4 @@
+# pip install etastar; python muon.py --steps 20
 """Muon for the hidden matrices and AdamW for the rest, with the groups of one plan."""
 
 import argparse

@@ -1,3 +1,4 @@
+# pip install etastar; python nanogpt.py --steps 30
 """A nanoGPT on the source of Python's own library: tune 2 blocks, train 6 at the planned rate."""
 
 import argparse

@@ -1,3 +1,4 @@
+# pip install "etastar[sweep]"; python polish.py --steps 20
 """A transferred rate as where a search at the target starts; a range test before it."""
 
 import argparse

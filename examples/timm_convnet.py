@@ -1,3 +1,4 @@
+# pip install "etastar[timm]"; python timm_convnet.py --steps 15
 """A ConvNeXt of timm, deeper and wider than the one that was tuned; its own scheduler."""
 
 import argparse

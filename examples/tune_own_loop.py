@@ -1,3 +1,4 @@
+# pip install "etastar[sweep]"; python tune_own_loop.py --steps 40
 """From no rate at all to a plan by `tune`, then the target in a training loop of your own."""
 
 import argparse

@@ -1,56 +1,44 @@
-"""Every example runs from start to end, and training lowers the loss."""
+"""Every example says what it needs and is short; `.ci/examples.py` runs each with that alone."""
 
+import importlib.util
 import json
 import re
-import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
-STEPS = {
-    "accelerate_loop.py": 30,
-    "hf_trainer.py": 20,
-    "lightning_trainer.py": 60,
-    "muon.py": 20,
-    "nanogpt.py": 30,
-    "polish.py": 20,
-    "timm_convnet.py": 15,
-    "tune_own_loop.py": 40,
-}
-"""Steps at which each is tested; few, so that it takes seconds."""
-NEEDS = {"lightning_trainer.py": "lightning"}
-LOSS = re.compile(r"^loss ([\d.]+) to ([\d.]+)$", re.MULTILINE)
-
-pytestmark = pytest.mark.slow
 
 
-def test_every_example_is_run_and_is_short():
-    assert sorted(path.name for path in EXAMPLES.glob("*.py")) == sorted(STEPS)
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("examples", ROOT / ".ci" / "examples.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_example_names_an_extra_and_the_line_that_runs_it(script):
+    commands = [command for own in script.by_extra().values() for command in own]
+    assert sorted(command.split()[1] for command in commands) == sorted(
+        path.name for path in EXAMPLES.glob("*.py")
+    )
     lengths = {path.name: len(path.read_text().splitlines()) for path in EXAMPLES.glob("*.py")}
-    assert {name: lines for name, lines in lengths.items() if lines > 60} == {}
+    assert {name: lines for name, lines in lengths.items() if lines > 61} == {}
 
 
-@pytest.mark.parametrize("name", STEPS)
-def test_an_example_runs_and_its_loss_falls(name, tmp_path):
-    """In a process of its own, as a person runs it."""
-    if (needed := NEEDS.get(name)) and find_spec(needed) is None:
-        pytest.skip(f"{needed} is not installed (it is no dependency of the tests)")
-    command = [sys.executable]
-    if name.startswith("timm"):
-        if not (ROOT / ".vision").is_dir():
-            pytest.skip("torchvision and timm are not in .vision (see Makefile)")
-        command.append(str(ROOT / "tests" / "vision.py"))
-    command += [str(EXAMPLES / name), "--steps", str(STEPS[name])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    ((first, last),) = LOSS.findall(done.stdout)
-    assert float(last) < float(first)
+def test_tests_that_skip_here_are_run_beside_the_examples(script):
+    """Those of the libraries that the environment of the tests lacks."""
+    found = {}
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for name in re.findall(r'importorskip\("(\w+)", reason="no dep', path.read_text()):
+            found.setdefault(name, []).append(path)
+    assert {"lightning", "peft"} <= found.keys() <= script.by_extra().keys()
+    assert {name: script.tests_of(name) for name in found} == found
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     notebook = json.loads((EXAMPLES / "quickstart.ipynb").read_text())

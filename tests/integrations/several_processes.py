@@ -10,10 +10,17 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import Replicate, distribute_tensor
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    RowwiseParallel,
+    parallelize_module,
+)
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 import etastar
+from etastar.errors import EtastarError
 from etastar.models import build
 
 EXAMPLE = torch.zeros(1, 12, dtype=torch.long)
@@ -55,8 +62,41 @@ def data(step):
     return tokens[:, :-1], tokens[:, 1:]
 
 
-def planned(name):
-    """The plan from the meta device, the model rescaled on the CPU, in float64."""
+def sharded(model):
+    for block in model.blocks:
+        fully_shard(block, mesh=init_device_mesh("cpu", (2,)))
+    return fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
+
+
+def parallelized(model):
+    """Columns and rows of each block's two linear layers, or the rows of the head."""
+    mesh, blocks = init_device_mesh("cpu", (2,)), model.blocks
+    if not hasattr(blocks[0], "mlp"):
+        parallelize_module(model.head, mesh, RowwiseParallel(input_layouts=Replicate()))
+        return model
+    for block in blocks:
+        ways = {"mlp.fc": ColwiseParallel(), "mlp.proj": RowwiseParallel()}
+        parallelize_module(block, mesh, ways)
+    return model
+
+
+SHARD = {"fsdp2": sharded, "tp": parallelized}
+
+
+def materialized(make, shard, whole):
+    """Sharded on the meta device, then given memory, then initialized."""
+    with torch.device("meta"):
+        model = shard(make().double())
+    model.to_empty(device="cpu")
+    with torch.no_grad():
+        for own, drawn in zip(model.parameters(), whole.parameters(), strict=True):
+            mesh = getattr(own, "device_mesh", None)
+            own.copy_(drawn if mesh is None else distribute_tensor(drawn, mesh, own.placements))
+    return model
+
+
+def planned(name, shard=None):
+    """The plan from the meta device, the model rescaled on the CPU, whole or in parts."""
     make = MAKES[name]
     with torch.device("meta"):
         base, target = make(2, 16), make(3, 32)
@@ -65,6 +105,8 @@ def planned(name):
     plan = etastar.plan_transfer(tuned, (target, example), optimizer="adamw", law="constant")
     torch.manual_seed(0)
     model = make(3, 32).double()
+    if shard is not None:
+        model = materialized(lambda: make(3, 32), shard, model)
     plan.rescale_(model)
     return plan, model
 
@@ -104,20 +146,37 @@ def measured(name, wrap):
     return [report.as_dict(), check.as_dict()]
 
 
+def refused(name, shard):
+    """What is said where parts of tensors are all that there is to measure."""
+    said, optimizer = [], {"optimizer": "adamw"}
+    for call in (
+        lambda make: etastar.measure_update(make(), data(0), loss_of, **optimizer),
+        lambda make: etastar.coordinate_check(
+            make, [{"depth": 2}, {"depth": 3}], data(0), loss_of, lr=1e-3, **optimizer
+        ),
+        lambda make: etastar.check_stability(make(), data(0), loss_of),
+    ):
+        try:
+            call(lambda depth=2: shard(MAKES[name](depth, 16)))
+        except EtastarError as error:
+            said.append(str(error))
+    return said
+
+
 def run(kind, rank, size):
     found = {}
     for name in MAKES:
-        plan, model = planned(name)
-        if kind == "fsdp2":
-            mesh = init_device_mesh("cpu", (size,))
-            for block in model.blocks:
-                fully_shard(block, mesh=mesh)
-            fully_shard(model, mesh=mesh)
-        elif kind == "ddp":
-            model = DistributedDataParallel(model)
-        found[name] = {"losses": train(plan, model, rank, size)}
-        if kind != "fsdp2":
+        if kind in SHARD:
+            own = (0, 1) if kind == "tp" else (rank, size)  # there each sees the whole batch
+            plan, model = planned(name, SHARD[kind])
+            found[name] = {"losses": train(plan, model, *own)}
+            plan, model = planned(name)
+            found[name]["rescaled whole"] = train(plan, SHARD[kind](model), *own)
+            found[name]["refused"] = refused(name, SHARD[kind])
+        else:
+            plan, model = planned(name)
             wrap = DistributedDataParallel if kind == "ddp" else lambda net: net
+            found[name] = {"losses": train(plan, wrap(model), rank, size)}
             found[name]["measured"] = measured(name, wrap)
     return found
 

@@ -52,13 +52,18 @@ def flat(figures, path=""):
     return {path: figures}
 
 
-@pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("kind", ["ddp", "fsdp2", "tp"])
 def test_two_processes_train_like_one(one_process, kind):
     found = two_processes(kind)
     for name, one in one_process.items():
         assert found[name]["losses"] == pytest.approx(one["losses"], rel=1e-6)
         assert one["losses"][-1] < one["losses"][0]
-        if kind == "ddp":
+        if kind != "ddp":
+            assert found[name]["rescaled whole"] == pytest.approx(one["losses"], rel=1e-6)
+            said = found[name]["refused"]
+            assert len(said) == 3
+            assert all("a sharded model: parameter" in one for one in said)
+        else:
             ours, theirs = flat(one["measured"]), flat(found[name]["measured"])
             assert ours.keys() == theirs.keys()
             assert len(ours) > 20

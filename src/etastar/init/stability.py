@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from etastar.errors import CaptureError, InitError, foreign_errors_as
 from etastar.graph.arguments import named_tensors
+from etastar.graph.capture import require_module
 from etastar.graph.dag import Graph, Node
 from etastar.graph.isolation import random_numbers_kept
 from etastar.graph.tracing import Trace, trace
@@ -80,6 +81,7 @@ def check_stability(
 
     Reference: docs/definitions.md, section 2; [AM], [CH].
     """
+    require_module(model, error=InitError)
     with plain_modes(error=InitError):
         measured = _measured(model, batch, loss_fn)
     nodes = [n for n in measured.graph if n.kind in ("weight layer", "residual addition")]

@@ -274,12 +274,12 @@ class TransferPlan(Shown):
     def rescale_(self, model: nn.Module, *, redrawn: bool = False) -> None:
         """Multiply freshly initialized parameters by the plan's factors; once.
 
-        For an initialization of your own; to be called right after it and before training, sharding
-        and loading of checkpoints. The initialization must not already hold what the laws bring:
-        variance proportional to 1 / fan_in of every weight, the readout included, and no factor for
-        depth beside a law with a branch multiplier. What this process applied is known; what an
-        earlier process did to loaded weights, or code of your own, is not. Frozen parameters, as
-        the base of adapters, stay as they are.
+        For an initialization of your own; to be called right after it, on whole weights or on their
+        shards, before training and loading of checkpoints. The initialization must not already hold
+        what the laws bring: variance proportional to 1 / fan_in of every weight, the readout
+        included, and no factor for depth beside a law with a branch multiplier. What this process
+        applied is known; what an earlier process did to loaded weights, or code of your own, is
+        not. Frozen parameters, as the base of adapters, stay as they are.
 
         Args:
             model: The target network; changed in place. At the base size nothing is touched.
