@@ -79,17 +79,23 @@ class Environments:
     def make(self, extra):
         """A Python that has the package with one extra."""
         place = self.folder / (extra or "none")
+        what = f"{self.wheel}[{extra}]" if extra else self.wheel
         if self.uv:
-            run(self.uv, "venv", "--quiet", "--python", sys.executable, place)
-        else:
-            run(sys.executable, "-m", "venv", place)
-        self.install(place, f"{self.wheel}[{extra}]" if extra else self.wheel)
+            try:
+                run(self.uv, "venv", "--quiet", "--python", sys.executable, place)
+                self.install(place, what)
+                return place / "bin" / "python"
+            except SystemExit as error:
+                print(f"pip in place of uv: {error}")
+        run(sys.executable, "-m", "venv", "--clear", place)
+        self.install(place, what)
         return place / "bin" / "python"
 
     def install(self, place, *what):
         python = place / "bin" / "python"
-        pip = [self.uv, "pip", "install", "-p", python] if self.uv else [python, "-m", "pip"]
-        pip += [] if self.uv else ["install", "--no-compile"]
+        by_uv = self.uv and not (place / "bin" / "pip").exists()
+        pip = [self.uv, "pip", "install", "-p", python] if by_uv else [python, "-m", "pip"]
+        pip += [] if by_uv else ["install", "--no-compile"]
         run(*pip, "--quiet", "-c", ROOT / "constraints.txt", *what)
 
 
