@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from math import inf, nan
 from typing import TYPE_CHECKING
 
 import torch
 
 from etastar.errors import TrialError, foreign_errors_as
-from etastar.sweep.trial import run_trial
+from etastar.sweep.trial import TrialRecord, run_trial
+from etastar.typed import require_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,9 +18,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from etastar.sweep.recipe import Point, Recipe, Size
-    from etastar.sweep.trial import TrialRecord
 
-__all__ = ["Executor", "Sequential", "device_name"]
+__all__ = ["Executor", "Sequential", "device_name", "over_time", "time_limit"]
 
 
 class Executor(ABC):
@@ -32,6 +33,8 @@ class Executor(ABC):
     - A run that diverges is a record. A run that raises ends the call: the error of the model, the
       data or the loss comes out as a TrialError with its type and message; records that were
       yielded before stay valid.
+    - A run that takes longer than a `run_timeout`, where the executor has one, is ended, and its
+      record says so in `failed`; its loss is +inf. The other runs go on.
     - A worker that dies is replaced and its point run again, at most `retries` times; then it is a
       TrialError.
     - It is a context manager: on exit, by Ctrl-C too, no process of it is left.
@@ -56,6 +59,16 @@ class Executor(ABC):
 
         Raises:
             TrialError: A run raised, or a worker died too often.
+        """
+
+    def require(self, recipe: Recipe) -> None:  # noqa: B027  it takes every recipe by default
+        """Refuse a recipe that cannot run here, before anything is written.
+
+        Args:
+            recipe: What a run is.
+
+        Raises:
+            TrialError: It cannot.
         """
 
     def __enter__(self) -> Self:
@@ -116,3 +129,41 @@ def device_name(device: torch.device | str) -> str:
         here = f"one of the {present} of this machine" if present else "a device of this machine"
         raise TrialError(f"device {device!r}", here, "choose another device")
     return str(found)
+
+
+def time_limit(seconds: float | None) -> float | None:
+    """A limit on the time of a run.
+
+    Args:
+        seconds: The limit; None for none.
+
+    Returns:
+        The same.
+
+    Raises:
+        TrialError: It is no number above 0.
+    """
+    if seconds is not None:
+        require_number("run_timeout", seconds, error=TrialError, above=0)
+    return seconds
+
+
+def over_time(size: Size, point: Point, seconds: float | None, device: str) -> TrialRecord:
+    """The record of a run that was ended as it took too long.
+
+    Args:
+        size: Size of the network.
+        point: Learning rate and seed.
+        seconds: The limit.
+        device: Where it ran.
+
+    Returns:
+        A record without losses.
+
+    Example:
+        >>> from etastar.sweep.recipe import Point
+        >>> over_time((("depth", 3),), Point(0.1, 0), 60, "cpu").failed
+        'stopped, as it took longer than 60 s'
+    """
+    why = f"stopped, as it took longer than {seconds:g} s"
+    return TrialRecord(size, point, inf, (), False, 0, nan, device, failed=why)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from contextlib import contextmanager
 from importlib import import_module
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from etastar.errors import EtastarError, MissingExtraError, TrialError
-from etastar.sweep.executors.base import Executor
+from etastar.sweep.executors.base import Executor, over_time, time_limit
 from etastar.sweep.trial import run_trial
 from etastar.typed import require_number
 
@@ -44,6 +46,8 @@ class Ray(Executor):
         num_cpus: CPUs that a trial takes, also PyTorch's threads in it (at least 1).
         num_gpus: GPUs that a trial takes; a fraction shares one.
         retries: How often a point is run again whose worker was lost.
+        run_timeout: Seconds after which a run is ended and counts as failed; None for no end. The
+            time that it waits for a worker does not count.
 
     Raises:
         TrialError: A number is out of range.
@@ -56,6 +60,7 @@ class Ray(Executor):
         num_cpus: float = 1,
         num_gpus: float = 0,
         retries: int = 2,
+        run_timeout: float | None = None,
     ) -> None:
         require_number("retries", retries, error=TrialError, least=0, whole=True)
         require_number("num_cpus", num_cpus, error=TrialError, least=0)
@@ -64,6 +69,7 @@ class Ray(Executor):
             raise TrialError(f"address {address!r}", "text", 'give "host:port" or "auto"')
         self._address = address
         self._resources = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": retries}
+        self._limit = time_limit(run_timeout)
         self._threads = max(1, int(num_cpus))
         self._device = "cuda" if num_gpus else "cpu"
         self._started: Any = None
@@ -76,16 +82,30 @@ class Ray(Executor):
             TrialError: A run raised, a worker was lost too often, or Ray cannot be reached.
         """
         ray = self._connected()
-        task = ray.remote(_run).options(**self._resources)
-        shared = ray.put(recipe)
-        pending = [task.remote(shared, size, p, self._device, self._threads) for p in points]
+        task = ray.remote(_run).options(num_returns="streaming", **self._resources)
+        sent = ray.put(recipe), size
+        # of each, until its record is there: its point, and when it began
+        pending = {
+            task.remote(*sent, point, self._device, self._threads): (point, inf) for point in points
+        }
+        look_after = None if self._limit is None else min(1.0, self._limit / 4)
         try:
             while pending:
-                done, pending = ray.wait(pending)
-                yield _result(ray, done[0])
+                done, _ = ray.wait(list(pending), timeout=look_after)
+                for run in done:
+                    point, _ = pending[run]
+                    pending[run] = point, time.monotonic()
+                    if (record := _result(ray, next(run))) is not None:
+                        del pending[run]
+                        yield record
+                limit = self._limit or inf
+                late = [run for run in pending if time.monotonic() - pending[run][1] > limit]
+                for run in late:
+                    ray.cancel(run, force=True)
+                    yield over_time(size, pending.pop(run)[0], self._limit, self._device)
         finally:
-            for reference in pending:
-                ray.cancel(reference, force=True)
+            for run in pending:
+                ray.cancel(run, force=True)
 
     def __enter__(self) -> Self:
         self._connected()  # an address that does not answer is told before a store is made
@@ -115,10 +135,13 @@ class Ray(Executor):
         return ray
 
 
-def _run(recipe: Recipe, size: Size, point: Point, device: str, threads: int) -> TrialRecord:
-    """One point, in a worker of Ray."""
+def _run(
+    recipe: Recipe, size: Size, point: Point, device: str, threads: int
+) -> Iterator[TrialRecord | None]:
+    """One point, in a worker of Ray: that it begins, then its record."""
+    yield None
     torch.set_num_threads(threads)
-    return run_trial(recipe, size, point, device=device)
+    yield run_trial(recipe, size, point, device=device)
 
 
 def _imported(address: str | None) -> Any:
@@ -184,9 +207,9 @@ def _within(seconds: float, call: Callable[[], object]) -> None:
         raise raised[0]
 
 
-def _result(ray: Any, reference: Any) -> TrialRecord:
+def _result(ray: Any, reference: Any) -> TrialRecord | None:
     try:
-        record: TrialRecord = ray.get(reference)
+        record: TrialRecord | None = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
         if isinstance(cause, EtastarError):
