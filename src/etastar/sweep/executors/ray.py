@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
@@ -73,6 +74,7 @@ class Ray(Executor):
         self._threads = max(1, int(num_cpus))
         self._device = "cuda" if num_gpus else "cpu"
         self._started: Any = None
+        self._on_sigterm: Any = None
 
     def run(self, recipe: Recipe, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
         """Run every point once, side by side; see `Executor.run`.
@@ -116,12 +118,14 @@ class Ray(Executor):
         if self._started is not None:
             self._started.shutdown()
             self._started = None
+            _set_sigterm(self._on_sigterm)
 
     def _connected(self) -> Any:
         ray = _imported(self._address)
         # with an address, Ray itself refuses a second connection
         is_usable = self._address is None or self._started is not None
         if not (ray.is_initialized() and is_usable):
+            before = signal.getsignal(signal.SIGTERM)
             try:
                 _start(ray, self._address)
             except (RuntimeError, ValueError, OSError) as error:
@@ -131,7 +135,9 @@ class Ray(Executor):
                     "a Ray that starts, or a cluster that answers",
                     "check the address, or train in processes of this machine: workers=4",
                 ) from error
-            self._started = ray
+            self._started, self._on_sigterm = ray, before
+            # Ray exits with 15, and in the midst of whatever is under way
+            _set_sigterm(_exit if before == signal.SIG_DFL else before)
         return ray
 
 
@@ -142,6 +148,17 @@ def _run(
     yield None
     torch.set_num_threads(threads)
     yield run_trial(recipe, size, point, device=device)
+
+
+def _set_sigterm(handler: Any) -> None:
+    """Only the main thread may; None is a handler that is not of Python."""
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _exit(*_: object) -> NoReturn:
+    """What a shell expects after SIGTERM, once the sweep has let go of all that it holds."""
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 def _imported(address: str | None) -> Any:

@@ -6,7 +6,7 @@ import errno
 import os
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,16 +21,20 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 __all__ = [
+    "GRACE_SECONDS",
     "HEARTBEAT_SECONDS",
     "connect",
     "disconnect",
     "quiet_optuna",
+    "seconds_silent",
     "shown_location",
     "storage_errors",
 ]
 
 HEARTBEAT_SECONDS = 15
-"""Between two signs of life in a database; after four without any, a run's process is dead."""
+"""Between two signs of life in a database."""
+GRACE_SECONDS = 60
+"""Without any, after which a run's process is dead."""
 
 _VERBOSITY = threading.RLock()
 _ATTEMPTS = 5
@@ -78,10 +82,10 @@ def connect(location: str | os.PathLike[str], *, create: bool) -> BaseStorage | 
 
     Args:
         location: Path of a journal file, or a database's URL.
-        create: Whether to make a journal file that is not there.
+        create: Whether to make a store that is not there.
 
     Returns:
-        The storage; None for a journal that is not there and is not to be made.
+        The storage; None for one that is not there and is not to be made.
 
     Raises:
         StorageError: The driver of the URL is not installed, or the file is no journal.
@@ -91,6 +95,8 @@ def connect(location: str | os.PathLike[str], *, create: bool) -> BaseStorage | 
     from optuna.storages import get_storage
     from sqlalchemy.exc import DatabaseError
 
+    if not create and not _is_there(str(location)):
+        return None
     for left in reversed(range(_ATTEMPTS)):
         try:
             return get_storage(_database(str(location)))
@@ -99,6 +105,17 @@ def connect(location: str | os.PathLike[str], *, create: bool) -> BaseStorage | 
                 raise
         time.sleep(_PAUSE)
     raise AssertionError("the last attempt returns or raises")
+
+
+def _is_there(url: str) -> bool:
+    """Whether a file of SQLite is there; a server is asked for what it holds."""
+    from sqlalchemy.engine import make_url
+
+    with suppress(Exception):  # the next step says what is wrong with it
+        read = make_url(url)
+        if read.get_backend_name() == "sqlite" and read.database not in (None, "", ":memory:"):
+            return str(read.database).startswith("file:") or Path(str(read.database)).exists()
+    return True
 
 
 def _database(url: str) -> RDBStorage:
@@ -127,7 +144,7 @@ def _database(url: str) -> RDBStorage:
                 url,
                 engine_kwargs=options,
                 heartbeat_interval=HEARTBEAT_SECONDS,
-                grace_period=4 * HEARTBEAT_SECONDS,
+                grace_period=min(GRACE_SECONDS, 4 * HEARTBEAT_SECONDS),
             )
     except (ImportError, ArgumentError) as error:
         raise StorageError(
@@ -161,6 +178,28 @@ def disconnect(storage: BaseStorage) -> None:
     engine = getattr(getattr(storage, "_backend", None), "engine", None)
     if engine is not None:
         engine.dispose()
+
+
+def seconds_silent(storage: BaseStorage, trial_id: int) -> float:
+    """How long ago, by the database's clock, a trial's heartbeat was recorded.
+
+    Args:
+        storage: Of a database, from `connect`.
+        trial_id: Of a running trial.
+
+    Returns:
+        Seconds; 0 where none was recorded.
+    """
+    from sqlalchemy import DateTime, column, func, select, table
+
+    beats = table("trial_heartbeats", column("trial_id"), column("heartbeat", DateTime))
+    ask = select(func.now(), beats.c.heartbeat).where(beats.c.trial_id == trial_id)
+    database = getattr(storage, "_backend", storage)  # optuna wraps it in a cache
+    with database.engine.connect() as connection:
+        found = connection.execute(ask).first()
+    if found is None:
+        return 0.0
+    return float((found[0].replace(tzinfo=None) - found[1]).total_seconds())
 
 
 @contextmanager

@@ -1,0 +1,88 @@
+"""The process that holds a claim: how a person finds it, and whether it is known to be over."""
+
+from __future__ import annotations
+
+import os
+import socket
+from functools import lru_cache
+from pathlib import Path
+from uuid import uuid4
+
+__all__ = ["holder_name", "is_over", "leave", "new_holder"]
+
+_LEFT: set[str] = set()
+"""Holders of this process that hold nothing any more, also in a store that cannot be written."""
+
+
+def new_holder() -> str:
+    """What names one opened store of this process among all hosts.
+
+    Returns:
+        Its host, the number of the process, where that number counts, and a random word.
+    """
+    return f"{socket.gethostname()} {os.getpid()} {_numbered()} {uuid4().hex[:12]}"
+
+
+def leave(holder: str) -> None:
+    """Say that a holder of this process holds nothing any more.
+
+    Args:
+        holder: From `new_holder`.
+    """
+    _LEFT.add(holder)
+
+
+def is_over(holder: str) -> bool:
+    """Whether a holder is known to hold nothing any more.
+
+    Args:
+        holder: From `new_holder`, of any process; "" for an unknown one.
+
+    Returns:
+        True where it left, or was a process of this machine that is no more; False where it lives,
+        or where only its silence could tell.
+
+    Example:
+        >>> holder = new_holder()
+        >>> is_over(holder), leave(holder), is_over(holder)
+        (False, None, True)
+    """
+    if holder in _LEFT:
+        return True
+    _, process, numbered, _ = (*holder.split(), "", "", "", "")[:4]
+    if numbered != _numbered() or not process.isdecimal():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it is another user's
+        pass
+    return False
+
+
+def holder_name(holder: str) -> str:
+    """A holder as messages name it.
+
+    Args:
+        holder: From `new_holder`; "" for an unknown one.
+
+    Returns:
+        Host and process.
+
+    Example:
+        >>> holder_name("gpu3 123 4026531836 a1b2")
+        'gpu3 (process 123)'
+    """
+    host, process = (*holder.split(), "", "")[:2]
+    return f"{host} (process {process})" if host else "an unknown host"
+
+
+@lru_cache(maxsize=1)
+def _numbered() -> str:
+    """Where process numbers count: this boot of this machine, and within it this container."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}:{os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # no Linux
+        return uuid4().hex
