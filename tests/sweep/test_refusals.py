@@ -88,7 +88,7 @@ def test_the_host_that_is_waited_for_is_said(tmp_path, monkeypatch):
     path, size, seen = tmp_path / "runs.log", (("depth", 2),), []
     with OptunaStore(path) as other:
         other.open(recipe_settings(recipe()))
-        other._holder = "gpu3 123 elsewhere 1"
+        other._holder = "gpu3 123 elsewhere of-this-test"
         (point,) = other.begin(size, [Point(0.1, 0)])
         ended = TrialRecord(size, point, 7.0, (7.0,), False, 3, 1.0)
         monkeypatch.setattr(study.time, "sleep", lambda _: other.finish(ended))
