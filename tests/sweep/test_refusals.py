@@ -122,13 +122,14 @@ def test_a_limit_for_runs_of_this_process_is_refused_with_what_to_do(tmp_path):
 
 def test_a_size_with_a_run_that_was_stopped_is_flagged():
     from etastar.sweep.executors import Executor
-    from etastar.sweep.executors.base import over_time
 
     class Slow(Executor):
+        run_timeout = 5
+
         def run(self, recipe, size, points):
             for point in points:
                 good = TrialRecord(size, point, point.lr**2, (1.0,), False, 3, 1.0)
-                yield over_time(size, point, 5, "cpu") if point.lr > 0.25 else good
+                yield self._over_time(size, point, "cpu") if point.lr > 0.25 else good
 
     found = run_sweep(recipe(), [SIZE], search=[0.1, 0.2, 0.3], seeds=1, workers=Slow())
     assert "stopped" in found.sizes[0].flags

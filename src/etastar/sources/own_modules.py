@@ -89,7 +89,7 @@ def _package(directory: Path) -> str:
 
 
 class _Finder:
-    """Finds the modules of these packages alone; what is not Python source is left to others."""
+    """Finds Python files of these packages, and nothing else."""
 
     @staticmethod
     def find_spec(

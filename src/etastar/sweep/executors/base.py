@@ -10,7 +10,6 @@ import torch
 
 from etastar.errors import TrialError, foreign_errors_as
 from etastar.sweep.trial import TrialRecord, run_trial
-from etastar.typed import require_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from etastar.sweep.recipe import Point, Recipe, Size
 
-__all__ = ["Executor", "Sequential", "device_name", "over_time", "time_limit"]
+__all__ = ["Executor", "Sequential", "device_name"]
 
 
 class Executor(ABC):
@@ -39,11 +38,13 @@ class Executor(ABC):
       TrialError.
     - It is a context manager: on exit, by Ctrl-C too, no process of it is left.
     - The global random numbers and thread counts of the calling process are as before.
+    - `run_timeout` is the time limit of a run in seconds; None where there is none.
     - `max_points` is how many points a sweep hands over at a time: enough to keep the executor
       busy, few enough to leave work for other processes on the same store; None is all.
     """
 
     max_points: int | None = None
+    run_timeout: float | None = None
 
     @abstractmethod
     def run(self, recipe: Recipe, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
@@ -70,6 +71,11 @@ class Executor(ABC):
         Raises:
             TrialError: It cannot.
         """
+
+    def _over_time(self, size: Size, point: Point, device: str) -> TrialRecord:
+        """The record of a run that was ended as it took too long."""
+        why = f"stopped, as it took longer than {self.run_timeout:g} s"
+        return TrialRecord(size, point, inf, (), False, 0, nan, device, failed=why)
 
     def __enter__(self) -> Self:
         return self
@@ -129,41 +135,3 @@ def device_name(device: torch.device | str) -> str:
         here = f"one of the {present} of this machine" if present else "a device of this machine"
         raise TrialError(f"device {device!r}", here, "choose another device")
     return str(found)
-
-
-def time_limit(seconds: float | None) -> float | None:
-    """A limit on the time of a run.
-
-    Args:
-        seconds: The limit; None for none.
-
-    Returns:
-        The same.
-
-    Raises:
-        TrialError: It is no number above 0.
-    """
-    if seconds is not None:
-        require_number("run_timeout", seconds, error=TrialError, above=0)
-    return seconds
-
-
-def over_time(size: Size, point: Point, seconds: float | None, device: str) -> TrialRecord:
-    """The record of a run that was ended as it took too long.
-
-    Args:
-        size: Size of the network.
-        point: Learning rate and seed.
-        seconds: The limit.
-        device: Where it ran.
-
-    Returns:
-        A record without losses.
-
-    Example:
-        >>> from etastar.sweep.recipe import Point
-        >>> over_time((("depth", 3),), Point(0.1, 0), 60, "cpu").failed
-        'stopped, as it took longer than 60 s'
-    """
-    why = f"stopped, as it took longer than {seconds:g} s"
-    return TrialRecord(size, point, inf, (), False, 0, nan, device, failed=why)

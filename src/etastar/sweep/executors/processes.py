@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from etastar.errors import TrialError
-from etastar.sweep.executors.base import Executor, device_name, over_time, time_limit
+from etastar.sweep.executors.base import Executor, device_name
 from etastar.sweep.trial import run_trial
 from etastar.typed import require_number
 
@@ -70,7 +70,9 @@ class Processes(Executor):
             require_number(name, count, error=TrialError, least=least, whole=True)
         self._size, self._threads, self._retries = workers, threads, retries
         self._device = device_name(device)
-        self._limit = time_limit(run_timeout)
+        if run_timeout is not None:
+            require_number("run_timeout", run_timeout, error=TrialError, above=0)
+        self.run_timeout = run_timeout
         self._workers: list[_Worker] = []
         self.max_points = 4 * workers  # enough that no worker waits long for the last of them
 
@@ -81,8 +83,8 @@ class Processes(Executor):
     def run(self, recipe: Recipe, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
         """Run every point once, side by side; see `Executor.run`."""
         sent, missing, left = _pickled(recipe), list(points), self._retries
+        limit = self.run_timeout or inf
         under_way: dict[Future[TrialRecord], tuple[Point, _Worker]] = {}
-        look_after = None if self._limit is None else min(1.0, self._limit / 4)
         try:
             while missing or under_way:
                 for worker in self._idle(
@@ -90,7 +92,8 @@ class Processes(Executor):
                 ):
                     point = missing.pop(0)
                     under_way[worker.start(sent, size, point, self._device)] = point, worker
-                done, _ = wait(under_way, look_after, FIRST_COMPLETED)
+                look_again = None if limit == inf else min(1.0, limit / 4)
+                done, _ = wait(under_way, look_again, FIRST_COMPLETED)
                 records: list[TrialRecord] = []
                 for task in done:
                     point, worker = under_way.pop(task)
@@ -103,10 +106,10 @@ class Processes(Executor):
                             raise _lost(error) from error
                         missing.insert(0, point)
                 for task, (point, worker) in list(under_way.items()):
-                    if worker.seconds > (self._limit or inf):
+                    if worker.seconds > limit and not task.done():
                         del under_way[task]
                         self._end(worker)
-                        records.append(over_time(size, point, self._limit, self._device))
+                        records.append(self._over_time(size, point, self._device))
                 yield from records
         finally:
             for _, worker in under_way.values():

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 from etastar.errors import EtastarError, MissingExtraError, TrialError
-from etastar.sweep.executors.base import Executor, over_time, time_limit
+from etastar.sweep.executors.base import Executor
 from etastar.sweep.trial import run_trial
 from etastar.typed import require_number
 
@@ -70,7 +70,9 @@ class Ray(Executor):
             raise TrialError(f"address {address!r}", "text", 'give "host:port" or "auto"')
         self._address = address
         self._resources = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": retries}
-        self._limit = time_limit(run_timeout)
+        if run_timeout is not None:
+            require_number("run_timeout", run_timeout, error=TrialError, above=0)
+        self.run_timeout = run_timeout
         self._threads = max(1, int(num_cpus))
         self._device = "cuda" if num_gpus else "cpu"
         self._started: Any = None
@@ -90,21 +92,21 @@ class Ray(Executor):
         pending = {
             task.remote(*sent, point, self._device, self._threads): (point, inf) for point in points
         }
-        look_after = None if self._limit is None else min(1.0, self._limit / 4)
+        limit = self.run_timeout or inf
+        look_again = None if limit == inf else min(1.0, limit / 4)
         try:
             while pending:
-                done, _ = ray.wait(list(pending), timeout=look_after)
+                done, _ = ray.wait(list(pending), timeout=look_again)
                 for run in done:
                     point, _ = pending[run]
                     pending[run] = point, time.monotonic()
                     if (record := _result(ray, next(run))) is not None:
                         del pending[run]
                         yield record
-                limit = self._limit or inf
                 late = [run for run in pending if time.monotonic() - pending[run][1] > limit]
                 for run in late:
                     ray.cancel(run, force=True)
-                    yield over_time(size, pending.pop(run)[0], self._limit, self._device)
+                    yield self._over_time(size, pending.pop(run)[0], self._device)
         finally:
             for run in pending:
                 ray.cancel(run, force=True)

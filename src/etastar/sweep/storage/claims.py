@@ -30,7 +30,7 @@ from optuna.trial import TrialState, create_trial
 from etastar.errors import StorageError, foreign_errors_as
 from etastar.sweep.recipe import Point
 from etastar.sweep.storage.connection import GRACE_SECONDS, quiet_optuna, seconds_silent
-from etastar.sweep.storage.holder import holder_name, is_over
+from etastar.sweep.storage.holder import is_over
 from etastar.sweep.trial import TrialRecord
 
 if TYPE_CHECKING:
@@ -139,9 +139,9 @@ class Claims:
         running = [live[p] for p in points if p in live and live[p].state == TrialState.RUNNING]
         if not running:
             return ""
-        trial_id, who = self._trial_id(running[0]), running[0].user_attrs.get("holder", "")
-        point = self._point_of(running[0])
-        text = f"waits for lr={point.lr}, seed={point.seed} on {holder_name(str(who))}"
+        trial_id, point = self._trial_id(running[0]), self._point_of(running[0])
+        host, process = (*str(running[0].user_attrs.get("holder", "")).split(), "?", "?")[:2]
+        text = f"waits for lr={point.lr}, seed={point.seed} on {host} (process {process})"
         if self._has_heartbeats:
             silent = seconds_silent(self.storage, trial_id)
             return f"{text}; silent for {silent:.0f} s, taken over after {GRACE_SECONDS} s"

@@ -8,9 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from uuid import uuid4
 
-__all__ = ["holder_name", "is_over", "leave", "new_holder"]
+__all__ = ["LEFT", "is_over", "new_holder"]
 
-_LEFT: set[str] = set()
+LEFT: set[str] = set()
 """Holders of this process that hold nothing any more, also in a store that cannot be written."""
 
 
@@ -21,15 +21,6 @@ def new_holder() -> str:
         Its host, the number of the process, where that number counts, and a random word.
     """
     return f"{socket.gethostname()} {os.getpid()} {_numbered()} {uuid4().hex[:12]}"
-
-
-def leave(holder: str) -> None:
-    """Say that a holder of this process holds nothing any more.
-
-    Args:
-        holder: From `new_holder`.
-    """
-    _LEFT.add(holder)
 
 
 def is_over(holder: str) -> bool:
@@ -44,10 +35,10 @@ def is_over(holder: str) -> bool:
 
     Example:
         >>> holder = new_holder()
-        >>> is_over(holder), leave(holder), is_over(holder)
+        >>> is_over(holder), LEFT.add(holder), is_over(holder)
         (False, None, True)
     """
-    if holder in _LEFT:
+    if holder in LEFT:
         return True
     _, process, numbered, _ = (*holder.split(), "", "", "", "")[:4]
     if numbered != _numbered() or not process.isdecimal():
@@ -59,23 +50,6 @@ def is_over(holder: str) -> bool:
     except OSError:  # it is another user's
         pass
     return False
-
-
-def holder_name(holder: str) -> str:
-    """A holder as messages name it.
-
-    Args:
-        holder: From `new_holder`; "" for an unknown one.
-
-    Returns:
-        Host and process.
-
-    Example:
-        >>> holder_name("gpu3 123 4026531836 a1b2")
-        'gpu3 (process 123)'
-    """
-    host, process = (*holder.split(), "", "")[:2]
-    return f"{host} (process {process})" if host else "an unknown host"
 
 
 @lru_cache(maxsize=1)

@@ -19,7 +19,7 @@ from etastar.sweep.storage.connection import (
     shown_location,
     storage_errors,
 )
-from etastar.sweep.storage.holder import leave, new_holder
+from etastar.sweep.storage.holder import LEFT, new_holder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -162,7 +162,7 @@ class OptunaStore(Store):
             self._heartbeat.join()
             self._heartbeat = None
         if self._holder:
-            leave(self._holder)
+            LEFT.add(self._holder)
         if self._storage is None:
             return
         # a store that cannot be written keeps the claims, which hold no longer all the same
