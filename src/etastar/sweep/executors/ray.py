@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from etastar.errors import EtastarError, MissingExtraError, TrialError
+from etastar.errors import EtastarError, MissingExtraError, TrialError, foreign_errors_as
 from etastar.sweep.executors.base import Executor
 from etastar.sweep.trial import run_trial
 from etastar.typed import require_number
@@ -110,6 +110,16 @@ class Ray(Executor):
         finally:
             for run in pending:
                 ray.cancel(run, force=True)
+
+    def require(self, recipe: Recipe) -> None:
+        """Refuse what cannot be sent to Ray."""
+        with foreign_errors_as(
+            TrialError,
+            "a recipe that cannot be sent to Ray",
+            "functions and objects that can be pickled",
+            "move what it names (a lock, an open file) into the functions, or give workers=0",
+        ):
+            _imported(self._address).cloudpickle.dumps(recipe)
 
     def __enter__(self) -> Self:
         self._connected()  # an address that does not answer is told before a store is made
