@@ -14,7 +14,6 @@ from etastar.errors import (
     TrialError,
     cause_of,
     foreign_errors_as,
-    install_command,
 )
 
 KINDS = [
@@ -101,7 +100,7 @@ def test_what_installs_an_extra_names_an_index_only_where_it_came_from_one(
             return origin
 
     monkeypatch.setattr("importlib.metadata.distribution", lambda name: Installed())
-    assert install_command("hf") == command
+    assert MissingExtraError("transformers", "hf").action == command
 
 
 def test_what_installs_an_extra_of_a_source_folder(monkeypatch):
@@ -111,4 +110,4 @@ def test_what_installs_an_extra_of_a_source_folder(monkeypatch):
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr("importlib.metadata.distribution", absent)
-    assert install_command("hf").startswith('pip install ".[hf]"')
+    assert MissingExtraError("transformers", "hf").action.startswith('pip install ".[hf]"')

@@ -26,7 +26,6 @@ __all__ = [
     "TrialError",
     "cause_of",
     "foreign_errors_as",
-    "install_command",
 ]
 
 
@@ -135,7 +134,7 @@ class MissingExtraError(EtastarError, ImportError):
         super().__init__(
             f"no installed package {package!r}",
             f"the extra {extra!r} of etastar",
-            install_command(extra),
+            _install_command(extra),
         )
         self.package = package
         self.extra = extra
@@ -148,34 +147,19 @@ class StorageError(EtastarError, OSError):
     """A store of a sweep cannot be read, written, or is of another experiment."""
 
 
-def install_command(extra: str) -> str:
-    """What installs an extra of etastar from where etastar itself was installed.
-
-    Args:
-        extra: Name of the extra.
-
-    Returns:
-        A command; an index is asked only by an installation that came from one.
-
-    Example:
-        >>> "[hf]" in install_command("hf")
-        True
-    """
+def _install_command(extra: str) -> str:
+    """What installs an extra from where etastar came; an index only if it came from one."""
     import json
     from importlib.metadata import PackageNotFoundError, distribution
 
     try:
-        origin = distribution("etastar").read_text("direct_url.json")
+        origin = json.loads(distribution("etastar").read_text("direct_url.json") or "{}")
     except PackageNotFoundError:
         return f'pip install ".[{extra}]" in the folder of etastar\'s source'
-    if origin is None:
-        return f'pip install "etastar[{extra}]"'
-    given = json.loads(origin)
-    kind = given.get("vcs_info", {}).get("vcs")
-    if given.get("dir_info", {}).get("editable"):
-        return f'pip install -e "{given["url"]}[{extra}]"'
-    place = given["url"] if kind is None else f"{kind}+{given['url']}"
-    return f'pip install "etastar[{extra}] @ {place}"'
+    place = "+".join(filter(None, (origin.get("vcs_info", {}).get("vcs"), origin.get("url"))))
+    if origin.get("dir_info", {}).get("editable"):
+        return f'pip install -e "{place}[{extra}]"'
+    return f'pip install "etastar[{extra}]{place and " @ "}{place}"'
 
 
 def cause_of(error: BaseException) -> str:

@@ -42,9 +42,6 @@ def local_executor(workers: int, device: str, run_timeout: float | None) -> Exec
 
     Returns:
         The executor.
-
-    Raises:
-        TrialError: A limit for runs of this process, which could not be ended without it.
     """
     from etastar.errors import TrialError
     from etastar.sweep.executors import Processes, Sequential

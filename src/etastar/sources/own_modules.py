@@ -32,14 +32,7 @@ _LIBRARIES = {*sys.stdlib_module_names, "__main__", "etastar", "numpy", "optuna"
 
 
 def module_in_file(path: Path) -> ModuleType:
-    """Run a file as a module.
-
-    Args:
-        path: Of a Python file that is there.
-
-    Returns:
-        The module; each call runs the file again.
-    """
+    """Run a Python file as a module; each call runs it again."""
     name = f"{_package(path.parent)}.{path.stem.replace('.', '_')}"
     loader = _Loader(name, str(path))
     spec = spec_from_file_location(name, path, loader=loader)
@@ -55,18 +48,7 @@ def module_in_file(path: Path) -> ModuleType:
 
 
 def module_by_name(name: str) -> ModuleType:
-    """Import a module of the path, or of the working directory.
-
-    Args:
-        name: Its dotted name.
-
-    Returns:
-        The module.
-
-    Example:
-        >>> module_by_name("os.path").join("runs", "a.log")
-        'runs/a.log'
-    """
+    """Import a module, by its dotted name, from the working directory or the path."""
     here = Path.cwd()
     if not {"", str(here)} & set(sys.path):
         package = _package(here)

@@ -63,14 +63,7 @@ class Executor(ABC):
         """
 
     def require(self, recipe: Recipe) -> None:  # noqa: B027  it takes every recipe by default
-        """Refuse a recipe that cannot run here, before anything is written.
-
-        Args:
-            recipe: What a run is.
-
-        Raises:
-            TrialError: It cannot.
-        """
+        """Refuse, by a TrialError, a recipe that cannot run here, before anything is written."""
 
     def _over_time(self, size: Size, point: Point, device: str) -> TrialRecord:
         """The record of a run that was ended as it took too long."""

@@ -78,15 +78,7 @@ class Store(ABC):
         """Keep a finished run."""
 
     def awaited(self, size: Size, points: Sequence[Point]) -> str:
-        """Who runs a point that another process has, and when it is taken over.
-
-        Args:
-            size: Of the points.
-            points: Which `begin` did not give.
-
-        Returns:
-            A line for a person; "" where nobody has them.
-        """
+        """A line on who runs points that `begin` did not give, and until when; "" if nobody."""
         return ""
 
     def close(self) -> None:  # noqa: B027  nothing to release by default

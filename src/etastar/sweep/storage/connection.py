@@ -6,7 +6,7 @@ import errno
 import os
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +95,7 @@ def connect(location: str | os.PathLike[str], *, create: bool) -> BaseStorage | 
     from optuna.storages import get_storage
     from sqlalchemy.exc import DatabaseError
 
-    if not create and not _is_there(str(location)):
+    if not (create or _is_there(str(location))):
         return None
     for left in reversed(range(_ATTEMPTS)):
         try:
@@ -108,14 +108,10 @@ def connect(location: str | os.PathLike[str], *, create: bool) -> BaseStorage | 
 
 
 def _is_there(url: str) -> bool:
-    """Whether a file of SQLite is there; a server is asked for what it holds."""
-    from sqlalchemy.engine import make_url
-
-    with suppress(Exception):  # the next step says what is wrong with it
-        read = make_url(url)
-        if read.get_backend_name() == "sqlite" and read.database not in (None, "", ":memory:"):
-            return str(read.database).startswith("file:") or Path(str(read.database)).exists()
-    return True
+    """Whether a file of SQLite is there; a server is."""
+    place = url.partition(":///")[2].partition("?")[0]
+    is_file = url.startswith("sqlite") and place not in ("", ":memory:")
+    return not is_file or place.startswith("file:") or Path(place).exists()
 
 
 def _database(url: str) -> RDBStorage:
@@ -181,15 +177,7 @@ def disconnect(storage: BaseStorage) -> None:
 
 
 def seconds_silent(storage: BaseStorage, trial_id: int) -> float:
-    """How long ago, by the database's clock, a trial's heartbeat was recorded.
-
-    Args:
-        storage: Of a database, from `connect`.
-        trial_id: Of a running trial.
-
-    Returns:
-        Seconds; 0 where none was recorded.
-    """
+    """How long ago, by a database's own clock, a running trial's heartbeat was recorded."""
     from sqlalchemy import DateTime, column, func, select, table
 
     beats = table("trial_heartbeats", column("trial_id"), column("heartbeat", DateTime))
@@ -197,9 +185,7 @@ def seconds_silent(storage: BaseStorage, trial_id: int) -> float:
     database = getattr(storage, "_backend", storage)  # optuna wraps it in a cache
     with database.engine.connect() as connection:
         found = connection.execute(ask).first()
-    if found is None:
-        return 0.0
-    return float((found[0].replace(tzinfo=None) - found[1]).total_seconds())
+    return 0.0 if found is None else (found[0].replace(tzinfo=None) - found[1]).total_seconds()
 
 
 @contextmanager

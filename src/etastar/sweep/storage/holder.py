@@ -15,23 +15,18 @@ LEFT: set[str] = set()
 
 
 def new_holder() -> str:
-    """What names one opened store of this process among all hosts.
-
-    Returns:
-        Its host, the number of the process, where that number counts, and a random word.
-    """
+    """Of an opened store: host, number of the process, where that counts, and a random word."""
     return f"{socket.gethostname()} {os.getpid()} {_numbered()} {uuid4().hex[:12]}"
 
 
 def is_over(holder: str) -> bool:
-    """Whether a holder is known to hold nothing any more.
+    """Whether a holder left, or was a process of this machine that is no more.
 
     Args:
         holder: From `new_holder`, of any process; "" for an unknown one.
 
     Returns:
-        True where it left, or was a process of this machine that is no more; False where it lives,
-        or where only its silence could tell.
+        False where it lives, or where only its silence could tell.
 
     Example:
         >>> holder = new_holder()
