@@ -41,6 +41,11 @@ def test_ray_ends_a_run_that_hears_nothing(cases):
         assert_ended(executor, cases)
 
 
+def test_a_client_of_ray_takes_no_limit():
+    with pytest.raises(TrialError, match="client of Ray"):
+        Ray("ray://host:10001", run_timeout=5)
+
+
 @pytest.mark.parametrize("kind", [Processes, Ray])
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), "5"])
 def test_a_limit_that_is_none_is_refused(kind, seconds):

@@ -16,12 +16,16 @@ SIZE = (("depth", 3),)
 POINTS = (Point(0.1, 0), Point(0.2, 0))
 
 
-@pytest.fixture(params=["{}/runs.log", "sqlite:///{}/runs.db"])
+LOCATIONS = ["{}/runs.log", "sqlite:///{}/runs.db", pytest.param("", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(params=LOCATIONS, ids=["journal", "sqlite", "postgres"])
 def make_store(request, tmp_path):
-    made = []
+    made, name = [], uuid4().hex
+    location = request.param.format(tmp_path) or request.getfixturevalue("postgres_url")
 
     def make(holder=None):
-        store = OptunaStore(request.param.format(tmp_path))
+        store = OptunaStore(location, name=name)
         store.open({"model": "mlp"})
         store._holder = f"{holder} {uuid4().hex}" if holder else store._holder
         made.append(store)

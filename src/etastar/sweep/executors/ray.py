@@ -48,7 +48,7 @@ class Ray(Executor):
         num_gpus: GPUs that a trial takes; a fraction shares one.
         retries: How often a point is run again whose worker was lost.
         run_timeout: Seconds after which a run is ended and counts as failed; None for no end. The
-            time that it waits for a worker does not count.
+            time that it waits for a worker does not count. Not with "ray://", a client of Ray.
 
     Raises:
         TrialError: A number is out of range.
@@ -72,6 +72,12 @@ class Ray(Executor):
         self._resources = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": retries}
         if run_timeout is not None:
             require_number("run_timeout", run_timeout, error=TrialError, above=0)
+            if str(address).startswith("ray://"):
+                raise TrialError(
+                    f"run_timeout={run_timeout:g} at {address!r}",
+                    "no limit with a client of Ray, which is not told when a run begins",
+                    'run on a machine of the cluster with "auto", or leave run_timeout out',
+                )
         self.run_timeout = run_timeout
         self._threads = max(1, int(num_cpus))
         self._device = "cuda" if num_gpus else "cpu"
@@ -86,7 +92,9 @@ class Ray(Executor):
             TrialError: A run raised, a worker was lost too often, or Ray cannot be reached.
         """
         ray = self._connected()
-        task = ray.remote(_run).options(num_returns="streaming", **self._resources)
+        is_timed = self.run_timeout is not None
+        options = {"num_returns": "streaming"} if is_timed else {}
+        task = ray.remote(_timed if is_timed else _run).options(**options, **self._resources)
         sent = ray.put(recipe), size
         # of each, until its record is there: its point, and when it began
         pending = {
@@ -100,7 +108,8 @@ class Ray(Executor):
                 for run in done:
                     point, _ = pending[run]
                     pending[run] = point, time.monotonic()
-                    if (record := _result(ray, next(run))) is not None:
+                    record = _result(ray, next(run) if is_timed else run)
+                    if record is not None:
                         del pending[run]
                         yield record
                 late = [run for run in pending if time.monotonic() - pending[run][1] > limit]
@@ -153,13 +162,16 @@ class Ray(Executor):
         return ray
 
 
-def _run(
-    recipe: Recipe, size: Size, point: Point, device: str, threads: int
-) -> Iterator[TrialRecord | None]:
-    """One point, in a worker of Ray: that it begins, then its record."""
-    yield None
+def _run(recipe: Recipe, size: Size, point: Point, device: str, threads: int) -> TrialRecord:
+    """One point, in a worker of Ray."""
     torch.set_num_threads(threads)
-    yield run_trial(recipe, size, point, device=device)
+    return run_trial(recipe, size, point, device=device)
+
+
+def _timed(*given: Any) -> Iterator[TrialRecord | None]:
+    """The same; it says first that it begins."""
+    yield None
+    yield _run(*given)
 
 
 def _set_sigterm(handler: Any) -> None:
