@@ -27,8 +27,8 @@ __all__ = ["module_by_name", "module_in_file"]
 
 _PREFIX = "etastar_files_"
 
+# names that mean the library in a person's own files too
 _LIBRARIES = {*sys.stdlib_module_names, "__main__", "etastar", "numpy", "optuna", "ray", "torch"}
-"""Names that mean the library in a person's own files too."""
 
 
 def module_in_file(path: Path) -> ModuleType:

@@ -20,19 +20,7 @@ def new_holder() -> str:
 
 
 def is_over(holder: str) -> bool:
-    """Whether a holder left, or was a process of this machine that is no more.
-
-    Args:
-        holder: From `new_holder`, of any process; "" for an unknown one.
-
-    Returns:
-        False where it lives, or where only its silence could tell.
-
-    Example:
-        >>> holder = new_holder()
-        >>> is_over(holder), LEFT.add(holder), is_over(holder)
-        (False, None, True)
-    """
+    """Whether a holder left, or was a process of this machine that is no more; else False."""
     if holder in LEFT:
         return True
     _, process, numbered, _ = (*holder.split(), "", "", "", "")[:4]
