@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,8 @@ def kill_until(sweeps, pulse, *, seed, num_runs, pause, in_processes=False, **ta
         time.sleep(moments.uniform(0, pause))
         os.kill(pid, signal.SIGKILL)
         status = sweeps.wait(pid)
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
         assert status in (0, -signal.SIGKILL)
         num_hit += status == -signal.SIGKILL
         left -= min(left, max(0, begun_runs(pulse)))
