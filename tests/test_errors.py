@@ -74,3 +74,40 @@ def test_errors_of_ours_and_ctrl_c_pass(raised):
     ):
         raise raised
     assert caught.value is raised
+
+
+@pytest.mark.parametrize(
+    ("origin", "command"),
+    [
+        (None, 'pip install "etastar[hf]"'),
+        (
+            '{"url": "file:///a/b", "dir_info": {"editable": true}}',
+            'pip install -e "file:///a/b[hf]"',
+        ),
+        ('{"url": "file:///a/b", "dir_info": {}}', 'pip install "etastar[hf] @ file:///a/b"'),
+        (
+            '{"url": "https://host/x.git", "vcs_info": {"vcs": "git", "commit_id": "1"}}',
+            'pip install "etastar[hf] @ git+https://host/x.git"',
+        ),
+    ],
+)
+def test_what_installs_an_extra_names_an_index_only_where_it_came_from_one(
+    origin, command, monkeypatch
+):
+    class Installed:
+        def read_text(self, name):
+            assert name == "direct_url.json"
+            return origin
+
+    monkeypatch.setattr("importlib.metadata.distribution", lambda name: Installed())
+    assert MissingExtraError("transformers", "hf").action == command
+
+
+def test_what_installs_an_extra_of_a_source_folder(monkeypatch):
+    from importlib.metadata import PackageNotFoundError
+
+    def absent(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.distribution", absent)
+    assert MissingExtraError("transformers", "hf").action.startswith('pip install ".[hf]"')

@@ -144,7 +144,7 @@ class MissingExtraError(EtastarError, ImportError):
         super().__init__(
             f"no installed package {package!r}",
             f"the extra {extra!r} of etastar",
-            f'pip install "etastar[{extra}]"',
+            _install_command(extra),
         )
         self.package = package
         self.extra = extra
@@ -155,6 +155,21 @@ class MissingExtraError(EtastarError, ImportError):
 
 class StorageError(EtastarError, OSError):
     """A store of a sweep cannot be read, written, or is of another experiment."""
+
+
+def _install_command(extra: str) -> str:
+    """What installs an extra from where etastar came; an index only if it came from one."""
+    import json
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        origin = json.loads(distribution("etastar").read_text("direct_url.json") or "{}")
+    except PackageNotFoundError:
+        return f'pip install ".[{extra}]" in the folder of etastar\'s source'
+    place = "+".join(filter(None, (origin.get("vcs_info", {}).get("vcs"), origin.get("url"))))
+    if origin.get("dir_info", {}).get("editable"):
+        return f'pip install -e "{place}[{extra}]"'
+    return f'pip install "etastar[{extra}]{place and " @ "}{place}"'
 
 
 def cause_of(error: BaseException) -> str:

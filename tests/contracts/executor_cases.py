@@ -52,6 +52,16 @@ def slow_batches(seed):
         yield batch
 
 
+def stubborn_batches(seed):
+    """The batches; those of seed 1 hang, and no exception ends that."""
+    while seed == 1:
+        try:
+            time.sleep(1000)
+        except BaseException:
+            continue
+    return batches(seed)
+
+
 def momentum(model, lr, **size):
     return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
 

@@ -105,6 +105,42 @@ def test_a_diverged_run_is_a_record(store, make_store):
     assert isnan(back.losses[1])
 
 
+def test_a_stopped_run_is_a_record_that_says_so(store, make_store):
+    stopped = record(loss=inf, losses=(), steps=0, failed="stopped, as it took longer than 5 s")
+    store.begin(SIZE, POINTS)
+    store.finish(stopped)
+    store.finish(record(POINTS[1]))
+    store.finish(replace(stopped, point=Point(7.0, 3)))  # which nobody claimed
+    store.close()
+    again = make_store()
+    again.open(SETTINGS)
+    assert again.begin(SIZE, POINTS) == (POINTS[2],)
+    failed = {one.point: one.failed for one in again.records(SIZE)}
+    assert failed == {POINTS[1]: "", POINTS[0]: stopped.failed, Point(7.0, 3): stopped.failed}
+    with pytest.raises(StorageError, match="another experiment"):
+        make_store().open({**SETTINGS, "model": "gpt"})
+
+
+def test_a_store_without_a_run_becomes_that_of_a_corrected_recipe(store, make_store):
+    store.begin(SIZE, POINTS)
+    store.keep_depth(SIZE, 99.0)
+    other = make_store()
+    if other is not store:
+        with pytest.raises(StorageError, match="another experiment"):  # a run is under way
+            other.open({**SETTINGS, "model": "gpt"})
+        other.close()
+    store.close()
+    again = make_store()
+    again.open({"model": "gpt"})
+    assert again.settings() == {"model": "gpt"}
+    assert again.depth(SIZE) is None
+    assert again.begin(SIZE, POINTS) == tuple(POINTS)
+    again.finish(record())
+    again.close()
+    with pytest.raises(StorageError, match="another experiment"):
+        make_store().open(SETTINGS)
+
+
 def test_what_was_begun_and_not_finished_can_be_begun_again(store, make_store):
     store.begin(SIZE, POINTS)
     store.close()

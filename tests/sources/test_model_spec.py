@@ -151,7 +151,7 @@ def test_transformers_names_and_fields_are_checked():
 )
 def test_missing_libraries_name_their_extra(monkeypatch, spec, package, extra):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingExtraError, match=rf"etastar\[{extra}\]") as caught:
+    with pytest.raises(MissingExtraError, match=rf"pip install .*\[{extra}\]") as caught:
         load_model(spec)
     assert caught.value.package == package
 

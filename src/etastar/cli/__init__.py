@@ -16,7 +16,7 @@ from etastar.cli import (
     transfer_command,
     tune_command,
 )
-from etastar.cli.application import app, plain_warnings
+from etastar.cli.application import app, end_on_sigterm, plain_warnings
 
 __all__ = [
     "app",
@@ -38,4 +38,5 @@ def main() -> None:
     """Entry point of the command `etastar`."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     plain_warnings()
+    end_on_sigterm()
     app()

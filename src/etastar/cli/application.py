@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import traceback
 import warnings
@@ -16,7 +17,7 @@ import typer
 from etastar import __version__
 from etastar.errors import EtastarError, EtastarWarning, cause_of
 
-__all__ = ["app", "clear_errors", "plain_warnings", "print_result", "working"]
+__all__ = ["app", "clear_errors", "end_on_sigterm", "plain_warnings", "print_result", "working"]
 
 app = typer.Typer(
     name="etastar",
@@ -47,7 +48,7 @@ def _application(
 
 
 def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Exit code 2 and one message for whatever goes wrong, 130 for Ctrl-C.
+    """Exit code 2 and one message for whatever goes wrong, 130 for Ctrl-C, 143 for SIGTERM.
 
     A command calls code of others: a model that exits, or raises what is no `Exception`, ends it
     like any other bad input. Exit code 1 is a command's own and means that a check failed.
@@ -66,13 +67,28 @@ def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, debug=debug, **kwargs)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
-        except KeyboardInterrupt:
-            typer.echo("stopped by Ctrl-C; what a store has is kept", err=True)
-            raise typer.Exit(130) from None
+        except KeyboardInterrupt as stop:
+            by, code = ("SIGTERM", 143) if isinstance(stop, _Terminated) else ("Ctrl-C", 130)
+            typer.echo(f"stopped by {by}; what a store has is kept", err=True)
+            raise typer.Exit(code) from None
         except BaseException as error:
             _fail(error, debug=debug)
 
     return wrapped
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command in the way of Ctrl-C: its processes, its Ray, its store."""
+
+
+def end_on_sigterm() -> None:
+    """Let SIGTERM, from now on, end a command in order, unless it is ignored."""
+
+    def end(*_: object) -> NoReturn:
+        raise _Terminated
+
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, end)
 
 
 def _fail(error: BaseException, *, debug: bool) -> NoReturn:

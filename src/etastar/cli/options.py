@@ -31,6 +31,7 @@ __all__ = [
     "Optimizer",
     "OptimizerOfModel",
     "RunLoss",
+    "RunTimeout",
     "SizeAxes",
     "Steps",
     "Storage",
@@ -117,6 +118,10 @@ RunLoss = Annotated[
     Literal["mean", "final", "validation"], typer.Option("--objective", help="Loss of a run.")
 ]
 Workers = Annotated[int, typer.Option("--workers", help="Processes to run in; 0 for this one.")]
+RunTimeout = Annotated[
+    float | None,
+    typer.Option("--run-timeout", metavar="SECONDS", help="End a run that takes longer: failed."),
+]
 Device = Annotated[str, typer.Option("--device", help="Where a local run trains.")]
 Storage = Annotated[
     str | None,

@@ -32,19 +32,29 @@ def journal_name(recipe: Recipe) -> str:
     return f"sweep-{hashlib.sha256(text.encode()).hexdigest()[:8]}.log"
 
 
-def local_executor(workers: int, device: str) -> Executor:
+def local_executor(workers: int, device: str, run_timeout: float | None) -> Executor:
     """What runs on this machine.
 
     Args:
         workers: Number of processes; 0 for this one.
         device: Where each of them trains.
+        run_timeout: Seconds after which a run is ended; None for no end.
 
     Returns:
         The executor.
     """
+    from etastar.errors import TrialError
     from etastar.sweep.executors import Processes, Sequential
 
-    return Processes(workers, device=device) if workers else Sequential(device=device)
+    if workers:
+        return Processes(workers, device=device, run_timeout=run_timeout)
+    if run_timeout is not None:
+        raise TrialError(
+            f"--run-timeout {run_timeout:g} for runs in this process",
+            "runs in processes of their own, which can be ended",
+            "give --workers 1 or more, or leave --run-timeout out",
+        )
+    return Sequential(device=device)
 
 
 @contextmanager
@@ -84,8 +94,14 @@ def progress_lines(
                 tasks[key] = lines.add_task("", total=1)
             lines.update(tasks[key], description=text, completed=int(done))
 
+        said = ""
+
         def show(progress: Any, total: str = "") -> None:
+            nonlocal said
+            if progress.waiting and said != (said := progress.waiting.partition(";")[0]):
+                console.print(progress.waiting, markup=False, highlight=False, soft_wrap=True)
             text = f"{progress}  {progress.num_finished} runs, {progress.steps} steps"
+            text += f"  {progress.waiting}" if progress.waiting else ""
             line(progress.size, text, done=progress.done)
             if total:
                 line("total", total, done=progress.done)

@@ -66,6 +66,7 @@ def sweep(
     ] = None,
     workers: options.Workers = 0,
     device: options.Device = "cpu",
+    run_timeout: options.RunTimeout = None,
     executor: Annotated[
         Literal["local", "ray"], typer.Option("--executor", help="This machine, or Ray.")
     ] = "local",
@@ -97,7 +98,7 @@ def sweep(
     )
     bracket = {"start": lr, "factor": factor, "precision": precision, "max_trials": max_trials}
     chosen = _search(search, bracket, lrs)
-    runner = _executor(executor, workers, device, (ray_address, ray_cpus, ray_gpus))
+    runner = _executor(executor, workers, device, (ray_address, ray_cpus, ray_gpus), run_timeout)
     store = storage or journal_name(recipe)
     with progress_lines(store, live=live, name=name) as on_progress:
         result = run_sweep(
@@ -113,8 +114,8 @@ def sweep(
     print_result(as_json, result)
     if all(one.optimum is None for one in result.sizes):
         typer.echo(
-            "no optimum at any size: every rate diverged; search smaller rates, or check that the "
-            "loss is finite",
+            "no optimum at any size: every rate diverged, or was stopped by --run-timeout; search "
+            "smaller rates, check that the loss is finite, or allow more time",
             err=True,
         )
         raise typer.Exit(1)
@@ -148,17 +149,23 @@ def _search(name: str, bracket: Mapping[str, Any], lrs: str | None) -> Any:
     )
 
 
-def _executor(name: str, workers: int, device: str, ray: tuple[str | None, float, float]) -> Any:
+def _executor(
+    name: str,
+    workers: int,
+    device: str,
+    ray: tuple[str | None, float, float],
+    run_timeout: float | None,
+) -> Any:
     """Where to run; an option of another place is refused."""
     from etastar.sweep.executors import Ray
 
     if name == "ray" and not workers and device == "cpu":
         address, num_cpus, num_gpus = ray
-        return Ray(address, num_cpus=num_cpus, num_gpus=num_gpus)
+        return Ray(address, num_cpus=num_cpus, num_gpus=num_gpus, run_timeout=run_timeout)
     if name == "ray" or ray != (None, 1.0, 0.0):
         raise TrialError(
             f"--executor {name} with options of another",
             "--ray-... with --executor ray; --workers and --device without it",
             "leave out what does not belong",
         )
-    return local_executor(workers, device)
+    return local_executor(workers, device, run_timeout)

@@ -55,6 +55,7 @@ def tune_model(
     ] = "own",
     workers: options.Workers = 0,
     device: options.Device = "cpu",
+    run_timeout: options.RunTimeout = None,
     storage: options.Storage = None,
     name: options.StoreName = "sweep",
     live: options.Live = False,
@@ -88,7 +89,7 @@ def tune_model(
             search=Bracket(start=lr),
             seeds=seeds,
             storage=store,
-            workers=local_executor(workers, device),
+            workers=local_executor(workers, device, run_timeout),
             name=name,
         )
     result.plan.save(save)

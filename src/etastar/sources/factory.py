@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ from torch import Tensor, nn
 from etastar.errors import ModelSpecError, foreign_errors_as, warnings_ignored
 from etastar.graph.isolation import random_numbers_kept
 from etastar.sources.base import GivenInputs, LoadedModel
+from etastar.sources.own_modules import module_by_name, module_in_file
 
 __all__ = ["load_from_factory", "named_object"]
 
@@ -100,7 +98,7 @@ def named_object(place: str, name: str) -> Any:
         "a module or file that imports",
         "import it in Python to see the error where it arises, or run with --debug",
     ):
-        module = _module_from_file(place) if place.endswith(".py") else _module(place)
+        module = _module_of_file(place) if place.endswith(".py") else module_by_name(place)
     if not hasattr(module, name):
         raise ModelSpecError(
             f"{place}:{name}, where {place} has no {name!r}",
@@ -110,32 +108,13 @@ def named_object(place: str, name: str) -> Any:
     return getattr(module, name)
 
 
-def _module(place: str) -> Any:
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    return importlib.import_module(place)
-
-
-def _module_from_file(place: str) -> Any:
+def _module_of_file(place: str) -> Any:
     path = Path(place)
     if not path.is_file():
         raise ModelSpecError(
             f"file {place}", "a Python file that exists", "check the path before the colon"
         )
-    spec = importlib.util.spec_from_file_location(f"etastar_model_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickling look their module up
-    sys.path.insert(0, str(path.parent.resolve()))
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[spec.name]
-        raise
-    finally:
-        sys.path.pop(0)
-    return module
+    return module_in_file(path)
 
 
 def _split(spec: str, made: Any) -> tuple[nn.Module, GivenInputs | None]:

@@ -146,6 +146,7 @@ class Progress:
         lowest: Learning rate and mean loss of the lowest point so far; None without a finite one.
         bracket: The rates on either side of it; None where a side has none yet.
         done: Whether the search has ended.
+        waiting: For whose run, where other processes have all that is wanted; "" otherwise.
 
     Example:
         >>> print(Progress((("depth", 2),), 3, 30, (0.1, 0.5), (0.05, None)))
@@ -158,13 +159,16 @@ class Progress:
     lowest: tuple[float, float] | None
     bracket: tuple[float | None, float | None]
     done: bool = False
+    waiting: str = ""
 
     @classmethod
-    def of(cls, size: Size, records: Sequence[TrialRecord], *, done: bool = False) -> Progress:
+    def of(
+        cls, size: Size, records: Sequence[TrialRecord], *, done: bool = False, waiting: str = ""
+    ) -> Progress:
         """The progress that finished runs show; see the attributes."""
         lowest, bracket = _lowest(records)
         steps = sum(record.steps for record in records)
-        return cls(size, len(records), steps, lowest, bracket, done)
+        return cls(size, len(records), steps, lowest, bracket, done, waiting)
 
     def __str__(self) -> str:
         low, high = ("?" if end is None else number(end) for end in self.bracket)

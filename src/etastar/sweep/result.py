@@ -50,11 +50,13 @@ class SizeResult(Shown):
         """What makes the optimum less trustworthy.
 
         "edge": it lies at the edge of the range, and the range is to be extended; "diverged": some
-        run did; "no optimum": every rate has a diverged run.
+        run did; "stopped": some run took too long, and counts as diverged; "no optimum": every rate
+        has a diverged run.
         """
         raised = {
             "edge": self.optimum is not None and self.optimum.at_edge,
             "diverged": self.num_diverged > 0,
+            "stopped": any(trial.failed for trial in self.trials),
             "no optimum": self.optimum is None,
         }
         return tuple(flag for flag, is_raised in raised.items() if is_raised)
@@ -141,6 +143,7 @@ class SweepResult(Shown):
                     "loss": json_numbers(trial.loss),
                     "finite": isfinite(trial.loss),
                     "diverged": trial.diverged,
+                    **({"failed": trial.failed} if trial.failed else {}),
                     "steps": trial.steps,
                     "initial_loss": json_numbers(trial.initial_loss),
                     "device": trial.device,

@@ -64,7 +64,7 @@ def run_sweep(
         workers: Processes to run in, 0 for this one; or an executor, such as `Ray`. It is left (its
             processes end) when the sweep ends.
         name: Of the sweep in a store that is given by path or URL.
-        on_progress: Called after every run.
+        on_progress: Called after every run, and while runs of other processes are waited for.
 
     Returns:
         Every run, and the optimum of each size with its flags.
@@ -104,16 +104,24 @@ def run_sweep(
     with ExitStack() as stack:
         store = stack.enter_context(as_store(storage, name=name))
         stack.enter_context(runner)
-        # of a new store, every network is built once before anything is written
-        built = {} if store.settings() else {size: size_depth(recipe, size) for size in ordered}
-        store.open(recipe_settings(recipe))
+        is_new, start = not store.settings(), None
+        if not is_new:
+            store.open(recipe_settings(recipe))  # another recipe's is told at once
+        # of a new store, all that may be refused is tried before anything is written
+        runner.require(recipe)
+        built = {size: size_depth(recipe, size) for size in ordered} if is_new else {}
+        if chosen.needs_start:
+            start = measured_start(recipe, ordered[0], used)
+        if is_new:
+            store.open(recipe_settings(recipe))
         for size in ordered:
             depth = _depth(recipe, size, store, built)
             depths += [] if depth is None else [(size, depth)]
             optima = tuple((one.size, one.optimum) for one in results if one.optimum is not None)
             context = Context(size, used, optima, tuple(depths))
             if chosen.needs_start and not context.optima:
-                context = replace(context, start=measured_start(recipe, size, used))
+                known = start if size == ordered[0] else measured_start(recipe, size, used)
+                context = replace(context, start=known)
             sweep = _Sweep(recipe, context, chosen, runner, store, on_progress)
             results.append(sweep.run())
         settings = tuple(sorted(store.settings().items()))
@@ -154,6 +162,7 @@ class _Sweep:
                 self._run(mine, list(records))
                 wait = _FIRST_WAIT
             else:
+                self._report(records, waiting=self.store.awaited(self.context.size, missing))
                 time.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)
 
@@ -171,9 +180,12 @@ class _Sweep:
             records.append(record)
             self._report(records)
 
-    def _report(self, records: Sequence[TrialRecord], *, done: bool = False) -> None:
+    def _report(
+        self, records: Sequence[TrialRecord], *, done: bool = False, waiting: str = ""
+    ) -> None:
         if self.on_progress is not None:
-            self.on_progress(Progress.of(self.context.size, records, done=done))
+            size = self.context.size
+            self.on_progress(Progress.of(size, records, done=done, waiting=waiting))
 
 
 def _depth(

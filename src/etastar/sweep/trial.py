@@ -54,6 +54,7 @@ class TrialRecord:
         initial_loss: Loss of the first batch, before anything was learned.
         device: Device it ran on.
         versions: Package and version, "torch" among them.
+        failed: Why the run was stopped from outside; its loss counts as +inf. "" if it was not.
     """
 
     size: Size
@@ -65,6 +66,7 @@ class TrialRecord:
     initial_loss: float
     device: str = "cpu"
     versions: tuple[tuple[str, str], ...] = ()
+    failed: str = ""
 
 
 def run_trial(

@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import threading
 from functools import partial
 
 import pytest
@@ -14,8 +15,16 @@ from etastar.sweep.executors.ray import Ray
 
 def test_without_ray_the_extra_is_named(cases, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "etastar\[ray\]"'):
+    with pytest.raises(MissingExtraError, match=r"pip install .*\[ray\]"):
         list(Ray().run(cases.recipe(), cases.SIZE, cases.POINTS))
+
+
+def test_what_cannot_be_sent_is_refused_before_anything_starts(cases):
+    pytest.importorskip("ray")
+    locked = cases.recipe(make_model=partial(cases.network, threading.Lock()))
+    with pytest.raises(TrialError, match="cannot be sent to Ray: TypeError"):
+        Ray().require(locked)
+    Ray().require(cases.recipe(make_model=lambda depth, width: None))
 
 
 @pytest.mark.slow

@@ -111,6 +111,21 @@ def test_a_full_disk_is_an_error_and_keeps_the_records(path):
         assert len(store.records(SIZE)) == len(POINTS)
 
 
+def test_after_a_full_disk_the_same_process_waits_for_nothing(path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with reopened(path) as store:
+        store.begin(SIZE, POINTS)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, limits[1]))
+        try:
+            with pytest.raises(StorageError, match="make room"):
+                store.finish(record(POINTS[1]))
+            store.close()  # nor can the claims be given back
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with reopened(path) as store:
+        assert store.begin(SIZE, POINTS) == tuple(POINTS[1:])
+
+
 def test_a_store_that_cannot_be_written_is_an_error_and_can_be_read(path, monkeypatch):
     import builtins
 

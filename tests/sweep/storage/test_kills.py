@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,7 @@ def finished_per_point(location, name):
     )
 
 
-def kill_until(sweeps, pulse, *, seed, num_runs, pause, **task):
+def kill_until(sweeps, pulse, *, seed, num_runs, pause, in_processes=False, **task):
     """Start sweeps and kill them until enough kills have hit one that runs; names and searches.
 
     The moment is when some number of runs has begun, at most as many as are left to run, and a part
@@ -106,6 +107,8 @@ def kill_until(sweeps, pulse, *, seed, num_runs, pause, **task):
             rounds.append((f"round{len(rounds)}", ("grid", "bracket")[len(rounds) % 2]))
             left = num_runs[rounds[-1][1]]
         pulse.unlink(missing_ok=True)
+        if in_processes:
+            task |= {"workers": 2, "threads": moments.randint(1, 3)}
         pid = sweeps.start(pulse=str(pulse), name=rounds[-1][0], search=rounds[-1][1], **task)
         num_begun = moments.randint(0, left)
         while begun_runs(pulse) < num_begun and not sweeps.is_over(pid):
@@ -113,6 +116,8 @@ def kill_until(sweeps, pulse, *, seed, num_runs, pause, **task):
         time.sleep(moments.uniform(0, pause))
         os.kill(pid, signal.SIGKILL)
         status = sweeps.wait(pid)
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
         assert status in (0, -signal.SIGKILL)
         num_hit += status == -signal.SIGKILL
         left -= min(left, max(0, begun_runs(pulse)))
@@ -124,7 +129,7 @@ def begun_runs(pulse):
     return pulse.stat().st_size - 1 if pulse.exists() else -1
 
 
-def assert_survives(sweeps, location, tmp_path, *, seed):
+def assert_survives(sweeps, location, tmp_path, *, seed, in_processes=False):
     undisturbed = {
         search: sweeps.table(tmp_path / search, storage=None, name="alone", search=search)
         for search in ("grid", "bracket")
@@ -135,7 +140,9 @@ def assert_survives(sweeps, location, tmp_path, *, seed):
     pause = (time.monotonic() - start) / num_runs["grid"]
     pulse = tmp_path / "pulse"
     where = {"storage": location, "impatient": True}
-    rounds = kill_until(sweeps, pulse, seed=seed, num_runs=num_runs, pause=pause, **where)
+    how = {"seed": seed, "num_runs": num_runs, "pause": pause, "in_processes": in_processes}
+    rounds = kill_until(sweeps, pulse, **how, **where)
+    where |= {"workers": 1, "threads": 4} if in_processes else {}
     for name, search in rounds:
         table = sweeps.table(tmp_path / name, name=name, search=search, **where)
         assert table == undisturbed[search]
@@ -152,6 +159,12 @@ def test_kills_on_a_journal_file_change_nothing(sweeps, tmp_path):
 @pytest.mark.slow
 def test_kills_on_postgresql_change_nothing(sweeps, tmp_path, postgres_url):
     assert_survives(sweeps, postgres_url, tmp_path, seed=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("location", ["{}/runs.log", "sqlite:///{}/runs.db"])
+def test_kills_of_a_sweep_in_processes_change_nothing(sweeps, tmp_path, location):
+    assert_survives(sweeps, location.format(tmp_path), tmp_path, seed=3, in_processes=True)
 
 
 def assert_shared(sweeps, location, tmp_path):

@@ -5,15 +5,18 @@ it forked, or, when asked for a child, whether that one is over, or how it ended
 """
 
 import json
+import multiprocessing
 import os
 import sys
 import time
 import traceback
+import warnings
 from functools import partial
 
 import torch
 from torch import nn
 
+from etastar.sweep.executors import Processes, processes
 from etastar.sweep.recipe import Recipe
 from etastar.sweep.search import Bracket, Grid
 from etastar.sweep.storage import claims, connection, optuna_store
@@ -78,6 +81,15 @@ def bury_the_dead_soon():
     connection.HEARTBEAT_SECONDS = optuna_store.HEARTBEAT_SECONDS = 1
 
 
+def workers(task):
+    """In this process, or in two that are forked: what they import would take seconds each."""
+    if "workers" not in task:
+        return 0
+    processes._SPAWN = multiprocessing.get_context("fork")
+    warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+    return Processes(task["workers"], threads=task["threads"])
+
+
 def sweep(task):
     if task.get("impatient"):
         bury_the_dead_soon()
@@ -96,6 +108,7 @@ def sweep(task):
         search=SEARCHES[task["search"]],
         storage=task["storage"],
         name=task["name"],
+        workers=workers(task),
         on_progress=partial(begin_pulse, task),
     )
 
@@ -127,6 +140,7 @@ def fork(task):
     pid = os.fork()
     if pid == 0:
         code = 1
+        os.setpgid(0, 0)  # forked workers do not see the end of a killed sweep: the test ends them
         try:
             run_child(task)
             code = 0

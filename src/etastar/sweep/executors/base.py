@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from math import inf, nan
 from typing import TYPE_CHECKING
 
 import torch
 
 from etastar.errors import TrialError, foreign_errors_as
-from etastar.sweep.trial import run_trial
+from etastar.sweep.trial import TrialRecord, run_trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from etastar.sweep.recipe import Point, Recipe, Size
-    from etastar.sweep.trial import TrialRecord
 
 __all__ = ["Executor", "Sequential", "device_name"]
 
@@ -32,15 +32,19 @@ class Executor(ABC):
     - A run that diverges is a record. A run that raises ends the call: the error of the model, the
       data or the loss comes out as a TrialError with its type and message; records that were
       yielded before stay valid.
+    - A run that takes longer than a `run_timeout`, where the executor has one, is ended, and its
+      record says so in `failed`; its loss is +inf. The other runs go on.
     - A worker that dies is replaced and its point run again, at most `retries` times; then it is a
       TrialError.
     - It is a context manager: on exit, by Ctrl-C too, no process of it is left.
     - The global random numbers and thread counts of the calling process are as before.
+    - `run_timeout` is the time limit of a run in seconds; None where there is none.
     - `max_points` is how many points a sweep hands over at a time: enough to keep the executor
       busy, few enough to leave work for other processes on the same store; None is all.
     """
 
     max_points: int | None = None
+    run_timeout: float | None = None
 
     @abstractmethod
     def run(self, recipe: Recipe, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
@@ -57,6 +61,14 @@ class Executor(ABC):
         Raises:
             TrialError: A run raised, or a worker died too often.
         """
+
+    def require(self, recipe: Recipe) -> None:  # noqa: B027  it takes every recipe by default
+        """Refuse, by a TrialError, a recipe that cannot run here, before anything is written."""
+
+    def _over_time(self, size: Size, point: Point, device: str) -> TrialRecord:
+        """The record of a run that was ended as it took too long."""
+        why = f"stopped, as it took longer than {self.run_timeout:g} s"
+        return TrialRecord(size, point, inf, (), False, 0, nan, device, failed=why)
 
     def __enter__(self) -> Self:
         return self

@@ -7,10 +7,12 @@ import os
 import pickle
 import signal
 import threading
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import time
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import lru_cache
+from math import inf
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,6 +24,7 @@ from etastar.typed import require_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
     from multiprocessing.connection import Connection
 
     from etastar.sweep.recipe import Point, Recipe, Size
@@ -33,7 +36,7 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 
 class Processes(Executor):
-    """Runs points on a `ProcessPoolExecutor`, each process with a fixed number of threads.
+    """Runs points side by side, each in a process with a fixed number of threads.
 
     Processes start at the first run and stay for the next. The callables of the recipe are sent to
     them, so they must be functions of a module, or `functools.partial` of them; and the main module
@@ -44,6 +47,7 @@ class Processes(Executor):
         threads: PyTorch's threads in each.
         retries: How often points are run again because a process died.
         device: Where each of them trains.
+        run_timeout: Seconds after which a run is ended and counts as failed; None for no end.
 
     Raises:
         TrialError: A number is out of range, or there is no such device.
@@ -56,6 +60,7 @@ class Processes(Executor):
         threads: int = 1,
         retries: int = 2,
         device: torch.device | str = "cpu",
+        run_timeout: float | None = None,
     ) -> None:
         for name, count, least in (
             ("workers", workers, 1),
@@ -63,52 +68,109 @@ class Processes(Executor):
             ("retries", retries, 0),
         ):
             require_number(name, count, error=TrialError, least=least, whole=True)
-        self._workers, self._threads, self._retries = workers, threads, retries
+        self._size, self._threads, self._retries = workers, threads, retries
         self._device = device_name(device)
-        self._pool: ProcessPoolExecutor | None = None
-        self._alive: Connection | None = None
+        if run_timeout is not None:
+            require_number("run_timeout", run_timeout, error=TrialError, above=0)
+        self.run_timeout = run_timeout
+        self._workers: list[_Worker] = []
         self.max_points = 4 * workers  # enough that no worker waits long for the last of them
+
+    def require(self, recipe: Recipe) -> None:
+        """Refuse what cannot be sent to another process."""
+        _pickled(recipe)
 
     def run(self, recipe: Recipe, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
         """Run every point once, side by side; see `Executor.run`."""
-        sent, missing = _pickled(recipe), list(points)
-        left = self._retries
-        while missing:
-            try:
-                for record in self._records(sent, size, missing):
-                    missing.remove(record.point)
-                    yield record
-            except BrokenProcessPool as error:  # noqa: PERF203  once, or a few times, in a sweep
-                self.close()
-                left -= 1
-                if left < 0:
-                    raise TrialError(
-                        f"a worker process that ended by itself: {error}",
-                        "workers that live to the end of a run",
-                        "look for what ends them (memory, a crash in a library; a script needs "
-                        '`if __name__ == "__main__":` around its sweep), or give workers=0',
-                    ) from error
+        sent, missing, left = _pickled(recipe), list(points), self._retries
+        limit = self.run_timeout or inf
+        under_way: dict[Future[TrialRecord], tuple[Point, _Worker]] = {}
+        try:
+            while missing or under_way:
+                for worker in self._idle(
+                    len(missing), [worker for _, worker in under_way.values()]
+                ):
+                    point = missing.pop(0)
+                    under_way[worker.start(sent, size, point, self._device)] = point, worker
+                look_again = None if limit == inf else min(1.0, limit / 4)
+                done, _ = wait(under_way, look_again, FIRST_COMPLETED)
+                records: list[TrialRecord] = []
+                for task in done:
+                    point, worker = under_way.pop(task)
+                    try:
+                        records.append(task.result())
+                    except BrokenProcessPool as error:
+                        self._end(worker)
+                        left -= 1
+                        if left < 0:
+                            raise _lost(error) from error
+                        missing.insert(0, point)
+                for task, (point, worker) in list(under_way.items()):
+                    if worker.seconds > limit and not task.done():
+                        del under_way[task]
+                        self._end(worker)
+                        records.append(self._over_time(size, point, self._device))
+                yield from records
+        finally:
+            for _, worker in under_way.values():
+                self._end(worker)
 
     def close(self) -> None:
         """End the processes, with the runs under way."""
-        if self._pool is not None and self._alive is not None:
-            self._alive.close()
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = self._alive = None
+        for worker in list(self._workers):
+            self._end(worker)
 
-    def _records(self, recipe: bytes, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
-        if self._pool is None:
-            watched, self._alive = _SPAWN.Pipe(duplex=False)
-            self._pool = ProcessPoolExecutor(
-                self._workers, _SPAWN, initializer=_begin, initargs=(self._threads, watched)
-            )
-        tasks = [self._pool.submit(_run, recipe, size, p, self._device) for p in points]
-        try:
-            for task in as_completed(tasks):
-                yield task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
+    def _idle(self, most: int, busy: Sequence[_Worker]) -> list[_Worker]:
+        """Workers without a run, started where there are too few; as many as are wanted."""
+        while len(self._workers) < min(self._size, most + len(busy)):
+            self._workers.append(_Worker(self._threads))
+        return [worker for worker in self._workers if worker not in busy][:most]
+
+    def _end(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        worker.end()
+
+
+class _Worker:
+    """A pool of one process: to end a run that takes too long ends no other."""
+
+    def __init__(self, threads: int) -> None:
+        watched, self._alive = _SPAWN.Pipe(duplex=False)
+        self._pool = ProcessPoolExecutor(1, _SPAWN, initializer=_begin, initargs=(threads, watched))
+        self._began = inf
+        self._pid = self._pool.submit(os.getpid)
+        self._pid.add_done_callback(self._is_there)
+
+    def start(self, recipe: bytes, size: Size, point: Point, device: str) -> Future[TrialRecord]:
+        """Give it a run."""
+        if self._pid.done():  # else its time begins when the process is there
+            self._began = time.monotonic()
+        return self._pool.submit(_run, recipe, size, point, device)
+
+    @property
+    def seconds(self) -> float:
+        """For how long its run has been under way; below 0 while the process starts."""
+        return time.monotonic() - self._began
+
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        self._alive.close()
+        if self._pid.done() and not self._pid.cancelled() and self._pid.exception() is None:
+            with suppress(OSError):
+                os.kill(self._pid.result(), getattr(signal, "SIGKILL", signal.SIGTERM))
+        self._pool.shutdown(cancel_futures=True)
+
+    def _is_there(self, _: object) -> None:
+        self._began = time.monotonic()
+
+
+def _lost(error: BrokenProcessPool) -> TrialError:
+    return TrialError(
+        f"a worker process that ended by itself: {error}",
+        "workers that live to the end of a run",
+        "look for what ends them (memory, a crash in a library; a script needs "
+        '`if __name__ == "__main__":` around its sweep), or give workers=0',
+    )
 
 
 def _begin(threads: int, watched: Connection) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
+import time
 from contextlib import contextmanager
 from importlib import import_module
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from etastar.errors import EtastarError, MissingExtraError, TrialError
+from etastar.errors import EtastarError, MissingExtraError, TrialError, foreign_errors_as
 from etastar.sweep.executors.base import Executor
 from etastar.sweep.trial import run_trial
 from etastar.typed import require_number
@@ -44,6 +47,8 @@ class Ray(Executor):
         num_cpus: CPUs that a trial takes, also PyTorch's threads in it (at least 1).
         num_gpus: GPUs that a trial takes; a fraction shares one.
         retries: How often a point is run again whose worker was lost.
+        run_timeout: Seconds after which a run is ended and counts as failed; None for no end. The
+            time that it waits for a worker does not count. Not with "ray://", a client of Ray.
 
     Raises:
         TrialError: A number is out of range.
@@ -56,6 +61,7 @@ class Ray(Executor):
         num_cpus: float = 1,
         num_gpus: float = 0,
         retries: int = 2,
+        run_timeout: float | None = None,
     ) -> None:
         require_number("retries", retries, error=TrialError, least=0, whole=True)
         require_number("num_cpus", num_cpus, error=TrialError, least=0)
@@ -64,9 +70,19 @@ class Ray(Executor):
             raise TrialError(f"address {address!r}", "text", 'give "host:port" or "auto"')
         self._address = address
         self._resources = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": retries}
+        if run_timeout is not None:
+            require_number("run_timeout", run_timeout, error=TrialError, above=0)
+            if str(address).startswith("ray://"):
+                raise TrialError(
+                    f"run_timeout={run_timeout:g} at {address!r}",
+                    "no limit with a client of Ray, which is not told when a run begins",
+                    'run on a machine of the cluster with "auto", or leave run_timeout out',
+                )
+        self.run_timeout = run_timeout
         self._threads = max(1, int(num_cpus))
         self._device = "cuda" if num_gpus else "cpu"
         self._started: Any = None
+        self._on_sigterm: Any = None
 
     def run(self, recipe: Recipe, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
         """Run every point once, side by side; see `Executor.run`.
@@ -76,16 +92,43 @@ class Ray(Executor):
             TrialError: A run raised, a worker was lost too often, or Ray cannot be reached.
         """
         ray = self._connected()
-        task = ray.remote(_run).options(**self._resources)
-        shared = ray.put(recipe)
-        pending = [task.remote(shared, size, p, self._device, self._threads) for p in points]
+        is_timed = self.run_timeout is not None
+        options = {"num_returns": "streaming"} if is_timed else {}
+        task = ray.remote(_timed if is_timed else _run).options(**options, **self._resources)
+        sent = ray.put(recipe), size
+        # of each, until its record is there: its point, and when it began
+        pending = {
+            task.remote(*sent, point, self._device, self._threads): (point, inf) for point in points
+        }
+        limit = self.run_timeout or inf
+        look_again = None if limit == inf else min(1.0, limit / 4)
         try:
             while pending:
-                done, pending = ray.wait(pending)
-                yield _result(ray, done[0])
+                done, _ = ray.wait(list(pending), timeout=look_again)
+                for run in done:
+                    point, _ = pending[run]
+                    pending[run] = point, time.monotonic()
+                    record = _result(ray, next(run) if is_timed else run)
+                    if record is not None:
+                        del pending[run]
+                        yield record
+                late = [run for run in pending if time.monotonic() - pending[run][1] > limit]
+                for run in late:
+                    ray.cancel(run, force=True)
+                    yield self._over_time(size, pending.pop(run)[0], self._device)
         finally:
-            for reference in pending:
-                ray.cancel(reference, force=True)
+            for run in pending:
+                ray.cancel(run, force=True)
+
+    def require(self, recipe: Recipe) -> None:
+        """Refuse what cannot be sent to Ray."""
+        with foreign_errors_as(
+            TrialError,
+            "a recipe that cannot be sent to Ray",
+            "functions and objects that can be pickled",
+            "move what it names (a lock, an open file) into the functions, or give workers=0",
+        ):
+            _imported(self._address).cloudpickle.dumps(recipe)
 
     def __enter__(self) -> Self:
         self._connected()  # an address that does not answer is told before a store is made
@@ -96,12 +139,14 @@ class Ray(Executor):
         if self._started is not None:
             self._started.shutdown()
             self._started = None
+            _set_sigterm(self._on_sigterm)
 
     def _connected(self) -> Any:
         ray = _imported(self._address)
         # with an address, Ray itself refuses a second connection
         is_usable = self._address is None or self._started is not None
         if not (ray.is_initialized() and is_usable):
+            before = signal.getsignal(signal.SIGTERM)
             try:
                 _start(ray, self._address)
             except (RuntimeError, ValueError, OSError) as error:
@@ -111,7 +156,9 @@ class Ray(Executor):
                     "a Ray that starts, or a cluster that answers",
                     "check the address, or train in processes of this machine: workers=4",
                 ) from error
-            self._started = ray
+            self._started, self._on_sigterm = ray, before
+            # Ray exits with 15, and in the midst of whatever is under way
+            _set_sigterm(_exit if before == signal.SIG_DFL else before)
         return ray
 
 
@@ -119,6 +166,23 @@ def _run(recipe: Recipe, size: Size, point: Point, device: str, threads: int) ->
     """One point, in a worker of Ray."""
     torch.set_num_threads(threads)
     return run_trial(recipe, size, point, device=device)
+
+
+def _timed(*given: Any) -> Iterator[TrialRecord | None]:
+    """The same; it says first that it begins."""
+    yield None
+    yield _run(*given)
+
+
+def _set_sigterm(handler: Any) -> None:
+    """Only the main thread may; None is a handler that is not of Python."""
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _exit(*_: object) -> NoReturn:
+    """What a shell expects after SIGTERM, once the sweep has let go of all that it holds."""
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 def _imported(address: str | None) -> Any:
@@ -184,9 +248,9 @@ def _within(seconds: float, call: Callable[[], object]) -> None:
         raise raised[0]
 
 
-def _result(ray: Any, reference: Any) -> TrialRecord:
+def _result(ray: Any, reference: Any) -> TrialRecord | None:
     try:
-        record: TrialRecord = ray.get(reference)
+        record: TrialRecord | None = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
         if isinstance(cause, EtastarError):

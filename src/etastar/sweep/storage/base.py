@@ -29,8 +29,9 @@ class Store(ABC):
       record. A claim whose process died does not hold for long. A claim may be taken over from a
       process that lives but has not been heard of: both runs then give the same record, and the
       first that is finished counts.
-    - A store holds one recipe: opening it for another one raises, and says in what they differ. So
-      does a store of an unknown format version. Both leave it as it is.
+    - A store holds one recipe: opening it for another one raises, and says in what they differ;
+      while no run of it is finished or under way, it becomes the other one's. An unknown format
+      version raises. What raises leaves the store as it is.
     - A failed write (full disk, read-only) raises StorageError and leaves the records readable.
     - Numbers come back exactly, +inf and NaN too.
     - A point has at most one record: where two are finished, the first stays.
@@ -76,6 +77,10 @@ class Store(ABC):
     def finish(self, record: TrialRecord) -> None:
         """Keep a finished run."""
 
+    def awaited(self, size: Size, points: Sequence[Point]) -> str:
+        """A line on who runs points that `begin` did not give, and until when; "" if nobody."""
+        return ""
+
     def close(self) -> None:  # noqa: B027  nothing to release by default
         """Let go of claims and connections."""
 
@@ -106,9 +111,11 @@ class MemoryStore(Store):
 
     def open(self, settings: Mapping[str, str]) -> None:
         """Claim the store for one recipe; see `Store.open`."""
-        if self._settings:
+        if any(self._records.values()):
             require_same_settings(settings, self._settings, where="the store in memory")
-        self._settings = dict(settings)
+        if self._settings != settings:
+            self._settings = dict(settings)
+            self._depths.clear()
 
     def settings(self) -> dict[str, str]:
         """Settings of the recipe that the store holds; {} for a new one."""

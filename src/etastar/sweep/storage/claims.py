@@ -3,8 +3,9 @@
 A point that is wanted is a WAITING trial; a process claims it by Optuna's atomic change of state to
 RUNNING. Where two processes made a trial of one point, the lower number is the point's: both see
 the numbers alike, and the other trial is failed. A run whose process died is failed, and its point
-made WAITING anew, by whoever wants it next: in a database when Optuna's heartbeats have stopped; in
-a journal, which has none, when the run takes far longer than the others of its size did. Should the
+made WAITING anew, by whoever wants it next: at once where that was a process of this machine; else
+in a database when Optuna's heartbeats have stopped, in a journal, which has none, when the run
+takes far longer than the others of its size did. Should the
 process live after all, its run is kept if it is finished first.
 """
 
@@ -28,7 +29,8 @@ from optuna.trial import TrialState, create_trial
 
 from etastar.errors import StorageError, foreign_errors_as
 from etastar.sweep.recipe import Point
-from etastar.sweep.storage.connection import quiet_optuna
+from etastar.sweep.storage.connection import GRACE_SECONDS, quiet_optuna, seconds_silent
+from etastar.sweep.storage.holder import is_over
 from etastar.sweep.trial import TrialRecord
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class Claims:
         study_id: Of the size.
         study_name: Of the size.
         size: Size of the network.
+        holder: Of the claims that are made here.
         first_seen: When a running trial of others was first seen here, by its id; filled here.
 
     A finished trial never changes, so each is read once, at the first look that finds it.
@@ -68,6 +71,7 @@ class Claims:
     study_id: int
     study_name: str
     size: Size
+    holder: str = ""
     first_seen: dict[int, float] = field(default_factory=dict)
     _ended: set[int] = field(default_factory=set)
     _finished: dict[Point, tuple[int, TrialRecord]] = field(default_factory=dict)
@@ -111,13 +115,12 @@ class Claims:
             with suppress(UpdateFinishedTrialError):
                 for name, value in _fields(record).items():
                     self.storage.set_trial_user_attr(trial_id, name, value)
-                value = [_value(record)]
-                self.storage.set_trial_state_values(trial_id, TrialState.COMPLETE, value)
+                self.storage.set_trial_state_values(trial_id, _state(record), _values(record))
                 return
         there = self._live().get(record.point)
         if record.point in self._finished:
             return
-        self._make(TrialState.COMPLETE, record.point, _fields(record), value=_value(record))
+        self._make(_state(record), record.point, _fields(record), values=_values(record))
         if there is not None:
             self.fail(self._trial_id(there))
 
@@ -129,6 +132,27 @@ class Claims:
         """
         with suppress(UpdateFinishedTrialError):
             self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
+
+    def awaited(self, points: Sequence[Point]) -> str:
+        """Who runs the first of the points that another process has; see `Store.awaited`."""
+        live = self._live()
+        running = [live[p] for p in points if p in live and live[p].state == TrialState.RUNNING]
+        if not running:
+            return ""
+        trial_id, point = self._trial_id(running[0]), self._point_of(running[0])
+        host, process = (*str(running[0].user_attrs.get("holder", "")).split(), "?", "?")[:2]
+        text = f"waits for lr={point.lr}, seed={point.seed} on {host} (process {process})"
+        if self._has_heartbeats:
+            silent = seconds_silent(self.storage, trial_id)
+            return f"{text}; silent for {silent:.0f} s, taken over after {GRACE_SECONDS} s"
+        seen = time.monotonic() - self.first_seen.get(trial_id, time.monotonic())
+        left = max(0.0, self._patience() - seen)
+        return f"{text}; a journal has no heartbeats: taken over in {left:.0f} s"
+
+    def has_runs(self) -> bool:
+        """Whether a run is finished, or under way in a process that may live."""
+        running = [one for one in self._live().values() if one.state == TrialState.RUNNING]
+        return bool(self._finished) or not all(map(_is_over, running))
 
     def _enqueued(self, points: Sequence[Point]) -> dict[Point, FrozenTrial]:
         """The live trial of each point that is not finished, made WAITING where it had none.
@@ -160,7 +184,7 @@ class Claims:
         **values: Any,
     ) -> int:
         low, high = min(_LEAST_LR, point.lr), max(_GREATEST_LR, point.lr)
-        own = {"size": dict(self.size), "seed": point.seed}
+        own = {"size": dict(self.size), "seed": point.seed, "holder": self.holder}
         template = create_trial(
             state=state,
             params={"lr": point.lr},
@@ -180,6 +204,8 @@ class Claims:
             storage.record_heartbeat(trial_id)
         with suppress(UpdateFinishedTrialError):
             if self.storage.set_trial_state_values(trial_id, TrialState.RUNNING):
+                if trial.user_attrs.get("holder") != self.holder:  # another process enqueued it
+                    self.storage.set_trial_user_attr(trial_id, "holder", self.holder)
                 return trial_id
         return None
 
@@ -193,7 +219,8 @@ class Claims:
             trial_id, now = self._trial_id(trial), time.monotonic()
             seen = now - self.first_seen.setdefault(trial_id, now)
             # version 0.1.0 wrote an "owner" in place of a heartbeat
-            if "owner" in trial.system_attrs or (not self._has_heartbeats and seen > patience):
+            is_silent = not self._has_heartbeats and seen > patience
+            if _is_over(trial) or "owner" in trial.system_attrs or is_silent:
                 self.fail(trial_id)
 
     def _patience(self) -> float:
@@ -225,7 +252,9 @@ class Claims:
 
     def _keep(self, trial: FrozenTrial) -> None:
         """Read the run of a finished trial; of a point that was run twice the lower number's."""
-        if trial.state != TrialState.COMPLETE:
+        run = trial.user_attrs.get("run")
+        was_stopped = isinstance(run, dict) and run.get("failed")
+        if trial.state != TrialState.COMPLETE and not was_stopped:
             return
         record = self._record(trial)
         if record.point not in self._finished:
@@ -266,12 +295,23 @@ class Claims:
                 initial_loss=float(run["initial_loss"]),
                 device=str(run["device"]),
                 versions=tuple(sorted(run["versions"].items())),
+                failed=str(run.get("failed", "")),
             )
 
 
-def _value(record: TrialRecord) -> float:
+def _is_over(trial: FrozenTrial) -> bool:
+    return is_over(str(trial.user_attrs.get("holder", "")))
+
+
+def _state(record: TrialRecord) -> TrialState:
+    return TrialState.FAIL if record.failed else TrialState.COMPLETE
+
+
+def _values(record: TrialRecord) -> list[float] | None:
     """The loss that Optuna shows, which keeps no NaN; the exact one is among the fields."""
-    return record.loss if isfinite(record.loss) and not record.diverged else inf
+    if record.failed:
+        return None
+    return [record.loss if isfinite(record.loss) and not record.diverged else inf]
 
 
 def _fields(record: TrialRecord) -> dict[str, Any]:
@@ -285,6 +325,7 @@ def _fields(record: TrialRecord) -> dict[str, Any]:
             "steps": record.steps,
             "device": record.device,
             "versions": dict(record.versions),
+            **({"failed": record.failed} if record.failed else {}),
         },
     }
 

@@ -20,16 +20,20 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 __all__ = [
+    "GRACE_SECONDS",
     "HEARTBEAT_SECONDS",
     "connect",
     "disconnect",
     "quiet_optuna",
+    "seconds_silent",
     "shown_location",
     "storage_errors",
 ]
 
 HEARTBEAT_SECONDS = 15
-"""Between two signs of life in a database; after four without any, a run's process is dead."""
+"""Between two signs of life in a database."""
+GRACE_SECONDS = 60
+"""Without any, after which a run's process is dead."""
 
 _VERBOSITY = threading.RLock()
 _ATTEMPTS = 5
@@ -77,10 +81,10 @@ def connect(location: str | os.PathLike[str], *, create: bool) -> BaseStorage | 
 
     Args:
         location: Path of a journal file, or a database's URL.
-        create: Whether to make a journal file that is not there.
+        create: Whether to make a store that is not there.
 
     Returns:
-        The storage; None for a journal that is not there and is not to be made.
+        The storage; None for one that is not there and is not to be made.
 
     Raises:
         StorageError: The driver of the URL is not installed, or the file is no journal.
@@ -90,6 +94,8 @@ def connect(location: str | os.PathLike[str], *, create: bool) -> BaseStorage | 
     from optuna.storages import get_storage
     from sqlalchemy.exc import DatabaseError
 
+    if not (create or _is_there(str(location))):
+        return None
     for left in reversed(range(_ATTEMPTS)):
         try:
             return get_storage(_database(str(location)))
@@ -98,6 +104,13 @@ def connect(location: str | os.PathLike[str], *, create: bool) -> BaseStorage | 
                 raise
         time.sleep(_PAUSE)
     raise AssertionError("the last attempt returns or raises")
+
+
+def _is_there(url: str) -> bool:
+    """Whether a file of SQLite is there; a server is."""
+    place = url.partition(":///")[2].partition("?")[0]
+    is_file = url.startswith("sqlite") and place not in ("", ":memory:")
+    return not is_file or place.startswith("file:") or Path(place).exists()
 
 
 def _database(url: str) -> RDBStorage:
@@ -126,7 +139,7 @@ def _database(url: str) -> RDBStorage:
                 url,
                 engine_kwargs=options,
                 heartbeat_interval=HEARTBEAT_SECONDS,
-                grace_period=4 * HEARTBEAT_SECONDS,
+                grace_period=min(GRACE_SECONDS, 4 * HEARTBEAT_SECONDS),
             )
     except (ImportError, ArgumentError) as error:
         raise StorageError(
@@ -160,6 +173,18 @@ def disconnect(storage: BaseStorage) -> None:
     engine = getattr(getattr(storage, "_backend", None), "engine", None)
     if engine is not None:
         engine.dispose()
+
+
+def seconds_silent(storage: BaseStorage, trial_id: int) -> float:
+    """How long ago, by a database's own clock, a running trial's heartbeat was recorded."""
+    from sqlalchemy import DateTime, column, func, select, table
+
+    beats = table("trial_heartbeats", column("trial_id"), column("heartbeat", DateTime))
+    ask = select(func.now(), beats.c.heartbeat).where(beats.c.trial_id == trial_id)
+    database = getattr(storage, "_backend", storage)  # optuna wraps it in a cache
+    with database.engine.connect() as connection:
+        found = connection.execute(ask).first()
+    return 0.0 if found is None else (found[0].replace(tzinfo=None) - found[1]).total_seconds()
 
 
 @contextmanager

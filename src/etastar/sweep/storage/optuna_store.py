@@ -19,6 +19,7 @@ from etastar.sweep.storage.connection import (
     shown_location,
     storage_errors,
 )
+from etastar.sweep.storage.holder import LEFT, new_holder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,7 +45,8 @@ class OptunaStore(Store):
     The study NAME holds the settings and the format. The study NAME/depth=6,width=64 holds the
     effective depth of that size and its runs as trials: the parameter `lr`, the value (the loss;
     +inf where the run diverged or its loss is no finite number), and the attributes `seed`, `size`,
-    `losses` and `run` with everything else. FAIL trials are claims that came to nothing.
+    `holder`, `losses` and `run` with everything else. FAIL trials are claims that came to nothing,
+    or runs that were stopped, which `run` says.
     Optuna's dashboard shows all of it.
 
     Args:
@@ -72,6 +74,7 @@ class OptunaStore(Store):
         self._name = name
         self._where = f"{shown_location(location)} ({name})"
         self._opened = False
+        self._holder = ""
         self._storage: BaseStorage | None = None
         self._studies: dict[Size, Claims] = {}
         self._claimed: dict[tuple[Size, Point], int] = {}
@@ -86,12 +89,15 @@ class OptunaStore(Store):
             deadline = time.monotonic() + (0.0 if made else _HEADER_PATIENCE)
             while not (held := self._held(index)) and time.monotonic() < deadline:
                 time.sleep(0.05)
-            if held:
+            if held and held != dict(settings) and not self._has_runs():
+                self._forget_sizes()  # begun with a setting that was a slip
+            elif held:
                 require_same_settings(settings, held, where=self._where)
             # one that is there is written again, which shows whether the store can be written
             header = {"format": FORMAT, "settings": dict(settings)}
             self._connected().set_study_user_attr(index, _HEADER, header)
-        self._opened = True
+        self._opened, self._holder = True, new_holder()
+        self._studies.clear()
 
     def settings(self) -> dict[str, str]:
         """Settings of the recipe that the store holds; {} for a new one."""
@@ -101,11 +107,7 @@ class OptunaStore(Store):
     def sizes(self) -> tuple[Size, ...]:
         """Sizes that have a record, in the order in which they were begun."""
         with storage_errors(self._where, "reading"):
-            storage = self._connected(create=False)
-            studies = () if storage is None else storage.get_all_studies()
-            prefix = f"{self._name}/"
-            names = [study.study_name for study in studies]
-            sizes = [parse_size(n.removeprefix(prefix)) for n in names if n.startswith(prefix)]
+            sizes = self._begun_sizes()
         return tuple(size for size in sizes if self.records(size))
 
     def depth(self, size: Size) -> float | None:
@@ -141,6 +143,11 @@ class OptunaStore(Store):
             self._heartbeat.start()
         return tuple(point for point in unique if (size, point) in self._claimed)
 
+    def awaited(self, size: Size, points: Sequence[Point]) -> str:
+        """Who has the points, and until when; see `Store.awaited`."""
+        with storage_errors(self._where, "reading"):
+            return self._claims(size).awaited(points)
+
     def finish(self, record: TrialRecord) -> None:
         """Keep a finished run; where the point has a finished run, that one stays."""
         self._require_open()
@@ -154,9 +161,11 @@ class OptunaStore(Store):
         if self._heartbeat is not None:
             self._heartbeat.join()
             self._heartbeat = None
+        if self._holder:
+            LEFT.add(self._holder)
         if self._storage is None:
             return
-        # a store that cannot be written keeps the claims, which die with this process
+        # a store that cannot be written keeps the claims, which hold no longer all the same
         with suppress(StorageError), storage_errors(self._where, "writing"):
             for (size, _), trial_id in self._claimed.items():
                 self._claims(size).fail(trial_id)
@@ -194,8 +203,24 @@ class OptunaStore(Store):
         if size not in self._studies:
             name = self._study_name(size)
             study_id, _ = self._study(name, make=True)
-            self._studies[size] = Claims(self._connected(), study_id, name, size)
+            self._studies[size] = Claims(self._connected(), study_id, name, size, self._holder)
         return self._studies[size]
+
+    def _begun_sizes(self) -> list[Size]:
+        storage = self._connected(create=False)
+        studies = () if storage is None else storage.get_all_studies()
+        prefix = f"{self._name}/"
+        names = [study.study_name for study in studies]
+        return [parse_size(n.removeprefix(prefix)) for n in names if n.startswith(prefix)]
+
+    def _has_runs(self) -> bool:
+        return any(self._claims(size).has_runs() for size in self._begun_sizes())
+
+    def _forget_sizes(self) -> None:
+        """Take away depths, and claims that came to nothing."""
+        for size in self._begun_sizes():
+            self._connected().delete_study(self._claims(size).study_id)
+        self._studies.clear()
 
     def _study(self, name: str, *, make: bool = False) -> tuple[Any, bool]:
         """The number of a study, None where it is not there; and whether it was made here."""
