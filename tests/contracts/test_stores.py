@@ -1,5 +1,6 @@
 """What every store promises."""
 
+import cProfile
 import json
 from dataclasses import replace
 from math import inf, isnan, nan
@@ -9,7 +10,7 @@ import pytest
 
 from etastar.errors import StorageError
 from etastar.sweep.recipe import Point
-from etastar.sweep.storage import MemoryStore, OptunaStore
+from etastar.sweep.storage import MemoryStore, OptunaStore, as_store
 from etastar.sweep.trial import TrialRecord
 
 SIZE = (("depth", 6), ("width", 64))
@@ -95,6 +96,20 @@ def test_numbers_come_back_exactly(store, make_store):
         store.finish(one)
     store.close()
     assert repr(make_store().records(SIZE)) == repr(tuple(written))
+
+
+@pytest.mark.parametrize("location", [None, "runs.log"])
+def test_a_run_among_many_costs_few_more_calls_than_among_few(location, tmp_path):
+    calls = []
+    with as_store(location and tmp_path / location) as store:
+        store.open(SETTINGS)
+        for seed in range(61):
+            profile = cProfile.Profile()
+            profile.runcall(store.records, SIZE)
+            profile.runcall(store.finish, record(Point(0.1, seed)))
+            calls.append(sum(entry.callcount for entry in profile.getstats()))
+    # Optuna lists a journal's trials, one call for each, at each of the two
+    assert calls[60] - calls[10] <= 2 * 50 + calls[10] / 4
 
 
 def test_a_diverged_run_is_a_record(store, make_store):

@@ -13,10 +13,12 @@ from __future__ import annotations
 import time
 import zlib
 from base64 import b64decode, b64encode
-from bisect import insort
+from bisect import bisect_left
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
+from itertools import compress
 from math import inf, isfinite
+from operator import attrgetter
 from struct import pack, unpack
 from typing import TYPE_CHECKING, Any
 
@@ -69,9 +71,9 @@ class Claims:
     study_name: str
     size: Size
     first_seen: dict[int, float] = field(default_factory=dict)
-    _ended: set[int] = field(default_factory=set)
-    _finished: dict[Point, tuple[int, TrialRecord]] = field(default_factory=dict)
-    _sorted: list[Point] = field(default_factory=list)
+    _open: bytearray = field(default_factory=bytearray)  # 0 for every trial that is read and over
+    _finished: dict[Point, int] = field(default_factory=dict)
+    _sorted: list[TrialRecord] = field(default_factory=list)
 
     def records(self) -> tuple[TrialRecord, ...]:
         """Finished runs sorted by point, each point once.
@@ -83,7 +85,7 @@ class Claims:
             StorageError: A trial is not of etastar.
         """
         self._live()
-        return tuple(self._finished[point][1] for point in self._sorted)
+        return tuple(self._sorted)
 
     def claim(self, points: Sequence[Point]) -> dict[Point, int]:
         """Claim the points that nobody has.
@@ -214,10 +216,12 @@ class Claims:
         # one look at the store: a run that another process finishes between two would be in neither
         live: dict[Point, FrozenTrial] = {}
         trials = self.storage.get_all_trials(self.study_id, deepcopy=False)
-        for trial in [trial for trial in trials if trial.number not in self._ended]:
+        self._open.extend(b"\1" * (len(trials) - len(self._open)))
+        for place in [*compress(range(len(trials)), self._open)]:
+            trial = trials[place]
             if trial.state.is_finished():
                 self._keep(trial)
-                self._ended.add(trial.number)
+                self._open[place] = 0
             else:
                 point = self._point_of(trial)
                 live[point] = min(live.get(point, trial), trial, key=lambda one: one.number)
@@ -228,11 +232,11 @@ class Claims:
         if trial.state != TrialState.COMPLETE:
             return
         record = self._record(trial)
-        if record.point not in self._finished:
-            insort(self._sorted, record.point)
-        there = self._finished.setdefault(record.point, (trial.number, record))
-        if trial.number < there[0]:
-            self._finished[record.point] = trial.number, record
+        number = self._finished.get(record.point)
+        if number is None or trial.number < number:
+            place = bisect_left(self._sorted, record.point, key=attrgetter("point"))
+            self._sorted[place : place + (number is not None)] = [record]
+            self._finished[record.point] = trial.number
 
     def _trial_id(self, trial: FrozenTrial) -> int:
         return int(
