@@ -16,7 +16,6 @@ from base64 import b64decode, b64encode
 from bisect import bisect_left
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
-from itertools import compress
 from math import inf, isfinite
 from operator import attrgetter
 from struct import pack, unpack
@@ -52,7 +51,7 @@ _PLAIN_LOSSES = 64
 """Curves up to this long are stored as a list that one can read."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Claims:
     """The trials of one size.
 
@@ -71,7 +70,8 @@ class Claims:
     study_name: str
     size: Size
     first_seen: dict[int, float] = field(default_factory=dict)
-    _open: bytearray = field(default_factory=bytearray)  # 0 for every trial that is read and over
+    _seen: int = 0
+    _open: set[int] = field(default_factory=set)  # numbers of those that were seen and not over
     _finished: dict[Point, int] = field(default_factory=dict)
     _sorted: list[TrialRecord] = field(default_factory=list)
 
@@ -213,19 +213,38 @@ class Claims:
 
     def _live(self) -> dict[Point, FrozenTrial]:
         """Of each point that is not finished, the waiting or running trial of the lowest number."""
-        # one look at the store: a run that another process finishes between two would be in neither
         live: dict[Point, FrozenTrial] = {}
-        trials = self.storage.get_all_trials(self.study_id, deepcopy=False)
-        self._open.extend(b"\1" * (len(trials) - len(self._open)))
-        for place in [*compress(range(len(trials)), self._open)]:
-            trial = trials[place]
+        for trial in self._look():
             if trial.state.is_finished():
                 self._keep(trial)
-                self._open[place] = 0
+                self._open.discard(trial.number)
             else:
                 point = self._point_of(trial)
                 live[point] = min(live.get(point, trial), trial, key=lambda one: one.number)
+                self._open.add(trial.number)
+            self._seen = max(self._seen, trial.number + 1)
         return {point: trial for point, trial in live.items() if point not in self._finished}
+
+    def _look(self) -> list[FrozenTrial]:
+        """The trials that are not known to be over: read before, and made since.
+
+        In this order: a run that another process finishes in a trial of its own, before it fails
+        the one that was read, would else be in neither.
+        """
+        if self._has_heartbeats or not self._seen:  # a database gives what changed in one query
+            every = self.storage.get_all_trials(self.study_id, deepcopy=False)
+            return [every[number] for number in (*self._open, *range(self._seen, len(every)))]
+        found = [self._trial(number) for number in self._open]
+        number = self._seen
+        with suppress(KeyError):  # until there is no such number
+            while True:
+                found.append(self._trial(number))
+                number += 1
+        return found
+
+    def _trial(self, number: int) -> FrozenTrial:
+        found = self.storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
+        return self.storage.get_trial(found)
 
     def _keep(self, trial: FrozenTrial) -> None:
         """Read the run of a finished trial; of a point that was run twice the lower number's."""
