@@ -144,14 +144,15 @@ class _Making:
         names = ("lr", "betas", "eps")  # the groups', or the optimizer's defaults as in the plan
         settings = {key: value for key, value in settings.items() if key not in names}
         if kind.fallback is None:
-            self.groups = self._groups(model, None)
-            made: Optimizer = cls(self.groups, lr=base.lr, **settings)
+            groups = self._groups(model, None)
+            made: Optimizer = cls(groups, lr=base.lr, **settings)
+            self.groups = [{**group} for group in groups]  # the optimizer's own are scheduled
             return made
         matrices = self._groups(model, kind.name)
         others = self._groups(model, kind.fallback.name)
         muon = torch.optim.Muon(matrices, lr=base.lr, adjust_lr_fn=kind.shape_rule)
         adamw = cls(others, lr=base.aux_lr or base.lr, **settings)
-        self.groups = matrices + others
+        self.groups = [{**group} for group in matrices + others]
         return CombinedOptimizer(muon, adamw)
 
     def _groups(self, model: nn.Module, kind: str | None) -> list[dict[str, Any]]:
