@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 VISION_READY := .vision/.ready
+LOWEST_READY := .lowest/.ready
 JOBS ?= 2
 
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
@@ -14,7 +15,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow fuzz lint format types imports doctest docs site study evidence evaluate survey \
+.PHONY: help demo test slow lowest fuzz lint format types imports doctest docs site study evidence evaluate survey \
   examples check clean
 
 help: ## list the targets
@@ -41,6 +42,21 @@ test: $(READY) $(VISION_READY) ## all tests but the slow ones, the examples of R
 
 slow: $(READY) $(VISION_READY) ## the slow tests: kills, browsers, stored experiments, training
 	$(BIN)/pytest -m slow -n $(JOBS) --dist worksteal
+
+# What each dependency serves: sweeps and their stores, commands, pages, models and data by name.
+LOWEST_TESTS := tests/contracts/test_stores.py tests/sweep/executors/test_ray.py \
+  tests/integrations/test_optuna_prior.py tests/cli/test_application.py \
+  tests/report/test_page.py tests/report/test_figures.py tests/sources/test_model_spec.py \
+  tests/datasets/test_hugging_face.py tests/integrations/test_transformers.py
+
+$(LOWEST_READY): pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv .lowest
+	PIP_CONSTRAINT=constraints-lowest.txt .lowest/bin/pip install --quiet --no-compile \
+	  -e ".[hf,sweep,ray,plotly,plot]" hypothesis psycopg2-binary pytest pytest-xdist
+	touch $@
+
+lowest: $(LOWEST_READY) ## the lowest versions of pyproject.toml, under the tests of what they serve
+	.lowest/bin/pytest -o filterwarnings=default -n $(JOBS) --dist worksteal $(LOWEST_TESTS)
 
 survey: $(READY) $(VISION_READY) ## capture some 500 networks of torchvision, timm and transformers: docs/survey.md
 	$(BIN)/python -W ignore benchmarks/survey.py
@@ -88,8 +104,8 @@ evaluate: ## the stored experiments again, from their stored runs
 examples: ## each example with the extra that it names and nothing else: make examples EXTRA=timm
 	$(PYTHON) .ci/examples.py $(EXTRA)
 
-check: test slow lint types imports doctest site examples ## what CI runs
+check: test slow lint types imports doctest site lowest examples ## what CI runs
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .vision .hypothesis .mypy_cache .ruff_cache .import_linter_cache docs/_build \
+	rm -rf $(VENV) .lowest .vision .hypothesis .mypy_cache .ruff_cache .import_linter_cache docs/_build \
 	  docs/_generated

@@ -184,7 +184,7 @@ def tuned(**settings):
 
 
 def planned_with_base(base=None, **target):
-    base = base or Tuned((net(2), (X,)), 0.1)
+    base = Tuned((net(2), (X,)), 0.1) if base is None else base
     goal = target.get("target", (net(4), (X,)))
     return etastar.plan_transfer(base, goal, optimizer="sgd", law="constant")
 

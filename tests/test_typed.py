@@ -63,7 +63,12 @@ def test_seeds_of_no_use_are_refused_with_the_error_asked_for(given):
         ({}, [0, -1.5, np.float64(2), 10**300], ["1", None, 10**400], "a finite number"),
         ({"above": 0}, [1e-300, 1], [0, 0.0, -1], "a finite number above 0"),
         ({"least": 0.5}, [0.5, 2], [0.4, -1], "a finite number of at least 0.5"),
-        ({"least": 1, "whole": True}, [1, 3], [0, 1.0, "1"], "a whole number of at least 1"),
+        (
+            {"least": 1, "whole": True},
+            [1, 2**63 - 1],
+            [0, 1.0, "1"],
+            "a whole number of at least 1",
+        ),
     ],
     ids=str,
 )
@@ -75,6 +80,12 @@ def test_a_number_is_finite_and_in_its_range_or_refused_by_name(bounds, good, ba
             require_number("it", value, error=FitError, owner="them", **bounds)
         assert refused.value.received == f"it={value!r} of them"
         assert refused.value.expected == expected
+
+
+@pytest.mark.parametrize("value", [2**63, 10**40])
+def test_a_number_to_which_nobody_counts_is_refused(value):
+    with pytest.raises(FitError, match=r"a whole number of at least 1 below 2\^63"):
+        require_number("it", value, error=FitError, least=1, whole=True)
 
 
 @draw(st.floats(allow_nan=False, width=32))

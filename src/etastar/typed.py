@@ -106,10 +106,12 @@ def require_number(
         what to do: change lr
     """
     found = plain_number(value)
-    # an integer beyond every float is none that can be computed with
-    in_range = found is not None and abs(found) <= float_info.max and above < found >= least
+    # an integer beyond every float is none that can be computed with, or counted to
+    most = 2**63 - 1 if whole else float_info.max
+    in_range = found is not None and abs(found) <= most and above < found >= least
     if not in_range or (whole and not isinstance(found, int)):
         bounds = [f"above {above:g}"] * (above > -inf) + [f"of at least {least:g}"] * (least > -inf)
+        bounds += ["below 2^63"] * (whole and isinstance(found, int) and found > most)
         raise error(
             f"{name}={value!r}{f' of {owner}' if owner else ''}",
             " ".join([f"a {'whole' if whole else 'finite'} number", *bounds]),

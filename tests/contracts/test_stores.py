@@ -1,5 +1,6 @@
 """What every store promises."""
 
+import cProfile
 import json
 from dataclasses import replace
 from math import inf, isnan, nan
@@ -9,7 +10,7 @@ import pytest
 
 from etastar.errors import StorageError
 from etastar.sweep.recipe import Point
-from etastar.sweep.storage import MemoryStore, OptunaStore
+from etastar.sweep.storage import MemoryStore, OptunaStore, as_store
 from etastar.sweep.trial import TrialRecord
 
 SIZE = (("depth", 6), ("width", 64))
@@ -95,6 +96,19 @@ def test_numbers_come_back_exactly(store, make_store):
         store.finish(one)
     store.close()
     assert repr(make_store().records(SIZE)) == repr(tuple(written))
+
+
+@pytest.mark.parametrize("location", [None, "runs.log"])
+def test_a_run_among_many_costs_no_more_calls_than_among_few(location, tmp_path):
+    calls = []
+    with as_store(location and tmp_path / location) as store:
+        store.open(SETTINGS)
+        for seed in range(61):
+            profile = cProfile.Profile()
+            profile.runcall(store.records, SIZE)
+            profile.runcall(store.finish, record(Point(0.1, seed)))
+            calls.append(sum(entry.callcount for entry in profile.getstats()))
+    assert calls[60] <= 1.25 * calls[10]
 
 
 def test_a_diverged_run_is_a_record(store, make_store):
@@ -230,27 +244,31 @@ def test_a_run_whose_claim_was_taken_over_counts_if_it_is_finished_first(store, 
     assert [one.loss for one in other.records(SIZE) if one.point == late] == [3.0]
 
 
+@pytest.mark.parametrize("before", [[], POINTS[1:]])
 def test_a_run_that_another_process_begins_and_finishes_meanwhile_is_not_begun_again(
-    store, make_store, monkeypatch
+    before, store, make_store, monkeypatch
 ):
     other = make_store()
     if other is store:
         pytest.skip("a store in memory is not shared")
     other.open(SETTINGS)
     point, unfinished = POINTS[0], []
-    made, looked = store._storage.create_new_trial, store._storage.get_all_trials
+    for one in before:
+        store.finish(record(one))
+    claims = store._claims(SIZE)
+    made, looked = store._storage.create_new_trial, claims._look
 
     def begun_before(*args, **kwargs):
         unfinished.extend(other.begin(SIZE, [point]))
         return made(*args, **kwargs)
 
-    def finished_after(*args, **kwargs):
-        found = looked(*args, **kwargs)
+    def finished_after():
+        found = looked()
         while unfinished:
             other.finish(record(unfinished.pop()))
         return found
 
     monkeypatch.setattr(store._storage, "create_new_trial", begun_before)
-    monkeypatch.setattr(store._storage, "get_all_trials", finished_after)
+    monkeypatch.setattr(claims, "_look", finished_after)
     assert store.begin(SIZE, [point]) == ()
-    assert [one.point for one in store.records(SIZE)] == [point]
+    assert [one.point for one in store.records(SIZE)] == sorted([point, *before])

@@ -5,7 +5,10 @@ import torch
 from torch import nn
 
 from etastar.errors import PlanError
-from etastar.transfer import TransferPlan, Tuned, plan_transfer
+from etastar.laws import ParamPair
+from etastar.naming import name_template
+from etastar.parameter import ParamInfo
+from etastar.transfer import TransferPlan, Tuned, plan_transfer, weight_decay
 
 
 class Attention(nn.Module):
@@ -172,3 +175,15 @@ def test_decay_that_undoes_a_multiplier_is_said(no_decay, is_said):
     found = {e.name: e.weight_decay for e in plan.parameters if e.name.startswith("gains")}
     assert all((decay > 0) == is_said for decay in found.values())
     assert any("undoes its multiplier" in note for note in plan.notes) == is_said
+
+
+@pytest.mark.parametrize("name", ["blocks.{}.weight", "stages.{}.0.fc.bias"])
+def test_the_decay_of_namesakes_is_found_without_reading_every_name_again(name, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        weight_decay, "name_template", lambda text: read.append(text) or name_template(text)
+    )
+    decay = weight_decay.DecayAtBase(0.1, {name.format(n): 0.3 for n in range(20)})
+    infos = [ParamInfo(name.format(n), (4, 4), "hidden", 4, 4) for n in range(20, 40)]
+    assert [decay.of(ParamPair(info, info)) for info in infos] == [0.3] * 20
+    assert len(read) <= 2 * 40

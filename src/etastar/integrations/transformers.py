@@ -142,15 +142,16 @@ class _Making:
         names = ("lr", "betas", "eps")  # the groups', or the optimizer's defaults as in the plan
         settings = {key: value for key, value in settings.items() if key not in names}
         if kind.fallback is None:
-            self.groups = self._groups(model, None)
-            made: Optimizer = cls(self.groups, lr=base.lr, **settings)
+            groups = self._groups(model, None)
+            made: Optimizer = cls(groups, lr=base.lr, **settings)
+            self.groups = [{**group} for group in groups]  # the optimizer's own are scheduled
             return made
         matrices = self._groups(model, kind.name)
         others = self._groups(model, kind.fallback.name)
         muon_class: Any = optimizer_class(kind)
         muon = muon_class(matrices, lr=base.lr, **kind.shape_setting)
         adamw = cls(others, lr=base.aux_lr or base.lr, **settings)
-        self.groups = matrices + others
+        self.groups = [{**group} for group in matrices + others]
         return CombinedOptimizer(muon, adamw)
 
     def _groups(self, model: nn.Module, kind: str | None) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, get_args
 
 from etastar.errors import PlanError
@@ -60,12 +61,16 @@ class DecayAtBase:
             return self.target[pair.target.name]
         if pair.base.name in self.base:
             return self.base[pair.base.name]
-        alike = {
-            decay
-            for name, decay in self.base.items()
-            if name_template(name) == name_template(pair.target.name)
-        }
-        return alike.pop() if len(alike) == 1 else self.usual
+        alike = self._of_namesakes.get(name_template(pair.target.name), set())
+        return min(alike) if len(alike) == 1 else self.usual
+
+    @cached_property
+    def _of_namesakes(self) -> Mapping[str, set[float]]:
+        """What the base's parameters have, by names with their indices left open."""
+        found: defaultdict[str, set[float]] = defaultdict(set)
+        for name, decay in self.base.items():
+            found[name_template(name)].add(decay)
+        return found
 
     def reason(self, info: ParamInfo) -> str:
         """The role or pattern for which a parameter has no decay, or the model; "" for none.

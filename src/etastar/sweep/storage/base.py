@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import insort
+from collections import defaultdict
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from etastar.errors import StorageError
@@ -107,11 +110,12 @@ class MemoryStore(Store):
     def __init__(self) -> None:
         self._settings: dict[str, str] = {}
         self._depths: dict[Size, float] = {}
-        self._records: dict[Size, dict[Point, TrialRecord]] = {}
+        self._finished: defaultdict[Size, set[Point]] = defaultdict(set)
+        self._sorted: defaultdict[Size, list[TrialRecord]] = defaultdict(list)
 
     def open(self, settings: Mapping[str, str]) -> None:
         """Claim the store for one recipe; see `Store.open`."""
-        if any(self._records.values()):
+        if any(self._finished.values()):
             require_same_settings(settings, self._settings, where="the store in memory")
         if self._settings != settings:
             self._settings = dict(settings)
@@ -123,7 +127,7 @@ class MemoryStore(Store):
 
     def sizes(self) -> tuple[Size, ...]:
         """Sizes that have a record, in the order in which they were begun."""
-        return tuple(size for size, records in self._records.items() if records)
+        return tuple(size for size, points in self._finished.items() if points)
 
     def depth(self, size: Size) -> float | None:
         """Effective depth of a size, if it was kept."""
@@ -135,18 +139,20 @@ class MemoryStore(Store):
 
     def records(self, size: Size) -> tuple[TrialRecord, ...]:
         """Finished runs of a size, sorted by point."""
-        return tuple(record for _, record in sorted(self._records.get(size, {}).items()))
+        return tuple(self._sorted.get(size, ()))
 
     def begin(self, size: Size, points: Sequence[Point]) -> tuple[Point, ...]:
         """The points that have no record: no other process can have them."""
         if not self._settings:
             raise StorageError("a store that is not open", "a call of open first", "open it")
-        records = self._records.setdefault(size, {})
-        return tuple(point for point in dict.fromkeys(points) if point not in records)
+        finished = self._finished[size]
+        return tuple(point for point in dict.fromkeys(points) if point not in finished)
 
     def finish(self, record: TrialRecord) -> None:
         """Keep a finished run; of two runs of a point, the first."""
-        self._records.setdefault(record.size, {}).setdefault(record.point, record)
+        if record.point not in self._finished[record.size]:
+            self._finished[record.size].add(record.point)
+            insort(self._sorted[record.size], record, key=attrgetter("point"))
 
 
 def require_same_settings(

@@ -14,10 +14,11 @@ from __future__ import annotations
 import time
 import zlib
 from base64 import b64decode, b64encode
-from bisect import insort
+from bisect import bisect_left
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from math import inf, isfinite
+from operator import attrgetter
 from struct import pack, unpack
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ _PLAIN_LOSSES = 64
 """Curves up to this long are stored as a list that one can read."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Claims:
     """The trials of one size.
 
@@ -73,9 +74,10 @@ class Claims:
     size: Size
     holder: str = ""
     first_seen: dict[int, float] = field(default_factory=dict)
-    _ended: set[int] = field(default_factory=set)
-    _finished: dict[Point, tuple[int, TrialRecord]] = field(default_factory=dict)
-    _sorted: list[Point] = field(default_factory=list)
+    _seen: int = 0
+    _open: set[int] = field(default_factory=set)  # numbers of those that were seen and not over
+    _finished: dict[Point, int] = field(default_factory=dict)
+    _sorted: list[TrialRecord] = field(default_factory=list)
 
     def records(self) -> tuple[TrialRecord, ...]:
         """Finished runs sorted by point, each point once.
@@ -87,7 +89,7 @@ class Claims:
             StorageError: A trial is not of etastar.
         """
         self._live()
-        return tuple(self._finished[point][1] for point in self._sorted)
+        return tuple(self._sorted)
 
     def claim(self, points: Sequence[Point]) -> dict[Point, int]:
         """Claim the points that nobody has.
@@ -238,17 +240,38 @@ class Claims:
 
     def _live(self) -> dict[Point, FrozenTrial]:
         """Of each point that is not finished, the waiting or running trial of the lowest number."""
-        # one look at the store: a run that another process finishes between two would be in neither
         live: dict[Point, FrozenTrial] = {}
-        trials = self.storage.get_all_trials(self.study_id, deepcopy=False)
-        for trial in [trial for trial in trials if trial.number not in self._ended]:
+        for trial in self._look():
             if trial.state.is_finished():
                 self._keep(trial)
-                self._ended.add(trial.number)
+                self._open.discard(trial.number)
             else:
                 point = self._point_of(trial)
                 live[point] = min(live.get(point, trial), trial, key=lambda one: one.number)
+                self._open.add(trial.number)
+            self._seen = max(self._seen, trial.number + 1)
         return {point: trial for point, trial in live.items() if point not in self._finished}
+
+    def _look(self) -> list[FrozenTrial]:
+        """The trials that are not known to be over: read before, and made since.
+
+        In this order: a run that another process finishes in a trial of its own, before it fails
+        the one that was read, would else be in neither.
+        """
+        if self._has_heartbeats or not self._seen:  # a database gives what changed in one query
+            every = self.storage.get_all_trials(self.study_id, deepcopy=False)
+            return [every[number] for number in (*self._open, *range(self._seen, len(every)))]
+        found = [self._trial(number) for number in self._open]
+        number = self._seen
+        with suppress(KeyError):  # until there is no such number
+            while True:
+                found.append(self._trial(number))
+                number += 1
+        return found
+
+    def _trial(self, number: int) -> FrozenTrial:
+        found = self.storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
+        return self.storage.get_trial(found)
 
     def _keep(self, trial: FrozenTrial) -> None:
         """Read the run of a finished trial; of a point that was run twice the lower number's."""
@@ -257,11 +280,11 @@ class Claims:
         if trial.state != TrialState.COMPLETE and not was_stopped:
             return
         record = self._record(trial)
-        if record.point not in self._finished:
-            insort(self._sorted, record.point)
-        there = self._finished.setdefault(record.point, (trial.number, record))
-        if trial.number < there[0]:
-            self._finished[record.point] = trial.number, record
+        number = self._finished.get(record.point)
+        if number is None or trial.number < number:
+            place = bisect_left(self._sorted, record.point, key=attrgetter("point"))
+            self._sorted[place : place + (number is not None)] = [record]
+            self._finished[record.point] = trial.number
 
     def _trial_id(self, trial: FrozenTrial) -> int:
         return int(
