@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
@@ -67,8 +67,9 @@ def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, debug=debug, **kwargs)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
-        except KeyboardInterrupt as stop:
-            by, code = ("SIGTERM", 143) if isinstance(stop, _Terminated) else ("Ctrl-C", 130)
+        except KeyboardInterrupt:
+            by, code = ("SIGTERM", 143) if signal.SIGTERM in _RECEIVED else ("Ctrl-C", 130)
+            _RECEIVED.clear()
             typer.echo(f"stopped by {by}; what a store has is kept", err=True)
             raise typer.Exit(code) from None
         except BaseException as error:
@@ -77,15 +78,16 @@ def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a command in the way of Ctrl-C: its processes, its Ray, its store."""
+_RECEIVED: Final[set[int]] = set()
+"""Signals that end the command. A class of exception would not do: Ray raises its own instead."""
 
 
 def end_on_sigterm() -> None:
-    """Let SIGTERM, from now on, end a command in order, unless it is ignored."""
+    """Let SIGTERM, from now on, end a command in the way of Ctrl-C, unless it is ignored."""
 
-    def end(*_: object) -> NoReturn:
-        raise _Terminated
+    def end(number: int, _: object) -> NoReturn:
+        _RECEIVED.add(number)
+        raise KeyboardInterrupt
 
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, end)
