@@ -60,7 +60,7 @@ BAD = {
         ["transfer", "hf:GPT2LMHeadModel", "--base", "n_embd=128", *SIZES[2:]],
         "'n_embd': 128",
     ),
-    "a width beyond 64 bits": (["depth", "zoo:mlp", "--arg", f"width={10**30}"], "Overflow"),
+    "a width beyond 64 bits": (["depth", "zoo:mlp", "--arg", f"width={10**30}"], "below 2^63"),
     "a width beyond memory": (["depth", "zoo:mlp", "--arg", f"width={2**62}"], "overflowed"),
     "a shape beyond 64 bits": (["depth", "zoo:mlp", "--input", f"{10**20},2"], "Overflow"),
     "a size that is a setting": (

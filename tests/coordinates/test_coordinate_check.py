@@ -261,7 +261,7 @@ def test_another_network_for_another_seed_is_refused():
         (Constant, {"width": [4, 8]}, {"lr": None}, "lr beside the name"),
         *((Constant, {"width": [4, 8]}, {"lr": n}, "lr=") for n in (-1.0, math.nan, "x")),
         (Constant, {"width": [4, 8]}, {"optimizer": None, "lr": None}, "one of the two places"),
-        (Constant, {"width": [4, 8]}, {"optimizer": "lion"}, "sgd, adam, adamw"),
+        (Constant, {"width": [4, 8]}, {"optimizer": "lamb"}, "sgd, adam, adamw"),
         (lambda width: Constant(8), {"width": [4, 8]}, {}, "same network"),
         (lambda width: None, {"width": [4, 8]}, {}, "torch.nn.Module"),
         (lambda width: 1 / 0, {"width": [4, 8]}, {}, "ZeroDivisionError"),

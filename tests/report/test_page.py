@@ -97,6 +97,6 @@ def test_bad_input_is_told_before_anything_is_written(sweep, tmp_path, monkeypat
     with pytest.raises(StorageError):
         write_report(tmp_path / "none" / "report.html", sweep)
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    with pytest.raises(MissingExtraError, match=r"etastar\[plotly\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install .*\[plotly\]"):
         write_report(path, sweep)
     assert not path.exists()

@@ -169,7 +169,7 @@ def test_an_unknown_name_or_scale_is_refused(named, name, scale, tmp_path):
 def test_plotly_is_asked_for_before_anything_is_run(named, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"etastar\[plotly\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install .*\[plotly\]"):
         reproduce("small", scale="smoke", out=tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -9,7 +9,7 @@ import pytest
 from studies.families.claims import CLAIMS, claim_rows
 from studies.families.curves import Exponent
 from studies.families.declared import FAMILIES
-from studies.families.document import KnownKind, evidence_document
+from studies.families.document import KnownKind, evidence_pages
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,13 +60,17 @@ def test_what_was_not_run_says_so() -> None:
             assert parametrization in families[name]
 
 
-def test_the_page_holds_the_results_pages_and_what_is_known(tmp_path: Path) -> None:
+def test_the_pages_hold_the_results_pages_and_what_is_known(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# Families\n\n[how](../../../families/README.md)\n")
+    (tmp_path / "rules.md").write_text("# Rules\n\n[how](../../../families/README.md)\n")
     kinds = (KnownKind("chain, sgd", "own", "-1.40 +- 0.20", ("net -1.5", "other -1.3")),)
 
-    page = evidence_document(tmp_path, kinds, (1, 2), default_law="auto")
+    pages = evidence_pages(tmp_path, tmp_path / "none", kinds, (1, 2), default_law="auto")
 
-    assert "## Families\n\n[how](../studies/families/README.md)" in page
+    assert "## Rules\n\n[how](../studies/families/README.md)" in pages["evidence.md"]
+    assert "## Families\n\n[how](../../studies/families/README.md)" in pages["evidence/depth.md"]
+    assert "Not run" in pages["evidence/training.md"]
+    page = pages["evidence/kinds.md"]
     assert "| chain, sgd | `own` | -1.40 +- 0.20 | net -1.5; other -1.3 |" in page
     assert "2 exponents" in page
     assert "interval holds 1 of them" in page
