@@ -167,18 +167,19 @@ def test_kills_of_a_sweep_in_processes_change_nothing(sweeps, tmp_path, location
     assert_survives(sweeps, location.format(tmp_path), tmp_path, seed=3, in_processes=True)
 
 
-def assert_shared(sweeps, location, tmp_path):
+def assert_shared(sweeps, location, tmp_path, *hosts, name="shared"):
     journal = tmp_path / "runs"
-    task = {"storage": location, "name": "shared", "search": "grid", "journal": str(journal)}
-    pids = [sweeps.start(**task), sweeps.start(**task)]
+    task = {"storage": location, "name": name, "search": "grid", "journal": str(journal)}
+    places = [{"host": host} for host in hosts] or [{}, {}]
+    pids = [sweeps.start(**task, **place) for place in places]
     assert [sweeps.wait(pid) for pid in pids] == [0, 0]
     runs = [line.split() for line in journal.read_text().splitlines()]
     assert len({pid for pid, *_ in runs}) == 2
     assert len({tuple(point) for _, *point in runs}) == 2 * 6 * 2
-    assert set(finished_per_point(location, "shared").values()) == {1}
+    assert set(finished_per_point(location, name).values()) == {1}
     assert len(runs) == 2 * 6 * 2
     alone = sweeps.table(tmp_path / "alone", storage=None, name="alone", search="grid")
-    shared = sweeps.table(tmp_path / "shared", storage=location, name="shared", search="grid")
+    shared = sweeps.table(tmp_path / "shared", storage=location, name=name, search="grid")
     assert shared == alone
 
 
@@ -191,3 +192,44 @@ def test_two_processes_share_a_sweep(sweeps, tmp_path, location):
 @pytest.mark.slow
 def test_two_processes_share_a_sweep_on_postgresql(sweeps, tmp_path, postgres_url):
     assert_shared(sweeps, postgres_url, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may name a host")
+def test_two_hosts_share_a_sweep_on_postgresql(sweeps, tmp_path, postgres_url):
+    assert_shared(sweeps, postgres_url, tmp_path, "east", "west", name="hosts")
+    assert holders(postgres_url, "hosts") == {"east", "west"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may name a host")
+def test_what_a_dead_host_began_is_taken_over(sweeps, tmp_path, postgres_url):
+    alone = sweeps.table(tmp_path / "alone", storage=None, name="alone", search="grid")
+    task = {"storage": postgres_url, "name": "left", "search": "grid", "impatient": True}
+    pulse = tmp_path / "pulse"
+    pid = sweeps.start(**task, host="east", pulse=str(pulse))
+    while begun_runs(pulse) < 3:
+        assert not sweeps.is_over(pid)
+        time.sleep(0.002)
+    os.kill(pid, signal.SIGKILL)
+    assert sweeps.wait(pid) == -signal.SIGKILL
+    assert sweeps.table(tmp_path / "left", host="west", **task) == alone
+    assert holders(postgres_url, "left") == {"east", "west"}
+    assert set(finished_per_point(postgres_url, "left").values()) == {1}
+
+
+def holders(location, name):
+    """Hosts on which the finished runs of an experiment were made."""
+    import optuna
+
+    storage = optuna.storages.RDBStorage(location)
+    found = {
+        trial.user_attrs["holder"].split()[0]
+        for study in storage.get_all_studies()
+        if study.study_name.startswith(f"{name}/")
+        for trial in storage.get_all_trials(storage.get_study_id_from_name(study.study_name))
+        if trial.state == optuna.trial.TrialState.COMPLETE
+    }
+    storage.remove_session()
+    storage.engine.dispose()
+    return found
