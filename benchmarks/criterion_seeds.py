@@ -9,14 +9,15 @@ of the arithmetic mean over three seeds, by bootstrap. Second part: the command
 
     etastar measure zoo:mlp --arg width=512 --sizes depth=8,16,32,64 --data teacher --optimizer sgd
 
-with five first seeds, and what all their seeds say together. Sizes, seeds and sets are fixed below.
-Written to benchmarks/results/criterion_seeds.json and criterion_seeds.md; ten minutes on one core.
+with five first seeds, and what all their seeds say together, by the stream (the command's default)
+and by `--pre-activations layers`. Sizes, seeds and sets are fixed below. Written to
+benchmarks/results/criterion_seeds.json and criterion_seeds.md; twenty minutes on one core.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from etastar.fit.bootstrap import percentile_interval, resampled_seeds
+from etastar.fit.bootstrap import percentile_interval, resampled_seeds, student_quantile
 from etastar.measure import ScanReport, UntilPrecise, measure_update
+from etastar.measure.differences import PreActivations
 from etastar.measure.seeds import half_width, use_seeds
 from etastar.models import build
 from etastar.sources.measuring import measure_named
@@ -40,7 +42,11 @@ NUM_SEEDS = 2000
 NUM_FEW = 3
 NUM_SETS = {"3 seeds": 200, "as many as it takes": 60}
 COMMAND_DEPTHS = (8, 16, 32, 64)
+COMMAND_PRE_ACTIVATIONS: tuple[PreActivations, ...] = ("stream", "layers")
 FIRST_SEEDS = (0, 100, 200, 300, 400)
+_CENTRED = np.log(np.array(COMMAND_DEPTHS) + 1.0) - np.log(np.array(COMMAND_DEPTHS) + 1.0).mean()
+SLOPE = _CENTRED / (_CENTRED @ _CENTRED)
+"""Weights of a least-squares slope over the logarithm of the effective depth."""
 
 Values = NDArray[np.float64]
 Found = tuple[float, float, int]  # middle, half width, number of seeds
@@ -141,13 +147,26 @@ def coverage() -> list[dict[str, Any]]:
     return rows
 
 
-def command() -> list[dict[str, Any]]:
-    """What the command says from each first seed, and from all seeds together."""
+def command(pre_activations: PreActivations) -> list[dict[str, Any]]:
+    """What the command says from each first seed, and from all seeds together.
+
+    Args:
+        pre_activations: `stream`, the command's default, or another of its choices.
+
+    Returns:
+        A row for each first seed, and one for all: the exponent of a typical network with its
+        interval, and that of the arithmetic mean over seeds with the jackknife's.
+    """
     spec = RecipeSpec("zoo:mlp", "teacher", "sgd", {"width": 512}, num_steps=1, batch_size=64)
     sizes = [{"depth": depth} for depth in COMMAND_DEPTHS]
     said, log_rates = [], []
     for first in FIRST_SEEDS:
-        scan = measure_named(named_recipe(spec), sizes, seeds=UntilPrecise(first=first))
+        scan = measure_named(
+            named_recipe(spec),
+            sizes,
+            seeds=UntilPrecise(first=first),
+            pre_activations=pre_activations,
+        )
         assert isinstance(scan, ScanReport)
         found = scan.exponents["depth"]
         log_rates.append(-0.5 * np.log([point.report.by_seed for point in scan.points]))
@@ -157,16 +176,14 @@ def command() -> list[dict[str, Any]]:
                 "seeds": len(scan.points[0].report.seeds),
                 "exponent": found.exponent,
                 "interval": found.interval,
+                **of_mean(log_rates[-1]),
                 "num_passes": scan.num_passes,
             }
         )
     together = np.concatenate(log_rates, axis=1)
-    centred = np.log(np.array(COMMAND_DEPTHS) + 1.0)
-    centred -= centred.mean()
-    slopes = centred @ together / (centred @ centred)
-    apart = np.sqrt((centred / (centred @ centred)) ** 2 @ together.var(axis=1, ddof=1))
+    slopes = SLOPE @ together
+    apart = np.sqrt(SLOPE**2 @ together.var(axis=1, ddof=1))
     middle, half = float(slopes.mean()), half_width(slopes)
-    of_mean = -0.5 * np.log(np.exp(-2 * together).mean(axis=1))
     return [
         *said,
         {
@@ -174,15 +191,48 @@ def command() -> list[dict[str, Any]]:
             "seeds": together.shape[1],
             "exponent": middle,
             "interval": (middle - half, middle + half),
-            "of_mean": float(centred @ of_mean / (centred @ centred)),
+            **of_mean(together),
             "shared_over_separate": float(slopes.std(ddof=1) / apart),
         },
     ]
 
 
-def table(rows: list[dict[str, Any]], said: list[dict[str, Any]]) -> str:
+def of_mean(log_rates: Values) -> dict[str, Any]:
+    """Exponent by the arithmetic mean of M over seeds, and the jackknife's 95% interval."""
+    mean_squares = np.exp(-2 * log_rates)
+    count = log_rates.shape[1]
+
+    def slope(squares: Values) -> float:
+        return float(SLOPE @ (-0.5 * np.log(squares.mean(axis=1))))
+
+    middle = slope(mean_squares)
+    without = np.array([slope(np.delete(mean_squares, seed, 1)) for seed in range(count)])
+    error = float(np.sqrt((count - 1) * without.var()))
+    half = student_quantile(0.975, count - 1) * error
+    return {"of_mean": middle, "interval_of_mean": (middle - half, middle + half)}
+
+
+def command_table(said: list[dict[str, Any]]) -> list[str]:
+    """Rows of the command, from each first seed and from all."""
+    lines = [
+        "| first seed | seeds | exponent, typical | 95% interval | exponent of the mean "
+        "| 95% interval | forward passes |",
+        f"{'| --- ' * 7}|",
+    ]
+    for one in said:
+        low, high = one["interval"]
+        lowest, highest = one["interval_of_mean"]
+        lines.append(
+            f"| {one['first']} | {one['seeds']} | {one['exponent']:.2f} | {low:.2f} to {high:.2f} "
+            f"| {one['of_mean']:.2f} | {lowest:.2f} to {highest:.2f} "
+            f"| {one.get('num_passes', '')} |"
+        )
+    return lines
+
+
+def table(rows: list[dict[str, Any]], said: Mapping[PreActivations, list[dict[str, Any]]]) -> str:
     """The results as Markdown."""
-    every = said[-1]
+    shared = said["stream"][-1]["shared_over_separate"]
     lines = [
         "# Intervals of the criterion over seeds",
         "",
@@ -200,33 +250,28 @@ def table(rows: list[dict[str, Any]], said: list[dict[str, Any]]) -> str:
     lines += [
         "",
         "`etastar measure zoo:mlp --arg width=512 --sizes depth=8,16,32,64 --data teacher "
-        "--optimizer sgd --seeds FIRST-`",
+        "--optimizer sgd --seeds FIRST-`: a typical network's exponent (geometric mean of M over "
+        "seeds, what the command says), and beside it that of the arithmetic mean with the "
+        "jackknife's interval.",
         "",
-        "| first seed | seeds | exponent | 95% interval | forward passes |",
-        f"{'| --- ' * 5}|",
+        *command_table(said["stream"]),
+        "",
+        "Sizes share seeds; the exponent's standard deviation over seeds is "
+        f"{shared:.2f} times that of sizes with seeds of their own.",
+        "",
+        "The same with `--pre-activations layers`, the default before the laws' own:",
+        "",
+        *command_table(said["layers"]),
+        "",
     ]
-    for one in said:
-        low, high = one["interval"]
-        lines.append(
-            f"| {one['first']} | {one['seeds']} | {one['exponent']:.2f} | {low:.2f} to {high:.2f} "
-            f"| {one.get('num_passes', '')} |"
-        )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"The arithmetic mean over all {every['seeds']} seeds says {every['of_mean']:.2f}. "
-            "Sizes share seeds; the exponent's standard deviation over seeds is "
-            f"{every['shared_over_separate']:.2f} times that of sizes with seeds of their own.",
-            "",
-        ]
-    )
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Measure, write and print."""
     torch.set_num_threads(1)
-    rows, said = coverage(), command()
+    rows = coverage()
+    said = {one: command(one) for one in COMMAND_PRE_ACTIVATIONS}
     RESULTS.mkdir(exist_ok=True)
     results = {"coverage": rows, "command": said}
     (RESULTS / "criterion_seeds.json").write_text(json.dumps(results, indent=1) + "\n")
