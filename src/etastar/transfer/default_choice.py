@@ -40,7 +40,7 @@ from etastar.transfer.measured_law import Criterion
 from etastar.transfer.network_kind import NetworkKind, network_kind
 
 if TYPE_CHECKING:
-    from etastar.laws import Architecture, DepthCount, Evidence, Reads
+    from etastar.laws import Architecture, Evidence, Reads
     from etastar.transfer.experience import Parametrization
 
 __all__ = ["NAMED_LAWS", "DefaultChoice"]
@@ -73,39 +73,27 @@ class _Candidate:
         prior: What is expected without the user's data.
         exponent: Posterior mean.
         exponent_sd: Posterior standard deviation.
-        log_offset: Logarithm of the line's rate at the base over the base's tuned rate.
         log_sd: Standard deviation of the logarithm of the target's best rate.
+        laws: The multipliers' law, and what is left to do: a power of the depth.
         sizes: Tuned sizes that were read.
         measured: Whether the criterion was.
         advantage: What its best rate gains over that of the network's own initialization.
-        count: What the depth is.
     """
 
     parametrization: Parametrization
     prior: Prior
     exponent: float
     exponent_sd: float
-    log_offset: float
     log_sd: float
+    laws: tuple[Law, ...]
     sizes: int
     measured: bool
     advantage: float
-    count: DepthCount
 
     @property
     def expected_regret(self) -> float:
         """Relative regret against the best rate of the network's own initialization."""
         return _CURVATURE * (self.log_sd / math.log(2)) ** 2 - self.advantage
-
-    @property
-    def laws(self) -> tuple[Law, ...]:
-        """The multipliers' law, and what is left to do: a power of the depth."""
-        multiplier = _MULTIPLIERS.get(self.parametrization)
-        laws = () if multiplier is None else (multiplier(),)
-        if self.sizes > 1:
-            return (*laws, Fitted(self.exponent, self.log_offset, self.exponent_sd, self.count))
-        exponent = round(self.exponent, _DIGITS) + 0.0  # to be read, and no -0
-        return laws if laws and not exponent else (*laws, EffectiveDepth(exponent, self.count))
 
     @property
     def read(self) -> frozenset[Reads]:
@@ -256,18 +244,23 @@ def _candidate(
     depth = counted_depth(evidence.target.report, count)
     # at the base its own tuned rate stays
     variance = variances[-1] if depth == at_base else fit.line_variance(depth)
+    left: Fitted | EffectiveDepth
+    if len(points) > 1:
+        offset = math.log(fit.predict(at_base) / points[-1].lr)
+        left = Fitted(fit.exponent, offset, fit.exponent_sd, count)
+    else:
+        left = EffectiveDepth(round(fit.exponent, _DIGITS) + 0.0, count)  # to be read, and no -0
     by_count = math.hypot(fit.exponent, fit.exponent_sd) * _gap_of_counts(evidence)
     return _Candidate(
         parametrization,
         prior,
         exponent=fit.exponent,
         exponent_sd=fit.exponent_sd,
-        log_offset=math.log(fit.predict(at_base) / points[-1].lr),
         log_sd=math.hypot(math.sqrt(variance), by_count),
+        laws=laws if laws and not left.exponent else (*laws, left),
         sizes=len(points),
         measured=measured,
         advantage=advantage,
-        count=count,
     )
 
 

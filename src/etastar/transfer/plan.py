@@ -332,7 +332,7 @@ class TransferPlan(Shown):
         Raises:
             PlanError: Corrupt, or of another format version.
         """
-        return plan_file.decode(cls, text, source=source, without=("graph", "prior"))
+        return plan_file.decode(cls, text, source=source)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON, at once or not at all.

@@ -10,7 +10,6 @@ import stat
 import sys
 import types
 import typing
-from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,12 +37,10 @@ _KEYS_OF_FORMAT_1 = frozenset(
 Record = TypeVar("Record")
 
 
-def decode(
-    record: type[Record], text: str, *, source: str, without: Collection[str] = ()
-) -> Record:
+def decode(record: type[Record], text: str, *, source: str) -> Record:
     """Build a frozen record from a plan's JSON, every field present and of its declared type.
 
-    Fields in `without` are not in the file and take their defaults.
+    Fields that are not compared are not in the file and take their defaults.
 
     Raises:
         PlanError: Not JSON, not a plan, or of another format version; or a field, which is named,
@@ -64,7 +61,7 @@ def decode(
         )
     if version == 1:
         data = _from_format_1(data, source)
-    return typing.cast("Record", _record(record, data, source, without))
+    return typing.cast("Record", _record(record, data, source))
 
 
 def _from_format_1(data: dict[str, Any], source: str) -> dict[str, Any]:
@@ -149,9 +146,9 @@ def _tuple(arguments: tuple[Any, ...], data: object, where: str) -> tuple[object
     )
 
 
-def _record(record: Any, data: object, where: str, without: Collection[str] = ()) -> object:
+def _record(record: Any, data: object, where: str) -> object:
     items = _checked(isinstance(data, dict), data, where)
-    names = [field.name for field in dataclasses.fields(record) if field.name not in without]
+    names = [field.name for field in dataclasses.fields(record) if field.compare]
     if set(items) != set(names):
         raise _corrupt(where, f"the keys {sorted(items)} in place of {sorted(names)}")
     hints = typing.get_type_hints(record, localns=dict.fromkeys(("Graph",), object))
