@@ -236,8 +236,8 @@ def group_parameters(
     for entry in entries:
         merged.setdefault(_key(entry), []).append(entry)
     return tuple(
-        _group(number, members, defaults[members[0].optimizer])
-        for number, members in enumerate(merged.values())
+        _group(place, members, defaults[members[0].optimizer])
+        for place, members in enumerate(merged.values())
     )
 
 
@@ -247,11 +247,11 @@ def _key(entry: ParamPlan) -> tuple[object, ...]:
     return entry.optimizer, *(None if n is None else f"{n:.12g}" for n in numbers)
 
 
-def _group(number: int, members: Sequence[ParamPlan], default: OptimizerKind) -> GroupPlan:
+def _group(place: int, members: Sequence[ParamPlan], default: OptimizerKind) -> GroupPlan:
     first = members[0]
     roles = dict.fromkeys(entry.role for entry in members)
     return GroupPlan(
-        name=f"{number} {', '.join(roles)}",
+        name=f"{place} {', '.join(roles)}",
         optimizer=first.optimizer,
         lr=first.lr,
         lr_multiplier=first.lr_multiplier,
@@ -327,7 +327,7 @@ def _details(group: GroupPlan, width: int) -> Iterator[str]:
     yield from (f"  {line}" for line in name_lines(group.parameters, max(4, width - 2)))
 
 
-def _wrapped(texts: Sequence[str] | Iterable[str], width: int) -> Iterator[str]:
+def _wrapped(texts: Iterable[str], width: int) -> Iterator[str]:
     """Lines that break between words alone; a name that is too long is shortened."""
     for text in texts:
         words = " ".join(shorten_middle(word, width) for word in text.split(" "))
