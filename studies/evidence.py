@@ -106,7 +106,8 @@ def known_kinds(known: Experience) -> Iterator[KnownKind]:
             "-" if prior is None else f"{prior.mean:.2f} +- {prior.sd:.2f}",
             tuple(
                 f"{one.family} {one.exponent:.2f} +- {one.exponent_sd:.2f}"
-                for one in known.of_kind(kind, parametrization)
+                for one in known.records
+                if one.well_posed and (one.kind, one.parametrization) == (kind, parametrization)
             ),
         )
 

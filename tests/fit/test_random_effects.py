@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etastar.errors import FitError
 from etastar.fit.bootstrap import student_quantile
 from etastar.fit.random_effects import random_effects
 
@@ -77,13 +76,3 @@ def test_the_interval_holds_a_new_family_as_often_as_it_says(spread, errors, siz
             center, sd = found.predictive(k)
             held.append(abs(generator.normal(mean, spread) - center) <= 1.96 * sd)
     assert 0.88 <= np.mean(held) <= 1.0
-
-
-@pytest.mark.parametrize(
-    "groups",
-    [{}, {"a": [(1.0, 0.1)]}, {"a": [(1.0, 0.0), (2.0, 0.1)]}, {"a": [(1.0,), (2.0,)]},
-     {"a": [(math.nan, 0.1), (2.0, 0.1)]}, {"a": [(1.0, -0.1), (2.0, 0.1)]}],
-)  # fmt: skip
-def test_what_tells_of_no_spread_is_refused(groups):
-    with pytest.raises(FitError):
-        random_effects(groups)

@@ -8,7 +8,7 @@ import torch
 
 from etastar.errors import OptimizerError
 from etastar.optimizers import OPTIMIZERS, optimizer_class, optimizer_kind, optimizer_like
-from etastar.optimizers.trying import step_powers
+from etastar.optimizers.reading import step_powers
 from etastar.parameter import ParamInfo
 from etastar.transfer import check_schedule
 

@@ -81,8 +81,6 @@ def test_a_family_is_left_out_with_all_its_records():
     )
     rest = known.without("a")
     assert {one.family for one in (*rest.records, *rest.criterion)} == {"b"}
-    assert known.of_kind(PRE, "own") == (known.records[0], known.records[2])
-    assert known.of_kind(PRE) == known.records
     with pytest.raises(LawError, match="family 'c'"):
         known.without("c")
 

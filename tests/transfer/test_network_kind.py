@@ -13,7 +13,8 @@ from etastar.transfer.network_kind import network_features, network_kind
 
 
 def features(model, *args, **kwargs):
-    return network_features(capture_graph(model, *args, **kwargs))
+    graph = capture_graph(model, *args, **kwargs)
+    return network_features(graph, graph.depth())
 
 
 def residual(norm, *, batch_norm=False, scaled=False, layers=2):

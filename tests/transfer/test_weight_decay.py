@@ -8,7 +8,7 @@ from etastar.errors import PlanError
 from etastar.laws import ParamPair
 from etastar.naming import name_template
 from etastar.parameter import ParamInfo
-from etastar.transfer import TransferPlan, Tuned, plan_transfer, weight_decay
+from etastar.transfer import TransferPlan, Tuned, plan_transfer, tuned
 
 
 class Attention(nn.Module):
@@ -181,9 +181,9 @@ def test_decay_that_undoes_a_multiplier_is_said(no_decay, is_said):
 def test_the_decay_of_namesakes_is_found_without_reading_every_name_again(name, monkeypatch):
     read = []
     monkeypatch.setattr(
-        weight_decay, "name_template", lambda text: read.append(text) or name_template(text)
+        tuned, "name_template", lambda text: read.append(text) or name_template(text)
     )
-    decay = weight_decay.DecayAtBase(0.1, {name.format(n): 0.3 for n in range(20)})
+    decay = tuned.DecayAtBase(0.1, {name.format(n): 0.3 for n in range(20)})
     infos = [ParamInfo(name.format(n), (4, 4), "hidden", 4, 4) for n in range(20, 40)]
     assert [decay.of(ParamPair(info, info)) for info in infos] == [0.3] * 20
     assert len(read) <= 2 * 40

@@ -153,19 +153,19 @@ class _Checker:
         names = layer.parameters(largest, len(sizes) - 1)
         settings = largest.runs[0].settings
         found = find_remedies(names, law, sizes[0], largest)
-        infos = [info for info in map(largest.info, names) if info is not None]
+        moments = layer.moments(sizes)
         check = LayerCheck(
             module=layer.module,
             name=layer.name,
             role=layer.role,
-            init=trend_of(layer.first(sizes), numbers),
-            change=trend_of(layer.changes(sizes), numbers),
+            init=trend_of(moments[:, :1], numbers),
+            change=trend_of(moments[:, 1:], numbers),
             parameters=names
             if kind == "width"
             else tuple(dict.fromkeys(map(name_template, names))),
             groups=tuple(dict.fromkeys(settings[n].group for n in names if n in settings)),
         )
-        in_branch = any(info.in_branch for info in infos)
+        in_branch = any(info is not None and info.in_branch for info in map(largest.info, names))
         return replace(
             check,
             exception=known_exception(check, kind=kind, follows=not found, in_branch=in_branch),

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.optim import Optimizer
 
-from etastar.errors import MeasureError, OptimizerError
+from etastar.errors import MeasureError
 from etastar.graph.dag import Graph, Node
 from etastar.graph.tracing import Trace
 from etastar.measure.batch import Examples, LossFn
@@ -21,7 +20,8 @@ from etastar.measure.differences import is_candidate, mean_square, observed_pass
 from etastar.measure.optimizer_set import OptimizerChoice
 from etastar.measure.subject import Made, Subject, gradient_on, make_subject
 from etastar.naming import canonical_parameters
-from etastar.optimizers import OptimizerKind, optimizer_kind
+from etastar.optimizers import OptimizerKind
+from etastar.optimizers.reading import kind_of_class
 
 __all__ = ["ADDITION", "LOGITS", "Curves", "ParamSetting", "Place", "RunSetting", "run_curves"]
 
@@ -76,14 +76,12 @@ class Curves:
 
     Attributes:
         places: The pre-activations.
-        first: Mean z_0^2, (1, places).
-        changes: Mean (z_t - z_0)^2 for t = 1, 2, ..., (steps, places).
+        moments: Mean z_0^2, then mean (z_t - z_0)^2 for t = 1, 2, ..., (1 + steps, places).
         settings: Every trained parameter by name.
     """
 
     places: tuple[Place, ...]
-    first: NDArray[np.float64]
-    changes: NDArray[np.float64]
+    moments: NDArray[np.float64]
     settings: dict[str, ParamSetting]
 
 
@@ -116,14 +114,14 @@ def run_curves(make: Callable[[], Made], setting: RunSetting, *, seed: int) -> C
     traced = _shown_pass(subject, examples, keep)
     places = _pass_places(traced)
     first = {place.node: first[place.node] for place in places}
-    sizes, changes = [[mean_square(output) for output in first.values()]], []
+    moments = [[mean_square(output) for output in first.values()]]
     for _ in range(setting.num_steps):
         gradient_on(subject, examples, setting.loss_fn)
         subject.optimizers.step()
         subject.optimizers.zero_grad()
-        moments = _changes_after(subject, examples, traced, first)
-        changes.append([moments[place.node] for place in places])
-    return Curves(places, np.array(sizes), np.array(changes), settings)
+        changes = _changes_after(subject, examples, traced, first)
+        moments.append([changes[place.node] for place in places])
+    return Curves(places, np.array(moments), settings)
 
 
 def _changes_after(
@@ -153,7 +151,7 @@ def _settings(subject: Subject) -> dict[str, ParamSetting]:
         names.setdefault(id(parameter), name)
     found = {}
     for optimizer in subject.optimizers.all:
-        kind = _kind(optimizer)
+        kind = kind_of_class(type(optimizer))
         for number, group in enumerate(optimizer.param_groups):
             title = f"{type(optimizer).__name__}, group {number}"
             title += f" ({group['name']})" if "name" in group else ""
@@ -162,13 +160,6 @@ def _settings(subject: Subject) -> dict[str, ParamSetting]:
                 setting = ParamSetting(float(group["lr"]), title, kind, size)
                 found[names[id(parameter)]] = setting
     return found
-
-
-def _kind(optimizer: Optimizer) -> OptimizerKind | None:
-    try:
-        return optimizer_kind(type(optimizer))
-    except OptimizerError:
-        return None
 
 
 def _shown_pass(

@@ -69,18 +69,11 @@ class MatchedLayer:
     members: tuple[tuple[int, ...], ...]
     weights: tuple[tuple[float, ...], ...]
 
-    def first(self, sizes: Sequence[SizeRuns]) -> NDArray[np.float64]:
-        """Moments of z_0, mean over the members: (seeds, 1, sizes)."""
-        return self._mean([[run.first for run in size.runs] for size in sizes])
-
-    def changes(self, sizes: Sequence[SizeRuns]) -> NDArray[np.float64]:
-        """Moments of z_t - z_0, mean over the members: (seeds, steps, sizes)."""
-        return self._mean([[run.changes for run in size.runs] for size in sizes])
-
-    def _mean(self, moments: list[list[NDArray[np.float64]]]) -> NDArray[np.float64]:
+    def moments(self, sizes: Sequence[SizeRuns]) -> NDArray[np.float64]:
+        """Moments of z_0 and z_t - z_0, mean over the members: (seeds, 1 + steps, sizes)."""
         means = [
-            [run[:, list(members)] @ np.array(weights) for run in runs]
-            for runs, members, weights in zip(moments, self.members, self.weights, strict=True)
+            [run.moments[:, list(members)] @ np.array(weights) for run in size.runs]
+            for size, members, weights in zip(sizes, self.members, self.weights, strict=True)
         ]
         return np.moveaxis(np.array(means), 0, -1)
 

@@ -78,7 +78,9 @@ def trend_of(moments: NDArray[np.float64], sizes: Sequence[int]) -> Trend:
     interval = None
     if len(moments) > 1:
         draws = resampled_seeds(len(moments))
-        interval = _interval(_exponents(moments[draws].mean(axis=1), moving, sizes))
+        resampled = _exponents(moments[draws].mean(axis=1), moving, sizes)
+        is_lost = np.isnan(resampled).any()
+        interval = (-math.inf, math.inf) if is_lost else percentile_interval(resampled)
     return Trend(
         exponent=exponent,
         interval=interval,
@@ -103,12 +105,6 @@ def _exponents(
     finite: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(kept), axis=1)  # (draws, sizes)
     ends = np.where(finite[:, -1], -np.inf, np.inf)
     return np.where(np.logical_and.reduce(finite, axis=1), slopes, ends)
-
-
-def _interval(exponents: NDArray[np.float64]) -> tuple[float, float]:
-    if np.isnan(exponents).any():
-        return -math.inf, math.inf
-    return percentile_interval(exponents)
 
 
 def verdict_of(exponent: float, interval: tuple[float, float] | None) -> Verdict:
@@ -237,7 +233,7 @@ def _pair(name: str, smallest: SizeRuns, largest: SizeRuns) -> ParamPair | None:
     ]
     # the same parameter, else one of the same role, else any of its kind
     alike.sort(key=lambda info: (info.name != target.name, info.role != target.role))
-    base = next(iter(alike), None)
+    base = alike[0] if alike else None
     if base is None or base.ndim != target.ndim:
         return None
     return ParamPair(base, target, target.own_multiplier / base.own_multiplier)

@@ -205,18 +205,12 @@ def _minimum(
 ) -> tuple[float, float, _Method]:
     """Where the minimum of one curve is, the loss there, and how it was found."""
     lowest = int(np.argmin(mean))
-    fallback: tuple[float, float, _Method] = (
-        float(rates[lowest]),
-        float(mean[lowest]),
-        "lowest point",
-    )
     around = finite_stretch(mean, lowest, num_points // 2)
-    if not around.start < lowest < around.stop - 1:
-        return fallback
-    found = parabola_vertex(np.log(rates[around] / rates[lowest]), mean[around])
-    if found is None:
-        return fallback
-    return float(rates[lowest] * np.exp(found[0])), found[1], "quadratic"
+    if around.start < lowest < around.stop - 1:
+        found = parabola_vertex(np.log(rates[around] / rates[lowest]), mean[around])
+        if found is not None:
+            return float(rates[lowest] * np.exp(found[0])), found[1], "quadratic"
+    return float(rates[lowest]), float(mean[lowest]), "lowest point"
 
 
 def parabola_vertex(

@@ -220,14 +220,17 @@ class PowerLawPosterior:
         step = _log(size) - self.center_log_size
         return float(np.exp(self.center_log_lr + self.exponent * step))
 
+    def line_variance(self, size: float) -> float:
+        """Variance of the line's log learning rate at a positive size."""
+        return self.center_variance + (self.exponent_sd * (_log(size) - self.center_log_size)) ** 2
+
     def interval(self, size: float) -> tuple[float, float]:
         """95% predictive interval of the optimal learning rate of a positive size.
 
         Normal, for variances that are known: Student's t of few seeds is in the variances of the
         tuned rates where these are `Optimum.log_lr_sd` squared.
         """
-        step = _log(size) - self.center_log_size
-        variance = self.center_variance + (self.exponent_sd * step) ** 2 + self.noise_variance
+        variance = self.line_variance(size) + self.noise_variance
         reach = NormalDist().inv_cdf(0.975) * float(np.sqrt(variance))
         lr = self.predict(size)
         return lr * float(np.exp(-reach)), lr * float(np.exp(reach))

@@ -9,14 +9,12 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from etastar.errors import FitError
-from etastar.fit.bootstrap import float_array, student_quantile
+from etastar.fit.bootstrap import student_quantile
 
 __all__ = ["RandomEffects", "random_effects"]
 
 _Group = TypeVar("_Group", bound=Hashable)
 
-_LEAST = 2  # members of a group that tell of the spread
 _UPPER = 0.975
 
 
@@ -62,14 +60,7 @@ def random_effects(
     least 0. mu_k is then the mean with weights 1 / (s^2 + tau^2). Groups of two to four members say
     next to nothing of a spread of their own, so they share one.
 
-    Args:
-        groups: Estimate and positive standard deviation of every member.
-
-    Returns:
-        Spread and means.
-
-    Raises:
-        FitError: No group has two members, or a number is not valid.
+    A member is an estimate and its positive standard deviation; one group has two or more.
 
     Example:
         >>> found = random_effects({"a": [(1.0, 0.5), (3.0, 0.5)]})
@@ -79,14 +70,9 @@ def random_effects(
     Source: DerSimonian and Laird (1986), eq. 8, its moments summed over groups; Student's t in the
     interval as Higgins, Thompson and Spiegelhalter (2009), section 4.2.
     """
-    members = {group: _columns(rows) for group, rows in groups.items() if len(rows)}
+    members = {group: np.array(rows, dtype=float).T for group, rows in groups.items()}
     freedom = sum(len(y) - 1 for y, _ in members.values())
-    if freedom < 1:
-        raise FitError(
-            f"groups of {[len(rows) for rows in groups.values()]} members",
-            f"a group with at least {_LEAST}",
-            "give the members of one group more",
-        )
+    assert freedom > 0, "no group with two members"
     misfit = slack = 0.0
     for y, sd in members.values():
         w = sd**-2
@@ -95,17 +81,6 @@ def random_effects(
     variance = max(0.0, (misfit - freedom) / slack)
     means = {group: _mean(y, 1 / (sd**2 + variance)) for group, (y, sd) in members.items()}
     return RandomEffects(variance**0.5, freedom, means)
-
-
-def _columns(rows: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
-    found = float_array("members", rows)
-    if found.ndim != 2 or found.shape[1] != 2 or not np.isfinite(found).all():
-        raise FitError(
-            f"members {rows!r}", "pairs of finite numbers", "give (estimate, sd) of each"
-        )
-    if not (found[:, 1] > 0).all():
-        raise FitError(f"standard deviations {found[:, 1].tolist()}", "positive ones", "give them")
-    return found[:, 0], found[:, 1]
 
 
 def _mean(y: np.ndarray, w: np.ndarray) -> tuple[float, float]:

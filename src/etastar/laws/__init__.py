@@ -2,20 +2,17 @@
 
 from etastar.laws.base import (
     Architecture,
-    Evidence,
     Factors,
     Law,
-    MeanSquares,
     ParamPair,
-    Reads,
     ScaledWeights,
     Training,
     TransferCase,
-    TunedPoint,
+    fold_multiplier,
 )
 from etastar.laws.branch_laws import CompleteP, DepthMuP
-from etastar.laws.data_laws import Fitted, Measured
-from etastar.laws.multiplier import fold_multiplier
+from etastar.laws.evidence import Bound, Evidence, Measured, Reads, TunedPoint, UnboundLaw
+from etastar.laws.fitted import FitSizes, Fitted
 from etastar.laws.path_laws import (
     Constant,
     DepthCount,
@@ -27,7 +24,6 @@ from etastar.laws.path_laws import (
 from etastar.laws.registry import LAWS, get_laws, residual_rule
 from etastar.laws.structure import Structure
 from etastar.laws.training_laws import BatchSize, DecayTimescale, Duration
-from etastar.laws.unbound import Bound, UnboundLaw
 from etastar.laws.width import Width
 
 __all__ = [
@@ -44,9 +40,9 @@ __all__ = [
     "EffectiveDepth",
     "Evidence",
     "Factors",
+    "FitSizes",
     "Fitted",
     "Law",
-    "MeanSquares",
     "Measured",
     "ParamPair",
     "PathSum",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from etastar.errors import LawError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from etastar.depth import DepthReport
     from etastar.optimizers import OptimizerKind
@@ -19,25 +19,18 @@ if TYPE_CHECKING:
 __all__ = [
     "Architecture",
     "Effect",
-    "Evidence",
     "Factors",
     "Law",
-    "MeanSquares",
     "ParamPair",
-    "Reads",
     "ScaledWeights",
     "Training",
     "TransferCase",
-    "TunedPoint",
+    "fold_multiplier",
     "learning_rate",
 ]
 
 Effect = Literal["learning rate over depth", "branch multiplier", "width", "batch size", "duration"]
 """What a law rescales, or follows; none may set a branch multiplier and rescale over depth."""
-
-Reads = Literal["network", "points", "criterion", "weights"]
-"""Evidence that a law is made from: the base's kind, all tuned networks, the measured criterion,
-the initial weights."""
 
 ScaledWeights = Literal["all", "last", "none"]
 """Weights of a residual branch whose variance carries 1 / K; `residual=` of `initialize_`."""
@@ -181,7 +174,7 @@ class Factors:
 
     Attributes:
         lr: On the learning rate.
-        multiplier: On the layer's output, as if the forward pass had it (`laws.multiplier`).
+        multiplier: On the layer's output, as if the forward pass had it (`fold_multiplier`).
         init: On the standard deviation at initialization.
         eps: On the epsilon of an Adam-like optimizer.
         weight_decay: On the weight decay.
@@ -222,72 +215,54 @@ class Factors:
 def learning_rate(factor: float, *, optimizer: OptimizerKind) -> Factors:
     """A factor on the learning rate that keeps lr x wd where weight decay is decoupled.
 
-    Args:
-        factor: Multiplier of the learning rate.
-        optimizer: Kind of the optimizer. Coupled decay is part of the loss and stays as it is.
-
-    Returns:
-        The factors.
+    Coupled decay is part of the loss and stays as it is.
     """
     rate = Factors(lr=factor)
     return replace(rate, weight_decay=1 / factor) if optimizer.decoupled_weight_decay else rate
 
 
-@dataclass(frozen=True)
-class TunedPoint:
-    """A tuned network as a law sees it.
+def fold_multiplier(factors: Factors, *, optimizer: OptimizerKind) -> Factors:
+    """Express the multiplier m on a layer's output by its initialization and hyperparameters.
 
-    Attributes:
-        network: The network.
-        lr: Its tuned learning rate.
-        log_lr_sd: Standard deviation of the logarithm of that rate; None where it is not known.
+    A layer m V is a layer W with W = m V, and the gradients are g_V = m g_W. Multiplying one step
+    of V by m gives the step of W:
+
+    - SGD, V <- V - lr (g_V + wd V): W <- W - lr m^2 (g_W + wd / m^2 W).
+    - Adam-like, coupled decay, the direction is normalized from m (g_W + wd / m^2 W):
+      lr m, wd / m^2, eps / m.
+    - Adam-like, decoupled decay, V <- (1 - lr wd) V - lr n(g_V): lr m, wd / m, eps / m.
+    - Relative, V <- (1 - lr wd) V - lr |V| n(g_V): nothing but the initial size. What starts at
+      zero moves by the optimizer's least size (Adafactor's eps_2) until it is larger.
+
+    In each case the initial standard deviation is m times the one of V. Equal up to rounding, also
+    with momentum, moments and clipping by value of the update (not clipping by gradient norm,
+    which sees other gradients).
+
+    Args:
+        factors: Factors with a multiplier.
+        optimizer: Kind of the optimizer that updates the parameter.
+
+    Returns:
+        Factors with multiplier 1 that train the same function.
+
+    Example:
+        >>> from etastar.optimizers import optimizer_kind
+        >>> folded = fold_multiplier(Factors(multiplier=0.5), optimizer=optimizer_kind("sgd"))
+        >>> folded.lr, folded.multiplier, folded.init, folded.weight_decay
+        (0.25, 1.0, 0.5, 4.0)
+
+    Source: [TP5] Appendix J.2.1 (abc-symmetry); the weight decay is derived here.
     """
-
-    network: Architecture
-    lr: float
-    log_lr_sd: float | None = None
-
-
-@dataclass(frozen=True)
-class MeanSquares:
-    """The criterion at base and target, measured with other laws in force.
-
-    Attributes:
-        base: Mean-square update per squared rate of the base network.
-        target: Of the target network.
-        note: What was found, in words.
-    """
-
-    base: float
-    target: float
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What is known beyond base and target, for laws that are made from it.
-
-    Attributes:
-        points: The tuned networks, the one that the plan starts from last.
-        target: The network to be trained.
-        optimizer: Kind of the optimizer.
-        initialized: Branch weights to which `initialize_` gave 1 / K in the base; None where the
-            base has an initialization of its own.
-        keep: Whether the target's initial weights stay as they are.
-        laws: The laws that are bound already, to be in force while the criterion is measured.
-        measure: Measures the criterion at both networks under these laws; None without a batch.
-        powers: Power of 1/K in the variance of the inner and of the last weights of residual
-            branches, as the initial weights of base and target show it; None where they do not.
-    """
-
-    points: tuple[TunedPoint, ...]
-    target: Architecture
-    optimizer: OptimizerKind
-    initialized: ScaledWeights | None = None
-    keep: bool = False
-    laws: tuple[Law, ...] = ()
-    measure: Callable[[tuple[Law, ...]], MeanSquares] | None = None
-    powers: tuple[float, float] | None = None
+    m = factors.multiplier
+    if optimizer.update == "sgd":
+        change = Factors(init=m, lr=m**2, weight_decay=m**-2)
+    elif optimizer.update == "relative":
+        change = Factors(init=m)
+    elif optimizer.decoupled_weight_decay:
+        change = Factors(init=m, lr=m, eps=1 / m, weight_decay=1 / m)
+    else:
+        change = Factors(init=m, lr=m, eps=1 / m, weight_decay=m**-2)
+    return replace(factors, multiplier=1.0) * change
 
 
 class Law(abc.ABC):
@@ -300,11 +275,13 @@ class Law(abc.ABC):
         name: Name in the registry and in plans.
         effects: What it rescales.
         alone: Whether it is refused beside any other law over depth.
+        named_if_set: Options that a plan names only where they are not the default.
     """
 
     name: ClassVar[str]
     effects: ClassVar[frozenset[Effect]] = frozenset()
     alone: ClassVar[bool] = False
+    named_if_set: ClassVar[frozenset[str]] = frozenset()
 
     @abc.abstractmethod
     def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
@@ -351,4 +328,6 @@ class Law(abc.ABC):
     @property
     def options(self) -> dict[str, Any]:
         """The law's settings by name, as plain data."""
-        return asdict(self) if is_dataclass(self) else {}
+        own: dict[str, Any] = asdict(self) if is_dataclass(self) else {}
+        usual = {name: getattr(type(self), name) for name in self.named_if_set}
+        return {k: v for k, v in own.items() if k not in usual or v != usual[k]}

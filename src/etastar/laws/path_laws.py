@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
+from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 from etastar.errors import LawError
 from etastar.laws.base import Effect, Factors, Law, learning_rate
 from etastar.typed import require_type, set_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from etastar.depth import DepthReport
     from etastar.laws.base import Architecture, ParamPair, TransferCase
@@ -24,6 +24,7 @@ __all__ = [
     "counted_depth",
     "depth_count",
     "depth_ratio",
+    "require_one_width",
 ]
 
 _SHOWN = 8  # steps of a path in a message
@@ -33,41 +34,41 @@ DepthCount = Literal["effective", "layers"]
 
 
 def counted_depth(report: DepthReport, count: DepthCount) -> int:
-    """The depth of a network, counted as asked.
-
-    Args:
-        report: Of the network.
-        count: See `DepthCount`.
-
-    Returns:
-        The count.
-    """
+    """The depth of a network, counted as asked."""
     return report.effective_depth if count == "effective" else report.layer_longest_path
 
 
 def depth_count(networks: Iterable[Architecture]) -> DepthCount:
     """What grows with the layers: the effective depth, unless sums with earlier states by-pass it.
 
-    Args:
-        networks: Of one family.
-
-    Returns:
-        "layers" where one of them mixes an earlier state in.
+    "layers" where one of the networks, which are of one family, mixes an earlier state in.
     """
     mixed = any(network.report.bypassed_by_sums for network in networks)
     return "layers" if mixed else "effective"
 
 
+def require_one_width(networks: Sequence[Architecture]) -> None:
+    """Refuse a fit over depth where the width of the tuned networks changes too.
+
+    Raises:
+        LawError: Their first layers differ in width.
+    """
+    heads = {
+        frozenset(
+            (p.fan_in, p.fan_out) for p in network.parameters if p.role in ("input", "embedding")
+        )
+        for network in networks
+    }
+    if len(heads) > 1:
+        raise LawError(
+            "tuned networks whose first layers differ in width",
+            "tuned networks that differ in depth alone",
+            "tune all of them at one width; the width rule carries the result to the target's",
+        )
+
+
 def depth_ratio(case: TransferCase, count: DepthCount, *, law: str) -> float:
-    """Target over base depth.
-
-    Args:
-        case: Base and target.
-        count: See `DepthCount`.
-        law: Name of the law, for the message.
-
-    Returns:
-        The ratio.
+    """Target over base depth, for the law of a name.
 
     Raises:
         LawError: Sums with an earlier state by-pass layers, so that the effective depth does not
@@ -128,17 +129,12 @@ class EffectiveDepth(Law):
 
     name: ClassVar[str] = "effective-depth"
     effects: ClassVar[frozenset[Effect]] = frozenset({"learning rate over depth"})
+    named_if_set: ClassVar[frozenset[str]] = frozenset({"count"})
 
     def __post_init__(self) -> None:
         owner = f"the law {self.name!r}"
         set_numbers(self, "exponent", error=LawError, owner=owner)
         require_type("count", self.count, DepthCount, error=LawError)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The exponent, and the count where it is another than [WU]'s."""
-        own = {} if self.count == "effective" else {"count": self.count}
-        return {"exponent": self.exponent, **own}
 
     def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""

@@ -21,6 +21,7 @@ __all__ = ["LAWS", "get_laws", "residual_rule"]
 _OVER_DEPTH: Final = (EffectiveDepth, PathSum, Structure, DepthMuP, CompleteP, Constant)
 _OF_TRAINING: Final = (BatchSize, Duration, DecayTimescale)
 _TRAINING: Final = frozenset[Effect]({"batch size", "duration"})
+_DEPTH: Final = frozenset[Effect]({"branch multiplier", "learning rate over depth"})
 
 LAWS: Final[Mapping[str, type[Law]]] = MappingProxyType(
     {law.name: law for law in (*_OVER_DEPTH, *_OF_TRAINING)}
@@ -89,34 +90,25 @@ def _law(law: object, known: Mapping[str, type[Law]]) -> Law:
 
 
 def _refuse_conflict(first: Law, second: Law) -> None:
+    both, shared = first.effects | second.effects, first.effects & second.effects
+    pair = f"the laws {first.name!r} and {second.name!r} together"
+    choose = f"choose {first.name!r} or {second.name!r}"
     if first.name == second.name:
         raise LawError(
             f"the law {first.name!r} twice", "every law once", "give its options in one instance"
         )
     alone = next((law.name for law in (first, second) if law.alone), None)
-    if alone is not None and not (first.effects | second.effects) & {"width", *_TRAINING}:
+    if alone is not None and not both & {"width", *_TRAINING}:
         raise LawError(
             f"law {alone!r} together with {(second if first.alone else first).name!r}",
             f"no other law over depth: {alone!r} chooses it",
             "leave the other law out, or name the laws yourself",
         )
-    over_depth = {"branch multiplier", "learning rate over depth"}
-    both = first.effects | second.effects
-    if "branch multiplier" in both and first.effects & over_depth and second.effects & over_depth:
-        raise LawError(
-            f"the laws {first.name!r} and {second.name!r} together",
-            "one of them: a branch multiplier and another correction over depth count depth twice",
-            f"choose {first.name!r} or {second.name!r}",
-        )
-    if first.effects & second.effects & _TRAINING:
-        raise LawError(
-            f"the laws {first.name!r} and {second.name!r} together",
-            "one law for weight decay over batch size and duration",
-            f"choose {first.name!r} or {second.name!r}",
-        )
-    if "width" in first.effects & second.effects:
-        raise LawError(
-            f"the laws {first.name!r} and {second.name!r} together",
-            "one width rule",
-            "name the width rule by width=..., not among the laws",
-        )
+    if "branch multiplier" in both and first.effects & _DEPTH and second.effects & _DEPTH:
+        twice = "a branch multiplier and another correction over depth count depth twice"
+        raise LawError(pair, f"one of them: {twice}", choose)
+    if shared & _TRAINING:
+        raise LawError(pair, "one law for weight decay over batch size and duration", choose)
+    if "width" in shared:
+        advice = "name the width rule by width=..., not among the laws"
+        raise LawError(pair, "one width rule", advice)

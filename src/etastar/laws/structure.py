@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 from etastar.errors import LawError
 from etastar.laws.base import (
@@ -93,6 +93,7 @@ class Structure(Law):
 
     name: ClassVar[str] = "structure"
     effects: ClassVar[frozenset[Effect]] = frozenset({"learning rate over depth"})
+    named_if_set: ClassVar[frozenset[str]] = frozenset({"inner", "last"})
 
     def __post_init__(self) -> None:
         require_type("residual", self.residual, ScaledWeights, error=LawError)
@@ -120,11 +121,6 @@ class Structure(Law):
         """Power of 1/K in the variance of the inner and of the last weights of a branch."""
         inner = float(self.residual == "all") if self.inner is None else self.inner
         return inner, float(self.residual != "none") if self.last is None else self.last
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """See `Law.options`; without powers that are not given."""
-        return {name: value for name, value in super().options.items() if value is not None}
 
     def exponent(self, network: Architecture, *, optimizer: OptimizerKind) -> float:
         """Exponent of the learning rate: in the effective depth of a chain, else in K.

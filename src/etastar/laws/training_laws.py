@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, final
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, final
 
 from etastar.errors import LawError
 from etastar.laws.base import Effect, Factors, Law
@@ -33,14 +33,10 @@ class _NoiseLaw(Law):
     """
 
     scales: TrainingScales = "all"
+    named_if_set: ClassVar[frozenset[str]] = frozenset({"scales"})
 
     def __post_init__(self) -> None:
         require_type("scales", self.scales, TrainingScales, error=LawError)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What is scaled, where it is not everything."""
-        return {} if self.scales == "all" else {"scales": self.scales}
 
     def _by_noise(self, k: float, optimizer: OptimizerKind) -> Factors:
         root, decoupled = math.sqrt(k), optimizer.decoupled_weight_decay

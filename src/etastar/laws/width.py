@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, final
 
 from etastar.errors import LawError
 from etastar.formatting import number
@@ -24,6 +24,12 @@ EmbeddingRule = Literal["mup", "large-vocabulary"]
 DecayRule = Literal["kept", "1/width"]
 AttentionRule = Literal["own", "1/d"]
 KeysValuesRule = Literal["mup", "grouped"]
+_RULES: Final = {
+    "embedding": EmbeddingRule,
+    "decay": DecayRule,
+    "attention": AttentionRule,
+    "keys_values": KeysValuesRule,
+}
 
 _LARGE: Final = 8  # rows of a table per feature (a choice; Llama 2 of 7B has 8, GPT-2 has 65)
 
@@ -93,17 +99,11 @@ class Width(Law):
 
     name: ClassVar[str] = "width"
     effects: ClassVar[frozenset[Effect]] = frozenset({"width"})
+    named_if_set: ClassVar[frozenset[str]] = frozenset(_RULES)
 
     def __post_init__(self) -> None:
-        require_type("embedding", self.embedding, EmbeddingRule, error=LawError)
-        require_type("decay", self.decay, DecayRule, error=LawError)
-        require_type("attention", self.attention, AttentionRule, error=LawError)
-        require_type("keys_values", self.keys_values, KeysValuesRule, error=LawError)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Those that are not as [TP5] has them."""
-        return {f.name: v for f in fields(self) if (v := getattr(self, f.name)) != f.default}
+        for name, rule in _RULES.items():
+            require_type(name, getattr(self, name), rule, error=LawError)
 
     def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""

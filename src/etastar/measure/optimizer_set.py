@@ -16,13 +16,8 @@ from etastar.errors import MeasureError, OptimizerError, foreign_errors_as
 from etastar.graph import capture_graph
 from etastar.measure.batch import Examples, forward_pass
 from etastar.naming import canonical_parameters
-from etastar.optimizers import (
-    OPTIMIZERS,
-    OptimizerKind,
-    OptimizerLike,
-    optimizer_class,
-    optimizer_kind,
-)
+from etastar.optimizers import OPTIMIZERS, OptimizerKind
+from etastar.optimizers.reading import OptimizerLike, optimizer_class, optimizer_kind
 
 __all__ = ["Direction", "OptimizerChoice", "OptimizerSet", "listed_optimizers", "made_optimizers"]
 

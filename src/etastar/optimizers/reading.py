@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -12,7 +13,6 @@ from torch.optim import Optimizer
 
 from etastar.errors import OptimizerError
 from etastar.optimizers.registry import OPTIMIZERS, OptimizerKind
-from etastar.optimizers.trying import step_powers
 from etastar.typed import plain_number
 
 if TYPE_CHECKING:
@@ -20,12 +20,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OptimizerLike",
+    "kind_of_class",
     "kind_of_group",
     "optimizer_class",
     "optimizer_kind",
     "optimizer_like",
+    "step_powers",
 ]
 
+_SCALE = 8.0
+_STEPS = 12  # RAdam's first five are linear in the gradient
+_LR = 1e-3
 _POWERS = {"sgd": (1.0, 0.0), "adam": (0.0, 0.0), "relative": (0.0, 1.0)}
 """With which powers of the gradient's and of the parameter's scale a step of each kind goes."""
 
@@ -133,7 +138,7 @@ def optimizer_kind(optimizer: OptimizerLike) -> OptimizerKind:
     if isinstance(optimizer, str):
         found = OPTIMIZERS.get(optimizer.lower())
     elif isinstance(optimizer, type):
-        found = _of_class(optimizer)
+        found = kind_of_class(optimizer)
     if found is None:
         raise _undeclared(getattr(optimizer, "__name__", None) or repr(optimizer))
     return found
@@ -186,8 +191,8 @@ def _without_class(kind: OptimizerKind) -> OptimizerError:
     )
 
 
-def _of_class(cls: type) -> OptimizerKind | None:
-    """The registry's kind of a class, without importing the packages of the others."""
+def kind_of_class(cls: type) -> OptimizerKind | None:
+    """The registry's kind of a class, None if unknown; the packages of others stay unimported."""
     names = {f"{cls.__module__}:{cls.__qualname__}", *_public_names(cls)}
     return next(
         (kind for kind in OPTIMIZERS.values() if not names.isdisjoint((kind.source or "").split())),
@@ -213,7 +218,7 @@ def _undeclared(received: str) -> OptimizerError:
 
 
 def _of_instance(optimizer: torch.optim.Optimizer) -> OptimizerKind:
-    kind = _of_class(type(optimizer))
+    kind = kind_of_class(type(optimizer))
     if kind is None:
         raise _undeclared(f"{type(optimizer).__name__} (an instance)")
     _refuse_unequal_groups(optimizer)
@@ -232,14 +237,7 @@ def _of_instance(optimizer: torch.optim.Optimizer) -> OptimizerKind:
 
 
 def kind_of_group(group: Mapping[str, Any], kind: OptimizerKind) -> OptimizerKind:
-    """The kind as a parameter group of an instance has it.
-
-    Args:
-        group: The group.
-        kind: The kind of the optimizer's class.
-
-    Returns:
-        The kind, with decoupled weight decay or without.
+    """The kind of a class as a parameter group of an instance has it, decay decoupled or not.
 
     Raises:
         OptimizerError: A setting is another than the kind's rule is for.
@@ -264,3 +262,44 @@ def _refuse_unequal_groups(optimizer: torch.optim.Optimizer) -> None:
                 "an optimizer with the same settings for every parameter, but for weight decay",
                 "pass the optimizer's class, and the settings as arguments",
             )
+
+
+def step_powers(optimizer: type[Optimizer]) -> tuple[float, float] | None:
+    """With which power of the gradient's and of the parameter's scale a step goes.
+
+    Twelve steps on one matrix with a fixed gradient, without weight decay; then with the gradient,
+    and with the matrix, eight times as large. log(size of the last step's ratio) / log(8). None
+    where it cannot be made of a parameter and a rate, does not step without a closure, or does not
+    move.
+
+    Example:
+        >>> step_powers(torch.optim.SGD), step_powers(torch.optim.Adafactor)
+        ((1.0, 0.0), (0.0, 1.0))
+    """
+    try:
+        sizes = [_last_step(optimizer, g, p) for g, p in ((1, 1), (_SCALE, 1), (1, _SCALE))]
+    except Exception:
+        return None  # code of others: what it needs is not known here
+    if not all(math.isfinite(size) and size > 0 for size in sizes):
+        return None
+    gradient, parameter = (
+        round(math.log(size / sizes[0]) / math.log(_SCALE), 2) + 0.0 for size in sizes[1:]
+    )
+    return gradient, parameter
+
+
+def _last_step(optimizer: type[Optimizer], gradient: float, size: float) -> float:
+    weight = torch.nn.Parameter(_wave(1.0).mul(size))
+    no_decay = "weight_decay" in inspect.signature(optimizer.__init__).parameters
+    made: Any = optimizer
+    stepping: Optimizer = made([weight], lr=_LR, **({"weight_decay": 0.0} if no_decay else {}))
+    for _ in range(_STEPS):
+        before = weight.detach().clone()
+        weight.grad = _wave(0.7).mul(gradient)
+        stepping.step()
+    return float((weight.detach() - before).norm())
+
+
+def _wave(step: float) -> torch.Tensor:
+    """A matrix of numbers between -1 and 1 of no structure; nothing is drawn."""
+    return torch.sin(step * torch.arange(1.0, 65.0, dtype=torch.float64) ** 2).reshape(8, 8)

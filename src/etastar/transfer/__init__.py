@@ -1,10 +1,10 @@
 """Transfer: from a tuned base to a plan for the target, and from the plan to an optimizer."""
 
+from etastar.laws import FitSizes
 from etastar.transfer.citation import PAPERS_OF_LAWS, cite
 from etastar.transfer.correspondence import match_parameters
 from etastar.transfer.default_choice import NAMED_LAWS, DefaultChoice
 from etastar.transfer.experience import Experience, stored_experience
-from etastar.transfer.fitted_law import FitSizes
 from etastar.transfer.measured_law import Measure
 from etastar.transfer.plan import TransferPlan
 from etastar.transfer.plan_record import (

@@ -57,14 +57,6 @@ def cautions(case: TransferCase, *, laws: Sequence[Law], initial: Initial) -> tu
 
     Numbers that are compared differ by five standard errors and 5% of a standard deviation at
     least, so that no sentence comes from chance.
-
-    Args:
-        case: Base, target and optimizer.
-        laws: The plan's laws.
-        initial: The weights, and where they come from.
-
-    Returns:
-        One sentence for each; () where there is nothing to say.
     """
     return (
         *_initialization(initial),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
+from importlib import resources
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -12,81 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["PAPERS_OF_LAWS", "cite"]
-
-_PAPERS: Final[Mapping[str, tuple[str, str, str, int]]] = MappingProxyType(
-    {
-        "WU": (
-            "Wu, Shenxi and Zhang, Haosong and Ma, Xingjian and Bian, Shirui and Zhang, Yichi and "
-            "Chen, Xi and Lin, Wei",
-            "Hyperparameter Transfer Laws for Non-Recurrent Multi-Path Neural Networks",
-            "2602.07494",
-            2026,
-        ),
-        "AM": (
-            "Zhang, Haosong and Wu, Shenxi and Zhang, Yichi and Lin, Wei",
-            r"Arithmetic-Mean {$\mu$P} for Modern Architectures: A Unified Learning-Rate Scale for "
-            "{CNNs} and {ResNets}",
-            "2510.04327",
-            2025,
-        ),
-        "JE": (
-            "Jelassi, Samy and Hanin, Boris and Ji, Ziwei and Reddi, Sashank J. and "
-            "Bhojanapalli, Srinadh and Kumar, Sanjiv",
-            r"Depth Dependence of {$\mu$P} Learning Rates in {ReLU} {MLPs}",
-            "2305.07810",
-            2023,
-        ),
-        "CH": (
-            "Chen, Wuyang and Wu, Junru and Wang, Zhangyang and Hanin, Boris",
-            "Principled Architecture-aware Scaling of Hyperparameters",
-            "2402.17440",
-            2024,
-        ),
-        "TP5": (
-            "Yang, Greg and Hu, Edward J. and Babuschkin, Igor and Sidor, Szymon and "
-            "Liu, Xiaodong and Farhi, David and Ryder, Nick and Pachocki, Jakub and Chen, Weizhu "
-            "and Gao, Jianfeng",
-            "Tensor Programs {V}: Tuning Large Neural Networks via Zero-Shot Hyperparameter "
-            "Transfer",
-            "2203.03466",
-            2022,
-        ),
-        "TP6": (
-            "Yang, Greg and Yu, Dingli and Zhu, Chen and Hayou, Soufiane",
-            "Tensor Programs {VI}: Feature Learning in Infinite-Depth Neural Networks",
-            "2310.02244",
-            2023,
-        ),
-        "CP": (
-            "Dey, Nolan and Zhang, Bin Claire and Noci, Lorenzo and Li, Mufan and "
-            "Bordelon, Blake and Bergsma, Shane and Pehlevan, Cengiz and Hanin, Boris and "
-            "Hestness, Joel",
-            "Don't be lazy: {CompleteP} enables compute-efficient deep transformers",
-            "2505.01618",
-            2025,
-        ),
-        "CDP": (
-            r"Mlodozeniec, Bruno and Ablin, Pierre and B{\'e}thune, Louis and Busbridge, Dan and "
-            "Klein, Michal and Ramapuram, Jason and Cuturi, Marco",
-            "Completed Hyperparameter Transfer across Modules, Width, Depth, Batch and Duration",
-            "2512.22382",
-            2025,
-        ),
-        "SDE": (
-            "Malladi, Sadhika and Lyu, Kaifeng and Panigrahi, Abhishek and Arora, Sanjeev",
-            "On the {SDEs} and Scaling Rules for Adaptive Gradient Algorithms",
-            "2205.10287",
-            2022,
-        ),
-        "WA": (
-            "Wang, Xi and Aitchison, Laurence",
-            "How to set {AdamW}'s weight decay as you scale model and dataset size",
-            "2405.13698",
-            2024,
-        ),
-    }
-)
-"""Authors, title, arXiv number and year, by the keys of docs/definitions.md."""
 
 PAPERS_OF_LAWS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -127,7 +55,7 @@ def cite(plan: TransferPlan | None = None) -> str:
         @misc{arxiv.2602.07494,
     """
     if plan is None:
-        return "\n".join(map(_entry, _PAPERS))
+        return "\n".join(_papers().values())
     if not isinstance(plan, TransferPlan):
         raise PlanError(
             f"a {type(plan).__name__} in place of a plan",
@@ -139,18 +67,11 @@ def cite(plan: TransferPlan | None = None) -> str:
     if plan.initialization.residual in ("all", "last"):
         keys.append(_BRANCH_INITIALIZATION)
     unknown = [f"% no paper is known for the law {n}\n" for n in names if n not in PAPERS_OF_LAWS]
-    return "\n".join([*map(_entry, dict.fromkeys(keys)), *unknown])
+    return "\n".join([*(_papers()[key] for key in dict.fromkeys(keys)), *unknown])
 
 
-def _entry(key: str) -> str:
-    authors, title, number, year = _PAPERS[key]
-    fields = {
-        "author": authors,
-        "title": title,
-        "year": year,
-        "eprint": number,
-        "archiveprefix": "arXiv",
-        "url": f"https://arxiv.org/abs/{number}",
-    }
-    lines = [f"  {name} = {{{value}}},\n" for name, value in fields.items()]
-    return f"@misc{{arxiv.{number},\n{''.join(lines)}}}\n"
+@cache
+def _papers() -> dict[str, str]:
+    """Entries by the keys of docs/definitions.md."""
+    text = resources.files("etastar.transfer").joinpath("papers.bib").read_text(encoding="utf-8")
+    return dict(re.findall(r"\[(\w+)\]\n(@misc\{.*?\n\}\n)", text, re.DOTALL))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 
@@ -25,23 +25,22 @@ from etastar.laws import (
     CompleteP,
     DepthMuP,
     EffectiveDepth,
+    FitSizes,
     Fitted,
     Law,
-    Measured,
     Structure,
     TransferCase,
     UnboundLaw,
     counted_depth,
     depth_count,
 )
-from etastar.transfer.correspondence import match_parameters
+from etastar.laws.path_laws import require_one_width
 from etastar.transfer.experience import NO_FAMILY_SD, Experience, Prior, stored_experience
-from etastar.transfer.fitted_law import FitSizes, require_one_width
 from etastar.transfer.measured_law import Criterion
 from etastar.transfer.network_kind import NetworkKind, network_kind
 
 if TYPE_CHECKING:
-    from etastar.laws import Architecture, DepthCount, Evidence, Reads, TunedPoint
+    from etastar.laws import Architecture, Evidence, Reads
     from etastar.transfer.experience import Parametrization
 
 __all__ = ["NAMED_LAWS", "DefaultChoice"]
@@ -74,39 +73,27 @@ class _Candidate:
         prior: What is expected without the user's data.
         exponent: Posterior mean.
         exponent_sd: Posterior standard deviation.
-        log_offset: Logarithm of the line's rate at the base over the base's tuned rate.
         log_sd: Standard deviation of the logarithm of the target's best rate.
+        laws: The multipliers' law, and what is left to do: a power of the depth.
         sizes: Tuned sizes that were read.
         measured: Whether the criterion was.
         advantage: What its best rate gains over that of the network's own initialization.
-        count: What the depth is.
     """
 
     parametrization: Parametrization
     prior: Prior
     exponent: float
     exponent_sd: float
-    log_offset: float
     log_sd: float
+    laws: tuple[Law, ...]
     sizes: int
     measured: bool
-    advantage: float = 0.0
-    count: DepthCount = "effective"
+    advantage: float
 
     @property
     def expected_regret(self) -> float:
         """Relative regret against the best rate of the network's own initialization."""
         return _CURVATURE * (self.log_sd / math.log(2)) ** 2 - self.advantage
-
-    @property
-    def laws(self) -> tuple[Law, ...]:
-        """The multipliers' law, and what is left to do: a power of the depth."""
-        multiplier = _MULTIPLIERS.get(self.parametrization)
-        laws = () if multiplier is None else (multiplier(),)
-        if self.sizes > 1:
-            return (*laws, Fitted(self.exponent, self.log_offset, self.exponent_sd, self.count))
-        exponent = round(self.exponent, _DIGITS) + 0.0  # to be read, and no -0
-        return laws if laws and not exponent else (*laws, EffectiveDepth(exponent, self.count))
 
     @property
     def read(self) -> frozenset[Reads]:
@@ -145,14 +132,17 @@ class DefaultChoice(UnboundLaw):
         """See `UnboundLaw.bind`: laws, their interval at the target, and why these."""
         known = stored_experience() if self.experience is None else self.experience
         kinds = [
-            network_kind(network.features, evidence.optimizer)
-            for network in (evidence.points[-1].network, evidence.target)
+            network_kind(network.features, evidence.optimizer) for network in _networks(evidence)
         ]
         kind = kinds[0] if kinds[0] == kinds[1] else None
+        criterion_sd = known.criterion_sd(kind)
         candidates = [
-            replace(
-                _candidate(parametrization, prior, evidence, known.criterion_sd(kind)),
-                advantage=known.advantage(kind, parametrization),
+            _candidate(
+                parametrization,
+                prior,
+                evidence,
+                criterion_sd,
+                known.advantage(kind, parametrization),
             )
             for parametrization, prior in _carried(evidence, known, kind)
         ]
@@ -180,52 +170,49 @@ def _carried(
     yield plain, prior or Prior(_structure_exponent(evidence), NO_FAMILY_SD)
     if stabilized or evidence.keep:
         return
-    pairs = match_parameters(evidence.points[-1].network.parameters, evidence.target.parameters)
     for name, multiplier in _MULTIPLIERS.items():
         if (prior := known.prior(kind, name)) is None:
             continue
         try:
-            multiplier().check(pairs)
+            multiplier().check(evidence.pairs)
         except LawError:
             continue
         yield name, prior
 
 
-def _structure(evidence: Evidence) -> Structure:
-    """The structure law for the branches' initialization: as it is known, else as it is found."""
-    if evidence.initialized is None and evidence.powers is not None:
-        return Structure.with_powers(*evidence.powers)
-    return Structure(residual=evidence.initialized or "none")
-
-
 def _structure_exponent(evidence: Evidence) -> float:
-    """The structure law's exponent in effective depth, between the base and the target."""
-    law, start = _structure(evidence), evidence.points[-1].network
+    """The structure law's exponent in effective depth, between the base and the target.
+
+    For the branches' initialization as it is known, else as it is found.
+    """
+    law = Structure(residual=evidence.initialized or "none")
+    if evidence.initialized is None and evidence.powers is not None:
+        law = Structure.with_powers(*evidence.powers)
     step = _log_depth(evidence)
     if step == 0:
         return law.exponent(evidence.target, optimizer=evidence.optimizer)
-    (pair, *_) = match_parameters(start.parameters, evidence.target.parameters)
-    factors = law.factors(pair, TransferCase(start, evidence.target, evidence.optimizer))
-    return math.log(factors.lr) / step
+    case = TransferCase(*_networks(evidence), evidence.optimizer)
+    return math.log(law.factors(evidence.pairs[0], case).lr) / step
+
+
+def _networks(evidence: Evidence) -> tuple[Architecture, Architecture]:
+    """Base and target."""
+    return evidence.points[-1].network, evidence.target
 
 
 def _log_depth(evidence: Evidence) -> float:
     """log(L_target / L_base)."""
-    count = _count(evidence)
-    base, target = (counted_depth(n.report, count) for n in _networks(evidence))
+    networks = _networks(evidence)
+    base, target = (counted_depth(n.report, depth_count(networks)) for n in networks)
     return math.log(target / base)
 
 
-def _networks(evidence: Evidence) -> tuple[Architecture, Architecture]:
-    return evidence.points[-1].network, evidence.target
-
-
-def _count(evidence: Evidence) -> DepthCount:
-    return depth_count(_networks(evidence))
-
-
 def _candidate(
-    parametrization: Parametrization, prior: Prior, evidence: Evidence, criterion_sd: float
+    parametrization: Parametrization,
+    prior: Prior,
+    evidence: Evidence,
+    criterion_sd: float,
+    advantage: float,
 ) -> _Candidate:
     """The posterior of one parametrization.
 
@@ -240,35 +227,40 @@ def _candidate(
     if measured:
         mean, sd = _with_criterion((mean, sd), evidence, laws, criterion_sd)
     require_one_width([point.network for point in points])
-    variances = [max(_tuned_sd(point), _LEAST_SD) ** 2 for point in points]
-    count = _count(evidence)
+    variances = [
+        max(_TUNED_SD if point.log_lr_sd is None else point.log_lr_sd, _LEAST_SD) ** 2
+        for point in points
+    ]
+    count = depth_count(_networks(evidence))
+    *_, at_base = depths = [counted_depth(point.network.report, count) for point in points]
     fit = power_law_posterior(
-        [counted_depth(point.network.report, count) for point in points],
+        depths,
         [point.lr for point in points],
         prior_exponent=mean,
         prior_sd=sd,
         variances=variances,
         noise=_LEAST_SD,
     )
-    start, depth = points[-1], counted_depth(evidence.target.report, count)
-    at_base = counted_depth(start.network.report, count)
-    variance = (
-        fit.center_variance + (fit.exponent_sd * (math.log(depth) - fit.center_log_size)) ** 2
-    )
+    depth = counted_depth(evidence.target.report, count)
+    # at the base its own tuned rate stays
+    variance = variances[-1] if depth == at_base else fit.line_variance(depth)
+    left: Fitted | EffectiveDepth
+    if len(points) > 1:
+        offset = math.log(fit.predict(at_base) / points[-1].lr)
+        left = Fitted(fit.exponent, offset, fit.exponent_sd, count)
+    else:
+        left = EffectiveDepth(round(fit.exponent, _DIGITS) + 0.0, count)  # to be read, and no -0
+    by_count = math.hypot(fit.exponent, fit.exponent_sd) * _gap_of_counts(evidence)
     return _Candidate(
         parametrization,
         prior,
         exponent=fit.exponent,
         exponent_sd=fit.exponent_sd,
-        log_offset=math.log(fit.predict(at_base) / start.lr),
-        # at the base its own tuned rate stays
-        log_sd=math.hypot(
-            math.sqrt(variances[-1] if depth == at_base else variance),
-            math.hypot(fit.exponent, fit.exponent_sd) * _gap_of_counts(evidence),
-        ),
+        log_sd=math.hypot(math.sqrt(variance), by_count),
+        laws=laws if laws and not left.exponent else (*laws, left),
         sizes=len(points),
         measured=measured,
-        count=count,
+        advantage=advantage,
     )
 
 
@@ -284,17 +276,13 @@ def _gap_of_counts(evidence: Evidence) -> float:
     return abs(math.log(layers / (target.effective_depth / base.effective_depth)))
 
 
-def _tuned_sd(point: TunedPoint) -> float:
-    return _TUNED_SD if point.log_lr_sd is None else point.log_lr_sd
-
-
 def _with_criterion(
     prior: tuple[float, float], evidence: Evidence, laws: tuple[Law, ...], sd: float
 ) -> tuple[float, float]:
     """The prior times the exponent that the criterion measures with the multipliers in force."""
     assert evidence.measure is not None
-    found = evidence.measure((*evidence.laws, *laws))
-    exponent = math.log(Measured(found.base, found.target).factor) / _log_depth(evidence)
+    found, _ = evidence.measure((*evidence.laws, *laws))
+    exponent = math.log(found.factor) / _log_depth(evidence)
     weights = prior[1] ** -2, sd**-2
     mean = (weights[0] * prior[0] + weights[1] * exponent) / sum(weights)
     return mean, sum(weights) ** -0.5

@@ -11,16 +11,13 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, cached_property
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from etastar.errors import LawError
-from etastar.fit.random_effects import RandomEffects, random_effects
+from etastar.fit.random_effects import random_effects
 from etastar.transfer.network_kind import NetworkKind
-
-if TYPE_CHECKING:
-    from etastar.optimizers import Update
 
 __all__ = [
     "EXPERIENCE_FORMAT",
@@ -108,6 +105,9 @@ class Prior:
     exponents: tuple[float, ...] = ()
 
 
+_Key: TypeAlias = "tuple[NetworkKind, Parametrization]"
+
+
 @dataclass(frozen=True)
 class Experience:
     """All stored records.
@@ -149,25 +149,17 @@ class Experience:
             tuple(record for record in self.criterion if record.family not in families),
         )
 
-    def of_kind(
-        self, kind: NetworkKind | None, parametrization: Parametrization | None = None
-    ) -> tuple[ExperienceRecord, ...]:
-        """Well-posed records of one kind.
-
-        Args:
-            kind: See `network_kind`; None has no records.
-            parametrization: One of them; None for all.
-
-        Returns:
-            The records.
-        """
-        return tuple(
-            record
-            for record in self.records
-            if record.kind == kind
-            and record.well_posed
-            and parametrization in (None, record.parametrization)
+    @cached_property
+    def _families(self) -> Mapping[_Key, Mapping[str, tuple[float, float]]]:
+        """Exponent and its standard deviation of every family, its well-posed records together."""
+        found: defaultdict[_Key, defaultdict[str, list[tuple[float, float]]]] = defaultdict(
+            lambda: defaultdict(list)
         )
+        for one in self.records:
+            if one.well_posed:
+                rows = found[one.kind, one.parametrization][one.family]
+                rows.append((one.exponent, one.exponent_sd))
+        return {k: {name: _together(rows) for name, rows in v.items()} for k, v in found.items()}
 
     def prior(self, kind: NetworkKind | None, parametrization: Parametrization) -> Prior | None:
         """What the families of a kind let expect of another one.
@@ -181,11 +173,15 @@ class Experience:
             spread is that of all kinds of this parametrization and optimizer; where those are few,
             of all with this optimizer, or of all.
         """
-        if kind is None or len(_families(self).get((kind, parametrization), ())) < _LEAST_FAMILIES:
+        groups = {key: list(own.values()) for key, own in self._families.items()}
+        if kind is None or len(groups.get((kind, parametrization), ())) < _LEAST_FAMILIES:
             return None
-        mean, sd = _effects(self, parametrization, kind.update).predictive((kind, parametrization))
-        own = _families(self)[kind, parametrization].values()
-        return Prior(mean, min(sd, NO_FAMILY_SD), tuple(exponent for exponent, _ in own))
+        like = {key: rows for key, rows in groups.items() if key[0].update == kind.update}
+        most = {key: rows for key, rows in like.items() if key[1] == parametrization}
+        enough = (g for g in (most, like) if sum(len(r) - 1 for r in g.values()) >= _LEAST_FREEDOM)
+        own = (kind, parametrization)
+        mean, sd = random_effects(next(enough, groups)).predictive(own)
+        return Prior(mean, min(sd, NO_FAMILY_SD), tuple(exponent for exponent, _ in groups[own]))
 
     def advantages(
         self, kind: NetworkKind | None, parametrization: Parametrization
@@ -231,49 +227,14 @@ class Experience:
         return NO_FAMILY_SD
 
 
-_Key = tuple[NetworkKind, Parametrization]
-
-
-@lru_cache(maxsize=64)
-def _families(known: Experience) -> Mapping[_Key, Mapping[str, tuple[float, float]]]:
-    """Exponent and its standard deviation of every family, its records taken together."""
-    found: defaultdict[_Key, defaultdict[str, list[tuple[float, float]]]] = defaultdict(
-        lambda: defaultdict(list)
-    )
-    for one in known.records:
-        if one.well_posed:
-            found[one.kind, one.parametrization][one.family].append((one.exponent, one.exponent_sd))
-    return {
-        key: {family: _together(rows) for family, rows in own.items()} for key, own in found.items()
-    }
-
-
 def _together(rows: Sequence[tuple[float, float]]) -> tuple[float, float]:
     weights = [sd**-2 for _, sd in rows]
     mean = sum(w * y for w, (y, _) in zip(weights, rows, strict=True)) / sum(weights)
     return mean, sum(weights) ** -0.5
 
 
-@lru_cache(maxsize=64)
-def _effects(
-    known: Experience, parametrization: Parametrization, update: Update
-) -> RandomEffects[_Key]:
-    """Means of kinds, with the spread of the families that are most alike and not too few."""
-    groups = {key: list(own.values()) for key, own in _families(known).items()}
-    like = {key: rows for key, rows in groups.items() if key[0].update == update}
-    most = {key: rows for key, rows in like.items() if key[1] == parametrization}
-    enough = (p for p in (most, like) if sum(len(r) - 1 for r in p.values()) >= _LEAST_FREEDOM)
-    return random_effects(next(enough, groups))
-
-
 def read_experience(text: str) -> Experience:
-    """The table that `studies/experience.py` wrote.
-
-    Args:
-        text: JSON.
-
-    Returns:
-        Its records.
+    """The records of a table that `studies/experience.py` wrote.
 
     Raises:
         LawError: Another format, or a record that is none.
@@ -287,7 +248,7 @@ def read_experience(text: str) -> Experience:
         if data["format"] != EXPERIENCE_FORMAT:
             raise ValueError(f"format {data['format']!r}")
         records = tuple(map(_record, data["records"]))
-        return Experience(records, tuple(map(_criterion_record, data["criterion"])))
+        return Experience(records, tuple(CriterionRecord(**_as_read(c)) for c in data["criterion"]))
     except (ValueError, TypeError, KeyError) as error:
         raise LawError(
             f"an experience table with {error}",
@@ -296,26 +257,21 @@ def read_experience(text: str) -> Experience:
         ) from error
 
 
+def _as_read(one: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a record, of what JSON has."""
+    return {**one, "kind": NetworkKind(**one["kind"]), "depths": tuple(map(int, one["depths"]))}
+
+
 def _record(one: Mapping[str, Any]) -> ExperienceRecord:
-    own = {"kind": NetworkKind(**one["kind"]), "depths": tuple(map(int, one["depths"]))}
-    record = ExperienceRecord(**{**one, **own})
+    record = ExperienceRecord(**_as_read(one))
     if not (record.exponent_sd > 0 and math.isfinite(record.exponent + (record.advantage or 0))):
         raise ValueError(f"the exponent {record.exponent} +- {record.exponent_sd}")
     return record
 
 
-def _criterion_record(one: Mapping[str, Any]) -> CriterionRecord:
-    base, target = map(int, one["depths"])
-    own = {"kind": NetworkKind(**one["kind"]), "depths": (base, target)}
-    return CriterionRecord(**{**one, **own})
-
-
-@lru_cache(maxsize=1)
+@cache
 def stored_experience() -> Experience:
-    """The records that come with the package.
-
-    Returns:
-        They, read once.
+    """The records that come with the package, read once.
 
     Raises:
         LawError: The file is of another format.

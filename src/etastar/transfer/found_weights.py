@@ -125,14 +125,7 @@ class FoundWeights:
 
 
 def model_of(network: object) -> nn.Module | None:
-    """The model of a network, where there is one.
-
-    Args:
-        network: As `Tuned` and `Target` take it.
-
-    Returns:
-        The model; None of a graph or an architecture.
-    """
+    """The model of a network as `Tuned` takes it; None of a graph or an architecture."""
     match network:
         case (nn.Module() as model, _):
             return model
@@ -142,28 +135,9 @@ def model_of(network: object) -> nn.Module | None:
 def found_weights(
     base: object, target: object, pairs: Sequence[ParamPair]
 ) -> tuple[FoundWeights, ...]:
-    """The weights of two networks as they are, like parameters together.
+    """The weights of two networks as they are, like parameters together; () if neither has any.
 
-    Args:
-        base: The tuned network: (model, example inputs); anything else holds no weights.
-        target: The network to be trained, likewise.
-        pairs: The parameters of both, as `match_parameters` pairs them.
-
-    Returns:
-        One record for each place in the network; () if neither holds weights.
-
-    Example:
-        >>> from etastar.transfer.correspondence import match_parameters
-        >>> from etastar.transfer.tuned import read_architecture
-        >>> def network(width, std):
-        ...     model = nn.Sequential(nn.Linear(64, width), nn.Linear(width, 8))
-        ...     nn.init.normal_(model[1].weight, std=std)
-        ...     return model, torch.zeros(1, 64)
-        >>> small, large = network(64, 0.02), network(256, 0.01)
-        >>> infos = [read_architecture(network).parameters for network in (small, large)]
-        >>> found = found_weights(small, large, match_parameters(*infos))
-        >>> [abs(one.log_ratio) < 0.3 for one in found if one.pair.target.role == "output"]
-        [True]
+    What is not (model, example inputs) holds no weights. `pairs` are those of `match_parameters`.
     """
     models = model_of(base), model_of(target)
     if models == (None, None):
@@ -230,16 +204,8 @@ def _sample(parameter: nn.Parameter) -> torch.Tensor:
 def powers_of_branches(found: Iterable[FoundWeights]) -> tuple[float, float] | None:
     """Power of 1/K in the variance of the inner and of the last weights of residual branches.
 
-    Args:
-        found: The weights as they were found.
-
-    Returns:
-        The smallest of each, as `Structure.with_powers` takes them; 0 where the one or the other
-        shows none (a last weight that starts at zero). None where no weight shows one.
-
-    Example:
-        >>> powers_of_branches([]) is None
-        True
+    The smallest of each, as `Structure.with_powers` takes them; 0 where the one or the other shows
+    none (a last weight that starts at zero). None where no weight shows one.
     """
     known = [(one.pair.target.branch_last, one.power) for one in found if one.power is not None]
     if not known:

@@ -9,16 +9,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from torch import nn
-from torch.optim import Optimizer
-
 from etastar.errors import LawError, PlanError
 from etastar.formatting import number, short_repr
-from etastar.laws import Bound, MeanSquares, Measured, UnboundLaw
+from etastar.laws import Bound, Measured, UnboundLaw
 from etastar.measure import measure_update
-from etastar.optimizers import OPTIMIZERS, optimizer_class
+from etastar.optimizers import OPTIMIZERS
+from etastar.optimizers.reading import optimizer_class
+from etastar.transfer.found_weights import model_of
 
 if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
     from etastar.graph.capture import NetworkLike
     from etastar.laws import Evidence, Reads
     from etastar.measure import UpdateReport
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from etastar.measure.seeds import SeedChoice
     from etastar.transfer.plan import TransferPlan
 
-__all__ = ["Criterion", "Measure", "mean_squares", "warn_of_difference"]
+__all__ = ["Criterion", "Measure", "measured_law", "warn_of_difference"]
 
 _WORTH_A_WARNING = 2.0
 _WIDTH_DROPS_OUT = 1.25  # largest ratio of eta* at two widths; intervals over seeds are as wide
@@ -82,52 +84,35 @@ class Criterion(UnboundLaw):
                 "measure=Measure(batch, loss_fn)",
                 "give the batch and the loss on which to measure both networks",
             )
-        found = evidence.measure(evidence.laws)
-        law = Measured(found.base, found.target)
-        return Bound((law,), self.reads, note=_criterion_note(found, applied=True))
+        law, said = evidence.measure(evidence.laws)
+        return Bound((law,), self.reads, note=_criterion_note(law, said, verb="has"))
 
 
-def _criterion_note(found: MeanSquares, *, applied: bool) -> str:
+def _criterion_note(law: Measured, said: str, *, verb: str) -> str:
     """What was measured, in words, and whether the plan follows it."""
-    at_base, at_target = found.base**-0.5, found.target**-0.5
-    verb = "has" if applied else "would have"
+    at_base, at_target = law.base**-0.5, law.target**-0.5
     return (
         f"measured: eta* {number(at_base)} at the base, {number(at_target)} at the target; the "
-        f"criterion {verb} the rates of the other laws times {at_target / at_base:.3g}{found.note}"
+        f"criterion {verb} the rates of the other laws times {at_target / at_base:.3g}{said}"
     )
 
 
-def warn_of_difference(found: MeanSquares, *, law: str) -> str:
-    """The note of a plan that does not follow the criterion, with a warning where they differ.
-
-    Args:
-        found: The criterion at both networks, with the plan as it is.
-        law: What the plan follows.
-
-    Returns:
-        The note.
-    """
-    factor = Measured(found.base, found.target).factor
-    note = _criterion_note(found, applied=False)
-    if not 1 / _WORTH_A_WARNING <= factor <= _WORTH_A_WARNING:
-        warnings.warn(f"{law}: {note}", stacklevel=3)
+def warn_of_difference(law: Measured, said: str, *, followed: str) -> str:
+    """The note of a plan that follows another law; a warning where the criterion differs."""
+    note = _criterion_note(law, said, verb="would have")
+    if not 1 / _WORTH_A_WARNING <= law.factor <= _WORTH_A_WARNING:
+        warnings.warn(f"{followed}: {note}", stacklevel=3)
     return note
 
 
-def mean_squares(
+def measured_law(
     networks: tuple[Any, Any],
     measure: Measure,
     planned: Callable[[Any], TransferPlan],
-) -> MeanSquares:
-    """Measure base and target, each with its plan as it will be used.
+) -> tuple[Measured, str]:
+    """The criterion at base and target, copies of them, each with its plan as it will be used.
 
-    Args:
-        networks: Base and target as they were given, freshly initialized; they are copied.
-        measure: What to measure on.
-        planned: Makes the plan of a network.
-
-    Returns:
-        The criterion at both.
+    And how far it is to be trusted, in words.
 
     Raises:
         PlanError: A network is a graph, which cannot be run.
@@ -141,19 +126,19 @@ def mean_squares(
     ]
     reports = [_report(*subject, measure) for subject in subjects]
     found = [report.typical_mean_square for report in reports]
-    note = _seeds_note(reports[0], reports[-1]) + _width_note(found[1:])
-    return MeanSquares(found[0], found[-1], note)
+    said = _seeds_note(reports[0], reports[-1]) + _width_note(found[1:])
+    return Measured(found[0], found[-1]), said
 
 
 def _model(network: object, place: str) -> nn.Module:
-    match network:
-        case (nn.Module() as model, _):
-            return model
-    raise PlanError(
-        f"a {place} given as {type(network).__name__}, to be measured",
-        "(model, example inputs): the criterion takes a real step",
-        "give the model itself, or leave measure out",
-    )
+    model = model_of(network)
+    if model is None:
+        raise PlanError(
+            f"a {place} given as {type(network).__name__}, to be measured",
+            "(model, example inputs): the criterion takes a real step",
+            "give the model itself, or leave measure out",
+        )
+    return model
 
 
 def _seeds_note(base: UpdateReport, target: UpdateReport) -> str:

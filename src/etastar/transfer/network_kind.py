@@ -18,6 +18,7 @@ from etastar.parameter import NetworkFeatures
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from etastar.depth import DepthReport
     from etastar.graph import Graph, Node
     from etastar.graph.residual import Branch
     from etastar.optimizers import OptimizerKind
@@ -72,55 +73,22 @@ class NetworkKind(NetworkFeatures):
 
 
 def network_kind(features: NetworkFeatures | None, optimizer: OptimizerKind) -> NetworkKind | None:
-    """Features and optimizer together.
-
-    Args:
-        features: Of the network; None where its graph is not at hand.
-        optimizer: Kind of the optimizer.
-
-    Returns:
-        The kind; None without features.
-
-    Example:
-        >>> from etastar.optimizers import OPTIMIZERS
-        >>> chain = NetworkFeatures("chain", "none", False, False, 0)
-        >>> network_kind(chain, OPTIMIZERS["adamw"]).update
-        'adam'
-    """
+    """Features and optimizer together; None where the network's graph is not at hand."""
     return None if features is None else NetworkKind(**asdict(features), update=optimizer.update)
 
 
-def network_features(graph: Graph) -> NetworkFeatures:
-    """Structure, norms and branches of a network.
+def network_features(graph: Graph, report: DepthReport) -> NetworkFeatures:
+    """Structure, norms and branches of a network, from its executed graph and its depth report.
 
-    Args:
-        graph: Its executed graph.
-
-    Returns:
-        The features: of residual networks those of most branches, but the first of each stream, for
-        which an embedding may be normalized; the same at every number of blocks above one.
-
-    Example:
-        >>> import torch
-        >>> from etastar.graph import capture_graph
-        >>> class Block(torch.nn.Module):
-        ...     def __init__(self):
-        ...         super().__init__()
-        ...         self.norm, self.layer = torch.nn.LayerNorm(4), torch.nn.Linear(4, 4)
-        ...     def forward(self, x):
-        ...         return x + self.layer(self.norm(x))
-        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 4), Block(), Block())
-        >>> found = network_features(capture_graph(net, torch.zeros(1, 4)))
-        >>> found.structure, found.norm, found.branch_layers
-        ('residual', 'pre', 1)
+    Of residual networks those of most branches, but the first of each stream, for which an
+    embedding may be normalized; the same at every number of blocks above one.
     """
     walk = _Backwards(graph)
     branches = [b for b in find_residuals(graph.contraction) if b.stream is not None and b.length]
     if not branches:
-        is_chain = graph.depth().path_count == 1
         norms = walk.norms_between_layers()
         return NetworkFeatures(
-            structure="chain" if is_chain else "other",
+            structure="chain" if report.path_count == 1 else "other",
             norm="inside" if norms else "none",
             batch_norm=_has_batch_norm(norms),
             scaled_branches=False,

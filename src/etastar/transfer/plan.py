@@ -20,16 +20,16 @@ from etastar.optimizers import (
     OptimizerKind,  # needed at run time, to decode plan files
 )
 from etastar.transfer import plan_file
-from etastar.transfer.own_groups import groups_within
-from etastar.transfer.plan_on_model import PlannedModel, group_parameters
+from etastar.transfer.plan_on_model import PlannedModel
 from etastar.transfer.plan_record import (
     ROUNDING,
     BaseRecord,  # the same
     InitializationRecord,
     LawRecord,
     ParamPlan,
+    PlanView,
+    group_parameters,
 )
-from etastar.transfer.plan_table import PlanView
 
 if TYPE_CHECKING:
     import os
@@ -216,8 +216,8 @@ class TransferPlan(Shown):
             planned.require_rescaled()
         if groups is not None:
             entries = [entry for entry in self.parameters if kind in (None, entry.optimizer)]
-            return groups_within(
-                groups, planned, entries, rates=self._rates(), defaults=self._defaults()
+            return planned.groups_within(
+                groups, entries, rates=self._rates(), defaults=self._defaults()
             )
         return planned.optimizer_groups(
             [group for group in self.groups if kind in (None, group.optimizer)],
@@ -332,7 +332,7 @@ class TransferPlan(Shown):
         Raises:
             PlanError: Corrupt, or of another format version.
         """
-        return plan_file.decode(cls, text, source=source, without=("graph", "prior"))
+        return plan_file.decode(cls, text, source=source)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON, at once or not at all.

@@ -10,7 +10,6 @@ import stat
 import sys
 import types
 import typing
-from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,19 +37,10 @@ _KEYS_OF_FORMAT_1 = frozenset(
 Record = TypeVar("Record")
 
 
-def decode(
-    record: type[Record], text: str, *, source: str, without: Collection[str] = ()
-) -> Record:
+def decode(record: type[Record], text: str, *, source: str) -> Record:
     """Build a frozen record from a plan's JSON, every field present and of its declared type.
 
-    Args:
-        record: The dataclass.
-        text: Content of a plan file.
-        source: Where it came from, for messages.
-        without: Fields that are not in the file and take their defaults.
-
-    Returns:
-        The record.
+    Fields that are not compared are not in the file and take their defaults.
 
     Raises:
         PlanError: Not JSON, not a plan, or of another format version; or a field, which is named,
@@ -63,20 +53,19 @@ def decode(
     if not isinstance(data, dict) or "format_version" not in data:
         raise _corrupt(source, "no format_version")
     version = data["format_version"]
-    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+    if type(version) is not int or version not in (1, FORMAT_VERSION):
         raise PlanError(
             f"{source} of format version {version!r}",
-            f"a format version from 1 to {FORMAT_VERSION}",
-            "read it with the release of etastar that wrote it, or make the plan again",
+            f"a format version of 1 (etastar 0.1) or {FORMAT_VERSION}",
+            "read it with the version of etastar that wrote it, or make the plan again",
         )
-    for older in range(version, FORMAT_VERSION):
-        data = _FROM_FORMAT[older](data, source)
-    data["format_version"] = FORMAT_VERSION
-    return typing.cast("Record", _record(record, data, source, without))
+    if version == 1:
+        data = _from_format_1(data, source)
+    return typing.cast("Record", _record(record, data, source))
 
 
 def _from_format_1(data: dict[str, Any], source: str) -> dict[str, Any]:
-    """An object of format 1 as one of format 2: settings of the base apart, no betas."""
+    """An object of format 1 as one of today: settings of the base apart, no betas, no interval."""
     try:
         found = {k: data[k] for k in ("laws", "target_depth", "notes")}
         found["optimizer"] = _kind_of_format_1(data["optimizer"])
@@ -92,32 +81,10 @@ def _from_format_1(data: dict[str, Any], source: str) -> dict[str, Any]:
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _corrupt(source, f"no plan of format 1 ({error})") from error
-    found["initialization"] = {"residual": residual_rule(named)}
     if unknown := set(data) - _KEYS_OF_FORMAT_1:
         raise _corrupt(source, f"the keys {sorted(unknown)}")
-    return found
-
-
-def _from_format_2(data: dict[str, Any], source: str) -> dict[str, Any]:
-    """An object of format 2 as one of format 3: no interval, no reason for the choice."""
-    later = {"lr_interval": None, "why": ""}
-    if unknown := set(data) & set(later):
-        raise _corrupt(source, f"the keys {sorted(unknown)}")
-    return {**data, **later}
-
-
-def _from_format_3(data: dict[str, Any], source: str) -> dict[str, Any]:
-    """An object of format 3 as one of format 4: no gain was known to be read as w + c."""
-    try:
-        entries = [{**entry, "gain_offset": 0.0} for entry in data["parameters"]]
-    except (KeyError, TypeError) as error:
-        raise _corrupt(source, f"no plan of format 3 ({error})") from error
-    if any("gain_offset" in entry for entry in data["parameters"]):
-        raise _corrupt(source, "the key gain_offset")
-    return {**data, "parameters": entries}
-
-
-_FROM_FORMAT = {1: _from_format_1, 2: _from_format_2, 3: _from_format_3}
+    later = {"lr_interval": None, "why": "", "format_version": FORMAT_VERSION}
+    return {**found, **later, "initialization": {"residual": residual_rule(named)}}
 
 
 def _kind_of_format_1(kind: dict[str, Any]) -> dict[str, Any]:
@@ -126,14 +93,12 @@ def _kind_of_format_1(kind: dict[str, Any]) -> dict[str, Any]:
     if known is not None:
         fallback = known.fallback and {**asdict(known.fallback), "betas": None}
         blank |= {"source": known.source, "fallback": fallback}
-    later = kind.get("fallback")  # development versions of format 1 had it
-    own = kind if later is None else {**kind, "fallback": _kind_of_format_1(later)}
-    return {**blank, **own, "betas": None}
+    return {**blank, **kind, "betas": None}
 
 
 def _entry_of_format_1(entry: dict[str, Any]) -> dict[str, Any]:
     factors = [[law, {**factors, "betas": [1.0, 1.0]}] for law, factors in entry["factors"]]
-    return {**entry, "factors": factors, "betas": None}
+    return {**entry, "factors": factors, "betas": None, "gain_offset": 0.0}
 
 
 def _corrupt(source: str, what: str) -> PlanError:
@@ -181,9 +146,9 @@ def _tuple(arguments: tuple[Any, ...], data: object, where: str) -> tuple[object
     )
 
 
-def _record(record: Any, data: object, where: str, without: Collection[str] = ()) -> object:
+def _record(record: Any, data: object, where: str) -> object:
     items = _checked(isinstance(data, dict), data, where)
-    names = [field.name for field in dataclasses.fields(record) if field.name not in without]
+    names = [field.name for field in dataclasses.fields(record) if field.compare]
     if set(items) != set(names):
         raise _corrupt(where, f"the keys {sorted(items)} in place of {sorted(names)}")
     hints = typing.get_type_hints(record, localns=dict.fromkeys(("Graph",), object))
@@ -195,17 +160,7 @@ def _record(record: Any, data: object, where: str, without: Collection[str] = ()
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """Content of a plan file.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its text.
-
-    Raises:
-        PlanError: The file cannot be read, or is no text.
-    """
+    """Content of a plan file, refused where it cannot be read or is no text."""
     goal = ordinary_file(path, "a readable plan file")
     try:
         return goal.read_text(encoding="utf-8")
@@ -224,14 +179,7 @@ def ordinary_file(
 ) -> Path:
     """A path that is an ordinary file or nothing yet: a pipe would block, a device is no plan.
 
-    Args:
-        path: As given; a symbolic link stands for what it points at.
-        expected: For the message.
-        what: The same.
-        error: What to raise.
-
-    Returns:
-        The path that it stands for.
+    A symbolic link stands for what it points at. `expected` and `what` are for the message.
 
     Raises:
         EtastarError: Of the class `error`: no path, a pipe, a socket, a device, or links in a ring.
@@ -250,9 +198,6 @@ def ordinary_file(
 
 def require_place(path: str | os.PathLike[str]) -> None:
     """Refuse a path to which no plan can be written, before what the plan needs is run.
-
-    Args:
-        path: Of the file, which may be there.
 
     Raises:
         PlanError: It is a folder, a device or a pipe, or its folder is not there or not writable.
@@ -275,13 +220,8 @@ def write_text(
 ) -> None:
     """Write a file at once or not at all: to a temporary file beside it, then renamed.
 
-    A file that was there keeps its mode, and a symbolic link to it stays one.
-
-    Args:
-        path: The file; replaced if it exists.
-        text: Its new content.
-        what: For the message.
-        error: What to raise.
+    A file that was there keeps its mode, and a symbolic link to it stays one. `what` is for the
+    message.
 
     Raises:
         EtastarError: Of the class `error`: the file cannot be written; what was there before is

@@ -1,12 +1,15 @@
 """A plan on a real model: its parameters, their groups, and the factors on initial weights.
 
-The factors are applied once, and before training it is checked that they were.
+The factors are applied once, and before training it is checked that they were. A user's own
+parameter groups keep their ratios and keys.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,60 +21,17 @@ from etastar.graph.isolation import require_plain_execution
 from etastar.laws import Width
 from etastar.naming import canonical_modules, canonical_parameters
 from etastar.optimizers import OPTIMIZERS
-from etastar.transfer.plan_record import GroupPlan
+from etastar.transfer.plan_record import group_parameters
+from etastar.typed import plain_number
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from collections.abc import Set as AbstractSet
 
     from etastar.optimizers import OptimizerKind
-    from etastar.transfer.plan_record import ParamPlan
+    from etastar.transfer.plan_record import GroupPlan, ParamPlan
 
-__all__ = ["PlannedModel", "group_parameters"]
-
-
-def group_parameters(
-    entries: Iterable[ParamPlan], *, defaults: Mapping[str, OptimizerKind]
-) -> tuple[GroupPlan, ...]:
-    """Merge parameters of equal hyperparameters, in the order of their first appearance.
-
-    Args:
-        entries: Entries of a plan.
-        defaults: For each optimizer's name the kind whose epsilon and betas need not be named.
-
-    Returns:
-        The groups. Rates that differ by rounding alone (12 digits) are equal.
-    """
-    merged: dict[tuple[object, ...], list[ParamPlan]] = {}
-    for entry in entries:
-        merged.setdefault(_key(entry), []).append(entry)
-    return tuple(
-        _group(number, members, defaults[members[0].optimizer])
-        for number, members in enumerate(merged.values())
-    )
-
-
-def _key(entry: ParamPlan) -> tuple[object, ...]:
-    betas = entry.betas or ()
-    numbers = (entry.lr, entry.lr_multiplier, entry.weight_decay, entry.eps, *betas)
-    return entry.optimizer, *(None if n is None else f"{n:.12g}" for n in numbers)
-
-
-def _group(number: int, members: Sequence[ParamPlan], default: OptimizerKind) -> GroupPlan:
-    first = members[0]
-    roles = dict.fromkeys(entry.role for entry in members)
-    return GroupPlan(
-        name=f"{number} {', '.join(roles)}",
-        optimizer=first.optimizer,
-        lr=first.lr,
-        lr_multiplier=first.lr_multiplier,
-        weight_decay=first.weight_decay,
-        eps=None if first.eps == default.eps else first.eps,
-        betas=None if first.betas == default.betas else first.betas,
-        factors=tuple((law, factors.lr) for law, factors in first.factors),
-        init=tuple(sorted({entry.init for entry in members})),
-        parameters=tuple(entry.name for entry in members),
-    )
+__all__ = ["PlannedModel"]
 
 
 @dataclass(frozen=True)
@@ -92,13 +52,6 @@ class PlannedModel:
     @classmethod
     def match(cls, entries: Sequence[ParamPlan], model: nn.Module) -> PlannedModel:
         """Find the plan's parameters in a model.
-
-        Args:
-            entries: See above.
-            model: See above.
-
-        Returns:
-            Both, with the parameters.
 
         Raises:
             PlanError: Names, shapes or ties differ, which are named; or within a tracer of PyTorch.
@@ -131,16 +84,11 @@ class PlannedModel:
     def optimizer_groups(
         self, groups: Sequence[GroupPlan], *, weight_decay: bool
     ) -> list[dict[str, Any]]:
-        """Parameter groups for a torch optimizer.
+        """Parameter groups for a torch optimizer, which takes a weight decay or not.
 
-        Args:
-            groups: Groups of the plan.
-            weight_decay: Whether the optimizer takes a weight decay.
-
-        Returns:
-            Groups with `params`, `lr`, and `weight_decay`, `eps` and `betas` where the optimizer
-            needs them, and `name`, `lr_multiplier` and `optimizer_kind`, which optimizers carry
-            along. Frozen parameters are left out.
+        They have `params`, `lr`, and `weight_decay`, `eps` and `betas` where the optimizer needs
+        them, and `name`, `lr_multiplier` and `optimizer_kind`, which optimizers carry along. Frozen
+        parameters are left out.
 
         Raises:
             PlanError: Nothing is left to train.
@@ -169,6 +117,73 @@ class PlannedModel:
             )
         return made
 
+    def groups_within(
+        self,
+        groups: Iterable[Mapping[str, Any]],
+        entries: Sequence[ParamPlan],
+        *,
+        rates: Mapping[str, float],
+        defaults: Mapping[str, OptimizerKind],
+    ) -> list[dict[str, Any]]:
+        """Split every group of a user's own where the plan's settings differ within it.
+
+        lr(parameter) = lr of the plan x lr of the group / tuned lr; weight decay, epsilon and betas
+        are the group's where it has them, times the plan's factors. A parameter in no group of the
+        user's is in none of those that are made.
+
+        Args:
+            groups: As a torch optimizer takes them: `params` (tensors, pairs of name and tensor, or
+                names), and any keys beside, which are kept.
+            entries: Those of the model's parameters that are asked for.
+            rates: Learning rate at the base by the name of the optimizer's kind.
+            defaults: For each of these names the kind whose epsilon and betas need not be named.
+
+        Raises:
+            PlanError: A group is none, holds what is no parameter of the model, or one twice.
+        """
+        names: dict[int | str, str] = {name: name for name in self.parameters}
+        names |= {id(value): name for name, value in self.parameters.items()}
+        names |= {alias: one.name for one in entries for alias in one.aliases}
+        wanted = {entry.name: entry for entry in entries}
+        seen: set[str] = set()
+        made: list[dict[str, Any]] = []
+        for number, own in enumerate(groups):
+            if not isinstance(own, Mapping) or "params" not in own:
+                given = f"group {number} given as {type(own).__name__}"
+                raise _refused(given, "a dict with params")
+            members = []
+            for name in map(names.get, _tensors_or_names(own["params"])):
+                if name is None or name in seen:
+                    what = f"{name!r} again" if name else "a tensor or name that the plan lacks"
+                    raise _refused(
+                        f"group {number} with {what}", "each parameter of the model once"
+                    )
+                seen.add(name)
+                if name in wanted and self.parameters[name].requires_grad:
+                    members.append(_with_own(wanted[name], own, rates[wanted[name].optimizer]))
+            if members:
+                made += self._split(members, own, rates, defaults)
+        return made
+
+    def _split(
+        self,
+        members: Sequence[ParamPlan],
+        own: Mapping[str, Any],
+        rates: Mapping[str, float],
+        defaults: Mapping[str, OptimizerKind],
+    ) -> Iterator[dict[str, Any]]:
+        # what a group names is named again, also where it is the optimizer's default
+        named: dict[str, Any] = {key: None for key in ("eps", "betas") if key in own}
+        kinds = {name: replace(kind, **named) for name, kind in defaults.items()}
+        kept = {key: value for key, value in own.items() if key != "param_names"}
+        for group in group_parameters(members, defaults=kinds):
+            one = replace(group, lr_multiplier=group.lr / rates[group.optimizer])
+            takes_decay = kinds[group.optimizer].weight_decay is not None
+            (settings,) = self.optimizer_groups([one], weight_decay=takes_decay)
+            if "name" in own:
+                settings["name"] = f"{own['name']}: {settings['name']}"
+            yield {**kept, **settings}
+
     @property
     def _scaled(self) -> list[ParamPlan]:
         """Entries whose initial values the plan multiplies."""
@@ -188,8 +203,7 @@ class PlannedModel:
     def rescale_(self, *, without: Collection[str] = ()) -> None:
         """Multiply the parameters by their factors, and remember that it was done.
 
-        Args:
-            without: Names of parameters that hold their factors already.
+        Those named in `without` hold their factors already.
 
         Raises:
             PlanError: As `require_writable`; nothing was changed.
@@ -307,3 +321,40 @@ def _unplanned_ties(entries: Sequence[ParamPlan], actual: dict[str, nn.Parameter
 
 def _is_zero(parameter: torch.Tensor, offset: float) -> bool:
     return not parameter.is_meta and not bool((parameter.detach() + offset).any())
+
+
+def _tensors_or_names(params: Any) -> Iterator[int | str]:
+    """What a group's `params` hold: the identity of a tensor, or a name."""
+    single = isinstance(params, (str, torch.Tensor))
+    for one in [params] if single else list(params):
+        held = one[1] if isinstance(one, tuple) and len(one) == 2 else one
+        yield held if isinstance(held, str) else id(held)
+
+
+def _with_own(entry: ParamPlan, own: Mapping[str, Any], rate: float) -> ParamPlan:
+    """The entry with a group's own settings at the base, times the plan's factors."""
+    factors = [one for _, one in entry.factors]
+    changed: dict[str, Any] = {}
+    if "lr" in own:
+        changed["lr"] = entry.lr * _number(own, "lr") / rate
+    if "weight_decay" in own:
+        by_laws = math.prod(one.weight_decay for one in factors)
+        changed["weight_decay"] = _number(own, "weight_decay") * by_laws
+    if "eps" in own and entry.eps is not None:
+        changed["eps"] = _number(own, "eps") * math.prod(one.eps for one in factors)
+    if "betas" in own and entry.betas is not None:
+        pairs = zip(own["betas"], *(one.betas for one in factors), strict=True)
+        scaled = [(beta, math.prod(by)) for beta, *by in pairs]
+        changed["betas"] = tuple(b if by == 1 else 1 - (1 - b) * by for b, by in scaled)
+    return replace(entry, **changed)
+
+
+def _number(own: Mapping[str, Any], key: str) -> float:
+    found = plain_number(own[key])
+    if found is None:
+        raise _refused(f"a group with {key}={own[key]!r}", "a number")
+    return found
+
+
+def _refused(received: str, expected: str) -> PlanError:
+    return PlanError(received, expected, "give groups of this model as its optimizer takes them")

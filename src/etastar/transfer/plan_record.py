@@ -1,15 +1,26 @@
-"""What a plan holds: what was tuned, an entry for each parameter, laws as set, groups."""
+"""What a plan holds: settings at the base, laws as set, an entry for each parameter; its table."""
 
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from rich.text import Text
 
 from etastar.errors import PlanError
+from etastar.formatting import interval, name_lines, number, shorten_middle
 from etastar.laws import Factors  # needed at run time, to decode plan files
 from etastar.parameter import Role  # the same
 from etastar.typed import plain_number, set_numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+    from etastar.optimizers import OptimizerKind
 
 __all__ = [
     "ROUNDING",
@@ -18,6 +29,8 @@ __all__ = [
     "InitializationRecord",
     "LawRecord",
     "ParamPlan",
+    "PlanView",
+    "group_parameters",
     "require_settings",
 ]
 
@@ -29,6 +42,10 @@ of the size that was right at the base; no law is known to hold that far.
 """
 ROUNDING: Final = 1e-6
 """Relative difference of numbers of a plan that are equal but for rounding."""
+_HEAD = ("group", "lr", "weight decay", "eps", "init x")
+_GAP = 2
+_SHORTEST = 8  # letters of a group's label
+_ASSUMED = ("initialization", "batch size", "steps", "schedule")
 
 _BOUNDS: Final[dict[str, Any]] = {
     **{key: {"above": 0} for key in ("lr", "aux_lr", "init")},
@@ -38,12 +55,10 @@ _BOUNDS: Final[dict[str, Any]] = {
 
 
 def require_settings(record: object, *, owner: str = "") -> None:
-    """Make a record's settings Python's numbers; refuse what none of them can be.
+    """Make a frozen record's settings Python's numbers; refuse what none of them can be.
 
-    Args:
-        record: A frozen one. Fields of the usual names are read; None stands for unknown, but for
-            `lr`.
-        owner: Of what it is the record, for the message.
+    Fields of the usual names are read; None stands for unknown, but for `lr`. `owner` is for the
+    message.
 
     Raises:
         PlanError: A number is not valid.
@@ -207,3 +222,113 @@ class GroupPlan:
     factors: tuple[tuple[str, float], ...]
     init: tuple[float, ...]
     parameters: tuple[str, ...]
+
+
+def group_parameters(
+    entries: Iterable[ParamPlan], *, defaults: Mapping[str, OptimizerKind]
+) -> tuple[GroupPlan, ...]:
+    """Merge parameters of equal hyperparameters, in the order of their first appearance.
+
+    Rates that differ by rounding alone (12 digits) are equal. `defaults` has for each optimizer's
+    name the kind whose epsilon and betas need not be named.
+    """
+    merged: dict[tuple[object, ...], list[ParamPlan]] = {}
+    for entry in entries:
+        merged.setdefault(_key(entry), []).append(entry)
+    return tuple(
+        _group(place, members, defaults[members[0].optimizer])
+        for place, members in enumerate(merged.values())
+    )
+
+
+def _key(entry: ParamPlan) -> tuple[object, ...]:
+    betas = entry.betas or ()
+    numbers = (entry.lr, entry.lr_multiplier, entry.weight_decay, entry.eps, *betas)
+    return entry.optimizer, *(None if n is None else f"{n:.12g}" for n in numbers)
+
+
+def _group(place: int, members: Sequence[ParamPlan], default: OptimizerKind) -> GroupPlan:
+    first = members[0]
+    roles = dict.fromkeys(entry.role for entry in members)
+    return GroupPlan(
+        name=f"{place} {', '.join(roles)}",
+        optimizer=first.optimizer,
+        lr=first.lr,
+        lr_multiplier=first.lr_multiplier,
+        weight_decay=first.weight_decay,
+        eps=None if first.eps == default.eps else first.eps,
+        betas=None if first.betas == default.betas else first.betas,
+        factors=tuple((law, factors.lr) for law, factors in first.factors),
+        init=tuple(sorted({entry.init for entry in members})),
+        parameters=tuple(entry.name for entry in members),
+    )
+
+
+@dataclass(frozen=True)
+class PlanView:
+    """A plan as text that never cuts a number and fits a line where its numbers do.
+
+    Attributes:
+        title: What the plan is, in sentences.
+        groups: Its groups.
+        notes: Its notes.
+        eps: Epsilon of each group; None of an optimizer that has none.
+        followed: What the laws follow where it is not the same: "batch size", "steps".
+    """
+
+    title: tuple[str, ...]
+    groups: tuple[GroupPlan, ...]
+    eps: tuple[float | None, ...]
+    notes: tuple[str, ...] = ()
+    followed: frozenset[str] = frozenset()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in self._lines(options.max_width):
+            yield Text(line, no_wrap=True, overflow="ignore")
+
+    def _lines(self, width: int) -> Iterator[str]:
+        yield from _wrapped(self.title, width)
+        yield ""
+        rows = [_HEAD, *map(self._row, self.groups, self.eps)]
+        widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[1:]]
+        room = max(_SHORTEST, width - sum(widths) - _GAP * len(widths))
+        label_width = min(room, max(len(row[0]) for row in rows))
+        for number_of_row, (label, *cells) in enumerate(rows):
+            shown = "".join(f"{c:>{w + _GAP}}" for c, w in zip(cells, widths, strict=True))
+            yield f"{shorten_middle(label, label_width):<{label_width}}{shown}"
+            if number_of_row:
+                yield from _details(self.groups[number_of_row - 1], width)
+        yield ""
+        *alike, last = (what for what in _ASSUMED if what not in self.followed)
+        assumes = f"assumes: lr tuned at the base under the same {', '.join(alike)} and {last}"
+        yield from _wrapped((*(f"note: {note}" for note in self.notes), assumes), width)
+
+    def _row(self, group: GroupPlan, eps: float | None) -> tuple[str, ...]:
+        several = len({g.optimizer for g in self.groups}) > 1
+        label = f"{group.name} ({group.optimizer})" if several else group.name
+        low, high = group.init[0], group.init[-1]
+        return (
+            label,
+            number(group.lr),
+            number(group.weight_decay),
+            "-" if eps is None else number(eps),
+            number(low) if low == high else interval(low, high),
+        )
+
+
+def _details(group: GroupPlan, width: int) -> Iterator[str]:
+    """The parameters as patterns; above, how their rate came about, where there is more to say."""
+    factors = [f"{number(factor)} ({law})" for law, factor in group.factors if factor != 1]
+    parts = [f"lr x {' x '.join(factors)}"] if factors else []
+    if group.betas is not None:
+        parts.append(f"betas {number(group.betas[0])} and {number(group.betas[1])}")
+    if parts:
+        yield from (f"  {line}" for line in _wrapped(["; ".join(parts)], width - 2))
+    yield from (f"  {line}" for line in name_lines(group.parameters, max(4, width - 2)))
+
+
+def _wrapped(texts: Iterable[str], width: int) -> Iterator[str]:
+    """Lines that break between words alone; a name that is too long is shortened."""
+    for text in texts:
+        words = " ".join(shorten_middle(word, width) for word in text.split(" "))
+        yield from textwrap.wrap(words, width, break_long_words=False, break_on_hyphens=False)

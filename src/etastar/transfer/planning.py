@@ -8,7 +8,6 @@ from functools import reduce
 from operator import mul
 from typing import TYPE_CHECKING, Final, Literal, cast
 
-from torch import nn
 from torch.optim import Optimizer
 
 from etastar.applied import recall
@@ -28,26 +27,30 @@ from etastar.laws import (
     get_laws,
     residual_rule,
 )
-from etastar.optimizers import optimizer_kind
-from etastar.transfer.base_settings import agreed_settings
+from etastar.optimizers.reading import optimizer_kind
 from etastar.transfer.cautions import Initial, cautions
 from etastar.transfer.correspondence import match_parameters
 from etastar.transfer.default_choice import NAMED_LAWS, DefaultChoice
-from etastar.transfer.found_weights import found_weights, powers_of_branches
-from etastar.transfer.measured_law import Measure, mean_squares, warn_of_difference
-from etastar.transfer.own_multipliers import notes_on_multipliers
+from etastar.transfer.found_weights import found_weights, model_of, powers_of_branches
+from etastar.transfer.measured_law import Measure, measured_law, warn_of_difference
 from etastar.transfer.plan import TransferPlan
+from etastar.transfer.plan_notes import decay_notes, notes_on_multipliers, notes_on_ties, unread
 from etastar.transfer.plan_record import BaseRecord, InitializationRecord, LawRecord, ParamPlan
-from etastar.transfer.tuned import Target, Tuned, read_architecture, read_tuned
-from etastar.transfer.unread import unread
-from etastar.transfer.weight_decay import DecayAtBase, decay_notes
+from etastar.transfer.tuned import (
+    DecayAtBase,
+    Target,
+    Tuned,
+    agreed_settings,
+    read_architecture,
+    read_tuned,
+)
 from etastar.typed import require_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from etastar.graph.capture import NetworkLike
-    from etastar.laws import Bound, Law, MeanSquares, ParamPair, ScaledWeights
+    from etastar.laws import Bound, Law, ParamPair, ScaledWeights
     from etastar.optimizers import OptimizerKind, OptimizerLike
 
 __all__ = ["DEFAULT_LAW", "InitRule", "WidthRule", "plan_transfer"]
@@ -145,16 +148,21 @@ def plan_transfer(
         graph or goal.network, training=Training(goal.batch_size, goal.num_steps)
     )
 
-    def measured(laws: tuple[Law, ...]) -> MeanSquares:
-        assert measure is not None
-        return mean_squares(
-            networks, measure, lambda network: planner.plan(read_architecture(network), laws)
-        )
+    pairs = match_parameters(ours.parameters, theirs.parameters)
+    known = {id(start.network): ours, id(goal.network): replace(theirs, training=Training())}
 
-    found = found_weights(*networks, match_parameters(ours.parameters, theirs.parameters))
+    def measured(laws: tuple[Law, ...]) -> tuple[Measured, str]:
+        def planned(network: NetworkLike) -> TransferPlan:
+            return planner.plan(known.get(id(network)) or read_architecture(network), laws)
+
+        assert measure is not None
+        return measured_law(networks, measure, planned)
+
+    found = found_weights(*networks, pairs)
     evidence = Evidence(
         points=tuple(TunedPoint(network, one.lr, one.log_lr_sd) for one, network in tuned),
         target=theirs,
+        pairs=pairs,
         optimizer=kind,
         initialized="all" if init == "stabilized" else _initialized(start.network),
         keep=init == "keep",
@@ -162,24 +170,36 @@ def plan_transfer(
         powers=powers_of_branches(found),
     )
     laws, bounds = _bind(asked, evidence)
-    plan = planner.plan(theirs, laws)
+    plan = planner.plan(theirs, laws, pairs)
     if init == "keep":
         _require_kept(plan)
-    plan = _with_bounds(plan, bounds)
-    residual = "own" if init == "keep" else plan.initialization.residual
-    initial = Initial(networks, found, graph, residual)
+    chosen = next((bound.residual for bound in bounds if bound.residual is not None), None)
+    at_home = InitializationRecord(chosen) if chosen else plan.initialization
+    residual = "own" if init == "keep" else at_home.residual
     case = TransferCase(ours, theirs, replace(kind, betas=settings.betas or kind.betas))
-    warned = (
-        *(note for law in laws for note in law.notes(case)),
-        *cautions(case, laws=laws, initial=initial),
-    )
     read = frozenset().union(*(bound.read for bound in bounds))
-    reasons = [bound.note for bound in bounds if bound.note]
-    seen = dict.fromkeys((*ours.report.notes, *theirs.report.notes))
-    notes = [*reasons, *plan.notes, *unread(tuned, theirs, read, laws), *seen, *warned]
+    notes = [
+        *(bound.note for bound in bounds if bound.note),
+        *plan.notes,
+        *unread(tuned, theirs, read, laws),
+        *dict.fromkeys((*ours.report.notes, *theirs.report.notes)),
+        *(note for law in laws for note in law.notes(case)),
+        *cautions(case, laws=laws, initial=Initial(networks, found, graph, residual)),
+    ]
     if measure is not None and "criterion" not in read:
-        notes.append(warn_of_difference(measured(laws), law=plan.law))
-    return replace(plan, notes=tuple(notes), graph=graph)
+        notes.append(warn_of_difference(*measured(laws), followed=plan.law))
+    reach = bounds[0].log_reach if len(bounds) == 1 else None
+    return replace(
+        plan,
+        notes=tuple(notes),
+        initialization=at_home,
+        lr_interval=None
+        if reach is None
+        else (plan.lr * math.exp(-reach), plan.lr * math.exp(reach)),
+        why=" ".join(bound.why for bound in bounds if bound.why),
+        graph=graph,
+        prior=next((bound.prior for bound in bounds if bound.prior is not None), None),
+    )
 
 
 def _asked_laws(
@@ -203,19 +223,13 @@ def _asked_laws(
 
 def _initialized(network: object) -> ScaledWeights | None:
     """What `initialize_` gave the branches of a network in this process."""
-    match network:
-        case (nn.Module() as model, _):
-            known = recall(model)
-            return cast("ScaledWeights | None", known.residual) if known is not None else None
-    return None
+    model = model_of(network)
+    known = None if model is None else recall(model)
+    return None if known is None else cast("ScaledWeights | None", known.residual)
 
 
 def _require_kept(plan: TransferPlan) -> None:
-    """Refuse a plan that multiplies initial weights.
-
-    Raises:
-        LawError: It does.
-    """
+    """Refuse a plan that multiplies initial weights."""
     if changed := [entry for entry in plan.parameters if entry.init != 1]:
         names = dict.fromkeys(
             name for entry in changed for name, own in entry.factors if own.init != 1
@@ -249,23 +263,6 @@ def _may_measure(law: Law) -> bool:
     return isinstance(law, UnboundLaw) and "criterion" in law.reads
 
 
-def _with_bounds(plan: TransferPlan, bounds: Sequence[Bound]) -> TransferPlan:
-    """The plan with why its law was chosen, and the interval of its rate where that is known."""
-    why = " ".join(bound.why for bound in bounds if bound.why)
-    residual = next((bound.residual for bound in bounds if bound.residual is not None), None)
-    reach = bounds[0].log_reach if len(bounds) == 1 else None
-    prior = next((bound.prior for bound in bounds if bound.prior is not None), None)
-    return replace(
-        plan,
-        why=why,
-        prior=prior,
-        lr_interval=None
-        if reach is None
-        else (plan.lr * math.exp(-reach), plan.lr * math.exp(reach)),
-        initialization=plan.initialization if residual is None else InitializationRecord(residual),
-    )
-
-
 @dataclass(frozen=True)
 class _Planner:
     """Everything that is the same for all parameters of a plan, and for all its networks."""
@@ -277,12 +274,17 @@ class _Planner:
     allow_recurrent: bool
     target_eps: float | None = None
 
-    def plan(self, target: Architecture, laws: tuple[Law, ...]) -> TransferPlan:
-        """The plan of a target under laws."""
-        recurrent = dict.fromkeys([*self.base.report.recurrent, *target.report.recurrent])
+    def plan(
+        self,
+        target: Architecture,
+        laws: tuple[Law, ...],
+        pairs: Sequence[ParamPair] | None = None,
+    ) -> TransferPlan:
+        """The plan of a target under laws; the pairs where they are known."""
+        recurrent = ", ".join(dict.fromkeys(self.base.report.recurrent + target.report.recurrent))
         if recurrent and not self.allow_recurrent:
             raise RecurrentError(
-                f"a recurrent network; applied again on one path: {', '.join(recurrent)}",
+                f"a recurrent network; applied again on one path: {recurrent}",
                 "a network whose layers each have parameters of their own",
                 "tune the target itself, or insist with allow_recurrent=True",
             )
@@ -292,7 +294,7 @@ class _Planner:
                 "a parameter for every layer: a plan gives each a rate and an initialization",
                 "keep the layers' weights in an nn.ParameterList, or a module each",
             )
-        pairs = match_parameters(self.base.parameters, target.parameters)
+        pairs = pairs or match_parameters(self.base.parameters, target.parameters)
         self.decay.require_matches(pairs)
         for law in laws:
             law.check(pairs)
@@ -311,7 +313,8 @@ class _Planner:
             target_depth=target.report.effective_depth,
             parameters=parameters,
             notes=(
-                *_notes(pairs, target.report.tied if has_width else (), recurrent),
+                *notes_on_ties(pairs, target.report.tied if has_width else ()),
+                *([f"recurrent, not covered by the laws: {recurrent}"] if recurrent else []),
                 *notes_on_multipliers(pairs, laws, lambda pair: self._case(pair, target)),
                 *decay_notes(self.decay, pairs, parameters),
             ),
@@ -375,16 +378,3 @@ def _scaled_betas(betas: tuple[float, float], factors: tuple[float, float]) -> t
                 "scale the rate alone, as BatchSize(scales='rate') and Duration(scales='rate') do",
             )
     return first, second
-
-
-def _notes(
-    pairs: Sequence[ParamPair], tied: Sequence[str], recurrent: Iterable[str]
-) -> Iterator[str]:
-    for pair in pairs:
-        if pair.target.name in tied and pair.units_ratio != 1:
-            yield (
-                f"{pair.target.name} is embedding and readout in one: treated as an embedding, the "
-                "readout's multiplier over width cannot be applied"
-            )
-    if recurrent:
-        yield f"recurrent, not covered by the laws: {', '.join(recurrent)}"

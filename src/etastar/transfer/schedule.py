@@ -18,10 +18,10 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
-from etastar.errors import OptimizerError, ScheduleError, warnings_ignored
+from etastar.errors import ScheduleError, warnings_ignored
 from etastar.formatting import number
-from etastar.optimizers import OPTIMIZERS, optimizer_kind
-from etastar.optimizers.reading import kind_of_group
+from etastar.optimizers import OPTIMIZERS
+from etastar.optimizers.reading import kind_of_class, kind_of_group
 from etastar.typed import require_number
 
 if TYPE_CHECKING:
@@ -79,9 +79,8 @@ def _refuse_other_kind(optimizer: Optimizer) -> None:
     inner = getattr(optimizer, "optimizer", optimizer)  # accelerate's wrapper
     for part in getattr(inner, "optimizers", ()):
         _refuse_other_kind(part)
-    try:
-        found = optimizer_kind(type(inner))
-    except OptimizerError:  # of a class that is not in the registry nothing is known but its name
+    found = kind_of_class(type(inner))
+    if found is None:
         return
     for group in inner.param_groups:
         planned = group.get("optimizer_kind", found.name)

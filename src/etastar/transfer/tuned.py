@@ -1,22 +1,50 @@
-"""What was tuned, and what will be trained."""
+"""What was tuned, what will be trained, and the settings at the base as all of it agrees."""
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import KW_ONLY, dataclass, field, replace
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, get_args
 
-from etastar.errors import PlanError
+from etastar.errors import OptimizerError, PlanError
 from etastar.formatting import short_repr
 from etastar.graph.capture import NetworkLike, graph_of
 from etastar.laws import Architecture, Training
+from etastar.naming import canonical_parameters, name_template
+from etastar.parameter import Role
+from etastar.transfer.found_weights import model_of
 from etastar.transfer.network_kind import network_features
-from etastar.transfer.plan_record import require_settings
+from etastar.transfer.plan_record import BaseRecord, require_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["Target", "Tuned", "read_architecture", "read_tuned"]
+    from torch.optim import Optimizer
+
+    from etastar.laws import ParamPair
+    from etastar.optimizers import OptimizerKind
+    from etastar.parameter import ParamInfo
+
+__all__ = [
+    "NO_DECAY",
+    "ROLES",
+    "DecayAtBase",
+    "Target",
+    "Tuned",
+    "agreed_settings",
+    "read_architecture",
+    "read_tuned",
+]
+
+NO_DECAY: Final = ("bias", "norm")
+"""Roles without weight decay where nothing else is said ([CP], Table 1; common practice)."""
+ROLES: Final = get_args(Role)
+_ROUNDING = 1e-9
+_KEPT = ("aux_lr", "eps", "betas", "batch_size", "num_steps", "log_lr_sd")
 
 _SHARED = ("weight_decay", "no_decay", "betas", "eps", "batch_size", "num_steps")
 _ALLOWED = "(network, learning rate) of a network that was tuned: Tuned(network, lr), or several"
@@ -129,25 +157,21 @@ def read_architecture(
     if isinstance(network, Architecture):
         return network if given == Training() else replace(network, training=given)
     graph = graph_of(network)
-    return Architecture(graph.depth(), graph.parameters, given, network_features(graph))
+    report = graph.depth()
+    return Architecture(report, graph.parameters, given, network_features(graph, report))
 
 
 def read_tuned(base: Tuned | Sequence[Tuned]) -> tuple[tuple[Tuned, Architecture], ...]:
-    """The tuned networks, the deepest last.
-
-    Args:
-        base: As `plan_transfer` takes it.
-
-    Returns:
-        Each with its architecture.
+    """The tuned networks with their architectures, the deepest last.
 
     Raises:
         PlanError: It is none, or several differ in another setting than the learning rates.
     """
-    found = sorted(
-        ((tuned, _architecture(tuned)) for tuned in _listed(base)),
-        key=lambda item: (item[1].report.effective_depth, item[1].report.layer_longest_path),
-    )
+    found = [
+        (one, read_architecture(one.network, training=Training(one.batch_size, one.num_steps)))
+        for one in _listed(base)
+    ]
+    found.sort(key=lambda item: (item[1].report.effective_depth, item[1].report.layer_longest_path))
     for name in _SHARED:
         values = list(dict.fromkeys(getattr(tuned, name) for tuned, _ in found))
         if len(values) > 1:
@@ -157,10 +181,6 @@ def read_tuned(base: Tuned | Sequence[Tuned]) -> tuple[tuple[Tuned, Architecture
                 "give those of one setting; the deepest alone will do",
             )
     return tuple(found)
-
-
-def _architecture(tuned: Tuned) -> Architecture:
-    return read_architecture(tuned.network, training=Training(tuned.batch_size, tuned.num_steps))
 
 
 def _listed(base: object) -> Iterator[Tuned]:
@@ -181,3 +201,168 @@ def _described(base: object) -> str:
     if isinstance(base, (tuple, list)):
         return f"({', '.join(type(item).__name__ for item in base)})"
     return type(base).__name__
+
+
+@dataclass(frozen=True)
+class DecayAtBase:
+    """Weight decay of every parameter at the base.
+
+    Attributes:
+        usual: Of a parameter that is not named.
+        base: Of parameters of the base, by name.
+        target: Of parameters of the target, by name: an instance may be the target's.
+        without: Roles, and patterns of names, without decay beside what a model marks itself; None
+            where the groups of an optimizer say everything.
+    """
+
+    usual: float
+    base: Mapping[str, float] = field(default_factory=dict)
+    target: Mapping[str, float] = field(default_factory=dict)
+    without: tuple[str, ...] | None = None
+
+    def of(self, pair: ParamPair) -> float:
+        """Weight decay of a parameter; of one that the base lacks, that of its namesakes there."""
+        if self.reason(pair.target):
+            return 0.0
+        if pair.target.name in self.target:
+            return self.target[pair.target.name]
+        if pair.base.name in self.base:
+            return self.base[pair.base.name]
+        alike = self._of_namesakes.get(name_template(pair.target.name), set())
+        return min(alike) if len(alike) == 1 else self.usual
+
+    @cached_property
+    def _of_namesakes(self) -> Mapping[str, set[float]]:
+        """What the base's parameters have, by names with their indices left open."""
+        found: defaultdict[str, set[float]] = defaultdict(set)
+        for name, decay in self.base.items():
+            found[name_template(name)].add(decay)
+        return found
+
+    def reason(self, info: ParamInfo) -> str:
+        """The role or pattern for which a parameter has no decay, or the model; "" for none."""
+        if self.without is None:
+            return ""
+        for word in self.without:
+            if info.role == word or any(fnmatchcase(n, word) for n in (info.name, *info.aliases)):
+                return word
+        return "marked by the model" if info.no_decay else ""
+
+    def require_matches(self, pairs: Sequence[ParamPair]) -> None:
+        """Refuse a pattern that fits no parameter: it would be dropped silently.
+
+        Raises:
+            PlanError: A word is no role and fits no name of the target or of the base.
+        """
+        every = [info for pair in pairs for info in (pair.target, pair.base)]
+        names = {name for info in every for name in (info.name, *info.aliases)}
+        for pattern in self.without or ():
+            if pattern not in ROLES and not any(fnmatchcase(n, pattern) for n in names):
+                raise PlanError(
+                    f"no_decay={pattern!r}, which fits no parameter",
+                    f"roles ({', '.join(ROLES)}) or patterns of names, as '*.A_log'",
+                    "write * for what varies, or leave the pattern out",
+                )
+
+
+def agreed_settings(
+    tuned: Tuned,
+    network: Architecture,
+    kind: OptimizerKind,
+    instance: Optimizer | None,
+    target: Target,
+) -> tuple[BaseRecord, DecayAtBase]:
+    """The settings at the base, refused where the optimizer has others or does not have them.
+
+    `kind` has the own settings of an instance, if one was given, which may hold the parameters of
+    the base or of the target.
+
+    Raises:
+        OptimizerError: A setting that the optimizer lacks, or that its instance has another of.
+        PlanError: Groups of the instance differ in weight decay, and neither model holds them.
+    """
+    _refuse_lacking(tuned, kind, target)
+    if instance is not None:
+        _refuse_other(tuned, instance)
+    usual = tuned.weight_decay if tuned.weight_decay is not None else kind.weight_decay or 0.0
+    decay = DecayAtBase(float(usual), without=NO_DECAY)
+    if instance is not None and tuned.weight_decay is None:
+        decay = _decay_of_groups(instance, tuned, target, usual)
+    if tuned.no_decay is not None:
+        decay = replace(decay, without=tuple(tuned.no_decay))
+    record = BaseRecord(
+        depth=network.report.effective_depth,
+        lr=float(tuned.lr),
+        weight_decay=float(usual),
+        **{name: getattr(tuned, name) for name in _KEPT},
+    )
+    return record, decay
+
+
+def _refuse_lacking(tuned: Tuned, kind: OptimizerKind, target: Target) -> None:
+    lacking = {
+        "eps": (tuned.eps is not None or target.eps is not None, (kind.fallback or kind).eps),
+        "betas": (tuned.betas is not None, (kind.fallback or kind).betas),
+        "weight_decay": (bool(tuned.weight_decay), kind.weight_decay),
+    }
+    for name, (given, own) in lacking.items():
+        if given and own is None:
+            raise OptimizerError(
+                f"{name}={getattr(tuned, name) or getattr(target, name, None)} for {kind.name}",
+                f"no {name}: {kind.name} has none",
+                f"leave {name} out",
+            )
+    if (tuned.aux_lr is not None) != (kind.fallback is not None):
+        raise OptimizerError(
+            f"aux_lr={tuned.aux_lr} for {kind.name}",
+            "aux_lr with a Muon, and with one alone",
+            "with a Muon, give the learning rate of the AdamW for embeddings, biases and readout",
+        )
+
+
+def _refuse_other(tuned: Tuned, instance: Optimizer) -> None:
+    """An instance says what was tuned, and so does `Tuned`: they must say the same."""
+    for name in ("lr", "weight_decay", "eps", "betas"):
+        given = getattr(tuned, name)
+        found = {_plain(group[name]) for group in instance.param_groups if name in group}
+        if given is None or not found:
+            continue
+        if not any(_equal(given, own) for own in found) or len(found) > 1:
+            raise OptimizerError(
+                f"{name}={given} tuned, and an optimizer with "
+                f"{name}={', '.join(map(str, sorted(found)))}",
+                f"one {name}",
+                f"leave {name} out of Tuned, give the optimizer's class, or make both agree"
+                if name != "lr"
+                else "give the optimizer's class, or an instance with the tuned learning rate",
+            )
+
+
+def _plain(value: Any) -> Any:
+    return tuple(map(float, value)) if isinstance(value, (tuple, list)) else float(value)
+
+
+def _equal(ours: Any, theirs: Any) -> bool:
+    pairs = zip(ours, theirs, strict=True) if isinstance(ours, tuple) else [(ours, theirs)]
+    return all(math.isclose(a, b, rel_tol=_ROUNDING) for a, b in pairs)
+
+
+def _decay_of_groups(
+    instance: Optimizer, tuned: Tuned, target: Target, usual: float
+) -> DecayAtBase:
+    groups = [(g["params"], float(g.get("weight_decay", 0.0))) for g in instance.param_groups]
+    if len({decay for _, decay in groups}) == 1:
+        return DecayAtBase(float(usual))
+    by_parameter = {id(p): decay for parameters, decay in groups for p in parameters}
+    found: defaultdict[str, dict[str, float]] = defaultdict(dict)
+    for place, network in (("base", tuned.network), ("target", target.network)):
+        if (model := model_of(network)) is not None:
+            named = canonical_parameters(model).items()
+            found[place] = {n: by_parameter[id(p)] for n, p in named if id(p) in by_parameter}
+    if not any(found.values()):
+        raise PlanError(
+            "an optimizer whose groups differ in weight decay, of a model that was not given",
+            "the optimizer of the base or of the target, that network given as (model, inputs)",
+            "give the model, or one weight decay as Tuned(..., weight_decay=...)",
+        )
+    return DecayAtBase(float(usual), found["base"], found["target"])

@@ -1,4 +1,4 @@
-"""The law `fitted`: a power law from several tuned networks."""
+"""The law `fitted`: a power law through tuned sizes, and how it is made from them."""
 
 from __future__ import annotations
 
@@ -8,23 +8,71 @@ from typing import TYPE_CHECKING, ClassVar, final
 
 from etastar.errors import LawError
 from etastar.fit import power_law_posterior
-from etastar.laws import (
-    Bound,
+from etastar.laws.base import Effect, Law, learning_rate
+from etastar.laws.evidence import Bound, UnboundLaw
+from etastar.laws.path_laws import (
+    DepthCount,
     EffectiveDepth,
-    Fitted,
-    UnboundLaw,
     counted_depth,
     depth_count,
+    depth_ratio,
+    require_one_width,
 )
+from etastar.typed import set_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from etastar.fit import PowerLawPosterior
-    from etastar.laws import Architecture, Evidence, Reads, TunedPoint
-    from etastar.laws.base import Effect
+    from etastar.laws.base import Factors, ParamPair, TransferCase
+    from etastar.laws.evidence import Evidence, Reads, TunedPoint
 
-__all__ = ["FitSizes", "require_one_width"]
+__all__ = ["FitSizes", "Fitted"]
+
+
+@final
+@dataclass(frozen=True)
+class Fitted(Law):
+    """The learning rate follows a power law through tuned sizes, for every parameter.
+
+    lr_target = lr_base exp(log_offset) (L_target / L_base)^exponent, L as it is counted; at the
+    base itself its tuned rate stays. `plan_transfer(law="fitted")` makes it.
+
+    Args:
+        exponent: Fitted power of the depth ratio.
+        log_offset: Logarithm of the line's rate at the base over the base's tuned rate.
+        exponent_sd: Standard deviation of the exponent; kept for the record.
+        count: What L is, as in `EffectiveDepth`.
+
+    Raises:
+        LawError: An option is not a finite number.
+
+    Example:
+        >>> Fitted(exponent=-0.8).options
+        {'exponent': -0.8, 'log_offset': 0.0, 'exponent_sd': 0.0}
+
+    Source: docs/definitions.md, section 5.
+    """
+
+    exponent: float
+    log_offset: float = 0.0
+    exponent_sd: float = 0.0
+    count: DepthCount = "effective"
+
+    name: ClassVar[str] = "fitted"
+    effects: ClassVar[frozenset[Effect]] = frozenset({"learning rate over depth"})
+    named_if_set: ClassVar[frozenset[str]] = frozenset({"count"})
+
+    def __post_init__(self) -> None:
+        owner = f"the law {self.name!r}"
+        set_numbers(self, "exponent", "log_offset", error=LawError, owner=owner)
+        set_numbers(self, "exponent_sd", error=LawError, least=0, owner=owner)
+
+    def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
+        """See `Law.factors`."""
+        ratio = depth_ratio(case, self.count, law=self.name)
+        offset = 0.0 if ratio == 1 else self.log_offset
+        return learning_rate(math.exp(offset) * ratio**self.exponent, optimizer=case.optimizer)
 
 
 @final
@@ -102,27 +150,4 @@ class FitSizes(UnboundLaw):
             self.reads,
             note=f"fitted: exponent {law.exponent:.3f} +- {law.exponent_sd:.3f}",
             log_reach=math.log(high / low) / 2,
-        )
-
-
-def require_one_width(networks: Sequence[Architecture]) -> None:
-    """Refuse a fit over depth where the width changes too.
-
-    Args:
-        networks: Tuned networks.
-
-    Raises:
-        LawError: Their first layers differ in width.
-    """
-    heads = {
-        frozenset(
-            (p.fan_in, p.fan_out) for p in network.parameters if p.role in ("input", "embedding")
-        )
-        for network in networks
-    }
-    if len(heads) > 1:
-        raise LawError(
-            "tuned networks whose first layers differ in width",
-            "tuned networks that differ in depth alone",
-            "tune all of them at one width; the width rule carries the result to the target's",
         )
