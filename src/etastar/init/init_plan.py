@@ -283,6 +283,11 @@ class _Criticality:
         own = point.bias_variance if layer.index in self._with_bias else 0.0
         return point.fixed_point - own
 
+    def bias_variance(self, layer: Node | None) -> float:
+        """sigma_b^2 of a layer: of its own critical point, else of the one that it starts."""
+        point = None if layer is None else self.point(layer) or self._started(layer)
+        return 0.0 if point is None else point.bias_variance
+
     def _started(self, layer: Node) -> CriticalPoint | None:
         """The critical point of the first layer that reads it through an activation alone."""
         behind = (
@@ -290,18 +295,4 @@ class _Criticality:
             for other in self.graph.weight_layers()
             if (layer.index,) in self.activation(other).roots
         )
-        return next((point for point in behind if point is not None), None)
-
-    def bias_variance(self, layer: Node | None) -> float:
-        """sigma_b^2 of a layer: of its own critical point, else of the one that it starts."""
-        if layer is None:
-            return 0.0
-        if (point := self.point(layer)) is not None:
-            return point.bias_variance
-        start = (
-            found.bias_variance
-            for other in self.graph.weight_layers()
-            if (layer.index,) in self.activation(other).roots
-            and (found := self.point(other)) is not None
-        )
-        return next(start, 0.0)
+        return next(filter(None, behind), None)
