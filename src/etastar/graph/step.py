@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple
 
 import torch
 
-from etastar.graph.node import Call, Kind, Operand, ParameterRecord, Region, Slot, WeightUse
+from etastar.graph.node import Call, Kind, Operand, ParameterRecord, Slot, WeightUse
 from etastar.graph.operations import Operation, derived_steps
-from etastar.graph.regions import Value
+from etastar.graph.regions import NOTHING, Value
 
 __all__ = ["Classification", "Step"]
 
@@ -106,19 +108,15 @@ class Step:
 
     def parameter_value(self, records: dict[str, ParameterRecord]) -> Value:
         """The parameters that a result without data was computed from, and how."""
-        names: dict[str, None] = {}
-        weights: dict[WeightUse, None] = {}
-        parts: dict[tuple[str, Region], None] = {}
-        for tensor, value in zip(self.tensors, self.values, strict=True):
-            if self._is_read(tensor):
-                names.update(dict.fromkeys(value.parameters))
-                weights.update(dict.fromkeys(value.weights))
-                parts.update(dict.fromkeys(value.parts))
-        if names and (use := self._weight_without_data(records)) is not None:
-            weights[use] = None
+        read = (v for t, v in zip(self.tensors, self.values, strict=True) if self._is_read(t))
+        joined = reduce(or_, read, NOTHING)
+        names, weights = joined.parameters, joined.weights
+        use = self._weight_without_data(records) if names else None
+        if use is not None and use not in weights:
+            weights += (use,)
         before = [value.steps if value.parameters else None for value in self.values]
         steps = derived_steps(self.operation, self.call, before) if names else ()
-        return Value((), tuple(names), steps, tuple(weights), tuple(parts))
+        return Value((), names, steps, weights, joined.parts)
 
     def _weight_without_data(self, records: dict[str, ParameterRecord]) -> WeightUse | None:
         """The right factor of a product, if it is a weight as it is: its left one is learned."""

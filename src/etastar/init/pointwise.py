@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
-from etastar.graph.dag import Call, Graph, Node, Operand, Slot
+from etastar.graph.dag import Call, Graph, Node, Operand
 from etastar.graph.operations import COPIES, POOLED, REARRANGED, derive, is_pointwise
 
 __all__ = ["JoinedPartsError", "NotReplayableError", "PointwiseReplay", "Root"]
@@ -237,14 +236,6 @@ class PointwiseReplay:
             self.notes.append(note)
 
 
-def _filled(value: Any, values: list[torch.Tensor]) -> Any:
-    if isinstance(value, Slot):
-        return values[value.operand]
-    if isinstance(value, (list, tuple)):
-        return type(value)(_filled(child, values) for child in value)
-    return value
-
-
 def _call(node: Node, call: Call, values: list[torch.Tensor]) -> torch.Tensor:
     """Call the operation on copies, so that in-place forms write to nothing of ours."""
     if node.name == "_prelu_kernel" or node.name == "prelu":
@@ -253,10 +244,7 @@ def _call(node: Node, call: Call, values: list[torch.Tensor]) -> torch.Tensor:
     try:
         shape = torch.broadcast_shapes(*(v.shape for v in values))  # type: ignore[no-untyped-call]
         copies = [value.expand(shape).clone() for value in values]
-        result = call.func(
-            *_filled(call.args, copies),
-            **{key: _filled(value, copies) for key, value in call.kwargs.items()},
-        )
+        result = call.on(copies)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise NotReplayableError(f"{node.op} failed: {str(error).splitlines()[0]}") from error
     first = result[0] if isinstance(result, (list, tuple)) else result
