@@ -37,7 +37,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TensorProduct:
-    """Argument positions of an operation that contracts two tensors, or looks rows up in one.
+    """Where an operation has the two tensors that it contracts, or looks up: among its arguments.
 
     Attributes:
         left: Position of the first factor; of the table.

@@ -148,17 +148,12 @@ class PointwiseReplay:
         if source is None:
             return self._leaf((node.index, *tag))
         whole = max(math.prod(self.graph.nodes[index].shape) for index in source.producers)
-        if math.prod(node.shape) < whole:
-            return self._part(node, source, edge, tag)
+        if math.prod(node.shape) < whole:  # a slice is one variable
+            tag = (*tag, node.index)
+            if node.name in _SPLITS:
+                self._note("each reader of a split is taken for a part of its own")
+                tag = (*tag, *edge)
         return self._operand(source, edge, tag)
-
-    def _part(self, node: Node, source: Operand, edge: Root, tag: Root) -> torch.Tensor:
-        """A slice is one variable; of a split, one node for all parts, each reader has its own."""
-        part: Root = (node.index,)
-        if node.name in _SPLITS:
-            self._note("each reader of a split is taken for a part of its own")
-            part = (node.index, *edge)
-        return self._operand(source, edge, (*tag, *part))
 
     def _replay(self, node: Node, tag: Root) -> torch.Tensor:
         if node.name == "glu":
