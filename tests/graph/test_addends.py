@@ -69,7 +69,10 @@ def test_a_stack_that_is_read_twice_is_summed_once_for_each(network):
         return both.sum(0) * both.mean(0)
 
     graph = capture_graph(network(run, a=nn.Linear(8, 8), b=nn.Linear(8, 8)), X)
-    assert group_sums(graph.nodes, (len(graph) - 1,)) == {}  # as other operations that it feeds
+    assert group_sums(graph.nodes, (len(graph) - 1,)) == (
+        {},
+        {},
+    )  # as other operations that it feeds
 
 
 # -- x + s (pool(x) - x) -------------------------------------------------------------------------

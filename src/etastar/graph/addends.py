@@ -16,7 +16,7 @@ from etastar.formatting import name_pattern
 from etastar.graph.node import Node, Operand, Slot
 from etastar.graph.operations import COPIES, REARRANGED
 
-__all__ = ["Sums", "fold_scans", "gating_operands", "group_sums", "outer_sums"]
+__all__ = ["Sums", "fold_scans", "gating_operands", "group_sums"]
 
 Sums = dict[int, tuple[Operand, ...]]
 """What each n-ary addition sums, by its last node."""
@@ -25,8 +25,11 @@ _OVER_A_DIMENSION = frozenset(("sum", "mean", "cumsum"))
 _SCALINGS = frozenset(("mul", "div", "neg", "native_dropout"))
 
 
-def group_sums(nodes: Sequence[Node], outputs: Iterable[int]) -> Sums:
-    """The operands of every sum that is not part of another one, partial sums merged into it."""
+def group_sums(nodes: Sequence[Node], outputs: Iterable[int]) -> tuple[Sums, dict[int, int]]:
+    """The operands of every sum that is not part of another one, partial sums merged into it.
+
+    And the sum that alone reads another one, once it was scaled, by that: `x + s (pool(x) - x)`.
+    """
     consumers = _count_consumers(nodes, outputs)
     sums: Sums = {}
     for node in nodes:
@@ -37,19 +40,13 @@ def group_sums(nodes: Sequence[Node], outputs: Iterable[int]) -> Sums:
                 inner = _inner_sum(nodes, sums, operand, consumers)
                 flat += (operand,) if inner is None else sums.pop(inner)
             sums[node.index] = tuple(flat)
-    return sums
-
-
-def outer_sums(nodes: Sequence[Node], sums: Sums, outputs: Iterable[int]) -> dict[int, int]:
-    """The sum that alone reads another one, once it was scaled, by that: `x + s (pool(x) - x)`."""
-    consumers = _count_consumers(nodes, outputs)
     outer: dict[int, int] = {}
     for index, operands in sums.items():
         for operand in operands:
             inner = _inner_sum(nodes, sums, operand, consumers, through=_SCALINGS)
             if inner is not None:
                 outer[inner] = index
-    return outer
+    return sums, outer
 
 
 def _count_consumers(nodes: Sequence[Node], outputs: Iterable[int]) -> list[int]:

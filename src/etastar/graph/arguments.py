@@ -100,16 +100,9 @@ def named_inputs(
         >>> [name for name, _ in named_inputs(nn.Linear(1, 1), (torch.zeros(1),), {})]
         ['input']
     """
-    names: list[str] = []
     try:
-        parameters = list(inspect.signature(model.forward).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    for parameter in parameters:
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            names.append(parameter.name)
-        elif parameter.kind is parameter.VAR_POSITIONAL:
-            names += [f"{parameter.name}.{i}" for i in range(len(args) - len(names))]
-    names += [f"args.{i}" for i in range(len(names), len(args))]
-    free = (f"{name}_" if name in kwargs else name for name in names)
-    return named_tensors({**dict(zip(free, args, strict=False)), **kwargs})
+        bound: Mapping[str, Any] = inspect.signature(model.forward).bind_partial(*args).arguments
+    except (TypeError, ValueError):  # it has no signature, or another one
+        bound = {"args": args}
+    free = {f"{name}_" if name in kwargs else name: value for name, value in bound.items()}
+    return named_tensors({**free, **kwargs})

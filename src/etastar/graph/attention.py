@@ -17,75 +17,64 @@ _SOFTMAX = ("_softmax", "softmax", "_safe_softmax")
 def attention_parts(
     nodes: Sequence[Node], consumers: Mapping[int, Sequence[int]]
 ) -> dict[str, AttentionPart]:
-    """The part that parameters have in attentions, by name.
+    """The part that parameters have in the first attention that they serve, by name.
 
     A factor on the queries is one on the scores. It sits on the layer that makes them and its bias,
-    or on the gain of a norm behind it.
-
-    Args:
-        nodes: The nodes of a graph.
-        consumers: Nodes that read each node.
-
-    Returns:
-        The parts, of the first attention that a parameter serves.
+    or on the gain of a norm behind it. `consumers` are the nodes that read each node.
     """
     found: dict[str, AttentionPart] = {}
-    for scores in filter(None, (_Scores.of(node, nodes, consumers) for node in nodes)):
-        for name, part in scores.parts(nodes):
-            found.setdefault(name, part)
+    for node in nodes:
+        if node.kind == "attention contraction":
+            for name, part in _parts(*_scores(node, nodes, consumers), nodes):
+                found.setdefault(name, part)
     return found
 
 
-@dataclass(frozen=True)
-class _Scores:
-    """Queries, keys and values of one attention; scale of the program on the scores."""
+def _scores(
+    node: Node, nodes: Sequence[Node], consumers: Mapping[int, Sequence[int]]
+) -> tuple[tuple[Operand, ...], float]:
+    """Queries, keys and values of one attention, and the program's scale on the scores."""
+    if "attention" in node.name and len(node.operands) > 2:
+        given = node.call.kwargs.get("scale") if node.call is not None else None
+        usual = node.operands[0].shape[-1] ** -0.5
+        scale = given if isinstance(given, (int, float)) and given else usual
+        return node.operands[:3], float(scale)
+    index, factor, past_softmax = node.index, 1.0, False
+    while len(consumers[index]) == 1:
+        reader = nodes[consumers[index][0]]
+        if reader.kind == "attention contraction" and past_softmax:
+            values = [o for o in reader.operands if index not in o.producers]
+            return (*node.operands[-2:], *values[-1:]), factor
+        if reader.weight is not None or reader.kind == "attention contraction":
+            break
+        factor *= 1.0 if past_softmax else constant_factor(reader, index)
+        past_softmax = past_softmax or reader.name in _SOFTMAX
+        index = reader.index
+    return (), 1.0
 
-    sides: tuple[Operand, ...]
-    scale: float
 
-    @classmethod
-    def of(
-        cls, node: Node, nodes: Sequence[Node], consumers: Mapping[int, Sequence[int]]
-    ) -> _Scores | None:
-        if node.kind != "attention contraction":
-            return None
-        if "attention" in node.name and len(node.operands) > 2:
-            given = node.call.kwargs.get("scale") if node.call is not None else None
-            usual = node.operands[0].shape[-1] ** -0.5
-            scale = given if isinstance(given, (int, float)) and given else usual
-            return cls(node.operands[:3], float(scale))
-        index, factor, past_softmax = node.index, 1.0, False
-        while len(consumers[index]) == 1:
-            reader = nodes[consumers[index][0]]
-            if reader.kind == "attention contraction" and past_softmax:
-                values = [o for o in reader.operands if index not in o.producers]
-                return cls((*node.operands[-2:], *values[-1:]), factor)
-            if reader.weight is not None or reader.kind == "attention contraction":
-                break
-            factor *= 1.0 if past_softmax else constant_factor(reader, index)
-            past_softmax = past_softmax or reader.name in _SOFTMAX
-            index = reader.index
-        return None
-
-    def parts(self, nodes: Sequence[Node]) -> Iterator[tuple[str, AttentionPart]]:
-        queries, *others = (_Side.of(operand, nodes) for operand in self.sides)
-        if not others or not queries.layers:
-            return
-        factor = self.scale * queries.factor * others[0].factor
-        one = AttentionPart(self.sides[0].shape[-1], factor, "several")
-        for side in others:
-            if side.layers and side.layers.isdisjoint(queries.layers):
-                repeats = queries.size(nodes) // max(1, side.size(nodes))
-                for name in side.of_layers:
-                    yield name, replace(one, makes="keys or values", repeats=max(1, repeats))
-        shared = any(side.layers & queries.layers for side in others)
-        if queries.is_normed and queries.gains:
-            yield from ((name, replace(one, makes="queries")) for name in queries.gains)
-        elif shared or queries.is_normed:
-            yield from ((name, one) for name in queries.of_layers)
-        else:
-            names = (*queries.of_layers, *queries.added)
-            yield from ((name, replace(one, makes="queries")) for name in names)
+def _parts(
+    operands: Sequence[Operand], scale: float, nodes: Sequence[Node]
+) -> Iterator[tuple[str, AttentionPart]]:
+    sides = [_Side.of(operand, nodes) for operand in operands]
+    if len(sides) < 2 or not sides[0].layers:
+        return
+    queries, *others = sides
+    factor = scale * queries.factor * others[0].factor
+    one = AttentionPart(operands[0].shape[-1], factor, "several")
+    for side in others:
+        if side.layers and side.layers.isdisjoint(queries.layers):
+            repeats = queries.size(nodes) // max(1, side.size(nodes))
+            for name in side.of_layers:
+                yield name, replace(one, makes="keys or values", repeats=max(1, repeats))
+    shared = any(side.layers & queries.layers for side in others)
+    if queries.is_normed and queries.gains:
+        yield from ((name, replace(one, makes="queries")) for name in queries.gains)
+    elif shared or queries.is_normed:
+        yield from ((name, one) for name in queries.of_layers)
+    else:
+        names = (*queries.of_layers, *queries.added)
+        yield from ((name, replace(one, makes="queries")) for name in names)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any, TypeAlias
 
@@ -73,10 +74,9 @@ def capture_graph(model: nn.Module, *args: Any, **kwargs: Any) -> Graph:
     model = unwrap(model)
     _require_strided(model, args, kwargs)
     with global_state_kept():
-        traced, why_real, notes = _trace_without_ambient_modes(model, args, kwargs)
+        traced = _trace_without_ambient_modes(model, args, kwargs)
     seconds = time.perf_counter() - start
-    name = type(model).__name__
-    return Graph.of_trace(traced, capture_note=why_real, notes=notes, seconds=seconds, model=name)
+    return Graph.of_trace(traced, seconds=seconds, model=type(model).__name__)
 
 
 def effective_depth(
@@ -197,7 +197,7 @@ def _require_strided(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[st
 
 def _trace_without_ambient_modes(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[Trace, str | None, tuple[str, ...]]:
+) -> Trace:
     """The same graph within autocast as outside; but for what runs within autocast alone."""
     is_autocast = any(torch.is_autocast_enabled(device) for device in AUTOCAST_DEVICES)
     try:
@@ -228,57 +228,43 @@ def _materialised(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
     return ready
 
 
-def _trace_anyhow(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[Trace, str | None, tuple[str, ...]]:
+def _trace_anyhow(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Trace:
     """Trace on fake tensors, else on real ones (and why); with the layers skipped by chance."""
     model = _materialised(model, args, kwargs)
-    traced, why_real = _trace_fake_or_real(model, args, kwargs)
-
-    def evaluated() -> Trace:
-        return trace(model, args, kwargs, fake=why_real is None, evaluation=True)
-
-    traced, note = _with_all_layers(model, traced, evaluated)
-    return traced, why_real, (() if note is None else (note,))
+    return _with_all_layers(model, args, kwargs, _trace_fake_or_real(model, args, kwargs))
 
 
 def _trace_fake_or_real(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[Trace, str | None]:
+) -> Trace:
     try:
-        return trace(model, args, kwargs, fake=True), None
+        return trace(model, args, kwargs, fake=True)
     except CaptureError as error:
         if error.place is None:  # it ran
             raise
         refused = error
         module, operation = error.place
-    if (valueless := _without_values(model, args, kwargs)) is not None:
-        raise CaptureError(
-            f"{refused.received}; on real tensors it could not be tried: {valueless} hold no "
-            "values (meta)",
-            refused.expected,
-            refused.action,
-        )
+    own = (*model.parameters(), *model.buffers())
+    for what, tensors in (("parameters", own), ("inputs", tensors_in((args, kwargs)))):
+        if any(tensor.is_meta for tensor in tensors):
+            raise CaptureError(
+                f"{refused.received}; on real tensors it could not be tried: its {what} hold no "
+                "values (meta)",
+                refused.expected,
+                refused.action,
+            )
     note = f"fake tensors refused {operation or 'the forward pass'} in {module or 'the model'}: "
-    return trace(model, args, kwargs, fake=False), note + cause_of(refused.__cause__ or refused)
-
-
-def _without_values(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> str | None:
-    """What is on the meta device, so that there are no real tensors to run on."""
-    if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
-        return "its parameters"
-    return "its inputs" if any(t.is_meta for t in tensors_in((args, kwargs))) else None
+    note += cause_of(refused.__cause__ or refused)
+    return replace(trace(model, args, kwargs, fake=False), capture_note=note)
 
 
 _Uses = Counter[tuple[str, ...]]
 
 
 def _with_all_layers(
-    model: nn.Module, traced: Trace, evaluated: Callable[[], Trace]
-) -> tuple[Trace, str | None]:
-    """The trace in which no layer was skipped by chance, and what to know about it.
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], traced: Trace
+) -> Trace:
+    """The trace in which no layer was skipped by chance, with what to know about it.
 
     Layerdrop (arXiv 1909.11556) and stochastic depth (arXiv 1603.09382) decide by a random number
     which layers run. Evaluation mode runs them all, so that it is asked where training mode drew a
@@ -287,30 +273,33 @@ def _with_all_layers(
     """
     is_training = any(module.training for module in model.modules())
     if not is_training or not (traced.is_random or _unread(traced)):
-        return traced, None
+        return traced
+    why_real = traced.capture_note
     try:
-        whole = evaluated()
+        whole = trace(model, args, kwargs, fake=why_real is None, evaluation=True)
     except CaptureError as error:
         note = (
             "a random number was drawn and parameters were not used: whether layers were skipped "
             "by chance is not known, as evaluation mode does not run "
             f"({cause_of(error.__cause__ or error)})"
         )
-        return traced, note if traced.is_random and _unread(traced) else None
+        return replace(traced, notes=(note,)) if traced.is_random and _unread(traced) else traced
     ran, runs = _uses(traced), _uses(whole)
     missing = runs - ran
     if not missing:
-        return traced, None
+        return traced
     skipped = name_pattern(dict.fromkeys(_places(missing, ran)))
     if ran - runs:
-        return traced, (
+        note = (
             f"training mode, which was captured, leaves out what evaluation mode runs: {skipped}; "
             "if a random number decides, the depth is one of many"
         )
-    return whole, (
+        return replace(traced, notes=(note,))
+    note = (
         "captured in evaluation mode, as training mode skipped what evaluation mode runs: "
         f"{skipped}"
     )
+    return replace(whole, capture_note=why_real, notes=(note,))
 
 
 def _places(missing: _Uses, ran: _Uses) -> Iterator[str]:

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from etastar.depth import CountedAs
-from etastar.graph.addends import Sums, gating_operands, group_sums, outer_sums
+from etastar.graph.addends import Sums, gating_operands, group_sums
 from etastar.graph.node import Node, Operand
 
 __all__ = ["Contraction", "CountedNode", "contract", "data_inputs", "members"]
@@ -208,10 +208,8 @@ def contract(
         sources: Node of every input that counts as data, by name.
         outputs: Nodes of every output by name.
     """
-    ends = [i for made in outputs.values() for i in made]
-    sums = group_sums(nodes, ends)
-    outer, gates = outer_sums(nodes, sums, ends), gating_operands(nodes)
-    frontiers = _Frontiers(nodes, sources.values(), sums, outer, gates)
+    sums, outer = group_sums(nodes, (i for made in outputs.values() for i in made))
+    frontiers = _Frontiers(nodes, sources.values(), sums, outer, gating_operands(nodes))
     counted = tuple(
         _counted_node(nodes[index], reached, sums, frontiers)
         for index, reached in frontiers.counted.items()

@@ -65,17 +65,9 @@ class Graph:
     model: str = field(default="", compare=False)
 
     @classmethod
-    def of_trace(
-        cls,
-        traced: Trace,
-        *,
-        capture_note: str | None = None,
-        notes: tuple[str, ...] = (),
-        seconds: float = 0.0,
-        model: str = "",
-    ) -> Graph:
+    def of_trace(cls, traced: Trace, *, seconds: float = 0.0, model: str = "") -> Graph:
         """The graph of a trace, with its contraction: data inputs found, sums judged."""
-        inputs, outputs, records = traced.inputs, traced.outputs, traced.parameter_records
+        inputs, outputs, notes = traced.inputs, traced.outputs, traced.notes
         read = data_inputs(traced.nodes, inputs)
         sources = {name: inputs[name] for name in read}
         every = contract(traced.nodes, sources, outputs)
@@ -83,7 +75,8 @@ class Graph:
         if note is not None:
             notes, every = (*notes, note), contract(nodes, sources, outputs)
         found = conditions(nodes, every)
-        graph = cls(nodes, inputs, outputs, read, (), records, capture_note, notes, seconds, model)
+        records, why_real = traced.parameter_records, traced.capture_note
+        graph = cls(nodes, inputs, outputs, read, (), records, why_real, notes, seconds, model)
         return _judged(graph, every) if not found else graph.from_sources(set(read) - set(found))
 
     def from_sources(self, sources: Iterable[str]) -> Graph:
@@ -245,16 +238,15 @@ def _additions(contraction: Contraction) -> set[int]:
 def _judged(graph: Graph, contraction: Contraction) -> Graph:
     """The graph with the kind of every sum as its own contraction has it."""
     added = _additions(contraction)
-    graph = replace(graph, nodes=tuple(_of_kind(node, node.index in added) for node in graph))
+    nodes = tuple(
+        replace(node, kind="residual addition" if node.index in added else "other")
+        if (node.kind == "residual addition") != (node.index in added)
+        else node
+        for node in graph
+    )
+    graph = replace(graph, nodes=nodes)
     graph.__dict__["contraction"] = contraction
     return graph
-
-
-def _of_kind(node: Node, is_added: bool) -> Node:
-    """The node, as a residual addition or not."""
-    if is_added:
-        return replace(node, kind="residual addition")
-    return replace(node, kind="other") if node.kind == "residual addition" else node
 
 
 def _chosen(what: str, names: object, known: Iterable[str]) -> tuple[str, ...]:

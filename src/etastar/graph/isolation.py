@@ -134,16 +134,11 @@ def attributes_kept(model: nn.Module) -> Iterator[None]:
             module.__dict__.clear()
             module.__dict__.update(attributes)
             for container, content in contents:
-                _refill(container, content)
-
-
-def _refill(container: Any, content: Any) -> None:
-    """Give a container its former content."""
-    if type(container) is list:
-        container[:] = content
-    elif container or content:
-        container.clear()
-        container.update(content)
+                if type(container) is list:
+                    container[:] = content
+                elif container or content:
+                    container.clear()
+                    container.update(content)
 
 
 def _default_device() -> torch.device | None:

@@ -99,6 +99,17 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
+    def on(self, tensors: Sequence[torch.Tensor]) -> Any:
+        """The same call on other tensors."""
+
+        def filled(value: Any) -> Any:
+            if isinstance(value, Slot):
+                return tensors[value.operand]
+            return type(value)(map(filled, value)) if isinstance(value, (list, tuple)) else value
+
+        kwargs = {name: filled(value) for name, value in self.kwargs.items()}
+        return self.func(*filled(self.args), **kwargs)
+
     def __reduce__(self) -> tuple[Callable[..., Call], tuple[Any, ...]]:
         """By the operation's name: operations themselves cannot be pickled."""
         return _named_call, (str(self.func), self.args, self.kwargs)

@@ -37,7 +37,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TensorProduct:
-    """Argument positions of an operation that contracts two tensors, or looks rows up in one.
+    """Where an operation has the two tensors that it contracts, or looks up: among its arguments.
 
     Attributes:
         left: Position of the first factor; of the table.
@@ -318,10 +318,7 @@ def derived_steps(
 def derive(steps: Sequence[Call], value: torch.Tensor) -> torch.Tensor:
     """The tensor that the network read, made by those calls of a value of the parameter."""
     for step in steps:
-        copy = value.clone()
-        args = tuple(copy if isinstance(a, Slot) else a for a in step.args)
-        kwargs = {k: copy if isinstance(a, Slot) else a for k, a in step.kwargs.items()}
-        value = step.func(*args, **kwargs)
+        value = step.on([value.clone()])
     return value
 
 

@@ -44,56 +44,16 @@ def _lengthened(moments: Moments) -> Moments:
     )
 
 
-class _Paths:
-    """Paths that end between nodes of the `kinds` that add to their length.
-
-    Sums of disjoint sets of such nodes add up; where two sets share one, the sum is taken anew over
-    the union, so that each sequence of nodes is counted once.
-    """
-
-    def __init__(self, kinds: Collection[CountedAs]) -> None:
-        self.ending: dict[int, Moments] = {}
-        self._kinds = kinds
-        self._between: dict[int, tuple[int, Moments, int]] = {}
-
-    def start(self, source: int) -> None:
-        """Add a source: one path of length 0."""
-        self.ending[source] = _ONE_PATH
-        self._between[source] = (1 << source, _ONE_PATH, 0)
-
-    def union(self, predecessors: Iterable[int]) -> tuple[int, Moments, int]:
-        """Nodes before this point as a mask, moments of the paths through them, longest of them."""
-        mask, moments, longest = 0, _NO_PATHS, 0
-        for predecessor in predecessors:
-            other, more, reach = self._between[predecessor]
-            if mask & other:
-                mask |= other
-                moments = _sum(self.ending[node] for node in members(mask))
-            else:
-                mask, moments = mask | other, _sum((moments, more))
-            longest = max(longest, reach)
-        return mask, moments, longest
-
-    def add(self, node: CountedNode) -> None:
-        """Add a counted node; one of another kind has length 0."""
-        mask, moments, longest = self.union(node.predecessors)
-        if node.counted_as not in self._kinds:
-            self._between[node.node] = (mask, moments, longest)
-            return
-        self.ending[node.node] = moments = _lengthened(moments)
-        self._between[node.node] = (1 << node.node, moments, longest + 1)
-
-
 def path_statistics(
-    contraction: Contraction,
-    outputs: Iterable[str],
-    kinds: Collection[CountedAs] = _BOTH,
+    contraction: Contraction, outputs: Iterable[str], kinds: Collection[CountedAs] = _BOTH
 ) -> tuple[int, Moments]:
     """Statistics over all distinct sequences of counted nodes from a source to one of the outputs.
 
     With S_j(v) the sum of N_j(u) over the counted predecessors u of v,
     N_k(v) = sum_j C(k, j) S_j(v). What is not of the `kinds` adds nothing to the length of a path,
-    and sequences of it are not told apart.
+    and sequences of it are not told apart: it passes on the set of nodes of the `kinds` before it.
+    Sums over disjoint such sets add up; where two share a node, the sum is taken anew over their
+    union, so that each sequence of nodes is counted once.
 
     Returns:
         Length of a longest path, 0 if there is no path; and the moments of the lengths,
@@ -102,12 +62,30 @@ def path_statistics(
     Reference:
         [WU] arXiv 2602.07494 (both kinds), [CH] arXiv 2402.17440 (path sums over layers).
     """
-    paths = _Paths(kinds)
-    for source in contraction.sources.values():
-        paths.start(source)
+    sources = contraction.sources.values()
+    ending = dict.fromkeys(sources, _ONE_PATH)  # of paths that end in a node of the kinds
+    between = {source: (1 << source, _ONE_PATH, 0) for source in sources}
+
+    def union(predecessors: Iterable[int]) -> tuple[int, Moments, int]:
+        """Nodes before this point as a mask, moments of the paths through them, longest of them."""
+        mask, moments, longest = 0, _NO_PATHS, 0
+        for predecessor in predecessors:
+            other, more, reach = between[predecessor]
+            if mask & other:
+                mask |= other
+                moments = _sum(ending[node] for node in members(mask))
+            else:
+                mask, moments = mask | other, _sum((moments, more))
+            longest = max(longest, reach)
+        return mask, moments, longest
+
     for node in contraction.counted:
-        paths.add(node)
-    ends = [paths.union(contraction.outputs[name]) for name in outputs]
+        mask, moments, longest = union(node.predecessors)
+        if node.counted_as in kinds:
+            ending[node.node] = moments = _lengthened(moments)
+            mask, longest = 1 << node.node, longest + 1
+        between[node.node] = (mask, moments, longest)
+    ends = [union(contraction.outputs[name]) for name in outputs]
     return max(longest for *_, longest in ends), _sum(moments for _, moments, _ in ends)
 
 
@@ -130,23 +108,16 @@ def shortest_path(contraction: Contraction, outputs: Iterable[str]) -> tuple[int
     return tuple(reversed(path[:-1]))
 
 
-def nodes_on_paths(contraction: Contraction, outputs: Iterable[str]) -> set[int]:
-    """Counted nodes from which one of the outputs is reached; all are reached from a source."""
-    found = {end for name in outputs for end in contraction.outputs[name]}
+def nodes_on_paths(
+    contraction: Contraction, outputs: Iterable[str], *, through_gates: bool = True
+) -> set[int]:
+    """Counted nodes from which an output is reached; on a way that is no gate, if that is asked."""
+    ends = contraction.outputs if through_gates else contraction.output_ways
+    found = {end for name in outputs for end in ends[name]}
     for node in reversed(contraction.counted):
         if node.node in found:
-            found.update(node.predecessors)
+            found.update(node.predecessors if through_gates else node.ways)
     return found
-
-
-def _uses(nodes: Sequence[Node], contraction: Contraction) -> dict[str, list[int]]:
-    """Counted weight layers that use each parameter, in the order of execution."""
-    uses: dict[str, list[int]] = defaultdict(list)
-    for counted in contraction.counted:
-        weight = nodes[counted.node].weight
-        for name in weight.parameters if weight is not None else ():
-            uses[name].append(counted.node)
-    return uses
 
 
 def _ties(nodes: Sequence[Node], used: Iterable[int]) -> bool:
@@ -166,11 +137,19 @@ def reused_parameters(
     node. And the number of layers whose weights are slices of one parameter, that share nothing,
     for those that are not recurrent.
     """
-    uses = _uses(nodes, contraction)
-    reused = {n for used in uses.values() if len(used) > 1 for n in used}
-    ancestors = _ancestors(contraction, reused)
+    uses: dict[str, list[int]] = defaultdict(list)  # the layers, in the order of execution
+    parts: dict[str, dict[int, Region]] = defaultdict(dict)  # the slice that each of them uses
+    for node in (nodes[counted.node] for counted in contraction.counted):
+        if (weight := node.weight) is not None:
+            for name in weight.parameters:
+                uses[name].append(node.index)
+                held = [part for n, part in node.operands[weight.operand].parts if n == name]
+                if len(held) == 1:
+                    parts[name][node.index] = held[0]
+    ancestors = _ancestors(
+        contraction, {n for used in uses.values() if len(used) > 1 for n in used}
+    )
     tied = tuple(name for name, used in uses.items() if _ties(nodes, used))
-    parts = {name: _parts(nodes, name, used) for name, used in uses.items()}
     recurrent = tuple(
         name for name, used in uses.items() if _is_recurrent(nodes, used, ancestors, parts[name])
     )
@@ -180,18 +159,6 @@ def reused_parameters(
         if any(_pairs_on_a_path(list(own), ancestors)):
             stacked[name] = len(set(own.values()))
     return tied, recurrent, stacked
-
-
-def _parts(nodes: Sequence[Node], name: str, used: list[int]) -> dict[int, Region]:
-    """The slice of a parameter that each weight layer uses; without those that use all of it."""
-    found: dict[int, Region] = {}
-    for node in used:
-        weight = nodes[node].weight
-        assert weight is not None
-        own = [region for n, region in nodes[node].operands[weight.operand].parts if n == name]
-        if len(own) == 1:
-            found[node] = own[0]
-    return found
 
 
 def _ancestors(contraction: Contraction, wanted: set[int]) -> dict[int, int]:
@@ -230,14 +197,10 @@ def _is_recurrent(
 ) -> bool:
     weights = (nodes[n].weight for n in used)
     return any(w is not None and w.layer_type == "recurrent" for w in weights) or any(
-        not _ties(nodes, pair) and _share(*(parts.get(node) for node in pair))
-        for pair in _pairs_on_a_path(used, ancestors)
+        not _ties(nodes, (earlier, later))
+        and (not {earlier, later} <= parts.keys() or parts[earlier].overlaps(parts[later]))
+        for earlier, later in _pairs_on_a_path(used, ancestors)
     )
-
-
-def _share(one: Region | None, other: Region | None) -> bool:
-    """Whether two uses of a parameter have elements in common."""
-    return one is None or other is None or one.overlaps(other)
 
 
 _Reach = dict[int, tuple[int, int]]  # place on the path, and the longest way from there
@@ -289,7 +252,7 @@ def bypassed_layers(
             backward[node.node] = (end, 0)
         _extend(backward, node.node, after[node.node], places, latest=False)
     on_branches = _on_branches(branches, places)
-    ways = _on_ways(contraction, outputs)
+    ways = nodes_on_paths(contraction, outputs, through_gates=False)
     sums = {place for n, place in places.items() if _sums_alone(counted[n], path, place, first)}
     return {
         node.node: backward[node.node][0] in sums
@@ -353,15 +316,6 @@ def _stands_for(chain: Sequence[Branch], path: Container[int]) -> bool:
             is_outer = branch.stream_additions > 1
             return place == 0 or (is_outer and chain[place - 1].stream_additions == 1)
     return False
-
-
-def _on_ways(contraction: Contraction, outputs: Sequence[str]) -> set[int]:
-    """Counted nodes that lead to an output on another way than through gates."""
-    found = {node for name in outputs for node in contraction.output_ways[name]}
-    for node in reversed(contraction.counted):
-        if node.node in found:
-            found.update(node.ways)
-    return found
 
 
 def path_notes(

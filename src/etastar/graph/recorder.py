@@ -160,10 +160,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         output: torch.Tensor,
         *,
         write: Sequence[torch.Tensor] = (),
-        fresh: Sequence[torch.Tensor] = (),
         call: Call | None = None,
     ) -> Node:
-        """Append a node and log that the tensors `write`, and the new ones `fresh`, hold it."""
+        """Append a node, and log that the tensors `write` hold it."""
         node = Node(
             index=len(self.nodes),
             op=op,
@@ -177,8 +176,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.nodes.append(node)
         for tensor in write:
             self.log.write(tensor, Value((node.index,)))
-        for tensor in fresh:
-            self.log.write(tensor, Value((node.index,)), fresh=True)
         if self.observer is not None:
             self.observer(node, output)
         return node
@@ -288,41 +285,28 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _record_computation(self, step: Step, data: list[int]) -> None:
         written = [t for t in (*step.fresh, *step.mutated) if step.holds_data(t, data)]
-        for tensor in (*step.fresh, *step.mutated):
-            if not any(tensor is t for t in written):
-                self.log.write(tensor, NOTHING, fresh=step.is_fresh(tensor))
         if not written:
+            self._write(step, NOTHING)
             return
-        operands = step.operands(data)
+        operands, name = step.operands(data), step.operation.full_name
         if step.operation.has_fused_addend and operands[0].producers:
-            self._record_fused_sum(step, operands, written)
-            return
-        self.add_node(
-            step.operation.full_name,
-            step.classified(operands, self.records),
-            operands,
-            written[0],
-            write=[t for t in written if not step.is_fresh(t)],
-            fresh=[t for t in written if step.is_fresh(t)],
-            call=step.call,
-        )
+            node = self._fused_sum(step, operands, written[0])
+        else:
+            what = step.classified(operands, self.records)
+            node = self.add_node(name, what, operands, written[0], call=step.call)
+        self._write(step, Value((node.index,)), data)
 
-    def _record_fused_sum(
-        self, step: Step, operands: tuple[Operand, ...], written: list[torch.Tensor]
-    ) -> None:
+    def _fused_sum(self, step: Step, operands: tuple[Operand, ...], out: torch.Tensor) -> Node:
         """Two nodes: the product without its addend, and the sum of the two."""
         addend, *factors = operands
         without = (Operand((), (), addend.shape), *factors)
-        name, out = step.operation.full_name, written[0]
+        name, shape = step.operation.full_name, tuple(out.shape)
         if any(o.producers for o in factors):
             what = step.classified(without, self.records)
-            product = self.add_node(name, what, without, out)
-            added = Operand((product.index,), (), tuple(out.shape))
+            added = Operand((self.add_node(name, what, without, out).index,), (), shape)
         else:
-            names = tuple(n for o in factors for n in o.parameters)
-            added = Operand((), names, tuple(out.shape))
-        what = Classification("other", addends=(0, 1))
-        self.add_node(name, what, (addend, added), out, write=written)
+            added = Operand((), tuple(n for o in factors for n in o.parameters), shape)
+        return self.add_node(name, Classification("other", addends=(0, 1)), (addend, added), out)
 
 
 def _named_tensors(

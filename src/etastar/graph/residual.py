@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from etastar.graph.contraction import Contraction, CountedNode
 from etastar.graph.forks import Fork
-from etastar.graph.node import Node, Operand
+from etastar.graph.node import Node
 
 __all__ = ["Branch", "conditions", "disagreement", "find_residuals"]
 
@@ -355,15 +355,10 @@ def _entering_again(nodes: Sequence[Node], sources: frozenset[int]) -> frozenset
         behind = none.union(*(passed[p] for p in node.inputs))
         for operand in node.operands:
             alone = none.union(*(held[p] for p in operand.producers))
-            if len(alone) == 1 and alone <= _behind(node, operand, passed):
+            others = (p for o in node.operands if o is not operand for p in o.producers)
+            if len(alone) == 1 and alone <= none.union(*(passed[p] for p in others)):
                 found |= alone
         if node.weight is not None and len(held[-1]) > 1:
             behind |= held[-1]
         passed.append(behind)
     return found
-
-
-def _behind(node: Node, operand: Operand, passed: Sequence[frozenset[int]]) -> frozenset[int]:
-    """Sources that have passed a layer together with others within the other operands."""
-    others = (p for o in node.operands if o is not operand for p in o.producers)
-    return frozenset[int]().union(*(passed[p] for p in others))

@@ -134,13 +134,12 @@ class _Roles:
 
     def _vector(self, name: str, record: ParameterRecord, use: _Use) -> ParamInfo:
         """A parameter that is not contracted: a gain, a bias, or a table that is added."""
-        size = math.prod(record.shape)
+        size, layer = math.prod(record.shape), self._layer_behind(use)
         is_table = len(record.shape) >= 2 and size > max(record.shape)
         is_table = is_table and not all(_is_row(each) for each in self.uses[name])
-        of_experts = self.sizes.is_of_experts(record.shape, self._layer_behind(use))
-        is_table = is_table and not of_experts
+        of_experts = self.sizes.is_of_experts(record.shape, layer)
         is_gain = _is_gain(use) and not use.operand.weights
-        makes_none = not is_gain and self._makes_no_features(self._layer_behind(use))
+        makes_none = not is_gain and self._makes_no_features(layer)
         features = size
         if not use.operand.weights:
             features = self.sizes.of_vector(use.node, use.operand, is_output=makes_none)
@@ -148,7 +147,7 @@ class _Roles:
             features = record.shape[-1]
         elif use.operand.parameters != (name,) and features not in (size, *record.shape):
             features = NO_WIDTH  # one number, beside others for all features
-        if is_table and not is_gain:
+        if is_table and not of_experts and not is_gain:
             columns = record.shape[-1] if features else 0
             return ParamInfo(
                 name, record.shape, "embedding", 1, record.shape[-1], features_out=columns

@@ -48,6 +48,8 @@ class FeatureSizes:
         for node in nodes:
             for producer in node.inputs:
                 self.consumers[producer].append(node.index)
+        seconds = (self._second_factor(node) for node in nodes if node.weight is not None)
+        self.second_factors = {node.index for node in seconds if node is not None}
 
     def of_weight(self, node: Node, use: WeightUse, *, is_output: bool) -> tuple[int, int]:
         """Features that a weight layer reads and makes, `NO_WIDTH` where the size is no width.
@@ -55,8 +57,10 @@ class FeatureSizes:
         Where no other layer reads it (`is_output`), it makes classes.
         """
         read, made = self.of_one_expert(node, use)
-        makes_none = is_output or self._selects(node) or self._rank_after(node, read, made)
-        return NO_WIDTH if self._rank_before(node) else read, NO_WIDTH if makes_none else made
+        is_first = self._second_factor(node, (read, made)) is not None
+        makes_none = is_output or is_first or self._selects(node)
+        is_second = node.index in self.second_factors
+        return NO_WIDTH if is_second else read, NO_WIDTH if makes_none else made
 
     def of_one_expert(self, node: Node, use: WeightUse) -> tuple[int, int]:
         """Features that a weight layer reads and makes; of (experts, in, out) those of one expert.
@@ -125,42 +129,25 @@ class FeatureSizes:
         readers = reached(self.nodes, self.consumers[node.index], onward)
         return any(reader.name in _SELECTING for reader in readers)
 
-    def _rank_after(self, node: Node, read: int, made: int) -> bool:
-        """Whether it is the first of two factors of a matrix of low rank."""
-        second = self._linear_successor(node)
-        if second is None or second.weight is None or node.weight is None:
-            return False
-        if "linear" != node.weight.layer_type != second.weight.layer_type:
-            return False
-        inner, outer = second.weight.features or (second.weight.fan_in, second.weight.fan_out)
-        return made == inner < min(read, outer) and made not in self.streams
+    def _second_factor(self, node: Node, sizes: tuple[int, int] | None = None) -> Node | None:
+        """The second of two factors of a matrix of low rank, of which a weight layer is the first.
 
-    def _rank_before(self, node: Node) -> bool:
-        """Whether it is the second of two factors of a matrix of low rank."""
-        weight = node.weight.operand if node.weight else -1
-        reached = [o.producers for i, o in enumerate(node.operands) if i != weight and o.producers]
-        while len(reached) == 1 and len(reached[0]) == 1:
-            maker = self.nodes[reached[0][0]]
-            if maker.weight is not None:
-                read, made = maker.weight.features or (maker.weight.fan_in, maker.weight.fan_out)
-                return self._rank_after(maker, read, made)
-            if not self._is_linear(maker):
-                return False
-            reached = [o.producers for o in maker.operands if o.producers]
-        return False
-
-    def _linear_successor(self, node: Node) -> Node | None:
-        """The one weight layer that reads it, with nothing but constant factors in between."""
-        while len(self.consumers[node.index]) == 1:
+        It alone reads the first one, with nothing but constant factors in between.
+        """
+        first, second = node.weight, None
+        while first is not None and second is None and len(self.consumers[node.index]) == 1:
             node = self.nodes[self.consumers[node.index][0]]
-            if node.weight is not None:
-                return node
-            if not self._is_linear(node):
-                return None
-        return None
+            second = node.weight
+            if second is None and not self._is_linear(node):
+                break
+        if first is None or second is None or "linear" != first.layer_type != second.layer_type:
+            return None
+        read, made = sizes or first.features or (first.fan_in, first.fan_out)
+        inner, outer = second.features or (second.fan_in, second.fan_out)
+        return node if made == inner < min(read, outer) and made not in self.streams else None
 
     def _is_linear(self, node: Node) -> bool:
-        if len(node.inputs) != 1 or node.parameters:
+        if sum(len(operand.producers) for operand in node.operands) != 1 or node.parameters:
             return False
         return node.kind == "view" or node.name in _LINEAR
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple
 
 import torch
 
-from etastar.graph.node import Call, Kind, Operand, ParameterRecord, Region, Slot, WeightUse
-from etastar.graph.operations import Operation, derived_steps
-from etastar.graph.regions import Value
+from etastar.graph.node import Call, Kind, Operand, ParameterRecord, Slot, WeightUse
+from etastar.graph.operations import Operation, TensorProduct, derived_steps
+from etastar.graph.regions import NOTHING, Value
 
 __all__ = ["Classification", "Step"]
 
@@ -106,30 +108,88 @@ class Step:
 
     def parameter_value(self, records: dict[str, ParameterRecord]) -> Value:
         """The parameters that a result without data was computed from, and how."""
-        names: dict[str, None] = {}
-        weights: dict[WeightUse, None] = {}
-        parts: dict[tuple[str, Region], None] = {}
-        for tensor, value in zip(self.tensors, self.values, strict=True):
-            if self._is_read(tensor):
-                names.update(dict.fromkeys(value.parameters))
-                weights.update(dict.fromkeys(value.weights))
-                parts.update(dict.fromkeys(value.parts))
-        if names and (use := self._weight_without_data(records)) is not None:
-            weights[use] = None
+        read = (v for t, v in zip(self.tensors, self.values, strict=True) if self._is_read(t))
+        joined = reduce(or_, read, NOTHING)
+        names, weights = joined.parameters, joined.weights
+        use = self._weight_without_data(records) if names else None
+        if use is not None and use not in weights:
+            weights += (use,)
         before = [value.steps if value.parameters else None for value in self.values]
         steps = derived_steps(self.operation, self.call, before) if names else ()
-        return Value((), tuple(names), steps, tuple(weights), tuple(parts))
+        return Value((), names, steps, weights, joined.parts)
 
     def _weight_without_data(self, records: dict[str, ParameterRecord]) -> WeightUse | None:
         """The right factor of a product, if it is a weight as it is: its left one is learned."""
-        pair = _contracted_pair(self.operation, self.call)
+        pair = self._contracted_pair()
         if pair is None or pair.family == "lookup":
             return None
         value = self.values[pair.right]
         names = tuple(n for n in value.parameters if len(records[n].shape) >= 2)
         if len(names) != 1 or value.weights or value.steps is None:
             return None
-        return _use(pair, tuple(self.tensors[pair.right].shape), pair.right, names)
+        return self._use(pair, tuple(self.tensors[pair.right].shape), pair.right, names)
+
+    def _argument(self, name: str) -> Any:
+        return self.operation.argument(name, self.call.args, self.call.kwargs)
+
+    def _contracted_pair(self) -> TensorProduct | None:
+        """Positions of the two operands that it contracts, or looks up; None if it does neither."""
+        product, names = self.operation.product, self.operation.argument_names
+        if product is None or product.right >= len(names):
+            return None
+        left, right = (_slot(self._argument(names[p])) for p in (product.left, product.right))
+        return None if left is None or right is None else replace(product, left=left, right=right)
+
+    def _weight_use(
+        self,
+        pair: TensorProduct,
+        operands: Sequence[Operand],
+        records: dict[str, ParameterRecord],
+    ) -> WeightUse | None:
+        """How a weight layer uses its weight.
+
+        None unless exactly one factor depends on an input and the other holds a parameter of two or
+        more dimensions.
+        """
+        for data, weight in ((pair.left, pair.right), (pair.right, pair.left)):
+            held = operands[weight]
+            names = tuple(n for n in held.parameters if len(records[n].shape) >= 2)
+            if operands[data].producers and not held.producers and names:
+                return self._use(pair, held.shape, weight, names)
+        return None
+
+    def _use(
+        self, pair: TensorProduct, shape: tuple[int, ...], weight: int, names: tuple[str, ...]
+    ) -> WeightUse | None:
+        match pair.family:
+            case "lookup" if weight != pair.left:
+                return None
+            case "lookup":
+                return WeightUse("embedding", names, 1, math.prod(shape[1:]), (), weight)
+            case "convolution":
+                return self._convolution(shape, weight, names)
+            case "bilinear":
+                return WeightUse("linear", names, math.prod(shape[-2:]), shape[0], (), weight)
+        return WeightUse("linear", names, *_matmul_fans(pair, shape, weight), (), weight)
+
+    def _convolution(
+        self, shape: tuple[int, ...], weight: int, names: tuple[str, ...]
+    ) -> WeightUse:
+        """Of a weight (out, in / groups, *kernel), or transposed (in, out / groups, *kernel).
+
+        Of the taps of a transposed one, one in stride reaches an output, on the mean over positions
+        and whatever the dilation.
+        """
+        groups, stride = self._argument("groups") or 1, self._argument("stride")
+        kernel = math.prod(shape[2:])
+        if self._argument("transposed"):
+            steps = math.prod(stride) if isinstance(stride, (list, tuple)) else 1
+            fan_in = max(1, round(shape[0] // groups * kernel / steps))
+            fan_out, features = shape[1] * kernel, (shape[0] // groups, shape[1] * groups)
+        else:
+            fan_in, fan_out = shape[1] * kernel, shape[0] // groups * kernel
+            features = shape[1], shape[0]
+        return WeightUse("convolution", names, fan_in, fan_out, shape[2:], weight, features)
 
     def _addends(self) -> tuple[int, ...]:
         """Operand positions that are summed."""
@@ -147,8 +207,8 @@ class Step:
     ) -> Classification:
         """What it is, given what its operands are."""
         group, addends = self.operation.group, self._addends()
-        pair = _contracted_pair(self.operation, self.call)
-        weight = None if pair is None else _weight_use(pair, operands, records)
+        pair = self._contracted_pair()
+        weight = None if pair is None else self._weight_use(pair, operands, records)
         if weight is not None and self._reads_learned_queries(operands[weight.operand]):
             weight = None
         if weight is not None:
@@ -164,17 +224,6 @@ class Step:
         return Classification(kind, mixes=group == "mixing", addends=addends)
 
 
-class _ContractedPair(NamedTuple):
-    """Operand positions of the two tensors that an operation contracts, or looks up."""
-
-    left: int
-    right: int
-    family: str  # of the `TensorProduct`
-    is_transposed: bool  # of a convolution
-    groups: int
-    stride: int  # of a convolution, the product over its dimensions
-
-
 def _slot(argument: Any) -> int | None:
     """Operand position of the first tensor within an argument."""
     if isinstance(argument, Slot):
@@ -184,75 +233,9 @@ def _slot(argument: Any) -> int | None:
     return None
 
 
-def _contracted_pair(operation: Operation, call: Call) -> _ContractedPair | None:
-    """The two operands that an operation contracts, or looks up; None if it does neither."""
-    product, names = operation.product, operation.argument_names
-    if product is None or product.right >= len(names):
-        return None
-    left, right = (
-        _slot(operation.argument(names[p], call.args, call.kwargs))
-        for p in (product.left, product.right)
-    )
-    if left is None or right is None:
-        return None
-    transposed, groups, stride = (
-        operation.argument(name, call.args, call.kwargs)
-        for name in ("transposed", "groups", "stride")
-    )
-    steps = math.prod(stride) if isinstance(stride, (list, tuple)) else 1  # one number a dimension
-    return _ContractedPair(left, right, product.family, bool(transposed), groups or 1, steps)
-
-
-def _weight_use(
-    pair: _ContractedPair, operands: Sequence[Operand], records: dict[str, ParameterRecord]
-) -> WeightUse | None:
-    """How a weight layer uses its weight.
-
-    None unless exactly one factor depends on an input and the other holds a parameter of two or
-    more dimensions.
-    """
-    for data, weight in ((pair.left, pair.right), (pair.right, pair.left)):
-        held = operands[weight]
-        names = tuple(n for n in held.parameters if len(records[n].shape) >= 2)
-        if operands[data].producers and not held.producers and names:
-            return _use(pair, held.shape, weight, names)
-    return None
-
-
-def _use(
-    pair: _ContractedPair, shape: tuple[int, ...], weight: int, names: tuple[str, ...]
-) -> WeightUse | None:
-    if pair.family == "lookup":
-        if weight != pair.left:
-            return None
-        return WeightUse("embedding", names, 1, math.prod(shape[1:]), (), weight)
-    if pair.family == "convolution":
-        fans = _convolution_fans(pair, shape)
-        features = (shape[1], shape[0])
-        if pair.is_transposed:
-            features = (shape[0] // pair.groups, shape[1] * pair.groups)
-        return WeightUse("convolution", names, *fans, shape[2:], weight, features)
-    if pair.family == "bilinear":
-        return WeightUse("linear", names, math.prod(shape[-2:]), shape[0], (), weight)
-    return WeightUse("linear", names, *_matmul_fans(pair, shape, weight), (), weight)
-
-
-def _matmul_fans(pair: _ContractedPair, shape: tuple[int, ...], weight: int) -> tuple[int, int]:
+def _matmul_fans(pair: TensorProduct, shape: tuple[int, ...], weight: int) -> tuple[int, int]:
     """Contracted and free size of a matrix factor; of "linear", the weight is (out, in)."""
     if len(shape) < 2:
         return shape[-1], 1
     is_out_first = weight == pair.left or pair.family == "linear"
     return (shape[-1], shape[-2]) if is_out_first else (shape[-2], shape[-1])
-
-
-def _convolution_fans(pair: _ContractedPair, shape: tuple[int, ...]) -> tuple[int, int]:
-    """Fans of (out, in / groups, *kernel), or transposed (in, out / groups, *kernel).
-
-    Of the taps of a transposed one, one in stride reaches an output, on the mean over positions
-    and whatever the dilation.
-    """
-    kernel = math.prod(shape[2:])
-    if pair.is_transposed:
-        fan_in = shape[0] // pair.groups * kernel / pair.stride
-        return max(1, round(fan_in)), shape[1] * kernel
-    return shape[1] * kernel, shape[0] // pair.groups * kernel

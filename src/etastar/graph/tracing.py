@@ -48,6 +48,8 @@ class Trace:
         result: What the model returned.
         parameter_records: Every parameter of the model by its first canonical name.
         is_random: Whether the pass drew from a random generator of Python, NumPy or PyTorch.
+        capture_note: Why it ran on real tensors; None if it ran on fake ones.
+        notes: What else is to be known of it.
     """
 
     nodes: tuple[Node, ...]
@@ -56,6 +58,8 @@ class Trace:
     result: Any
     parameter_records: dict[str, ParameterRecord]
     is_random: bool = False
+    capture_note: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def trace(
@@ -103,9 +107,14 @@ def trace(
                 isolated_copy(model, twin=None if twins is None else twins.of)
             )
         if evaluation:
-            _evaluate(running)
+            norms = [m for m in running.modules() if m.training and hasattr(m, "running_mean")]
+            running.eval()
+            for norm in norms:
+                norm.training = norm.running_mean is not None
         stack.enter_context(torch.set_grad_enabled(grad))
-        _add_parameters(recorder, running, model)
+        tensors, originals = canonical_parameters(running), canonical_parameters(model)
+        for name in records:  # either may be reached, by a function that both models share
+            recorder.add_parameter(name, tensors[name], also=originals[name])
         clone = cloned if twins is None else twins.clone_of
         args, kwargs = map_tensors((tuple(args), dict(kwargs)), clone)
         inputs = {n: recorder.add_input(t) for n, t in named_inputs(model, args, kwargs)}
@@ -114,7 +123,8 @@ def trace(
         result = _run(running, args, kwargs, recorder)
         is_random = _generators() != before
         outputs = _outputs(recorder, result)
-    return Trace(tuple(recorder.nodes), inputs, outputs, result, records, is_random)
+    why_real = None if fake else "real tensors were asked for"
+    return Trace(tuple(recorder.nodes), inputs, outputs, result, records, is_random, why_real)
 
 
 def _generators() -> tuple[Any, ...]:
@@ -160,21 +170,6 @@ def _without_decay(model: nn.Module) -> tuple[set[str], set[str]]:
                 prefix = f"{path}." if path and what == "no_weight_decay" else ""
                 names |= {f"{prefix}{name}" for name in listed}
     return found["no_weight_decay"], found["no_weight_decay_keywords"]
-
-
-def _evaluate(model: nn.Module) -> None:
-    modules = list(model.modules())
-    norms = [m for m in modules if m.training and getattr(m, "running_mean", None) is not None]
-    model.eval()
-    for norm in norms:
-        norm.training = True
-
-
-def _add_parameters(recorder: Recorder, running: nn.Module, model: nn.Module) -> None:
-    """Under either identity, as a function that both share may reach the model itself."""
-    tensors, originals = canonical_parameters(running), canonical_parameters(model)
-    for name in recorder.records:
-        recorder.add_parameter(name, tensors[name], also=originals[name])
 
 
 def _run(
@@ -267,43 +262,29 @@ def _record_recurrent(module: nn.RNNBase, output: Any, recorder: Recorder) -> No
     read: Value = NOTHING
     for tensor in tensors_in(output):
         read = read | recorder.read(tensor)
-    if not read.producers:
+    producers, prefix = read.producers, recorder.module_stack[-1]
+    if not producers:
         return
-    result, states = output[0], list(tensors_in(output[1]))
-    sequence = next(tensors_in(result))
-    producers, directions = read.producers, 2 if module.bidirectional else 1
+    sequence, states = next(tensors_in(output[0])), list(tensors_in(output[1]))
     for layer in range(module.num_layers):
-        last = layer == module.num_layers - 1
+        ends = (f"_l{layer}", f"_l{layer}_reverse")  # both directions
+        own = [name for name, _ in module.named_parameters(recurse=False) if name.endswith(ends)]
+        names = tuple(f"{prefix}.{name}" if prefix else name for name in own)
+        matrices = tuple(name for name in names if len(recorder.records[name].shape) >= 2)
+        fan_in = module.input_size if layer == 0 else module.hidden_size
+        directions = 2 if module.bidirectional else 1
         rows = slice(layer * directions, (layer + 1) * directions)
-        written = [state[rows] for state in states] + ([sequence] if last else [])
-        node = _layer_node(module, layer, producers, sequence, written, recorder)
-        producers = (node,)
-
-
-def _layer_node(
-    module: nn.RNNBase,
-    layer: int,
-    producers: tuple[int, ...],
-    sequence: torch.Tensor,
-    written: list[torch.Tensor],
-    recorder: Recorder,
-) -> int:
-    prefix = recorder.module_stack[-1]
-    ends = (f"_l{layer}", f"_l{layer}_reverse")  # both directions
-    own = [name for name, _ in module.named_parameters(recurse=False) if name.endswith(ends)]
-    names = [f"{prefix}.{name}" if prefix else name for name in own]
-    matrices = tuple(n for n in names if len(recorder.records[n].shape) >= 2)
-    fan_in = module.input_size if layer == 0 else module.hidden_size
-    operands = (
-        Operand(producers, (), tuple(sequence.shape)),
-        Operand((), tuple(names), recorder.records[matrices[0]].shape),
-    )
-    weight = WeightUse("recurrent", matrices, fan_in, module.hidden_size)
-    node = recorder.add_node(
-        f"recurrent.{type(module).__name__.lower()}",
-        Classification("weight layer", weight),
-        operands,
-        sequence,
-        write=written,
-    )
-    return node.index
+        last = [sequence] if layer == module.num_layers - 1 else []
+        node = recorder.add_node(
+            f"recurrent.{type(module).__name__.lower()}",
+            Classification(
+                "weight layer", WeightUse("recurrent", matrices, fan_in, module.hidden_size)
+            ),
+            (
+                Operand(producers, (), tuple(sequence.shape)),
+                Operand((), names, recorder.records[matrices[0]].shape),
+            ),
+            sequence,
+            write=[state[rows] for state in states] + last,
+        )
+        producers = (node.index,)

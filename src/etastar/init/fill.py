@@ -15,7 +15,6 @@ from etastar.applied import Applied, recall, remember, require_writable
 from etastar.errors import InitError, cause_of
 from etastar.graph.capture import require_module
 from etastar.graph.dag import Graph
-from etastar.graph.isolation import require_plain_execution
 from etastar.init.init_plan import plan_initialization
 from etastar.init.schemes import InitReport, InitSettings, ParamInit, Readout, ResidualRule, Scheme
 from etastar.measure.ambient import plain_modes
@@ -83,7 +82,6 @@ def initialize_(
     Reference: docs/definitions.md, section 2; [AM], [CH], [TP5] table 3.
     """
     settings = InitSettings(scheme, residual, readout, seed, exclude, only)  # type: ignore[arg-type]
-    require_plain_execution(error=InitError)
     require_module(model, error=InitError)
     if not isinstance(graph, Graph):
         raise InitError(
@@ -96,8 +94,8 @@ def initialize_(
     drawn = {n: p for n, p in parameters.items() if p.requires_grad or p.is_meta}
     require_writable(drawn, error=InitError)
     _check_same(parameters, graph)
-    known = recall(model)
     with plain_modes(error=InitError), torch.no_grad():
+        known = recall(model)
         report = plan_initialization(
             graph,
             parameters=parameters,

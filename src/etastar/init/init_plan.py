@@ -91,7 +91,7 @@ class _Planner:
             if self.is_written and name not in redrawn and is_zero(parameters.get(name))
         }
         is_critical = settings.scheme == "edge-of-chaos"
-        self.criticality = _Criticality(graph, self.parameters) if is_critical else None
+        self.inputs = _LayerInputs(graph, self.parameters, is_critical=is_critical)
         entry_names = {i.name for i in graph.parameters if i.role in ("input", "embedding")}
         self.entry_layers = {
             node.index
@@ -154,8 +154,8 @@ class _Planner:
         if not self.is_written:
             value = torch.ones(()) if info.role == "norm" else None
         action, why = vector_rule(info, users, self.graph, value=value)
-        if why == "bias" and self.criticality is not None:
-            variance = self.criticality.bias_variance(layer_of_bias(users, self.graph))
+        if why == "bias":
+            variance = self.inputs.bias_variance(layer_of_bias(users, self.graph))
             if variance > 0:
                 std = math.sqrt(variance)
                 return replace(_entry(info, "normal", "bias of variance sigma_b^2"), std=std)
@@ -180,17 +180,12 @@ class _Planner:
         decided = replace(
             info, fan_in=known if info.role == "embedding" else min(info.fan_in, known)
         )
-        if self.criticality is None:
-            activation = input_activation(self.graph, layer, parameters=self.parameters)
-            rule = weight_rule(decided, activation, self.settings)
-        else:
-            activation = self.criticality.activation(layer)
-            point = self.criticality.point(layer)
-            rule = weight_rule(decided, activation, self.settings, point=point)
-            if info.role == "input" and (start := self.criticality.start(layer)) is not None:
-                why = f"starts at the critical variance: gain {start:.6g}"
-                std = math.sqrt(start / decided.fan_in)
-                rule = replace(rule, action="normal", std=std, gain=start, factor=1.0, why=why)
+        activation, point = self.inputs.activation(layer), self.inputs.point(layer)
+        rule = weight_rule(decided, activation, self.settings, point=point)
+        if info.role == "input" and (start := self.inputs.start(layer)) is not None:
+            why = f"starts at the critical variance: gain {start:.6g}"
+            std = math.sqrt(start / decided.fan_in)
+            rule = replace(rule, action="normal", std=std, gain=start, factor=1.0, why=why)
         if info.role == "embedding" and layer.weight.layer_type != "embedding":
             rule = replace(rule, why=f"{rule.why}, tied: drawn as the projection that reads it too")
         return replace(rule, effective=effective)
@@ -220,16 +215,17 @@ def _effective_path(name: str) -> str | None:
     return f"{module}.{rest.split('.')[0]}".lstrip(".")
 
 
-class _Criticality:
-    """Activations and critical points of all weight layers, each computed once.
+class _LayerInputs:
+    """Activations, and on the edge of chaos critical points, of weight layers, computed once.
 
     A chain keeps the variance q of its critical point only if it starts there; so the first layer,
     which reads data of unit variance, is drawn to make q.
     """
 
-    def __init__(self, graph: Graph, parameters: Mapping[str, torch.Tensor]) -> None:
-        self.graph = graph
-        self.parameters = parameters
+    def __init__(
+        self, graph: Graph, parameters: Mapping[str, torch.Tensor], *, is_critical: bool
+    ) -> None:
+        self.graph, self.parameters, self.is_critical = graph, parameters, is_critical
         self._activations: dict[int, InputActivation] = {}
         self._points: dict[tuple[float, ...], CriticalPoint] = {}
         users = {info.name for info in graph.parameters if info.role == "bias"}
@@ -249,12 +245,12 @@ class _Criticality:
         return self._activations[layer.index]
 
     def point(self, layer: Node) -> CriticalPoint | None:
-        """The critical point of that activation; None where there is none to find.
+        """The critical point of that activation; None where there is none to find, or asked for.
 
         Raises:
             InitError: The activation has no stable one.
         """
-        phi = self.activation(layer).phi
+        phi = self.activation(layer).phi if self.is_critical else None
         if phi is None:
             return None
         probe = torch.linspace(-2, 2, 9, dtype=torch.float64)
@@ -283,25 +279,16 @@ class _Criticality:
         own = point.bias_variance if layer.index in self._with_bias else 0.0
         return point.fixed_point - own
 
+    def bias_variance(self, layer: Node | None) -> float:
+        """sigma_b^2 of a layer: of its own critical point, else of the one that it starts."""
+        point = None if layer is None else self.point(layer) or self._started(layer)
+        return 0.0 if point is None else point.bias_variance
+
     def _started(self, layer: Node) -> CriticalPoint | None:
         """The critical point of the first layer that reads it through an activation alone."""
         behind = (
             self.point(other)
-            for other in self.graph.weight_layers()
+            for other in (self.graph.weight_layers() if self.is_critical else ())
             if (layer.index,) in self.activation(other).roots
         )
-        return next((point for point in behind if point is not None), None)
-
-    def bias_variance(self, layer: Node | None) -> float:
-        """sigma_b^2 of a layer: of its own critical point, else of the one that it starts."""
-        if layer is None:
-            return 0.0
-        if (point := self.point(layer)) is not None:
-            return point.bias_variance
-        start = (
-            found.bias_variance
-            for other in self.graph.weight_layers()
-            if (layer.index,) in self.activation(other).roots
-            and (found := self.point(other)) is not None
-        )
-        return next(start, 0.0)
+        return next(filter(None, behind), None)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
-from etastar.graph.dag import Call, Graph, Node, Operand, Slot
+from etastar.graph.dag import Call, Graph, Node, Operand
 from etastar.graph.operations import COPIES, POOLED, REARRANGED, derive, is_pointwise
 
 __all__ = ["JoinedPartsError", "NotReplayableError", "PointwiseReplay", "Root"]
@@ -149,17 +148,12 @@ class PointwiseReplay:
         if source is None:
             return self._leaf((node.index, *tag))
         whole = max(math.prod(self.graph.nodes[index].shape) for index in source.producers)
-        if math.prod(node.shape) < whole:
-            return self._part(node, source, edge, tag)
+        if math.prod(node.shape) < whole:  # a slice is one variable
+            tag = (*tag, node.index)
+            if node.name in _SPLITS:
+                self._note("each reader of a split is taken for a part of its own")
+                tag = (*tag, *edge)
         return self._operand(source, edge, tag)
-
-    def _part(self, node: Node, source: Operand, edge: Root, tag: Root) -> torch.Tensor:
-        """A slice is one variable; of a split, one node for all parts, each reader has its own."""
-        part: Root = (node.index,)
-        if node.name in _SPLITS:
-            self._note("each reader of a split is taken for a part of its own")
-            part = (node.index, *edge)
-        return self._operand(source, edge, (*tag, *part))
 
     def _replay(self, node: Node, tag: Root) -> torch.Tensor:
         if node.name == "glu":
@@ -237,14 +231,6 @@ class PointwiseReplay:
             self.notes.append(note)
 
 
-def _filled(value: Any, values: list[torch.Tensor]) -> Any:
-    if isinstance(value, Slot):
-        return values[value.operand]
-    if isinstance(value, (list, tuple)):
-        return type(value)(_filled(child, values) for child in value)
-    return value
-
-
 def _call(node: Node, call: Call, values: list[torch.Tensor]) -> torch.Tensor:
     """Call the operation on copies, so that in-place forms write to nothing of ours."""
     if node.name == "_prelu_kernel" or node.name == "prelu":
@@ -253,10 +239,7 @@ def _call(node: Node, call: Call, values: list[torch.Tensor]) -> torch.Tensor:
     try:
         shape = torch.broadcast_shapes(*(v.shape for v in values))  # type: ignore[no-untyped-call]
         copies = [value.expand(shape).clone() for value in values]
-        result = call.func(
-            *_filled(call.args, copies),
-            **{key: _filled(value, copies) for key, value in call.kwargs.items()},
-        )
+        result = call.on(copies)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise NotReplayableError(f"{node.op} failed: {str(error).splitlines()[0]}") from error
     first = result[0] if isinstance(result, (list, tuple)) else result

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from etastar.errors import InitError
 from etastar.formatting import Shown, number, shorten_middle
@@ -68,14 +68,16 @@ class InitSettings:
         require_type("readout", self.readout, Readout, error=InitError)
         require_number("seed", self.seed, error=InitError, whole=True)
         for option in ("exclude", "only"):
-            patterns: object = getattr(self, option)
-            if isinstance(patterns, str):
-                patterns = (patterns,)
-            if not isinstance(patterns, Iterable) or isinstance(patterns, Mapping):
-                raise _no_pattern(option, patterns)
-            object.__setattr__(self, option, tuple(patterns))
-            if strange := [p for p in getattr(self, option) if not isinstance(p, str)]:
-                raise _no_pattern(option, strange[0])
+            given: Any = getattr(self, option)
+            is_one = isinstance(given, (str, Mapping)) or not isinstance(given, Iterable)
+            listed = (given,) if is_one else tuple(given)
+            if strange := [p for p in listed if not isinstance(p, str)]:
+                raise InitError(
+                    f"{option}={strange[0]!r}",
+                    "a pattern of parameter names, or a sequence of them",
+                    f"write {option}=['*lora_*', 'head.weight'] or the like",
+                )
+            object.__setattr__(self, option, listed)
 
     def leaves_out(self, names: Iterable[str]) -> str | None:
         """Why a parameter, by all of its names, is not to be set; None if it is."""
@@ -96,14 +98,6 @@ class InitSettings:
                         "patterns of names like " + ", ".join(map(repr, list(names)[:3])),
                         "write * for what varies, as in '*.bias', or leave the pattern out",
                     )
-
-
-def _no_pattern(option: str, received: object) -> InitError:
-    return InitError(
-        f"{option}={received!r}",
-        "a pattern of parameter names, or a sequence of them",
-        f"write {option}=['*lora_*', 'head.weight'] or the like",
-    )
 
 
 @dataclass(frozen=True)

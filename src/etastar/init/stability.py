@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from etastar.errors import CaptureError, InitError, foreign_errors_as
 from etastar.graph.arguments import named_tensors
@@ -108,49 +107,34 @@ def _measured(model: nn.Module, batch: Batch | torch.Tensor, loss_fn: LossFn | N
     return measure_moments(model, examples.args, examples.kwargs, loss_fn=loss)
 
 
-class _EdgeKeeper(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Keeps the gradient edge of every watched output.
+class _Keeper:
+    """Measures every layer's output while a pass runs, and keeps its gradient edge.
 
     An output gets its `grad_fn` only after its operation has returned, and loses it to the next
-    in-place operation. So the edge is taken when the next operation starts.
+    in-place operation. So the edge is taken when the next operation is seen.
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
         self.edges: dict[int, GradientEdge] = {}
         self.forward: dict[int, float] = {}
         self.sizes: dict[int, int] = {}
         self._lookups: set[int] = set()
         self._pending: list[tuple[int, torch.Tensor]] = []
-        self._watching = False
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if not self._watching:
-            self.take_edges()
-        return func(*args, **(kwargs or {}))
 
     def watch(self, node: Node, output: torch.Tensor) -> None:
         """Observer of the recorder: measure the output, remember it until it has its edge."""
+        self.take_edges()
         if node.name in ("mul", "div") and not node.parameters:
             scaled = self._lookups.intersection(node.inputs)
             if len(node.inputs) == len(scaled) == 1:
-                self.forward[min(scaled)] = self._measured(output)
+                self.forward[min(scaled)] = mean_square(output)
         if node.weight is None and not node.addends:
             return
         if node.weight is not None and node.weight.layer_type == "embedding":
             self._lookups.add(node.index)
-        self.forward[node.index] = self._measured(output)
+        self.forward[node.index] = mean_square(output)
         self.sizes[node.index] = output.numel()
         self._pending.append((node.index, output))
-
-    def _measured(self, output: torch.Tensor) -> float:
-        self._watching = True
-        try:
-            return mean_square(output)
-        finally:
-            self._watching = False
 
     def take_edges(self) -> None:
         """Take the edges of the outputs watched since the last operation."""
@@ -189,7 +173,7 @@ def measure_moments(
         InitError: If the loss fails or is no scalar, or no layer carries a gradient.
     """
     traced, keeper = _measured_pass(unwrap(model), args, kwargs)
-    graph = Graph.of_trace(traced, capture_note="moments were asked for")
+    graph = Graph.of_trace(traced)
     if keeper.forward and not keeper.edges:
         raise InitError(
             "a model whose layers carry no gradient",
@@ -203,7 +187,7 @@ def measure_moments(
 
 def _measured_pass(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[Trace, _EdgeKeeper]:
+) -> tuple[Trace, _Keeper]:
     """The pass in the model's own mode, else the one that draws nothing by chance."""
     found = _one_pass(model, args, kwargs, evaluation=False)
     if not found[0].is_random or not any(module.training for module in model.modules()):
@@ -217,9 +201,9 @@ def _measured_pass(
 
 def _one_pass(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, evaluation: bool
-) -> tuple[Trace, _EdgeKeeper]:
-    keeper = _EdgeKeeper()
-    with random_numbers_kept(), forward_pass(), keeper:
+) -> tuple[Trace, _Keeper]:
+    keeper = _Keeper()
+    with random_numbers_kept(), forward_pass():
         for seeded in (torch.manual_seed, np.random.seed, random.seed):
             seeded(0)
         traced = trace(

@@ -10,9 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError
-from etastar.models.chains import MLP, CNN1d, CNN1dConfig, CNN2d, CNN2dConfig, MLPConfig
 from etastar.models.components import NetworkConfig
-from etastar.models.residual_networks import ResMLP, ResMLPConfig, ResNet, ResNetConfig
+from etastar.models.feedforward import (
+    MLP,
+    CNN1d,
+    CNN1dConfig,
+    CNN2d,
+    CNN2dConfig,
+    MLPConfig,
+    ResMLP,
+    ResMLPConfig,
+    ResNet,
+    ResNetConfig,
+)
 from etastar.models.transformer import GPT, GPTConfig, ViT, ViTConfig
 
 __all__ = ["ZOO", "ZooEntry", "build", "example_inputs"]

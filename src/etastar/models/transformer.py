@@ -5,6 +5,7 @@ Shape suffixes: B batch, T positions, D width, H heads, E width of a head.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -124,21 +125,6 @@ class _Attention(nn.Module):
         return out
 
 
-class _FeedForward(nn.Module):
-    """`proj(phi(fc(x)))` with four times the width inside."""
-
-    def __init__(self, config: _TransformerConfig) -> None:
-        super().__init__()
-        self.fc = nn.Linear(config.width, 4 * config.width, bias=config.bias)
-        self.activation = activation_module(config.activation)
-        self.proj = nn.Linear(4 * config.width, config.width, bias=config.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Outputs (B, T, D), position by position."""
-        out: Tensor = self.proj(self.activation(self.fc(x)))
-        return out
-
-
 class _Block(nn.Module):
     """Pre-LN block: `x + m attn(ln1(x))`, then `x + m mlp(ln2(x))`.
 
@@ -151,7 +137,13 @@ class _Block(nn.Module):
         self.ln1 = nn.LayerNorm(width, elementwise_affine=affine)
         self.attn = _Attention(config, causal=causal)
         self.ln2 = None if config.parallel else nn.LayerNorm(width, elementwise_affine=affine)
-        self.mlp = _FeedForward(config)
+        self.mlp = nn.Sequential(
+            OrderedDict(
+                fc=nn.Linear(width, 4 * width, bias=config.bias),
+                activation=activation_module(config.activation),
+                proj=nn.Linear(4 * width, width, bias=config.bias),
+            )
+        )
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
         self.branch_multiplier = config.branch_multiplier
 
