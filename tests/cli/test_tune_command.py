@@ -11,8 +11,8 @@ from etastar.cli.run_progress import tuning_lines
 from etastar.errors import ModelSpecError
 from etastar.sources.stored_optima import read_store, stored_bases
 from etastar.sweep.executors import Sequential
-from etastar.sweep.loss_table import Progress
 from etastar.sweep.recipe import Point
+from etastar.sweep.result import Progress
 from etastar.sweep.storage import as_store
 from etastar.sweep.trial import TrialRecord, run_trial
 from etastar.sweep.tune_result import TuneProgress

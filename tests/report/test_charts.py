@@ -12,7 +12,7 @@ from etastar.fit import fit_power_law
 from etastar.report.rate_line import PowerLine, RatePoint, tuned_line
 from etastar.report.sections import section_of
 from etastar.sweep import TuneResult
-from etastar.sweep.loss_table import loss_table
+from etastar.sweep.result import loss_table
 
 
 def test_a_sweep_shows_mean_losses_runs_and_minima(sweep):

@@ -20,8 +20,7 @@ from etastar.sources.model_spec import capture_spec
 from etastar.sources.stored_optima import OWN_FORMS
 from etastar.sources.sweeping import fit_store
 from etastar.sweep import SweepResult
-from etastar.sweep.loss_table import size_optimum
-from etastar.sweep.result import SizeResult
+from etastar.sweep.result import SizeResult, size_optimum
 from etastar.sweep.storage import as_store
 from etastar.sweep.storage.connection import shown_location
 from etastar.transfer import TransferPlan

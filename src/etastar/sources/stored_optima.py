@@ -24,8 +24,8 @@ from etastar.init import initialize_
 from etastar.sources.base import GivenInputs
 from etastar.sources.model_spec import capture_spec, load_model
 from etastar.sources.own_code import own_recipe
-from etastar.sweep.loss_table import log_lr_sd, size_optimum
 from etastar.sweep.recipe import as_size
+from etastar.sweep.result import log_lr_sd, size_optimum
 from etastar.sweep.starting import size_network
 from etastar.sweep.storage import as_store
 from etastar.sweep.storage.connection import shown_location

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING
 from etastar.errors import TrialError
 from etastar.graph.isolation import require_plain_execution
 from etastar.sweep.executors import Executor, Processes, Sequential
-from etastar.sweep.loss_table import Progress, size_optimum
 from etastar.sweep.recipe import Point, Recipe, as_size, format_size, recipe_settings
-from etastar.sweep.result import SizeResult, SweepResult
-from etastar.sweep.search import as_search
-from etastar.sweep.search.base import Context
+from etastar.sweep.result import Progress, SizeResult, SweepResult, size_optimum
+from etastar.sweep.search import Bracket, Context, Grid, Search
 from etastar.sweep.starting import measured_start, size_depth
 from etastar.sweep.storage import as_store
 from etastar.typed import as_seeds, require_callable, require_type
@@ -24,11 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from etastar.sweep.recipe import Size
-    from etastar.sweep.search.base import Search
     from etastar.sweep.storage import Store
     from etastar.sweep.trial import TrialRecord
 
-__all__ = ["run_sweep"]
+__all__ = ["as_search", "run_sweep"]
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0
 """Seconds between looks at the store while another process runs the points that are wanted."""
@@ -226,3 +223,18 @@ def _executor(workers: int | Executor) -> Executor:
             "give for example 4, or Ray(address=...)",
         )
     return Processes(workers) if workers else Sequential()
+
+
+def as_search(given: Search | str | Sequence[float]) -> Search:
+    """The search that a caller means."""
+    if isinstance(given, Search):
+        return given
+    if given == "bracket":
+        return Bracket()
+    if isinstance(given, str) or not hasattr(given, "__iter__"):
+        raise TrialError(
+            f"search={given!r}",
+            '"bracket", a search such as Bracket(start=0.1), or the rates of a grid',
+            "choose one of these: run_sweep(..., search=[0.01, 0.1, 1.0])",
+        )
+    return Grid(given)

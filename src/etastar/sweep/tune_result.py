@@ -12,9 +12,8 @@ from etastar.sweep.recipe import format_size
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from etastar.sweep.loss_table import Progress
     from etastar.sweep.recipe import Size
-    from etastar.sweep.result import SweepResult
+    from etastar.sweep.result import Progress, SweepResult
     from etastar.transfer import TransferPlan
 
 __all__ = ["FurtherSize", "StopReason", "TuneProgress", "TuneResult", "reach"]

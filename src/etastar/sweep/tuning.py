@@ -14,8 +14,8 @@ from torch import nn
 from etastar.errors import EtastarError, TrialError
 from etastar.graph.capture import graph_of
 from etastar.optimizers import optimizer_kind
-from etastar.sweep.loss_table import log_lr_sd
 from etastar.sweep.recipe import Recipe, as_size, format_size
+from etastar.sweep.result import log_lr_sd
 from etastar.sweep.starting import size_network
 from etastar.sweep.storage import MemoryStore
 from etastar.sweep.study import run_sweep
@@ -35,9 +35,8 @@ if TYPE_CHECKING:
     from etastar.laws import Law
     from etastar.optimizers import OptimizerKind, OptimizerLike
     from etastar.sweep.executors import Executor
-    from etastar.sweep.loss_table import Progress
     from etastar.sweep.recipe import Size
-    from etastar.sweep.result import SweepResult
+    from etastar.sweep.result import Progress, SweepResult
     from etastar.sweep.search.base import Search
     from etastar.sweep.storage import Store
     from etastar.transfer import TransferPlan
