@@ -16,7 +16,7 @@ from etastar.integrations.lr_range import LrRange
 from etastar.sources.measuring import check_named, measurable, measure_named
 from etastar.sources.model_spec import capture_spec
 from etastar.sources.recipe_spec import RecipeSpec, named_recipe
-from etastar.sources.sweeping import StoreFit
+from etastar.sources.stored_optima import StoreFit
 from etastar.sweep import TuneResult, run_sweep
 from etastar.sweep.search import Grid
 

@@ -13,7 +13,7 @@ from etastar.measure import measure_update
 from etastar.optimizers import OPTIMIZERS
 from etastar.sources.measuring import measurable, measure_named
 from etastar.sources.recipe_spec import RecipeSpec, named_recipe
-from etastar.sources.sweeping import parse_sizes
+from etastar.sources.settings import parse_sizes
 from etastar.transfer import Tuned, plan_transfer
 
 SETTINGS = {"width": 16}

@@ -53,8 +53,7 @@ def measure(
         from etastar.optimizers import OPTIMIZERS
         from etastar.sources.measuring import measure_named
         from etastar.sources.recipe_spec import RecipeSpec, named_recipe
-        from etastar.sources.settings import parse_settings
-        from etastar.sources.sweeping import parse_sizes
+        from etastar.sources.settings import parse_settings, parse_sizes
 
     is_shared = OPTIMIZERS[optimizer].fallback is not None
     if is_shared and (momentum or weight_decay):

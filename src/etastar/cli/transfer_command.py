@@ -15,7 +15,7 @@ from etastar.errors import ModelSpecError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from etastar.sources.base import GivenInputs
+    from etastar.sources.libraries import GivenInputs
     from etastar.transfer import Measure
 
 __all__ = ["transfer"]

@@ -67,8 +67,7 @@ def tune_model(
 ) -> None:
     """From a model, data and a target to a plan, by tuning as many small sizes as it takes."""
     with working("loading PyTorch"):
-        from etastar.sources.settings import parse_settings, split_settings
-        from etastar.sources.sweeping import parse_sizes
+        from etastar.sources.settings import parse_settings, parse_sizes, split_settings
         from etastar.sweep.search import Bracket
         from etastar.sweep.tuning import tune
         from etastar.transfer.plan_file import require_place

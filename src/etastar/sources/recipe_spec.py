@@ -22,7 +22,7 @@ from etastar.init import initialize_
 from etastar.laws import get_laws, residual_rule
 from etastar.measure.batch import read_batch
 from etastar.optimizers import OPTIMIZERS, optimizer_class
-from etastar.sources.base import GivenInputs
+from etastar.sources.libraries import GivenInputs
 from etastar.sources.model_spec import capture_spec, load_model
 from etastar.sources.own_code import OwnBatches, OwnTask, is_own_data, own_data
 from etastar.sweep.recipe import Objective, Recipe
@@ -118,14 +118,7 @@ class RecipeSpec:
         return residual_rule(laws)
 
     def require_sizes(self, sizes: Iterable[Mapping[str, int]]) -> None:
-        """Refuse sizes that the settings or the plan's base contradict.
-
-        Args:
-            sizes: Of the sweep.
-
-        Raises:
-            ModelSpecError: A size's name is among the settings, or is not the base's too.
-        """
+        """Refuse sizes that the settings or the plan's base contradict."""
         names = {name for size in sizes for name in size}
         if twice := sorted(names & set(self.settings)):
             raise ModelSpecError(
@@ -143,15 +136,6 @@ class RecipeSpec:
 
 def named_recipe(spec: RecipeSpec) -> Recipe:
     """The recipe that names say.
-
-    Args:
-        spec: The names.
-
-    Returns:
-        A recipe whose callables can be pickled.
-
-    Raises:
-        ModelSpecError: The data set is unknown.
 
     Example:
         >>> spec = RecipeSpec("zoo:mlp", "digits", "sgd", {"width": 8}, num_steps=2, batch_size=4)

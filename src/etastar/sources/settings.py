@@ -1,18 +1,19 @@
-"""Text of the command line to values: `k=v` settings, and tensors from `SHAPE[:DTYPE]`."""
+"""Text of the command line to values: `k=v` settings, sizes, and tensors from `SHAPE[:DTYPE]`."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from itertools import product
 from typing import Any
 
 import torch
 
 from etastar.errors import ModelSpecError, foreign_errors_as
-from etastar.sources.base import GivenInputs
+from etastar.sources.libraries import GivenInputs, example_tensor
 
-__all__ = ["example_tensor", "parse_inputs", "parse_settings", "split_settings"]
+__all__ = ["parse_inputs", "parse_settings", "parse_sizes", "split_settings"]
 
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 _SHAPE = re.compile(r"^(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:[,x]\d+)*)(?::(?P<dtype>\w+))?$")
@@ -36,12 +37,6 @@ def _value(text: str) -> Any:
 def split_settings(text: str) -> list[str]:
     """Split at commas, but not within brackets.
 
-    Args:
-        text: Settings as "k=v,k=v".
-
-    Returns:
-        The single settings.
-
     Example:
         >>> split_settings("depth=3,hidden_sizes=[8,16]")
         ['depth=3', 'hidden_sizes=[8,16]']
@@ -58,12 +53,6 @@ def split_settings(text: str) -> list[str]:
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
     """Read settings `k=v`, each value a Python literal or a word.
-
-    Args:
-        texts: The settings, each "k=v".
-
-    Returns:
-        Name to value.
 
     Raises:
         ModelSpecError: A setting without "=", without a name, or given twice.
@@ -85,33 +74,8 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
     return settings
 
 
-def example_tensor(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """An example input: zeros of an integer dtype, fixed pseudo-random numbers otherwise.
-
-    Args:
-        shape: Its shape.
-        dtype: Its dtype.
-
-    Returns:
-        The tensor; the global random generator is not used.
-
-    Example:
-        >>> example_tensor((2, 3), torch.int64).sum().item()
-        0
-    """
-    if not (dtype.is_floating_point or dtype.is_complex):
-        return torch.zeros(*shape, dtype=dtype)
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(dtype)
-
-
 def parse_inputs(texts: Iterable[str]) -> GivenInputs | None:
-    """Read example inputs, each `[NAME=]SHAPE[:DTYPE]`.
-
-    Args:
-        texts: The inputs; with a name they are passed by keyword.
-
-    Returns:
-        Positional and keyword inputs; None where there are none.
+    """Read example inputs, each `[NAME=]SHAPE[:DTYPE]`: positional, or by keyword; None of no text.
 
     Raises:
         ModelSpecError: Not of that form, or an unknown dtype.
@@ -146,3 +110,45 @@ def parse_inputs(texts: Iterable[str]) -> GivenInputs | None:
         else:
             args.append(tensor)
     return (tuple(args), kwargs) if args or kwargs else None
+
+
+def parse_sizes(texts: Iterable[str], vary: Iterable[str] = ()) -> tuple[dict[str, int], ...]:
+    """Sizes from "depth=3,6,12"; several such texts give every combination.
+
+    Those of `vary` are varied one at a time, the others staying at their first value. The last text
+    varies fastest, those of `vary` within each.
+
+    Raises:
+        ModelSpecError: Not of that form.
+
+    Example:
+        >>> parse_sizes(["width=8,16", "depth=3"])
+        ({'width': 8, 'depth': 3}, {'width': 16, 'depth': 3})
+        >>> parse_sizes([], vary=["width=8,16", "depth=3,6"])
+        ({'width': 8, 'depth': 3}, {'width': 16, 'depth': 3}, {'width': 8, 'depth': 6})
+    """
+    crossed, varied = list(texts), list(vary)
+    axes = _axes([*crossed, *varied])
+    names = list(axes)
+    inner = names[len(crossed) :]
+    first = {name: axes[name][0] for name in inner}
+    changes = [{name: value} for name in inner for value in axes[name][1:]]
+    every = product(*(axes[name] for name in names[: len(crossed)]))
+    outer = [dict(zip(names, values, strict=False)) for values in every]
+    return tuple({**size, **first, **change} for size in outer for change in ({}, *changes))
+
+
+def _axes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Values of each name, in the order given."""
+    axes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, _, values = text.partition("=")
+        numbers = [value.strip() for value in values.split(",")]
+        if not name.isidentifier() or name in axes or not all(n.isdecimal() for n in numbers):
+            raise ModelSpecError(
+                f"sizes {text!r}", "NAME=N,N,..., each name once", "write for example depth=3,6,12"
+            )
+        axes[name] = tuple(int(number) for number in numbers)
+    if not axes:
+        raise ModelSpecError("no sizes", "one --sizes or more", "write for example depth=3,6,12")
+    return axes

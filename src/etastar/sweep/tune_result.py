@@ -136,16 +136,5 @@ class TuneResult(Shown):
 
 
 def reach(ends: tuple[float, float]) -> float:
-    """From the middle of an interval to its end, as a factor.
-
-    Args:
-        ends: Of the interval of a rate.
-
-    Returns:
-        sqrt(high / low).
-
-    Example:
-        >>> reach((0.5, 2.0))
-        2.0
-    """
+    """From the middle of an interval to its end, as a factor: sqrt(high / low)."""
     return sqrt(ends[1] / ends[0])

@@ -14,12 +14,10 @@ from torch import nn
 from etastar.errors import EtastarError, TrialError
 from etastar.graph.capture import graph_of
 from etastar.optimizers import optimizer_kind
-from etastar.sweep.recipe import Recipe, as_size, format_size
+from etastar.sweep.recipe import Recipe, as_size, format_size, size_network, user_errors
 from etastar.sweep.result import log_lr_sd
-from etastar.sweep.starting import size_network
 from etastar.sweep.storage import MemoryStore
 from etastar.sweep.study import run_sweep
-from etastar.sweep.trial import user_errors
 from etastar.sweep.tune_result import FurtherSize, StopReason, TuneProgress, TuneResult, reach
 from etastar.transfer import Target, Tuned, plan_transfer, read_architecture
 from etastar.typed import require_callable, require_number

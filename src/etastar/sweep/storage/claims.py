@@ -77,23 +77,12 @@ class Claims:
     _sorted: list[TrialRecord] = field(default_factory=list)
 
     def records(self) -> tuple[TrialRecord, ...]:
-        """Finished runs sorted by point, each point once.
-
-        Returns:
-            Records, equal to those that were stored.
-
-        Raises:
-            StorageError: A trial is not of etastar.
-        """
+        """Finished runs sorted by point; refused where a trial is not of etastar."""
         self._live()
         return tuple(self._sorted)
 
     def claim(self, points: Sequence[Point]) -> None:
-        """Make the points `mine` that are neither finished nor claimed by a live process.
-
-        Args:
-            points: Wanted.
-        """
+        """Make the points `mine` that are neither finished nor claimed by a live process."""
         live = self._live()
         wanted = [point for point in points if point not in self.mine]
         dead = [live[p] for p in wanted if p in live and self._is_dead(live[p])]
@@ -117,9 +106,6 @@ class Claims:
 
         A run whose claim does not hold, as it was taken for dead, is added, unless its point is
         finished; the point's live trial then fails.
-
-        Args:
-            record: What the run came to.
         """
         trial_id = self.mine.pop(record.point, None)
         if trial_id is not None:
@@ -136,11 +122,7 @@ class Claims:
             self.fail(self._trial_id(there))
 
     def fail(self, trial_id: int) -> None:
-        """Take a claim back, if it is one still.
-
-        Args:
-            trial_id: Of the claim.
-        """
+        """Take a claim back, if it is one still."""
         with suppress(UpdateFinishedTrialError):
             self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
 

@@ -260,17 +260,9 @@ class OptunaStore(Store):
 
 
 def as_store(storage: Store | str | os.PathLike[str] | None, *, name: str = "sweep") -> Store:
-    """The store that a caller means; it is not opened yet.
+    """The store that a caller means: a store, a path, a database's URL, or None for memory.
 
-    Args:
-        storage: A store, the path of a journal file, a database's URL, or None for memory.
-        name: Of the sweep, where the store is to be made.
-
-    Returns:
-        The store.
-
-    Raises:
-        StorageError: It is none of these, or the name does not fit.
+    It is not opened yet. `name` is that of the sweep in it.
 
     Example:
         >>> type(as_store(None)).__name__, type(as_store("runs.log")).__name__
