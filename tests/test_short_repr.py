@@ -58,7 +58,7 @@ def results():
         transfer_regret(*losses),
         sweep,
         sweep.sizes[0],
-        TuneResult(plan, (0.1, 0.2), sweep, (("depth", 24),), 0.1, "budget", 1.5, 0.05),
+        TuneResult(plan, sweep, (("depth", 24),), 0.1, "budget", 1.5, 0.05),
         StoreFit(fit, tuple(kept), (), {"model": "zoo:resmlp"}, DEEP, plan),
         FileWritten("report.html", 10**6, ("Plan",) * 300),
         LrRange((0.1,) * 999, (1.0,) * 999),

@@ -60,7 +60,6 @@ class TuneResult(Shown):
 
     Attributes:
         plan: From all sizes that have an optimum to the target.
-        interval: 95% predictive interval of `plan.lr`; None where the law states none.
         sweep: Runs and optimum of every tuned size.
         target: Size of the target.
         cost: Training compute of the sweep (steps x parameters x examples) as a share of one run of
@@ -72,7 +71,6 @@ class TuneResult(Shown):
     """
 
     plan: TransferPlan
-    interval: tuple[float, float] | None
     sweep: SweepResult
     target: Size
     cost: float
@@ -80,6 +78,11 @@ class TuneResult(Shown):
     precision: float
     budget: float
     further: FurtherSize | None = None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95% predictive interval of `plan.lr`; None where the law states none."""
+        return self.plan.lr_interval
 
     @property
     def factor(self) -> float | None:
