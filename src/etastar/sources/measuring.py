@@ -11,12 +11,10 @@ import torch
 
 from etastar.coordinates import coordinate_check
 from etastar.graph.capture import graph_of
-from etastar.graph.isolation import global_state_kept
 from etastar.init import initialize_
 from etastar.measure import measure_update, scan_updates
-from etastar.measure.batch import read_batch
 from etastar.sources.recipe_spec import RecipeSpec, named_recipe
-from etastar.sweep.recipe import first_batch, format_size
+from etastar.sweep.recipe import first_batch, format_size, size_network
 from etastar.transfer import Measure
 
 if TYPE_CHECKING:
@@ -128,17 +126,10 @@ def measurable(
         torch.Size([4, 1, 8, 8])
     """
     recipe = named_recipe(spec)
-    batch = first_batch(recipe)
-    examples = read_batch(batch)
-    inputs = examples.kwargs or examples.args
-    networks = []
-    for size in sizes:
-        with global_state_kept():
-            torch.manual_seed(0)
-            networks.append((recipe.make_model(**size), inputs))
+    networks = tuple(size_network(recipe, tuple(size.items())) for size in sizes)
     rule = spec.residual_rule
-    draw = None if rule == "own" else partial(_redraw, rule, inputs)
-    return tuple(networks), Measure(batch, recipe.loss_fn, draw=draw)
+    draw = None if rule == "own" else partial(_redraw, rule, networks[0][1])
+    return networks, Measure(first_batch(recipe), recipe.loss_fn, draw=draw)
 
 
 def _redraw(residual: Any, inputs: Any, model: nn.Module) -> None:

@@ -21,7 +21,7 @@ from etastar.sweep.recipe import Recipe
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["OwnBatches", "OwnRecipe", "OwnTask", "is_own_data", "own_data", "own_recipe"]
+__all__ = ["OwnBatches", "OwnRecipe", "OwnTask", "own_data", "own_recipe"]
 
 OwnTask = Literal["the model's own"]
 """Of batches that are dicts: the model is called with them, and returns its loss."""
@@ -39,16 +39,6 @@ class OwnBatches:
 
     batches: Callable[[int, int, int], Iterable[Any]]
     task: TaskKind | OwnTask
-
-
-def is_own_data(text: str) -> bool:
-    """Whether a text names data in a file or module, and not a data set by its name.
-
-    Example:
-        >>> [is_own_data(data) for data in ("digits", "hf:imdb", "data.py:batches", "mine:text")]
-        [False, False, True, True]
-    """
-    return ":" in text and not text.startswith("hf:")
 
 
 def own_data(text: str, options: Mapping[str, Any]) -> Dataset | OwnBatches:

@@ -24,13 +24,13 @@ from etastar.measure.batch import read_batch
 from etastar.optimizers import OPTIMIZERS, optimizer_class
 from etastar.sources.libraries import GivenInputs
 from etastar.sources.model_spec import capture_spec, load_model
-from etastar.sources.own_code import OwnBatches, OwnTask, is_own_data, own_data
+from etastar.sources.own_code import OwnBatches, OwnTask, own_data
 from etastar.sweep.recipe import Objective, Recipe
 from etastar.transfer import TransferPlan, Tuned, plan_transfer
 from etastar.transfer.planning import WidthRule
 from etastar.typed import require_type
 
-__all__ = ["InitName", "RecipeSpec", "named_recipe"]
+__all__ = ["InitName", "RecipeSpec", "is_own_data", "named_recipe"]
 
 InitName = Literal["all", "last", "none", "own"]
 """Our He initialization with that residual rule, or the model's own initialization."""
@@ -185,6 +185,11 @@ def _dataset(name: str, options: str) -> Dataset | OwnBatches:
     """The data, loaded once in each process."""
     given = json.loads(options)
     return own_data(name, given) if is_own_data(name) else load(name, **given)
+
+
+def is_own_data(text: str) -> bool:
+    """Whether a text names data in a file or module, and not a data set by its name."""
+    return ":" in text and not text.startswith("hf:")
 
 
 def _inputs(name: str, options: str) -> GivenInputs:
