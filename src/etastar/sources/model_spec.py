@@ -41,15 +41,9 @@ def load_model(
 ) -> LoadedModel:
     """Build the model that a text names, with random weights and example inputs.
 
-    Args:
-        spec: `zoo:NAME`, `hf:CLASSNAME`, `timm:NAME`, `torchvision:NAME`,
-            `package.module:factory` or `path/file.py:factory`.
-        settings: Settings of the model.
-        inputs: Positional and keyword inputs; None to work them out.
-        device: "cpu", or "meta" for shapes alone; code that does not run there raises.
-
-    Returns:
-        The model with its inputs.
+    The forms are `zoo:NAME`, `hf:CLASSNAME`, `timm:NAME`, `torchvision:NAME`,
+    `package.module:factory` and `path/file.py:factory`. Without `inputs` they are worked out. On
+    "meta" it has shapes alone; code that does not run there raises.
 
     Raises:
         ModelSpecError: The text, a setting or the inputs are not accepted, or code that the text

@@ -82,15 +82,6 @@ def run_trial(
     +inf. The seed decides everything that is drawn from PyTorch's global random numbers, in the
     batches too; they are put back afterwards.
 
-    Args:
-        recipe: What a run is.
-        size: Size of the network.
-        point: Learning rate and seed.
-        device: Where to train.
-
-    Returns:
-        The record, with the device and the versions of what ran it.
-
     Raises:
         TrialError: A function of the recipe raised, or the batches ended early.
 
