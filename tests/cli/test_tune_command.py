@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from etastar.cli import app
-from etastar.cli.run_progress import tuning_lines
+from etastar.cli.tune_command import tuning_lines
 from etastar.errors import ModelSpecError
 from etastar.sources.stored_optima import read_store, stored_bases
 from etastar.sweep.executors import Sequential

@@ -17,7 +17,7 @@ from etastar.cli.sweep_command import journal_name, local_executor, progress_lin
 if TYPE_CHECKING:
     from etastar.sweep.tune_result import TuneProgress
 
-__all__ = ["tune_model"]
+__all__ = ["tune_model", "tuning_lines"]
 
 
 @app.command("tune")
@@ -82,7 +82,7 @@ def tune_model(
     require_place(save)  # better said before the runs than after
     recipe = options.read_recipe(context, [*every, goal], objective=objective)
     store = storage or journal_name(recipe)
-    with _tuning_lines(store, live=live, name=name) as on_progress:
+    with tuning_lines(store, live=live, name=name) as on_progress:
         result = tune(
             recipe,
             every,
@@ -103,7 +103,7 @@ def tune_model(
 
 
 @contextmanager
-def _tuning_lines(
+def tuning_lines(
     store: str, *, live: bool = False, name: str = "sweep"
 ) -> Iterator[Callable[[TuneProgress], None]]:
     """As `progress_lines`, with the cost so far and about how long it still takes.
