@@ -181,7 +181,7 @@ def test_bad_input_exits_with_2_and_one_message_and_makes_no_file(case, own, tmp
 
 def test_the_time_that_is_left_is_that_of_the_runs_so_far(capsys, monkeypatch):
     clock = iter([0.0, 30.0, 30.0])
-    monkeypatch.setattr("etastar.cli.run_progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("etastar.cli.tune_command.time.monotonic", lambda: next(clock))
 
     def at(cost):
         size = Progress((("depth", 2),), 1, 5, None, (None, None))
