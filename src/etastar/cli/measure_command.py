@@ -53,8 +53,8 @@ def measure(
     with working("loading PyTorch"):
         from etastar.optimizers import OPTIMIZERS
         from etastar.sources.measuring import measure_named
+        from etastar.sources.model_spec import parse_sizes
         from etastar.sources.recipe_spec import named_recipe
-        from etastar.sources.settings import parse_sizes
 
     is_shared = OPTIMIZERS[optimizer].fallback is not None
     if is_shared and (momentum or weight_decay):

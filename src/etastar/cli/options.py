@@ -146,8 +146,8 @@ _OF_A_RECIPE = (
 
 def read_spec(context: typer.Context, **more: Any) -> RecipeSpec:
     """The recipe that the options of a command say, which has those of this file by their names."""
+    from etastar.sources.model_spec import parse_settings
     from etastar.sources.recipe_spec import RecipeSpec
-    from etastar.sources.settings import parse_settings
 
     given = context.params
     fields = {
@@ -170,9 +170,9 @@ def read_recipe(context: typer.Context, sizes: Any, **more: Any) -> Recipe:
         ModelSpecError: A name or a setting is not accepted, or does not go with the others.
     """
     from etastar.errors import ModelSpecError
+    from etastar.sources.model_spec import parse_settings
     from etastar.sources.own_code import own_recipe
     from etastar.sources.recipe_spec import named_recipe
-    from etastar.sources.settings import parse_settings
 
     given = context.params
     if given["data"] is None:

@@ -53,7 +53,7 @@ def report(
     with working("loading PyTorch"):
         from etastar.report import write_report
         from etastar.report.sections import sections_of
-        from etastar.sources.settings import parse_settings
+        from etastar.sources.model_spec import parse_settings
         from etastar.sweep.storage.connection import shown_location
 
     settings = parse_settings(arg)

@@ -90,7 +90,7 @@ def sweep(
 ) -> None:
     """Find the optimal learning rate of each size with few steps; the same command goes on."""
     with working("loading PyTorch"):
-        from etastar.sources.settings import parse_settings, parse_sizes, split_settings
+        from etastar.sources.model_spec import parse_settings, parse_sizes, split_settings
         from etastar.sweep.study import run_sweep
 
     every = parse_sizes(sizes, vary)

@@ -87,7 +87,7 @@ def transfer(
 ) -> None:
     """Carry a learning rate tuned at a base size to every parameter of a target size."""
     with working("loading PyTorch"):
-        from etastar.sources.settings import parse_inputs, parse_settings, split_settings
+        from etastar.sources.model_spec import parse_inputs, parse_settings, split_settings
         from etastar.sources.stored_optima import read_store, stored_bases
         from etastar.transfer import Target, Tuned, plan_transfer
 
@@ -187,9 +187,8 @@ def _networks(
     """Base and target, and with data what to measure the criterion on."""
     from etastar.laws import get_laws, residual_rule
     from etastar.sources.measuring import measurable
-    from etastar.sources.model_spec import capture_spec
+    from etastar.sources.model_spec import capture_spec, parse_settings
     from etastar.sources.recipe_spec import RecipeSpec
-    from etastar.sources.settings import parse_settings
     from etastar.transfer import NAMED_LAWS
 
     name, options, batch, init = data

@@ -73,7 +73,7 @@ def tune_model(
 ) -> None:
     """From a model, data and a target to a plan, by tuning as many small sizes as it takes."""
     with working("loading PyTorch"):
-        from etastar.sources.settings import parse_settings, parse_sizes, split_settings
+        from etastar.sources.model_spec import parse_settings, parse_sizes, split_settings
         from etastar.sweep.search import Bracket
         from etastar.sweep.tuning import tune
         from etastar.transfer.plan_file import require_place
