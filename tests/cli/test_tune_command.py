@@ -311,6 +311,10 @@ BAD_STORES = {
         ["transfer", "zoo:resmlp", "--from", "STORE", "--target", "depth=9", "--base", "depth=2"],
         "--from with --base",
     ),
+    "what only data takes": (
+        ["transfer", "zoo:resmlp", "--from", "STORE", "--target", "depth=9", "--batch", "8"],
+        "--from with --batch",
+    ),
     "another optimizer": (
         ["fit", "STORE", "--target", "depth=9", "--optimizer", "sgd"],
         "of the optimizer 'adamw', with 'sgd'",
