@@ -151,7 +151,7 @@ def _database(url: str) -> RDBStorage:
 
 
 def _lock_at_once(connection: Connection) -> None:
-    """SQLite has no lock for a row: without, two processes read that one point is WAITING."""
+    """SQLite has no lock for a row: without, what was read is out of date when it is written."""
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
