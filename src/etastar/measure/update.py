@@ -143,17 +143,14 @@ class FirstStep:
             model_or_make, self.optimizer, self.examples, seed=seed, unit=self.lr_unit
         )
         placed = self.examples.to(subject.model)
-        _require_finite(gradient_on(subject, placed, self.loss_fn))
+        loss = gradient_on(subject, placed, self.loss_fn)
+        if not math.isfinite(loss):
+            raise MeasureError(
+                f"a measurement of which the loss is not finite: {loss}",
+                "a finite loss: no step is measured from any other",
+                "check the weights, the batch and loss_fn for numbers that are not finite",
+            )
         return by_differences(subject, placed, subject.optimizers.direction(), self.pre_activations)
-
-
-def _require_finite(loss: float) -> None:
-    if not math.isfinite(loss):
-        raise MeasureError(
-            f"a measurement of which the loss is not finite: {loss}",
-            "a finite loss: no step is measured from any other",
-            "check the weights, the batch and loss_fn for numbers that are not finite",
-        )
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ class Claims:
         there = self._live().get(record.point)
         if record.point in self._finished:
             return
-        self._make(_state(record), record.point, _fields(record), values=_values(record))
+        self._make(_state(record), record.point, _fields(record), _values(record))
         if there is not None:
             self.fail(self._trial_id(there))
 
@@ -150,7 +150,7 @@ class Claims:
         state: TrialState,
         point: Point,
         fields: Mapping[str, Any] | None = None,
-        **values: Any,
+        values: list[float] | None = None,
     ) -> int:
         low, high = min(_LEAST_LR, point.lr), max(_GREATEST_LR, point.lr)
         own = {"size": dict(self.size), "seed": point.seed, "holder": self.holder}
@@ -159,7 +159,7 @@ class Claims:
             params={"lr": point.lr},
             distributions={"lr": FloatDistribution(low, high, log=True)},
             user_attrs={**own, **(fields or {})},
-            **values,
+            values=values,
         )
         trial_id = int(self.storage.create_new_trial(self.study_id, template_trial=template))
         if self._has_heartbeats and state == TrialState.RUNNING:

@@ -89,10 +89,10 @@ class OptunaStore(Store):
             deadline = time.monotonic() + (0.0 if made else _HEADER_PATIENCE)
             while not (held := self._held(index)) and time.monotonic() < deadline:
                 time.sleep(0.05)
-            if held and held != dict(settings) and not self._has_runs():
+            if held and held != dict(settings):
+                if any(self._claims(size).has_runs() for size in self._begun_sizes()):
+                    require_same_settings(settings, held, where=self._where)
                 self._forget_sizes()  # begun with a setting that was a slip
-            elif held:
-                require_same_settings(settings, held, where=self._where)
             # one that is there is written again, which shows whether the store can be written
             header = {"format": FORMAT, "settings": dict(settings)}
             self._connected().set_study_user_attr(index, _HEADER, header)
@@ -212,9 +212,6 @@ class OptunaStore(Store):
         prefix = f"{self._name}/"
         names = [study.study_name for study in studies]
         return [parse_size(n.removeprefix(prefix)) for n in names if n.startswith(prefix)]
-
-    def _has_runs(self) -> bool:
-        return any(self._claims(size).has_runs() for size in self._begun_sizes())
 
     def _forget_sizes(self) -> None:
         """Take away depths, and claims that came to nothing."""
