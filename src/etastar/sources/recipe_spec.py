@@ -265,20 +265,14 @@ def _batches(
     return source().batches(seed, batch_size, num_steps)
 
 
-def _logits(output: Any) -> Tensor:
-    """The tensor of scores: the output itself, or what transformers names so."""
-    tensor = getattr(output, "logits", output)
-    if not isinstance(tensor, Tensor):
+def _loss(task: TaskKind | OwnTask, output: Any, targets: Tensor) -> Tensor:
+    scores = getattr(output, "logits", output)  # as transformers names them
+    if not isinstance(scores, Tensor):
         raise ModelSpecError(
             f"a model that returned {type(output).__name__}",
             "a tensor, or a record with `logits`",
             "wrap the model in a factory that returns its scores",
         )
-    return tensor
-
-
-def _loss(task: TaskKind | OwnTask, output: Any, targets: Tensor) -> Tensor:
-    scores = _logits(output)
     if task == "regression":
         return F.mse_loss(scores, targets)
     return F.cross_entropy(scores.flatten(0, -2), targets.flatten())
