@@ -1,4 +1,4 @@
-"""From a path or URL to Optuna's storage, from what fails there to one kind of error; and by whom.
+"""Optuna's storage at a path or URL, its errors as one kind, and the process that holds a claim.
 
 Optuna's journal file is made to survive a kill in the middle of a write: a line that a killed
 writer or a full disk left unfinished is taken away before the next is written; it was never
