@@ -36,7 +36,7 @@ from search_runs import restored, size_of
 
 from etastar.fit import Optimum, find_optimum, fit_power_law
 from etastar.fit.bootstrap import percentile_interval, resampled_seeds
-from etastar.sweep.loss_table import loss_table
+from etastar.sweep.result import loss_table
 
 DESIGN = ("search", "search_replication", "search_adam", "search_measured")
 CHECK = ("search_smoothed",)

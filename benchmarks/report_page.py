@@ -12,9 +12,8 @@ from pathlib import Path
 
 from etastar.report import write_report
 from etastar.sweep import SweepResult
-from etastar.sweep.loss_table import size_optimum
 from etastar.sweep.recipe import Point
-from etastar.sweep.result import SizeResult
+from etastar.sweep.result import SizeResult, size_optimum
 from etastar.sweep.trial import TrialRecord
 
 

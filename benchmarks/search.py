@@ -78,8 +78,8 @@ from search_runs import (
 )
 
 from etastar.fit import Optimum, find_optimum
-from etastar.sweep.loss_table import loss_table
 from etastar.sweep.recipe import Point, Size
+from etastar.sweep.result import loss_table
 from etastar.sweep.trial import TrialRecord
 
 RESULTS = Path(__file__).parent / "results"

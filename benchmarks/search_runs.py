@@ -11,10 +11,9 @@ import numpy as np
 from search_networks import graph_of, recipe
 
 from etastar.fit import Optimum, find_optimum
-from etastar.sweep.loss_table import loss_table
-from etastar.sweep.recipe import Point, Size
+from etastar.sweep.recipe import Point, Size, measured_start
+from etastar.sweep.result import loss_table
 from etastar.sweep.search import Bracket, Context, Grid, Search
-from etastar.sweep.starting import measured_start
 from etastar.sweep.trial import TrialRecord, run_trial
 
 NUM_RATES, FACTOR = 80, 1.6

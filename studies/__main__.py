@@ -18,7 +18,7 @@ from studies.reproduce import RESULTS, reproduce
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from etastar.sweep.loss_table import Progress
+    from etastar.sweep.result import Progress
 
 __all__ = ["main"]
 

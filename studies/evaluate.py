@@ -22,9 +22,8 @@ from math import inf, isclose
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from etastar.sweep.loss_table import size_optimum
 from etastar.sweep.recipe import Point, parse_size
-from etastar.sweep.result import SizeResult
+from etastar.sweep.result import SizeResult, size_optimum
 from etastar.sweep.trial import TrialRecord
 from studies.declaration import CriterionFamily
 from studies.experiments.registry import EXPERIMENTS

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from etastar.errors import MissingExtraError
-from etastar.sweep.loss_table import loss_table
 from etastar.sweep.recipe import format_size
+from etastar.sweep.result import loss_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from etastar.sweep.executors import Executor
-    from etastar.sweep.loss_table import Progress
+    from etastar.sweep.result import Progress
     from studies.declaration import Study
 
 __all__ = ["JOURNAL", "RESULTS", "Reproduction", "reproduce", "run_study"]

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from etastar.sweep.executors import Executor
-    from etastar.sweep.loss_table import Progress
     from etastar.sweep.recipe import Size
-    from etastar.sweep.result import SweepResult
+    from etastar.sweep.result import Progress, SweepResult
     from etastar.sweep.trial import TrialRecord
     from studies.declaration import Family
 

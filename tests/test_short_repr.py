@@ -16,7 +16,7 @@ from etastar.integrations.lr_range import LrRange
 from etastar.sources.measuring import check_named, measurable, measure_named
 from etastar.sources.model_spec import capture_spec
 from etastar.sources.recipe_spec import RecipeSpec, named_recipe
-from etastar.sources.sweeping import StoreFit
+from etastar.sources.stored_optima import StoreFit
 from etastar.sweep import TuneResult, run_sweep
 from etastar.sweep.search import Grid
 
@@ -58,7 +58,7 @@ def results():
         transfer_regret(*losses),
         sweep,
         sweep.sizes[0],
-        TuneResult(plan, (0.1, 0.2), sweep, (("depth", 24),), 0.1, "budget", 1.5, 0.05),
+        TuneResult(plan, sweep, (("depth", 24),), 0.1, "budget", 1.5, 0.05),
         StoreFit(fit, tuple(kept), (), {"model": "zoo:resmlp"}, DEEP, plan),
         FileWritten("report.html", 10**6, ("Plan",) * 300),
         LrRange((0.1,) * 999, (1.0,) * 999),

@@ -7,12 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from etastar.cli import app
-from etastar.cli.run_progress import tuning_lines
+from etastar.cli.tune_command import tuning_lines
 from etastar.errors import ModelSpecError
 from etastar.sources.stored_optima import read_store, stored_bases
 from etastar.sweep.executors import Sequential
-from etastar.sweep.loss_table import Progress
 from etastar.sweep.recipe import Point
+from etastar.sweep.result import Progress
 from etastar.sweep.storage import as_store
 from etastar.sweep.trial import TrialRecord, run_trial
 from etastar.sweep.tune_result import TuneProgress
@@ -181,7 +181,7 @@ def test_bad_input_exits_with_2_and_one_message_and_makes_no_file(case, own, tmp
 
 def test_the_time_that_is_left_is_that_of_the_runs_so_far(capsys, monkeypatch):
     clock = iter([0.0, 30.0, 30.0])
-    monkeypatch.setattr("etastar.cli.run_progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("etastar.cli.tune_command.time.monotonic", lambda: next(clock))
 
     def at(cost):
         size = Progress((("depth", 2),), 1, 5, None, (None, None))
@@ -310,6 +310,10 @@ BAD_STORES = {
     "a base too": (
         ["transfer", "zoo:resmlp", "--from", "STORE", "--target", "depth=9", "--base", "depth=2"],
         "--from with --base",
+    ),
+    "what only data takes": (
+        ["transfer", "zoo:resmlp", "--from", "STORE", "--target", "depth=9", "--batch", "8"],
+        "--from with --batch",
     ),
     "another optimizer": (
         ["fit", "STORE", "--target", "depth=9", "--optimizer", "sgd"],

@@ -237,7 +237,7 @@ def test_a_run_whose_claim_was_taken_over_counts_if_it_is_finished_first(store, 
     store.finish(record(point, loss=2.0))
     assert [one.loss for one in store.records(SIZE)] == [1.0]
     (late,) = store.begin(SIZE, POINTS[1:2])
-    store._claims(SIZE).fail(store._claimed[SIZE, late])
+    store._claims(SIZE).fail(store._claims(SIZE).mine[late])
     assert other.begin(SIZE, [late]) == (late,)
     store.finish(record(late, loss=3.0))
     other.finish(record(late, loss=4.0))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from etastar.datasets.teacher import load_teacher
+from etastar.datasets.registry import load_teacher
 from etastar.errors import ModelSpecError
 
 

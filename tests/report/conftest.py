@@ -6,9 +6,8 @@ from torch import nn
 
 import etastar
 from etastar.fit import fit_power_law
-from etastar.sweep.loss_table import size_optimum
 from etastar.sweep.recipe import Point
-from etastar.sweep.result import SizeResult, SweepResult
+from etastar.sweep.result import SizeResult, SweepResult, size_optimum
 from etastar.sweep.trial import TrialRecord
 
 

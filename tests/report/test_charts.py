@@ -12,7 +12,7 @@ from etastar.fit import fit_power_law
 from etastar.report.rate_line import PowerLine, RatePoint, tuned_line
 from etastar.report.sections import section_of
 from etastar.sweep import TuneResult
-from etastar.sweep.loss_table import loss_table
+from etastar.sweep.result import loss_table
 
 
 def test_a_sweep_shows_mean_losses_runs_and_minima(sweep):
@@ -63,9 +63,7 @@ def test_the_prior_of_the_default_choice_stands_beside_the_fit(depths, make_swee
     assert alone.prior == plan.prior  # what was known before any rate
     assert f"exponent {mean:.2f}" in alone.why
     runs = make_sweep(depths, [10 ** (k / 4 - 3) for k in range(12)], 2)
-    chart = section_of(
-        TuneResult(plan, plan.lr_interval, runs, (("depth", 12),), 0.1, "budget", 1.5, 0.1)
-    ).charts[1]
+    chart = section_of(TuneResult(plan, runs, (("depth", 12),), 0.1, "budget", 1.5, 0.1)).charts[1]
     band, line = chart.series[:2]
     assert line.name.startswith("prior of the default choice: exponent ")
     assert line.look == "dashes"

@@ -2,11 +2,12 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 import torch
 
-from etastar.errors import PlanError, ReportError
+from etastar.errors import PlanError, ReportError, StorageError
 from etastar.fit import transfer_regret
 from etastar.report.sections import section_of, sections_of
 from etastar.sweep.storage import OptunaStore
@@ -58,7 +59,7 @@ def test_a_store_is_its_sweep_and_the_fit_through_it(sweep, tmp_path):
     found, fit = sections_of(where)
     assert found.panels == section_of(sweep).panels
     assert [row[1] for row in fit.panels[0].rows] == ["3", "4", "6"]
-    with pytest.raises(ReportError, match="--name"):
+    with pytest.raises(StorageError, match="--name"):
         sections_of(where, name="other")
 
 
@@ -71,9 +72,8 @@ def test_a_model_of_a_package_is_drawn():
 
 
 def test_a_tuning_shows_its_runs_and_its_plan(sweep, plan):
-    tuned = TuneResult(
-        plan, (0.001, 0.1), sweep, (("depth", 8),), 0.04, "precise", precision=1.5, budget=0.05
-    )
+    known = replace(plan, lr_interval=(0.001, 0.1))
+    tuned = TuneResult(known, sweep, (("depth", 8),), 0.04, "precise", precision=1.5, budget=0.05)
     section = section_of(tuned)
     titles = [chart.title for chart in section.charts]
     assert titles == [

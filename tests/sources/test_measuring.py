@@ -12,8 +12,8 @@ from etastar.errors import MeasureError, ModelSpecError
 from etastar.measure import measure_update
 from etastar.optimizers import OPTIMIZERS
 from etastar.sources.measuring import measurable, measure_named
+from etastar.sources.model_spec import parse_sizes
 from etastar.sources.recipe_spec import RecipeSpec, named_recipe
-from etastar.sources.sweeping import parse_sizes
 from etastar.transfer import Tuned, plan_transfer
 
 SETTINGS = {"width": 16}

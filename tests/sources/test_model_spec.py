@@ -10,8 +10,7 @@ from torch import nn
 
 from etastar.errors import EtastarWarning, MissingExtraError, ModelSpecError
 from etastar.sources import load_model
-from etastar.sources.base import ModelSource
-from etastar.sources.libraries import SOURCES
+from etastar.sources.libraries import SOURCES, ModelSource
 from etastar.sources.model_spec import capture_spec
 
 FACTORY = """

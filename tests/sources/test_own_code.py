@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from etastar.errors import ModelSpecError, TrialError
-from etastar.sources.own_code import is_own_data, own_data, own_recipe
-from etastar.sources.recipe_spec import RecipeSpec, named_recipe
+from etastar.sources.own_code import own_data, own_recipe
+from etastar.sources.recipe_spec import RecipeSpec, is_own_data, named_recipe
 from etastar.sweep import run_sweep
 from etastar.sweep.recipe import Point
 from etastar.sweep.trial import run_trial

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from etastar.sources.factory import named_object
+from etastar.sources.model_spec import named_object
 
 MODEL = """
 from dataclasses import dataclass

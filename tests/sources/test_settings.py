@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etastar.errors import ModelSpecError
-from etastar.sources.settings import (
+from etastar.sources.model_spec import (
     example_tensor,
     parse_inputs,
     parse_settings,

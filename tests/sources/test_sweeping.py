@@ -5,7 +5,8 @@ import json
 import pytest
 
 from etastar.errors import FitError, ModelSpecError, StorageError
-from etastar.sources.sweeping import fit_store, parse_sizes
+from etastar.sources.model_spec import parse_sizes
+from etastar.sources.stored_optima import fit_store
 from etastar.sweep.recipe import Point
 from etastar.sweep.storage import as_store
 from etastar.sweep.trial import TrialRecord

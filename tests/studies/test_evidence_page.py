@@ -8,9 +8,8 @@ import pytest
 
 from etastar.errors import StorageError
 from etastar.fit import transfer_regret
-from etastar.sweep.loss_table import size_optimum
 from etastar.sweep.recipe import Point
-from etastar.sweep.result import SizeResult
+from etastar.sweep.result import SizeResult, size_optimum
 from etastar.sweep.trial import TrialRecord
 from studies.figure import exponent_figure
 from studies.files import write_evidence

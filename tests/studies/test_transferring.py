@@ -5,9 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from etastar.sweep.loss_table import size_optimum
 from etastar.sweep.recipe import Point
-from etastar.sweep.result import SizeResult
+from etastar.sweep.result import SizeResult, size_optimum
 from etastar.sweep.trial import TrialRecord
 from studies.declaration import Parametrization, size
 from studies.network import network_architecture

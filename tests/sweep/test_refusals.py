@@ -101,8 +101,8 @@ def test_the_host_that_is_waited_for_is_said(tmp_path, monkeypatch):
 def test_the_command_says_once_whom_it_waits_for(capsys):
     from dataclasses import replace
 
-    from etastar.cli.run_progress import progress_lines
-    from etastar.sweep.loss_table import Progress
+    from etastar.cli.sweep_command import progress_lines
+    from etastar.sweep.result import Progress
 
     progress = Progress((("depth", 2),), 0, 0, None, (None, None))
     with progress_lines("runs.log") as show:

@@ -9,9 +9,8 @@ from torch import nn
 from etastar.errors import TrialError
 from etastar.graph import capture_graph
 from etastar.measure import measure_update
-from etastar.sweep.recipe import Recipe
+from etastar.sweep.recipe import Recipe, measured_start, size_depth
 from etastar.sweep.search import Bracket, Grid
-from etastar.sweep.starting import measured_start, size_depth
 from etastar.sweep.study import run_sweep
 from etastar.transfer import Tuned, plan_transfer
 

@@ -11,8 +11,8 @@ from torch import nn
 from etastar.errors import StorageError, TrialError
 from etastar.fit import find_optimum
 from etastar.sweep.executors.base import Executor, Sequential
-from etastar.sweep.loss_table import loss_table, size_optimum
 from etastar.sweep.recipe import Point, Recipe, recipe_settings
+from etastar.sweep.result import loss_table, size_optimum
 from etastar.sweep.search.base import Grid
 from etastar.sweep.search.bracket import Bracket
 from etastar.sweep.storage import MemoryStore, OptunaStore

@@ -13,7 +13,7 @@ from etastar.fit import find_optimum
 from etastar.optimizers import optimizer_like
 from etastar.sweep import Bracket, Recipe, run_sweep, tune
 from etastar.sweep.executors.base import Executor
-from etastar.sweep.loss_table import log_lr_sd
+from etastar.sweep.result import log_lr_sd
 from etastar.sweep.storage import MemoryStore
 from etastar.sweep.trial import TrialRecord
 from etastar.sweep.tune_result import reach

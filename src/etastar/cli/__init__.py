@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from etastar.cli import (
     check_command,
     demo_command,
     depth_command,
-    figure_command,
     fit_command,
     measure_command,
     report_command,
@@ -16,14 +13,13 @@ from etastar.cli import (
     transfer_command,
     tune_command,
 )
-from etastar.cli.application import app, end_on_sigterm, plain_warnings
+from etastar.cli.application import app, main
 
 __all__ = [
     "app",
     "check_command",
     "demo_command",
     "depth_command",
-    "figure_command",
     "fit_command",
     "main",
     "measure_command",
@@ -32,11 +28,3 @@ __all__ = [
     "transfer_command",
     "tune_command",
 ]
-
-
-def main() -> None:
-    """Entry point of the command `etastar`."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    plain_warnings()
-    end_on_sigterm()
-    app()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import traceback
@@ -17,7 +18,15 @@ import typer
 from etastar import __version__
 from etastar.errors import EtastarError, EtastarWarning, cause_of
 
-__all__ = ["app", "clear_errors", "end_on_sigterm", "plain_warnings", "print_result", "working"]
+__all__ = [
+    "app",
+    "clear_errors",
+    "end_on_sigterm",
+    "main",
+    "plain_warnings",
+    "print_result",
+    "working",
+]
 
 app = typer.Typer(
     name="etastar",
@@ -53,12 +62,6 @@ def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
     A command calls code of others: a model that exits, or raises what is no `Exception`, ends it
     like any other bad input. Exit code 1 is a command's own and means that a check failed.
     A traceback is shown only with --debug.
-
-    Args:
-        command: The command; it takes `debug`.
-
-    Returns:
-        The command as `app.command()` takes it.
     """
 
     @wraps(command)
@@ -122,9 +125,6 @@ def plain_warnings() -> None:
 def working(text: str) -> Iterator[Callable[[str], None]]:
     """Say at once, on standard error, what takes a while; on a terminal with a running clock.
 
-    Args:
-        text: What is under way, as loading PyTorch.
-
     Yields:
         What to call with how far it is, which is shown on a terminal.
     """
@@ -142,15 +142,18 @@ def working(text: str) -> Iterator[Callable[[str], None]]:
 
 
 def print_result(as_json: bool, result: Any) -> None:
-    """Print a result on standard output, as JSON or as it shows itself.
-
-    Args:
-        as_json: Whether JSON was asked for.
-        result: A result with `as_dict` and `__rich__`.
-    """
+    """Print a result on standard output, as JSON or as it shows itself."""
     if as_json:
         sys.stdout.write(json.dumps(result.as_dict(), indent=2, allow_nan=False) + "\n")
     else:
         from rich.console import Console
 
         Console().print(result)
+
+
+def main() -> None:
+    """Entry point of the command `etastar`."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    plain_warnings()
+    end_on_sigterm()
+    app()

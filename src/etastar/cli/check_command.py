@@ -46,7 +46,7 @@ def check(
     """Whether pre-activations and their changes keep their size; exit code 1 where they do not."""
     with working("loading PyTorch"):
         from etastar.sources.measuring import check_named
-        from etastar.sources.sweeping import parse_sizes
+        from etastar.sources.model_spec import parse_sizes
 
     every = parse_sizes(sizes, vary)
     spec = options.read_spec(

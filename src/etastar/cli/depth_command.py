@@ -29,8 +29,7 @@ def depth(
 ) -> None:
     """Effective depth of a model: fewest weight layers and residual additions on a path."""
     with working("loading PyTorch"):
-        from etastar.sources.model_spec import capture_spec
-        from etastar.sources.settings import parse_inputs, parse_settings
+        from etastar.sources.model_spec import capture_spec, parse_inputs, parse_settings
 
     settings, given = parse_settings(arg), parse_inputs(inputs)
     with working(f"tracing {model}"):

@@ -42,8 +42,8 @@ def fit(
 ) -> None:
     """Fit a power law in effective depth to the optima of a sweep; of a target, its rate."""
     with working("loading PyTorch"):
-        from etastar.sources.settings import parse_settings, split_settings
-        from etastar.sources.sweeping import fit_store
+        from etastar.sources.model_spec import parse_settings, split_settings
+        from etastar.sources.stored_optima import fit_store
 
     goal = None if target is None else parse_settings(split_settings(target))
     with working("reading the store and fitting"):

@@ -19,6 +19,7 @@ __all__ = ["measure"]
 @app.command()
 @clear_errors
 def measure(
+    context: typer.Context,
     model: options.Model,
     data: options.Data,
     optimizer: options.Optimizer,
@@ -52,9 +53,8 @@ def measure(
     with working("loading PyTorch"):
         from etastar.optimizers import OPTIMIZERS
         from etastar.sources.measuring import measure_named
-        from etastar.sources.recipe_spec import RecipeSpec, named_recipe
-        from etastar.sources.settings import parse_settings
-        from etastar.sources.sweeping import parse_sizes
+        from etastar.sources.model_spec import parse_sizes
+        from etastar.sources.recipe_spec import named_recipe
 
     is_shared = OPTIMIZERS[optimizer].fallback is not None
     if is_shared and (momentum or weight_decay):
@@ -63,18 +63,7 @@ def measure(
             "Muon and AdamW as PyTorch sets them",
             "leave both out",
         )
-    spec = RecipeSpec(
-        model,
-        data,
-        "adamw" if is_shared else optimizer,
-        settings=parse_settings(arg),
-        data_options=parse_settings(data_arg),
-        momentum=momentum,
-        weight_decay=weight_decay,
-        init=init,
-        num_steps=1,
-        batch_size=batch,
-    )
+    spec = options.read_spec(context, optimizer="adamw" if is_shared else optimizer)
     every, draws = parse_sizes(sizes, vary) if sizes or vary else (), _seeds(seeds, precision)
     spec.require_sizes(every)
     with working(f"measuring {model}") as on_network:

@@ -145,17 +145,9 @@ _OF_A_RECIPE = (
 
 
 def read_spec(context: typer.Context, **more: Any) -> RecipeSpec:
-    """The recipe that the options of a command say.
-
-    Args:
-        context: Of the command, which has the options of this file by their usual names.
-        **more: Further fields of the recipe.
-
-    Returns:
-        The names; see `RecipeSpec`.
-    """
+    """The recipe that the options of a command say, which has those of this file by their names."""
+    from etastar.sources.model_spec import parse_settings
     from etastar.sources.recipe_spec import RecipeSpec
-    from etastar.sources.settings import parse_settings
 
     given = context.params
     fields = {
@@ -167,27 +159,20 @@ def read_spec(context: typer.Context, **more: Any) -> RecipeSpec:
         "num_steps": given.get("steps", 1),
         "batch_size": given["batch"],
     }
-    return RecipeSpec(given["model"], given["data"], given["optimizer"], **{**fields, **more})
+    fields |= {"optimizer": given["optimizer"], **more}
+    return RecipeSpec(given["model"], given["data"], **fields)
 
 
 def read_recipe(context: typer.Context, sizes: Any, **more: Any) -> Recipe:
-    """The recipe of a command: of a model with its data and optimizer, or one of one's own.
-
-    Args:
-        context: Of the command.
-        sizes: Sizes that it is made at.
-        **more: Further fields of the recipe of a model.
-
-    Returns:
-        The recipe.
+    """The recipe of a command at some sizes: of a model with data and optimizer, or one's own.
 
     Raises:
         ModelSpecError: A name or a setting is not accepted, or does not go with the others.
     """
     from etastar.errors import ModelSpecError
+    from etastar.sources.model_spec import parse_settings
     from etastar.sources.own_code import own_recipe
     from etastar.sources.recipe_spec import named_recipe
-    from etastar.sources.settings import parse_settings
 
     given = context.params
     if given["data"] is None:

@@ -1,4 +1,4 @@
-"""`etastar report`."""
+"""`etastar report` and `etastar figure`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from etastar.cli import options
 from etastar.cli.application import app, clear_errors, print_result, working
 from etastar.formatting import Shown
 
-__all__ = ["FileWritten", "report"]
+__all__ = ["FileWritten", "draw", "report"]
 
-_SOURCES = "A plan file, JSON that a command printed, a sweep's store, or zoo:NAME, hf:NAME ..."
+_RESULTS = "A plan file, JSON that a command printed, a sweep's store"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,10 @@ class FileWritten(Shown):
 @clear_errors
 def report(
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE...", help=_SOURCES, show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...", help=f"{_RESULTS}, or zoo:NAME, hf:NAME ...", show_default=False
+        ),
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="The page, one file that asks no network.")
@@ -50,12 +53,37 @@ def report(
     with working("loading PyTorch"):
         from etastar.report import write_report
         from etastar.report.sections import sections_of
-        from etastar.sources.settings import parse_settings
+        from etastar.sources.model_spec import parse_settings
         from etastar.sweep.storage.connection import shown_location
 
     settings = parse_settings(arg)
     sections = [one for text in sources for one in sections_of(text, name=name, settings=settings)]
     command = shlex.join(["etastar", *map(shown_location, sys.argv[1:])])  # without passwords
     write_report(output, *sections, title=title, command=command)
+    titles = tuple(section.title for section in sections)
+    print_result(as_json, FileWritten(str(output), output.stat().st_size, titles))
+
+
+@app.command("figure")
+@clear_errors
+def draw(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE...", help=f"{_RESULTS}.", show_default=False),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="In .svg, .pdf or .png.")] = Path(
+        "figure.svg"
+    ),
+    name: options.StoreName = "sweep",
+    as_json: options.AsJSON = False,
+    debug: options.Debug = False,
+) -> None:
+    """Draw the charts of results for a paper, by Matplotlib."""
+    with working("loading PyTorch"):
+        from etastar.report import save_figure
+        from etastar.report.sections import sections_of
+
+    sections = [section for text in sources for section in sections_of(text, name=name)]
+    save_figure(output, *sections)
     titles = tuple(section.title for section in sections)
     print_result(as_json, FileWritten(str(output), output.stat().st_size, titles))

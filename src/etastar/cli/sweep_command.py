@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from etastar.cli import options
 from etastar.cli.application import app, clear_errors, print_result, working
-from etastar.cli.run_progress import journal_name, local_executor, progress_lines
 from etastar.errors import TrialError
 
-__all__ = ["sweep"]
+if TYPE_CHECKING:
+    from etastar.sweep.executors import Executor
+    from etastar.sweep.recipe import Recipe
+
+__all__ = ["journal_name", "local_executor", "progress_lines", "sweep"]
 
 
 @app.command()
@@ -84,8 +90,7 @@ def sweep(
 ) -> None:
     """Find the optimal learning rate of each size with few steps; the same command goes on."""
     with working("loading PyTorch"):
-        from etastar.sources.settings import parse_settings, split_settings
-        from etastar.sources.sweeping import parse_sizes
+        from etastar.sources.model_spec import parse_settings, parse_sizes, split_settings
         from etastar.sweep.study import run_sweep
 
     every = parse_sizes(sizes, vary)
@@ -169,3 +174,73 @@ def _executor(
             "leave out what does not belong",
         )
     return local_executor(workers, device, run_timeout)
+
+
+def journal_name(recipe: Recipe) -> str:
+    """A journal file that is the same for the same recipe alone."""
+    from etastar.sweep.recipe import recipe_settings
+
+    text = json.dumps(sorted(recipe_settings(recipe).items()))
+    return f"sweep-{hashlib.sha256(text.encode()).hexdigest()[:8]}.log"
+
+
+def local_executor(workers: int, device: str, run_timeout: float | None) -> Executor:
+    """What runs on this machine: in so many processes, or 0 for this one."""
+    from etastar.sweep.executors import Processes, Sequential
+
+    if workers:
+        return Processes(workers, device=device, run_timeout=run_timeout)
+    if run_timeout is not None:
+        raise TrialError(
+            f"--run-timeout {run_timeout:g} for runs in this process",
+            "runs in processes of their own, which can be ended",
+            "give --workers 1 or more, or leave --run-timeout out",
+        )
+    return Sequential(device=device)
+
+
+@contextmanager
+def progress_lines(
+    store: str, *, live: bool = False, name: str = "sweep"
+) -> Iterator[Callable[..., None]]:
+    """One live line per size on standard error, with the present bracket; first, the store.
+
+    Yields:
+        What to call with every `Progress`, and with a line on all sizes if there is one.
+    """
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from etastar.sweep.storage.connection import shown_location
+
+    console = Console(stderr=True)
+    kept = f"runs are kept in {shown_location(store)}"
+    console.print(kept, markup=False, highlight=False, soft_wrap=True)
+    columns = (SpinnerColumn(finished_text="-"), TextColumn("{task.description}"))
+    with ExitStack() as stack:
+        if live:
+            from etastar.report.live_page import LivePage
+
+            url = stack.enter_context(LivePage(store, name=name)).url
+            console.print(f"live page: {url}", markup=False, highlight=False, soft_wrap=True)
+        lines = stack.enter_context(Progress(*columns, TimeElapsedColumn(), console=console))
+        tasks: dict[Any, Any] = {}
+
+        def line(key: Any, text: str, *, done: bool) -> None:
+            if key not in tasks:
+                tasks[key] = lines.add_task("", total=1)
+            lines.update(tasks[key], description=text, completed=int(done))
+
+        said = ""
+
+        def show(progress: Any, total: str = "") -> None:
+            nonlocal said
+            if progress.waiting and said != (said := progress.waiting.partition(";")[0]):
+                console.print(progress.waiting, markup=False, highlight=False, soft_wrap=True)
+            text = f"{progress}  {progress.num_finished} runs, {progress.steps} steps"
+            text += f"  {progress.waiting}" if progress.waiting else ""
+            line(progress.size, text, done=progress.done)
+            if total:
+                line("total", total, done=progress.done)
+
+        yield show

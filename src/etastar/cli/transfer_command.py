@@ -15,7 +15,7 @@ from etastar.errors import ModelSpecError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from etastar.sources.base import GivenInputs
+    from etastar.sources.libraries import GivenInputs
     from etastar.transfer import Measure
 
 __all__ = ["transfer"]
@@ -87,7 +87,7 @@ def transfer(
 ) -> None:
     """Carry a learning rate tuned at a base size to every parameter of a target size."""
     with working("loading PyTorch"):
-        from etastar.sources.settings import parse_inputs, parse_settings, split_settings
+        from etastar.sources.model_spec import parse_inputs, parse_settings, split_settings
         from etastar.sources.stored_optima import read_store, stored_bases
         from etastar.transfer import Target, Tuned, plan_transfer
 
@@ -99,8 +99,12 @@ def transfer(
     if store is not None:
         decided = {**of_the_base, "--arg": arg, "--data": data, "--init": init}
         decided |= {"--weight-decay": weight_decay, "--aux-lr": aux_lr, "--optimizer": None}
-        decided |= {"--no-decay": no_decay}
-        _refuse_with_store([key for key, value in decided.items() if value not in (None, [])])
+        decided |= {"--no-decay": no_decay, "--data-arg": data_arg, "--batch": batch}
+        given_too = ", ".join(key for key, value in decided.items() if value not in (None, []))
+        if given_too:
+            raise ModelSpecError(
+                f"--from with {given_too}", "one of them", f"leave {given_too} out"
+            )
         with working(f"reading the store, and {model} of its sizes"):
             read = read_store(store, name=name)
             bases, network, kind = stored_bases(
@@ -130,8 +134,6 @@ def transfer(
             tuned, lr, weight_decay=weight_decay, no_decay=off, aux_lr=aux_lr, **tuned_with
         )
         network, kind = Target(network, **trained), optimizer
-    if data is None and store is None:
-        _require_no_data(data_arg, batch, init)
     with working("planning" if measure is None else "measuring and planning"):
         plan = plan_transfer(
             bases,
@@ -170,12 +172,6 @@ def _training(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: settings.pop(word) for word, name in _TRAINING.items() if word in settings}
 
 
-def _refuse_with_store(options_given: list[str]) -> None:
-    if options_given:
-        shown = ", ".join(options_given)
-        raise ModelSpecError(f"--from with {shown}", "one of them", f"leave {shown} out")
-
-
 def _networks(
     model: str,
     sizes: Sequence[Mapping[str, Any]],
@@ -187,13 +183,13 @@ def _networks(
     """Base and target, and with data what to measure the criterion on."""
     from etastar.laws import get_laws, residual_rule
     from etastar.sources.measuring import measurable
-    from etastar.sources.model_spec import capture_spec
+    from etastar.sources.model_spec import capture_spec, parse_settings
     from etastar.sources.recipe_spec import RecipeSpec
-    from etastar.sources.settings import parse_settings
     from etastar.transfer import NAMED_LAWS
 
     name, options, batch, init = data
     if name is None:
+        _require_no_data(options, batch, init)
         return [capture_spec(model, dict(size), inputs=given) for size in sizes], None
     if given is not None:
         raise ModelSpecError("--input with --data", "one of them", "leave --input out")

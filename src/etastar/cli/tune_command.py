@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from etastar.cli import options
 from etastar.cli.application import app, clear_errors, print_result, working
-from etastar.cli.run_progress import journal_name, local_executor, tuning_lines
+from etastar.cli.sweep_command import journal_name, local_executor, progress_lines
 
-__all__ = ["tune_model"]
+if TYPE_CHECKING:
+    from etastar.sweep.tune_result import TuneProgress
+
+__all__ = ["tune_model", "tuning_lines"]
 
 
 @app.command("tune")
@@ -67,8 +73,7 @@ def tune_model(
 ) -> None:
     """From a model, data and a target to a plan, by tuning as many small sizes as it takes."""
     with working("loading PyTorch"):
-        from etastar.sources.settings import parse_settings, split_settings
-        from etastar.sources.sweeping import parse_sizes
+        from etastar.sources.model_spec import parse_settings, parse_sizes, split_settings
         from etastar.sweep.search import Bracket
         from etastar.sweep.tuning import tune
         from etastar.transfer.plan_file import require_place
@@ -95,3 +100,36 @@ def tune_model(
     result.plan.save(save)
     print_result(as_json, result)
     typer.echo(f"plan written to {save}", err=True)
+
+
+@contextmanager
+def tuning_lines(
+    store: str, *, live: bool = False, name: str = "sweep"
+) -> Iterator[Callable[[TuneProgress], None]]:
+    """As `progress_lines`, with the cost so far and about how long it still takes.
+
+    The time is that of the runs of this call, stretched to the cost that is expected if every size
+    is needed that fits the budget; a narrow interval ends it earlier.
+    """
+    from etastar.formatting import percent
+
+    began, before = time.monotonic(), -1.0
+    with progress_lines(store, live=live, name=name) as show:
+
+        def show_cost(progress: TuneProgress) -> None:
+            nonlocal before
+            before = progress.cost if before < 0 else before
+            line = f"spent {percent(progress.cost)} of one target run"
+            if progress.cost > before and not progress.sweep.done:
+                pace = (time.monotonic() - began) / (progress.cost - before)
+                left = pace * max(0.0, progress.expected - progress.cost)
+                line += f", at most about {_duration(left)} left"
+            show(progress.sweep, line)
+
+        yield show_cost
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes}:{rest:02d} min"

@@ -19,8 +19,15 @@ from etastar.coordinates.verdict import (
 )
 from etastar.errors import MeasureError
 from etastar.laws import Architecture, Law
-from etastar.measure.ambient import plain_modes
-from etastar.measure.batch import Batch, LossFn, Sizes, read_batch, read_sizes, varied_alone
+from etastar.measure.batch import (
+    Batch,
+    LossFn,
+    Sizes,
+    plain_modes,
+    read_batch,
+    read_sizes,
+    varied_alone,
+)
 from etastar.measure.optimizer_set import OptimizerChoice
 from etastar.measure.subject import Made, made_graph
 from etastar.naming import name_template

@@ -63,11 +63,8 @@ def load_hf(name: str, options: HuggingFaceOptions) -> Dataset:
     """An image set (classification) or a text set (next-byte prediction).
 
     A set with a column of images, or of which an image or label column is named, is an image set;
-    any other, or one whose text column is named, a text set, of which labels are not used.
-
-    Args:
-        name: What `datasets.load_dataset` takes, or a folder that `save_to_disk` wrote.
-        options: What to read.
+    any other, or one whose text column is named, a text set, of which labels are not used. `name`
+    is what `datasets.load_dataset` takes, or a folder that `save_to_disk` wrote.
 
     Returns:
         Images (examples, channels, height, width), each channel with mean 0 and standard deviation

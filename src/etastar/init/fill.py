@@ -17,7 +17,7 @@ from etastar.graph.capture import require_module
 from etastar.graph.dag import Graph
 from etastar.init.init_plan import plan_initialization
 from etastar.init.schemes import InitReport, InitSettings, ParamInit, Readout, ResidualRule, Scheme
-from etastar.measure.ambient import plain_modes
+from etastar.measure.batch import plain_modes
 from etastar.naming import canonical_modules, canonical_parameters
 
 __all__ = ["initialize_"]

@@ -21,8 +21,7 @@ from etastar.graph.dag import Graph, Node
 from etastar.graph.isolation import random_numbers_kept
 from etastar.graph.tracing import Trace, trace
 from etastar.init.stability_report import Measurement, StabilityReport, judged
-from etastar.measure.ambient import plain_modes
-from etastar.measure.batch import Batch, LossFn, forward_pass, read_batch
+from etastar.measure.batch import Batch, LossFn, forward_pass, plain_modes, read_batch
 from etastar.measure.differences import mean_square
 from etastar.naming import canonical_parameters, unwrap
 

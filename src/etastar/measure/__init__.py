@@ -2,8 +2,7 @@
 
 from etastar.measure.scan import ScanReport, scan_updates
 from etastar.measure.seeds import UntilPrecise
-from etastar.measure.update import measure_update
-from etastar.measure.update_report import LayerUpdate, UpdateReport
+from etastar.measure.update import LayerUpdate, UpdateReport, measure_update
 
 __all__ = [
     "LayerUpdate",

@@ -1,19 +1,26 @@
-"""What callers give: batches and sizes, checked; and the loss of a model on a batch."""
+"""What callers give, checked: batches, sizes; a model's loss on a batch; and modes of the process.
+
+Modes that would change what is measured are switched off for its time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from etastar.errors import CaptureError, MeasureError, foreign_errors_as
+from etastar.errors import CaptureError, EtastarError, MeasureError, foreign_errors_as
 from etastar.graph.arguments import cloned, map_tensors
-from etastar.graph.isolation import quiet_switches
-from etastar.measure.ambient import is_low_precision
+from etastar.graph.isolation import (
+    ambient_modes_left,
+    global_state_kept,
+    quiet_switches,
+    require_plain_execution,
+)
 
 __all__ = [
     "Batch",
@@ -21,7 +28,10 @@ __all__ = [
     "LossFn",
     "Sizes",
     "forward_pass",
+    "is_low_precision",
+    "own_device",
     "own_loss",
+    "plain_modes",
     "read_batch",
     "read_sizes",
     "varied_alone",
@@ -200,3 +210,64 @@ def varied_alone(sizes: Sequence[Mapping[str, int]]) -> dict[str, tuple[dict[str
             "add sizes between which a single setting changes",
         )
     return lines
+
+
+def is_low_precision(dtype: torch.dtype) -> bool:
+    """Whether a floating dtype has too few digits for the small steps of a measurement."""
+    return dtype.is_floating_point and dtype.itemsize < torch.float32.itemsize
+
+
+@contextmanager
+def plain_modes(*, error: type[EtastarError] = MeasureError) -> Iterator[None]:
+    """Random numbers and switches are put back; within, nothing rounds and autograd records.
+
+    Autocast is off on every device, products of float32 are computed in float32, and a low default
+    dtype is float32 (float64 stays). Under bfloat16 autocast the changes of the pre-activations are
+    lost in rounding, and the rate comes out several times too small. Within a tracer of PyTorch
+    `error` is raised.
+
+    Example:
+        >>> with torch.autocast("cpu", torch.bfloat16), torch.no_grad(), plain_modes():
+        ...     torch.is_autocast_enabled("cpu"), torch.is_grad_enabled()
+        (False, True)
+    """
+    require_plain_execution(error=error)
+    with global_state_kept(), ambient_modes_left(), torch.enable_grad(), _exact_products():
+        if is_low_precision(torch.get_default_dtype()):
+            torch.set_default_dtype(torch.float32)
+        yield
+
+
+@contextmanager
+def _exact_products() -> Iterator[None]:
+    """No TF32 and no bfloat16 within products and convolutions of float32."""
+    found: Any = torch.backends
+    parts = [
+        *(found.cuda.matmul, found.cudnn.conv, found.cudnn.rnn),
+        *(found.mkldnn.matmul, found.mkldnn.conv, found.mkldnn.rnn),
+    ]
+    before = [part.fp32_precision for part in parts]
+    for part in parts:
+        part.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for part, precision in zip(parts, before, strict=True):
+            part.fp32_precision = precision
+
+
+@contextmanager
+def own_device(model: nn.Module) -> Iterator[None]:
+    """Tensors that a forward pass makes without saying where are made where the model is.
+
+    Example:
+        >>> with torch.device("meta"), own_device(nn.Linear(1, 1, device="cpu")):
+        ...     torch.zeros(1).device
+        device(type='cpu')
+    """
+    device = next(model.parameters()).device
+    if torch.get_default_device().type == device.type:
+        yield
+        return
+    with torch.device(device):
+        yield

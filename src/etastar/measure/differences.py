@@ -15,8 +15,7 @@ from etastar.errors import MeasureError
 from etastar.graph.dag import Graph, Node
 from etastar.graph.recorder import Observer
 from etastar.graph.tracing import Trace, trace
-from etastar.measure.ambient import is_low_precision, own_device
-from etastar.measure.batch import Examples, forward_pass
+from etastar.measure.batch import Examples, forward_pass, is_low_precision, own_device
 from etastar.measure.optimizer_set import Direction
 from etastar.measure.subject import Subject
 

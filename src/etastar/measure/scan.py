@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from etastar.errors import DepthError, MeasureError, RecurrentError
 from etastar.fit import fit_power_law
 from etastar.formatting import Shown, json_numbers, number, shorten_middle
-from etastar.measure.ambient import plain_modes
 from etastar.measure.batch import (
     Batch,
     Examples,
     LossFn,
     Sizes,
+    plain_modes,
     read_batch,
     read_sizes,
     varied_alone,
@@ -28,8 +28,7 @@ from etastar.measure.differences import PreActivations, SeedUpdate
 from etastar.measure.optimizer_set import OptimizerChoice
 from etastar.measure.seeds import SeedChoice, SeedsUsed, half_width, use_seeds
 from etastar.measure.subject import Made, made_graph
-from etastar.measure.update import FirstStep
-from etastar.measure.update_report import UpdateReport, cost_text, ends_text, report_of
+from etastar.measure.update import FirstStep, UpdateReport, cost_text, ends_text, report_of
 from etastar.typed import require_callable
 
 if TYPE_CHECKING:

@@ -18,8 +18,7 @@ from etastar.errors import MeasureError, foreign_errors_as
 from etastar.graph.capture import capture_graph, require_module
 from etastar.graph.dag import Graph
 from etastar.graph.isolation import attributes_kept, empty_containers, own_tensors
-from etastar.measure.ambient import is_low_precision, own_device
-from etastar.measure.batch import Examples, LossFn
+from etastar.measure.batch import Examples, LossFn, is_low_precision, own_device
 from etastar.measure.optimizer_set import (
     OptimizerChoice,
     OptimizerSet,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from etastar.errors import StorageError
 from etastar.report.charts import Section
 from etastar.report.page import page_text
-from etastar.report.sections import section_of, stored_sweep
+from etastar.report.sections import section_of
+from etastar.sources.stored_optima import read_store
 from etastar.sweep import SweepResult
 from etastar.sweep.storage.connection import shown_location
 
@@ -76,7 +77,7 @@ class LivePage:
 
     def _page(self) -> str:
         try:
-            sweep = stored_sweep(self._source, name=self._name)
+            sweep = read_store(self._source, name=self._name).sweep
         except StorageError:  # not there yet, or not now
             sweep = SweepResult(())
         num_runs = len(sweep.trials)

@@ -17,16 +17,12 @@ from etastar.report import measured_sections, plan_sections, sweep_sections
 from etastar.report.charts import Panel, Section
 from etastar.report.drawing import drawn_nodes
 from etastar.sources.model_spec import capture_spec
-from etastar.sources.stored_optima import OWN_FORMS
-from etastar.sources.sweeping import fit_store
+from etastar.sources.stored_optima import OWN_FORMS, fit_store, read_store
 from etastar.sweep import SweepResult
-from etastar.sweep.loss_table import size_optimum
-from etastar.sweep.result import SizeResult
-from etastar.sweep.storage import as_store
 from etastar.sweep.storage.connection import shown_location
 from etastar.transfer import TransferPlan
 
-__all__ = ["section_of", "sections_of", "stored_sweep"]
+__all__ = ["section_of", "sections_of"]
 
 _Build = Callable[[Mapping[str, Any]], Section]
 
@@ -154,29 +150,9 @@ def sections_of(
     return (replace(section, origin=origin),)
 
 
-def stored_sweep(source: str, *, name: str = "sweep") -> SweepResult:
-    """The runs that a store has so far, as the sweep they are of; without a run, without sizes.
-
-    Raises:
-        StorageError: The store cannot be read.
-    """
-    with as_store(source, name=name) as store:
-        settings = tuple(store.settings().items())
-        runs = [(size, store.records(size)) for size in store.sizes()]
-    results = tuple(SizeResult(size, records, size_optimum(records)) for size, records in runs)
-    return SweepResult(results, settings)
-
-
 def _stored(source: str, name: str, origin: str) -> tuple[Section, ...]:
     """The runs of a store as the sweep they are of, and the fit through its optima."""
-    sweep = stored_sweep(source, name=name)
-    if not sweep.sizes:
-        raise ReportError(
-            f"{origin} without a run of {name!r}",
-            "a store that `etastar sweep` has written",
-            "check the path, and --name",
-        )
-    sections = [section_of(sweep)]
+    sections = [section_of(read_store(source, name=name).sweep)]
     with suppress(FitError):  # of one depth, or of sizes without one, there is no line
         data = fit_store(source, name=name).as_dict()
         deepest = max(data["optima"], key=lambda one: float(one["depth"]))

@@ -28,8 +28,8 @@ from etastar.report.rate_line import (
     tuned_line,
     varied_name,
 )
-from etastar.sweep.loss_table import loss_table
 from etastar.sweep.recipe import Point, as_size, format_size
+from etastar.sweep.result import loss_table
 from etastar.sweep.trial import TrialRecord
 
 __all__ = ["fit_section", "law_section", "rules_section", "sweep_section", "tune_section"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from etastar.sources.base import LoadedModel
+from etastar.sources.libraries import LoadedModel
 from etastar.sources.model_spec import load_model
 
 __all__ = ["LoadedModel", "load_model"]

@@ -1,26 +1,123 @@
-"""Models of libraries by name: the zoo's own, transformers, timm, torchvision; random weights."""
+"""Models of libraries by name: the zoo's own, transformers, timm, torchvision; random weights.
+
+And what every model source gives: a model and the inputs to run it on.
+"""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import inspect
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from etastar.errors import MissingExtraError, ModelSpecError
+from etastar.errors import MissingExtraError, ModelSpecError, foreign_errors_as
+from etastar.formatting import short_repr
 from etastar.models import build, example_inputs
-from etastar.sources.base import GivenInputs, ModelSource
-from etastar.sources.settings import example_tensor
 
-__all__ = ["SOURCES"]
+__all__ = ["SOURCES", "GivenInputs", "LoadedModel", "ModelSource", "example_tensor"]
 
 _SEQUENCE = 8  # tokens of an example: more would change nothing but time
 _IMAGE = 224
 _SAMPLES = 16000
 _BATCH = 2
+
+
+GivenInputs: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any]]"
+"""Positional and keyword inputs."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model with positional and keyword example inputs."""
+
+    model: nn.Module
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    __repr__ = short_repr
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """One form of MODEL on the command line: `prefix:NAME`.
+
+    A source builds a model from settings, with random weights, and works its example inputs out.
+    It downloads nothing. What its functions raise becomes a `ModelSpecError`.
+
+    Attributes:
+        prefix: What stands before the colon.
+        build: `build(name, settings)` is the model, on the default device.
+        inputs: `inputs(name, settings, model)` are positional and keyword inputs of a model that
+            `build` gave, on the CPU.
+    """
+
+    prefix: str
+    build: Callable[[str, dict[str, Any]], nn.Module]
+    inputs: Callable[[str, dict[str, Any], Any], GivenInputs]
+
+    def load(
+        self,
+        name: str,
+        settings: dict[str, Any],
+        *,
+        device: str,
+        given: GivenInputs | None,
+    ) -> LoadedModel:
+        """Build the model and put its inputs beside it: the caller's, or those that it works out.
+
+        Raises:
+            ModelSpecError: The library refuses the name or a setting, or given inputs are of a kind
+                that the model does not take.
+        """
+        spec = f"{self.prefix}:{name}"
+        with foreign_errors_as(
+            ModelSpecError,
+            f"{spec} with {settings}",
+            "a name and settings of which a model can be built",
+            "change the setting that it names, or run with --debug for the traceback",
+        ):
+            with torch.device(device):
+                model = self.build(name, settings)
+            if given is None:
+                return LoadedModel(model, *self.inputs(name, settings, model))
+            try:
+                own = self.inputs(name, settings, model)
+            except ModelSpecError:
+                return LoadedModel(model, *given)
+        _require_dtypes(spec, given, own)
+        return LoadedModel(model, *given)
+
+
+def _require_dtypes(spec: str, given: GivenInputs, own: GivenInputs) -> None:
+    """Refuse what the model would not run on; shapes and further inputs are the caller's."""
+    usual: dict[Any, Tensor] = {**dict(enumerate(own[0], 1)), **own[1]}
+    indices = (torch.int32, torch.int64)
+    for place, tensor in [*enumerate(given[0], 1), *given[1].items()]:
+        dtype = usual[place].dtype if place in usual else tensor.dtype
+        if tensor.dtype != dtype and not (tensor.dtype in indices and dtype in indices):
+            raise ModelSpecError(
+                f"{spec} with input {place} of {tensor.dtype}",
+                f"{dtype}",
+                "give --input SHAPE:DTYPE with that dtype, or leave it out",
+            )
+
+
+def example_tensor(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """An example input: zeros of an integer dtype, fixed pseudo-random numbers otherwise.
+
+    The global random generator is not used.
+
+    Example:
+        >>> example_tensor((2, 3), torch.int64).sum().item()
+        0
+    """
+    if not (dtype.is_floating_point or dtype.is_complex):
+        return torch.zeros(*shape, dtype=dtype)
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(dtype)
 
 
 def _imported(package: str, extra: str) -> Any:

@@ -11,13 +11,10 @@ import torch
 
 from etastar.coordinates import coordinate_check
 from etastar.graph.capture import graph_of
-from etastar.graph.isolation import global_state_kept
 from etastar.init import initialize_
 from etastar.measure import measure_update, scan_updates
-from etastar.measure.batch import read_batch
 from etastar.sources.recipe_spec import RecipeSpec, named_recipe
-from etastar.sweep.recipe import format_size
-from etastar.sweep.starting import first_batch
+from etastar.sweep.recipe import first_batch, format_size, size_network
 from etastar.transfer import Measure
 
 if TYPE_CHECKING:
@@ -45,19 +42,8 @@ def measure_named(
 ) -> UpdateReport | ScanReport:
     """Measure the network of a recipe on its data, or its networks of several sizes.
 
-    Args:
-        recipe: From `named_recipe`; its batch size is the batch's.
-        sizes: Sizes to scan over; none for the network as its settings have it.
-        optimizer: Name of an optimizer of several kinds, as Muon is; None for the recipe's own.
-        seeds: Of the network's initialization, as `measure_update` takes them.
-        on_network: Called with a line on every network that is made.
-        **options: Further keyword arguments of `measure_update`.
-
-    Returns:
-        The report, or the scan.
-
-    Raises:
-        MeasureError: See `measure_update`.
+    `optimizer` names one of several kinds, as Muon is; None stands for the recipe's own. Each
+    network that is made is told to `on_network`; further options are those of `measure_update`.
 
     Example:
         >>> spec = RecipeSpec("zoo:mlp", "digits", "sgd", {"depth": 2, "width": 8}, batch_size=4)
@@ -84,15 +70,7 @@ def check_named(
 ) -> CoordinateReport:
     """Check the coordinates of a recipe's networks, each trained as the recipe trains its size.
 
-    Args:
-        spec: The names; with a plan, every size has the optimizer that the plan has for it.
-        sizes: See `coordinate_check`.
-        lr: Learning rate; with a plan that of its base.
-        seeds: Number of seeds.
-        on_network: Called with a line on every network that is made.
-
-    Returns:
-        The report.
+    With a plan, every size has the optimizer that the plan has for it; `lr` is that of the base.
 
     Raises:
         ModelSpecError: A size is a setting, or is not the plan's base's.
@@ -135,13 +113,8 @@ def measurable(
 ) -> tuple[tuple[tuple[nn.Module, Any], ...], Measure]:
     """Networks of a named model that `plan_transfer` can measure, and what to measure them on.
 
-    Args:
-        spec: The names; its optimizer is not used, as the plan makes its own.
-        sizes: All further settings of each network.
-
-    Returns:
-        (model, inputs) of each size, drawn from seed 0, and the batch with the data's loss, and
-        how to draw the weights anew where the package initialized them.
+    The plan makes its own optimizer. Each size's network, (model, inputs), is drawn from seed 0;
+    where the package initialized it, the measurement knows how to draw its weights anew.
 
     Raises:
         ModelSpecError: A name or an option is not accepted.
@@ -153,17 +126,10 @@ def measurable(
         torch.Size([4, 1, 8, 8])
     """
     recipe = named_recipe(spec)
-    batch = first_batch(recipe)
-    examples = read_batch(batch)
-    inputs = examples.kwargs or examples.args
-    networks = []
-    for size in sizes:
-        with global_state_kept():
-            torch.manual_seed(0)
-            networks.append((recipe.make_model(**size), inputs))
+    networks = tuple(size_network(recipe, tuple(size.items())) for size in sizes)
     rule = spec.residual_rule
-    draw = None if rule == "own" else partial(_redraw, rule, inputs)
-    return tuple(networks), Measure(batch, recipe.loss_fn, draw=draw)
+    draw = None if rule == "own" else partial(_redraw, rule, networks[0][1])
+    return networks, Measure(first_batch(recipe), recipe.loss_fn, draw=draw)
 
 
 def _redraw(residual: Any, inputs: Any, model: nn.Module) -> None:

@@ -14,14 +14,14 @@ from etastar.errors import MeasureError, ModelSpecError, foreign_errors_as
 from etastar.graph.arguments import tensors_in
 from etastar.graph.isolation import global_state_kept
 from etastar.measure.batch import read_batch
-from etastar.sources.factory import named_object
 from etastar.sources.libraries import SOURCES
+from etastar.sources.model_spec import named_object
 from etastar.sweep.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["OwnBatches", "OwnRecipe", "OwnTask", "is_own_data", "own_data", "own_recipe"]
+__all__ = ["OwnBatches", "OwnRecipe", "OwnTask", "own_data", "own_recipe"]
 
 OwnTask = Literal["the model's own"]
 """Of batches that are dicts: the model is called with them, and returns its loss."""
@@ -31,43 +31,21 @@ _BATCHES = "a function batches(seed, batch_size, num_steps) that gives (inputs, 
 
 @dataclass(frozen=True)
 class OwnBatches:
-    """Batches that a person's own function gives.
+    """Batches that a person's own function gives, and what the targets of its first batch are.
 
-    Attributes:
-        batches: `batches(seed, batch_size, num_steps)`.
-        task: What the targets of its first batch are, by which the loss is chosen: whole numbers
-            are classes or tokens, other numbers a regression; of a dict it is the model's own.
+    The loss is chosen by these: whole numbers are classes or tokens, other numbers a regression; of
+    a dict it is the model's own.
     """
 
     batches: Callable[[int, int, int], Iterable[Any]]
     task: TaskKind | OwnTask
 
 
-def is_own_data(text: str) -> bool:
-    """Whether a text names data in a file or module, and not a data set by its name.
-
-    Args:
-        text: DATA of the command line.
-
-    Returns:
-        Whether something other than "hf" stands before a colon.
-
-    Example:
-        >>> [is_own_data(data) for data in ("digits", "hf:imdb", "data.py:batches", "mine:text")]
-        [False, False, True, True]
-    """
-    return ":" in text and not text.startswith("hf:")
-
-
 def own_data(text: str, options: Mapping[str, Any]) -> Dataset | OwnBatches:
-    """The data that `path/file.py:name` or `package.module:name` names.
+    """The data that `path/file.py:name` or `package.module:name` names, with further arguments.
 
-    Args:
-        text: Of a function `batches(seed, batch_size, num_steps)`, or of a `Dataset`.
-        options: Further keyword arguments of the function.
-
-    Returns:
-        The data set; or the batches, of which a first one of two examples was looked at.
+    That is a `Dataset`, or a function `batches(seed, batch_size, num_steps)`, of which a first
+    batch of two examples is looked at.
 
     Raises:
         ModelSpecError: It is neither, raises, or gives no batches.
@@ -120,11 +98,7 @@ def _task(text: str, batch: Any) -> TaskKind | OwnTask:
 
 @dataclass(frozen=True)
 class OwnRecipe(Recipe):
-    """A recipe of a file or module, sent to other processes as its name.
-
-    Attributes:
-        place: Its name, and the settings that it was made with, as JSON.
-    """
+    """A recipe of a file or module, sent to other processes as its name and its settings (JSON)."""
 
     place: tuple[str, str] = field(default=("", ""), kw_only=True)
 
@@ -134,14 +108,9 @@ class OwnRecipe(Recipe):
 
 
 def own_recipe(text: str, settings: Mapping[str, Any]) -> OwnRecipe:
-    """The recipe that `path/file.py:name` or `package.module:name` names.
+    """The recipe that `path/file.py:name` or `package.module:name` names: one, or a function of it.
 
-    Args:
-        text: Of a `Recipe`, or of a function that returns one.
-        settings: Keyword arguments of the function.
-
-    Returns:
-        The recipe; its name and settings are among those that tell it from another.
+    Its name and settings are among those that tell it from another.
 
     Raises:
         ModelSpecError: It is none, or making it raised.

@@ -22,15 +22,15 @@ from etastar.init import initialize_
 from etastar.laws import get_laws, residual_rule
 from etastar.measure.batch import read_batch
 from etastar.optimizers import OPTIMIZERS, optimizer_class
-from etastar.sources.base import GivenInputs
+from etastar.sources.libraries import GivenInputs
 from etastar.sources.model_spec import capture_spec, load_model
-from etastar.sources.own_code import OwnBatches, OwnTask, is_own_data, own_data
+from etastar.sources.own_code import OwnBatches, OwnTask, own_data
 from etastar.sweep.recipe import Objective, Recipe
 from etastar.transfer import TransferPlan, Tuned, plan_transfer
 from etastar.transfer.planning import WidthRule
 from etastar.typed import require_type
 
-__all__ = ["InitName", "RecipeSpec", "named_recipe"]
+__all__ = ["InitName", "RecipeSpec", "is_own_data", "named_recipe"]
 
 InitName = Literal["all", "last", "none", "own"]
 """Our He initialization with that residual rule, or the model's own initialization."""
@@ -118,14 +118,7 @@ class RecipeSpec:
         return residual_rule(laws)
 
     def require_sizes(self, sizes: Iterable[Mapping[str, int]]) -> None:
-        """Refuse sizes that the settings or the plan's base contradict.
-
-        Args:
-            sizes: Of the sweep.
-
-        Raises:
-            ModelSpecError: A size's name is among the settings, or is not the base's too.
-        """
+        """Refuse sizes that the settings or the plan's base contradict."""
         names = {name for size in sizes for name in size}
         if twice := sorted(names & set(self.settings)):
             raise ModelSpecError(
@@ -143,15 +136,6 @@ class RecipeSpec:
 
 def named_recipe(spec: RecipeSpec) -> Recipe:
     """The recipe that names say.
-
-    Args:
-        spec: The names.
-
-    Returns:
-        A recipe whose callables can be pickled.
-
-    Raises:
-        ModelSpecError: The data set is unknown.
 
     Example:
         >>> spec = RecipeSpec("zoo:mlp", "digits", "sgd", {"width": 8}, num_steps=2, batch_size=4)
@@ -201,6 +185,11 @@ def _dataset(name: str, options: str) -> Dataset | OwnBatches:
     """The data, loaded once in each process."""
     given = json.loads(options)
     return own_data(name, given) if is_own_data(name) else load(name, **given)
+
+
+def is_own_data(text: str) -> bool:
+    """Whether a text names data in a file or module, and not a data set by its name."""
+    return ":" in text and not text.startswith("hf:")
 
 
 def _inputs(name: str, options: str) -> GivenInputs:
@@ -276,20 +265,14 @@ def _batches(
     return source().batches(seed, batch_size, num_steps)
 
 
-def _logits(output: Any) -> Tensor:
-    """The tensor of scores: the output itself, or what transformers names so."""
-    tensor = getattr(output, "logits", output)
-    if not isinstance(tensor, Tensor):
+def _loss(task: TaskKind | OwnTask, output: Any, targets: Tensor) -> Tensor:
+    scores = getattr(output, "logits", output)  # as transformers names them
+    if not isinstance(scores, Tensor):
         raise ModelSpecError(
             f"a model that returned {type(output).__name__}",
             "a tensor, or a record with `logits`",
             "wrap the model in a factory that returns its scores",
         )
-    return tensor
-
-
-def _loss(task: TaskKind | OwnTask, output: Any, targets: Tensor) -> Tensor:
-    scores = _logits(output)
     if task == "regression":
         return F.mse_loss(scores, targets)
     return F.cross_entropy(scores.flatten(0, -2), targets.flatten())

@@ -1,4 +1,4 @@
-"""What a store of a sweep holds, as tuned networks from which a plan can start.
+"""What a store of a sweep holds: its power law, and tuned networks from which a plan can start.
 
 A store is data: of what it names only a model of a package is built, never code of a person's own.
 """
@@ -19,28 +19,33 @@ from etastar.errors import (
     StorageError,
     foreign_errors_as,
 )
+from etastar.fit import Optimum, PowerLawFit, fit_power_law
+from etastar.formatting import Shown, interval, number
 from etastar.graph.isolation import global_state_kept
 from etastar.init import initialize_
-from etastar.sources.base import GivenInputs
+from etastar.sources.libraries import GivenInputs
 from etastar.sources.model_spec import capture_spec, load_model
 from etastar.sources.own_code import own_recipe
-from etastar.sweep.loss_table import log_lr_sd, size_optimum
-from etastar.sweep.recipe import as_size
-from etastar.sweep.starting import size_network
+from etastar.sweep.recipe import as_size, format_size, size_network
+from etastar.sweep.result import SizeResult, SweepResult, log_lr_sd, size_optimum
 from etastar.sweep.storage import as_store
 from etastar.sweep.storage.connection import shown_location
-from etastar.transfer import Target, Tuned
+from etastar.transfer import Target, Tuned, plan_transfer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from etastar.fit import Optimum
+    from rich.console import RenderableType
+
     from etastar.graph.capture import NetworkLike
     from etastar.sweep.recipe import Size
+    from etastar.transfer import TransferPlan
 
 __all__ = [
     "OWN_FORMS",
+    "StoreFit",
     "StoredSweep",
+    "fit_store",
     "is_of_a_package",
     "read_store",
     "stored_bases",
@@ -59,55 +64,42 @@ class StoredSweep:
 
     Attributes:
         where: The store, as messages name it.
-        settings: Settings of the recipe.
-        optima: Size and optimum; None where every rate has a diverged run.
+        sweep: Its runs so far, with the optimum of each size.
         depths: Effective depth of every size, where it was kept.
     """
 
     where: str
-    settings: dict[str, str]
-    optima: tuple[tuple[Size, Optimum | None], ...]
+    sweep: SweepResult
     depths: dict[Size, float | None]
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Settings of the recipe."""
+        return dict(self.sweep.settings)
 
 
 def read_store(storage: str, *, name: str = "sweep") -> StoredSweep:
-    """Read the sweep that a store holds.
-
-    Args:
-        storage: Path of a journal file, or URL of a database.
-        name: Of the sweep in it.
-
-    Returns:
-        Its settings, optima and depths.
+    """Read the sweep of a name that a store, a path or URL, holds.
 
     Raises:
         StorageError: The store cannot be read, or holds no runs under this name.
     """
     with as_store(storage, name=name) as store:
-        settings = store.settings()
-        optima = tuple((size, size_optimum(store.records(size))) for size in store.sizes())
-        depths = {size: store.depth(size) for size, _ in optima}
-    if not optima:
+        settings = tuple(store.settings().items())
+        runs = [(size, store.records(size)) for size in store.sizes()]
+        depths = {size: store.depth(size) for size, _ in runs}
+    if not runs:
         raise StorageError(
             f"{shown_location(storage)} without a run of {name!r}",
             "a store that `etastar sweep` has written",
             "check the path, and --name",
         )
-    return StoredSweep(shown_location(storage), settings, optima, depths)
+    sizes = tuple(SizeResult(size, records, size_optimum(records)) for size, records in runs)
+    return StoredSweep(shown_location(storage), SweepResult(sizes, settings), depths)
 
 
 def stored_mapping(settings: Mapping[str, str], key: str) -> dict[str, Any]:
     """A JSON object among the settings of a sweep; empty where it is not set.
-
-    Args:
-        settings: Of the sweep.
-        key: Of the setting.
-
-    Returns:
-        Its values.
-
-    Raises:
-        StorageError: It is no JSON object.
 
     Example:
         >>> stored_mapping({"model settings": '{"width": 8}'}, "model settings")
@@ -128,13 +120,6 @@ def is_of_a_package(model: str, settings: object) -> bool:
 
     A setting can name code or weights too: transformers fetches kernels, and timm reads
     checkpoints. So text with a dot, a slash or a colon in it is for the person to ask for.
-
-    Args:
-        model: MODEL of the store.
-        settings: Its settings.
-
-    Returns:
-        Whether it may be built unasked.
 
     Example:
         >>> is_of_a_package("zoo:gpt", {"width": 8}), is_of_a_package("models.py:make", {})
@@ -162,14 +147,8 @@ def stored_bases(
 ) -> tuple[tuple[Tuned, ...], Target, str]:
     """The tuned networks of a sweep and the target, as `plan_transfer` takes them.
 
-    Networks are built with weights, initialized as the sweep says.
-
-    Args:
-        sweep: From `read_store`.
-        target: Size of the target.
-        model: MODEL, or the recipe that was swept; None for the model that the store names.
-        optimizer: Its name; None for the one that the store names.
-        inputs: Example inputs of the model; None to work them out.
+    Networks are built with weights, initialized as the sweep says. `model` is MODEL, or the recipe
+    that was swept; None for the model that the store names. So is the optimizer, by its name.
 
     Returns:
         Bases, target and the optimizer's name.
@@ -187,7 +166,8 @@ def stored_bases(
             "plan's base",
             "sweep without --plan-law",
         )
-    found = [(size, best) for size, best in sweep.optima if best is not None and not best.at_edge]
+    optima = sweep.sweep.optima.items()
+    found = [(size, best) for size, best in optima if best is not None and not best.at_edge]
     if not found:
         raise FitError(
             f"{sweep.where} without an optimum within its range",
@@ -262,3 +242,147 @@ def _builder(
         return loaded.model, loaded.kwargs or loaded.args
 
     return build
+
+
+@dataclass(frozen=True)
+class StoreFit(Shown):
+    """The power law through the optima of a store.
+
+    Attributes:
+        fit: The law in effective depth (in the size's own depth, where the model has no name); None
+            where a target was asked for and a single depth has an optimum.
+        optima: Size, depth and optimum of every size that has one.
+        without_optimum: Sizes of which every rate has a diverged run.
+        settings: Settings of the recipe.
+        target: Size that was asked for.
+        plan: From the optima to it.
+    """
+
+    fit: PowerLawFit | None
+    optima: tuple[tuple[Size, float, Optimum], ...]
+    without_optimum: tuple[Size, ...]
+    settings: dict[str, str]
+    target: Mapping[str, Any] | None = None
+    plan: TransferPlan | None = None
+
+    def __rich__(self) -> RenderableType:
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title="optima", title_justify="left")
+        table.add_column("size", overflow="fold")
+        for heading in ("depth", "lr", "95% interval", "on the line"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("")
+        for size, depth, best in self.optima:
+            spread = "one seed" if best.interval is None else interval(*best.interval)
+            on_line = "-" if self.fit is None else number(self.fit.predict(depth))
+            flag = "at the edge" if best.at_edge else ""
+            table.add_row(format_size(size), f"{depth:g}", number(best.lr), spread, on_line, flag)
+        lines = [line for line in (self._law_line(), self._target_line()) if line]
+        return Group(*(Text(line, style="bold") for line in lines), table)
+
+    def _law_line(self) -> str:
+        if self.fit is None:
+            return ""
+        ends = self.fit.exponent_interval
+        spread = "no interval" if ends is None else f"95% {ends[0]:.3f} to {ends[1]:.3f}"
+        return f"lr ~ depth^{self.fit.exponent:.3f} ({spread}), r^2 = {self.fit.r_squared:.3f}"
+
+    def _target_line(self) -> str:
+        if self.plan is None or self.target is None:
+            return ""
+        line = f"{format_size(tuple(self.target.items()))}: lr {number(self.plan.lr)}"
+        ends = self.plan.lr_interval
+        within = "" if ends is None else f", 95% {interval(*ends)}"
+        return f"{line}{within}, by {self.plan.law}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Exponent, interval, optima and r^2 as JSON-safe values."""
+        ends = None if self.fit is None else self.fit.exponent_interval
+        asked = {} if self.plan is None else {"target": self.target, "plan": self.plan.as_dict()}
+        return {
+            "exponent": None if self.fit is None else self.fit.exponent,
+            "exponent_interval": None if ends is None else list(ends),
+            "r_squared": None if self.fit is None else self.fit.r_squared,
+            "optima": [
+                {
+                    "size": dict(size),
+                    "depth": depth,
+                    "lr": optimum.lr,
+                    "interval": None if optimum.interval is None else list(optimum.interval),
+                    "at_edge": optimum.at_edge,
+                }
+                for size, depth, optimum in self.optima
+            ],
+            "without_optimum": [dict(size) for size in self.without_optimum],
+            "settings": self.settings,
+            **asked,
+        }
+
+
+def fit_store(
+    storage: str,
+    *,
+    name: str = "sweep",
+    model: str | None = None,
+    target: Mapping[str, Any] | None = None,
+    optimizer: str | None = None,
+    law: str | Sequence[str] = "auto",
+) -> StoreFit:
+    """Fit log eta* = a + b log L to the optima that a store holds, and plan from them to a target.
+
+    A store is data. The depths are those that the sweep wrote; nothing that the store names is
+    imported or called, but a model of a package (zoo:, hf:, timm:, torchvision:) is built where an
+    old store has no depths, and for a target. `model` and `optimizer` go before what it names.
+
+    Raises:
+        StorageError: The store cannot be read, or holds no runs under this name.
+        FitError: Fewer than two depths have an optimum, or the sizes have no depth.
+        EtastarError: As `stored_bases` and `plan_transfer`, for a target.
+    """
+    read = read_store(storage, name=name)
+    is_recipe = model is not None and model == read.settings.get("recipe")
+    depths = _depths(read.settings, read.depths, None if is_recipe else model)
+    every = read.sweep.optima.items()
+    optima = tuple((size, depths[size], best) for size, best in every if best is not None)
+    without = tuple(size for size, best in every if best is None)
+    fit, plan = None, None
+    if target is not None:
+        tuned, network, kind = stored_bases(read, target, model=model, optimizer=optimizer)
+        plan = plan_transfer(tuned, network, optimizer=kind, law=law)
+    if target is None or len({depth for _, depth, _ in optima}) > 1:
+        fit = fit_power_law([depth for _, depth, _ in optima], [best for _, _, best in optima])
+    return StoreFit(fit, optima, without, read.settings, target, plan)
+
+
+def _depths(
+    settings: Mapping[str, str], kept: Mapping[Size, float | None], model: str | None
+) -> dict[Size, float]:
+    found = {size: depth for size, depth in kept.items() if depth is not None}
+    if model is None and len(found) == len(kept):
+        return found
+    named = settings.get("model") if model is None else model
+    if named is not None:
+        plain = stored_mapping(settings, "model settings")
+        if model is None and not is_of_a_package(named, plain):
+            raise FitError(
+                f"a store without depths, of the model {named!r} with {plain}, which is not run "
+                "unasked",
+                "depths, which a sweep of this version keeps",
+                f"run the sweep again, or name the model if you trust it: --model {named}",
+            )
+        graphs = {size: capture_spec(named, {**plain, **dict(size)}) for size in kept}
+        return {size: float(graph.depth().effective_depth) for size, graph in graphs.items()}
+    return _own_depths(list(kept))
+
+
+def _own_depths(sizes: Sequence[Size]) -> dict[Size, float]:
+    if any("depth" not in dict(size) for size in sizes):
+        raise FitError(
+            f"sizes {[dict(size) for size in sizes]} of a model without a name",
+            "sizes with a depth",
+            "call fit_power_law with the effective depths yourself",
+        )
+    return {size: float(dict(size)["depth"]) for size in sizes}

@@ -1,18 +1,26 @@
-"""What a sweep is made of: sizes, points, and the recipe that turns one of them to a loss."""
+"""What a sweep is made of: sizes, points, the recipe, and what it says of a size before any run."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import isfinite
 from operator import index
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from etastar.errors import TrialError
+import torch
+
+from etastar.errors import EtastarError, MeasureError, TrialError, foreign_errors_as
+from etastar.graph.capture import graph_of
+from etastar.graph.isolation import global_state_kept
+from etastar.measure import measure_update
+from etastar.measure.batch import read_batch
 from etastar.typed import require_callable, set_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from torch import Tensor, nn
     from torch.optim import Optimizer
@@ -24,9 +32,14 @@ __all__ = [
     "Recipe",
     "Size",
     "as_size",
+    "first_batch",
     "format_size",
+    "measured_start",
     "parse_size",
     "recipe_settings",
+    "size_depth",
+    "size_network",
+    "user_errors",
 ]
 
 Objective = Literal["mean", "final", "validation"]
@@ -37,13 +50,7 @@ Size: TypeAlias = "tuple[tuple[str, int], ...]"
 
 
 def as_size(given: Mapping[str, int] | Size) -> Size:
-    """The size that a caller means.
-
-    Args:
-        given: Arguments of `make_model`, such as {"depth": 6, "width": 64}, or their pairs.
-
-    Returns:
-        Sorted (name, value) pairs, by which a sweep keys its runs.
+    """The size that a caller means by arguments of `make_model`, or by their pairs.
 
     Raises:
         TrialError: Not a mapping of names to whole numbers, or an empty one.
@@ -69,12 +76,6 @@ def as_size(given: Mapping[str, int] | Size) -> Size:
 def format_size(size: Size) -> str:
     """A size as text, as it names a study and stands in messages.
 
-    Args:
-        size: Sorted (name, value) pairs.
-
-    Returns:
-        name=value, separated by commas.
-
     Example:
         >>> format_size((("depth", 6), ("width", 64)))
         'depth=6,width=64'
@@ -83,16 +84,7 @@ def format_size(size: Size) -> str:
 
 
 def parse_size(text: str) -> Size:
-    """The size that `format_size` wrote.
-
-    Args:
-        text: name=value, separated by commas.
-
-    Returns:
-        Sorted (name, value) pairs.
-
-    Raises:
-        ValueError: It is no such text.
+    """The size that `format_size` wrote; a ValueError for any other text.
 
     Example:
         >>> parse_size("width=64,depth=6")
@@ -175,14 +167,7 @@ class Recipe:
             )
 
     def require_takes(self, size: Size) -> None:
-        """Refuse a `make_optimizer` that cannot take the size, before anything is run.
-
-        Args:
-            size: Of the sweep.
-
-        Raises:
-            TrialError: Its parameters do not take the size.
-        """
+        """Refuse a `make_optimizer` that cannot take a size, before anything is run."""
         try:
             signature = inspect.signature(self.make_optimizer)
         except (TypeError, ValueError):  # of some built-in callables there is none
@@ -217,14 +202,121 @@ class Recipe:
 
 
 def recipe_settings(recipe: Recipe) -> dict[str, str]:
-    """All that tells a recipe from another, as a store keeps it.
-
-    Args:
-        recipe: A recipe.
-
-    Returns:
-        Its own settings, and the fields that say how a run is trained as "budget.num_steps" and
-        so on.
-    """
+    """All that tells a recipe from another: its settings, and "budget.num_steps" and so on."""
     names = ("num_steps", "batch_size", "objective", "final_fraction", "divergence_factor")
     return {**recipe.settings, **{f"budget.{name}": str(getattr(recipe, name)) for name in names}}
+
+
+@contextmanager
+def user_errors(where: str) -> Iterator[None]:
+    """Turn what a function of a recipe raises, an exit included, into a TrialError."""
+    try:
+        with foreign_errors_as(
+            TrialError,
+            where,
+            "a recipe whose functions do not raise",
+            "mend what raised, then run the same sweep again; finished runs are kept",
+        ):
+            yield
+    except MeasureError as error:  # of the form of a batch, or a loss that is missing
+        raise TrialError(error.received, error.expected, error.action) from error
+
+
+def measured_start(recipe: Recipe, size: Size, seeds: Sequence[int]) -> float:
+    """The learning rate that the maximal-update criterion allows before training.
+
+    eta* = sqrt(1 / M), M the mean square over the outputs of all weight layers, per squared rate,
+    that one step of the recipe's own optimizer makes on its first batch; averaged over seeds.
+    It is given in the rate that `make_optimizer` takes, and in two digits, so that every machine
+    that shares a sweep starts from the same lattice. Costs about seven forward passes per seed.
+
+    Returns:
+        The rate: a place to start a search from, not an optimum.
+
+    Example:
+        >>> from torch import nn
+        >>> recipe = Recipe(
+        ...     make_model=lambda width: nn.Linear(width, 1, bias=False),
+        ...     batches=lambda seed: [(torch.full((4, 1), 2.0), torch.ones(1))],
+        ...     loss_fn=lambda output, targets: output.mean(),
+        ...     make_optimizer=lambda model, lr, **size: torch.optim.SGD(model.parameters(), lr),
+        ...     num_steps=9,
+        ...     batch_size=4,
+        ... )
+        >>> measured_start(recipe, (("width", 1),), seeds=[0])
+        0.25
+
+    Source: [JE], [AM]; docs/definitions.md, section 6.
+    """
+    try:
+        with user_errors("the first step"):
+            eta_star = measure_update(
+                lambda: recipe.make_model(**dict(size)),
+                first_batch(recipe, seeds[0]),
+                recipe.loss_fn,
+                optimizer=lambda model: recipe.make_optimizer(model, 1.0, **dict(size)),
+                seeds=tuple(seeds),
+                pre_activations="layers",
+                lr_unit=1.0,
+            ).eta_star
+    except EtastarError as error:
+        raise _not_measured(size, error.received) from error
+    if not (isfinite(eta_star) and eta_star > 0):
+        why = f"eta* = {eta_star}: the loss is not finite, or a step changes no output"
+        raise _not_measured(size, why)
+    return float(f"{eta_star:.2g}")
+
+
+def size_depth(recipe: Recipe, size: Size) -> float | None:
+    """The effective depth of a size, by which a search predicts its optimum from those before.
+
+    The recipe's `depth` is asked, or else its model is captured on its first batch. None where it
+    cannot be captured: the search then takes the size's own "depth", and a model that does not run
+    at all raises in its first run.
+
+    Example:
+        >>> from torch import nn
+        >>> recipe = Recipe(
+        ...     make_model=lambda depth: nn.Sequential(*[nn.Linear(2, 2) for _ in range(depth)]),
+        ...     batches=lambda seed: [(torch.ones(4, 2), torch.zeros(4, 2))],
+        ...     loss_fn=nn.functional.mse_loss,
+        ...     make_optimizer=lambda model, lr, **size: torch.optim.SGD(model.parameters(), lr),
+        ...     num_steps=1,
+        ...     batch_size=4,
+        ... )
+        >>> size_depth(recipe, (("depth", 3),))
+        3.0
+    """
+    if recipe.depth is not None:
+        with user_errors(f"the depth of {format_size(size)}"):
+            return float(recipe.depth(**dict(size)))
+    network = size_network(recipe, size)
+    try:
+        return float(graph_of(network).depth().effective_depth)
+    except EtastarError:
+        return None
+
+
+def size_network(recipe: Recipe, size: Size, *, device: str = "cpu") -> tuple[nn.Module, Any]:
+    """The network of a size as its first run begins with it, on "cpu" or "meta", and its inputs."""
+    with user_errors(f"the network of {format_size(size)}"):
+        examples = read_batch(first_batch(recipe))
+        with global_state_kept(), torch.device(device):
+            torch.default_generator.manual_seed(0)
+            model = recipe.make_model(**dict(size))
+    return model, examples.kwargs or examples.args
+
+
+def first_batch(recipe: Recipe, seed: int = 0) -> Any:
+    """The first batch of a seed, drawn from random numbers of that seed."""
+    with global_state_kept():
+        torch.default_generator.manual_seed(seed)
+        return next(iter(recipe.batches(seed)))
+
+
+def _not_measured(size: Size, why: str) -> TrialError:
+    return TrialError(
+        f"no start for the search of {format_size(size)}: {why}",
+        "a model, a batch and an optimizer of which one step can be measured",
+        "mend what is said, or give the search a start: Bracket(start=...), --lr",
+    )

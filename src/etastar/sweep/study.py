@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from etastar.errors import TrialError
 from etastar.graph.isolation import require_plain_execution
 from etastar.sweep.executors import Executor, Processes, Sequential
-from etastar.sweep.loss_table import Progress, size_optimum
-from etastar.sweep.recipe import Point, Recipe, as_size, format_size, recipe_settings
-from etastar.sweep.result import SizeResult, SweepResult
-from etastar.sweep.search import as_search
-from etastar.sweep.search.base import Context
-from etastar.sweep.starting import measured_start, size_depth
+from etastar.sweep.recipe import (
+    Point,
+    Recipe,
+    as_size,
+    format_size,
+    measured_start,
+    recipe_settings,
+    size_depth,
+)
+from etastar.sweep.result import Progress, SizeResult, SweepResult, size_optimum
+from etastar.sweep.search import Bracket, Context, Grid, Search
 from etastar.sweep.storage import as_store
 from etastar.typed import as_seeds, require_callable, require_type
 
@@ -24,11 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from etastar.sweep.recipe import Size
-    from etastar.sweep.search.base import Search
     from etastar.sweep.storage import Store
     from etastar.sweep.trial import TrialRecord
 
-__all__ = ["run_sweep"]
+__all__ = ["as_search", "run_sweep"]
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0
 """Seconds between looks at the store while another process runs the points that are wanted."""
@@ -100,28 +104,32 @@ def run_sweep(
     ordered, chosen, runner = _sizes(recipe, sizes), as_search(search), _executor(workers)
     used = as_seeds(seeds, error=TrialError)
     results: list[SizeResult] = []
-    depths: list[tuple[Size, float]] = []
     with ExitStack() as stack:
         store = stack.enter_context(as_store(storage, name=name))
         stack.enter_context(runner)
-        is_new, start = not store.settings(), None
+        # before anything is written, another recipe's store is told, and all that may be refused
+        is_new = not store.settings()
         if not is_new:
-            store.open(recipe_settings(recipe))  # another recipe's is told at once
-        # of a new store, all that may be refused is tried before anything is written
+            store.open(recipe_settings(recipe))
         runner.require(recipe)
-        built = {size: size_depth(recipe, size) for size in ordered} if is_new else {}
-        if chosen.needs_start:
-            start = measured_start(recipe, ordered[0], used)
+        kept = {size: store.depth(size) for size in ordered}
+        depths = {
+            size: size_depth(recipe, size) if depth is None else depth
+            for size, depth in kept.items()
+        }
+        first = measured_start(recipe, ordered[0], used) if chosen.needs_start else None
         if is_new:
             store.open(recipe_settings(recipe))
+        known = {size: depth for size, depth in depths.items() if depth is not None}
+        for size, depth in known.items():
+            if kept[size] is None:
+                store.keep_depth(size, depth)
         for size in ordered:
-            depth = _depth(recipe, size, store, built)
-            depths += [] if depth is None else [(size, depth)]
             optima = tuple((one.size, one.optimum) for one in results if one.optimum is not None)
-            context = Context(size, used, optima, tuple(depths))
-            if chosen.needs_start and not context.optima:
-                known = start if size == ordered[0] else measured_start(recipe, size, used)
-                context = replace(context, start=known)
+            start = None
+            if chosen.needs_start and not optima:
+                start = first if size == ordered[0] else measured_start(recipe, size, used)
+            context = Context(size, used, optima, tuple(known.items()), start)
             sweep = _Sweep(recipe, context, chosen, runner, store, on_progress)
             results.append(sweep.run())
         settings = tuple(sorted(store.settings().items()))
@@ -188,19 +196,6 @@ class _Sweep:
             self.on_progress(Progress.of(size, records, done=done, waiting=waiting))
 
 
-def _depth(
-    recipe: Recipe, size: Size, store: Store, built: Mapping[Size, float | None]
-) -> float | None:
-    """The effective depth of a size, from the store where it is there, and there from now on."""
-    kept = store.depth(size)
-    depth = kept
-    if kept is None:
-        depth = built[size] if size in built else size_depth(recipe, size)
-    if kept is None and depth is not None:
-        store.keep_depth(size, depth)
-    return depth
-
-
 def _sizes(recipe: Recipe, sizes: Iterable[Mapping[str, int] | Size]) -> tuple[Size, ...]:
     given = tuple(sizes) if hasattr(sizes, "__iter__") and not isinstance(sizes, dict) else ()
     ordered = tuple(as_size(size) for size in given)
@@ -226,3 +221,18 @@ def _executor(workers: int | Executor) -> Executor:
             "give for example 4, or Ray(address=...)",
         )
     return Processes(workers) if workers else Sequential()
+
+
+def as_search(given: Search | str | Sequence[float]) -> Search:
+    """The search that a caller means."""
+    if isinstance(given, Search):
+        return given
+    if given == "bracket":
+        return Bracket()
+    if isinstance(given, str) or not hasattr(given, "__iter__"):
+        raise TrialError(
+            f"search={given!r}",
+            '"bracket", a search such as Bracket(start=0.1), or the rates of a grid',
+            "choose one of these: run_sweep(..., search=[0.01, 0.1, 1.0])",
+        )
+    return Grid(given)

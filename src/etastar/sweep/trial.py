@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from etastar.errors import MeasureError, TrialError, foreign_errors_as
+from etastar.errors import TrialError
 from etastar.graph.arguments import map_tensors
 from etastar.graph.isolation import (
     ambient_modes_left,
@@ -21,7 +21,7 @@ from etastar.graph.isolation import (
     require_plain_execution,
 )
 from etastar.measure.batch import own_loss, read_batch
-from etastar.sweep.recipe import format_size
+from etastar.sweep.recipe import format_size, user_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,6 @@ __all__ = [
     "TrialRecord",
     "run_trial",
     "running_versions",
-    "user_errors",
 ]
 
 
@@ -82,15 +81,6 @@ def run_trial(
     of the first one (of a first loss of exactly 0, only the former). It then stops; its loss is
     +inf. The seed decides everything that is drawn from PyTorch's global random numbers, in the
     batches too; they are put back afterwards.
-
-    Args:
-        recipe: What a run is.
-        size: Size of the network.
-        point: Learning rate and seed.
-        device: Where to train.
-
-    Returns:
-        The record, with the device and the versions of what ran it.
 
     Raises:
         TrialError: A function of the recipe raised, or the batches ended early.
@@ -139,31 +129,6 @@ def running_versions() -> tuple[tuple[str, str], ...]:
         ("python", platform.python_version()),
         ("torch", str(torch.__version__)),
     )
-
-
-@contextmanager
-def user_errors(where: str) -> Iterator[None]:
-    """Turn what a function of a recipe raises, an exit included, into a TrialError.
-
-    Args:
-        where: What was being done, as the message says it.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        TrialError: Something was raised; its type and message are in the error.
-    """
-    try:
-        with foreign_errors_as(
-            TrialError,
-            where,
-            "a recipe whose functions do not raise",
-            "mend what raised, then run the same sweep again; finished runs are kept",
-        ):
-            yield
-    except MeasureError as error:  # of the form of a batch, or a loss that is missing
-        raise TrialError(error.received, error.expected, error.action) from error
 
 
 def _train(

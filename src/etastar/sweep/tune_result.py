@@ -12,9 +12,8 @@ from etastar.sweep.recipe import format_size
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from etastar.sweep.loss_table import Progress
     from etastar.sweep.recipe import Size
-    from etastar.sweep.result import SweepResult
+    from etastar.sweep.result import Progress, SweepResult
     from etastar.transfer import TransferPlan
 
 __all__ = ["FurtherSize", "StopReason", "TuneProgress", "TuneResult", "reach"]
@@ -61,7 +60,6 @@ class TuneResult(Shown):
 
     Attributes:
         plan: From all sizes that have an optimum to the target.
-        interval: 95% predictive interval of `plan.lr`; None where the law states none.
         sweep: Runs and optimum of every tuned size.
         target: Size of the target.
         cost: Training compute of the sweep (steps x parameters x examples) as a share of one run of
@@ -73,7 +71,6 @@ class TuneResult(Shown):
     """
 
     plan: TransferPlan
-    interval: tuple[float, float] | None
     sweep: SweepResult
     target: Size
     cost: float
@@ -81,6 +78,11 @@ class TuneResult(Shown):
     precision: float
     budget: float
     further: FurtherSize | None = None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95% predictive interval of `plan.lr`; None where the law states none."""
+        return self.plan.lr_interval
 
     @property
     def factor(self) -> float | None:
@@ -137,16 +139,5 @@ class TuneResult(Shown):
 
 
 def reach(ends: tuple[float, float]) -> float:
-    """From the middle of an interval to its end, as a factor.
-
-    Args:
-        ends: Of the interval of a rate.
-
-    Returns:
-        sqrt(high / low).
-
-    Example:
-        >>> reach((0.5, 2.0))
-        2.0
-    """
+    """From the middle of an interval to its end, as a factor: sqrt(high / low)."""
     return sqrt(ends[1] / ends[0])

@@ -9,17 +9,13 @@ from math import prod
 from statistics import mean
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
-from torch import nn
-
 from etastar.errors import EtastarError, TrialError
 from etastar.graph.capture import graph_of
 from etastar.optimizers import optimizer_kind
-from etastar.sweep.loss_table import log_lr_sd
-from etastar.sweep.recipe import Recipe, as_size, format_size
-from etastar.sweep.starting import size_network
+from etastar.sweep.recipe import Recipe, as_size, format_size, size_network, user_errors
+from etastar.sweep.result import log_lr_sd
 from etastar.sweep.storage import MemoryStore
 from etastar.sweep.study import run_sweep
-from etastar.sweep.trial import user_errors
 from etastar.sweep.tune_result import FurtherSize, StopReason, TuneProgress, TuneResult, reach
 from etastar.transfer import Target, Tuned, plan_transfer, read_architecture
 from etastar.typed import require_callable, require_number
@@ -31,13 +27,11 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from typing_extensions import Unpack
 
-    from etastar.graph.capture import NetworkLike
     from etastar.laws import Law
     from etastar.optimizers import OptimizerKind, OptimizerLike
     from etastar.sweep.executors import Executor
-    from etastar.sweep.loss_table import Progress
     from etastar.sweep.recipe import Size
-    from etastar.sweep.result import SweepResult
+    from etastar.sweep.result import Progress, SweepResult
     from etastar.sweep.search.base import Search
     from etastar.sweep.storage import Store
     from etastar.transfer import TransferPlan
@@ -134,7 +128,7 @@ def tune(
     require_callable("on_progress", on_progress, error=TrialError, optional=True)
     if unknown := sorted(options.keys() - SweepOptions.__annotations__.keys()):
         raise TypeError(f"tune() got an unexpected keyword argument {unknown[0]!r}")
-    case = _Case.of(recipe, bases, target, optimizer, law)
+    case = _case(recipe, bases, target, optimizer, law)
     case.plan(dict.fromkeys(case.bases, (_ANY_RATE, None)))  # refuses what no rate would mend
     known = options.get("storage")
     options["storage"] = MemoryStore() if known is None else known  # one for all calls
@@ -154,40 +148,40 @@ def tune(
         sweep = run_sweep(recipe, case.bases[:number], on_progress=report, **options)
         if not (found := case.tuned(sweep)):
             continue
-        plan, interval = case.plan(found)
-        if interval is not None and reach(interval) <= precision:
+        plan = case.plan(found)
+        if plan.lr_interval is not None and reach(plan.lr_interval) <= precision:
             stop = "precise"
             break
     if not found:
         raise _without_optimum(sweep)
     cost = sum(case.share(size, spent) for size, spent in steps.items())
     further = case.further(found, steps)
-    return TuneResult(plan, interval, sweep, case.target, cost, stop, precision, budget, further)
+    return TuneResult(plan, sweep, case.target, cost, stop, precision, budget, further)
 
 
 @dataclass(frozen=True)
 class _Network:
     """A network, and what of it is asked again and again."""
 
-    given: NetworkLike
+    given: Any  # a `NetworkLike`; of a base the model with its inputs
     depth: int
     num_parameters: int
 
-    @classmethod
-    def of(cls, recipe: Recipe, size: Size, *, shapes_will_do: bool = False) -> _Network:
-        """The network of a size; a large one on shapes alone where that is enough."""
-        if shapes_will_do:
-            with suppress(EtastarError):  # code that needs values gets them
-                found = cls._read(graph_of(size_network(recipe, size, device="meta")))
-                if found.num_parameters > _ALLOCATED:
-                    return found
-        return cls._read(size_network(recipe, size))
 
-    @classmethod
-    def _read(cls, network: NetworkLike) -> _Network:
-        read = read_architecture(network)
-        count = sum(prod(parameter.shape) for parameter in read.parameters)
-        return cls(network, read.report.effective_depth, count)
+def _network(recipe: Recipe, size: Size, *, shapes_will_do: bool = False) -> _Network:
+    """The network of a size; a large one on shapes alone where that is enough."""
+
+    def read(given: Any) -> _Network:
+        found = read_architecture(given)
+        count = sum(prod(parameter.shape) for parameter in found.parameters)
+        return _Network(given, found.report.effective_depth, count)
+
+    if shapes_will_do:
+        with suppress(EtastarError):  # code that needs values gets them
+            network = read(graph_of(size_network(recipe, size, device="meta")))
+            if network.num_parameters > _ALLOCATED:
+                return network
+    return read(size_network(recipe, size))
 
 
 _Rates: TypeAlias = "dict[Size, tuple[float, float | None]]"
@@ -204,35 +198,6 @@ class _Case:
     networks: dict[Size, _Network]
     optimizer: OptimizerLike | None
     law: str | Law | Sequence[str | Law]
-
-    @classmethod
-    def of(
-        cls,
-        recipe: Recipe,
-        bases: Iterable[Mapping[str, int] | Size],
-        target: Mapping[str, int] | Size,
-        optimizer: OptimizerLike | None,
-        law: str | Law | Sequence[str | Law],
-    ) -> _Case:
-        """Read the sizes and build each network once; the bases in the order of their cost."""
-        if not isinstance(recipe, Recipe):
-            raise TrialError(f"recipe={recipe!r}", "a Recipe", "see etastar.Recipe")
-        is_list = isinstance(bases, Iterable) and not isinstance(bases, (str, Mapping))
-        given = tuple(bases) if is_list else ()
-        goal, sizes = as_size(target), tuple(as_size(size) for size in given)
-        names = {tuple(name for name, _ in size) for size in (*sizes, goal)}
-        if not sizes or len(set(sizes)) < len(sizes) or goal in sizes or len(names) > 1:
-            raise TrialError(
-                f"bases {'; '.join(map(format_size, sizes)) or given}, target {format_size(goal)}",
-                "one base or more, each once, none of them the target, all of the target's names",
-                'write for example [{"depth": 2}, {"depth": 4}] and {"depth": 16}',
-            )
-        for size in (*sizes, goal):
-            recipe.require_takes(size)
-        networks = {size: _Network.of(recipe, size) for size in sizes}
-        networks[goal] = _Network.of(recipe, goal, shapes_will_do=True)
-        ordered = sorted(sizes, key=lambda size: networks[size].num_parameters)
-        return cls(recipe, tuple(ordered), goal, networks, optimizer, law)
 
     def share(self, size: Size, steps: float) -> float:
         """What steps of a size cost, as a share of one run of the target."""
@@ -262,27 +227,22 @@ class _Case:
             size: (best.lr, log_lr_sd(best)) for size, best in optima if best and not best.at_edge
         }
 
-    def plan(
-        self, rates: _Rates, target: Size | None = None
-    ) -> tuple[TransferPlan, tuple[float, float] | None]:
-        """The plan from tuned sizes, and the interval of its rate."""
+    def plan(self, rates: _Rates, target: Size | None = None) -> TransferPlan:
+        """The plan from tuned sizes."""
         found = [self._tuned(size, *rate) for size, rate in rates.items()]
         # the last of those that are equally deep, as plan_transfer takes it
         deepest = max(reversed(rates), key=lambda size: self.networks[size].depth)
-        own = self.optimizer
-        if own is None:
-            own = self._made_optimizer(deepest, rates[deepest][0])
-        plan = plan_transfer(
+        made = self._made_optimizer(deepest, rates[deepest][0])
+        return plan_transfer(
             found,
             Target(
                 self.networks[target or self.target].given,
                 batch_size=self.recipe.batch_size,
                 num_steps=self.recipe.num_steps,
             ),
-            optimizer=own,
+            optimizer=made if self.optimizer is None else self.optimizer,
             law=self.law,
         )
-        return plan, plan.lr_interval
 
     def further(self, rates: _Rates, steps: Mapping[Size, int]) -> FurtherSize | None:
         """The next size, its cost, and the interval if it came out as expected."""
@@ -291,11 +251,11 @@ class _Case:
         if size is None:
             return None
         try:
-            network = self.networks.get(size) or _Network.of(self.recipe, size)
+            network = self.networks.get(size) or _network(self.recipe, size)
             case = replace(self, networks={**self.networks, size: network})
             spreads = [sd for _, sd in rates.values() if sd is not None]
-            there = case.plan(rates, size)[0].lr, mean(spreads) if spreads else None
-            interval = case.plan({**rates, size: there})[1]
+            there = case.plan(rates, size).lr, mean(spreads) if spreads else None
+            interval = case.plan({**rates, size: there}).lr_interval
         except EtastarError:  # no such network: as many heads as will not divide the width
             return None
         cost = case.share(size, mean(steps.values()))
@@ -319,11 +279,37 @@ class _Case:
 
     def _made_optimizer(self, size: Size, lr: float) -> Optimizer:
         """The recipe's own optimizer of a base."""
-        match self.networks[size].given:
-            case (nn.Module() as model, _):
-                with user_errors(f"make_optimizer of {format_size(size)}"):
-                    return self.recipe.make_optimizer(model, lr, **dict(size))
-        raise AssertionError("bases are built with their weights")
+        model, _ = self.networks[size].given
+        with user_errors(f"make_optimizer of {format_size(size)}"):
+            return self.recipe.make_optimizer(model, lr, **dict(size))
+
+
+def _case(
+    recipe: Recipe,
+    bases: Iterable[Mapping[str, int] | Size],
+    target: Mapping[str, int] | Size,
+    optimizer: OptimizerLike | None,
+    law: str | Law | Sequence[str | Law],
+) -> _Case:
+    """Read the sizes and build each network once; the bases in the order of their cost."""
+    if not isinstance(recipe, Recipe):
+        raise TrialError(f"recipe={recipe!r}", "a Recipe", "see etastar.Recipe")
+    is_list = isinstance(bases, Iterable) and not isinstance(bases, (str, Mapping))
+    given = tuple(bases) if is_list else ()
+    goal, sizes = as_size(target), tuple(as_size(size) for size in given)
+    names = {tuple(name for name, _ in size) for size in (*sizes, goal)}
+    if not sizes or len(set(sizes)) < len(sizes) or goal in sizes or len(names) > 1:
+        raise TrialError(
+            f"bases {'; '.join(map(format_size, sizes)) or given}, target {format_size(goal)}",
+            "one base or more, each once, none of them the target, all of the target's names",
+            'write for example [{"depth": 2}, {"depth": 4}] and {"depth": 16}',
+        )
+    for size in (*sizes, goal):
+        recipe.require_takes(size)
+    networks = {size: _network(recipe, size) for size in sizes}
+    networks[goal] = _network(recipe, goal, shapes_will_do=True)
+    ordered = sorted(sizes, key=lambda size: networks[size].num_parameters)
+    return _Case(recipe, tuple(ordered), goal, networks, optimizer, law)
 
 
 def _settings(made: Optimizer, kind: OptimizerKind) -> dict[str, Any]:

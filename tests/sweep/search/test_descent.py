@@ -5,7 +5,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etastar.sweep.search.descent import Lattice, Triple, next_position
+from etastar.sweep.search.bracket import Lattice, Triple, next_position
 
 
 def walk(curve, lattice, start):

@@ -3,7 +3,8 @@
 import pytest
 
 from etastar.errors import TrialError
-from etastar.sweep.search import Bracket, Grid, as_search
+from etastar.sweep.search import Bracket, Grid
+from etastar.sweep.study import as_search
 
 
 def test_a_search_a_name_and_rates():

@@ -78,7 +78,7 @@ def test_no_password_is_shown_wherever_it_stands():
 
 
 def test_a_transaction_on_sqlite_locks_before_it_reads(tmp_path):
-    """Else two processes read that a point waits, and both claim it."""
+    """Else what two processes read is out of date when they write."""
     storage = connect(f"sqlite:///{tmp_path}/runs.db", create=True)
     with storage._backend.engine.begin() as transaction:
         transaction.exec_driver_sql("SELECT * FROM trials").fetchall()

@@ -4,13 +4,14 @@ import os
 import re
 import subprocess
 import sys
+import time
 from uuid import uuid4
 
 import pytest
 
 from etastar.sweep.recipe import Point
 from etastar.sweep.storage import OptunaStore
-from etastar.sweep.storage.holder import is_over, new_holder
+from etastar.sweep.storage.connection import is_over, new_holder
 
 SIZE = (("depth", 3),)
 POINTS = (Point(0.1, 0), Point(0.2, 0))
@@ -49,7 +50,7 @@ def test_the_run_of_a_process_that_ended_here_is_taken_over_at_once(make_store, 
     dead, alive = make_store(over), make_store()
     assert dead.begin(SIZE, POINTS) == POINTS
     assert alive.begin(SIZE, POINTS) == POINTS
-    alive._claimed.clear()
+    alive._claims(SIZE).mine.clear()
     assert make_store().begin(SIZE, POINTS) == ()
 
 
@@ -70,17 +71,16 @@ def test_who_is_waited_for_is_said(make_store):
     assert here.awaited(SIZE, POINTS[:1]) == ""
 
 
-def test_a_claim_of_a_point_that_another_process_enqueued_names_who_runs_it(make_store):
-    first, second = make_store("first 1 elsewhere"), make_store("second 2 elsewhere")
-    first._claims(SIZE)._make(*_waiting(POINTS[0]))
-    assert second.begin(SIZE, POINTS[:1]) == POINTS[:1]
-    assert "on second (process 2)" in make_store().awaited(SIZE, POINTS[:1])
+def test_a_run_without_a_heartbeat_holds_for_a_minute(make_store, monkeypatch):
+    from etastar.sweep.storage import claims
 
-
-def _waiting(point):
-    from optuna.trial import TrialState
-
-    return TrialState.WAITING, point
+    dead, alive = make_store("gpu3 123 elsewhere"), make_store()
+    monkeypatch.setattr(claims, "seconds_silent", lambda *_: None)  # it died before the first
+    dead.begin(SIZE, POINTS)
+    now = time.monotonic()
+    for later, begun in ((0, ()), (20, ()), (80, POINTS)):
+        monkeypatch.setattr(claims.time, "monotonic", lambda later=later: now + later)
+        assert alive.begin(SIZE, POINTS) == begun
 
 
 @pytest.mark.parametrize("text", ["", "gpu3", "gpu3 x y z", "a b c d e f"])

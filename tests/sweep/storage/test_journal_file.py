@@ -213,7 +213,7 @@ def test_in_a_database_a_claim_holds_as_long_as_its_heart_beats(tmp_path):
     url = f"sqlite:///{tmp_path}/runs.db"
     elsewhere, store = reopened(url), reopened(url)
     elsewhere.begin(SIZE, POINTS[:1])
-    trial_id = elsewhere._claimed[SIZE, POINTS[0]]
+    trial_id = elsewhere._claims(SIZE).mine[POINTS[0]]
     assert store.begin(SIZE, POINTS[:1]) == ()
     from optuna.storages._rdb.models import TrialHeartbeatModel
 
@@ -222,7 +222,7 @@ def test_in_a_database_a_claim_holds_as_long_as_its_heart_beats(tmp_path):
     beat = TrialHeartbeatModel.where_trial_id(trial_id, session)
     beat.heartbeat = datetime.now() - timedelta(days=2)
     session.commit()
-    assert store.begin(SIZE, POINTS[:1]) == POINTS[:1] or store._claimed
+    assert store.begin(SIZE, POINTS[:1]) == tuple(POINTS[:1])
     store.finish(record(POINTS[0]))
     elsewhere.finish(record(POINTS[0], num_losses=9))
     assert store.records(SIZE) == (record(POINTS[0]),)
@@ -230,18 +230,19 @@ def test_in_a_database_a_claim_holds_as_long_as_its_heart_beats(tmp_path):
     elsewhere.close()
 
 
-def test_the_mark_of_an_older_version_does_not_hold(path):
+def test_a_waiting_trial_that_an_older_version_left_holds_nothing(path):
     from optuna.trial import TrialState
 
     with reopened(path) as store:
         (point,) = store.begin(SIZE, POINTS[1:2])
-        trial_id = store._claimed.pop((SIZE, point))
-        store._storage.set_trial_system_attr(trial_id, "owner", {"pid": 1})
-        assert store.begin(SIZE, [point]) == (point,)
-        assert store._storage.get_trial(trial_id).state == TrialState.FAIL
+        claims = store._claims(SIZE)
+        waiting = claims._make(TrialState.WAITING, POINTS[2])
+        assert claims._live().keys() == {point}
+        assert store.begin(SIZE, POINTS[1:3]) == tuple(POINTS[1:3])
+        assert waiting not in claims.mine.values()
 
 
-def test_a_point_that_another_process_enqueued_a_moment_ago_is_not_won(path, monkeypatch):
+def test_a_point_that_another_process_claimed_a_moment_ago_is_not_won(path, monkeypatch):
     from etastar.sweep.storage.claims import Claims
 
     first, second = reopened(path), reopened(path)
@@ -256,8 +257,8 @@ def test_a_point_that_another_process_enqueued_a_moment_ago_is_not_won(path, mon
     monkeypatch.setattr(Claims, "_live", too_early)
     assert second.begin(SIZE, POINTS[:3]) == (POINTS[2],)
     monkeypatch.undo()
-    waiting = first._storage.get_all_trials(first._claims(SIZE).study_id, states=None)
-    assert [trial.state.name for trial in waiting].count("WAITING") == 0
+    every = first._storage.get_all_trials(first._claims(SIZE).study_id, states=None)
+    assert [trial.state.name for trial in every].count("RUNNING") == 2
     first.close()
     second.close()
 

@@ -21,7 +21,7 @@ from torch import nn
 from etastar.sweep.executors import Processes, processes
 from etastar.sweep.recipe import Recipe
 from etastar.sweep.search import Bracket, Grid
-from etastar.sweep.storage import claims, connection, optuna_store
+from etastar.sweep.storage import claims, optuna_store
 from etastar.sweep.study import run_sweep
 
 WIDTHS = (2, 4)
@@ -80,7 +80,7 @@ def make_optimizer(task, model, lr, **size):
 def bury_the_dead_soon():
     """Take a killed sweep for dead after seconds, where a person would wait for a minute."""
     claims._FIRST_PATIENCE = claims._LEAST_PATIENCE = 1.0
-    connection.HEARTBEAT_SECONDS = optuna_store.HEARTBEAT_SECONDS = 1
+    claims.GRACE_SECONDS, optuna_store.HEARTBEAT_SECONDS = 4.0, 1
 
 
 def workers(task):

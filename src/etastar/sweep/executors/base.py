@@ -102,21 +102,7 @@ class Sequential(Executor):
 
 
 def device_name(device: torch.device | str) -> str:
-    """A device as text, which other processes can be sent.
-
-    Args:
-        device: A device of PyTorch.
-
-    Returns:
-        Its name.
-
-    Raises:
-        TrialError: PyTorch knows no such device, or this machine has none.
-
-    Example:
-        >>> device_name(torch.device("cpu"))
-        'cpu'
-    """
+    """A device as text, which other processes can be sent; refused if this machine has none."""
     with foreign_errors_as(
         TrialError, f"device {device!r}", "a device of PyTorch", 'give "cpu" or "cuda:0"'
     ):

@@ -158,18 +158,9 @@ class MemoryStore(Store):
 def require_same_settings(
     wanted: Mapping[str, str], held: Mapping[str, str], *, where: str
 ) -> None:
-    """Refuse a store that holds another recipe.
-
-    Args:
-        wanted: Settings of the recipe at hand.
-        held: Settings that the store holds.
-        where: The store, as the message names it.
-
-    Raises:
-        StorageError: They differ; the message lists every setting that does.
+    """Refuse a store that holds another recipe, naming every setting that differs.
 
     Example:
-        >>> require_same_settings({"model": "mlp"}, {"model": "mlp"}, where="runs.log")
         >>> try:
         ...     require_same_settings({"model": "gpt"}, {"model": "mlp"}, where="runs.log")
         ... except StorageError as error:

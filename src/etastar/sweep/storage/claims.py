@@ -1,12 +1,11 @@
 """The runs of one size as one Optuna study: records, and claims shared by several processes.
 
-A point that is wanted is a WAITING trial; a process claims it by Optuna's atomic change of state to
-RUNNING. Where two processes made a trial of one point, the lower number is the point's: both see
-the numbers alike, and the other trial is failed. A run whose process died is failed, and its point
-made WAITING anew, by whoever wants it next: at once where that was a process of this machine; else
-in a database when Optuna's heartbeats have stopped, in a journal, which has none, when the run
-takes far longer than the others of its size did. Should the
-process live after all, its run is kept if it is finished first.
+A claim is a RUNNING trial. Where several processes made one of the same point, the lowest number
+has it: all see the numbers alike, and the others fail theirs. The claim of a process that died is
+failed by whoever wants its point next: at once where that was a process of this machine; else in a
+database when Optuna's heartbeats have stopped, in a journal, which has none, when the run takes far
+longer than the others of its size did. Should the process live after all, its run is kept if it is
+finished first.
 """
 
 from __future__ import annotations
@@ -22,16 +21,13 @@ from operator import attrgetter
 from struct import pack, unpack
 from typing import TYPE_CHECKING, Any
 
-from optuna import load_study
 from optuna.distributions import FloatDistribution
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import fail_stale_trials
 from optuna.trial import TrialState, create_trial
 
 from etastar.errors import StorageError, foreign_errors_as
 from etastar.sweep.recipe import Point
-from etastar.sweep.storage.connection import GRACE_SECONDS, quiet_optuna, seconds_silent
-from etastar.sweep.storage.holder import is_over
+from etastar.sweep.storage.connection import GRACE_SECONDS, is_over, seconds_silent
 from etastar.sweep.trial import TrialRecord
 
 if TYPE_CHECKING:
@@ -63,7 +59,7 @@ class Claims:
         study_name: Of the size.
         size: Size of the network.
         holder: Of the claims that are made here.
-        first_seen: When a running trial of others was first seen here, by its id; filled here.
+        mine: The trial of each point that is claimed here.
 
     A finished trial never changes, so each is read once, at the first look that finds it.
     """
@@ -73,46 +69,45 @@ class Claims:
     study_name: str
     size: Size
     holder: str = ""
-    first_seen: dict[int, float] = field(default_factory=dict)
+    mine: dict[Point, int] = field(default_factory=dict)
+    _first_seen: dict[int, float] = field(default_factory=dict)  # others' claims, by trial
     _seen: int = 0
     _open: set[int] = field(default_factory=set)  # numbers of those that were seen and not over
     _finished: dict[Point, int] = field(default_factory=dict)
     _sorted: list[TrialRecord] = field(default_factory=list)
 
     def records(self) -> tuple[TrialRecord, ...]:
-        """Finished runs sorted by point, each point once.
-
-        Returns:
-            Records, equal to those that were stored.
-
-        Raises:
-            StorageError: A trial is not of etastar.
-        """
+        """Finished runs sorted by point; refused where a trial is not of etastar."""
         self._live()
         return tuple(self._sorted)
 
-    def claim(self, points: Sequence[Point]) -> dict[Point, int]:
-        """Claim the points that nobody has.
+    def claim(self, points: Sequence[Point]) -> None:
+        """Make the points `mine` that are neither finished nor claimed by a live process."""
+        live = self._live()
+        wanted = [point for point in points if point not in self.mine]
+        dead = [live[p] for p in wanted if p in live and self._is_dead(live[p])]
+        for trial in dead:
+            self.fail(self._trial_id(trial))
+        live = self._live() if dead else live
+        made = {
+            point: self._make(TrialState.RUNNING, point)
+            for point in wanted
+            if point not in live and point not in self._finished
+        }
+        live = self._live() if made else live
+        for point, trial_id in made.items():
+            if point in live and self._trial_id(live[point]) == trial_id:
+                self.mine[point] = trial_id
+            else:
+                self.fail(trial_id)  # another process was first
 
-        Args:
-            points: Wanted, none of them this store's yet.
-
-        Returns:
-            Trial id of each point that is now this store's.
-        """
-        claimed = {point: self._claimed(trial) for point, trial in self._enqueued(points).items()}
-        return {point: trial_id for point, trial_id in claimed.items() if trial_id is not None}
-
-    def finish(self, record: TrialRecord, trial_id: int | None) -> None:
+    def finish(self, record: TrialRecord) -> None:
         """Keep a finished run, in the place of its claim if that still holds.
 
         A run whose claim does not hold, as it was taken for dead, is added, unless its point is
         finished; the point's live trial then fails.
-
-        Args:
-            record: What the run came to.
-            trial_id: Of its claim; None where it has none.
         """
+        trial_id = self.mine.pop(record.point, None)
         if trial_id is not None:
             with suppress(UpdateFinishedTrialError):
                 for name, value in _fields(record).items():
@@ -122,68 +117,40 @@ class Claims:
         there = self._live().get(record.point)
         if record.point in self._finished:
             return
-        self._make(_state(record), record.point, _fields(record), values=_values(record))
+        self._make(_state(record), record.point, _fields(record), _values(record))
         if there is not None:
             self.fail(self._trial_id(there))
 
     def fail(self, trial_id: int) -> None:
-        """Take a claim back, if it is one still.
-
-        Args:
-            trial_id: Of the claim.
-        """
+        """Take a claim back, if it is one still."""
         with suppress(UpdateFinishedTrialError):
             self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
     def awaited(self, points: Sequence[Point]) -> str:
         """Who runs the first of the points that another process has; see `Store.awaited`."""
         live = self._live()
-        running = [live[p] for p in points if p in live and live[p].state == TrialState.RUNNING]
-        if not running:
+        trial = next((live[point] for point in points if point in live), None)
+        if trial is None:
             return ""
-        trial_id, point = self._trial_id(running[0]), self._point_of(running[0])
-        host, process = (*str(running[0].user_attrs.get("holder", "")).split(), "?", "?")[:2]
+        point, (silent, patience) = self._point_of(trial), self._silence(trial)
+        host, process = (*str(trial.user_attrs.get("holder", "")).split(), "?", "?")[:2]
         text = f"waits for lr={point.lr}, seed={point.seed} on {host} (process {process})"
         if self._has_heartbeats:
-            silent = seconds_silent(self.storage, trial_id)
-            return f"{text}; silent for {silent:.0f} s, taken over after {GRACE_SECONDS} s"
-        seen = time.monotonic() - self.first_seen.get(trial_id, time.monotonic())
-        left = max(0.0, self._patience() - seen)
+            return f"{text}; silent for {silent:.0f} s, taken over after {patience:.0f} s"
+        left = max(0.0, patience - silent)
         return f"{text}; a journal has no heartbeats: taken over in {left:.0f} s"
 
     def has_runs(self) -> bool:
         """Whether a run is finished, or under way in a process that may live."""
-        running = [one for one in self._live().values() if one.state == TrialState.RUNNING]
-        return bool(self._finished) or not all(map(_is_over, running))
-
-    def _enqueued(self, points: Sequence[Point]) -> dict[Point, FrozenTrial]:
-        """The live trial of each point that is not finished, made WAITING where it had none.
-
-        Trials of dead processes fail.
-        """
         live = self._live()
-        running = [live[p] for p in points if p in live and live[p].state == TrialState.RUNNING]
-        if running:
-            self._fail_dead(running)
-            live = self._live()
-        made = {
-            point: self._make(TrialState.WAITING, point)
-            for point in points
-            if point not in live and point not in self._finished
-        }
-        if made:
-            live = self._live()
-        for point, trial_id in made.items():
-            if point in self._finished or self._trial_id(live[point]) != trial_id:
-                self.fail(trial_id)  # another process was first
-        return {point: live[point] for point in points if point in live}
+        return bool(self._finished) or not all(map(_is_over, live.values()))
 
     def _make(
         self,
         state: TrialState,
         point: Point,
         fields: Mapping[str, Any] | None = None,
-        **values: Any,
+        values: list[float] | None = None,
     ) -> int:
         low, high = min(_LEAST_LR, point.lr), max(_GREATEST_LR, point.lr)
         own = {"size": dict(self.size), "seed": point.seed, "holder": self.holder}
@@ -192,38 +159,27 @@ class Claims:
             params={"lr": point.lr},
             distributions={"lr": FloatDistribution(low, high, log=True)},
             user_attrs={**own, **(fields or {})},
-            **values,
+            values=values,
         )
-        return int(self.storage.create_new_trial(self.study_id, template_trial=template))
-
-    def _claimed(self, trial: FrozenTrial) -> int | None:
-        """The trial's id where it is this store's from now on."""
-        if trial.state != TrialState.WAITING:
-            return None
-        trial_id = self._trial_id(trial)
-        if self._has_heartbeats:  # before the claim: a run without one would never be stale
+        trial_id = int(self.storage.create_new_trial(self.study_id, template_trial=template))
+        if self._has_heartbeats and state == TrialState.RUNNING:
             storage: Any = self.storage
             storage.record_heartbeat(trial_id)
-        with suppress(UpdateFinishedTrialError):
-            if self.storage.set_trial_state_values(trial_id, TrialState.RUNNING):
-                if trial.user_attrs.get("holder") != self.holder:  # another process enqueued it
-                    self.storage.set_trial_user_attr(trial_id, "holder", self.holder)
-                return trial_id
-        return None
+        return trial_id
 
-    def _fail_dead(self, running: Sequence[FrozenTrial]) -> None:
-        """Fail the trials whose process is known, or taken, to be dead."""
-        if self._has_heartbeats:
-            with quiet_optuna():
-                fail_stale_trials(load_study(study_name=self.study_name, storage=self.storage))
-        patience = self._patience()
-        for trial in running:
-            trial_id, now = self._trial_id(trial), time.monotonic()
-            seen = now - self.first_seen.setdefault(trial_id, now)
-            # version 0.1.0 wrote an "owner" in place of a heartbeat
-            is_silent = not self._has_heartbeats and seen > patience
-            if _is_over(trial) or "owner" in trial.system_attrs or is_silent:
-                self.fail(trial_id)
+    def _is_dead(self, trial: FrozenTrial) -> bool:
+        """Whether the process of a running trial is known, or taken, to be dead."""
+        silent, patience = self._silence(trial)
+        return silent > patience or _is_over(trial)
+
+    def _silence(self, trial: FrozenTrial) -> tuple[float, float]:
+        """Seconds since a running trial gave a sign of life, and after how many it is dead."""
+        trial_id, now = self._trial_id(trial), time.monotonic()
+        seen = now - self._first_seen.setdefault(trial_id, now)
+        if not self._has_heartbeats:
+            return seen, self._patience()
+        beat = seconds_silent(self.storage, trial_id)
+        return seen if beat is None else beat, GRACE_SECONDS
 
     def _patience(self) -> float:
         """Three times the longest finished run of the size."""
@@ -239,16 +195,17 @@ class Claims:
         return hasattr(self.storage, "record_heartbeat")
 
     def _live(self) -> dict[Point, FrozenTrial]:
-        """Of each point that is not finished, the waiting or running trial of the lowest number."""
+        """Of each point that is not finished, the running trial of the lowest number."""
         live: dict[Point, FrozenTrial] = {}
         for trial in self._look():
             if trial.state.is_finished():
                 self._keep(trial)
                 self._open.discard(trial.number)
             else:
-                point = self._point_of(trial)
-                live[point] = min(live.get(point, trial), trial, key=lambda one: one.number)
                 self._open.add(trial.number)
+                if trial.state == TrialState.RUNNING:  # version 0.1.0 left WAITING ones too
+                    point = self._point_of(trial)
+                    live[point] = min(live.get(point, trial), trial, key=lambda one: one.number)
             self._seen = max(self._seen, trial.number + 1)
         return {point: trial for point, trial in live.items() if point not in self._finished}
 

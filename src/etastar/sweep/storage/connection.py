@@ -1,17 +1,26 @@
-"""From a path or URL to Optuna's storage, and from what fails below it to one kind of error."""
+"""Optuna's storage at a path or URL, its errors as one kind, and the process that holds a claim.
+
+Optuna's journal file is made to survive a kill in the middle of a write: a line that a killed
+writer or a full disk left unfinished is taken away before the next is written; it was never
+acknowledged. Writers of one host queue for a lock that the system lets go when its holder dies, so
+that at most one of them waits for a stale lock file.
+"""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
+import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from etastar.errors import EtastarError, MissingExtraError, StorageError, cause_of, warnings_ignored
-from etastar.sweep.storage.journal import open_journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,18 +31,19 @@ if TYPE_CHECKING:
 __all__ = [
     "GRACE_SECONDS",
     "HEARTBEAT_SECONDS",
+    "LEFT",
     "connect",
     "disconnect",
+    "is_over",
+    "new_holder",
     "quiet_optuna",
     "seconds_silent",
     "shown_location",
     "storage_errors",
 ]
 
-HEARTBEAT_SECONDS = 15
-"""Between two signs of life in a database."""
-GRACE_SECONDS = 60
-"""Without any, after which a run's process is dead."""
+HEARTBEAT_SECONDS, GRACE_SECONDS = 15, 60
+"""Between two signs of life in a database; without any, after which a run's process is dead."""
 
 _VERBOSITY = threading.RLock()
 _ATTEMPTS = 5
@@ -50,15 +60,15 @@ _FULL_WORDS = ("disk is full", "No space left on device")  # SQLite's and Postgr
 _AWAY_WORD = "connection"  # in whatever way PostgreSQL or MySQL is not there, or no longer
 _NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
+_LOCK_GRACE = 2
+"""Seconds after which a journal's lock that nobody uses is broken; kill -9 often leaves one."""
+
+_LONGEST_FIRST_LINE = 1 << 20
+_OPENING = b'{"op_code":'
+
 
 def shown_location(location: str | os.PathLike[str]) -> str:
     """The location as messages show it: without a password, wherever in a URL it stands.
-
-    Args:
-        location: A path or URL.
-
-    Returns:
-        Text.
 
     Example:
         >>> shown_location("postgresql+psycopg2://me:secret@host/db?password=secret")
@@ -77,20 +87,13 @@ def shown_location(location: str | os.PathLike[str]) -> str:
 
 
 def connect(location: str | os.PathLike[str], *, create: bool) -> BaseStorage | None:
-    """Optuna's storage at a location.
-
-    Args:
-        location: Path of a journal file, or a database's URL.
-        create: Whether to make a store that is not there.
-
-    Returns:
-        The storage; None for one that is not there and is not to be made.
+    """Optuna's storage at a path or URL; None for one that is not there and is not to be made.
 
     Raises:
         StorageError: The driver of the URL is not installed, or the file is no journal.
     """
     if "://" not in str(location):
-        return open_journal(location) if create or Path(location).exists() else None
+        return _journal(Path(location)) if create or Path(location).exists() else None
     from optuna.storages import get_storage
     from sqlalchemy.exc import DatabaseError
 
@@ -135,12 +138,7 @@ def _database(url: str) -> RDBStorage:
         elif read.get_driver_name() in _TIMED_DRIVERS and "connect_timeout" not in read.query:
             options["connect_args"] = {"connect_timeout": _CONNECT_PATIENCE}
         with quiet_optuna():
-            database = RDBStorage(
-                url,
-                engine_kwargs=options,
-                heartbeat_interval=HEARTBEAT_SECONDS,
-                grace_period=min(GRACE_SECONDS, 4 * HEARTBEAT_SECONDS),
-            )
+            database = RDBStorage(url, engine_kwargs=options)
     except (ImportError, ArgumentError) as error:
         raise StorageError(
             f"{shown_location(url)}, whose driver is not installed or not known",
@@ -153,7 +151,7 @@ def _database(url: str) -> RDBStorage:
 
 
 def _lock_at_once(connection: Connection) -> None:
-    """SQLite has no lock for a row: without, two processes read that one point is WAITING."""
+    """SQLite has no lock for a row: without, what was read is out of date when it is written."""
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
@@ -162,12 +160,111 @@ def _is_race(error: Exception) -> bool:
     return any(words in str(error) for words in ("already exists", "UNIQUE", "duplicate key"))
 
 
-def disconnect(storage: BaseStorage) -> None:
-    """Close the connections of this thread and those at rest.
+def _journal(file: Path) -> BaseStorage:
+    """Optuna's storage on a journal file, which is made when there is none."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
 
-    Args:
-        storage: From `connect`.
-    """
+    _require_journal(file)
+    return JournalStorage(JournalFileBackend(str(file), lock_obj=_RepairingLock(file)))
+
+
+def _require_journal(file: Path) -> None:
+    """Refuse what is no journal, before anything is repaired in it."""
+    if not file.exists():
+        return
+    if not file.is_file():
+        raise StorageError(
+            f"{file}, which is no ordinary file", "a journal, or no file", "give another path"
+        )
+    with file.open("rb") as stream:
+        first = stream.readline(_LONGEST_FIRST_LINE)
+    if first.endswith(b"\n"):
+        with suppress(ValueError):
+            entry = json.loads(first)
+            if isinstance(entry, dict) and "op_code" in entry:
+                return
+    elif first[: len(_OPENING)] == _OPENING[: len(first)]:
+        return
+    raise StorageError(
+        f"{file}, which is not a journal of Optuna", "a journal, or no file", "give another path"
+    )
+
+
+class _RepairingLock:
+    """Optuna's own lock file, held inside a system lock, with the tail mended on the way."""
+
+    def __init__(self, file: Path) -> None:
+        from optuna.storages.journal import JournalFileSymlinkLock
+
+        self._file = file
+        self._queue: int | None = None
+        with warnings_ignored():
+            # of a period below 3 s: it thinks of slow writers, and ours take milliseconds
+            self._lock = JournalFileSymlinkLock(str(file), grace_period=_LOCK_GRACE)
+
+    def acquire(self) -> bool:
+        """Wait for both locks; the file then ends with a complete line."""
+        self._queue = _enter_queue(self._file)
+        try:
+            acquired = bool(self._lock.acquire())
+        except BaseException:
+            self._leave_queue()
+            raise
+        try:
+            _drop_unfinished_line(self._file)
+        except BaseException:
+            self.release()
+            raise
+        return acquired
+
+    def release(self) -> None:
+        """Let go of both locks."""
+        try:
+            self._lock.release()
+        finally:
+            self._leave_queue()
+
+    def _leave_queue(self) -> None:
+        if self._queue is not None:
+            os.close(self._queue)
+            self._queue = None
+
+
+def _enter_queue(file: Path) -> int | None:
+    """Wait for the system lock of the journal itself; None where the system has none."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError:  # some network file systems have no such locks
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _drop_unfinished_line(file: Path) -> None:
+    """Cut the file after its last complete line."""
+    with file.open("rb+") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        keep = end
+        while keep > 0:
+            start = max(0, keep - 4096)
+            stream.seek(start)
+            newline = stream.read(keep - start).rfind(b"\n")
+            if newline >= 0:
+                keep = start + newline + 1
+                break
+            keep = start
+        if keep < end:
+            stream.truncate(keep)
+
+
+def disconnect(storage: BaseStorage) -> None:
+    """Close the connections of this thread and those at rest."""
     storage.remove_session()
     # optuna wraps the database in a cache and has no call that closes the pool of connections
     engine = getattr(getattr(storage, "_backend", None), "engine", None)
@@ -175,8 +272,8 @@ def disconnect(storage: BaseStorage) -> None:
         engine.dispose()
 
 
-def seconds_silent(storage: BaseStorage, trial_id: int) -> float:
-    """How long ago, by a database's own clock, a running trial's heartbeat was recorded."""
+def seconds_silent(storage: BaseStorage, trial_id: int) -> float | None:
+    """How long ago, by a database's own clock, Optuna recorded a heartbeat of a trial; or None."""
     from sqlalchemy import DateTime, column, func, select, table
 
     beats = table("trial_heartbeats", column("trial_id"), column("heartbeat", DateTime))
@@ -184,20 +281,15 @@ def seconds_silent(storage: BaseStorage, trial_id: int) -> float:
     database = getattr(storage, "_backend", storage)  # optuna wraps it in a cache
     with database.engine.connect() as connection:
         found = connection.execute(ask).first()
-    return 0.0 if found is None else (found[0].replace(tzinfo=None) - found[1]).total_seconds()
+    return None if found is None else (found[0].replace(tzinfo=None) - found[1]).total_seconds()
 
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Leave out Optuna's line for every study, and what it says of heartbeats being new.
-
-    Yields:
-        Nothing.
-    """
+    """Leave out Optuna's line for every study."""
     from optuna import logging
-    from optuna.exceptions import ExperimentalWarning
 
-    with _VERBOSITY, warnings_ignored(ExperimentalWarning):
+    with _VERBOSITY:
         level = logging.get_verbosity()
         logging.set_verbosity(max(level, logging.WARNING))
         try:
@@ -208,14 +300,7 @@ def quiet_optuna() -> Iterator[None]:
 
 @contextmanager
 def storage_errors(where: str, doing: str) -> Iterator[None]:
-    """Turn every failure of files, databases and Optuna into a StorageError.
-
-    Args:
-        where: The store, as messages name it.
-        doing: What is being done to it: "reading" or "writing".
-
-    Yields:
-        Nothing.
+    """Turn every failure of files, databases and Optuna, while "reading" or "writing", to an error.
 
     Raises:
         MissingExtraError: Optuna is not installed.
@@ -264,3 +349,38 @@ def _cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+LEFT: set[str] = set()
+"""Holders of this process that hold nothing any more, also in a store that cannot be written."""
+
+
+def new_holder() -> str:
+    """Of an opened store: host, number of the process, where that counts, and a random word."""
+    return f"{socket.gethostname()} {os.getpid()} {_numbered()} {uuid4().hex[:12]}"
+
+
+def is_over(holder: str) -> bool:
+    """Whether a holder left, or was a process of this machine that is no more; else False."""
+    if holder in LEFT:
+        return True
+    _, process, numbered, _ = (*holder.split(), "", "", "", "")[:4]
+    if numbered != _numbered() or not process.isdecimal():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it is another user's
+        pass
+    return False
+
+
+@lru_cache(maxsize=1)
+def _numbered() -> str:
+    """Where process numbers count: this boot of this machine, and within it this container."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}:{os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # no Linux
+        return uuid4().hex

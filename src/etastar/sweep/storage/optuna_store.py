@@ -13,13 +13,14 @@ from etastar.sweep.recipe import format_size, parse_size
 from etastar.sweep.storage.base import MemoryStore, Store, require_same_settings
 from etastar.sweep.storage.connection import (
     HEARTBEAT_SECONDS,
+    LEFT,
     connect,
     disconnect,
+    new_holder,
     quiet_optuna,
     shown_location,
     storage_errors,
 )
-from etastar.sweep.storage.holder import LEFT, new_holder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,7 +78,6 @@ class OptunaStore(Store):
         self._holder = ""
         self._storage: BaseStorage | None = None
         self._studies: dict[Size, Claims] = {}
-        self._claimed: dict[tuple[Size, Point], int] = {}
         self._stopped = Event()
         self._heartbeat: Thread | None = None
 
@@ -89,15 +89,16 @@ class OptunaStore(Store):
             deadline = time.monotonic() + (0.0 if made else _HEADER_PATIENCE)
             while not (held := self._held(index)) and time.monotonic() < deadline:
                 time.sleep(0.05)
-            if held and held != dict(settings) and not self._has_runs():
+            if held and held != dict(settings):
+                if any(self._claims(size).has_runs() for size in self._begun_sizes()):
+                    require_same_settings(settings, held, where=self._where)
                 self._forget_sizes()  # begun with a setting that was a slip
-            elif held:
-                require_same_settings(settings, held, where=self._where)
             # one that is there is written again, which shows whether the store can be written
             header = {"format": FORMAT, "settings": dict(settings)}
             self._connected().set_study_user_attr(index, _HEADER, header)
-        self._opened, self._holder = True, new_holder()
-        self._studies.clear()
+        if not self._opened:
+            self._opened, self._holder = True, new_holder()
+            self._studies.clear()  # they have no holder
 
     def settings(self) -> dict[str, str]:
         """Settings of the recipe that the store holds; {} for a new one."""
@@ -133,15 +134,14 @@ class OptunaStore(Store):
         """Claim points; see `Store.begin`."""
         self._require_open()
         unique = tuple(dict.fromkeys(points))
-        new = [point for point in unique if (size, point) not in self._claimed]
         with storage_errors(self._where, "writing"):
-            claimed = self._claims(size).claim(new)
-        self._claimed.update({(size, point): trial_id for point, trial_id in claimed.items()})
+            claims = self._claims(size)
+            claims.claim(unique)
         if self._heartbeat is None and hasattr(self._storage, "record_heartbeat"):
             self._stopped.clear()
             self._heartbeat = Thread(target=self._keep_beating, daemon=True)
             self._heartbeat.start()
-        return tuple(point for point in unique if (size, point) in self._claimed)
+        return tuple(point for point in unique if point in claims.mine)
 
     def awaited(self, size: Size, points: Sequence[Point]) -> str:
         """Who has the points, and until when; see `Store.awaited`."""
@@ -151,9 +151,8 @@ class OptunaStore(Store):
     def finish(self, record: TrialRecord) -> None:
         """Keep a finished run; where the point has a finished run, that one stays."""
         self._require_open()
-        trial_id = self._claimed.pop((record.size, record.point), None)
         with storage_errors(self._where, "writing"):
-            self._claims(record.size).finish(record, trial_id)
+            self._claims(record.size).finish(record)
 
     def close(self) -> None:
         """Let go of claims and connections."""
@@ -167,10 +166,10 @@ class OptunaStore(Store):
             return
         # a store that cannot be written keeps the claims, which hold no longer all the same
         with suppress(StorageError), storage_errors(self._where, "writing"):
-            for (size, _), trial_id in self._claimed.items():
-                self._claims(size).fail(trial_id)
+            for claims in self._studies.values():
+                for trial_id in claims.mine.values():
+                    claims.fail(trial_id)
         disconnect(self._storage)
-        self._claimed.clear()
         self._studies.clear()
         self._storage, self._opened = None, False
 
@@ -180,8 +179,9 @@ class OptunaStore(Store):
         while not self._stopped.wait(HEARTBEAT_SECONDS):
             # the next beat may reach the store again; one that stays away shows at the next record
             with suppress(StorageError), storage_errors(self._where, "writing"):
-                for trial_id in list(self._claimed.values()):
-                    storage.record_heartbeat(trial_id)
+                for claims in list(self._studies.values()):
+                    for trial_id in list(claims.mine.values()):
+                        storage.record_heartbeat(trial_id)
         storage.remove_session()
 
     def _connected(self, *, create: bool = True) -> Any:
@@ -212,9 +212,6 @@ class OptunaStore(Store):
         prefix = f"{self._name}/"
         names = [study.study_name for study in studies]
         return [parse_size(n.removeprefix(prefix)) for n in names if n.startswith(prefix)]
-
-    def _has_runs(self) -> bool:
-        return any(self._claims(size).has_runs() for size in self._begun_sizes())
 
     def _forget_sizes(self) -> None:
         """Take away depths, and claims that came to nothing."""
@@ -260,17 +257,9 @@ class OptunaStore(Store):
 
 
 def as_store(storage: Store | str | os.PathLike[str] | None, *, name: str = "sweep") -> Store:
-    """The store that a caller means; it is not opened yet.
+    """The store that a caller means: a store, a path, a database's URL, or None for memory.
 
-    Args:
-        storage: A store, the path of a journal file, a database's URL, or None for memory.
-        name: Of the sweep, where the store is to be made.
-
-    Returns:
-        The store.
-
-    Raises:
-        StorageError: It is none of these, or the name does not fit.
+    It is not opened yet. `name` is that of the sweep in it.
 
     Example:
         >>> type(as_store(None)).__name__, type(as_store("runs.log")).__name__
