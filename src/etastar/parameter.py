@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 __all__ = ["AttentionPart", "LayerType", "NetworkFeatures", "ParamInfo", "Role"]
@@ -134,6 +134,9 @@ class NetworkFeatures:
         scaled_branches: Whether a parameter of its own multiplies a branch's output (LayerScale,
             ReZero); the gain of a norm is none.
         branch_layers: Weight layers of a branch: 1, 2 for two or more; 0 without branches.
+        convolutional: Whether a network without norms convolves: a branch that has a kernel of more
+            than one position, or a third of a chain's weight layers. False with norms: no measured
+            families tell such networks apart by it.
     """
 
     structure: Literal["chain", "residual", "other"]
@@ -141,3 +144,4 @@ class NetworkFeatures:
     batch_norm: bool
     scaled_branches: bool
     branch_layers: int
+    convolutional: bool = field(default=False, kw_only=True)

@@ -4,6 +4,7 @@ import json
 import math
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -317,6 +318,16 @@ def test_a_named_fit_has_its_interval_too():
     assert "interval" not in found.notes[0]
 
 
+class Convolved(nn.Conv1d):
+    """A convolution over eight positions of one channel, in place of a layer of eight units."""
+
+    def __init__(self):
+        super().__init__(1, 1, 3, padding=1, bias=False)
+
+    def forward(self, x):
+        return super().forward(x.unsqueeze(1)).squeeze(1)
+
+
 class Made(nn.Module):
     """A small network of any kind that the stored table has."""
 
@@ -326,8 +337,9 @@ class Made(nn.Module):
         layers = max(1, kind.branch_layers)
         self.kind = kind
         self.stem, self.head = nn.Linear(6, 8, bias=False), nn.Linear(8, 3, bias=False)
+        make = Convolved if kind.convolutional else partial(nn.Linear, 8, 8, bias=False)
         self.blocks = nn.ModuleList(
-            nn.ModuleList(nn.Linear(8, 8, bias=False) for _ in range(layers)) for _ in range(depth)
+            nn.ModuleList(make() for _ in range(layers)) for _ in range(depth)
         )
         self.norms = nn.ModuleList(norm(8) for _ in range(depth))
         self.gains = nn.ParameterList(torch.full((8,), 0.1) for _ in range(depth))

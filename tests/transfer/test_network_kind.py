@@ -17,20 +17,22 @@ def features(model, *args, **kwargs):
     return network_features(graph, graph.depth())
 
 
-def residual(norm, *, batch_norm=False, scaled=False, layers=2):
-    return NetworkFeatures("residual", norm, batch_norm, scaled, layers)
+def residual(norm, *, batch_norm=False, scaled=False, layers=2, convolutional=False):
+    return NetworkFeatures(
+        "residual", norm, batch_norm, scaled, layers, convolutional=convolutional
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "settings", "expected"),
     [
         ("mlp", {}, NetworkFeatures("chain", "none", False, False, 0)),
-        ("cnn2d", {}, NetworkFeatures("chain", "none", False, False, 0)),
+        ("cnn2d", {}, NetworkFeatures("chain", "none", False, False, 0, convolutional=True)),
         ("gpt", {}, residual("pre")),
         ("gpt", {"affine": False}, residual("pre")),
         ("gpt", {"parallel": True}, residual("pre")),
         ("vit", {}, residual("pre")),
-        ("resnet", {}, residual("none", layers=1)),
+        ("resnet", {}, residual("none", layers=1, convolutional=True)),
         ("resnet", {"batch_norm": True}, residual("pre", batch_norm=True, layers=1)),
         ("resmlp", {"branch_layers": 2}, residual("none")),
     ],
@@ -39,6 +41,51 @@ def test_networks_of_the_zoo_are_of_one_kind_at_every_depth(name, settings, expe
     for depth in (1, 3):
         size = {"depth": depth, "width": 16, **settings}
         assert features(build(name, **size), *example_inputs(name, **size)) == expected
+
+
+def separable(channels):
+    """Depthwise and pointwise, as MobileNet alternates them."""
+    return nn.Conv2d(channels, channels, 3, padding=1, groups=channels), nn.Conv2d(channels, 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("layers", "convolutional"),
+    [
+        (
+            [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(128, 2)],
+            True,
+        ),
+        ([nn.Conv2d(3, 8, 3), *separable(8), nn.ReLU(), *separable(8), nn.Flatten()], True),
+        ([nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.Flatten()], False),
+        ([nn.Conv2d(3, 8, 8), nn.Flatten(), *(nn.Linear(8, 8) for _ in range(3))], False),
+        ([nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 2, 3)], False),
+    ],
+    ids=["plain", "separable", "one position", "patches", "normalized"],
+)
+def test_a_chain_without_norms_convolves_where_a_third_of_its_layers_do(layers, convolutional):
+    found = features(nn.Sequential(*layers), torch.zeros(2, 3, 8, 8))
+    assert (found.structure, found.convolutional) == ("chain", convolutional)
+
+
+@pytest.mark.parametrize(("size", "convolutional"), [(1, False), (3, True)])
+def test_residual_branches_without_norms_convolve_by_their_kernel(size, convolutional):
+    def branch():
+        layers = nn.Conv1d(4, 4, size, padding=size // 2), nn.ReLU(), nn.Conv1d(4, 4, 1)
+        return nn.Sequential(*layers)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.branches = nn.Conv1d(2, 4, 5), nn.ModuleList(branch() for _ in range(3))
+
+        def forward(self, x):
+            x = self.stem(x)
+            for one in self.branches:
+                x = x + one(x)
+            return x
+
+    expected = residual("none", convolutional=convolutional)
+    assert features(Net(), torch.zeros(2, 2, 16)) == expected
 
 
 class Blocks(nn.Module):

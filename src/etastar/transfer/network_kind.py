@@ -36,6 +36,9 @@ _NORMS: Final = {
 }
 
 
+_MANY: Final = 1 / 3  # of a chain's layers; depthwise and pointwise ones alternate (a choice)
+
+
 @dataclass(frozen=True)
 class NetworkKind(NetworkFeatures):
     """Features of a network, and how a step of its optimizer depends on the gradient.
@@ -46,6 +49,8 @@ class NetworkKind(NetworkFeatures):
         pre-norm residual network
         >>> print(NetworkKind("residual", "inside", True, True, 1, "sgd"))
         norm-in-branch residual network (BatchNorm, scaled one-layer branches)
+        >>> print(NetworkKind("chain", "none", False, False, 0, "sgd", convolutional=True))
+        unnormalized convolutional chain
     """
 
     update: Update
@@ -65,10 +70,11 @@ class NetworkKind(NetworkFeatures):
         ]
         details = ", ".join(filter(None, words))
         if self.structure == "residual":
-            name = f"{_NORMS[self.norm]} residual network"
+            norm, form = _NORMS[self.norm], "residual network"
         else:
             norm = "unnormalized" if self.norm == "none" else "normalized"
-            name = f"{norm} {'chain' if self.structure == 'chain' else 'network of other form'}"
+            form = "chain" if self.structure == "chain" else "network of other form"
+        name = f"{norm} {'convolutional ' if self.convolutional else ''}{form}"
         return f"{name} ({details})" if details else name
 
 
@@ -87,12 +93,14 @@ def network_features(graph: Graph, report: DepthReport) -> NetworkFeatures:
     branches = [b for b in find_residuals(graph.contraction) if b.stream is not None and b.length]
     if not branches:
         norms = walk.norms_between_layers()
+        layers = graph.weight_layers()
         return NetworkFeatures(
             structure="chain" if report.path_count == 1 else "other",
             norm="inside" if norms else "none",
             batch_norm=_has_batch_norm(norms),
             scaled_branches=False,
             branch_layers=0,
+            convolutional=not norms and sum(map(_convolves, layers)) >= _MANY * len(layers),
         )
     later = [branch for branch in branches if branch.index > 0] or branches
     votes = Counter(_branch_features(walk, branch) for branch in later)
@@ -112,6 +120,7 @@ def _branch_features(walk: _Backwards, branch: Branch) -> NetworkFeatures:
         batch_norm=_has_batch_norm(norms.get(place, [])),
         scaled_branches=walk.is_scaled(branch),
         branch_layers=min(branch.length, 2),
+        convolutional=place == "none" and any(_convolves(walk.nodes[n]) for n in branch.positions),
     )
 
 
@@ -196,6 +205,10 @@ class _Backwards:
 
 def _name(node: Node) -> str:
     return node.op.split(".")[1].rstrip("_") if "." in node.op else node.op
+
+
+def _convolves(node: Node) -> bool:
+    return node.weight is not None and any(size > 1 for size in node.weight.kernel_size)
 
 
 def _normalizes(node: Node) -> bool:
