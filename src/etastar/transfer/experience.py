@@ -251,7 +251,7 @@ def read_experience(text: str) -> Experience:
         if data["format"] != EXPERIENCE_FORMAT:
             raise ValueError(f"format {data['format']!r}")
         records = tuple(map(_record, data["records"]))
-        return Experience(records, tuple(CriterionRecord(**_as_read(c)) for c in data["criterion"]))
+        return Experience(records, tuple(map(_criterion_record, data["criterion"])))
     except (ValueError, TypeError, KeyError) as error:
         raise LawError(
             f"an experience table with {error}",
@@ -260,16 +260,18 @@ def read_experience(text: str) -> Experience:
         ) from error
 
 
-def _as_read(one: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a record, of what JSON has."""
-    return {**one, "kind": NetworkKind(**one["kind"]), "depths": tuple(map(int, one["depths"]))}
-
-
 def _record(one: Mapping[str, Any]) -> ExperienceRecord:
-    record = ExperienceRecord(**_as_read(one))
+    own = {"kind": NetworkKind(**one["kind"]), "depths": tuple(map(int, one["depths"]))}
+    record = ExperienceRecord(**{**one, **own})
     if not (record.exponent_sd > 0 and math.isfinite(record.exponent + (record.advantage or 0))):
         raise ValueError(f"the exponent {record.exponent} +- {record.exponent_sd}")
     return record
+
+
+def _criterion_record(one: Mapping[str, Any]) -> CriterionRecord:
+    base, target = map(int, one["depths"])
+    own = {"kind": NetworkKind(**one["kind"]), "depths": (base, target)}
+    return CriterionRecord(**{**one, **own})
 
 
 @cache

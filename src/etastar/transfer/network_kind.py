@@ -56,26 +56,16 @@ class NetworkKind(NetworkFeatures):
     update: Update
 
     def __str__(self) -> str:
-        words = [
-            "BatchNorm" if self.batch_norm else "",
-            " ".join(
-                word
-                for word, is_so in (
-                    ("scaled", self.scaled_branches),
-                    ("one-layer", self.branch_layers == 1),
-                    ("branches", self.scaled_branches or self.branch_layers == 1),
-                )
-                if is_so
-            ),
-        ]
-        details = ", ".join(filter(None, words))
+        branches = ["scaled"] * self.scaled_branches + ["one-layer"] * (self.branch_layers == 1)
+        details = ["BatchNorm"] * self.batch_norm
+        details += [" ".join([*branches, "branches"])] if branches else []
         if self.structure == "residual":
             norm, form = _NORMS[self.norm], "residual network"
         else:
             norm = "unnormalized" if self.norm == "none" else "normalized"
             form = "chain" if self.structure == "chain" else "network of other form"
         name = f"{norm} {'convolutional ' if self.convolutional else ''}{form}"
-        return f"{name} ({details})" if details else name
+        return f"{name} ({', '.join(details)})" if details else name
 
 
 def network_kind(features: NetworkFeatures | None, optimizer: OptimizerKind) -> NetworkKind | None:

@@ -112,7 +112,10 @@ def _decode(hint: Any, data: Any, where: str) -> object:
     if origin is tuple:
         return _tuple(arguments, data, where)
     if origin in (typing.Union, types.UnionType):
-        return _union(arguments, data, where)
+        if type(data) in (types.NoneType, str) and type(data) in arguments:
+            return data
+        rest = [one for one in arguments if one not in (types.NoneType, str)]
+        return _decode(rest[0] if rest else str, data, where)
     if origin is typing.Literal:
         return _checked(data in arguments, data, where)
     if hint is float:
@@ -125,14 +128,6 @@ def _checked(valid: bool, data: Any, where: str) -> Any:
     if not valid:
         raise _corrupt(where, f"the value {data!r}")
     return data
-
-
-def _union(arguments: tuple[Any, ...], data: object, where: str) -> object:
-    for plain in (types.NoneType, str):
-        if plain in arguments and type(data) is plain:
-            return data
-    rest = [hint for hint in arguments if hint not in (types.NoneType, str)]
-    return _decode(rest[0], data, where) if rest else _checked(valid=False, data=data, where=where)
 
 
 def _tuple(arguments: tuple[Any, ...], data: object, where: str) -> tuple[object, ...]:
