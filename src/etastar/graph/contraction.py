@@ -64,96 +64,6 @@ def _union(frontiers: Sequence[Frontier], operands: Iterable[Operand]) -> Fronti
     return Frontier(direct, mixed, ways, is_product)
 
 
-class _Frontiers:
-    """Frontiers of all nodes for one choice of sources."""
-
-    def __init__(
-        self,
-        nodes: Sequence[Node],
-        sources: Iterable[int],
-        sums: Sums,
-        outer: Mapping[int, int] = MappingProxyType({}),
-        gates: Mapping[int, Operand] = MappingProxyType({}),
-    ) -> None:
-        self.of: list[Frontier] = []
-        self.counted: dict[int, Frontier] = {}  # what each counted node reads
-        self._nodes, self._sums, self._outer = nodes, sums, outer
-        self._sources = frozenset(sources)
-        self._gates = gates
-        self._embedded = sum(1 << source for source in self._sources)
-        self._looked_up = 0
-        self.embeddings: list[int] = []  # masks of those that were summed
-        for node in nodes:
-            self.of.append(self._frontier(node))
-
-    def _frontier(self, node: Node) -> Frontier:
-        own = Frontier(1 << node.index, 0, 1 << node.index)
-        if node.kind == "input":
-            return own if node.index in self._sources else _EMPTY
-        reached = _union(self.of, node.operands)
-        if not reached.mask:
-            return _EMPTY
-        if node.name == "mul" and sum(bool(o.producers) for o in node.operands) > 1:
-            reached = reached._replace(is_product=True)
-        if gate := self._gates.get(node.index):
-            ways = _union(self.of, (o for o in node.operands if o is not gate)).ways
-            reached = reached._replace(ways=ways or reached.ways)
-        if node.weight is not None or self._is_addition(node):
-            self.counted[node.index] = reached
-            self._note_embedding(node, reached)
-            return own
-        return reached._replace(direct=0, mixed=reached.mask) if node.mixes else reached
-
-    def _note_embedding(self, node: Node, reached: Frontier) -> None:
-        """Remember the first layers, and which of them look up a table."""
-        if node.weight is not None and all(i in self._sources for i in members(reached.mask)):
-            self._embedded |= 1 << node.index
-            if node.weight.layer_type == "embedding":
-                self._looked_up |= 1 << node.index
-
-    def _is_addition(self, node: Node) -> bool:
-        """Whether the operands of an n-ary sum come from different places."""
-        leaves = [_union(self.of, (leaf,)) for leaf in self._sums.get(node.index, ())]
-        found = set(leaves) - {_EMPTY}
-        if len({(leaf.direct, leaf.mixed) for leaf in found}) < 2:
-            return False
-        if self._is_embedding(found):
-            self.embeddings.append(_union(self.of, self._sums[node.index]).mask)
-            return False
-        return not self._is_within_mixing(node, found)
-
-    def _is_embedding(self, leaves: set[Frontier]) -> bool:
-        """A sum of embeddings of inputs; one of them may be no table, as that of patches."""
-        others = [leaf for leaf in leaves if leaf.mask & ~self._looked_up]
-        return len(others) < 2 and all(not leaf.mask & ~self._embedded for leaf in others)
-
-    def _is_within_mixing(self, node: Node, leaves: set[Frontier]) -> bool:
-        """In `x + s (pool(x) - x)` the inner sum, of which all operands are made of x."""
-        places = {leaf.mask for leaf in leaves}
-        if node.index not in self._outer or len(places) > 1:
-            return False
-        beside = (
-            _union(self.of, (leaf,)).mask
-            for leaf in self._sums[self._outer[node.index]]
-            if all(producer < node.index for producer in leaf.producers)
-        )
-        return bool(places & set(beside))
-
-
-def data_inputs(nodes: Sequence[Node], inputs: dict[str, int]) -> tuple[str, ...]:
-    """Inputs that some weight layer reads with nothing but inputs on its frontier [WU].
-
-    That takes images, embeddings and token ids, and drops masks.
-    """
-    every_input = sum(1 << index for index in inputs.values())
-    frontiers = _Frontiers(nodes, inputs.values(), sums={})
-    data = 0
-    for reached in frontiers.counted.values():
-        if reached.mask & ~every_input == 0:
-            data |= reached.mask
-    return tuple(name for name, index in inputs.items() if data >> index & 1)
-
-
 @dataclass(frozen=True, slots=True)
 class CountedNode:
     """A weight layer or residual addition of the contracted graph.
@@ -177,6 +87,107 @@ class CountedNode:
     operand_ways: tuple[tuple[int, ...], ...] = ()
     mixed: frozenset[int] = frozenset()
     products: frozenset[int] = frozenset()
+
+
+def _counted_node(node: Node, reached: Frontier, operands: Sequence[Frontier]) -> CountedNode:
+    return CountedNode(
+        node.index,
+        "residual addition" if operands else "weight layer",
+        tuple(members(reached.mask)),
+        tuple(members(reached.ways)),
+        tuple(tuple(members(operand.mask)) for operand in operands),
+        tuple(tuple(members(operand.ways)) for operand in operands),
+        frozenset(i for i, operand in enumerate(operands) if operand.mixed),
+        frozenset(i for i, o in enumerate(operands) if o.is_product or node.name == "lerp"),
+    )
+
+
+class _Frontiers:
+    """Frontiers of all nodes for one choice of sources."""
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        sources: Iterable[int],
+        sums: Sums,
+        outer: Mapping[int, int] = MappingProxyType({}),
+        gates: Mapping[int, Operand] = MappingProxyType({}),
+    ) -> None:
+        self.of: list[Frontier] = []
+        self.counted: list[CountedNode] = []
+        self._nodes, self._sums, self._outer = nodes, sums, outer
+        self._sources = frozenset(sources)
+        self._gates = gates
+        self._embedded = sum(1 << source for source in self._sources)
+        self._looked_up = 0
+        self.embeddings: list[int] = []  # masks of those that were summed
+        for node in nodes:
+            self.of.append(self._frontier(node))
+
+    def _frontier(self, node: Node) -> Frontier:
+        own = Frontier(1 << node.index, 0, 1 << node.index)
+        if node.kind == "input":
+            return own if node.index in self._sources else _EMPTY
+        reached = _union(self.of, node.operands)
+        if not reached.mask:
+            return _EMPTY
+        if node.name == "mul" and sum(bool(o.producers) for o in node.operands) > 1:
+            reached = reached._replace(is_product=True)
+        if gate := self._gates.get(node.index):
+            ways = _union(self.of, (o for o in node.operands if o is not gate)).ways
+            reached = reached._replace(ways=ways or reached.ways)
+        operands = () if node.weight is not None else self._added(node)
+        if node.weight is not None or operands:
+            self.counted.append(_counted_node(node, reached, operands))
+            self._note_embedding(node, reached)
+            return own
+        return reached._replace(direct=0, mixed=reached.mask) if node.mixes else reached
+
+    def _note_embedding(self, node: Node, reached: Frontier) -> None:
+        """Remember the first layers, and which of them look up a table."""
+        if node.weight is not None and all(i in self._sources for i in members(reached.mask)):
+            self._embedded |= 1 << node.index
+            if node.weight.layer_type == "embedding":
+                self._looked_up |= 1 << node.index
+
+    def _added(self, node: Node) -> Sequence[Frontier]:
+        """What the operands of an n-ary sum hold, if they come from different places; else ()."""
+        found = [_union(self.of, (leaf,)) for leaf in self._sums.get(node.index, ())]
+        operands = [operand for operand in found if operand.mask]
+        if len({(operand.direct, operand.mixed) for operand in operands}) < 2:
+            return ()
+        if self._is_embedding(set(operands)):
+            self.embeddings.append(_union(self.of, self._sums[node.index]).mask)
+            return ()
+        return () if self._is_within_mixing(node, operands) else operands
+
+    def _is_embedding(self, leaves: set[Frontier]) -> bool:
+        """A sum of embeddings of inputs; one of them may be no table, as that of patches."""
+        others = [leaf for leaf in leaves if leaf.mask & ~self._looked_up]
+        return len(others) < 2 and all(not leaf.mask & ~self._embedded for leaf in others)
+
+    def _is_within_mixing(self, node: Node, leaves: Sequence[Frontier]) -> bool:
+        """In `x + s (pool(x) - x)` the inner sum, of which all operands are made of x."""
+        places = {leaf.mask for leaf in leaves}
+        if node.index not in self._outer or len(places) > 1:
+            return False
+        beside = (
+            _union(self.of, (leaf,)).mask
+            for leaf in self._sums[self._outer[node.index]]
+            if all(producer < node.index for producer in leaf.producers)
+        )
+        return bool(places & set(beside))
+
+
+def data_inputs(nodes: Sequence[Node], inputs: dict[str, int]) -> tuple[str, ...]:
+    """Inputs that some weight layer reads with nothing but inputs on its frontier [WU].
+
+    That takes images, embeddings and token ids, and drops masks.
+    """
+    frontiers = _Frontiers(nodes, inputs.values(), sums={})
+    read = (set(node.predecessors) for node in frontiers.counted)
+    data = set[int]().union(*(found for found in read if found <= set(inputs.values())))
+    return tuple(name for name, index in inputs.items() if index in data)
 
 
 @dataclass(frozen=True)
@@ -210,35 +221,13 @@ def contract(
     """
     sums, outer = group_sums(nodes, (i for made in outputs.values() for i in made))
     frontiers = _Frontiers(nodes, sources.values(), sums, outer, gating_operands(nodes))
-    counted = tuple(
-        _counted_node(nodes[index], reached, sums, frontiers)
-        for index, reached in frontiers.counted.items()
-    )
     reached = {
         name: _union(frontiers.of, (Operand(made, (), ()),)) for name, made in outputs.items()
     }
     return Contraction(
         dict(sources),
-        counted,
+        tuple(frontiers.counted),
         {name: tuple(members(found.mask)) for name, found in reached.items()},
         {name: tuple(members(found.ways)) for name, found in reached.items()},
         tuple(tuple(members(mask)) for mask in frontiers.embeddings),
-    )
-
-
-def _counted_node(node: Node, reached: Frontier, sums: Sums, frontiers: _Frontiers) -> CountedNode:
-    before, ways = tuple(members(reached.mask)), tuple(members(reached.ways))
-    if node.weight is not None:
-        return CountedNode(node.index, "weight layer", before, ways)
-    found = (_union(frontiers.of, (leaf,)) for leaf in sums[node.index])
-    leaves = [leaf for leaf in found if leaf.mask]
-    return CountedNode(
-        node.index,
-        "residual addition",
-        before,
-        ways,
-        tuple(tuple(members(leaf.mask)) for leaf in leaves),
-        tuple(tuple(members(leaf.ways)) for leaf in leaves),
-        frozenset(i for i, leaf in enumerate(leaves) if leaf.mixed),
-        frozenset(i for i, o in enumerate(leaves) if o.is_product or node.name == "lerp"),
     )

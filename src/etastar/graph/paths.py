@@ -251,18 +251,15 @@ def bypassed_layers(
         if node.node in ends:
             backward[node.node] = (end, 0)
         _extend(backward, node.node, after[node.node], places, latest=False)
-    on_branches = _on_branches(branches, places)
-    ways = nodes_on_paths(contraction, outputs, through_gates=False)
+    beside = nodes_on_paths(contraction, outputs, through_gates=False) - places.keys()
+    beside = (beside & forward.keys() & backward.keys()) - _on_branches(branches, places)
     sums = {place for n, place in places.items() if _sums_alone(counted[n], path, place, first)}
     return {
-        node.node: backward[node.node][0] in sums
-        for node in contraction.counted
-        if node.counted_as == "weight layer"
-        and node.node in ways - on_branches
-        and node.node not in places
-        and node.node in forward
-        and node.node in backward
-        and _is_longer(forward[node.node], backward[node.node])
+        n: backward[n][0] in sums
+        for n, node in counted.items()
+        if n in beside
+        and node.counted_as == "weight layer"
+        and forward[n][1] + backward[n][1] > backward[n][0] - forward[n][0]  # longer than the path
     }
 
 
@@ -285,11 +282,6 @@ def _extend(
     if found:
         nearest = (max if latest else min)(place for place, _ in found)
         reach[node] = (nearest, max(length for place, length in found if place == nearest))
-
-
-def _is_longer(forward: tuple[int, int], backward: tuple[int, int]) -> bool:
-    (start, before), (end, behind) = forward, backward
-    return before + behind - 1 > end - start - 1
 
 
 def _on_branches(branches: Sequence[Branch], path: Container[int]) -> set[int]:

@@ -101,7 +101,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         records: The parameters of the model by canonical name.
         twins: Fake twins, of the mode that computes shapes; None to run on real tensors.
         observer: Called with every node and its output.
-        before_write: Called with every tensor that an operation is about to write to.
+        before_write: Called with every real tensor that an operation is about to write to.
     """
 
     supports_higher_order_operators = True
@@ -115,9 +115,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self,
         records: dict[str, ParameterRecord],
         *,
-        twins: FakeTwins | None = None,
-        observer: Observer | None = None,
-        before_write: Callable[[torch.Tensor], None] | None = None,
+        twins: FakeTwins | None,
+        observer: Observer | None,
+        before_write: Callable[[torch.Tensor], None],
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.records = records
@@ -222,7 +222,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         slots = map_tensors((args, kwargs), slot)
         values = [self.log.read(tensor) for tensor in tensors]
         keys = {self.log.key(tensor) for tensor in tensors}
-        result = self._execute(func, operation, args, kwargs)
+        if self.twins is not None:
+            result = run_fake(func, operation, args, kwargs)
+        else:
+            for tensor in _named_tensors(operation, operation.written, args, kwargs):
+                self.before_write(tensor)
+            result = func(*args, **kwargs)
         mutated = _named_tensors(operation, operation.mutated, args, kwargs)
         outputs = list(tensors_in(result))
         fresh = [t for t in outputs if self.log.key(t) not in keys]
@@ -230,16 +235,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         step = Step(operation, Call(func, *slots), tensors, values, fresh, mutated, views)
         self._record(step)
         return result
-
-    def _execute(
-        self, func: Any, operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        if self.twins is not None:
-            return run_fake(func, operation, args, kwargs)
-        if self.before_write is not None and operation.written:
-            for tensor in _named_tensors(operation, operation.written, args, kwargs):
-                self.before_write(tensor)
-        return func(*args, **kwargs)
 
     def _record(self, step: Step) -> None:
         data = step.data_operands()

@@ -84,13 +84,10 @@ class Step:
             return True
         if any(_carries(self.tensors[i]) for i in data):
             return False
-        return tensor.dtype is not torch.bool or self._builds_one_hot(tensor, data)
-
-    def _builds_one_hot(self, tensor: torch.Tensor, data: list[int]) -> bool:
-        if any(self.tensors[i].dtype is torch.bool for i in data):
+        if tensor.dtype is not torch.bool or any(self.tensors[i].dtype is torch.bool for i in data):
             return True  # what was kept once is kept
         is_table = self.operation.name == "eq" and len(data) == 1 and len(self.tensors) == 2
-        return is_table and tensor.numel() > self.tensors[data[0]].numel()
+        return is_table and tensor.numel() > self.tensors[data[0]].numel()  # one-hot
 
     def operands(self, data: list[int]) -> tuple[Operand, ...]:
         """Every tensor argument; what carries no activation has no producers."""
@@ -198,10 +195,6 @@ class Step:
         addends = self.operation.addends
         return addends if addends and max(addends) < len(self.tensors) else ()
 
-    def _reads_learned_queries(self, held: Operand) -> bool:
-        """Whether one factor of a batch of products is what a weight made of learned queries."""
-        return bool(held.weights) and self.operation.name in ("bmm", "baddbmm")
-
     def classified(
         self, operands: tuple[Operand, ...], records: dict[str, ParameterRecord]
     ) -> Classification:
@@ -209,8 +202,9 @@ class Step:
         group, addends = self.operation.group, self._addends()
         pair = self._contracted_pair()
         weight = None if pair is None else self._weight_use(pair, operands, records)
-        if weight is not None and self._reads_learned_queries(operands[weight.operand]):
-            weight = None
+        is_batch = self.operation.name in ("bmm", "baddbmm")
+        if weight is not None and is_batch and operands[weight.operand].weights:
+            weight = None  # what a weight made of learned queries
         if weight is not None:
             return Classification("weight layer", weight, addends=addends)
         is_product = pair is not None and pair.family != "lookup"

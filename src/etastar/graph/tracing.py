@@ -97,7 +97,7 @@ def trace(
         stack.enter_context(quiet_switches())
         kept = ValuesKept(own_tensors(model))
         stack.callback(kept.put_back)
-        guard = None if fake else kept.before_write
+        guard = kept.before_write
         recorder = Recorder(records, twins=twins, observer=observer, before_write=guard)
         running = model
         if private:

@@ -5,11 +5,9 @@ Second moments of activations and gradients are measured in one real forward and
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
@@ -23,6 +21,7 @@ from etastar.graph.tracing import Trace, trace
 from etastar.init.stability_report import Measurement, StabilityReport, judged
 from etastar.measure.batch import Batch, LossFn, forward_pass, plain_modes, read_batch
 from etastar.measure.differences import mean_square
+from etastar.measure.subject import seed_everything
 from etastar.naming import canonical_parameters, unwrap
 
 __all__ = ["check_stability", "measure_moments"]
@@ -203,8 +202,7 @@ def _one_pass(
 ) -> tuple[Trace, _Keeper]:
     keeper = _Keeper()
     with random_numbers_kept(), forward_pass():
-        for seeded in (torch.manual_seed, np.random.seed, random.seed):
-            seeded(0)
+        seed_everything(0)
         traced = trace(
             model,
             args,
