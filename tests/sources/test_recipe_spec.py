@@ -180,3 +180,10 @@ def test_what_makes_no_plan_is_refused():
         planned(law="guess")
     with pytest.raises(ModelSpecError, match="a base of depth for sizes of depth, width"):
         planned(settings={}).require_sizes([{"depth": 2, "width": 8}])
+
+
+@pytest.mark.parametrize("model", ["zoo:mlp", "zoo:resmlp"])
+def test_a_model_is_made_where_pytorch_chose_a_seed_of_64_bits(model):
+    with torch.random.fork_rng():
+        torch.manual_seed(2**64 - 5)
+        assert len(list(recipe(model).make_model(depth=2).parameters())) > 2

@@ -63,14 +63,7 @@ class CombinedOptimizer(Optimizer):
             one.param_groups = list(islice(groups, len(one.param_groups)))
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Step each of them.
-
-        Args:
-            closure: Evaluates the loss again, once.
-
-        Returns:
-            Its loss; None without it.
-        """
+        """Step each of them; the loss of the closure, which is evaluated once, or None."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -80,14 +73,7 @@ class CombinedOptimizer(Optimizer):
         return loss
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Refused: which of the optimizers the group is for is not known.
-
-        Args:
-            param_group: The group.
-
-        Raises:
-            OptimizerError: Always, once it is made.
-        """
+        """Refused: which of the optimizers the group is for is not known."""
         if hasattr(self, "optimizers"):
             raise OptimizerError(
                 "a further group for a CombinedOptimizer",

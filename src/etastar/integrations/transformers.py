@@ -77,7 +77,7 @@ class _Making:
         """Refuse what would flatten the groups, or be overruled without a word."""
         args, plan = self.trainer.args, self.plan
         if self.trainer.optimizer is not None:
-            raise _refused(
+            raise PlanError(
                 "a trainer with an optimizer",
                 "one that makes its optimizer itself",
                 "leave `optimizers` out, and call plan_trainer before train",
@@ -86,10 +86,10 @@ class _Making:
             value, default = getattr(args, name), type(args).__dataclass_fields__[name].default
             if value != default and not any(math.isclose(value, one) for one in planned):
                 tuned = ", ".join(f"{one:g}" for one in planned) or "none"
-                raise _refused(f"{name}={value:g}", f"{name} as tuned: {tuned}", _WHAT_TO_DO)
+                raise PlanError(f"{name}={value:g}", f"{name} as tuned: {tuned}", _WHAT_TO_DO)
         config = getattr(getattr(args, "hf_deepspeed_config", None), "config", {})
         for part in {"optimizer", "scheduler"} & config.keys():
-            raise _refused(
+            raise PlanError(
                 f"a DeepSpeed file with its own {part}, which knows no groups",
                 "the trainer's own optimizer and scheduler",
                 f"leave {part!r} out of that file",
@@ -112,7 +112,7 @@ class _Making:
         if not declared and (
             found is None or (found.update, found.decoupled_weight_decay) != wanted
         ):
-            raise _refused(
+            raise PlanError(
                 f"optim={str(getattr(trainer.args.optim, 'value', trainer.args.optim))!r}",
                 f"the optimizer {kind.name!r}: the plan's rates are for no other",
                 "choose that optim, or make the plan for this one (optimizer_like declares it)",
@@ -203,7 +203,3 @@ def _settings(plan: TransferPlan) -> dict[str, tuple[float, ...]]:
         "adam_beta2": betas[1:],
         "adam_epsilon": (eps,) if eps else (),
     }
-
-
-def _refused(received: str, expected: str, action: str) -> PlanError:
-    return PlanError(received, expected, action)

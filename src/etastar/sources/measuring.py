@@ -7,13 +7,11 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from etastar.coordinates import coordinate_check
 from etastar.graph.capture import graph_of
 from etastar.init import initialize_
 from etastar.measure import measure_update, scan_updates
-from etastar.sources.recipe_spec import RecipeSpec, named_recipe
+from etastar.sources.recipe_spec import RecipeSpec, named_recipe, run_seed
 from etastar.sweep.recipe import first_batch, format_size, size_network
 from etastar.transfer import Measure
 
@@ -134,4 +132,4 @@ def measurable(
 
 def _redraw(residual: Any, inputs: Any, model: nn.Module) -> None:
     graph = graph_of((model, inputs))
-    initialize_(model, graph, residual=residual, seed=torch.initial_seed())
+    initialize_(model, graph, residual=residual, seed=run_seed())

@@ -30,7 +30,7 @@ from etastar.transfer import TransferPlan, Tuned, plan_transfer
 from etastar.transfer.planning import WidthRule
 from etastar.typed import require_type
 
-__all__ = ["InitName", "RecipeSpec", "is_own_data", "named_recipe"]
+__all__ = ["InitName", "RecipeSpec", "is_own_data", "named_recipe", "run_seed"]
 
 InitName = Literal["all", "last", "none", "own"]
 """Our He initialization with that residual rule, or the model's own initialization."""
@@ -237,14 +237,19 @@ def _make_model(spec: RecipeSpec, **size: int) -> nn.Module:
         return model
     plan = _plan(spec, size, 1.0) if spec.plan_law else None  # every rate has the same factors
     if plan is not None and spec.init is None:
-        plan.initialize_(model, seed=torch.initial_seed())
+        plan.initialize_(model, seed=run_seed())
         return model
     if spec.residual_rule != "own":
         residual = cast("Any", spec.residual_rule)
-        initialize_(model, _size_graph(spec, size), residual=residual, seed=torch.initial_seed())
+        initialize_(model, _size_graph(spec, size), residual=residual, seed=run_seed())
     if plan is not None:
         plan.rescale_(model)
     return model
+
+
+def run_seed() -> int:
+    """What a run's random numbers were seeded with, below 2^63; PyTorch's own seed has 64 bits."""
+    return torch.initial_seed() % 2**63
 
 
 def _make_optimizer(spec: RecipeSpec, model: nn.Module, lr: float, **size: int) -> Optimizer:

@@ -46,10 +46,8 @@ __all__ = [
     "StoreFit",
     "StoredSweep",
     "fit_store",
-    "is_of_a_package",
     "read_store",
     "stored_bases",
-    "stored_mapping",
 ]
 
 _PLAIN_WORD = re.compile(r"[\w-]*")
@@ -98,13 +96,8 @@ def read_store(storage: str, *, name: str = "sweep") -> StoredSweep:
     return StoredSweep(shown_location(storage), SweepResult(sizes, settings), depths)
 
 
-def stored_mapping(settings: Mapping[str, str], key: str) -> dict[str, Any]:
-    """A JSON object among the settings of a sweep; empty where it is not set.
-
-    Example:
-        >>> stored_mapping({"model settings": '{"width": 8}'}, "model settings")
-        {'width': 8}
-    """
+def _mapping(settings: Mapping[str, str], key: str) -> dict[str, Any]:
+    """A JSON object among the settings of a sweep; empty where it is not set."""
     text = settings.get(key, "{}")
     with foreign_errors_as(
         StorageError,
@@ -115,14 +108,14 @@ def stored_mapping(settings: Mapping[str, str], key: str) -> dict[str, Any]:
         return dict(json.loads(text))
 
 
-def is_of_a_package(model: str, settings: object) -> bool:
+def _is_of_a_package(model: str, settings: object) -> bool:
     """Whether what a store names is built by a package alone, from plain settings.
 
     A setting can name code or weights too: transformers fetches kernels, and timm reads
     checkpoints. So text with a dot, a slash or a colon in it is for the person to ask for.
 
     Example:
-        >>> is_of_a_package("zoo:gpt", {"width": 8}), is_of_a_package("models.py:make", {})
+        >>> _is_of_a_package("zoo:gpt", {"width": 8}), _is_of_a_package("models.py:make", {})
         (True, False)
     """
     place, _, name = model.rpartition(":")
@@ -176,7 +169,7 @@ def stored_bases(
         )
     kind = _optimizer(sweep, optimizer)
     build = _builder(sweep, model, inputs)
-    decay = stored_mapping(sweep.settings, "optimizer options").get("weight_decay")
+    decay = _mapping(sweep.settings, "optimizer options").get("weight_decay")
     budget: dict[str, Any] = {
         name: _whole(sweep.settings, name) for name in ("batch_size", "num_steps")
     }
@@ -212,8 +205,8 @@ def _builder(
     """What makes the network of a size."""
     held = sweep.settings.get("model")
     named = held if model is None else model
-    if named is not None and named == sweep.settings.get("recipe") and model is not None:
-        recipe = own_recipe(named, stored_mapping(sweep.settings, "recipe settings"))
+    if model is not None and model == sweep.settings.get("recipe"):
+        recipe = own_recipe(model, _mapping(sweep.settings, "recipe settings"))
         return lambda size: size_network(recipe, as_size(size))
     if named is None or held not in (None, named):
         raise ModelSpecError(
@@ -221,8 +214,8 @@ def _builder(
             "the model that was swept",
             "name it where the store does not: --model",
         )
-    settings = stored_mapping(sweep.settings, "model settings")
-    if model is None and not is_of_a_package(named, settings):
+    settings = _mapping(sweep.settings, "model settings")
+    if model is None and not _is_of_a_package(named, settings):
         raise ModelSpecError(
             f"a store of the model {named!r} with {settings}, which is not run unasked",
             f"a model of a package ({', '.join(OWN_FORMS)}) with plain settings, or one that you "
@@ -344,7 +337,7 @@ def fit_store(
     """
     read = read_store(storage, name=name)
     is_recipe = model is not None and model == read.settings.get("recipe")
-    depths = _depths(read.settings, read.depths, None if is_recipe else model)
+    depths = _depths(read, None if is_recipe else model)
     every = read.sweep.optima.items()
     optima = tuple((size, depths[size], best) for size, best in every if best is not None)
     without = tuple(size for size, best in every if best is None)
@@ -357,32 +350,28 @@ def fit_store(
     return StoreFit(fit, optima, without, read.settings, target, plan)
 
 
-def _depths(
-    settings: Mapping[str, str], kept: Mapping[Size, float | None], model: str | None
-) -> dict[Size, float]:
-    found = {size: depth for size, depth in kept.items() if depth is not None}
-    if model is None and len(found) == len(kept):
+def _depths(stored: StoredSweep, model: str | None) -> dict[Size, float]:
+    """Of each size the depth that the store has, that of its model, or its own "depth"."""
+    found = {size: depth for size, depth in stored.depths.items() if depth is not None}
+    if model is None and len(found) == len(stored.depths):
         return found
-    named = settings.get("model") if model is None else model
+    named = stored.settings.get("model") if model is None else model
     if named is not None:
-        plain = stored_mapping(settings, "model settings")
-        if model is None and not is_of_a_package(named, plain):
+        plain = _mapping(stored.settings, "model settings")
+        if model is None and not _is_of_a_package(named, plain):
             raise FitError(
                 f"a store without depths, of the model {named!r} with {plain}, which is not run "
                 "unasked",
                 "depths, which a sweep of this version keeps",
                 f"run the sweep again, or name the model if you trust it: --model {named}",
             )
-        graphs = {size: capture_spec(named, {**plain, **dict(size)}) for size in kept}
+        graphs = {size: capture_spec(named, {**plain, **dict(size)}) for size in stored.depths}
         return {size: float(graph.depth().effective_depth) for size, graph in graphs.items()}
-    return _own_depths(list(kept))
-
-
-def _own_depths(sizes: Sequence[Size]) -> dict[Size, float]:
-    if any("depth" not in dict(size) for size in sizes):
+    sizes = {size: dict(size) for size in stored.depths}
+    if any("depth" not in values for values in sizes.values()):
         raise FitError(
-            f"sizes {[dict(size) for size in sizes]} of a model without a name",
+            f"sizes {list(sizes.values())} of a model without a name",
             "sizes with a depth",
             "call fit_power_law with the effective depths yourself",
         )
-    return {size: float(dict(size)["depth"]) for size in sizes}
+    return {size: float(values["depth"]) for size, values in sizes.items()}

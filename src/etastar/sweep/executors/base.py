@@ -48,19 +48,7 @@ class Executor(ABC):
 
     @abstractmethod
     def run(self, recipe: Recipe, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
-        """Run every point once.
-
-        Args:
-            recipe: What a run is.
-            size: Size of the network.
-            points: Learning rates and seeds, all different.
-
-        Yields:
-            A record per point.
-
-        Raises:
-            TrialError: A run raised, or a worker died too often.
-        """
+        """Run every point of a size once, all different, and yield a record per point."""
 
     def require(self, recipe: Recipe) -> None:  # noqa: B027  it takes every recipe by default
         """Refuse, by a TrialError, a recipe that cannot run here, before anything is written."""

@@ -85,12 +85,7 @@ class Ray(Executor):
         self._on_sigterm: Any = None
 
     def run(self, recipe: Recipe, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
-        """Run every point once, side by side; see `Executor.run`.
-
-        Raises:
-            MissingExtraError: Ray is not installed.
-            TrialError: A run raised, a worker was lost too often, or Ray cannot be reached.
-        """
+        """Run every point once, side by side; see `Executor.run`."""
         ray = self._connected()
         is_timed = self.run_timeout is not None
         options = {"num_returns": "streaming"} if is_timed else {}

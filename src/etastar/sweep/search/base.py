@@ -65,15 +65,7 @@ class Search(ABC):
 
     @abstractmethod
     def propose(self, finished: Sequence[TrialRecord], context: Context) -> tuple[Point, ...]:
-        """Points to run next.
-
-        Args:
-            finished: Runs of this size that have ended, diverged ones among them.
-            context: Seeds, and the optima of the sizes before.
-
-        Returns:
-            New points; () when the search is done.
-        """
+        """New points to run, from this size's runs that have ended; () when the search is done."""
 
     @property
     @abstractmethod

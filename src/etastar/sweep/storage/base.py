@@ -43,14 +43,7 @@ class Store(ABC):
 
     @abstractmethod
     def open(self, settings: Mapping[str, str]) -> None:
-        """Claim the store for one recipe, or check that it is this one.
-
-        Args:
-            settings: All that tells the recipe from another, as text.
-
-        Raises:
-            StorageError: Another recipe, another format, not readable, or not writable.
-        """
+        """Claim the store for one recipe by its settings, or check that it is this one's."""
 
     @abstractmethod
     def settings(self) -> dict[str, str]:
