@@ -289,13 +289,13 @@ def bypassed_layers(
             backward[node.node] = (end, 0)
         _extend(backward, node.node, after[node.node], places, latest=False)
     on_branches = _on_branches(branches, places)
-    ways = _on_ways(contraction, outputs)
+    asked = _on_ways(contraction, outputs) - on_branches  # once: of each node it was quadratic
     sums = {place for n, place in places.items() if _sums_alone(counted[n], path, place, first)}
     return {
         node.node: backward[node.node][0] in sums
         for node in contraction.counted
         if node.counted_as == "weight layer"
-        and node.node in ways - on_branches
+        and node.node in asked
         and node.node not in places
         and node.node in forward
         and node.node in backward

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ def size_optimum(records: Sequence[TrialRecord]) -> Optimum | None:
         records: Finished runs of one size, in any order.
 
     Returns:
-        The optimum; None without runs, or when every rate has a diverged run.
+        The optimum; None without runs, or when every rate has a run that diverged or was stopped.
 
     Example:
         >>> from etastar.sweep.trial import TrialRecord
@@ -51,7 +51,10 @@ def size_optimum(records: Sequence[TrialRecord]) -> Optimum | None:
     lrs, losses = loss_table(records)
     if not np.isfinite(losses).all(1).any():
         return None
-    return find_optimum(lrs, losses)
+    stopped = sum(bool(record.failed) for record in records)
+    infinite = sum(not np.isfinite(record.loss) for record in records)
+    found = find_optimum(lrs, losses)
+    return replace(found, num_diverged=infinite - stopped, num_stopped=stopped)
 
 
 def log_lr_sd(optimum: Optimum) -> float | None:
@@ -84,8 +87,8 @@ def loss_table(
     A missing loss is l(r, s) = mean over the seeds t that r has of (l(r, t) - b_t) + b_s, b_s being
     how much seed s lies above the mean of all seeds over the rates that have every seed. A rate
     with few seeds then stands where it would with all of them, and the lucky draw of a seed that
-    only the best rates were given does not bend the curve. A rate of which a run diverged stays at
-    +inf. Seeds that share no finite rate with the seed that has most rates cannot be compared and
+    only the best rates were given does not bend the curve. A rate of which a run diverged, or was
+    stopped by its time limit, stays at +inf. Seeds that share no finite rate with the seed that has most rates cannot be compared and
     are left out.
 
     Args:

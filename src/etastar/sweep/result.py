@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from etastar.formatting import Shown, interval, json_numbers, number
 from etastar.sweep.recipe import format_size
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from etastar.sweep.recipe import Size
     from etastar.sweep.trial import TrialRecord
 
-__all__ = ["SizeResult", "SweepResult"]
+__all__ = ["STOPPED", "SizeResult", "SweepResult"]
+
+STOPPED: Final = "stopped: by --run-timeout, without a loss; the search takes it for +inf"
+"""Legend of tables with such runs."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class SizeResult(Shown):
     Attributes:
         size: Size of the network.
         trials: Its runs, sorted by point.
-        optimum: Where the loss is lowest; None when every rate has a diverged run.
+        optimum: Where the loss is lowest; None when every rate has a run that diverged, or was
+            stopped.
     """
 
     size: Size
@@ -46,17 +50,22 @@ class SizeResult(Shown):
         return sum(trial.diverged for trial in self.trials)
 
     @property
+    def num_stopped(self) -> int:
+        """Runs that their time limit ended: they have no loss, and count as +inf."""
+        return sum(bool(trial.failed) for trial in self.trials)
+
+    @property
     def flags(self) -> tuple[str, ...]:
         """What makes the optimum less trustworthy.
 
         "edge": it lies at the edge of the range, and the range is to be extended; "diverged": some
-        run did; "stopped": some run took too long, and counts as diverged; "no optimum": every rate
-        has a diverged run.
+        run did; "stopped": the time limit ended some run; "no optimum": every rate has a run that
+        diverged or was stopped.
         """
         raised = {
             "edge": self.optimum is not None and self.optimum.at_edge,
             "diverged": self.num_diverged > 0,
-            "stopped": any(trial.failed for trial in self.trials),
+            "stopped": self.num_stopped > 0,
             "no optimum": self.optimum is None,
         }
         return tuple(flag for flag, is_raised in raised.items() if is_raised)
@@ -78,6 +87,7 @@ class SizeResult(Shown):
             "num_seeds": 0 if optimum is None else optimum.num_seeds,
             "num_trials": len(self.trials),
             "num_diverged": self.num_diverged,
+            "num_stopped": self.num_stopped,
             "flags": list(self.flags),
             "steps": self.steps,
         }
@@ -114,7 +124,7 @@ class SweepResult(Shown):
 
     @property
     def optima(self) -> dict[Size, Optimum | None]:
-        """Optimum of each size; None where every rate has a diverged run."""
+        """Optimum of each size; None where it has none."""
         return {size.size: size.optimum for size in self.sizes}
 
     @property
@@ -159,13 +169,15 @@ def _table(sizes: Sequence[SizeResult]) -> Table:
     from rich.table import Table
 
     steps = sum(size.steps for size in sizes)
-    table = Table(title=f"optima, {steps:,} steps in all", title_justify="left")
+    title = f"optima, {steps:,} steps in all"
+    table = Table(title=title, title_justify="left", caption_justify="left")
     table.add_column("size", overflow="fold")
     for heading in ("lr", "95% interval", "loss", "runs", "steps"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("flags")
     for size in sizes:
         table.add_row(*_shown(size))
+    table.caption = STOPPED if any(size.num_stopped for size in sizes) else None
     return table
 
 
