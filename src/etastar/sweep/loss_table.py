@@ -87,9 +87,9 @@ def loss_table(
     A missing loss is l(r, s) = mean over the seeds t that r has of (l(r, t) - b_t) + b_s, b_s being
     how much seed s lies above the mean of all seeds over the rates that have every seed. A rate
     with few seeds then stands where it would with all of them, and the lucky draw of a seed that
-    only the best rates were given does not bend the curve. A rate of which a run diverged, or was
-    stopped by its time limit, stays at +inf. Seeds that share no finite rate with the seed that has most rates cannot be compared and
-    are left out.
+    only the best rates were given does not bend the curve. A rate of which a run diverged or was
+    stopped stays at +inf. Seeds that share no finite rate with the seed that has most rates cannot
+    be compared and are left out.
 
     Args:
         records: Finished runs of one size, one at least.

@@ -31,8 +31,7 @@ class SizeResult(Shown):
     Attributes:
         size: Size of the network.
         trials: Its runs, sorted by point.
-        optimum: Where the loss is lowest; None when every rate has a run that diverged, or was
-            stopped.
+        optimum: Where the loss is lowest; None when of every rate a run diverged or was stopped.
     """
 
     size: Size

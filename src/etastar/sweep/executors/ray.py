@@ -86,12 +86,11 @@ class Ray(Executor):
             TrialError: A run raised, a worker was lost too often, or Ray cannot be reached.
         """
         ray = self._connected()
-        task = ray.remote(_run).options(**self._resources)
-        sent, where = ray.put(recipe), self._where
-        if self.run_timeout is not None:
-            task = ray.remote(_limited_run).options(**self._resources)
-            where = *where, self._retries, self.run_timeout
-        pending = [task.remote(sent, size, point, *where) for point in points]
+        is_limited = self.run_timeout is not None
+        limits = (self.run_timeout, self._retries) if is_limited else ()
+        task = ray.remote(_limited_run if is_limited else _run).options(**self._resources)
+        sent = ray.put(recipe), size
+        pending = [task.remote(*sent, point, *self._where, *limits) for point in points]
         try:
             while pending:
                 (run,), pending = ray.wait(pending)
@@ -148,17 +147,20 @@ def _run(recipe: Recipe, size: Size, point: Point, device: str, threads: int) ->
     return run_trial(recipe, size, point, device=device)
 
 
-def _limited_run(recipe: Recipe, size: Size, point: Point, *limits: Any) -> TrialRecord:
+def _limited_run(
+    recipe: Recipe, size: Size, point: Point, device: str, threads: int, limit: float, retries: int
+) -> TrialRecord:
     """The same, in a process that the worker can end."""
-    (record,) = _limited(*limits).run(recipe, size, [point])
+    process = _process(device, threads, retries)
+    process.run_timeout = limit
+    (record,) = process.run(recipe, size, [point])
     return record
 
 
 @lru_cache(maxsize=1)
-def _limited(device: str, threads: int, retries: int, run_timeout: float) -> Processes:
-    """Kept for the worker's next run; it ends with the worker."""
-    given: dict[str, Any] = {"device": device, "threads": threads, "retries": retries}
-    return _Cloudpickled(1, run_timeout=run_timeout, **given)
+def _process(device: str, threads: int, retries: int) -> Processes:
+    """Kept for the worker's next run; it ends with the worker, which Ray keeps for no GPU's."""
+    return _Cloudpickled(1, threads=threads, retries=retries, device=device)
 
 
 class _Cloudpickled(Processes):
