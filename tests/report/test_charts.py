@@ -1,6 +1,7 @@
 """What the charts show is what was found."""
 
 import json
+from dataclasses import replace
 from math import log
 
 import pytest
@@ -11,8 +12,8 @@ import etastar
 from etastar.fit import fit_power_law
 from etastar.report.rate_line import PowerLine, RatePoint, tuned_line
 from etastar.report.sections import section_of
-from etastar.sweep import TuneResult
-from etastar.sweep.result import loss_table
+from etastar.sweep import SweepResult, TuneResult
+from etastar.sweep.result import SizeResult, loss_table, size_optimum
 
 
 def test_a_sweep_shows_mean_losses_runs_and_minima(sweep):
@@ -28,6 +29,20 @@ def test_a_sweep_shows_mean_losses_runs_and_minima(sweep):
         assert len(runs.x) == sum(not trial.diverged for trial in one.trials)
         assert (best.x, best.y) == ((one.optimum.lr,), (one.optimum.loss,))
         assert best.x_ends == (one.optimum.interval,)
+
+
+def test_a_run_that_was_stopped_is_no_diverged_one(make_sweep):
+    whole = make_sweep((2,), [0.01, 0.1, 1.0], 2).sizes[0]
+    trials = tuple(
+        replace(one, loss=float("inf"), losses=(), failed="stopped") if one.point.lr == 1 else one
+        for one in whole.trials
+    )
+    section = section_of(SweepResult((SizeResult(whole.size, trials, size_optimum(trials)),)))
+    row = dict(zip(section.panels[0].headings, section.panels[0].rows[0], strict=True))
+    assert (row["runs"], row["diverged"], row["stopped"]) == ("6", "0", "2")
+    assert row["flags"] == "stopped"
+    assert any(note.startswith("stopped: by --run-timeout") for note in section.notes)
+    assert section_of(make_sweep((2,), [0.01, 0.1, 100.0], 2)).notes == ()
 
 
 def test_seeds_versions_and_settings_are_said(sweep):

@@ -132,7 +132,12 @@ def test_a_size_with_a_run_that_was_stopped_is_flagged():
                 yield self._over_time(size, point, "cpu") if point.lr > 0.25 else good
 
     found = run_sweep(recipe(), [SIZE], search=[0.1, 0.2, 0.3], seeds=1, workers=Slow())
-    assert "stopped" in found.sizes[0].flags
+    assert found.sizes[0].flags == ("edge", "stopped")
+    assert (found.sizes[0].num_diverged, found.sizes[0].num_stopped) == (0, 1)
+    shown = " ".join(f"{found} {found.sizes[0].optimum}".split())
+    assert "stopped: by --run-timeout" in shown
+    assert "stopped runs: 1" in shown
+    assert "diverged" not in shown
     assert found.sizes[0].optimum.lr < 0.25
     assert [trial.get("failed", "") for trial in found.as_dict()["trials"]] == [
         "",

@@ -32,7 +32,7 @@ def residual(norm, *, batch_norm=False, scaled=False, layers=2, convolutional=Fa
         ("gpt", {"affine": False}, residual("pre")),
         ("gpt", {"parallel": True}, residual("pre")),
         ("vit", {}, residual("pre")),
-        ("resnet", {}, residual("none", layers=1, convolutional=True)),
+        ("resnet", {}, residual("none", layers=1, convolves=True)),
         ("resnet", {"batch_norm": True}, residual("pre", batch_norm=True, layers=1)),
         ("resmlp", {"branch_layers": 2}, residual("none")),
     ],
@@ -84,7 +84,7 @@ def test_residual_branches_without_norms_convolve_by_their_kernel(size, convolut
                 x = x + one(x)
             return x
 
-    expected = residual("none", convolutional=convolutional)
+    expected = residual("none", convolves=convolutional)
     assert features(Net(), torch.zeros(2, 2, 16)) == expected
 
 

@@ -275,10 +275,6 @@ def test_a_measured_plan_refuses_networks_with_one_over_k_too(make_net):
         )  # fmt: skip
 
 
-def as_integers(values):
-    return values.to(torch.int8)
-
-
 def as_eight_bits(values):
     return values.to(torch.float8_e4m3fn)
 
@@ -291,7 +287,7 @@ def of_one_row(values):
     return values[:1].expand(values.shape)
 
 
-@pytest.mark.parametrize("change", [as_integers, as_eight_bits, as_complex, of_one_row])
+@pytest.mark.parametrize("change", [as_eight_bits, as_complex, of_one_row])
 @pytest.mark.parametrize("method", ["rescale_", "initialize_"])
 def test_every_parameter_is_looked_at_before_the_first_is_written(
     make_net, make_plan, method, change
@@ -300,7 +296,7 @@ def test_every_parameter_is_looked_at_before_the_first_is_written(
     last = [entry.name for entry in plan.parameters if entry.init != 1][-1]
     owner, name = model.get_submodule(last.rpartition(".")[0]), last.rpartition(".")[2]
     changed = change(getattr(owner, name).detach())
-    setattr(owner, name, nn.Parameter(changed, requires_grad=False))
+    setattr(owner, name, nn.Parameter(changed))
     before = [p.detach().clone().view(torch.uint8).tolist() for p in model.parameters()
               if p is not getattr(owner, name)]  # fmt: skip
     with pytest.raises(PlanError, match=f"parameter '{last}'"):

@@ -42,6 +42,8 @@ class Optimum(Shown):
         interval: 95% interval of `lr`, see `find_optimum`; None with a single seed.
         resampled_lrs: The minimum of every resample of the seeds; empty with a single seed.
         lowest_loss: The lowest loss of all runs; None where it is not known.
+        num_stopped: Of a sweep, runs that its time limit ended; they have no loss and count as
+            +inf, and are not among `num_diverged`.
     """
 
     lr: float
@@ -54,6 +56,7 @@ class Optimum(Shown):
     interval: tuple[float, float] | None = None
     resampled_lrs: tuple[float, ...] = ()
     lowest_loss: float | None = None
+    num_stopped: int = 0
 
     @property
     def extrapolated(self) -> bool:
@@ -94,6 +97,8 @@ class Optimum(Shown):
             parts.append("at the edge of its range")
         if self.num_diverged:
             parts.append(f"diverged runs: {self.num_diverged}")
+        if self.num_stopped:
+            parts.append(f"stopped runs: {self.num_stopped}")
         return ", ".join(parts)
 
 

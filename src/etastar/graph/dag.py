@@ -205,7 +205,7 @@ class Graph:
         beside = {
             (branch.stream, branch.index)
             for branch in find_residuals(self.contraction)
-            if branch.addition in path and branch.is_projected
+            if branch.is_projected and branch.addition in path
         }
         low_rank = {
             (info.stream, info.branch)

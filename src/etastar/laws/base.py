@@ -194,10 +194,10 @@ class Factors:
     betas: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
-        every = {**vars(self), "1 - beta_1": self.betas[0], "1 - beta_2": self.betas[1]}
-        del every["betas"]
-        for name, value in every.items():
-            if not (math.isfinite(value) and value > 0):
+        names = ("lr", "multiplier", "init", "eps", "weight_decay", "1 - beta_1", "1 - beta_2")
+        rest = self.lr, self.multiplier, self.init, self.eps, self.weight_decay
+        for name, value in zip(names, (*rest, *self.betas), strict=True):
+            if not 0 < value < math.inf:
                 raise LawError(
                     f"a factor of {value} on {name}",
                     "a positive finite factor",

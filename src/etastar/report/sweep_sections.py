@@ -29,12 +29,14 @@ from etastar.report.rate_line import (
     varied_name,
 )
 from etastar.sweep.recipe import Point, as_size, format_size
-from etastar.sweep.result import loss_table
+from etastar.sweep.result import STOPPED, loss_table
 from etastar.sweep.trial import TrialRecord
 
 __all__ = ["fit_section", "law_section", "rules_section", "sweep_section", "tune_section"]
 
 _LOG_FROM = 10.0  # highest over lowest loss, for a logarithmic axis
+
+_COUNTS = ("runs", "diverged", "stopped")
 
 _Data = Mapping[str, Any]
 
@@ -43,7 +45,7 @@ def sweep_section(data: _Data) -> Section:
     """Loss against rate of every size, with minima, and the optimum over size."""
     panels = [_optima_panel(data["optima"], _loss_chart(data))]
     panels += _drift(data["optima"])
-    return Section("Sweep", _facts(data), tuple(panels))
+    return Section("Sweep", _facts(data), tuple(panels), _legend(data))
 
 
 def tune_section(data: _Data) -> Section:
@@ -61,7 +63,7 @@ def tune_section(data: _Data) -> Section:
         "stopped": data["stop"],
         **plan.facts,
     }
-    return Section("Tuning", facts, (*panels, *plan.panels), plan.notes)
+    return Section("Tuning", facts, (*panels, *plan.panels), (*_legend(data), *plan.notes))
 
 
 def fit_section(data: _Data) -> Section:
@@ -143,6 +145,10 @@ def _facts(data: _Data) -> dict[str, str]:
     return {name: text for name, text in found.items() if text}
 
 
+def _legend(data: _Data) -> tuple[str, ...]:
+    return (STOPPED,) if any(one.get("num_stopped") for one in data["optima"]) else ()
+
+
 def _listed(texts: Iterable[str]) -> str:
     return ", ".join(sorted(texts, key=lambda text: (len(text), text)))
 
@@ -155,11 +161,12 @@ def _optima_panel(optima: list[_Data], chart: Chart | None) -> Panel:
             "-" if one["loss"] is None else number(one["loss"]),
             f"{one['num_trials']:,}",
             str(one["num_diverged"]),
+            str(one.get("num_stopped", 0)),
             ", ".join(one["flags"]),
         )
         for one in optima
     )
-    headings = ("size", "learning rate", "95% interval", "loss", "runs", "diverged", "flags")
+    headings = ("size", "learning rate", "95% interval", "loss", *_COUNTS, "flags")
     return Panel(headings, rows, chart)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, log
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -22,7 +22,18 @@ if TYPE_CHECKING:
     from etastar.sweep.recipe import Size
     from etastar.sweep.trial import TrialRecord
 
-__all__ = ["Progress", "SizeResult", "SweepResult", "log_lr_sd", "loss_table", "size_optimum"]
+__all__ = [
+    "STOPPED",
+    "Progress",
+    "SizeResult",
+    "SweepResult",
+    "log_lr_sd",
+    "loss_table",
+    "size_optimum",
+]
+
+STOPPED: Final = "stopped: by --run-timeout, without a loss; the search takes it for +inf"
+"""Legend of tables with such runs."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,7 @@ class SizeResult(Shown):
     Attributes:
         size: Size of the network.
         trials: Its runs, sorted by point.
-        optimum: Where the loss is lowest; None when every rate has a diverged run.
+        optimum: Where the loss is lowest; None when of every rate a run diverged or was stopped.
     """
 
     size: Size
@@ -50,17 +61,22 @@ class SizeResult(Shown):
         return sum(trial.diverged for trial in self.trials)
 
     @property
+    def num_stopped(self) -> int:
+        """Runs that their time limit ended: they have no loss, and count as +inf."""
+        return sum(bool(trial.failed) for trial in self.trials)
+
+    @property
     def flags(self) -> tuple[str, ...]:
         """What makes the optimum less trustworthy.
 
         "edge": it lies at the edge of the range, and the range is to be extended; "diverged": some
-        run did; "stopped": some run took too long, and counts as diverged; "no optimum": every rate
-        has a diverged run.
+        run did; "stopped": the time limit ended some run; "no optimum": every rate has a run that
+        diverged or was stopped.
         """
         raised = {
             "edge": self.optimum is not None and self.optimum.at_edge,
             "diverged": self.num_diverged > 0,
-            "stopped": any(trial.failed for trial in self.trials),
+            "stopped": self.num_stopped > 0,
             "no optimum": self.optimum is None,
         }
         return tuple(flag for flag, is_raised in raised.items() if is_raised)
@@ -82,6 +98,7 @@ class SizeResult(Shown):
             "num_seeds": 0 if optimum is None else optimum.num_seeds,
             "num_trials": len(self.trials),
             "num_diverged": self.num_diverged,
+            "num_stopped": self.num_stopped,
             "flags": list(self.flags),
             "steps": self.steps,
         }
@@ -118,7 +135,7 @@ class SweepResult(Shown):
 
     @property
     def optima(self) -> dict[Size, Optimum | None]:
-        """Optimum of each size; None where every rate has a diverged run."""
+        """Optimum of each size; None where it has none."""
         return {size.size: size.optimum for size in self.sizes}
 
     @property
@@ -163,13 +180,15 @@ def _table(sizes: Sequence[SizeResult]) -> Table:
     from rich.table import Table
 
     steps = sum(size.steps for size in sizes)
-    table = Table(title=f"optima, {steps:,} steps in all", title_justify="left")
+    title = f"optima, {steps:,} steps in all"
+    table = Table(title=title, title_justify="left", caption_justify="left")
     table.add_column("size", overflow="fold")
     for heading in ("lr", "95% interval", "loss", "runs", "steps"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("flags")
     for size in sizes:
         table.add_row(*_shown(size))
+    table.caption = STOPPED if any(size.num_stopped for size in sizes) else None
     return table
 
 
@@ -187,7 +206,7 @@ def _shown(size: SizeResult) -> tuple[str, ...]:
 def size_optimum(records: Sequence[TrialRecord]) -> Optimum | None:
     """The optimum of one size by `find_optimum`, on all its runs.
 
-    None without runs, or when every rate has a diverged run.
+    None without runs, or when every rate has a run that diverged or was stopped.
 
     Example:
         >>> from etastar.sweep.trial import TrialRecord
@@ -207,7 +226,10 @@ def size_optimum(records: Sequence[TrialRecord]) -> Optimum | None:
     lrs, losses = loss_table(records)
     if not np.isfinite(losses).all(1).any():
         return None
-    return find_optimum(lrs, losses)
+    stopped = sum(bool(record.failed) for record in records)
+    infinite = sum(not isfinite(record.loss) for record in records)
+    found = find_optimum(lrs, losses)
+    return replace(found, num_diverged=infinite - stopped, num_stopped=stopped)
 
 
 def log_lr_sd(optimum: Optimum) -> float | None:
@@ -234,9 +256,9 @@ def loss_table(
     A missing loss is l(r, s) = mean over the seeds t that r has of (l(r, t) - b_t) + b_s, b_s being
     how much seed s lies above the mean of all seeds over the rates that have every seed. A rate
     with few seeds then stands where it would with all of them, and the lucky draw of a seed that
-    only the best rates were given does not bend the curve. A rate of which a run diverged stays at
-    +inf. Seeds that share no finite rate with the seed that has most rates cannot be compared and
-    are left out.
+    only the best rates were given does not bend the curve. A rate of which a run diverged or was
+    stopped stays at +inf. Seeds that share no finite rate with the seed that has most rates cannot
+    be compared and are left out.
 
     Returns:
         Rates (num_lrs,) rising, and losses (num_lrs, num_seeds).

@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from etastar.errors import PlanError
@@ -49,7 +50,7 @@ def match_parameters(
         2.0
     """
     spelled = separated_indices([i.name for i in base], [i.name for i in target])
-    ours, theirs = ([replace(i, name=spelled[i.name]) for i in infos] for infos in (target, base))
+    ours, theirs = ([_named(i, spelled[i.name]) for i in infos] for infos in (target, base))
     names = {spelled[info.name]: info.name for info in (*base, *target)}
     lone = [f"{names[n]!r} only in the target" for n in _without_counterpart(ours, theirs)]
     lone += [f"{names[n]!r} only in the base" for n in _without_counterpart(theirs, ours)]
@@ -71,6 +72,10 @@ def match_parameters(
         alike = same if _kind(same) == _kind(read) else read
         pairs.append(ParamPair(known, info, alike.own_multiplier / other.own_multiplier))
     return tuple(pairs)
+
+
+def _named(info: ParamInfo, name: str) -> ParamInfo:
+    return info if info.name == name else replace(info, name=name)
 
 
 def _place(info: ParamInfo) -> tuple[object, ...]:
@@ -182,6 +187,9 @@ class _Matcher:
 
         Stages of one flat sequence have other widths under the same names at another depth.
         """
+        agreeing = [c for c in candidates if self._agrees(c, info)]
+        if len(agreeing) < 2:
+            return next(iter(agreeing), None)
         ratios = {Fraction(size, one) for size, known in self.sizes.items() for one in known}
         widened = any(ratio != 1 for ratio in ratios)
 
@@ -193,8 +201,7 @@ class _Matcher:
             )
             return sum(2 if one not in ratios else int(one == 1 and widened) for one in grown)
 
-        agreeing = [c for c in candidates if self._agrees(c, info)]
-        return min(agreeing, key=strangeness, default=None)
+        return min(agreeing, key=strangeness)
 
     def _agrees(self, candidate: ParamInfo, info: ParamInfo) -> bool:
         return all(
@@ -247,30 +254,35 @@ class _Matcher:
 class _Nearby:
     """Parameters whose names differ in their indices alone, found by the nearest ones.
 
+    Two flat lists: as a tree, deep networks had millions of small objects to be collected.
+
     Args:
-        members: Indices and parameter of each.
+        members: Indices, as many of each, and parameter.
     """
 
     def __init__(self, members: Iterable[tuple[tuple[int, ...], ParamInfo]]) -> None:
-        inner: defaultdict[int, list[tuple[tuple[int, ...], ParamInfo]]] = defaultdict(list)
-        self._here: list[ParamInfo] = []
-        for indices, info in members:
-            if indices:
-                inner[indices[0]].append((indices[1:], info))
-            else:
-                self._here.append(info)
-        self._inner = {index: _Nearby(inner[index]) for index in sorted(inner)}
-        self._keys = list(self._inner)
+        ordered = sorted(members, key=itemgetter(0))
+        self._indices = [indices for indices, _ in ordered]
+        self._infos = [info for _, info in ordered]
 
     def nearest(self, indices: tuple[int, ...]) -> list[ParamInfo]:
         """Those of the least gaps, outer before inner; lower and higher are equally near."""
-        if not indices:
-            return self._here
-        after = bisect_left(self._keys, indices[0])
-        around = self._keys[max(0, after - 1) : after + 1]
-        least = min(abs(key - indices[0]) for key in around)
-        near = [key for key in around if abs(key - indices[0]) == least]
-        return [info for key in near for info in self._inner[key].nearest(indices[1:])]
+        return self._within((), indices, 0, len(self._infos))
+
+    def _within(
+        self, outer: tuple[int, ...], inner: tuple[int, ...], start: int, stop: int
+    ) -> list[ParamInfo]:
+        """The nearest of a range, all of which has the outer indices."""
+        if not inner:
+            return self._infos[start:stop]
+        after = bisect_left(self._indices, (*outer, inner[0]), start, stop)
+        around = self._indices[max(start, after - 1) : min(stop, after + 1)]
+        gaps = {own[len(outer)]: abs(own[len(outer)] - inner[0]) for own in around}
+        found = []
+        for key in (key for key, gap in gaps.items() if gap == min(gaps.values())):
+            ends = [bisect_left(self._indices, (*outer, k), start, stop) for k in (key, key + 1)]
+            found += self._within((*outer, key), inner[1:], *ends)
+        return found
 
 
 def _nearby(

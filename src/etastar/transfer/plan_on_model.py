@@ -223,11 +223,14 @@ class PlannedModel:
     def require_writable(self) -> None:
         """Refuse weights that the factors cannot be applied to, before any is changed.
 
+        Nothing is written to frozen ones, which may be quantized.
+
         Raises:
-            PlanError: One is on the meta device, of integers, of 8 bits, complex, or the like.
+            PlanError: One is on the meta device, of 8 bits, complex, or the like.
         """
         scaled = {entry.name: self.parameters[entry.name] for entry in self._scaled}
-        require_writable(scaled, error=PlanError)
+        written = {n: p for n, p in scaled.items() if p.requires_grad or p.is_meta}
+        require_writable(written, error=PlanError)
 
     def require_unscaled(self) -> None:
         """Refuse weights that already hold what the factors bring.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import mul
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from torch.optim import Optimizer
 
@@ -273,6 +273,7 @@ class _Planner:
     base: Architecture
     allow_recurrent: bool
     target_eps: float | None = None
+    factors: dict[Any, Any] = field(default_factory=dict)  # each once, however many have them
 
     def plan(
         self,
@@ -328,6 +329,7 @@ class _Planner:
         by_law = tuple(
             (law.name, fold_multiplier(law.factors(pair, case), optimizer=kind)) for law in laws
         )
+        by_law = self.factors.setdefault(by_law, by_law)
         total = reduce(mul, (factors for _, factors in by_law), Factors())
         auxiliary = kind.name != self.optimizer.name
         rate = self.tuned.aux_lr if auxiliary and self.tuned.aux_lr is not None else self.tuned.lr

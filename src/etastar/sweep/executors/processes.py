@@ -78,11 +78,11 @@ class Processes(Executor):
 
     def require(self, recipe: Recipe) -> None:
         """Refuse what cannot be sent to another process."""
-        _pickled(recipe)
+        self._pickled(recipe)
 
     def run(self, recipe: Recipe, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
         """Run every point once, side by side; see `Executor.run`."""
-        sent, missing, left = _pickled(recipe), list(points), self._retries
+        sent, missing, left = self._pickled(recipe), list(points), self._retries
         limit = self.run_timeout or inf
         under_way: dict[Future[TrialRecord], tuple[Point, _Worker]] = {}
         try:
@@ -125,6 +125,16 @@ class Processes(Executor):
         while len(self._workers) < min(self._size, most + len(busy)):
             self._workers.append(_Worker(self._threads))
         return [worker for worker in self._workers if worker not in busy][:most]
+
+    def _pickled(self, recipe: Recipe) -> bytes:
+        try:
+            return pickle.dumps(recipe)
+        except Exception as error:
+            raise TrialError(
+                f"a recipe that cannot be sent to another process: {error}",
+                "functions of a module, or functools.partial of them",
+                "move the functions out of functions and lambdas, or give workers=0",
+            ) from error
 
     def _end(self, worker: _Worker) -> None:
         self._workers.remove(worker)
@@ -189,17 +199,6 @@ def _run(recipe: bytes, size: Size, point: Point, device: str) -> TrialRecord:
 def _unpickled(recipe: bytes) -> Recipe:
     found: Recipe = pickle.loads(recipe)
     return found
-
-
-def _pickled(recipe: Recipe) -> bytes:
-    try:
-        return pickle.dumps(recipe)
-    except Exception as error:
-        raise TrialError(
-            f"a recipe that cannot be sent to another process: {error}",
-            "functions of a module, or functools.partial of them",
-            "move the functions out of functions and lambdas, or give workers=0",
-        ) from error
 
 
 def _follow(watched: Connection) -> None:

@@ -6,10 +6,9 @@ import os
 import signal
 import socket
 import threading
-import time
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib import import_module
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,6 +16,7 @@ import torch
 
 from etastar.errors import EtastarError, MissingExtraError, TrialError, foreign_errors_as
 from etastar.sweep.executors.base import Executor
+from etastar.sweep.executors.processes import Processes
 from etastar.sweep.trial import run_trial
 from etastar.typed import require_number
 
@@ -48,7 +48,8 @@ class Ray(Executor):
         num_gpus: GPUs that a trial takes; a fraction shares one.
         retries: How often a point is run again whose worker was lost.
         run_timeout: Seconds after which a run is ended and counts as failed; None for no end. The
-            time that it waits for a worker does not count. Not with "ray://", a client of Ray.
+            time that it waits for a worker does not count. The worker ends it, by a process that
+            it keeps for its runs.
 
     Raises:
         TrialError: A number is out of range.
@@ -72,45 +73,23 @@ class Ray(Executor):
         self._resources = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": retries}
         if run_timeout is not None:
             require_number("run_timeout", run_timeout, error=TrialError, above=0)
-            if str(address).startswith("ray://"):
-                raise TrialError(
-                    f"run_timeout={run_timeout:g} at {address!r}",
-                    "no limit with a client of Ray, which is not told when a run begins",
-                    'run on a machine of the cluster with "auto", or leave run_timeout out',
-                )
-        self.run_timeout = run_timeout
-        self._threads = max(1, int(num_cpus))
-        self._device = "cuda" if num_gpus else "cpu"
+        self.run_timeout, self._retries = run_timeout, retries
+        self._where = "cuda" if num_gpus else "cpu", max(1, int(num_cpus))
         self._started: Any = None
         self._on_sigterm: Any = None
 
     def run(self, recipe: Recipe, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
         """Run every point once, side by side; see `Executor.run`."""
         ray = self._connected()
-        is_timed = self.run_timeout is not None
-        options = {"num_returns": "streaming"} if is_timed else {}
-        task = ray.remote(_timed if is_timed else _run).options(**options, **self._resources)
+        is_limited = self.run_timeout is not None
+        limits = (self.run_timeout, self._retries) if is_limited else ()
+        task = ray.remote(_limited_run if is_limited else _run).options(**self._resources)
         sent = ray.put(recipe), size
-        # of each, until its record is there: its point, and when it began
-        pending = {
-            task.remote(*sent, point, self._device, self._threads): (point, inf) for point in points
-        }
-        limit = self.run_timeout or inf
-        look_again = None if limit == inf else min(1.0, limit / 4)
+        pending = [task.remote(*sent, point, *self._where, *limits) for point in points]
         try:
             while pending:
-                done, _ = ray.wait(list(pending), timeout=look_again)
-                for run in done:
-                    point, _ = pending[run]
-                    pending[run] = point, time.monotonic()
-                    record = _result(ray, next(run) if is_timed else run)
-                    if record is not None:
-                        del pending[run]
-                        yield record
-                late = [run for run in pending if time.monotonic() - pending[run][1] > limit]
-                for run in late:
-                    ray.cancel(run, force=True)
-                    yield self._over_time(size, pending.pop(run)[0], self._device)
+                (run,), pending = ray.wait(pending)
+                yield _result(ray, run)
         finally:
             for run in pending:
                 ray.cancel(run, force=True)
@@ -163,10 +142,28 @@ def _run(recipe: Recipe, size: Size, point: Point, device: str, threads: int) ->
     return run_trial(recipe, size, point, device=device)
 
 
-def _timed(*given: Any) -> Iterator[TrialRecord | None]:
-    """The same; it says first that it begins."""
-    yield None
-    yield _run(*given)
+def _limited_run(
+    recipe: Recipe, size: Size, point: Point, device: str, threads: int, limit: float, retries: int
+) -> TrialRecord:
+    """The same, in a process that the worker can end."""
+    process = _process(device, threads, retries)
+    process.run_timeout = limit
+    (record,) = process.run(recipe, size, [point])
+    return record
+
+
+@lru_cache(maxsize=1)
+def _process(device: str, threads: int, retries: int) -> Processes:
+    """Kept for the worker's next run; it ends with the worker, which Ray keeps for no GPU's."""
+    return _Cloudpickled(1, threads=threads, retries=retries, device=device)
+
+
+class _Cloudpickled(Processes):
+    """Sends on what Ray could send."""
+
+    def _pickled(self, recipe: Recipe) -> bytes:
+        sent: bytes = import_module("ray.cloudpickle").dumps(recipe)
+        return sent
 
 
 def _set_sigterm(handler: Any) -> None:
@@ -243,9 +240,9 @@ def _within(seconds: float, call: Callable[[], object]) -> None:
         raise raised[0]
 
 
-def _result(ray: Any, reference: Any) -> TrialRecord | None:
+def _result(ray: Any, reference: Any) -> TrialRecord:
     try:
-        record: TrialRecord | None = ray.get(reference)
+        record: TrialRecord = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
         if isinstance(cause, EtastarError):
