@@ -1,5 +1,7 @@
 """Kinds of networks, found in the graph: where norms sit, what scales a branch, how long it is."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -17,10 +19,9 @@ def features(model, *args, **kwargs):
     return network_features(graph, graph.depth())
 
 
-def residual(norm, *, batch_norm=False, scaled=False, layers=2, convolutional=False):
-    return NetworkFeatures(
-        "residual", norm, batch_norm, scaled, layers, convolutional=convolutional
-    )
+def residual(norm, *, batch_norm=False, scaled=False, layers=2, convolves=False):
+    found = NetworkFeatures("residual", norm, batch_norm, scaled, layers)
+    return replace(found, convolutional=convolves)
 
 
 @pytest.mark.parametrize(
