@@ -171,8 +171,8 @@ class Experience:
         Returns:
             Mean and spread by random effects; None with fewer than two families of the kind. The
             spread is that of all kinds of this parametrization and optimizer; where those are few,
-            of all with this optimizer, or of all. As two families may agree by chance, theirs is at
-            least that of all.
+            of all with this optimizer, or of all. As two or three families may agree by chance,
+            theirs is at least that of all.
         """
         groups = {key: list(own.values()) for key, own in self._families.items()}
         if kind is None or len(groups.get((kind, parametrization), ())) < _LEAST_FAMILIES:
@@ -182,7 +182,7 @@ class Experience:
         enough = (g for g in (most, like) if sum(len(r) - 1 for r in g.values()) >= _LEAST_FREEDOM)
         own = (kind, parametrization)
         mean, sd = random_effects(next(enough, groups)).predictive(own)
-        if len(groups[own]) == _LEAST_FAMILIES:
+        if len(groups[own]) - 1 < _LEAST_FREEDOM:
             sd = max(sd, random_effects(groups).predictive(own)[1])
         return Prior(mean, min(sd, NO_FAMILY_SD), tuple(exponent for exponent, _ in groups[own]))
 
