@@ -240,12 +240,11 @@ def fold_scans(
 
 def _position(nodes: Sequence[Node], node: Node, order: dict[object, int]) -> _Taken | None:
     """What a node holds that takes one position out of several."""
-    if node.kind != "view" or node.call is None or len(node.inputs) != 1:
+    is_taken = node.kind == "view" and node.name in ("select", "slice", "unbind")
+    if not is_taken or node.call is None or len(node.inputs) != 1:
         return None
     (base,) = node.inputs
     shape = nodes[base].shape
-    if node.name not in ("select", "slice", "unbind"):
-        return None
     _, dim, start, *_ = (*node.call.args, 0, 0)[:3]
     if dim >= len(shape):
         return None

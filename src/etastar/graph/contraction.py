@@ -114,7 +114,7 @@ class _Frontiers:
         gates: Mapping[int, Operand] = MappingProxyType({}),
     ) -> None:
         self.of: list[Frontier] = []
-        self.counted: list[CountedNode] = []
+        self.counted: list[tuple[Node, Frontier, Sequence[Frontier]]] = []  # and of its operands
         self._nodes, self._sums, self._outer = nodes, sums, outer
         self._sources = frozenset(sources)
         self._gates = gates
@@ -138,7 +138,7 @@ class _Frontiers:
             reached = reached._replace(ways=ways or reached.ways)
         operands = () if node.weight is not None else self._added(node)
         if node.weight is not None or operands:
-            self.counted.append(_counted_node(node, reached, operands))
+            self.counted.append((node, reached, operands))
             self._note_embedding(node, reached)
             return own
         return reached._replace(direct=0, mixed=reached.mask) if node.mixes else reached
@@ -184,10 +184,13 @@ def data_inputs(nodes: Sequence[Node], inputs: dict[str, int]) -> tuple[str, ...
 
     That takes images, embeddings and token ids, and drops masks.
     """
+    every_input = sum(1 << index for index in inputs.values())
     frontiers = _Frontiers(nodes, inputs.values(), sums={})
-    read = (set(node.predecessors) for node in frontiers.counted)
-    data = set[int]().union(*(found for found in read if found <= set(inputs.values())))
-    return tuple(name for name, index in inputs.items() if index in data)
+    data = 0
+    for _, reached, _ in frontiers.counted:
+        if reached.mask & ~every_input == 0:
+            data |= reached.mask
+    return tuple(name for name, index in inputs.items() if data >> index & 1)
 
 
 @dataclass(frozen=True)
@@ -226,7 +229,7 @@ def contract(
     }
     return Contraction(
         dict(sources),
-        tuple(frontiers.counted),
+        tuple(_counted_node(*found) for found in frontiers.counted),
         {name: tuple(members(found.mask)) for name, found in reached.items()},
         {name: tuple(members(found.ways)) for name, found in reached.items()},
         tuple(tuple(members(mask)) for mask in frontiers.embeddings),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -186,12 +187,10 @@ def holding_point(activation: Activation, *, has_bias: bool) -> CriticalPoint:
     if not has_bias:
         return critical_point(activation)
     for bias_variance in (0.0, *_BIAS_VARIANCES):
-        try:
+        with suppress(InitError):
             point = critical_point(activation, bias_variance=bias_variance)
-        except InitError:
-            continue
-        if point.fixed_point > 0:
-            return point
+            if point.fixed_point > 0:
+                return point
     return critical_point(activation)  # fading, or the reason that there is none
 
 
