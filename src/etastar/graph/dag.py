@@ -202,10 +202,11 @@ class Graph:
 
     def _adapted(self, path: Sequence[int]) -> Iterator[str]:
         """How many additions of the path sum a layer and its adapter, a product of low rank."""
+        on_path = set(path)
         beside = {
             (branch.stream, branch.index)
             for branch in find_residuals(self.contraction)
-            if branch.is_projected and branch.addition in path
+            if branch.is_projected and branch.addition in on_path
         }
         low_rank = {
             (info.stream, info.branch)
