@@ -157,6 +157,7 @@ def test_lazy_model_is_captured_and_stays_lazy() -> None:
     assert model.b._forward_pre_hooks
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace")  # deprecated from 2.14 on
 @pytest.mark.parametrize("how", ["script", "trace"])
 def test_scripted_submodule_is_seen_inside(how: str) -> None:
     model = Net()

@@ -1,4 +1,4 @@
-"""How many calls a plan makes for a layer: as many of a deep network as of a shallow one."""
+"""How many calls and objects a plan makes for a layer: of a deep network as of a shallow one."""
 
 import cProfile
 
@@ -42,3 +42,11 @@ def test_calls_grow_as_layers_do(make):
     calls(make, 2)  # what is imported at the first
     few, some, many = (calls(make, depth) for depth in (4, 10, 22))
     assert (many - some) / 12 < 1.05 * (some - few) / 6
+
+
+@pytest.mark.parametrize("make", [chain, residual])
+def test_equal_factors_are_kept_once(make):
+    base, target = ((make(depth), torch.zeros(1, 4)) for depth in (3, 9))
+    plan = plan_transfer(Tuned(base, 0.1), target, optimizer="adamw", law="complete-p")
+    kept = [entry.factors for entry in plan.parameters]
+    assert len({id(factors) for factors in kept}) == len(set(kept)) < len(kept)
