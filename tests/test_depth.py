@@ -66,8 +66,14 @@ def test_the_middle_of_a_long_path_is_left_out(shown):
 def rows(path):
     """Place, modules and content of every row of a path."""
     text = str(dataclasses.replace(REPORT, path=tuple(path)))
-    lines = text.partition("shortest path")[2].splitlines()[1:]
-    return [re.split(r"  +", line.strip()) for line in lines]
+    found = []
+    for line in text.partition("shortest path")[2].splitlines()[1:]:
+        cells = re.split(r"  +", line.strip())
+        if len(cells) == 1:  # a long content goes on below
+            found[-1][-1] += f" {cells[0]}"
+        else:
+            found.append(cells)
+    return found
 
 
 def gpt(blocks):
@@ -111,6 +117,12 @@ def test_stages_are_unfolded_where_their_blocks_repeat():
 def test_blocks_that_are_attributes_are_folded_too():
     path = [layer(f"body.block{i}.conv{c}") for i in range(1, 25) for c in (1, 2)]
     assert rows(path) == [["1-48", "body.block* (24)", "conv1, conv2"]]
+
+
+def test_a_long_row_goes_on_below_in_its_column():
+    path = [layer(""), layer(""), addition(""), layer(""), layer("")]
+    content = "weight layer (mm), weight layer (mm), +, weight layer (mm), weight layer (mm)"
+    assert rows(path) == [["1-5", "(root)", content]]
 
 
 NAMES = st.lists(st.sampled_from(["a", "blocks", "conv", "0", "1", "2", "b1", "b2"]), max_size=4)
