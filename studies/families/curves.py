@@ -37,6 +37,9 @@ LEAST_GAIN: Final = 0.1
 """Least share of the base's gain that the optimum of a well-posed size gains."""
 LEAST_SPAN: Final = 4
 """Least ratio of blocks between the well-posed sizes of an exponent that counts."""
+LEAST_RATES: Final = 3
+"""Of a curve: every search runs more, a rule one or two."""
+
 LEAST_NOISE: Final = 0.15
 """Least standard deviation of a log optimum that is believed: three seeds on a grid of factor 2."""
 
@@ -244,7 +247,7 @@ def weighted_slope(
 def _curves(
     runs: Sequence[FamilyRun], scale: FamilyScale
 ) -> Mapping[tuple[Parametrization, int], Curve]:
-    """Curves over the grid's rates; what a rule proposed lies on no power of two."""
+    """Curves over three rates or more of the grid, on which a rule's may lie by chance."""
     found: dict[tuple[Parametrization, int], dict[float, dict[int, FamilyRun]]] = {}
     for run in runs:
         if run.num_steps == scale.num_steps and log2(run.lr).is_integer():
@@ -253,6 +256,8 @@ def _curves(
     curves = {}
     for key, by_rate in found.items():
         rates = sorted(lr for lr, by_seed in by_rate.items() if set(scale.seeds) <= set(by_seed))
+        if len(rates) < LEAST_RATES:
+            continue
         if not any(isfinite(by_rate[lr][seed].loss) for lr in rates for seed in scale.seeds):
             continue
         losses = tuple(tuple(by_rate[lr][seed].loss for seed in scale.seeds) for lr in rates)

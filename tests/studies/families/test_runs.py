@@ -112,6 +112,15 @@ def test_rates_that_a_rule_proposed_are_not_of_the_grid(tmp_path: Path) -> None:
     assert before == after
 
 
+def test_a_rate_that_a_rule_proposed_on_the_grid_by_chance_is_no_curve(tmp_path: Path) -> None:
+    file = RunFile(_FAMILY, _SMOKE, tmp_path)
+    _write(file, "own", 2, optimum=-6)
+    for seed in _SMOKE.seeds:
+        file._append(FamilyRun("stabilized", 4, _SMOKE.num_steps, 2.0**-5, seed, 0.0, 3.0, 4))
+
+    assert FamilyCurves(file).curve("stabilized", 4) is None
+
+
 def test_every_family_of_a_scale_has_its_jobs_once() -> None:
     scale = SCALES["cpu"]
     every = [job for chain in jobs(scale) for job in chain]
