@@ -115,10 +115,11 @@ def _trial_row(family: str, stage: str, trial: TrialRecord) -> list[str]:
 
 
 def _optima(evidence: Evidence) -> list[dict[str, Any]]:
+    # runs of an experiment have no time limit: none was stopped
     return [
         {
             "family": family.name,
-            **one.as_dict(),
+            **{key: value for key, value in one.as_dict().items() if key != "num_stopped"},
             "axes": {axis: values[place] for axis, values in family.axes},
         }
         for family in evidence.families

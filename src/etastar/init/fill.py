@@ -15,6 +15,7 @@ from etastar.applied import Applied, recall, remember, require_writable
 from etastar.errors import InitError, cause_of
 from etastar.graph.capture import require_module
 from etastar.graph.dag import Graph
+from etastar.graph.isolation import require_plain_execution
 from etastar.init.init_plan import plan_initialization
 from etastar.init.schemes import InitReport, InitSettings, ParamInit, Readout, ResidualRule, Scheme
 from etastar.measure.batch import plain_modes
@@ -82,6 +83,7 @@ def initialize_(
     Reference: docs/definitions.md, section 2; [AM], [CH], [TP5] table 3.
     """
     settings = InitSettings(scheme, residual, readout, seed, exclude, only)  # type: ignore[arg-type]
+    require_plain_execution(error=InitError)
     require_module(model, error=InitError)
     if not isinstance(graph, Graph):
         raise InitError(
