@@ -135,8 +135,8 @@ class NetworkFeatures:
             ReZero); the gain of a norm is none.
         branch_layers: Weight layers of a branch: 1, 2 for two or more; 0 without branches.
         convolutional: Whether a network without norms convolves: a branch that has a kernel of more
-            than one position, or a third of a chain's weight layers. False with norms: no measured
-            families tell such networks apart by it.
+            than one position; without branches, a third of its weight layers. False with norms: no
+            measured families tell such networks apart by it.
     """
 
     structure: Literal["chain", "residual", "other"]

@@ -35,8 +35,7 @@ _NORMS: Final = {
     "inside": "norm-in-branch",
 }
 
-
-_MANY: Final = 1 / 3  # of a chain's layers; depthwise and pointwise ones alternate (a choice)
+_MANY: Final = 1 / 3  # of the layers: depthwise and pointwise ones alternate (a choice)
 
 
 @dataclass(frozen=True)
