@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, get_args
+from collections.abc import Sequence
+from typing import get_args
 
 from rich.console import Console
 
 from etastar.errors import EtastarError
 from etastar.sweep.recipe import format_size
+from etastar.sweep.result import Progress
 from studies.declaration import Scale
 from studies.experiments.registry import EXPERIMENTS
 from studies.page import evidence_table
 from studies.reproduce import RESULTS, reproduce
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from etastar.sweep.result import Progress
-
-__all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -29,6 +29,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -41,8 +42,9 @@ import torch
 import torch.nn.functional as F
 
 from etastar import Recipe, Target, Tuned, plan_transfer
+from etastar.datasets import Dataset
 from etastar.fit import find_optimum
-from etastar.laws import BatchSize, Duration
+from etastar.laws import BatchSize, Duration, Law
 from etastar.sweep.recipe import Point
 from etastar.sweep.trial import run_trial
 from studies.batch_duration_page import change_page
@@ -52,22 +54,7 @@ from studies.families.recipes import family_graph, warmup_cosine
 from studies.families.search import next_powers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from torch import Tensor, nn
-
-    from etastar.datasets import Dataset
-    from etastar.laws import Law
-
-__all__ = [
-    "ARMS",
-    "CHANGES",
-    "Change",
-    "TrainingCell",
-    "TrainingRun",
-    "TrainingRuns",
-    "train_changes",
-]
 
 
 @dataclass(frozen=True)

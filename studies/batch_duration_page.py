@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import isfinite, sqrt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from etastar.fit import find_optimum
 from etastar.formatting import interval, number
 from studies.page import markdown_table
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-__all__ = ["change_page"]
 
 _HEAD = """\
 # Batch size and duration at scale `{scale}`

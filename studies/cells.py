@@ -13,17 +13,6 @@ from etastar.errors import ModelSpecError
 from etastar.models.components import ActivationName, Padding, activation_module
 from etastar.typed import require_number, require_type
 
-__all__ = [
-    "EDGES",
-    "NODES",
-    "CellNetwork",
-    "CellPlan",
-    "EdgeOp",
-    "cell",
-    "cell_inputs",
-    "cell_plan",
-]
-
 EdgeOp = Literal["zero", "skip", "conv1x1", "conv3x3", "avgpool"]
 """What an edge does to the tensor it carries; `zero` is no edge."""
 

@@ -21,8 +21,6 @@ from studies.experiments import horizon, mlp_trained, resnet
 from studies.measuring import first_training_step
 from studies.reproduce import RESULTS
 
-__all__ = ["main"]
-
 _EXPERIMENTS = {"horizon": horizon, "mlp-trained": mlp_trained, "resnet": resnet}
 _RESNETS = ("one-layer 1/K", "one-layer 1/K^2", "with BatchNorm", "with dropout")
 _SEEDS = tuple(range(50, 66))

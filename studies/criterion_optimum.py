@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Mapping
+from typing import Any, get_args
 
 import torch
 
@@ -19,12 +20,6 @@ from studies.experiments.transformer import study
 from studies.gathering import criterion_optimum
 from studies.measuring import first_training_step
 from studies.reproduce import RESULTS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-
-__all__ = ["main"]
 
 _OPTIMA = RESULTS / "transformer" / "cpu" / "optima.json"
 _FAMILIES = ("GPT AdamW, complete-p", "GPT AdamW, 1/K", "GPT SGD, complete-p", "GPT SGD, 1/K")

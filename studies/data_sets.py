@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import struct
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,16 +15,6 @@ from torch import Tensor
 from etastar.datasets import Dataset, load
 from etastar.datasets.dataset import image_dataset
 from etastar.errors import ModelSpecError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-__all__ = [
-    "DEBIAN_FOLDER",
-    "load_fashion_mnist",
-    "load_named",
-    "read_idx",
-]
 
 DEBIAN_FOLDER = "/usr/share/datasets/fashion-mnist"
 """Where Debian's package `dataset-fashion-mnist` puts its four files."""

@@ -5,40 +5,19 @@ A declaration is fixed in the experiment's file. Nothing in it depends on a resu
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from etastar.errors import TrialError
+from etastar.graph import Graph
+from etastar.sweep.recipe import Size
+from etastar.sweep.search.base import Search
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from torch import nn
 
-    from etastar.graph import Graph
-    from etastar.sweep.recipe import Size
-    from etastar.sweep.search.base import Search
     from studies.records import Claim
-
-__all__ = [
-    "AnyFamily",
-    "Axis",
-    "Budget",
-    "CriterionFamily",
-    "Data",
-    "Family",
-    "Initialization",
-    "Network",
-    "OptimizerChoice",
-    "Options",
-    "Parametrization",
-    "Scale",
-    "Study",
-    "far_sizes",
-    "ladder",
-    "options",
-    "size",
-]
 
 Scale = Literal["smoke", "cpu", "paper"]
 """`smoke` runs in seconds, `cpu` in minutes on real data, `paper` is the papers' protocol."""

@@ -16,13 +16,14 @@ import argparse
 import csv
 import json
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf, isclose
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from etastar.sweep.recipe import Point, parse_size
+from etastar.sweep.recipe import Point, Size, parse_size
 from etastar.sweep.result import SizeResult, size_optimum
 from etastar.sweep.trial import TrialRecord
 from studies.declaration import CriterionFamily
@@ -39,23 +40,7 @@ from studies.transferring import Proposal, proposals, transfer_family, untrained
 from studies.verdicts import judge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from etastar.sweep.recipe import Size
     from studies.declaration import AnyFamily, Family, Scale
-
-__all__ = [
-    "ATOL",
-    "REMEASURED",
-    "ROUNDING",
-    "RTOL",
-    "Stored",
-    "differences",
-    "evaluate",
-    "evaluated",
-    "main",
-    "read_stored",
-]
 
 RTOL: Final = 1e-3
 """Where the loss curve is flat, its minimum moves by more than the losses were rounded by."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etastar.transfer import DEFAULT_LAW
+from etastar.transfer import DEFAULT_LAW, Experience
 from studies.declaration import Family
 from studies.experience import experience_document, first_evidence, judged_without_itself
 from studies.experiments.registry import EXPERIMENTS
@@ -23,13 +24,8 @@ from studies.regret_table import read_regrets
 from studies.reproduce import RESULTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from etastar.transfer import Experience
     from studies.declaration import Scale
     from studies.regret_table import StoredRegret
-
-__all__ = ["documents", "gather_regrets", "known_kinds", "main"]
 
 
 def documents(root: Path, *, scale: Scale = "cpu") -> dict[Path, str]:

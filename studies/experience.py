@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -16,8 +18,9 @@ from etastar.transfer.experience import (
     CriterionRecord,
     Experience,
     ExperienceRecord,
+    Parametrization,
 )
-from etastar.transfer.network_kind import network_kind
+from etastar.transfer.network_kind import NetworkKind, network_kind
 from studies.declaration import Family
 from studies.experiments.registry import EXPERIMENTS
 from studies.exponents import NOISE
@@ -25,14 +28,7 @@ from studies.initialization import OwnInit, StableInit
 from studies.network import ZooNetwork, network_architecture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
-    from etastar.transfer.experience import Parametrization
-    from etastar.transfer.network_kind import NetworkKind
     from studies.declaration import Scale
-
-__all__ = ["experience_document", "first_evidence", "judged_without_itself", "record_of"]
 
 _UNFIT: Final = frozenset({"edge", "no optimum"})
 _AGAIN: Final = "gradinit"

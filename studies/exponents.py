@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from etastar.fit import fit_power_law
+from etastar.fit import Optimum, fit_power_law
+from etastar.sweep.result import SizeResult
 from studies.network import axis_value
 from studies.records import ExponentFit, Neighbours
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from etastar.fit import Optimum
-    from etastar.sweep.result import SizeResult
     from studies.declaration import Family
-
-__all__ = ["NOISE", "exponent_fit", "family_fits"]
 
 NOISE = 0.15
 """Least standard deviation of a tuned log rate that is believed, that of `power_law_posterior`:

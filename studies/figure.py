@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from etastar.errors import MissingExtraError
 from etastar.sweep.recipe import format_size
-from etastar.sweep.result import loss_table
+from etastar.sweep.result import SizeResult, loss_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import plotly.graph_objects as go
 
-    from etastar.sweep.result import SizeResult
     from studies.records import Evidence, FamilyEvidence
-
-__all__ = ["exponent_figure"]
 
 _CLAIMED = -1.5
 _COLORS = ("#4269d0", "#ff725c", "#6cc5b0", "#9c6b4e", "#efb118", "#a463f2", "#97bbf5", "#3ca951")

@@ -6,22 +6,19 @@ import csv
 import importlib.util
 import io
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etastar.errors import MissingExtraError, StorageError
 from etastar.sweep.recipe import format_size
+from etastar.sweep.trial import TrialRecord
 from studies.figure import exponent_figure
 from studies.page import claim_data, evidence_page
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterator
-
-    from etastar.sweep.trial import TrialRecord
     from studies.records import Evidence, FamilyEvidence
-
-__all__ = ["require_plotly", "result_data", "write_evidence"]
 
 _COLUMNS = "family stage size lr seed loss initial_loss diverged steps".split()
 

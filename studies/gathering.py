@@ -9,6 +9,7 @@ import numpy as np
 
 from etastar.fit import Optimum
 from etastar.fit.bootstrap import percentile_interval, resampled_seeds
+from etastar.measure import UpdateReport
 from etastar.sweep.result import SizeResult
 from studies.declaration import CriterionFamily
 from studies.exponents import family_fits
@@ -18,11 +19,8 @@ from studies.running import train_rates, tune_family
 from studies.transferring import transfer_family
 
 if TYPE_CHECKING:
-    from etastar.measure import UpdateReport
     from studies.declaration import AnyFamily, Family
     from studies.running import Workplace
-
-__all__ = ["criterion_optimum", "gather"]
 
 _CONFIDENCE = 0.95
 _CRITERION = 1.0

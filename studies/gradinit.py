@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from etastar.errors import InitError
 from etastar.optimizers import OptimizerLike, optimizer_kind
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-__all__ = ["GradInitReport", "GradInitStep", "gradinit_"]
 
 _FIRST_ORDER_DECREASE = 0.1  # with lr 0.1 this is the authors' gamma of 1 for SGD
 _MIN_SCALE = 0.01  # the authors' lower bound

@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
+from etastar.graph import Graph
 from etastar.init import initialize_
+from etastar.init.schemes import Readout, ResidualRule
 from etastar.naming import canonical_parameters
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from etastar.graph import Graph
-    from etastar.init.schemes import Readout, ResidualRule
     from studies.declaration import Family
-
-__all__ = ["InDegreeInit", "OwnInit", "StableInit"]
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from etastar.measure import measure_update
+from etastar.measure import UpdateReport, measure_update
+from etastar.measure.differences import PreActivations
 from etastar.naming import canonical_parameters
+from etastar.sweep.recipe import Size
 from studies.network import network_architecture
 from studies.training import (
     cross_entropy,
@@ -21,12 +23,7 @@ from studies.training import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from etastar.measure import UpdateReport
-    from etastar.measure.differences import PreActivations
-    from etastar.sweep.recipe import Size
     from studies.declaration import CriterionFamily, Family
-
-__all__ = ["first_sgd_step", "first_training_step", "linear_loss"]
 
 _OTHER_BATCHES: Final = 20_000
 """Added to seeds, so that the criterion does not see the batches of the training."""

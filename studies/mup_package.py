@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import nn
 
+from etastar.graph import Graph
+from etastar.sweep.recipe import Size
 from studies.initialization import StableInit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from torch.optim import Optimizer
 
-    from etastar.graph import Graph
-    from etastar.sweep.recipe import Size
     from studies.declaration import Family
-
-__all__ = ["MUP_OPTIMIZERS", "MupInit"]
 
 _READOUT: Final = "head"  # of every network of the zoo
 

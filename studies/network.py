@@ -9,20 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from etastar.graph import capture_graph
+from etastar.graph import Graph, capture_graph
+from etastar.laws import Architecture
 from etastar.models import build, example_inputs
+from etastar.sweep.recipe import Size
 from etastar.transfer import read_architecture
 from studies.cells import cell, cell_inputs
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from etastar.graph import Graph
-    from etastar.laws import Architecture
-    from etastar.sweep.recipe import Size
     from studies.declaration import Axis, Network
-
-__all__ = ["ZooNetwork", "axis_value", "captured", "network_architecture"]
 
 
 @dataclass(frozen=True)

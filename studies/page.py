@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from etastar.sweep.recipe import format_size
+from etastar.sweep.result import SizeResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from etastar.sweep.result import SizeResult
     from studies.records import Evidence, ExponentFit, FamilyEvidence, Judgement, RegretRow
-
-__all__ = ["claim_data", "evidence_page", "evidence_table", "markdown_table", "percent"]
 
 _HOW = """\
 An exponent is the slope of log optimal rate over log size, by least squares. Its interval is the

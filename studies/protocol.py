@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from etastar.sweep.recipe import Size
 from etastar.sweep.search import Bracket, Grid
+from etastar.sweep.search.base import Search
 from studies.declaration import Family, OptimizerChoice, far_sizes, options
 from studies.initialization import StableInit
 from studies.network import ZooNetwork
 
 if TYPE_CHECKING:
-    from etastar.sweep.recipe import Size
-    from etastar.sweep.search.base import Search
     from studies.declaration import Budget, Data, Initialization, Options
-
-__all__ = ["ADAM", "ADAMW", "SGD", "Protocol", "bracket", "few_rates"]
 
 SGD = OptimizerChoice("sgd")
 ADAM = OptimizerChoice("adam")

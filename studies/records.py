@@ -4,24 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from math import isfinite
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from etastar.fit import TransferRegret
-    from etastar.sweep.recipe import Size
-    from etastar.sweep.result import SizeResult
-    from etastar.sweep.trial import TrialRecord
-
-__all__ = [
-    "Claim",
-    "Evidence",
-    "ExponentFit",
-    "FamilyEvidence",
-    "Judgement",
-    "Neighbours",
-    "RegretRow",
-    "Verdict",
-]
+from etastar.fit import TransferRegret
+from etastar.sweep.recipe import Size
+from etastar.sweep.result import SizeResult
+from etastar.sweep.trial import TrialRecord
 
 Verdict = Literal["agrees", "contradicts", "undecided"]
 """Whether a measured interval holds what was claimed; see `studies.verdicts`."""

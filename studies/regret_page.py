@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,7 @@ from studies.page import markdown_table, percent
 from studies.regret_table import in_common, summarize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from studies.regret_table import RuleSummary, StoredRegret
-
-__all__ = ["RegretEvidence", "first_evidence_document"]
 
 FAR = 8.0
 """What counts as far: eight times deeper; nearer targets are in the tables by network."""

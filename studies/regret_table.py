@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from etastar.errors import StorageError
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable, Sequence
-
-__all__ = ["RuleSummary", "StoredRegret", "in_common", "read_regrets", "summarize"]
 
 
 @dataclass(frozen=True)

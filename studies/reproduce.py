@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast, get_args
 
 from etastar.errors import ModelSpecError
+from etastar.sweep.executors import Executor
+from etastar.sweep.result import Progress
 from etastar.sweep.trial import running_versions
 from studies.declaration import Family, Scale
 from studies.experiments.registry import EXPERIMENTS
@@ -18,14 +22,7 @@ from studies.running import Workplace
 from studies.verdicts import judge
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable
-
-    from etastar.sweep.executors import Executor
-    from etastar.sweep.result import Progress
     from studies.declaration import Study
-
-__all__ = ["JOURNAL", "RESULTS", "Reproduction", "reproduce", "run_study"]
 
 RESULTS: Final = Path("studies", "results")
 """Of all experiments, from the root of the repository."""

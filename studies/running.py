@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -9,21 +11,16 @@ from typing import TYPE_CHECKING
 from etastar.errors import TrialError
 from etastar.optimizers import OPTIMIZERS
 from etastar.sweep import Recipe, run_sweep
+from etastar.sweep.executors import Executor
+from etastar.sweep.recipe import Size
+from etastar.sweep.result import Progress, SweepResult
+from etastar.sweep.trial import TrialRecord
 from studies.mup_package import MUP_OPTIMIZERS
 from studies.network import network_architecture
 from studies.training import cross_entropy, family_batches, family_optimizer, initialized_model
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable
-
-    from etastar.sweep.executors import Executor
-    from etastar.sweep.recipe import Size
-    from etastar.sweep.result import Progress, SweepResult
-    from etastar.sweep.trial import TrialRecord
     from studies.declaration import Family
-
-__all__ = ["Workplace", "family_recipe", "train_rates", "tune_family"]
 
 
 @dataclass(frozen=True)

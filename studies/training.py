@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -9,30 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from etastar.datasets import Dataset
 from etastar.optimizers import OPTIMIZERS, optimizer_class
-from etastar.transfer import Tuned, plan_transfer
+from etastar.sweep.recipe import Size
+from etastar.transfer import TransferPlan, Tuned, plan_transfer
 from studies.data_sets import load_named
 from studies.mup_package import MUP_OPTIMIZERS
 from studies.network import captured, network_architecture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch.optim import Optimizer
 
-    from etastar.datasets import Dataset
-    from etastar.sweep.recipe import Size
-    from etastar.transfer import TransferPlan
     from studies.declaration import Data, Family
-
-__all__ = [
-    "cross_entropy",
-    "family_batches",
-    "family_optimizer",
-    "family_plan",
-    "initialized_model",
-    "load_data",
-]
 
 
 @lru_cache(maxsize=4)

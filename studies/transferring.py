@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from etastar.fit import transfer_regret
-from etastar.sweep.recipe import Point
+from etastar.sweep.recipe import Point, Size
+from etastar.sweep.result import SizeResult
 from etastar.sweep.trial import TrialRecord
 from studies.network import network_architecture
 from studies.records import RegretRow
@@ -17,10 +19,6 @@ from studies.rules.base import Question, TunedSize
 from studies.rules.registry import rules_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from etastar.sweep.recipe import Size
-    from etastar.sweep.result import SizeResult
     from studies.declaration import Family
     from studies.rules.base import Rule
 
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 
     Propose = Callable[[Family, Mapping[Size, SizeResult], Size], tuple["Proposal", ...]]
     """What each rule proposes for a target."""
-
-__all__ = ["Proposal", "proposals", "transfer_family", "untrained"]
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from studies.records import Judgement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from studies.records import Claim, ExponentFit, FamilyEvidence, Verdict
-
-__all__ = ["WIDEST", "judge", "verdict_of"]
 
 WIDEST = 0.5
 """Half-width beyond which an interval that holds the claimed value decides nothing (a choice)."""

@@ -23,8 +23,6 @@ from torch import nn
 from etastar.errors import EtastarError
 from etastar.naming import canonical_parameters, unwrap
 
-__all__ = ["Applied", "digest_of", "recall", "remember", "require_writable"]
-
 _SAMPLES = 8  # elements of each parameter that are looked at
 _MOST = 1024  # digests kept, the latest
 _LEAST_BYTES = 2  # of an element that can hold a draw: formats of 8 bits come with scales

@@ -6,9 +6,10 @@ Network, data, sizes and steps were chosen because both seeds' optima agree with
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from statistics import mean
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from torch import Tensor, nn, optim
 
@@ -16,11 +17,6 @@ from etastar.datasets import load
 from etastar.models import build, example_inputs
 from etastar.sweep import Recipe, run_sweep
 from etastar.transfer import TransferPlan, Tuned, plan_transfer
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-__all__ = ["compare_rules"]
 
 _RULES: Final = {"one rate": "constant", "-3/2": "effective-depth", "default choice": "auto"}
 

@@ -14,8 +14,6 @@ from rich.text import Text
 
 from etastar.formatting import Shown, name_pattern, shorten_middle
 
-__all__ = ["CountedAs", "DepthReport", "PathStep"]
-
 _SHOWN = 16  # rows of the path, before the middle is left out
 _INDEX = re.compile(r"(?<![^.])\d+(?![^.])")  # in "layers.3.mlp.fc"
 _ATTRIBUTE_INDEX = re.compile(r"(?<=[^.\d])\d+(?![^.])")  # in "block3.mlp.fc"

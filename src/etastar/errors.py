@@ -13,31 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = [
-    "CaptureError",
-    "DepthError",
-    "EtastarError",
-    "EtastarWarning",
-    "FitError",
-    "InitError",
-    "LawError",
-    "MeasureError",
-    "MeasureWarning",
-    "MissingExtraError",
-    "ModelSpecError",
-    "OptimizerError",
-    "PlanError",
-    "RecurrentError",
-    "ReportError",
-    "ScheduleError",
-    "StorageError",
-    "TrialError",
-    "cause_of",
-    "foreign_errors_as",
-    "nothing_said",
-    "warnings_ignored",
-]
-
 
 class EtastarError(Exception):
     """Base of all errors of etastar; its message has three parts.

@@ -17,18 +17,6 @@ from etastar.naming import name_indices, name_template
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = [
-    "Shown",
-    "interval",
-    "json_numbers",
-    "name_lines",
-    "name_pattern",
-    "number",
-    "percent",
-    "short_repr",
-    "shorten_middle",
-]
-
 _LONG = 60  # characters of one value in a `__repr__`
 _MANY = 12  # patterns, of which more are folded harder
 _LINES = 5  # of patterns

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from torch import nn
-
-__all__ = [
-    "canonical_modules",
-    "canonical_parameters",
-    "name_indices",
-    "name_template",
-    "separated_indices",
-    "unwrap",
-]
 
 _INDEX = re.compile(r"(?<![^.])\d+(?![^.])")
 _COUNTING = re.compile(r"(\d+|(?<=\d)[a-z](?![a-z]))")

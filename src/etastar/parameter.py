@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["AttentionPart", "LayerType", "NetworkFeatures", "ParamInfo", "Role"]
-
 Role = Literal["input", "hidden", "output", "norm", "bias", "embedding"]
 """Place of a parameter in the network, from the graph alone.
 

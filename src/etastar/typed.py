@@ -12,15 +12,6 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from etastar.errors import EtastarError, ModelSpecError
 
-__all__ = [
-    "as_seeds",
-    "plain_number",
-    "require_callable",
-    "require_number",
-    "require_type",
-    "set_numbers",
-]
-
 _MOST = 1_000_000  # seeds: nobody runs so many, and a list of more fills the memory
 _WORDS = {bool: "True or False", int: "an integer", float: "a finite number", str: "a text"}
 

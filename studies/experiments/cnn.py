@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -10,11 +11,7 @@ from studies.protocol import SGD, Protocol
 from studies.records import Claim
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from studies.declaration import Options, Scale
-
-__all__ = ["study_1d", "study_2d"]
 
 _DATA: Final[Mapping[str, Data]] = MappingProxyType(
     {"smoke": Data("digits"), "cpu": Data("digits"), "paper": Data("hf:cifar10")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -13,11 +14,7 @@ from studies.protocol import ADAM, SGD, Protocol
 from studies.records import Claim
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from studies.declaration import Family, Scale
-
-__all__ = ["study"]
 
 _PROTOCOLS: Final[Mapping[str, Protocol]] = MappingProxyType(
     {

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from etastar.sweep.recipe import Size
 from studies.cells import NODES, CellPlan, cell_plan
 from studies.declaration import Budget, Data, Study, ladder, options, size
 from studies.initialization import InDegreeInit
@@ -14,12 +16,7 @@ from studies.protocol import ADAM, SGD, Protocol
 from studies.records import Claim
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from etastar.sweep.recipe import Size
     from studies.declaration import Axis, Family, OptimizerChoice, Scale
-
-__all__ = ["stable_cells", "study"]
 
 _WEIGHTLESS: Final = ("skip", "avgpool")
 

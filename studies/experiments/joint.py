@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from etastar.sweep.recipe import Size
 from studies.declaration import Budget, Data, Parametrization, Study, options, size
 from studies.initialization import StableInit
 from studies.protocol import ADAMW, SGD, Protocol
 from studies.records import Claim
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from etastar.sweep.recipe import Size
     from studies.declaration import Family, Scale
-
-__all__ = ["study"]
 
 
 def _sizes(depths: Sequence[int], widths: tuple[int, int]) -> tuple[Size, ...]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import torch
 
+from etastar.graph import Graph
+from etastar.init.schemes import ResidualRule
 from studies.declaration import Budget, Data, Study, ladder, options
 from studies.gradinit import gradinit_
 from studies.initialization import StableInit
@@ -17,15 +20,9 @@ from studies.records import Claim
 from studies.training import cross_entropy, load_data
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor, nn
 
-    from etastar.graph import Graph
-    from etastar.init.schemes import ResidualRule
     from studies.declaration import Family, Scale
-
-__all__ = ["LearntScales", "study"]
 
 _OTHER_BATCHES = 10_000
 """Added to a run's seed, so that the scales are not learnt on the batches of the training."""

@@ -5,6 +5,7 @@ Nothing is trained: eta* is measured on the first step [JE].
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -15,11 +16,7 @@ from studies.protocol import SGD, Protocol
 from studies.records import Claim
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from studies.declaration import Scale
-
-__all__ = ["study"]
 
 _ONE_EXAMPLE = Budget(1, 1)
 _PROTOCOLS: Final[Mapping[str, Protocol]] = MappingProxyType(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -10,11 +11,7 @@ from studies.protocol import ADAM, SGD, Protocol
 from studies.records import Claim
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from studies.declaration import Scale
-
-__all__ = ["study"]
 
 _PROTOCOLS: Final[Mapping[str, Protocol]] = MappingProxyType(
     {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -20,11 +21,7 @@ from studies.experiments import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from studies.declaration import Scale, Study
-
-__all__ = ["EXPERIMENTS"]
 
 EXPERIMENTS: Final[Mapping[str, Callable[[Scale], Study]]] = MappingProxyType(
     {

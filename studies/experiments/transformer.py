@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -12,11 +13,7 @@ from studies.protocol import ADAMW, SGD, Protocol
 from studies.records import Claim
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from studies.declaration import Family, OptimizerChoice, Scale
-
-__all__ = ["study"]
 
 _TEXT: Final[Mapping[str, Protocol]] = MappingProxyType(
     {

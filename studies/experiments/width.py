@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from etastar.sweep.recipe import Size
 from studies.declaration import Budget, Data, Parametrization, Study, options, size
 from studies.mup_package import MupInit
 from studies.protocol import ADAM, ADAMW, SGD, Protocol
 from studies.records import Claim
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from etastar.sweep.recipe import Size
     from studies.declaration import Family, Scale
-
-__all__ = ["study"]
 
 
 def _widths(depth: int, widths: Iterable[int]) -> tuple[Size, ...]:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from etastar import plan_transfer, tune
+from etastar.transfer import TransferPlan
 from etastar.transfer.default_choice import DefaultChoice
+from etastar.transfer.experience import Experience, Parametrization
 from studies.families.knowing import known_as
 from studies.families.recipes import family_graph, network_recipe
 from studies.families.rules import Offer, optuna_rate, tuned, tuning_cost
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from etastar.transfer import TransferPlan
-    from etastar.transfer.experience import Experience, Parametrization
     from studies.families.curves import FamilyCurves
-
-__all__ = ["TUNED", "choice_offers", "tune_offers"]
 
 TUNED: Final = ("gpt", "resnet-bn")
 """Families on which `tune` is tried, from its own runs."""

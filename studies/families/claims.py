@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -9,12 +10,8 @@ from studies.records import Claim
 from studies.verdicts import verdict_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from studies.families.curves import Exponent
     from studies.records import Verdict
-
-__all__ = ["CLAIMS", "PaperClaim", "claim_rows"]
 
 _NORMAL: Final = 1.96
 

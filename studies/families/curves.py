@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, log, log2, sqrt
@@ -9,27 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from etastar.fit import find_optimum
+from etastar.fit import Optimum, find_optimum
+from etastar.transfer.experience import Parametrization
 from studies.families.recipes import family_graph
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from etastar.fit import Optimum
-    from etastar.transfer.experience import Parametrization
     from studies.families.declared import FamilyScale, NetworkFamily
     from studies.families.runs import FamilyRun, RunFile
-
-__all__ = [
-    "HALVES_AGREE",
-    "LEAST_GAIN",
-    "LEAST_NOISE",
-    "LEAST_SPAN",
-    "Curve",
-    "Exponent",
-    "FamilyCurves",
-    "weighted_slope",
-]
 
 HALVES_AGREE: Final = 1.5
 """Largest ratio of the optima of two halves of the seeds of a well-posed size."""

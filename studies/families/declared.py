@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
+from etastar.transfer.experience import Parametrization
 from studies.families.images import Chain, ConvNeXt, MobileNet, PlainResidual, ResNet
 from studies.families.transformers import TextTransformer, TransformerShape, VisionTransformer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from torch import nn
-
-    from etastar.transfer.experience import Parametrization
-
-__all__ = ["FAMILIES", "SCALES", "FamilyScale", "NetworkFamily", "families_of"]
 
 
 @dataclass(frozen=True)

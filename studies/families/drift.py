@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -11,11 +12,7 @@ from studies.families.declared import FAMILIES, SCALES
 from studies.families.runs import FAMILY_RUNS, RunFile
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from studies.families.curves import Curve
-
-__all__ = ["draw_drift", "drift_curves"]
 
 _COLORS: Final = ("#9ecae1", "#4292c6", "#2171b5", "#08306b")  # light to dark: shallow to deep
 

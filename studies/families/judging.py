@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
+from etastar.transfer.experience import Parametrization
 from studies.families.curves import FamilyCurves
 from studies.families.measures import Best, compute_regret, octaves, relative_regret
 from studies.families.rules import is_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from etastar.transfer.experience import Parametrization
     from studies.families.rules import Offer
     from studies.families.runs import RunFile
-
-__all__ = [
-    "SHARES",
-    "Outcome",
-    "Summary",
-    "best_cell",
-    "outcomes",
-    "rule_summaries",
-    "train_offers",
-]
 
 SHARES: Final = (0.5, 0.25)
 """Of the steps: the best one's shorter runs, each with its whole schedule."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from etastar.optimizers import optimizer_kind
 from etastar.transfer import read_architecture
-from etastar.transfer.experience import Experience, ExperienceRecord, read_experience
-from etastar.transfer.network_kind import network_kind
+from etastar.transfer.experience import (
+    Experience,
+    ExperienceRecord,
+    Parametrization,
+    read_experience,
+)
+from etastar.transfer.network_kind import NetworkKind, network_kind
 from studies.experience import experience_document
 from studies.families.curves import FamilyCurves
 from studies.families.declared import families_of
@@ -15,21 +21,7 @@ from studies.families.recipes import family_graph
 from studies.families.runs import FAMILY_RUNS, RunFile
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from etastar.transfer.experience import Parametrization
-    from etastar.transfer.network_kind import NetworkKind
     from studies.families.declared import FamilyScale, NetworkFamily
-
-__all__ = [
-    "DRAWN",
-    "family_experience",
-    "family_kind",
-    "known_as",
-    "stored_family_experience",
-    "with_first_evidence",
-    "write_experience",
-]
 
 EXPONENTS: Final = "exponents.json"
 

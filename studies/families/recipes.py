@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,27 +12,17 @@ import torch.nn.functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from etastar import Recipe, Tuned, capture_graph, plan_transfer
+from etastar.datasets.dataset import Dataset
+from etastar.graph import Graph
+from etastar.transfer import TransferPlan
+from etastar.transfer.experience import Parametrization
 from studies.data_sets import load_named
 from studies.families.declared import FAMILIES, SCALES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import Tensor, nn
 
-    from etastar.datasets.dataset import Dataset
-    from etastar.graph import Graph
-    from etastar.transfer import TransferPlan
-    from etastar.transfer.experience import Parametrization
     from studies.families.declared import FamilyScale, NetworkFamily
-
-__all__ = [
-    "MuonWithAdamW",
-    "family_graph",
-    "network_recipe",
-    "parametrization_plan",
-    "warmup_cosine",
-]
 
 _DECAY: Final = {"adamw": 0.1, "muon": 0.1, "sgd": 5e-4}
 _LAWS: Final = {"complete-p": "complete-p", "depth-mup": "depth-mup"}

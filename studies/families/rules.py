@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf, isfinite, log
 from statistics import median
@@ -15,19 +16,14 @@ import torch.nn.functional as F
 
 from etastar import Tuned, plan_transfer
 from etastar.errors import MeasureError
-from etastar.laws import Structure
+from etastar.laws import Law, Structure
 from etastar.transfer import Measure
+from etastar.transfer.experience import Parametrization
 from studies.families.recipes import family_graph, network_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from etastar.laws import Law
-    from etastar.transfer.experience import Parametrization
     from studies.families.curves import Curve, FamilyCurves
     from studies.families.declared import FamilyScale, NetworkFamily
-
-__all__ = ["Offer", "offers", "optuna_rate", "tuned", "tuning_cost"]
 
 _RESIDUAL: Final = {"gpt": "last", "gpt-muon": "last", "resnet-am": "all", "resmlp-am": "all"}
 """Branch weights that carry 1/K in the families' own initialization; of the others none does."""

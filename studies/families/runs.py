@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from math import inf
 from pathlib import Path
@@ -10,15 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 from etastar.sweep.recipe import Point
 from etastar.sweep.trial import run_trial
+from etastar.transfer.experience import Parametrization
 from studies.families.recipes import network_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from etastar.transfer.experience import Parametrization
     from studies.families.declared import FamilyScale, NetworkFamily
-
-__all__ = ["FAMILY_RUNS", "FamilyRun", "RunFile"]
 
 FAMILY_RUNS: Final = Path(__file__).parents[1] / "results" / "families"
 """A folder for each scale, a file for each family."""

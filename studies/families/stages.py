@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from math import isfinite, log2
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from etastar.transfer.experience import Parametrization
 from studies.families.declared import FAMILIES, SCALES, families_of
 from studies.families.runs import FAMILY_RUNS, RunFile
 from studies.families.search import next_powers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
-    from etastar.transfer.experience import Parametrization
     from studies.families.declared import FamilyScale
-
-__all__ = ["Job", "curve", "jobs", "run_jobs", "start_power"]
 
 Job = tuple[str, "Parametrization", int]
 """Family, parametrization, depth: one curve of the loss over the rate."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from math import isfinite
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studies.families.claims import claim_rows
@@ -13,14 +15,9 @@ from studies.families.runs import FAMILY_RUNS, RunFile
 from studies.page import markdown_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
     from studies.families.curves import Exponent
     from studies.families.declared import FamilyScale
     from studies.families.judging import Outcome, Summary
-
-__all__ = ["family_page", "rules_page"]
 
 _HEAD = """# Families at scale `{scale}`
 

@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["TextTransformer", "TransformerShape", "VisionTransformer"]
-
 HEAD_WIDTH = 16
 
 

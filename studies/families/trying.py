@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from math import inf, isfinite
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from etastar.transfer.experience import Experience
 from studies.experience import first_evidence
 from studies.families.choosing import TUNED, choice_offers, tune_offers
 from studies.families.curves import FamilyCurves
@@ -24,14 +27,8 @@ from studies.families.rules import Offer, offers
 from studies.families.runs import FAMILY_RUNS, RunFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from etastar.transfer.experience import Experience
     from studies.families.declared import FamilyScale
     from studies.families.judging import Outcome
-
-__all__ = ["ask", "known_to_choice", "read_offers", "stored_outcomes", "try_rules"]
 
 
 def known_to_choice(scale: FamilyScale, folder: Path = FAMILY_RUNS) -> Experience:

@@ -6,15 +6,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from etastar.fit import Optimum
+from etastar.laws import Architecture
+from etastar.sweep.recipe import Size
 from studies.network import network_architecture
 
 if TYPE_CHECKING:
-    from etastar.fit import Optimum
-    from etastar.laws import Architecture
-    from etastar.sweep.recipe import Size
     from studies.declaration import Family
-
-__all__ = ["Question", "Rule", "TunedSize"]
 
 
 @dataclass(frozen=True)

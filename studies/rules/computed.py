@@ -13,8 +13,6 @@ from studies.rules.base import Rule
 if TYPE_CHECKING:
     from studies.rules.base import Question
 
-__all__ = ["ByLaw", "FittedRule", "StructureRule"]
-
 _BY_LAYERS = EffectiveDepth(count="layers")
 
 

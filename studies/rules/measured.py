@@ -7,14 +7,12 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from etastar.errors import MeasureError
+from etastar.measure import UpdateReport
 from studies.measuring import first_training_step
 from studies.rules.base import Rule
 
 if TYPE_CHECKING:
-    from etastar.measure import UpdateReport
     from studies.rules.base import Question
-
-__all__ = ["MeasuredRule"]
 
 
 @dataclass(frozen=True)

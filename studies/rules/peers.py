@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from etastar.errors import MissingExtraError, TrialError
+from etastar.sweep.recipe import Size
 from studies.mup_package import MupInit
 from studies.rules.base import Rule
 from studies.training import (
@@ -23,11 +24,8 @@ from studies.training import (
 )
 
 if TYPE_CHECKING:
-    from etastar.sweep.recipe import Size
     from studies.declaration import Family
     from studies.rules.base import Question
-
-__all__ = ["LRFinderRule", "MupRule"]
 
 _START: Final = 1e-7  # start, end and length of the range as the package's own README has them
 _END: Final = 100.0

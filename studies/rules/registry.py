@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from studies.declaration import Family
     from studies.rules.base import Rule
 
-__all__ = ["RULES", "rules_of"]
-
 RULES: Final[tuple[Rule, ...]] = (
     ByLaw("constant"),
     ByLaw("effective-depth"),

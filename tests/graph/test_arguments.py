@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from etastar.graph.arguments import map_tensors, named_inputs, named_tensors
 from etastar.graph.capture import capture_graph
-from etastar.graph.dag import Slot
+from etastar.graph.node import Slot
 
 Pair = namedtuple("Pair", ["left", "right"])
 

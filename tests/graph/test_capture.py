@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from etastar.graph.capture import capture_graph, effective_depth
-from etastar.graph.dag import Graph, Node
+from etastar.graph.dag import Graph
+from etastar.graph.node import Node
 
 
 class Calls(nn.Module):

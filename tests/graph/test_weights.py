@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from etastar.graph.capture import capture_graph, effective_depth
-from etastar.graph.dag import Graph, WeightUse
+from etastar.graph.dag import Graph
+from etastar.graph.node import WeightUse
 
 
 class Calls(nn.Module):

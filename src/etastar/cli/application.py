@@ -18,16 +18,6 @@ import typer
 from etastar import __version__
 from etastar.errors import EtastarError, EtastarWarning, cause_of
 
-__all__ = [
-    "app",
-    "clear_errors",
-    "end_on_sigterm",
-    "main",
-    "plain_warnings",
-    "print_result",
-    "working",
-]
-
 app = typer.Typer(
     name="etastar",
     help="Tune the learning rate on a small network, train the big one without tuning again.",

@@ -11,8 +11,6 @@ from etastar.cli.application import app, clear_errors, print_result, working
 from etastar.cli.options import AsJSON, Debug
 from etastar.formatting import Shown, interval, number, percent
 
-__all__ = ["DemoResult", "demo"]
-
 
 @dataclass(frozen=True)
 class DemoResult(Shown):

@@ -9,8 +9,6 @@ import typer
 from etastar.cli import options
 from etastar.cli.application import app, clear_errors, print_result, working
 
-__all__ = ["depth"]
-
 
 @app.command()
 @clear_errors

@@ -13,8 +13,6 @@ from etastar.errors import ModelSpecError
 if TYPE_CHECKING:
     from etastar.measure.seeds import SeedChoice
 
-__all__ = ["measure"]
-
 
 @app.command()
 @clear_errors

@@ -12,37 +12,6 @@ if TYPE_CHECKING:
     from etastar.sources.recipe_spec import RecipeSpec
     from etastar.sweep.recipe import Recipe
 
-__all__ = [
-    "Args",
-    "AsJSON",
-    "BatchOption",
-    "Data",
-    "DataArgs",
-    "DataOfModel",
-    "Debug",
-    "DepthLaws",
-    "Device",
-    "Init",
-    "Inputs",
-    "Model",
-    "ModelOrRecipe",
-    "Momentum",
-    "NumSeeds",
-    "Optimizer",
-    "OptimizerOfModel",
-    "RunLoss",
-    "RunTimeout",
-    "SizeAxes",
-    "Steps",
-    "Storage",
-    "StoreName",
-    "Vary",
-    "WeightDecay",
-    "Workers",
-    "read_recipe",
-    "read_spec",
-]
-
 _FORMS = (
     "zoo:NAME, hf:CLASSNAME, timm:NAME, torchvision:NAME, package.module:factory or "
     "path/file.py:factory."

@@ -14,8 +14,6 @@ from etastar.cli import options
 from etastar.cli.application import app, clear_errors, print_result, working
 from etastar.formatting import Shown
 
-__all__ = ["FileWritten", "draw", "report"]
-
 _RESULTS = "A plan file, JSON that a command printed, a sweep's store"
 
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from etastar.sweep.executors import Executor
     from etastar.sweep.recipe import Recipe
 
-__all__ = ["journal_name", "local_executor", "progress_lines", "sweep"]
-
 
 @app.command()
 @clear_errors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,12 +14,8 @@ from etastar.cli.application import app, clear_errors, print_result, working
 from etastar.errors import ModelSpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from etastar.sources.libraries import GivenInputs
     from etastar.transfer import Measure
-
-__all__ = ["transfer"]
 
 _MORE = "; batch=N and steps=N are its training's."
 _TRAINING = {"batch": "batch_size", "steps": "num_steps"}

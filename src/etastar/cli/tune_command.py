@@ -17,8 +17,6 @@ from etastar.cli.sweep_command import journal_name, local_executor, progress_lin
 if TYPE_CHECKING:
     from etastar.sweep.tune_result import TuneProgress
 
-__all__ = ["tune_model", "tuning_lines"]
-
 
 @app.command("tune")
 @clear_errors

@@ -34,8 +34,6 @@ from etastar.naming import name_template
 from etastar.optimizers import OptimizerKind
 from etastar.typed import as_seeds, require_callable, require_number
 
-__all__ = ["coordinate_check"]
-
 
 def coordinate_check(
     make_model: Callable[..., Made],

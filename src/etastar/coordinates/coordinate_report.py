@@ -12,18 +12,6 @@ from etastar.parameter import Role
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = [
-    "INIT",
-    "AxisCheck",
-    "AxisKind",
-    "CoordinateReport",
-    "LayerCheck",
-    "Quantity",
-    "Remedy",
-    "Trend",
-    "Verdict",
-]
-
 _COLUMNS, _LEAST_ROOM = 80, 12  # of a table, and for the name of a layer in it
 
 Verdict = Literal["flat", "grows", "shrinks", "unclear"]

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from etastar.errors import MeasureError
-from etastar.graph.dag import Graph, Node
+from etastar.graph.dag import Graph
+from etastar.graph.node import Node
 from etastar.graph.tracing import Trace
 from etastar.measure.batch import Examples, LossFn
 from etastar.measure.differences import is_candidate, mean_square, observed_pass
@@ -22,8 +23,6 @@ from etastar.measure.subject import Made, Subject, gradient_on, make_subject
 from etastar.naming import canonical_parameters
 from etastar.optimizers import OptimizerKind
 from etastar.optimizers.reading import kind_of_class
-
-__all__ = ["ADDITION", "LOGITS", "Curves", "ParamSetting", "Place", "RunSetting", "run_curves"]
 
 ADDITION, LOGITS = "addition", "attention logits"
 

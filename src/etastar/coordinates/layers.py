@@ -16,8 +16,6 @@ from etastar.laws import Architecture
 from etastar.naming import name_template
 from etastar.parameter import ParamInfo, Role
 
-__all__ = ["MatchedLayer", "SizeRuns", "match_layers"]
-
 _Kind: TypeAlias = "tuple[str, str, Role | None]"  # module path, name, role
 
 

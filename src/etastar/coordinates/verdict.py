@@ -26,16 +26,6 @@ from etastar.laws import (
 )
 from etastar.naming import name_template
 
-__all__ = [
-    "axis_law",
-    "find_remedies",
-    "fitting_remedies",
-    "known_exception",
-    "trend_of",
-    "verdict_of",
-    "written_advice",
-]
-
 _BAND: Final = 0.2
 """Largest exponent called flat. Theory's wrong exponents are 1/2 and 1; empirical: with the right
 rule the zoo's networks at widths 32 to 256 and depths 2 to 16 stay within 0.17. The tests of the

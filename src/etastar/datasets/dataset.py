@@ -11,8 +11,6 @@ from torch import Tensor
 
 from etastar.errors import ModelSpecError
 
-__all__ = ["NUM_BYTES", "Dataset", "TaskKind", "byte_windows", "image_dataset", "split_every"]
-
 NUM_BYTES = 256
 
 TaskKind = Literal["classification", "language modelling", "regression"]

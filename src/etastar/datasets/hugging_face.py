@@ -15,8 +15,6 @@ from torch import Tensor
 from etastar.datasets.dataset import NUM_BYTES, Dataset, byte_windows, image_dataset, split_every
 from etastar.errors import MissingExtraError, ModelSpecError, foreign_errors_as
 
-__all__ = ["HuggingFaceOptions", "load_hf"]
-
 _TEST_SPLITS = ("test", "validation", "valid", "val")
 _TEST_EVERY = 10
 _SHUFFLE_BUFFER = 10_000

@@ -21,8 +21,6 @@ from etastar.datasets.hugging_face import HuggingFaceOptions, load_hf
 from etastar.errors import ModelSpecError, foreign_errors_as
 from etastar.typed import require_type
 
-__all__ = ["DATASETS", "load", "load_digits", "load_stdlib_text", "load_teacher"]
-
 TeacherTask = Literal["classification", "regression"]
 
 

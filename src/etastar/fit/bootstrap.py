@@ -13,15 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from etastar.errors import FitError
 from etastar.typed import plain_number
 
-__all__ = [
-    "float_array",
-    "percentile_interval",
-    "resampled_seeds",
-    "scatter_at_rates",
-    "student_quantile",
-    "widened_interval",
-]
-
 
 def float_array(name: str, values: ArrayLike) -> NDArray[np.float64]:
     """Numbers as an array; refused under their name where one is none, or rows differ in length.

@@ -28,8 +28,6 @@ from etastar.fit.bootstrap import scatter_at_rates, student_quantile
 if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
-__all__ = ["finite_stretch", "minimum_interval"]
-
 # empirical, by benchmarks/coverage.py and the runs of benchmarks/intervals.py
 _DISCREPANCY = 0.1
 """Of a loss from its curve, as a share of how far it lies above the lowest."""

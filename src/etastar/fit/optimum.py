@@ -15,8 +15,6 @@ from etastar.fit.minimum_interval import finite_stretch, minimum_interval
 from etastar.formatting import Shown, interval, number
 from etastar.typed import require_number
 
-__all__ = ["Optimum", "find_optimum", "parabola_vertex"]
-
 _Method = Literal["quadratic", "lowest point"]
 
 _MIN_POINTS = 3

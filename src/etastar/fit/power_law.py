@@ -16,8 +16,6 @@ from etastar.fit.optimum import Optimum
 from etastar.formatting import Shown, interval, number
 from etastar.typed import require_number
 
-__all__ = ["PowerLawFit", "PowerLawPosterior", "fit_power_law", "power_law_posterior"]
-
 Optima: TypeAlias = Sequence[Optimum] | Sequence[float]
 
 _MIN_SIZES = 2

@@ -11,8 +11,6 @@ import numpy as np
 
 from etastar.fit.bootstrap import student_quantile
 
-__all__ = ["RandomEffects", "random_effects"]
-
 _Group = TypeVar("_Group", bound=Hashable)
 
 _UPPER = 0.975

@@ -11,8 +11,6 @@ from etastar.errors import FitError
 from etastar.fit.bootstrap import float_array, percentile_interval, resampled_seeds
 from etastar.formatting import Shown, interval, number, percent
 
-__all__ = ["TransferRegret", "transfer_regret"]
-
 
 @dataclass(frozen=True)
 class TransferRegret(Shown):

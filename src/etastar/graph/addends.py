@@ -16,8 +16,6 @@ from etastar.formatting import name_pattern
 from etastar.graph.node import Node, Operand, Slot
 from etastar.graph.operations import COPIES, REARRANGED
 
-__all__ = ["Sums", "fold_scans", "gating_operands", "group_sums"]
-
 Sums = dict[int, tuple[Operand, ...]]
 """What each n-ary addition sums, by its last node."""
 

@@ -9,8 +9,6 @@ from etastar.graph.node import Node, Operand
 from etastar.graph.scaling import constant_factor
 from etastar.parameter import AttentionPart
 
-__all__ = ["attention_parts"]
-
 _SOFTMAX = ("_softmax", "softmax", "_safe_softmax")
 
 

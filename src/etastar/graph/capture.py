@@ -28,9 +28,6 @@ from etastar.graph.isolation import (
 from etastar.graph.tracing import Trace, failed_pass, trace
 from etastar.naming import unwrap
 
-__all__ = ["NetworkLike", "capture_graph", "effective_depth", "graph_of", "require_module"]
-
-
 NetworkLike: TypeAlias = Graph | tuple[nn.Module, Any]
 """A graph, or a model with what it takes: (model, x), (model, (x, y)), (model, {"x": x, "y": y}).
 

@@ -21,8 +21,6 @@ from etastar.depth import CountedAs
 from etastar.graph.addends import Sums, gating_operands, group_sums
 from etastar.graph.node import Node, Operand
 
-__all__ = ["Contraction", "CountedNode", "contract", "data_inputs", "members"]
-
 
 class Frontier(NamedTuple):
     """Nearest counted ancestors, reached directly, by mixing, and on a way that is no gate.

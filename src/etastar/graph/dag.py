@@ -15,7 +15,7 @@ from etastar.depth import DepthReport, PathStep
 from etastar.errors import DepthError
 from etastar.graph.addends import fold_scans
 from etastar.graph.contraction import Contraction, contract, data_inputs
-from etastar.graph.node import Call, Node, Operand, ParameterRecord, Slot, WeightUse
+from etastar.graph.node import Node, ParameterRecord
 from etastar.graph.paths import (
     LAYERS_ALONE,
     bypassed_layers,
@@ -29,8 +29,6 @@ from etastar.graph.residual import conditions, disagreement, find_residuals
 from etastar.graph.roles import parameter_infos
 from etastar.graph.tracing import Trace
 from etastar.parameter import ParamInfo
-
-__all__ = ["Call", "Graph", "Node", "Operand", "Slot", "WeightUse"]
 
 _NEVER_TAKEN = ("loss", "past_key_values", "cache")
 

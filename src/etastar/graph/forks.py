@@ -27,8 +27,6 @@ from collections.abc import Container, Mapping
 
 from etastar.graph.contraction import CountedNode
 
-__all__ = ["Fork"]
-
 
 class Fork:
     """One addition seen from its operands.

@@ -27,19 +27,6 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from etastar.errors import CaptureError, EtastarError, nothing_said
 
-__all__ = [
-    "AUTOCAST_DEVICES",
-    "ambient_modes_left",
-    "attributes_kept",
-    "empty_containers",
-    "global_state_kept",
-    "isolated_copy",
-    "own_tensors",
-    "quiet_switches",
-    "random_numbers_kept",
-    "require_plain_execution",
-]
-
 _LOCK = threading.RLock()
 _CONTAINERS = (dict, OrderedDict, list, set)
 

@@ -12,18 +12,6 @@ import torch
 
 from etastar.parameter import LayerType
 
-__all__ = [
-    "Call",
-    "Kind",
-    "Node",
-    "Operand",
-    "ParameterRecord",
-    "Region",
-    "Slot",
-    "WeightUse",
-    "reached",
-]
-
 Kind = Literal[
     "input",
     "weight layer",

@@ -18,22 +18,6 @@ import torch
 
 from etastar.graph.node import Call, Node, Slot
 
-__all__ = [
-    "COPIES",
-    "POOLED",
-    "REARRANGED",
-    "Group",
-    "Operation",
-    "TensorProduct",
-    "affine_form",
-    "argument_of",
-    "derive",
-    "derived_steps",
-    "is_pointwise",
-    "operation_of",
-    "run_fake",
-]
-
 
 @dataclass(frozen=True)
 class TensorProduct:

@@ -12,16 +12,6 @@ from etastar.graph.contraction import Contraction, CountedNode, members
 from etastar.graph.node import Node, Region
 from etastar.graph.residual import Branch
 
-__all__ = [
-    "LAYERS_ALONE",
-    "bypassed_layers",
-    "nodes_on_paths",
-    "path_notes",
-    "path_statistics",
-    "reused_parameters",
-    "shortest_path",
-]
-
 Moments = tuple[int, int, int, int]
 LAYERS_ALONE: tuple[CountedAs, ...] = ("weight layer",)
 _BOTH: tuple[CountedAs, ...] = ("weight layer", "residual addition")

@@ -16,8 +16,6 @@ from etastar.graph.operations import Operation, operation_of, run_fake
 from etastar.graph.regions import NOTHING, StorageLog, Value
 from etastar.graph.step import Classification, Step
 
-__all__ = ["FakeTwins", "Observer", "Recorder"]
-
 _CPU = torch.device("cpu")
 _PLAIN = (torch.Tensor, nn.Parameter, nn.Buffer)
 

@@ -16,8 +16,6 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from etastar.graph.node import Call, Region, WeightUse
 
-__all__ = ["NOTHING", "StorageLog", "Value", "ValuesKept"]
-
 
 class Value(NamedTuple):
     """What a tensor was computed from.

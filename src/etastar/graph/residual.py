@@ -16,8 +16,6 @@ from etastar.graph.contraction import Contraction, CountedNode
 from etastar.graph.forks import Fork
 from etastar.graph.node import Node
 
-__all__ = ["Branch", "conditions", "disagreement", "find_residuals"]
-
 
 @dataclass(frozen=True, slots=True)
 class Branch:

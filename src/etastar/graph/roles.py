@@ -16,8 +16,6 @@ from etastar.graph.residual import Branch, find_residuals
 from etastar.graph.scaling import NO_WIDTH, FeatureSizes, OwnMultipliers, output_scalers
 from etastar.parameter import ParamInfo, Role
 
-__all__ = ["parameter_infos"]
-
 
 def parameter_infos(
     nodes: Sequence[Node],

@@ -15,8 +15,6 @@ from etastar.graph.node import Node, Operand, Slot, WeightUse, reached
 from etastar.graph.operations import COPIES, POOLED, REARRANGED, affine_form
 from etastar.graph.residual import Branch
 
-__all__ = ["NO_WIDTH", "FeatureSizes", "OwnMultipliers", "constant_factor", "output_scalers"]
-
 NO_WIDTH = 0
 
 _LINEAR = COPIES | {"native_dropout", "dropout", "mul", "div"}

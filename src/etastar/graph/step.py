@@ -15,8 +15,6 @@ from etastar.graph.node import Call, Kind, Operand, ParameterRecord, Slot, Weigh
 from etastar.graph.operations import Operation, TensorProduct, derived_steps
 from etastar.graph.regions import NOTHING, Value
 
-__all__ = ["Classification", "Step"]
-
 
 def _carries(tensor: torch.Tensor) -> bool:
     """Whether a tensor can hold activations: floating point or complex."""

@@ -34,8 +34,6 @@ from etastar.graph.regions import NOTHING, Value, ValuesKept
 from etastar.graph.step import Classification
 from etastar.naming import canonical_modules, canonical_parameters
 
-__all__ = ["Trace", "failed_pass", "trace"]
-
 
 @dataclass(frozen=True)
 class Trace:

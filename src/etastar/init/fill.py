@@ -21,8 +21,6 @@ from etastar.init.schemes import InitReport, InitSettings, ParamInit, Readout, R
 from etastar.measure.batch import plain_modes
 from etastar.naming import canonical_modules, canonical_parameters
 
-__all__ = ["initialize_"]
-
 _MOST_NAMES = 5
 _VARIANCE_TOLERANCE = 1e-3
 

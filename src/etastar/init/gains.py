@@ -15,21 +15,9 @@ import numpy as np
 import torch
 
 from etastar.errors import InitError
-from etastar.graph.dag import Graph, Node, Operand
+from etastar.graph.dag import Graph
+from etastar.graph.node import Node, Operand
 from etastar.init.pointwise import JoinedPartsError, NotReplayableError, PointwiseReplay, Root
-
-__all__ = [
-    "Activation",
-    "CriticalPoint",
-    "GaussianRule",
-    "InputActivation",
-    "critical_point",
-    "gaussian_rule",
-    "holding_point",
-    "input_activation",
-    "second_moment",
-    "slope_second_moment",
-]
 
 Activation = Callable[[torch.Tensor], torch.Tensor]
 """An element-wise function of one tensor."""

@@ -10,7 +10,8 @@ from dataclasses import replace
 import torch
 
 from etastar.errors import InitError
-from etastar.graph.dag import Graph, Node
+from etastar.graph.dag import Graph
+from etastar.graph.node import Node
 from etastar.init.gains import CriticalPoint, InputActivation, holding_point, input_activation
 from etastar.init.param_rules import (
     data_beside,
@@ -22,8 +23,6 @@ from etastar.init.param_rules import (
 )
 from etastar.init.schemes import Action, InitReport, InitSettings, ParamInit
 from etastar.parameter import ParamInfo
-
-__all__ = ["plan_initialization"]
 
 _PARAMETRIZED = ".parametrizations."
 

@@ -11,22 +11,12 @@ from collections.abc import Collection, Mapping, Sequence
 
 import torch
 
-from etastar.graph.dag import Graph, Node, Operand
-from etastar.graph.node import reached
+from etastar.graph.dag import Graph
+from etastar.graph.node import Node, Operand, reached
 from etastar.graph.operations import affine_form, argument_of
 from etastar.init.gains import CriticalPoint, InputActivation
 from etastar.init.schemes import Action, InitSettings, ParamInit
 from etastar.parameter import ParamInfo
-
-__all__ = [
-    "data_beside",
-    "is_zero",
-    "layer_of_bias",
-    "never_written",
-    "residual_share",
-    "vector_rule",
-    "weight_rule",
-]
 
 _NEAR_ZERO = 0.5
 _ADDITIVE = frozenset(["add", "sub", "rsub", "addmm", "baddbmm", "addmv", "addbmm"])

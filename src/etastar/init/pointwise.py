@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from etastar.graph.dag import Call, Graph, Node, Operand
+from etastar.graph.dag import Graph
+from etastar.graph.node import Call, Node, Operand
 from etastar.graph.operations import COPIES, POOLED, REARRANGED, derive, is_pointwise
-
-__all__ = ["JoinedPartsError", "NotReplayableError", "PointwiseReplay", "Root"]
 
 Root = tuple[object, ...]
 """Identity of one independent standard normal variable: a node, or a slice of its output."""

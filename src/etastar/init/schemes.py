@@ -16,8 +16,6 @@ from etastar.typed import require_number, require_type
 if TYPE_CHECKING:
     from rich.console import Group
 
-__all__ = ["Action", "InitReport", "InitSettings", "ParamInit", "Readout", "ResidualRule", "Scheme"]
-
 _WIDTH = 36  # characters of a pattern of names
 
 Scheme = Literal["he", "in-degree", "edge-of-chaos"]

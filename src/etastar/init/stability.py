@@ -15,16 +15,15 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from etastar.errors import CaptureError, InitError, foreign_errors_as
 from etastar.graph.arguments import named_tensors
 from etastar.graph.capture import require_module
-from etastar.graph.dag import Graph, Node
+from etastar.graph.dag import Graph
 from etastar.graph.isolation import random_numbers_kept
+from etastar.graph.node import Node
 from etastar.graph.tracing import Trace, trace
 from etastar.init.stability_report import Measurement, StabilityReport, judged
 from etastar.measure.batch import Batch, LossFn, forward_pass, plain_modes, read_batch
 from etastar.measure.differences import mean_square
 from etastar.measure.subject import seed_everything
 from etastar.naming import canonical_parameters, unwrap
-
-__all__ = ["check_stability", "measure_moments"]
 
 _OUTPUT_NAMES = ("logits", "last_hidden_state")
 

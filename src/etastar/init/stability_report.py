@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from torch import Tensor
 
 from etastar.formatting import Shown, number, shorten_middle
-from etastar.graph.dag import Graph, Node
+from etastar.graph.dag import Graph
+from etastar.graph.node import Node
 from etastar.graph.residual import find_residuals
 from etastar.init.param_rules import is_zero
 
 if TYPE_CHECKING:
     from rich.console import Group
-
-__all__ = ["STABLE_BAND", "LayerMoments", "Measurement", "StabilityReport", "judged"]
 
 STABLE_BAND: Final = (0.1, 10.0)
 """Of the ratios: one decade either way."""

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
 from etastar.errors import OptimizerError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["CombinedOptimizer"]
 
 
 class CombinedOptimizer(Optimizer):

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from etastar.errors import PlanError
 from etastar.naming import canonical_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
     from torch import nn
     from torch.optim import Optimizer
-
-__all__ = ["compare_groups"]
 
 
 def compare_groups(

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from etastar.errors import MissingExtraError
 from etastar.integrations.comparing import compare_groups
+from etastar.transfer.plan import TransferPlan
 from etastar.transfer.schedule import check_schedule
-
-if TYPE_CHECKING:
-    from etastar.transfer.plan import TransferPlan
-
-__all__ = ["plan_callback"]
 
 
 def plan_callback(plan: TransferPlan, *, network: str = "") -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -12,18 +13,13 @@ import torch
 
 from etastar.errors import MeasureError
 from etastar.formatting import Shown, number
-from etastar.measure.batch import read_batch
+from etastar.measure.batch import Batch, LossFn, read_batch
 from etastar.typed import require_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from torch import nn
     from torch.optim import Optimizer
 
-    from etastar.measure.batch import Batch, LossFn
-
-__all__ = ["LrRange", "lr_range_test"]
 
 _DIVERGED = 4.0  # times the lowest loss, from where on the test stops
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from etastar.errors import PlanError
-
-if TYPE_CHECKING:
-    from etastar.transfer.plan import TransferPlan
-
-__all__ = ["suggest_lr"]
+from etastar.transfer.plan import TransferPlan
 
 
 def suggest_lr(trial: Any, plan: TransferPlan, *, name: str = "lr") -> float:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from etastar.errors import MissingExtraError, PlanError
+from etastar.transfer.plan import TransferPlan
 from etastar.typed import require_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import nn
-
-    from etastar.transfer.plan import TransferPlan
-
-__all__ = ["plan_groups"]
 
 
 def plan_groups(

@@ -10,6 +10,7 @@ from etastar.errors import MissingExtraError, OptimizerError, PlanError
 from etastar.integrations.combined import CombinedOptimizer
 from etastar.integrations.comparing import compare_groups
 from etastar.optimizers import optimizer_class, optimizer_kind
+from etastar.transfer.plan import TransferPlan
 from etastar.transfer.plan_on_model import PlannedModel
 from etastar.transfer.schedule import check_schedule
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
-    from etastar.transfer.plan import TransferPlan
-
-__all__ = ["plan_trainer"]
 
 _WHAT_TO_DO = "leave it out of TrainingArguments, or make the plan for it"
 

@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+from etastar.depth import DepthReport
 from etastar.errors import LawError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from etastar.depth import DepthReport
-    from etastar.optimizers import OptimizerKind
-    from etastar.parameter import NetworkFeatures, ParamInfo
-
-__all__ = [
-    "Architecture",
-    "Effect",
-    "Factors",
-    "Law",
-    "ParamPair",
-    "ScaledWeights",
-    "Training",
-    "TransferCase",
-    "fold_multiplier",
-    "learning_rate",
-]
+from etastar.optimizers import OptimizerKind
+from etastar.parameter import NetworkFeatures, ParamInfo
 
 Effect = Literal["learning rate over depth", "branch multiplier", "width", "batch size", "duration"]
 """What a law rescales, or follows; none may set a branch multiplier and rescale over depth."""

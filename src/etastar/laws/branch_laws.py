@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import ClassVar, final
 
 from etastar.errors import LawError
-from etastar.laws.base import Effect, Factors, Law, ScaledWeights, learning_rate
+from etastar.laws.base import (
+    Effect,
+    Factors,
+    Law,
+    ParamPair,
+    ScaledWeights,
+    TransferCase,
+    learning_rate,
+)
 from etastar.typed import set_numbers
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from etastar.laws.base import ParamPair, TransferCase
-
-__all__ = ["CompleteP", "DepthMuP"]
 
 
 class _BranchLaw(Law):

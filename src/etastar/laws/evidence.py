@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, final
+from typing import ClassVar, Literal, final
 
 from etastar.errors import LawError
-from etastar.laws.base import Law, ScaledWeights, learning_rate
+from etastar.laws.base import (
+    Architecture,
+    Factors,
+    Law,
+    ParamPair,
+    ScaledWeights,
+    TransferCase,
+    learning_rate,
+)
+from etastar.optimizers import OptimizerKind
 from etastar.typed import set_numbers
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from etastar.laws.base import Architecture, Factors, ParamPair, TransferCase
-    from etastar.optimizers import OptimizerKind
-
-__all__ = ["Bound", "Evidence", "Measured", "Reads", "TunedPoint", "UnboundLaw"]
 
 Reads = Literal["network", "points", "criterion", "weights"]
 """Evidence that a law is made from: the base's kind, all tuned networks, the measured criterion,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import ClassVar, final
 
 from etastar.errors import LawError
-from etastar.fit import power_law_posterior
-from etastar.laws.base import Effect, Law, learning_rate
-from etastar.laws.evidence import Bound, UnboundLaw
+from etastar.fit import PowerLawPosterior, power_law_posterior
+from etastar.laws.base import Effect, Factors, Law, ParamPair, TransferCase, learning_rate
+from etastar.laws.evidence import Bound, Evidence, Reads, TunedPoint, UnboundLaw
 from etastar.laws.path_laws import (
     DepthCount,
     EffectiveDepth,
@@ -19,15 +20,6 @@ from etastar.laws.path_laws import (
     require_one_width,
 )
 from etastar.typed import set_numbers
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from etastar.fit import PowerLawPosterior
-    from etastar.laws.base import Factors, ParamPair, TransferCase
-    from etastar.laws.evidence import Evidence, Reads, TunedPoint
-
-__all__ = ["FitSizes", "Fitted"]
 
 
 @final

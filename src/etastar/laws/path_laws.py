@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, final
+from typing import ClassVar, Literal, final
 
+from etastar.depth import DepthReport
 from etastar.errors import LawError
-from etastar.laws.base import Effect, Factors, Law, learning_rate
+from etastar.laws.base import (
+    Architecture,
+    Effect,
+    Factors,
+    Law,
+    ParamPair,
+    TransferCase,
+    learning_rate,
+)
 from etastar.typed import require_type, set_numbers
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from etastar.depth import DepthReport
-    from etastar.laws.base import Architecture, ParamPair, TransferCase
-
-__all__ = [
-    "Constant",
-    "DepthCount",
-    "EffectiveDepth",
-    "PathSum",
-    "counted_depth",
-    "depth_count",
-    "depth_ratio",
-    "require_one_width",
-]
 
 _SHOWN = 8  # steps of a path in a message
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from etastar.errors import LawError
 from etastar.laws.base import Effect, Law, ScaledWeights
@@ -12,11 +12,6 @@ from etastar.laws.branch_laws import CompleteP, DepthMuP
 from etastar.laws.path_laws import Constant, EffectiveDepth, PathSum
 from etastar.laws.structure import Structure
 from etastar.laws.training_laws import BatchSize, DecayTimescale, Duration
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-__all__ = ["LAWS", "get_laws", "residual_rule"]
 
 _OVER_DEPTH: Final = (EffectiveDepth, PathSum, Structure, DepthMuP, CompleteP, Constant)
 _OF_TRAINING: Final = (BatchSize, Duration, DecayTimescale)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import ClassVar, final
 
 from etastar.errors import LawError
 from etastar.laws.base import (
@@ -15,19 +16,14 @@ from etastar.laws.base import (
     Effect,
     Factors,
     Law,
+    ParamPair,
     ScaledWeights,
+    TransferCase,
     learning_rate,
 )
+from etastar.optimizers import OptimizerKind
+from etastar.parameter import ParamInfo
 from etastar.typed import require_type, set_numbers
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from etastar.laws.base import ParamPair, TransferCase
-    from etastar.optimizers import OptimizerKind
-    from etastar.parameter import ParamInfo
-
-__all__ = ["Structure"]
 
 _CHAIN = -1.5  # [JE]: the Jacobian's singular values spread, sum_l u_l^2 grows as L^3
 _HALF = 0.5

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, final
+from typing import ClassVar, Final, Literal, final
 
 from etastar.errors import LawError
-from etastar.laws.base import Effect, Factors, Law
+from etastar.laws.base import Effect, Factors, Law, ParamPair, TransferCase
+from etastar.optimizers import OptimizerKind
 from etastar.typed import require_type
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from etastar.laws.base import ParamPair, TransferCase
-    from etastar.optimizers import OptimizerKind
-
-__all__ = ["BatchSize", "DecayTimescale", "Duration", "TrainingScales"]
 
 TrainingScales = Literal["all", "rate"]
 """Every setting as the law says, or the learning rate alone."""

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, final
+from typing import ClassVar, Final, Literal, final
 
 from etastar.errors import LawError
 from etastar.formatting import number
-from etastar.laws.base import Effect, Factors, Law, ParamPair
+from etastar.laws.base import Effect, Factors, Law, ParamPair, TransferCase
+from etastar.optimizers import OptimizerKind, ShapeRule
+from etastar.parameter import ParamInfo
 from etastar.typed import require_type
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from etastar.laws.base import TransferCase
-    from etastar.optimizers import OptimizerKind, ShapeRule
-    from etastar.parameter import ParamInfo
-
-__all__ = ["Width"]
 
 EmbeddingRule = Literal["mup", "large-vocabulary"]
 DecayRule = Literal["kept", "1/width"]

@@ -22,21 +22,6 @@ from etastar.graph.isolation import (
     require_plain_execution,
 )
 
-__all__ = [
-    "Batch",
-    "Examples",
-    "LossFn",
-    "Sizes",
-    "forward_pass",
-    "is_low_precision",
-    "own_device",
-    "own_loss",
-    "plain_modes",
-    "read_batch",
-    "read_sizes",
-    "varied_alone",
-]
-
 Batch: TypeAlias = "tuple[Any, Any] | Mapping[str, Any]"
 """(inputs, targets), the inputs one argument, a tuple or a dict of several; or a dict of keyword
 arguments, targets among them where the model computes its own loss."""

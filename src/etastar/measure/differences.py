@@ -12,21 +12,13 @@ import torch
 from torch import Tensor
 
 from etastar.errors import MeasureError
-from etastar.graph.dag import Graph, Node
+from etastar.graph.dag import Graph
+from etastar.graph.node import Node
 from etastar.graph.recorder import Observer
 from etastar.graph.tracing import Trace, trace
 from etastar.measure.batch import Examples, forward_pass, is_low_precision, own_device
 from etastar.measure.optimizer_set import Direction
 from etastar.measure.subject import Subject
-
-__all__ = [
-    "PreActivations",
-    "SeedUpdate",
-    "by_differences",
-    "is_candidate",
-    "mean_square",
-    "observed_pass",
-]
 
 PreActivations = Literal["layers", "hidden", "stream"]
 """Outputs of all weight layers; of all but those that no other follows (the head); or the residual

@@ -19,8 +19,6 @@ from etastar.naming import canonical_parameters
 from etastar.optimizers import OPTIMIZERS, OptimizerKind
 from etastar.optimizers.reading import OptimizerLike, optimizer_class, optimizer_kind
 
-__all__ = ["Direction", "OptimizerChoice", "OptimizerSet", "listed_optimizers", "made_optimizers"]
-
 OptimizerChoice: TypeAlias = (
     "OptimizerLike | Sequence[Optimizer] | Callable[[nn.Module], Optimizer | Sequence[Optimizer]]"
 )

@@ -34,8 +34,6 @@ from etastar.typed import require_callable
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["ScanPoint", "ScanReport", "SizeExponent", "Slope", "scan_updates"]
-
 
 @dataclass(frozen=True)
 class ScanPoint:

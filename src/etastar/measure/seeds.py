@@ -15,8 +15,6 @@ from etastar.fit.bootstrap import student_quantile
 from etastar.formatting import number
 from etastar.typed import as_seeds, set_numbers
 
-__all__ = ["SeedChoice", "SeedsUsed", "UntilPrecise", "half_width", "log_interval", "use_seeds"]
-
 _CONFIDENCE: Final = 0.95
 _CONFIDENCE_AFTER_LOOKS: Final = 0.975
 """Asked of an interval at which adding seeds may stop. Seeds whose spread happens to be small stop

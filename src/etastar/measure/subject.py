@@ -27,16 +27,6 @@ from etastar.measure.optimizer_set import (
 )
 from etastar.naming import unwrap
 
-__all__ = [
-    "Made",
-    "ModelOrMake",
-    "Subject",
-    "gradient_on",
-    "made_graph",
-    "make_subject",
-    "seed_everything",
-]
-
 Made: TypeAlias = "nn.Module | tuple[nn.Module, Optimizer | Sequence[Optimizer]]"
 """A model; or, where each has an optimizer of its own, the model with it."""
 

@@ -25,16 +25,6 @@ from etastar.typed import set_numbers
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = [
-    "FirstStep",
-    "LayerUpdate",
-    "UpdateReport",
-    "cost_text",
-    "ends_text",
-    "measure_update",
-    "report_of",
-]
-
 
 _WIDE_SPREAD = 1.5  # empirical: 49 tuned sizes of studies/, docs/definitions.md, section 6
 _NAME_WIDTH = 24  # characters, so that a table fits into 80

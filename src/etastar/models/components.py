@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from etastar.errors import ModelSpecError
 from etastar.typed import require_number, require_type
 
-__all__ = ["ActivationName", "NetworkConfig", "Padding", "activation_module", "add_branch"]
-
 ActivationName = Literal["relu", "gelu", "tanh", "silu", "identity"]
 """Names that `activation_module` knows."""
 

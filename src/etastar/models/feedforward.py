@@ -14,19 +14,6 @@ from torch import Tensor, nn
 
 from etastar.models.components import NetworkConfig, Padding, activation_module, add_branch
 
-__all__ = [
-    "MLP",
-    "CNN1d",
-    "CNN1dConfig",
-    "CNN2d",
-    "CNN2dConfig",
-    "MLPConfig",
-    "ResMLP",
-    "ResMLPConfig",
-    "ResNet",
-    "ResNetConfig",
-]
-
 
 @dataclass(frozen=True)
 class _ClassifierConfig(NetworkConfig):

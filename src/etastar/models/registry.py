@@ -25,8 +25,6 @@ from etastar.models.feedforward import (
 )
 from etastar.models.transformer import GPT, GPTConfig, ViT, ViTConfig
 
-__all__ = ["ZOO", "ZooEntry", "build", "example_inputs"]
-
 _BATCH = 2
 
 

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from etastar.errors import ModelSpecError
 from etastar.models.components import ActivationName, NetworkConfig, activation_module, add_branch
 
-__all__ = ["GPT", "GPTConfig", "ViT", "ViTConfig"]
-
 
 @dataclass(frozen=True)
 class _TransformerConfig(NetworkConfig):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch.optim import Optimizer
@@ -14,19 +15,6 @@ from torch.optim import Optimizer
 from etastar.errors import OptimizerError
 from etastar.optimizers.registry import OPTIMIZERS, OptimizerKind
 from etastar.typed import plain_number
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = [
-    "OptimizerLike",
-    "kind_of_class",
-    "kind_of_group",
-    "optimizer_class",
-    "optimizer_kind",
-    "optimizer_like",
-    "step_powers",
-]
 
 _SCALE = 8.0
 _STEPS = 12  # RAdam's first five are linear in the gradient

@@ -5,15 +5,11 @@ A new one is one entry at the end.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from etastar.parameter import ParamInfo
-
-__all__ = ["OPTIMIZERS", "OptimizerKind", "ShapeRule", "Update"]
+from etastar.parameter import ParamInfo
 
 Update = Literal["sgd", "adam", "muon", "relative"]
 """What a step is: linear in the gradient (sgd), of a size of its own for every element (adam:

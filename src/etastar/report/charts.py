@@ -8,19 +8,6 @@ from typing import Literal, TypeAlias
 
 from etastar.formatting import shorten_middle
 
-__all__ = [
-    "GREY",
-    "Axis",
-    "Chart",
-    "DrawnNode",
-    "Look",
-    "Panel",
-    "Section",
-    "Series",
-    "axis_labels",
-    "finite",
-]
-
 GREY = -1
 """Index of the colour of what is no result: a reference, a base."""
 

@@ -19,8 +19,6 @@ from etastar.graph.paths import shortest_path
 from etastar.report.charts import DrawnNode
 from etastar.report.network_chart import Fold, fold_rows
 
-__all__ = ["draw_network", "drawn_nodes"]
-
 _UNDRAWN = ("view", "other")
 _UNCOUNTED = ("norm", "activation", "attention contraction")
 _ROW, _TRUNK, _BRANCH, _TEXT, _WIDTH = 26, 18, 46, 64, 340  # pixels

@@ -18,8 +18,6 @@ from etastar.sweep.storage.connection import shown_location
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["LivePage"]
-
 _HOST = "127.0.0.1"
 _LAST_LOOK = 8.0  # seconds that an open page is given to fetch how the sweep ended
 

@@ -11,8 +11,6 @@ from etastar.report.charts import GREY, Axis, Chart, Panel, Section, Series, axi
 from etastar.report.rate_line import PowerLine, RatePoint, rate_chart
 from etastar.sweep.recipe import as_size, format_size
 
-__all__ = ["coordinate_section", "scan_section", "stability_section", "update_section"]
-
 _SEEDS = 8  # that are listed one by one
 
 _Data = Mapping[str, Any]

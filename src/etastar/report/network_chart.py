@@ -10,8 +10,6 @@ from typing import TypeAlias
 from etastar.naming import name_template
 from etastar.report.charts import GREY, Axis, Chart, DrawnNode, Section, Series, axis_labels
 
-__all__ = ["Fold", "fold_rows", "network_chart", "section_charts"]
-
 _LONGEST = 8  # parts that repeat together
 _FEWEST = 8  # rows that are worth a fold
 _LIT, _LAYER = 1, 0  # colours

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from datetime import datetime, timezone
 from importlib.metadata import version
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from etastar.errors import MissingExtraError, ReportError, StorageError
 from etastar.report.charts import Chart, Section
@@ -14,11 +15,6 @@ from etastar.report.drawing import draw_network
 from etastar.report.plotly_figure import chart_figure
 from etastar.report.sections import section_of
 from etastar.transfer.plan_file import write_text
-
-if TYPE_CHECKING:
-    import os
-
-__all__ = ["page_text", "write_report"]
 
 _LONG = 40  # characters of a cell, for which a table gets the whole width
 _MANY = 4  # columns, of which more get half of it

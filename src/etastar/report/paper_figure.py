@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from etastar.errors import MissingExtraError, ReportError, StorageError
 from etastar.formatting import shorten_middle
@@ -12,11 +13,6 @@ from etastar.report.charts import Axis, Chart, Section, Series
 from etastar.report.network_chart import section_charts
 from etastar.report.plotly_figure import color_of
 from etastar.report.sections import section_of
-
-if TYPE_CHECKING:
-    import os
-
-__all__ = ["save_figure"]
 
 _FORMATS = (".svg", ".pdf", ".png")
 _WIDTH, _HEIGHT, _ROW = 4.8, 3.4, 0.17  # inches of a panel, and of a row of a heat map

@@ -17,8 +17,6 @@ from etastar.report.charts import (
     axis_labels,
 )
 
-__all__ = ["depth_section", "plan_section"]
-
 _DIGITS = 12
 
 _Data = Mapping[str, Any]

@@ -15,8 +15,6 @@ from etastar.report.sections import section_of
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["PALETTE", "chart_figure", "color_of", "figure"]
-
 PALETTE = ("#4269d0", "#e8590c", "#2b9a82", "#9c6b4e", "#b8860b", "#a463f2", "#5b8def", "#3ca951")
 _GREY = "#8a8f98"
 _DIVERGING = [[0.0, "#3b6fd4"], [0.5, "#9aa0a8"], [1.0, "#e8590c"]]

@@ -11,8 +11,6 @@ from etastar.fit import Optimum, PowerLawFit, fit_power_law
 from etastar.formatting import interval, number
 from etastar.report.charts import GREY, Axis, Chart, Look, Series
 
-__all__ = ["PowerLine", "RatePoint", "rate_chart", "rate_points", "tuned_line", "varied_name"]
-
 Ends = tuple[float, float]
 _Z = 1.96  # of a normal distribution, 97.5%
 

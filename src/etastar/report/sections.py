@@ -22,8 +22,6 @@ from etastar.sweep import SweepResult
 from etastar.sweep.storage.connection import shown_location
 from etastar.transfer import TransferPlan
 
-__all__ = ["section_of", "sections_of"]
-
 _Build = Callable[[Mapping[str, Any]], Section]
 
 _KINDS: tuple[tuple[frozenset[str], _Build], ...] = tuple(

@@ -32,8 +32,6 @@ from etastar.sweep.recipe import Point, as_size, format_size
 from etastar.sweep.result import STOPPED, loss_table
 from etastar.sweep.trial import TrialRecord
 
-__all__ = ["fit_section", "law_section", "rules_section", "sweep_section", "tune_section"]
-
 _LOG_FROM = 10.0  # highest over lowest loss, for a logarithmic axis
 
 _COUNTS = ("runs", "diverged", "stopped")

@@ -19,8 +19,6 @@ from etastar.errors import MissingExtraError, ModelSpecError, foreign_errors_as
 from etastar.formatting import short_repr
 from etastar.models import build, example_inputs
 
-__all__ = ["SOURCES", "GivenInputs", "LoadedModel", "ModelSource", "example_tensor"]
-
 _SEQUENCE = 8  # tokens of an example: more would change nothing but time
 _IMAGE = 224
 _SAMPLES = 16000

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from etastar.coordinates import coordinate_check
+from etastar.coordinates import CoordinateReport, coordinate_check
 from etastar.graph.capture import graph_of
 from etastar.init import initialize_
-from etastar.measure import measure_update, scan_updates
+from etastar.measure import ScanReport, UpdateReport, measure_update, scan_updates
+from etastar.measure.seeds import SeedChoice
 from etastar.sources.recipe_spec import RecipeSpec, named_recipe, run_seed
-from etastar.sweep.recipe import first_batch, format_size, size_network
+from etastar.sweep.recipe import Recipe, first_batch, format_size, size_network
 from etastar.transfer import Measure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import nn
     from torch.optim import Optimizer
-
-    from etastar.coordinates import CoordinateReport
-    from etastar.measure import ScanReport, UpdateReport
-    from etastar.measure.seeds import SeedChoice
-    from etastar.sweep.recipe import Recipe
-
-__all__ = ["check_named", "measurable", "measure_named"]
 
 
 def measure_named(

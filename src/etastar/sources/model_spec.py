@@ -27,16 +27,6 @@ from etastar.graph.isolation import random_numbers_kept
 from etastar.sources.libraries import SOURCES, GivenInputs, LoadedModel, example_tensor
 from etastar.sources.own_modules import module_by_name, module_in_file
 
-__all__ = [
-    "capture_spec",
-    "load_model",
-    "named_object",
-    "parse_inputs",
-    "parse_settings",
-    "parse_sizes",
-    "split_settings",
-]
-
 _FORMS = (
     "zoo:NAME, hf:CLASSNAME, timm:NAME, torchvision:NAME, package.module:factory or "
     "path/file.py:factory"

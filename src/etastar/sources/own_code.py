@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -17,11 +18,6 @@ from etastar.measure.batch import read_batch
 from etastar.sources.libraries import SOURCES
 from etastar.sources.model_spec import named_object
 from etastar.sweep.recipe import Recipe
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-__all__ = ["OwnBatches", "OwnRecipe", "OwnTask", "own_data", "own_recipe"]
 
 OwnTask = Literal["the model's own"]
 """Of batches that are dicts: the model is called with them, and returns its loss."""

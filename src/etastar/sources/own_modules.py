@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import builtins
 import sys
+from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
 from importlib import import_module
-from importlib.machinery import SOURCE_SUFFIXES, FileFinder, PathFinder, SourceFileLoader
+from importlib.machinery import (
+    SOURCE_SUFFIXES,
+    FileFinder,
+    ModuleSpec,
+    PathFinder,
+    SourceFileLoader,
+)
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from importlib.machinery import ModuleSpec
-
-__all__ = ["module_by_name", "module_in_file"]
+from typing import Any
 
 _PREFIX = "etastar_files_"
 

@@ -30,8 +30,6 @@ from etastar.transfer import TransferPlan, Tuned, plan_transfer
 from etastar.transfer.planning import WidthRule
 from etastar.typed import require_type
 
-__all__ = ["InitName", "RecipeSpec", "is_own_data", "named_recipe", "run_seed"]
-
 InitName = Literal["all", "last", "none", "own"]
 """Our He initialization with that residual rule, or the model's own initialization."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,34 +22,21 @@ from etastar.errors import (
 )
 from etastar.fit import Optimum, PowerLawFit, fit_power_law
 from etastar.formatting import Shown, interval, number
+from etastar.graph.capture import NetworkLike
 from etastar.graph.isolation import global_state_kept
 from etastar.init import initialize_
 from etastar.sources.libraries import GivenInputs
 from etastar.sources.model_spec import capture_spec, load_model
 from etastar.sources.own_code import own_recipe
-from etastar.sweep.recipe import as_size, format_size, size_network
+from etastar.sweep.recipe import Size, as_size, format_size, size_network
 from etastar.sweep.result import SizeResult, SweepResult, log_lr_sd, size_optimum
 from etastar.sweep.storage import as_store
 from etastar.sweep.storage.connection import shown_location
-from etastar.transfer import Target, Tuned, plan_transfer
+from etastar.transfer import Target, TransferPlan, Tuned, plan_transfer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from rich.console import RenderableType
 
-    from etastar.graph.capture import NetworkLike
-    from etastar.sweep.recipe import Size
-    from etastar.transfer import TransferPlan
-
-__all__ = [
-    "OWN_FORMS",
-    "StoreFit",
-    "StoredSweep",
-    "fit_store",
-    "read_store",
-    "stored_bases",
-]
 
 _PLAIN_WORD = re.compile(r"[\w-]*")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite
@@ -20,27 +20,9 @@ from etastar.measure.batch import read_batch
 from etastar.typed import require_callable, set_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
     from torch import Tensor, nn
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
-
-__all__ = [
-    "Objective",
-    "Point",
-    "Recipe",
-    "Size",
-    "as_size",
-    "first_batch",
-    "format_size",
-    "measured_start",
-    "parse_size",
-    "recipe_settings",
-    "size_depth",
-    "size_network",
-    "user_errors",
-]
 
 Objective = Literal["mean", "final", "validation"]
 """Loss of a run: its mean over all steps, its mean over the last part, or that of `evaluate`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, log
 from statistics import NormalDist
@@ -11,26 +12,13 @@ import numpy as np
 
 from etastar.fit import Optimum, find_optimum
 from etastar.formatting import Shown, interval, json_numbers, number
-from etastar.sweep.recipe import format_size
+from etastar.sweep.recipe import Size, format_size
+from etastar.sweep.trial import TrialRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
     from rich.table import Table
 
-    from etastar.sweep.recipe import Size
-    from etastar.sweep.trial import TrialRecord
-
-__all__ = [
-    "STOPPED",
-    "Progress",
-    "SizeResult",
-    "SweepResult",
-    "log_lr_sd",
-    "loss_table",
-    "size_optimum",
-]
 
 STOPPED: Final = "stopped: by --run-timeout, without a loss; the search takes it for +inf"
 """Legend of tables with such runs."""

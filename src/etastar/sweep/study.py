@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from etastar.errors import TrialError
 from etastar.graph.isolation import require_plain_execution
@@ -13,6 +14,7 @@ from etastar.sweep.executors import Executor, Processes, Sequential
 from etastar.sweep.recipe import (
     Point,
     Recipe,
+    Size,
     as_size,
     format_size,
     measured_start,
@@ -21,18 +23,9 @@ from etastar.sweep.recipe import (
 )
 from etastar.sweep.result import Progress, SizeResult, SweepResult, size_optimum
 from etastar.sweep.search import Bracket, Context, Grid, Search
-from etastar.sweep.storage import as_store
+from etastar.sweep.storage import Store, as_store
+from etastar.sweep.trial import TrialRecord
 from etastar.typed import as_seeds, require_callable, require_type
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from etastar.sweep.recipe import Size
-    from etastar.sweep.storage import Store
-    from etastar.sweep.trial import TrialRecord
-
-__all__ = ["as_search", "run_sweep"]
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0
 """Seconds between looks at the store while another process runs the points that are wanted."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil, inf, isfinite
@@ -21,21 +21,11 @@ from etastar.graph.isolation import (
     require_plain_execution,
 )
 from etastar.measure.batch import own_loss, read_batch
-from etastar.sweep.recipe import format_size, user_errors
+from etastar.sweep.recipe import Point, Recipe, Size, format_size, user_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor, nn
     from torch.optim import Optimizer
-
-    from etastar.sweep.recipe import Point, Recipe, Size
-
-__all__ = [
-    "TrialRecord",
-    "run_trial",
-    "running_versions",
-]
 
 
 @dataclass(frozen=True)

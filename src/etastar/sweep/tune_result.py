@@ -7,16 +7,13 @@ from math import sqrt
 from typing import TYPE_CHECKING, Any, Literal
 
 from etastar.formatting import Shown, interval, number, percent
-from etastar.sweep.recipe import format_size
+from etastar.sweep.recipe import Size, format_size
+from etastar.sweep.result import Progress, SweepResult
+from etastar.transfer import TransferPlan
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from etastar.sweep.recipe import Size
-    from etastar.sweep.result import Progress, SweepResult
-    from etastar.transfer import TransferPlan
-
-__all__ = ["FurtherSize", "StopReason", "TuneProgress", "TuneResult", "reach"]
 
 StopReason = Literal["precise", "budget", "no further size"]
 """The interval is narrow enough; the next size would pass the budget; all bases are tuned."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
@@ -11,32 +12,22 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 from etastar.errors import EtastarError, TrialError
 from etastar.graph.capture import graph_of
-from etastar.optimizers import optimizer_kind
-from etastar.sweep.recipe import Recipe, as_size, format_size, size_network, user_errors
-from etastar.sweep.result import log_lr_sd
-from etastar.sweep.storage import MemoryStore
+from etastar.laws import Law
+from etastar.optimizers import OptimizerKind, OptimizerLike, optimizer_kind
+from etastar.sweep.executors import Executor
+from etastar.sweep.recipe import Recipe, Size, as_size, format_size, size_network, user_errors
+from etastar.sweep.result import Progress, SweepResult, log_lr_sd
+from etastar.sweep.search.base import Search
+from etastar.sweep.storage import MemoryStore, Store
 from etastar.sweep.study import run_sweep
 from etastar.sweep.tune_result import FurtherSize, StopReason, TuneProgress, TuneResult, reach
-from etastar.transfer import Target, Tuned, plan_transfer, read_architecture
+from etastar.transfer import Target, TransferPlan, Tuned, plan_transfer, read_architecture
 from etastar.typed import require_callable, require_number
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Sequence
-
     from torch.optim import Optimizer
     from typing_extensions import Unpack
 
-    from etastar.laws import Law
-    from etastar.optimizers import OptimizerKind, OptimizerLike
-    from etastar.sweep.executors import Executor
-    from etastar.sweep.recipe import Size
-    from etastar.sweep.result import Progress, SweepResult
-    from etastar.sweep.search.base import Search
-    from etastar.sweep.storage import Store
-    from etastar.transfer import TransferPlan
-
-__all__ = ["SweepOptions", "tune"]
 
 _ALLOCATED = 50_000_000
 """Parameters up to which the target is built with its weights, in which its initialization is

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from etastar.applied import Applied, recall
 from etastar.formatting import name_pattern, number
+from etastar.graph import Graph
 from etastar.init.init_plan import plan_initialization
 from etastar.init.param_rules import residual_share
 from etastar.init.schemes import InitSettings
-from etastar.laws import DepthMuP, Structure
+from etastar.laws import DepthMuP, Law, ScaledWeights, Structure, TransferCase
 from etastar.naming import canonical_parameters, name_template, separated_indices
+from etastar.parameter import ParamInfo
 from etastar.transfer.found_weights import FoundWeights, Spread, model_of, powers_of_branches
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from etastar.graph import Graph
-    from etastar.laws import Law, ScaledWeights, TransferCase
-    from etastar.parameter import ParamInfo
-
-__all__ = ["Initial", "cautions"]
 
 _SURE: Final = 5.0  # standard errors: one false alarm in a million weights that were drawn alike
 _SAME: Final = 2 * math.log(1.05)  # log variance: 5% of a standard deviation is no other rule

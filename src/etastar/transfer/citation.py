@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from etastar.errors import PlanError
 from etastar.transfer.plan import TransferPlan
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ["PAPERS_OF_LAWS", "cite"]
 
 PAPERS_OF_LAWS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {

@@ -10,21 +10,16 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from etastar.errors import PlanError
 from etastar.laws import ParamPair
 from etastar.naming import name_indices, name_template, separated_indices
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from etastar.parameter import ParamInfo
-
-__all__ = ["match_parameters"]
+from etastar.parameter import ParamInfo
 
 
 def match_parameters(

@@ -15,19 +15,22 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, final
+from typing import Any, ClassVar, Final, final
 
 from etastar.errors import LawError
 from etastar.fit import power_law_posterior
 from etastar.laws import (
     LAWS,
+    Architecture,
     Bound,
     CompleteP,
     DepthMuP,
     EffectiveDepth,
+    Evidence,
     FitSizes,
     Fitted,
     Law,
+    Reads,
     Structure,
     TransferCase,
     UnboundLaw,
@@ -35,15 +38,15 @@ from etastar.laws import (
     depth_count,
 )
 from etastar.laws.path_laws import require_one_width
-from etastar.transfer.experience import NO_FAMILY_SD, Experience, Prior, stored_experience
+from etastar.transfer.experience import (
+    NO_FAMILY_SD,
+    Experience,
+    Parametrization,
+    Prior,
+    stored_experience,
+)
 from etastar.transfer.measured_law import Criterion
 from etastar.transfer.network_kind import NetworkKind, network_kind
-
-if TYPE_CHECKING:
-    from etastar.laws import Architecture, Evidence, Reads
-    from etastar.transfer.experience import Parametrization
-
-__all__ = ["NAMED_LAWS", "DefaultChoice"]
 
 _MULTIPLIERS: Final[Mapping[Parametrization, Callable[[], Law]]] = MappingProxyType(
     {"complete-p": CompleteP, "depth-mup": DepthMuP}

@@ -19,17 +19,6 @@ from etastar.errors import LawError
 from etastar.fit.random_effects import random_effects
 from etastar.transfer.network_kind import NetworkKind
 
-__all__ = [
-    "EXPERIENCE_FORMAT",
-    "CriterionRecord",
-    "Experience",
-    "ExperienceRecord",
-    "Parametrization",
-    "Prior",
-    "read_experience",
-    "stored_experience",
-]
-
 EXPERIENCE_FORMAT: Final = 1
 """Of the table; raised when what it holds changes its meaning."""
 

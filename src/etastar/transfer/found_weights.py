@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 import torch
 from torch import nn
 
+from etastar.laws import ParamPair
 from etastar.naming import canonical_parameters, name_template, separated_indices
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from etastar.laws import ParamPair
-    from etastar.parameter import ParamInfo
-
-__all__ = ["FoundWeights", "Spread", "found_weights", "model_of", "powers_of_branches"]
+from etastar.parameter import ParamInfo
 
 _SAMPLED: Final = 1 << 16  # elements of one tensor; the relative error of a variance is 0.6%
 _ROUNDING: Final = 1e-7  # of a mean of equal numbers, relative

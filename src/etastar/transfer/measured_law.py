@@ -11,24 +11,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from etastar.errors import LawError, PlanError
 from etastar.formatting import number, short_repr
-from etastar.laws import Bound, Measured, UnboundLaw
-from etastar.measure import measure_update
+from etastar.graph.capture import NetworkLike
+from etastar.laws import Bound, Evidence, Measured, Reads, UnboundLaw
+from etastar.measure import UpdateReport, measure_update
+from etastar.measure.batch import Batch, LossFn
+from etastar.measure.seeds import SeedChoice
 from etastar.optimizers import OPTIMIZERS
 from etastar.optimizers.reading import optimizer_class
 from etastar.transfer.found_weights import model_of
+from etastar.transfer.plan import TransferPlan
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
-    from etastar.graph.capture import NetworkLike
-    from etastar.laws import Evidence, Reads
-    from etastar.measure import UpdateReport
-    from etastar.measure.batch import Batch, LossFn
-    from etastar.measure.seeds import SeedChoice
-    from etastar.transfer.plan import TransferPlan
-
-__all__ = ["Criterion", "Measure", "measured_law", "warn_of_difference"]
 
 _WORTH_A_WARNING = 2.0
 _WIDTH_DROPS_OUT = 1.25  # largest ratio of eta* at two widths; intervals over seeds are as wide

@@ -8,22 +8,18 @@ counted (norms, activations, views) up to the nearest counted nodes.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from etastar.graph.residual import find_residuals
-from etastar.optimizers import Update  # needed at run time: kinds are read from JSON
+from etastar.depth import DepthReport
+from etastar.graph import Graph, Node
+from etastar.graph.residual import Branch, find_residuals
+from etastar.optimizers import (
+    OptimizerKind,
+    Update,  # needed at run time: kinds are read from JSON
+)
 from etastar.parameter import NetworkFeatures
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from etastar.depth import DepthReport
-    from etastar.graph import Graph, Node
-    from etastar.graph.residual import Branch
-    from etastar.optimizers import OptimizerKind
-
-__all__ = ["NetworkKind", "network_features", "network_kind"]
 
 _ROOTS: Final = frozenset("rsqrt sqrt std var var_mean linalg_vector_norm norm".split())
 """What a norm that is written out takes of its input: RMSNorm, weight standardization."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,9 @@ import torch
 from etastar.applied import recall
 from etastar.errors import PlanError
 from etastar.formatting import Shown, interval, number
+from etastar.graph import Graph
 from etastar.init import initialize_
+from etastar.init.schemes import InitReport
 from etastar.optimizers import (
     OPTIMIZERS,
     OptimizerKind,  # needed at run time, to decode plan files
@@ -24,6 +28,7 @@ from etastar.transfer.plan_on_model import PlannedModel
 from etastar.transfer.plan_record import (
     ROUNDING,
     BaseRecord,  # the same
+    GroupPlan,
     InitializationRecord,
     LawRecord,
     ParamPlan,
@@ -32,16 +37,8 @@ from etastar.transfer.plan_record import (
 )
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable, Iterator, Mapping
-
     from torch import nn
 
-    from etastar.graph import Graph
-    from etastar.init.schemes import InitReport
-    from etastar.transfer.plan_record import GroupPlan
-
-__all__ = ["TransferPlan"]
 
 _FOLLOWED = {"batch-size": "batch size", "duration": "steps"}
 """What a law of training follows, which need not be the same at base and target."""

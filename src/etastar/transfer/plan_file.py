@@ -18,15 +18,6 @@ from etastar.errors import EtastarError, LawError, PlanError
 from etastar.laws import LAWS, residual_rule
 from etastar.optimizers import OPTIMIZERS, OptimizerKind
 
-__all__ = [
-    "FORMAT_VERSION",
-    "decode",
-    "ordinary_file",
-    "read_text",
-    "require_place",
-    "write_text",
-]
-
 FORMAT_VERSION = 4
 
 _KEYS_OF_FORMAT_1 = frozenset(

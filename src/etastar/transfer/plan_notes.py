@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from etastar.formatting import name_pattern, number, shorten_middle
-from etastar.transfer.tuned import NO_DECAY, ROLES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from etastar.laws import Architecture, Law, ParamPair, Reads, TransferCase
-    from etastar.transfer.plan_record import ParamPlan
-    from etastar.transfer.tuned import DecayAtBase, Tuned
-
-__all__ = ["decay_notes", "notes_on_multipliers", "notes_on_ties", "unread"]
+from etastar.laws import Architecture, Law, ParamPair, Reads, TransferCase
+from etastar.transfer.plan_record import ParamPlan
+from etastar.transfer.tuned import NO_DECAY, ROLES, DecayAtBase, Tuned
 
 _NAMES: Final = 60  # characters
 _OF_TRAINING: Final = frozenset({"batch size", "duration", "width"})

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,18 +21,9 @@ from etastar.errors import PlanError
 from etastar.graph.isolation import require_plain_execution
 from etastar.laws import Width
 from etastar.naming import canonical_modules, canonical_parameters
-from etastar.optimizers import OPTIMIZERS
-from etastar.transfer.plan_record import group_parameters
+from etastar.optimizers import OPTIMIZERS, OptimizerKind
+from etastar.transfer.plan_record import GroupPlan, ParamPlan, group_parameters
 from etastar.typed import plain_number
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
-    from collections.abc import Set as AbstractSet
-
-    from etastar.optimizers import OptimizerKind
-    from etastar.transfer.plan_record import GroupPlan, ParamPlan
-
-__all__ = ["PlannedModel"]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -12,27 +13,13 @@ from rich.text import Text
 from etastar.errors import PlanError
 from etastar.formatting import interval, name_lines, number, shorten_middle
 from etastar.laws import Factors  # needed at run time, to decode plan files
+from etastar.optimizers import OptimizerKind
 from etastar.parameter import Role  # the same
 from etastar.typed import plain_number, set_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
     from rich.console import Console, ConsoleOptions, RenderResult
 
-    from etastar.optimizers import OptimizerKind
-
-__all__ = [
-    "ROUNDING",
-    "BaseRecord",
-    "GroupPlan",
-    "InitializationRecord",
-    "LawRecord",
-    "ParamPlan",
-    "PlanView",
-    "group_parameters",
-    "require_settings",
-]
 
 _MOST: Final = 1e6
 """Largest factor, and one over the smallest, on a learning rate or an initialization.

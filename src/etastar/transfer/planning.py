@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import mul
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import Any, Final, Literal, cast
 
 from torch.optim import Optimizer
 
 from etastar.applied import recall
 from etastar.errors import LawError, PlanError, RecurrentError
-from etastar.graph.capture import graph_of
+from etastar.graph.capture import NetworkLike, graph_of
 from etastar.laws import (
     Architecture,
+    Bound,
     Evidence,
     Factors,
+    Law,
     Measured,
+    ParamPair,
+    ScaledWeights,
     Training,
     TransferCase,
     TunedPoint,
@@ -27,6 +32,7 @@ from etastar.laws import (
     get_laws,
     residual_rule,
 )
+from etastar.optimizers import OptimizerKind, OptimizerLike
 from etastar.optimizers.reading import optimizer_kind
 from etastar.transfer.cautions import Initial, cautions
 from etastar.transfer.correspondence import match_parameters
@@ -45,15 +51,6 @@ from etastar.transfer.tuned import (
     read_tuned,
 )
 from etastar.typed import require_type
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from etastar.graph.capture import NetworkLike
-    from etastar.laws import Bound, Law, ParamPair, ScaledWeights
-    from etastar.optimizers import OptimizerKind, OptimizerLike
-
-__all__ = ["DEFAULT_LAW", "InitRule", "WidthRule", "plan_transfer"]
 
 WidthRule = Literal["mup", "none"]  # or options, as `Width(embedding="large-vocabulary")`
 

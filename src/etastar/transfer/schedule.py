@@ -12,7 +12,8 @@ import copy
 import inspect
 import math
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
 
 import torch
 from torch.optim import Optimizer
@@ -23,11 +24,6 @@ from etastar.formatting import number
 from etastar.optimizers import OPTIMIZERS
 from etastar.optimizers.reading import kind_of_class, kind_of_group
 from etastar.typed import require_number
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
-__all__ = ["check_schedule", "schedule_arguments", "warmup_cosine"]
 
 _TOLERANCE = 1e-4  # of the highest factor so far: a rate that small trains nothing
 _HELD = 1e-2  # of a group's own rate: what ReduceLROnPlateau's eps may hold it at

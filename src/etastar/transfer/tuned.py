@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -13,32 +13,17 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 from etastar.errors import OptimizerError, PlanError
 from etastar.formatting import short_repr
 from etastar.graph.capture import NetworkLike, graph_of
-from etastar.laws import Architecture, Training
+from etastar.laws import Architecture, ParamPair, Training
 from etastar.naming import canonical_parameters, name_template
-from etastar.parameter import Role
+from etastar.optimizers import OptimizerKind
+from etastar.parameter import ParamInfo, Role
 from etastar.transfer.found_weights import model_of
 from etastar.transfer.network_kind import network_features
 from etastar.transfer.plan_record import BaseRecord, require_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from torch.optim import Optimizer
 
-    from etastar.laws import ParamPair
-    from etastar.optimizers import OptimizerKind
-    from etastar.parameter import ParamInfo
-
-__all__ = [
-    "NO_DECAY",
-    "ROLES",
-    "DecayAtBase",
-    "Target",
-    "Tuned",
-    "agreed_settings",
-    "read_architecture",
-    "read_tuned",
-]
 
 NO_DECAY: Final = ("bias", "norm")
 """Roles without weight decay where nothing else is said ([CP], Table 1; common practice)."""

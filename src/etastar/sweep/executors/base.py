@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from math import inf, nan
 from typing import TYPE_CHECKING
 
 import torch
 
 from etastar.errors import TrialError, foreign_errors_as
+from etastar.sweep.recipe import Point, Recipe, Size
 from etastar.sweep.trial import TrialRecord, run_trial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from typing_extensions import Self
-
-    from etastar.sweep.recipe import Point, Recipe, Size
-
-__all__ = ["Executor", "Sequential", "device_name"]
 
 
 class Executor(ABC):

@@ -8,29 +8,21 @@ import pickle
 import signal
 import threading
 import time
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import lru_cache
 from math import inf
-from typing import TYPE_CHECKING
+from multiprocessing.connection import Connection
 
 import torch
 
 from etastar.errors import TrialError
 from etastar.sweep.executors.base import Executor, device_name
-from etastar.sweep.trial import run_trial
+from etastar.sweep.recipe import Point, Recipe, Size
+from etastar.sweep.trial import TrialRecord, run_trial
 from etastar.typed import require_number
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from concurrent.futures import Future
-    from multiprocessing.connection import Connection
-
-    from etastar.sweep.recipe import Point, Recipe, Size
-    from etastar.sweep.trial import TrialRecord
-
-__all__ = ["Processes"]
 
 _SPAWN = multiprocessing.get_context("spawn")
 

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
@@ -17,18 +18,13 @@ import torch
 from etastar.errors import EtastarError, MissingExtraError, TrialError, foreign_errors_as
 from etastar.sweep.executors.base import Executor
 from etastar.sweep.executors.processes import Processes
-from etastar.sweep.trial import run_trial
+from etastar.sweep.recipe import Point, Recipe, Size
+from etastar.sweep.trial import TrialRecord, run_trial
 from etastar.typed import require_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from typing_extensions import Self
 
-    from etastar.sweep.recipe import Point, Recipe, Size
-    from etastar.sweep.trial import TrialRecord
-
-__all__ = ["Ray"]
 
 _CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _PATIENCE = 20.0

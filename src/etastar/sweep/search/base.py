@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from etastar.errors import TrialError
-from etastar.sweep.recipe import Point
+from etastar.fit import Optimum
+from etastar.sweep.recipe import Point, Size
+from etastar.sweep.trial import TrialRecord
 from etastar.typed import require_number
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from etastar.fit import Optimum
-    from etastar.sweep.recipe import Size
-    from etastar.sweep.trial import TrialRecord
-
-__all__ = ["Context", "Grid", "Search"]
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from math import ceil, exp, inf, isfinite, log, log2
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,18 +14,10 @@ from etastar.errors import TrialError
 from etastar.fit import find_optimum, power_law_posterior
 from etastar.fit.bootstrap import widened_interval
 from etastar.fit.optimum import parabola_vertex
-from etastar.sweep.recipe import Point
-from etastar.sweep.search.base import Search
+from etastar.sweep.recipe import Point, Size
+from etastar.sweep.search.base import Context, Search
+from etastar.sweep.trial import TrialRecord
 from etastar.typed import set_numbers
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from etastar.sweep.recipe import Size
-    from etastar.sweep.search.base import Context
-    from etastar.sweep.trial import TrialRecord
-
-__all__ = ["Bracket", "Lattice", "Triple", "next_position"]
 
 _UNLEARNING = 1.25
 """A run whose last losses exceed its first by this factor learned nothing; empirical, coarse."""

@@ -5,20 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import insort
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from etastar.errors import StorageError
+from etastar.sweep.recipe import Point, Size
+from etastar.sweep.trial import TrialRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from typing_extensions import Self
-
-    from etastar.sweep.recipe import Point, Size
-    from etastar.sweep.trial import TrialRecord
-
-__all__ = ["MemoryStore", "Store", "require_same_settings"]
 
 
 class Store(ABC):

@@ -14,6 +14,7 @@ import time
 import zlib
 from base64 import b64decode, b64encode
 from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from math import inf, isfinite
@@ -26,19 +27,14 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState, create_trial
 
 from etastar.errors import StorageError, foreign_errors_as
-from etastar.sweep.recipe import Point
+from etastar.sweep.recipe import Point, Size
 from etastar.sweep.storage.connection import GRACE_SECONDS, is_over, seconds_silent
 from etastar.sweep.trial import TrialRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
-    from etastar.sweep.recipe import Size
-
-__all__ = ["Claims"]
 
 _FIRST_PATIENCE, _LEAST_PATIENCE = 30.0, 5.0
 """Seconds for which a run in a journal counts as alive: before one of its size is done; least."""

@@ -14,6 +14,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -23,24 +24,8 @@ from uuid import uuid4
 from etastar.errors import EtastarError, MissingExtraError, StorageError, cause_of, warnings_ignored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from optuna.storages import BaseStorage, RDBStorage
     from sqlalchemy.engine import Connection
-
-__all__ = [
-    "GRACE_SECONDS",
-    "HEARTBEAT_SECONDS",
-    "LEFT",
-    "connect",
-    "disconnect",
-    "is_over",
-    "new_holder",
-    "quiet_optuna",
-    "seconds_silent",
-    "shown_location",
-    "storage_errors",
-]
 
 HEARTBEAT_SECONDS, GRACE_SECONDS = 15, 60
 """Between two signs of life in a database; without any, after which a run's process is dead."""

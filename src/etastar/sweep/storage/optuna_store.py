@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from etastar.errors import StorageError
-from etastar.sweep.recipe import format_size, parse_size
+from etastar.sweep.recipe import Point, Size, format_size, parse_size
 from etastar.sweep.storage.base import MemoryStore, Store, require_same_settings
+from etastar.sweep.storage.claims import Claims
 from etastar.sweep.storage.connection import (
     HEARTBEAT_SECONDS,
     LEFT,
@@ -21,17 +23,11 @@ from etastar.sweep.storage.connection import (
     shown_location,
     storage_errors,
 )
+from etastar.sweep.trial import TrialRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from optuna.storages import BaseStorage
 
-    from etastar.sweep.recipe import Point, Size
-    from etastar.sweep.storage.claims import Claims
-    from etastar.sweep.trial import TrialRecord
-
-__all__ = ["FORMAT", "OptunaStore", "as_store"]
 
 FORMAT = 1
 """Version of the layout below; another one is refused."""
