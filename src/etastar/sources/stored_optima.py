@@ -315,8 +315,8 @@ def fit_store(
     """Fit log eta* = a + b log L to the optima that a store holds, and plan from them to a target.
 
     A store is data. The depths are those that the sweep wrote; nothing that the store names is
-    imported or called, but a model of a package (zoo:, hf:, timm:, torchvision:) is built where an
-    old store has no depths, and for a target. `model` and `optimizer` go before what it names.
+    imported or called, but a model of a package (zoo:, hf:, timm:, torchvision:) is built for a
+    target. `model` and `optimizer` go before what it names.
 
     Raises:
         StorageError: The store cannot be read, or holds no runs under this name.
@@ -324,8 +324,7 @@ def fit_store(
         EtastarError: As `stored_bases` and `plan_transfer`, for a target.
     """
     read = read_store(storage, name=name)
-    is_recipe = model is not None and model == read.settings.get("recipe")
-    depths = _depths(read, None if is_recipe else model)
+    depths = _depths(read)
     every = read.sweep.optima.items()
     optima = tuple((size, depths[size], best) for size, best in every if best is not None)
     without = tuple(size for size, best in every if best is None)
@@ -338,28 +337,17 @@ def fit_store(
     return StoreFit(fit, optima, without, read.settings, target, plan)
 
 
-def _depths(stored: StoredSweep, model: str | None) -> dict[Size, float]:
-    """Of each size the depth that the store has, that of its model, or its own "depth"."""
-    found = {size: depth for size, depth in stored.depths.items() if depth is not None}
-    if model is None and len(found) == len(stored.depths):
-        return found
-    named = stored.settings.get("model") if model is None else model
-    if named is not None:
-        plain = _mapping(stored.settings, "model settings")
-        if model is None and not _is_of_a_package(named, plain):
-            raise FitError(
-                f"a store without depths, of the model {named!r} with {plain}, which is not run "
-                "unasked",
-                "depths, which a sweep of this version keeps",
-                f"run the sweep again, or name the model if you trust it: --model {named}",
-            )
-        graphs = {size: capture_spec(named, {**plain, **dict(size)}) for size in stored.depths}
-        return {size: float(graph.depth().effective_depth) for size, graph in graphs.items()}
-    sizes = {size: dict(size) for size in stored.depths}
-    if any("depth" not in values for values in sizes.values()):
+def _depths(stored: StoredSweep) -> dict[Size, float]:
+    """Of each size the depth that the store has; where its model has no name its own "depth"."""
+    is_named = "model" in stored.settings
+    found = {
+        size: dict(size).get("depth") if depth is None and not is_named else depth
+        for size, depth in stored.depths.items()
+    }
+    if None in found.values():
         raise FitError(
-            f"sizes {list(sizes.values())} of a model without a name",
-            "sizes with a depth",
-            "call fit_power_law with the effective depths yourself",
+            f"a store without the depths of {', '.join(map(format_size, found))}",
+            "depths, which a sweep keeps where it can capture the model, or sizes with a depth",
+            "run the sweep again, or call fit_power_law with the effective depths yourself",
         )
-    return {size: float(values["depth"]) for size, values in sizes.items()}
+    return {size: float(depth) for size, depth in found.items() if depth is not None}
