@@ -131,14 +131,6 @@ def _imported(package: str, extra: str) -> Any:
         ) from error
 
 
-def _zoo_model(name: str, settings: dict[str, Any]) -> nn.Module:
-    return build(name, **settings)
-
-
-def _zoo_inputs(name: str, settings: dict[str, Any], model: nn.Module) -> GivenInputs:
-    return example_inputs(name, **settings), {}
-
-
 def _timm_model(name: str, settings: dict[str, Any]) -> nn.Module:
     """Settings go to `timm.create_model`."""
     timm = _imported("timm", "timm")
@@ -258,7 +250,11 @@ def _image(config: Any) -> torch.Tensor:
 SOURCES: dict[str, ModelSource] = {
     source.prefix: source
     for source in (
-        ModelSource("zoo", _zoo_model, _zoo_inputs),
+        ModelSource(
+            "zoo",
+            lambda name, settings: build(name, **settings),
+            lambda name, settings, _: (example_inputs(name, **settings), {}),
+        ),
         ModelSource("hf", _transformers_model, _transformers_inputs),
         ModelSource("timm", _timm_model, _timm_inputs),
         ModelSource("torchvision", _torchvision_model, _torchvision_inputs),

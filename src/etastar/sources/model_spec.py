@@ -36,11 +36,6 @@ _FORMS = (
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 _SHAPE = re.compile(r"^(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:[,x]\d+)*)(?::(?P<dtype>\w+))?$")
 
-_DTYPES = (
-    "float32 float64 float16 bfloat16 complex64 complex128 bool uint8 int8 int16 int32 int64 "
-    "float double half long int"  # as PyTorch also calls them
-).split()
-
 
 def load_model(
     spec: str,
@@ -108,16 +103,12 @@ def _without_memory(
         if error.__cause__ is None:  # ours: the text, a setting or the inputs
             raise
         cause = cause_of(error.__cause__)
-    line = EtastarWarning(
+    loaded = load_model(spec, settings, inputs=inputs, device="cpu")
+    line = (
         f"{spec} cannot be built without memory for its weights, so it takes that memory: its code "
         f"does not run on PyTorch's meta device ({cause})"
     )
-    is_clear = "meta" in cause.lower()  # else it may be an error that is about to come again
-    if is_clear:
-        warnings.warn(line, stacklevel=3)
-    loaded = load_model(spec, settings, inputs=inputs, device="cpu")
-    if not is_clear:
-        warnings.warn(line, stacklevel=3)
+    warnings.warn(EtastarWarning(line), stacklevel=3)
     return loaded
 
 
@@ -198,7 +189,11 @@ def named_object(place: str, name: str) -> Any:
         "a module or file that imports",
         "import it in Python to see the error where it arises, or run with --debug",
     ):
-        module = _module_of_file(place) if place.endswith(".py") else module_by_name(place)
+        if place.endswith(".py") and not Path(place).is_file():
+            raise ModelSpecError(
+                f"file {place}", "a Python file that exists", "check the path before the colon"
+            )
+        module = module_in_file(Path(place)) if place.endswith(".py") else module_by_name(place)
     if not hasattr(module, name):
         raise ModelSpecError(
             f"{place}:{name}, where {place} has no {name!r}",
@@ -206,15 +201,6 @@ def named_object(place: str, name: str) -> Any:
             "check the name after the colon",
         )
     return getattr(module, name)
-
-
-def _module_of_file(place: str) -> Any:
-    path = Path(place)
-    if not path.is_file():
-        raise ModelSpecError(
-            f"file {place}", "a Python file that exists", "check the path before the colon"
-        )
-    return module_in_file(path)
 
 
 def _split(spec: str, made: Any) -> tuple[nn.Module, GivenInputs | None]:
@@ -302,11 +288,11 @@ def parse_inputs(texts: Iterable[str]) -> GivenInputs | None:
     kwargs: dict[str, torch.Tensor] = {}
     for text in texts:
         match = _SHAPE.match(text)
-        dtype = (match and match["dtype"]) or "float32"
-        if match is None or dtype not in _DTYPES:
+        dtype = getattr(torch, (match and match["dtype"]) or "float32", None)
+        if match is None or not isinstance(dtype, torch.dtype):
             raise ModelSpecError(
                 f"input {text!r}",
-                f"[NAME=]SHAPE[:DTYPE], with a dtype out of {', '.join(_DTYPES)}",
+                "[NAME=]SHAPE[:DTYPE], with a dtype of PyTorch: float32, int64, bool, ...",
                 "write for example 2,3,32,32 or input_ids=1,16:int64",
             )
         if match["name"] in kwargs:
@@ -314,10 +300,13 @@ def parse_inputs(texts: Iterable[str]) -> GivenInputs | None:
                 f"input {match['name']!r} twice", "each input once", "leave one of them out"
             )
         with foreign_errors_as(
-            ModelSpecError, f"input {text!r}", "a shape that fits in memory", "make it smaller"
+            ModelSpecError,
+            f"input {text!r}",
+            "a shape that fits in memory, of a plain dtype",
+            "make it smaller, or choose another dtype",
         ):
             shape = [int(n) for n in re.split("[,x]", match["shape"])]
-            tensor = example_tensor(shape, getattr(torch, dtype))
+            tensor = example_tensor(shape, dtype)
         if match["name"]:
             kwargs[match["name"]] = tensor
         else:

@@ -25,7 +25,7 @@ from etastar.formatting import Shown, interval, number
 from etastar.graph.capture import NetworkLike
 from etastar.graph.isolation import global_state_kept
 from etastar.init import initialize_
-from etastar.sources.libraries import GivenInputs
+from etastar.sources.libraries import SOURCES, GivenInputs
 from etastar.sources.model_spec import capture_spec, load_model
 from etastar.sources.own_code import own_recipe
 from etastar.sweep.recipe import Size, as_size, format_size, size_network
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 
 
 _PLAIN_WORD = re.compile(r"[\w-]*")
-
-OWN_FORMS = ("zoo", "hf", "timm", "torchvision")
-"""Forms of MODEL that name a model of a package, and run no code of the person who wrote them."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,7 @@ def _is_of_a_package(model: str, settings: object) -> bool:
         (True, False)
     """
     place, _, name = model.rpartition(":")
-    return place in OWN_FORMS and "/" not in name and _is_plain(settings)
+    return place in SOURCES and "/" not in name and _is_plain(settings)
 
 
 def _is_plain(value: object) -> bool:
@@ -206,7 +203,7 @@ def _builder(
     if model is None and not _is_of_a_package(named, settings):
         raise ModelSpecError(
             f"a store of the model {named!r} with {settings}, which is not run unasked",
-            f"a model of a package ({', '.join(OWN_FORMS)}) with plain settings, or one that you "
+            f"a model of a package ({', '.join(SOURCES)}) with plain settings, or one that you "
             "name",
             f"name it if you trust it: --model {named}",
         )
