@@ -21,9 +21,8 @@ from etastar.laws.base import (
 from etastar.optimizers import OptimizerKind
 from etastar.typed import set_numbers
 
-Reads = Literal["network", "points", "criterion", "weights"]
-"""Evidence that a law is made from: the base's kind, all tuned networks, the measured criterion,
-the initial weights."""
+Reads = Literal["points", "criterion"]
+"""Evidence that a law is made from: all tuned networks, the measured criterion."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from etastar.laws.base import Effect, Factors, Law, ParamPair, TransferCase, lea
 from etastar.laws.evidence import Bound, Evidence, Reads, TunedPoint, UnboundLaw
 from etastar.laws.path_laws import (
     DepthCount,
-    EffectiveDepth,
     counted_depth,
     depth_count,
     depth_ratio,
@@ -72,22 +71,14 @@ class Fitted(Law):
 class FitSizes(UnboundLaw):
     """The power law in effective depth that the tuned networks of a plan show, of one width.
 
-    Args:
-        exponent: Mean of the prior of the exponent; one tuned network gives the prior's law back.
-        prior_sd: Its standard deviation.
-        noise: Standard deviation of a tuned log learning rate without one of its own, and the least
-            of any.
+    Of one tuned network it is that of the prior, [WU]'s.
 
     Example:
-        >>> FitSizes(prior_sd=10.0).name
+        >>> FitSizes().name
         'fitted'
 
     Source: docs/definitions.md, section 5.
     """
-
-    exponent: float = EffectiveDepth().exponent
-    prior_sd: float = 0.5
-    noise: float = 0.15
 
     name: ClassVar[str] = Fitted.name
     effects: ClassVar[frozenset[Effect]] = Fitted.effects
@@ -114,9 +105,9 @@ class FitSizes(UnboundLaw):
             ...     layers = [torch.nn.Linear(8, 8) for _ in range(depth)]
             ...     return read_architecture((torch.nn.Sequential(*layers), torch.zeros(1, 8)))
             >>> points = [TunedPoint(net(depth), lr) for depth, lr in ((2, 0.4), (4, 0.2))]
-            >>> fit = FitSizes(prior_sd=10.0).posterior(points)
+            >>> fit = FitSizes().posterior(points)
             >>> round(fit.exponent, 2), round(fit.predict(16), 3)
-            (-1.0, 0.05)
+            (-1.14, 0.039)
         """
         networks = [point.network for point in points]
         require_one_width(networks)
@@ -124,10 +115,7 @@ class FitSizes(UnboundLaw):
         return power_law_posterior(
             [counted_depth(network.report, count) for network in networks],
             [point.lr for point in points],
-            prior_exponent=self.exponent,
-            prior_sd=self.prior_sd,
             variances=[(point.log_lr_sd or 0.0) ** 2 for point in points],
-            noise=self.noise,
         )
 
     def bind(self, evidence: Evidence) -> Bound:

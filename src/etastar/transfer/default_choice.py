@@ -34,10 +34,8 @@ from etastar.laws import (
     Structure,
     TransferCase,
     UnboundLaw,
-    counted_depth,
-    depth_count,
 )
-from etastar.laws.path_laws import require_one_width
+from etastar.laws.path_laws import counted_depth, depth_count, require_one_width
 from etastar.transfer.experience import (
     NO_FAMILY_SD,
     Experience,
@@ -101,8 +99,7 @@ class _Candidate:
     @property
     def read(self) -> frozenset[Reads]:
         """What of the evidence it is made from."""
-        read: set[Reads] = {"network"}
-        read |= {"points"} if self.sizes > 1 else set()
+        read: set[Reads] = {"points"} if self.sizes > 1 else set()
         return frozenset(read | ({"criterion"} if self.measured else set()))
 
 
@@ -123,7 +120,7 @@ class DefaultChoice(UnboundLaw):
     experience: Experience | None = None
 
     name: ClassVar[str] = "auto"
-    reads: ClassVar[frozenset[Reads]] = frozenset({"network", "points", "criterion"})
+    reads: ClassVar[frozenset[Reads]] = frozenset({"points", "criterion"})
     alone: ClassVar[bool] = True
 
     @property
