@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import etastar
-from etastar import sources
 from etastar.cli.demo_command import DemoResult
 from etastar.cli.report_command import FileWritten
 from etastar.fit import find_optimum, fit_power_law, transfer_regret
@@ -46,7 +45,6 @@ def results():
         tuned,
         etastar.Target((model, batch[0])),
         measurable(spec, SIZES)[1],
-        sources.load_model("zoo:resmlp", DEEP),
         plan,
         initialize_(model, graph),
         check_stability(model, batch, recipe.loss_fn),

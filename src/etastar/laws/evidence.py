@@ -69,14 +69,7 @@ class Measured(Law):
 
     def __post_init__(self) -> None:
         owner = f"the law {self.name!r}"
-        set_numbers(self, "base", "target", error=LawError, least=0, owner=owner)
-        for place, value in (("base", self.base), ("target", self.target)):
-            if value == 0:
-                raise LawError(
-                    f"a mean-square update of {value} at the {place}",
-                    "a step that moves the pre-activations",
-                    "measure on a batch whose gradient reaches the parameters",
-                )
+        set_numbers(self, "base", "target", error=LawError, above=0, owner=owner)
 
     @property
     def factor(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -181,19 +182,12 @@ def _without_class(kind: OptimizerKind) -> OptimizerError:
 
 def kind_of_class(cls: type) -> OptimizerKind | None:
     """The registry's kind of a class, None if unknown; the packages of others stay unimported."""
-    names = {f"{cls.__module__}:{cls.__qualname__}", *_public_names(cls)}
-    return next(
-        (kind for kind in OPTIMIZERS.values() if not names.isdisjoint((kind.source or "").split())),
-        None,
-    )
-
-
-def _public_names(cls: type) -> set[str]:
-    """Every "package:name" above the module of a class under which the same class is found."""
-    parts = cls.__module__.split(".")
-    packages = [".".join(parts[:n]) for n in range(1, len(parts))]
-    name = cls.__name__
-    return {f"{p}:{name}" for p in packages if getattr(import_module(p), name, None) is cls}
+    for kind in OPTIMIZERS.values():
+        for source in (kind.source or "").split():
+            module, _, name = source.partition(":")
+            if getattr(sys.modules.get(module), name, None) is cls:
+                return kind
+    return None
 
 
 def _undeclared(received: str) -> OptimizerError:

@@ -24,7 +24,7 @@ from etastar.errors import (
 from etastar.graph.capture import capture_graph
 from etastar.graph.dag import Graph
 from etastar.graph.isolation import random_numbers_kept
-from etastar.sources.libraries import SOURCES, GivenInputs, LoadedModel, example_tensor
+from etastar.sources.libraries import SOURCES, GivenInputs, example_tensor
 from etastar.sources.own_modules import module_by_name, module_in_file
 
 _FORMS = (
@@ -43,7 +43,7 @@ def load_model(
     *,
     inputs: GivenInputs | None = None,
     device: str = "cpu",
-) -> LoadedModel:
+) -> tuple[nn.Module, GivenInputs]:
     """Build the model that a text names, with random weights and example inputs.
 
     The forms are `zoo:NAME`, `hf:CLASSNAME`, `timm:NAME`, `torchvision:NAME`,
@@ -56,8 +56,9 @@ def load_model(
         MissingExtraError: A library is not installed.
 
     Example:
-        >>> load_model("zoo:mlp", {"depth": 2, "width": 8}).args[0].shape[0]
-        2
+        >>> model, (args, kwargs) = load_model("zoo:mlp", {"depth": 2, "width": 8})
+        >>> len(args), kwargs
+        (1, {})
     """
     place, colon, name = spec.rpartition(":")
     if not (colon and place and name):
@@ -84,18 +85,18 @@ def capture_spec(
         >>> capture_spec("zoo:mlp", {"depth": 2, "width": 8}).capture
         'fake'
     """
-    loaded = _without_memory(spec, settings, inputs)
+    model, found = _without_memory(spec, settings, inputs)
     try:
-        return _captured(spec, loaded)
+        return _captured(spec, model, found)
     except CaptureError:
-        if not any(p.device.type == "meta" for p in loaded.model.parameters()):
+        if not any(parameter.is_meta for parameter in model.parameters()):
             raise
-    return _captured(spec, load_model(spec, settings, inputs=inputs, device="cpu"))
+    return _captured(spec, *load_model(spec, settings, inputs=inputs))
 
 
 def _without_memory(
     spec: str, settings: dict[str, Any] | None, inputs: GivenInputs | None
-) -> LoadedModel:
+) -> tuple[nn.Module, GivenInputs]:
     """The model on the meta device; where its code does not run there, with its memory."""
     try:
         return load_model(spec, settings, inputs=inputs, device="meta")
@@ -103,7 +104,7 @@ def _without_memory(
         if error.__cause__ is None:  # ours: the text, a setting or the inputs
             raise
         cause = cause_of(error.__cause__)
-    loaded = load_model(spec, settings, inputs=inputs, device="cpu")
+    loaded = load_model(spec, settings, inputs=inputs)
     line = (
         f"{spec} cannot be built without memory for its weights, so it takes that memory: its code "
         f"does not run on PyTorch's meta device ({cause})"
@@ -112,14 +113,14 @@ def _without_memory(
     return loaded
 
 
-def _captured(spec: str, loaded: LoadedModel) -> Graph:
+def _captured(spec: str, model: nn.Module, inputs: GivenInputs) -> Graph:
     with foreign_errors_as(
         ModelSpecError,
         f"a forward pass of {spec}",
         "a model that runs on its example inputs",
         "check the model and its inputs, or run with --debug for the traceback",
     ):
-        return capture_graph(loaded.model, *loaded.args, **loaded.kwargs)
+        return capture_graph(model, *inputs[0], **inputs[1])
 
 
 def _from_factory(
@@ -129,7 +130,7 @@ def _from_factory(
     *,
     device: str = "cpu",
     given: GivenInputs | None,
-) -> LoadedModel:
+) -> tuple[nn.Module, GivenInputs]:
     """Call the factory `name` of a module or file; given inputs go before the factory's own.
 
     It returns the model, or `(model, example_inputs)` with a tensor, a tuple of arguments or a dict
@@ -163,7 +164,7 @@ def _from_factory(
             "return (model, example_inputs) from the factory; depth and transfer also take "
             "--input SHAPE[:DTYPE]",
         )
-    return LoadedModel(model, *inputs)
+    return model, inputs
 
 
 def _shapes_alone(factory: Callable[..., Any], settings: dict[str, Any]) -> Any:

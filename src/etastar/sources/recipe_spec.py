@@ -218,7 +218,7 @@ def _make_model(spec: RecipeSpec, **size: int) -> nn.Module:
     device = torch.get_default_device().type  # "meta" where the shapes are all that is wanted
     inputs = _inputs(spec)
     settings = {**spec.settings, **size}
-    model = load_model(spec.model, settings, inputs=inputs, device=device).model
+    model, _ = load_model(spec.model, settings, inputs=inputs, device=device)
     if any(parameter.is_meta for parameter in model.parameters()):
         return model
     plan = _plan(spec, size, 1.0) if spec.plan_law else None  # every rate has the same factors

@@ -213,11 +213,11 @@ def _builder(
         given = {**settings, **size}
         with global_state_kept():
             torch.default_generator.manual_seed(0)
-            loaded = load_model(named, given, inputs=inputs)
+            network, (args, kwargs) = load_model(named, given, inputs=inputs)
         if residual != "own":
             graph = capture_spec(named, given, inputs=inputs)
-            initialize_(loaded.model, graph, residual=residual)  # type: ignore[arg-type]
-        return loaded.model, loaded.kwargs or loaded.args
+            initialize_(network, graph, residual=residual)  # type: ignore[arg-type]
+        return network, kwargs or args
 
     return build
 
