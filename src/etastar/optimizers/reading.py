@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
+from operator import attrgetter
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -149,35 +150,23 @@ def optimizer_class(kind: OptimizerKind) -> type[Optimizer]:
         >>> optimizer_class(optimizer_kind("adamw"))
         <class 'torch.optim.adamw.AdamW'>
     """
+    missing: Exception | None = None
     sources = (kind.source or "").split()
-    if not sources:
-        raise _without_class(kind)
     for source in sources:
         module, _, name = source.partition(":")
         try:
-            found: Any = import_module(module)
-            for part in name.split("."):
-                found = getattr(found, part)
+            found: Any = attrgetter(name)(import_module(module))
         except (ImportError, AttributeError) as error:
             missing = error
             continue
-        if not (inspect.isclass(found) and issubclass(found, Optimizer)):
-            raise _without_class(kind)
-        return found
+        if inspect.isclass(found) and issubclass(found, Optimizer):
+            return found
     raise OptimizerError(
-        f"the optimizer {kind.name!r}, whose class {' or '.join(sources)} cannot be imported",
-        "a class that can be imported",
-        f"install its package ({module.partition('.')[0]}), or make the optimizer yourself from "
-        "the parameter groups",
+        f"the optimizer {kind.name!r} without a class{': no ' if sources else ''}"
+        + " or ".join(sources),
+        "a class that can be imported: of the registry, or what optimizer_like returned",
+        "install its package, or make the optimizer yourself from the parameter groups",
     ) from missing
-
-
-def _without_class(kind: OptimizerKind) -> OptimizerError:
-    return OptimizerError(
-        f"the optimizer {kind.name!r} without a class",
-        "a kind of the registry, or what optimizer_like returned",
-        "make the optimizer yourself from the parameter groups",
-    )
 
 
 def kind_of_class(cls: type) -> OptimizerKind | None:

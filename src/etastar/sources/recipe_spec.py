@@ -25,7 +25,7 @@ from etastar.optimizers import OPTIMIZERS, optimizer_class
 from etastar.sources.libraries import GivenInputs
 from etastar.sources.model_spec import capture_spec, load_model
 from etastar.sources.own_code import OwnBatches, own_data
-from etastar.sweep.recipe import Objective, Recipe, Size
+from etastar.sweep.recipe import Objective, Recipe
 from etastar.transfer import TransferPlan, Tuned, plan_transfer
 from etastar.transfer.planning import WidthRule
 from etastar.typed import require_type
@@ -190,12 +190,12 @@ def _inputs(spec: RecipeSpec) -> GivenInputs:
 
 
 def _graph(spec: RecipeSpec, size: Mapping[str, int]) -> Graph:
-    return _captured(spec, tuple(size.items()))
+    return _captured(spec, _text(size))
 
 
 @lru_cache(maxsize=32)
-def _captured(spec: RecipeSpec, size: Size) -> Graph:
-    return capture_spec(spec.model, {**spec.settings, **dict(size)}, inputs=_inputs(spec))
+def _captured(spec: RecipeSpec, size: str) -> Graph:
+    return capture_spec(spec.model, {**spec.settings, **json.loads(size)}, inputs=_inputs(spec))
 
 
 def _depth(spec: RecipeSpec, **size: int) -> float:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from etastar.errors import (
+    EtastarError,
     FitError,
     ModelSpecError,
     OptimizerError,
@@ -152,7 +153,7 @@ def stored_bases(
             "a size whose loss is lowest between two rates that were run",
             "sweep a wider range of rates",
         )
-    kind = _optimizer(sweep, optimizer)
+    kind = _swept(sweep, "optimizer", optimizer, error=OptimizerError)
     build = _builder(sweep, model, inputs)
     decay = _mapping(sweep.settings, "optimizer options").get("weight_decay")
     budget: dict[str, Any] = {
@@ -165,14 +166,15 @@ def stored_bases(
     return bases, Target(build(target), **budget), kind
 
 
-def _optimizer(sweep: StoredSweep, given: str | None) -> str:
-    held = sweep.settings.get("optimizer")
+def _swept(sweep: StoredSweep, what: str, given: str | None, *, error: type[EtastarError]) -> str:
+    """The optimizer or model that was swept: the store names it, or else the caller."""
+    held = sweep.settings.get(what)
     name = given or held
     if name is None or held not in (None, name):
-        raise OptimizerError(
-            f"{sweep.where}, of the optimizer {held!r}, with {given!r}",
-            "the optimizer that was swept",
-            "name it with --optimizer where the store does not, and leave it out where it does",
+        raise error(
+            f"{sweep.where}, of the {what} {held!r}, with {given!r}",
+            f"the {what} that was swept",
+            f"name that one; where the store does not name it, with --{what}",
         )
     return name
 
@@ -188,17 +190,10 @@ def _builder(
     sweep: StoredSweep, model: str | None, inputs: GivenInputs | None
 ) -> Callable[[Mapping[str, Any]], NetworkLike]:
     """What makes the network of a size."""
-    held = sweep.settings.get("model")
-    named = held if model is None else model
     if model is not None and model == sweep.settings.get("recipe"):
         recipe = own_recipe(model, _mapping(sweep.settings, "recipe settings"))
         return lambda size: size_network(recipe, as_size(size))
-    if named is None or held not in (None, named):
-        raise ModelSpecError(
-            f"{sweep.where}, of the model {held!r}, with {model!r}",
-            "the model that was swept",
-            "name it where the store does not: --model",
-        )
+    named = _swept(sweep, "model", model, error=ModelSpecError)
     settings = _mapping(sweep.settings, "model settings")
     if model is None and not _is_of_a_package(named, settings):
         raise ModelSpecError(
