@@ -50,7 +50,7 @@ def results():
         check_stability(model, batch, recipe.loss_fn),
         measure_named(one, seeds=2),
         measure_named(recipe, SIZES, seeds=2),
-        check_named(spec, SIZES, lr=1e-3, seeds=1),
+        check_named(recipe, SIZES, lr=1e-3, seeds=1),
         find_optimum([0.01, 0.1, 1.0], [[2.0] * 3, [1.0] * 3, [2.0] * 3]),
         fit,
         transfer_regret(*losses),
@@ -90,7 +90,7 @@ def test_what_is_long_is_counted(results):
 
 def test_a_graph_says_its_model_and_sizes(results):
     graph = results[0]
-    parameters = sum(parameter.numel() for parameter in results[5].model.parameters())
+    parameters = sum(parameter.numel() for parameter in results[2].network[0].parameters())
     assert repr(graph) == (
         f"<Graph of ResMLP: {len(graph)} nodes, {parameters:,} parameters, effective depth 26>"
     )
