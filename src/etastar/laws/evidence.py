@@ -148,13 +148,7 @@ class UnboundLaw(Law):
 
     @abc.abstractmethod
     def bind(self, evidence: Evidence) -> Bound:
-        """The laws that follow from the evidence.
-
-        Args:
-            evidence: Tuned networks, target and optimizer, and how to measure.
-
-        Returns:
-            The laws, and why they are these.
+        """The laws that follow from the evidence, and why they are these.
 
         Raises:
             LawError: The evidence is not there.

@@ -85,17 +85,7 @@ class FitSizes(UnboundLaw):
     reads: ClassVar[frozenset[Reads]] = frozenset({"points"})
 
     def posterior(self, points: Sequence[TunedPoint]) -> PowerLawPosterior:
-        """The power law in depth, as `depth_count` counts it, through tuned networks.
-
-        Args:
-            points: Networks with their tuned learning rates.
-
-        Returns:
-            The fit.
-
-        Raises:
-            FitError: No network, or a number that is not valid.
-            LawError: The networks differ in width.
+        """The power law in depth, as `depth_count` counts it, through networks of one width.
 
         Example:
             >>> import torch

@@ -137,12 +137,6 @@ def optimizer_kind(optimizer: OptimizerLike) -> OptimizerKind:
 def optimizer_class(kind: OptimizerKind) -> type[Optimizer]:
     """The class of a kind of optimizers, imported now.
 
-    Args:
-        kind: The kind.
-
-    Returns:
-        The class.
-
     Raises:
         OptimizerError: Its class is not known, or its package is not installed.
 

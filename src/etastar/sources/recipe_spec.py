@@ -108,10 +108,7 @@ class RecipeSpec:
     @property
     def residual_rule(self) -> str:
         """See `InitName`: what was given, or what the plan's law leaves to the initialization."""
-        if self.init is not None:
-            return self.init
-        laws = get_laws(self.plan_law) if self.plan_law else ()
-        return residual_rule(laws)
+        return self.init or residual_rule(get_laws(self.plan_law) if self.plan_law else ())
 
     def require_sizes(self, sizes: Iterable[Mapping[str, int]]) -> None:
         """Refuse sizes that the settings or the plan's base contradict."""

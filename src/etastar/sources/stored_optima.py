@@ -253,32 +253,20 @@ class StoreFit(Shown):
             on_line = "-" if self.fit is None else number(self.fit.predict(depth))
             flag = "at the edge" if best.at_edge else ""
             table.add_row(format_size(size), f"{depth:g}", number(best.lr), spread, on_line, flag)
-        lines = [line for line in (self._law_line(), self._target_line()) if line]
+        lines = [] if self.fit is None else [str(self.fit).replace("size", "depth", 1)]
+        if self.plan is not None and self.target is not None:
+            rate = f"{format_size(tuple(self.target.items()))}: lr {number(self.plan.lr)}"
+            ends = self.plan.lr_interval
+            rate += "" if ends is None else f", 95% {interval(*ends)}"
+            lines.append(f"{rate}, by {self.plan.law}")
         return Group(*(Text(line, style="bold") for line in lines), table)
-
-    def _law_line(self) -> str:
-        if self.fit is None:
-            return ""
-        ends = self.fit.exponent_interval
-        spread = "no interval" if ends is None else f"95% {ends[0]:.3f} to {ends[1]:.3f}"
-        return f"lr ~ depth^{self.fit.exponent:.3f} ({spread}), r^2 = {self.fit.r_squared:.3f}"
-
-    def _target_line(self) -> str:
-        if self.plan is None or self.target is None:
-            return ""
-        line = f"{format_size(tuple(self.target.items()))}: lr {number(self.plan.lr)}"
-        ends = self.plan.lr_interval
-        within = "" if ends is None else f", 95% {interval(*ends)}"
-        return f"{line}{within}, by {self.plan.law}"
 
     def as_dict(self) -> dict[str, Any]:
         """Exponent, interval, optima and r^2 as JSON-safe values."""
-        ends = None if self.fit is None else self.fit.exponent_interval
         asked = {} if self.plan is None else {"target": self.target, "plan": self.plan.as_dict()}
+        fit = {} if self.fit is None else self.fit.as_dict()
         return {
-            "exponent": None if self.fit is None else self.fit.exponent,
-            "exponent_interval": None if ends is None else list(ends),
-            "r_squared": None if self.fit is None else self.fit.r_squared,
+            **{name: fit.get(name) for name in ("exponent", "exponent_interval", "r_squared")},
             "optima": [
                 {
                     "size": dict(size),
