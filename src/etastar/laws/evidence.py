@@ -21,8 +21,8 @@ from etastar.laws.base import (
 from etastar.optimizers import OptimizerKind
 from etastar.typed import set_numbers
 
-Reads = Literal["points", "criterion"]
-"""Evidence that a law is made from: all tuned networks, the measured criterion."""
+Reads = Literal["network", "points", "criterion"]
+"""Evidence that a law is made from: the base's kind, all tuned networks, the measured criterion."""
 
 
 @dataclass(frozen=True)

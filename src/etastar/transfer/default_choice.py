@@ -99,7 +99,8 @@ class _Candidate:
     @property
     def read(self) -> frozenset[Reads]:
         """What of the evidence it is made from."""
-        read: set[Reads] = {"points"} if self.sizes > 1 else set()
+        read: set[Reads] = {"network"}
+        read |= {"points"} if self.sizes > 1 else set()
         return frozenset(read | ({"criterion"} if self.measured else set()))
 
 
@@ -120,7 +121,7 @@ class DefaultChoice(UnboundLaw):
     experience: Experience | None = None
 
     name: ClassVar[str] = "auto"
-    reads: ClassVar[frozenset[Reads]] = frozenset({"points", "criterion"})
+    reads: ClassVar[frozenset[Reads]] = frozenset({"network", "points", "criterion"})
     alone: ClassVar[bool] = True
 
     @property
