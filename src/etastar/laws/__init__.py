@@ -11,8 +11,16 @@ from etastar.laws.base import (
     fold_multiplier,
 )
 from etastar.laws.branch_laws import CompleteP, DepthMuP
-from etastar.laws.evidence import Bound, Evidence, Measured, Reads, TunedPoint, UnboundLaw
-from etastar.laws.fitted import FitSizes, Fitted
+from etastar.laws.evidence import (
+    Bound,
+    Evidence,
+    FitSizes,
+    Fitted,
+    Measured,
+    Reads,
+    TunedPoint,
+    UnboundLaw,
+)
 from etastar.laws.path_laws import Constant, EffectiveDepth, PathSum
 from etastar.laws.registry import LAWS, get_laws, residual_rule
 from etastar.laws.structure import Structure
