@@ -50,9 +50,8 @@ def measure(
     """Maximal-update learning rate from one step at initialization; of sizes, its exponent."""
     with working("loading PyTorch"):
         from etastar.optimizers import OPTIMIZERS
-        from etastar.sources.measuring import measure_named
+        from etastar.sources.measuring import announced, measure_named
         from etastar.sources.model_spec import parse_sizes
-        from etastar.sources.recipe_spec import named_recipe
 
     is_shared = OPTIMIZERS[optimizer].fallback is not None
     if is_shared and (momentum or weight_decay):
@@ -61,16 +60,14 @@ def measure(
             "Muon and AdamW as PyTorch sets them",
             "leave both out",
         )
-    spec = options.read_spec(context, optimizer="adamw" if is_shared else optimizer)
     every, draws = parse_sizes(sizes, vary) if sizes or vary else (), _seeds(seeds, precision)
-    spec.require_sizes(every)
+    recipe = options.read_recipe(context, every, optimizer="adamw" if is_shared else optimizer)
     with working(f"measuring {model}") as on_network:
         report = measure_named(
-            named_recipe(spec),
+            announced(recipe, on_network),
             every,
             optimizer=optimizer if is_shared else None,
             seeds=draws,
-            on_network=on_network,
             pre_activations=pre_activations,
         )
     print_result(as_json, report)
