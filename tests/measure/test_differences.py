@@ -10,8 +10,7 @@ from torch.nn import functional as F
 from etastar.errors import MeasureError, MeasureWarning
 from etastar.measure import differences, measure_update
 from etastar.measure.batch import read_batch
-from etastar.measure.differences import by_differences
-from etastar.measure.optimizer_set import Direction
+from etastar.measure.differences import Direction, by_differences
 from etastar.measure.subject import make_subject
 from etastar.models import build
 

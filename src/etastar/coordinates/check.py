@@ -28,8 +28,7 @@ from etastar.measure.batch import (
     read_sizes,
     varied_alone,
 )
-from etastar.measure.optimizer_set import OptimizerChoice
-from etastar.measure.subject import Made, made_graph
+from etastar.measure.subject import Made, OptimizerChoice, made_graph
 from etastar.naming import name_template
 from etastar.optimizers import OptimizerKind
 from etastar.typed import as_seeds, require_callable, require_number

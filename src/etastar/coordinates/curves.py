@@ -18,8 +18,7 @@ from etastar.graph.node import Node
 from etastar.graph.tracing import Trace
 from etastar.measure.batch import Examples, LossFn
 from etastar.measure.differences import is_candidate, mean_square, observed_pass
-from etastar.measure.optimizer_set import OptimizerChoice
-from etastar.measure.subject import Made, Subject, gradient_on, make_subject
+from etastar.measure.subject import Made, OptimizerChoice, Subject, gradient_on, make_subject
 from etastar.naming import canonical_parameters
 from etastar.optimizers import OptimizerKind
 from etastar.optimizers.reading import kind_of_class
@@ -116,8 +115,8 @@ def run_curves(make: Callable[[], Made], setting: RunSetting, *, seed: int) -> C
     moments = [[mean_square(output) for output in first.values()]]
     for _ in range(setting.num_steps):
         gradient_on(subject, examples, setting.loss_fn)
-        subject.optimizers.step()
-        subject.optimizers.zero_grad()
+        subject.step()
+        subject.model.zero_grad()
         changes = _changes_after(subject, examples, traced, first)
         moments.append([changes[place.node] for place in places])
     return Curves(places, np.array(moments), settings)
@@ -149,7 +148,7 @@ def _settings(subject: Subject) -> dict[str, ParamSetting]:
     for name, parameter in canonical_parameters(subject.model).items():
         names.setdefault(id(parameter), name)
     found = {}
-    for optimizer in subject.optimizers.all:
+    for optimizer in subject.optimizers:
         kind = kind_of_class(type(optimizer))
         for number, group in enumerate(optimizer.param_groups):
             title = f"{type(optimizer).__name__}, group {number}"

@@ -6,7 +6,7 @@ Modes that would change what is measured are switched off for its time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -217,28 +217,18 @@ def plain_modes(*, error: type[EtastarError] = MeasureError) -> Iterator[None]:
         (False, True)
     """
     require_plain_execution(error=error)
-    with global_state_kept(), ambient_modes_left(), torch.enable_grad(), _exact_products():
-        if is_low_precision(torch.get_default_dtype()):
-            torch.set_default_dtype(torch.float32)
-        yield
-
-
-@contextmanager
-def _exact_products() -> Iterator[None]:
-    """No TF32 and no bfloat16 within products and convolutions of float32."""
     found: Any = torch.backends
-    parts = [
+    parts = [  # float32 without TF32 and bfloat16 within products, convolutions, recurrent layers
         *(found.cuda.matmul, found.cudnn.conv, found.cudnn.rnn),
         *(found.mkldnn.matmul, found.mkldnn.conv, found.mkldnn.rnn),
     ]
-    before = [part.fp32_precision for part in parts]
-    for part in parts:
-        part.fp32_precision = "ieee"
-    try:
+    with global_state_kept(), ambient_modes_left(), torch.enable_grad(), ExitStack() as stack:
+        for part in parts:
+            stack.callback(setattr, part, "fp32_precision", part.fp32_precision)
+            part.fp32_precision = "ieee"
+        if is_low_precision(torch.get_default_dtype()):
+            torch.set_default_dtype(torch.float32)
         yield
-    finally:
-        for part, precision in zip(parts, before, strict=True):
-            part.fp32_precision = precision
 
 
 @contextmanager

@@ -25,9 +25,8 @@ from etastar.measure.batch import (
     varied_alone,
 )
 from etastar.measure.differences import PreActivations, SeedUpdate
-from etastar.measure.optimizer_set import OptimizerChoice
 from etastar.measure.seeds import SeedChoice, SeedsUsed, half_width, use_seeds
-from etastar.measure.subject import Made, made_graph
+from etastar.measure.subject import Made, OptimizerChoice, made_graph
 from etastar.measure.update import FirstStep, UpdateReport, cost_text, ends_text, report_of
 from etastar.typed import require_callable
 

@@ -16,10 +16,9 @@ from etastar.errors import MeasureError, MeasureWarning
 from etastar.formatting import Shown, json_numbers, number, shorten_middle
 from etastar.formatting import interval as interval_text
 from etastar.measure.batch import Batch, Examples, LossFn, plain_modes, read_batch
-from etastar.measure.differences import PreActivations, SeedUpdate, by_differences
-from etastar.measure.optimizer_set import OptimizerChoice
+from etastar.measure.differences import PreActivations, SeedUpdate, by_differences, step_direction
 from etastar.measure.seeds import SeedChoice, SeedsUsed, half_width, log_interval, use_seeds
-from etastar.measure.subject import ModelOrMake, gradient_on, make_subject
+from etastar.measure.subject import ModelOrMake, OptimizerChoice, gradient_on, make_subject
 from etastar.typed import set_numbers
 
 if TYPE_CHECKING:
@@ -140,7 +139,7 @@ class FirstStep:
                 "a finite loss: no step is measured from any other",
                 "check the weights, the batch and loss_fn for numbers that are not finite",
             )
-        return by_differences(subject, placed, subject.optimizers.direction(), self.pre_activations)
+        return by_differences(subject, placed, step_direction(subject), self.pre_activations)
 
 
 @dataclass(frozen=True)
