@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 
 from etastar.coordinates.coordinate_report import AxisCheck, AxisKind, CoordinateReport, LayerCheck
-from etastar.coordinates.curves import Curves, RunSetting, run_curves
-from etastar.coordinates.layers import MatchedLayer, SizeRuns, match_layers
+from etastar.coordinates.curves import RunSetting, SizeRuns, run_size
+from etastar.coordinates.layers import MatchedLayer, match_layers
 from etastar.coordinates.verdict import (
     axis_law,
     find_remedies,
@@ -18,7 +17,7 @@ from etastar.coordinates.verdict import (
     written_advice,
 )
 from etastar.errors import MeasureError
-from etastar.laws import Architecture, Law
+from etastar.laws import Law
 from etastar.measure.batch import (
     Batch,
     LossFn,
@@ -28,7 +27,7 @@ from etastar.measure.batch import (
     read_sizes,
     varied_alone,
 )
-from etastar.measure.subject import Made, OptimizerChoice, made_graph
+from etastar.measure.subject import Made, OptimizerChoice
 from etastar.naming import name_template
 from etastar.optimizers import OptimizerKind
 from etastar.typed import as_seeds, require_callable, require_number
@@ -102,11 +101,18 @@ def coordinate_check(
     require_callable("make_model", make_model, error=MeasureError)
     lines = varied_alone(read_sizes(sizes))
     require_number("num_steps", num_steps, error=MeasureError, least=1, whole=True)
-    setting = RunSetting(optimizer, _read_lr(optimizer, lr), read_batch(batch), loss_fn, num_steps)
-    checker = _Checker(make_model, setting, as_seeds(seeds, error=MeasureError))
+    setting = RunSetting(
+        make_model,
+        optimizer,
+        _read_lr(optimizer, lr),
+        read_batch(batch),
+        loss_fn,
+        num_steps,
+        as_seeds(seeds, error=MeasureError),
+    )
     with plain_modes():
-        checks = tuple(checker.axis(name, line) for name, line in lines.items())
-    return CoordinateReport(checks, num_steps, checker.seeds)
+        checks = tuple(_axis_check(setting, name, line) for name, line in lines.items())
+    return CoordinateReport(checks, num_steps, setting.seeds)
 
 
 def _read_lr(optimizer: object, lr: float | None) -> float:
@@ -120,58 +126,43 @@ def _read_lr(optimizer: object, lr: float | None) -> float:
     return 1.0 if lr is None else float(require_number("lr", lr, error=MeasureError, above=0))
 
 
-@dataclass(frozen=True)
-class _Checker:
-    make_model: Callable[..., Made]
-    setting: RunSetting
-    seeds: tuple[int, ...]
+def _axis_check(setting: RunSetting, name: str, line: Sequence[Mapping[str, int]]) -> AxisCheck:
+    """The verdicts along one axis."""
+    sizes = [run_size(setting, name, size) for size in line]
+    values = tuple(size.size for size in sizes)
+    kind, matched, unmatched = match_layers(sizes)
+    law = axis_law(kind, sizes[-1])
+    layers = [_layer_check(layer, sizes, kind, law) for layer in matched]
+    span = f"{name}={values[0]} to {values[-1]}"
+    advised = tuple(
+        layer
+        if layer.passed
+        else replace(layer, advice=written_advice(layer, layers, law=law, span=span))
+        for layer in layers
+    )
+    return AxisCheck(name, kind, values, advised, unmatched)
 
-    def axis(self, name: str, line: Sequence[Mapping[str, int]]) -> AxisCheck:
-        """The verdicts along one axis."""
-        values = tuple(size[name] for size in line)
-        sizes = [self._runs(size[name], size) for size in line]
-        kind, matched, unmatched = match_layers(sizes)
-        law = axis_law(kind, sizes[-1])
-        layers = [self._layer(layer, sizes, kind, law) for layer in matched]
-        span = f"{name}={values[0]} to {values[-1]}"
-        advised = tuple(
-            layer
-            if layer.passed
-            else replace(layer, advice=written_advice(layer, layers, law=law, span=span))
-            for layer in layers
-        )
-        return AxisCheck(name, kind, values, advised, unmatched)
 
-    def _runs(self, value: int, size: Mapping[str, int]) -> SizeRuns:
-        make = partial(self.make_model, **size)
-        runs: tuple[Curves, ...] = tuple(
-            run_curves(make, self.setting, seed=seed) for seed in self.seeds
-        )
-        graph = made_graph(make, self.setting.examples, seed=self.seeds[0])
-        return SizeRuns(value, Architecture(graph.depth(), graph.parameters), runs)
-
-    def _layer(
-        self, layer: MatchedLayer, sizes: Sequence[SizeRuns], kind: AxisKind, law: Law
-    ) -> LayerCheck:
-        numbers, largest = [size.size for size in sizes], sizes[-1]
-        names = layer.parameters(largest, len(sizes) - 1)
-        settings = largest.runs[0].settings
-        found = find_remedies(names, law, sizes[0], largest)
-        moments = layer.moments(sizes)
-        check = LayerCheck(
-            module=layer.module,
-            name=layer.name,
-            role=layer.role,
-            init=trend_of(moments[:, :1], numbers),
-            change=trend_of(moments[:, 1:], numbers),
-            parameters=names
-            if kind == "width"
-            else tuple(dict.fromkeys(map(name_template, names))),
-            groups=tuple(dict.fromkeys(settings[n].group for n in names if n in settings)),
-        )
-        in_branch = any(info is not None and info.in_branch for info in map(largest.info, names))
-        return replace(
-            check,
-            exception=known_exception(check, kind=kind, follows=not found, in_branch=in_branch),
-            remedies=fitting_remedies(found, check),
-        )
+def _layer_check(
+    layer: MatchedLayer, sizes: Sequence[SizeRuns], kind: AxisKind, law: Law
+) -> LayerCheck:
+    numbers, largest = [size.size for size in sizes], sizes[-1]
+    names = layer.parameters(largest, len(sizes) - 1)
+    settings = largest.settings
+    found = find_remedies(names, law, sizes[0], largest)
+    moments = layer.moments(sizes)
+    check = LayerCheck(
+        module=layer.module,
+        name=layer.name,
+        role=layer.role,
+        init=trend_of(moments[:, :1], numbers),
+        change=trend_of(moments[:, 1:], numbers),
+        parameters=names if kind == "width" else tuple(dict.fromkeys(map(name_template, names))),
+        groups=tuple(dict.fromkeys(settings[n].group for n in names if n in settings)),
+    )
+    in_branch = any(info is not None and info.in_branch for info in map(largest.info, names))
+    return replace(
+        check,
+        exception=known_exception(check, kind=kind, follows=not found, in_branch=in_branch),
+        remedies=fitting_remedies(found, check),
+    )

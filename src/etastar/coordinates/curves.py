@@ -1,11 +1,12 @@
-"""One run: sizes of pre-activations, and of their changes over several steps."""
+"""The runs of one size: pre-activations, and their changes over several steps."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,21 @@ from etastar.errors import MeasureError
 from etastar.graph.dag import Graph
 from etastar.graph.node import Node
 from etastar.graph.tracing import Trace
+from etastar.laws import Architecture
 from etastar.measure.batch import Examples, LossFn
 from etastar.measure.differences import is_candidate, mean_square, observed_pass
-from etastar.measure.subject import Made, OptimizerChoice, Subject, gradient_on, make_subject
+from etastar.measure.subject import (
+    Made,
+    OptimizerChoice,
+    Subject,
+    gradient_on,
+    made_graph,
+    make_subject,
+)
 from etastar.naming import canonical_parameters
 from etastar.optimizers import OptimizerKind
 from etastar.optimizers.reading import kind_of_class
+from etastar.parameter import ParamInfo, Role
 
 ADDITION, LOGITS = "addition", "attention logits"
 
@@ -69,40 +79,76 @@ class ParamSetting:
 
 
 @dataclass(frozen=True)
-class Curves:
-    """One run.
+class SizeRuns:
+    """All runs of one size.
 
     Attributes:
-        places: The pre-activations.
-        moments: Mean z_0^2, then mean (z_t - z_0)^2 for t = 1, 2, ..., (1 + steps, places).
-        settings: Every trained parameter by name.
+        size: Value of the setting that varies.
+        architecture: What the laws know of the network.
+        places: The pre-activations, the same for every seed.
+        moments: Mean z_0^2, then mean (z_t - z_0)^2 for t = 1, 2, ...: (seeds, 1 + steps, places).
+        settings: Every parameter that is trained, by name.
     """
 
+    size: int
+    architecture: Architecture
     places: tuple[Place, ...]
     moments: NDArray[np.float64]
-    settings: dict[str, ParamSetting]
+    settings: Mapping[str, ParamSetting]
+
+    def info(self, name: str) -> ParamInfo | None:
+        """What is known of a parameter, by any of its names."""
+        known = self.architecture.parameters
+        return next((p for p in known if name == p.name or name in p.aliases), None)
+
+    def role(self, place: Place) -> Role | None:
+        """Role of a layer's weight; None of a sum or product."""
+        infos = [self.info(name) for name in place.parameters] if place.is_layer else []
+        return next((info.role for info in infos if info is not None and info.is_weight), None)
 
 
 @dataclass(frozen=True)
 class RunSetting:
     """What all runs of a check share; see `coordinate_check`."""
 
+    make_model: Callable[..., Made]
     optimizer: OptimizerChoice | None
     lr: float
     examples: Examples
     loss_fn: LossFn | None
     num_steps: int
+    seeds: tuple[int, ...]
 
 
-def run_curves(make: Callable[[], Made], setting: RunSetting, *, seed: int) -> Curves:
-    """Train one network for a few steps, and look at the same examples before and after each.
+def run_size(setting: RunSetting, name: str, size: Mapping[str, int]) -> SizeRuns:
+    """Train one size from every seed, and look at the same examples before and after each step.
 
     Raises:
-        MeasureError: The optimizer or the loss is not accepted.
+        MeasureError: The optimizer or the loss is not accepted, or the seeds give other networks.
         CaptureError: The forward pass raised.
     """
-    subject = make_subject(make, setting.optimizer, setting.examples, seed=seed, lr=setting.lr)
-    settings = _settings(subject)
+    make = partial(setting.make_model, **size)
+    settings: dict[str, ParamSetting] = {}
+    runs = []
+    for seed in setting.seeds:
+        subject = make_subject(make, setting.optimizer, setting.examples, seed=seed, lr=setting.lr)
+        settings = settings or _settings(subject)
+        runs.append(_run(subject, setting))
+    (places, _), *others = runs
+    if any(own != places for own, _ in others):
+        raise MeasureError(
+            f"other layers by seed at size {size[name]}",
+            "the same network for every seed",
+            "let the factory draw weights only, not the architecture",
+        )
+    graph = made_graph(make, setting.examples, seed=setting.seeds[0])
+    architecture = Architecture(graph.depth(), graph.parameters)
+    moments = np.array([moments for _, moments in runs])
+    return SizeRuns(size[name], architecture, places, moments, settings)
+
+
+def _run(subject: Subject, setting: RunSetting) -> tuple[tuple[Place, ...], list[list[float]]]:
+    """The pre-activations of one network, and their moments, (1 + steps, places)."""
     examples = setting.examples.to(subject.model)
     first: dict[int, Tensor] = {}
 
@@ -119,7 +165,7 @@ def run_curves(make: Callable[[], Made], setting: RunSetting, *, seed: int) -> C
         subject.model.zero_grad()
         changes = _changes_after(subject, examples, traced, first)
         moments.append([changes[place.node] for place in places])
-    return Curves(places, np.array(moments), settings)
+    return places, moments
 
 
 def _changes_after(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -10,43 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etastar.coordinates.coordinate_report import AxisKind
-from etastar.coordinates.curves import ADDITION, Curves, Place
+from etastar.coordinates.curves import ADDITION, Place, SizeRuns
 from etastar.errors import MeasureError
-from etastar.laws import Architecture
 from etastar.naming import name_template
-from etastar.parameter import ParamInfo, Role
+from etastar.parameter import Role
 
 _Kind: TypeAlias = "tuple[str, str, Role | None]"  # module path, name, role
-
-
-@dataclass(frozen=True)
-class SizeRuns:
-    """All runs of one size.
-
-    Attributes:
-        size: Value of the setting that varies.
-        architecture: What the laws know of the network.
-        runs: One for each seed.
-    """
-
-    size: int
-    architecture: Architecture
-    runs: tuple[Curves, ...]
-
-    @property
-    def places(self) -> tuple[Place, ...]:
-        """The pre-activations, the same for every seed."""
-        return self.runs[0].places
-
-    def info(self, name: str) -> ParamInfo | None:
-        """What is known of a parameter, by any of its names."""
-        known = self.architecture.parameters
-        return next((p for p in known if name == p.name or name in p.aliases), None)
-
-    def role(self, place: Place) -> Role | None:
-        """Role of a layer's weight; None of a sum or product."""
-        infos = [self.info(name) for name in place.parameters] if place.is_layer else []
-        return next((info.role for info in infos if info is not None and info.is_weight), None)
 
 
 @dataclass(frozen=True)
@@ -57,27 +26,26 @@ class MatchedLayer:
         module: Module path; over depth with a star for every index.
         name: See `Place.name`, likewise; with a number where a module has several.
         role: Role of its weights; None for sums and products.
-        members: Positions among the places, for each size.
-        weights: Of each member in the mean, for each size; positive, they sum to one.
+        weights: For each size, of the places by position, in the mean that is compared; positive,
+            they sum to one.
     """
 
     module: str
     name: str
     role: Role | None
-    members: tuple[tuple[int, ...], ...]
-    weights: tuple[tuple[float, ...], ...]
+    weights: tuple[dict[int, float], ...]
 
     def moments(self, sizes: Sequence[SizeRuns]) -> NDArray[np.float64]:
         """Moments of z_0 and z_t - z_0, mean over the members: (seeds, 1 + steps, sizes)."""
         means = [
-            [run.moments[:, list(members)] @ np.array(weights) for run in size.runs]
-            for size, members, weights in zip(sizes, self.members, self.weights, strict=True)
+            size.moments[:, :, list(own)] @ np.array(list(own.values()))
+            for size, own in zip(sizes, self.weights, strict=True)
         ]
-        return np.moveaxis(np.array(means), 0, -1)
+        return np.stack(means, axis=-1)
 
     def parameters(self, size: SizeRuns, position: int) -> tuple[str, ...]:
         """Parameters whose step moves it at a size (which is in that position), each once."""
-        found = (size.places[member].parameters for member in self.members[position])
+        found = (size.places[member].parameters for member in self.weights[position])
         return tuple(dict.fromkeys(name for names in found for name in names))
 
 
@@ -96,9 +64,8 @@ def match_layers(
         The kind of axis; what matches, in the order of the largest size; what some sizes lack.
 
     Raises:
-        MeasureError: The seeds gave different networks, the sizes the same one, or nothing matches.
+        MeasureError: The sizes gave the same network, or nothing matches.
     """
-    _require_same_over_seeds(sizes)
     names = [[(p.module, p.name, p.number) for p in size.places] for size in sizes]
     if all(one == names[0] for one in names):
         _require_different(sizes)
@@ -112,7 +79,10 @@ def _by_kind(
     def stem(place: Place) -> tuple[str, str]:
         return template(place.module), template(place.name)
 
-    repeats = [_repeats((stem(place), place.number) for place in size.places) for size in sizes]
+    repeats = [  # most places of one name in one module
+        {stem(place): place.number for place in sorted(size.places, key=lambda one: one.number)}
+        for size in sizes
+    ]
     members: list[dict[_Kind, list[int]]] = []
     for size in sizes:
         found: dict[_Kind, list[int]] = {}
@@ -135,14 +105,6 @@ def _by_kind(
     return matched, tuple(f"{module or '(root)'}: {name}" for module, name, _ in lacking)
 
 
-def _repeats(numbered: Iterable[tuple[tuple[str, str], int]]) -> dict[tuple[str, str], int]:
-    """Most places of one name in one module, by kind."""
-    most: dict[tuple[str, str], int] = {}
-    for stem, number in numbered:
-        most[stem] = max(number, most.get(stem, 0))
-    return most
-
-
 def _compared(key: _Kind, members: list[list[int]], sizes: Sequence[SizeRuns]) -> MatchedLayer:
     """The members of a kind, weighted so that their mean is at the smallest size's places."""
     positions = [
@@ -150,15 +112,11 @@ def _compared(key: _Kind, members: list[list[int]], sizes: Sequence[SizeRuns]) -
         for size, own in zip(sizes, members, strict=True)
     ]
     weights = [_interpolation(positions[0], own) for own in positions]
-    kept = [
-        [(member, weight) for member, weight in zip(*both, strict=True) if weight > 0]
+    kept = (
+        {member: weight for member, weight in zip(*both, strict=True) if weight > 0}
         for both in zip(members, weights, strict=True)
-    ]
-    return MatchedLayer(
-        *key,
-        tuple(tuple(member for member, _ in one) for one in kept),
-        tuple(tuple(weight for _, weight in one) for one in kept),
     )
+    return MatchedLayer(*key, tuple(kept))
 
 
 def _relative_depth(places: Sequence[Place], position: int) -> float:
@@ -173,16 +131,6 @@ def _interpolation(wanted: Sequence[float], own: Sequence[float]) -> list[float]
     """Weight of each own place in the mean over the wanted ones, by linear interpolation."""
     units = np.eye(len(own))
     return [float(np.interp(wanted, own, unit).mean()) for unit in units]
-
-
-def _require_same_over_seeds(sizes: Sequence[SizeRuns]) -> None:
-    for size in sizes:
-        if any(run.places != size.places for run in size.runs):
-            raise MeasureError(
-                f"other layers by seed at size {size.size}",
-                "the same network for every seed",
-                "let the factory draw weights only, not the architecture",
-            )
 
 
 def _require_different(sizes: Sequence[SizeRuns]) -> None:

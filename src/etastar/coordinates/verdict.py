@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etastar.coordinates.coordinate_report import INIT, AxisKind, LayerCheck, Remedy, Trend, Verdict
-from etastar.coordinates.curves import ADDITION, LOGITS, ParamSetting
-from etastar.coordinates.layers import SizeRuns
+from etastar.coordinates.curves import ADDITION, LOGITS, ParamSetting, SizeRuns
 from etastar.errors import LawError
 from etastar.fit.bootstrap import percentile_interval, resampled_seeds
 from etastar.laws import (
@@ -181,8 +180,8 @@ def find_remedies(
         pair = _pair(name, smallest, largest)
         if pair is None:
             continue
-        small = smallest.runs[0].settings.get(pair.base.name)
-        large = largest.runs[0].settings.get(pair.target.name)
+        small = smallest.settings.get(pair.base.name)
+        large = largest.settings.get(pair.target.name)
         if small is None or large is None or large.kind is None:
             continue
         case = TransferCase(smallest.architecture, largest.architecture, large.kind)
