@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,13 +19,20 @@ from etastar.graph.node import Node
 from etastar.graph.tracing import Trace
 from etastar.laws import Architecture
 from etastar.measure.batch import Examples, LossFn
-from etastar.measure.differences import is_candidate, mean_square, observed_pass
+from etastar.measure.differences import (
+    ADDITION,
+    followers,
+    is_candidate,
+    mean_square,
+    observed_pass,
+    pre_activation_name,
+)
 from etastar.measure.subject import (
     Made,
     OptimizerChoice,
     Subject,
     gradient_on,
-    made_graph,
+    graph_on,
     make_subject,
 )
 from etastar.naming import canonical_parameters
@@ -33,7 +40,7 @@ from etastar.optimizers import OptimizerKind
 from etastar.optimizers.reading import kind_of_class
 from etastar.parameter import ParamInfo, Role
 
-ADDITION, LOGITS = "addition", "attention logits"
+LOGITS = "attention logits"
 
 
 @dataclass(frozen=True)
@@ -128,21 +135,20 @@ def run_size(setting: RunSetting, name: str, size: Mapping[str, int]) -> SizeRun
         CaptureError: The forward pass raised.
     """
     make = partial(setting.make_model, **size)
-    settings: dict[str, ParamSetting] = {}
-    runs = []
-    for seed in setting.seeds:
-        subject = make_subject(make, setting.optimizer, setting.examples, seed=seed, lr=setting.lr)
-        settings = settings or _settings(subject)
-        runs.append(_run(subject, setting))
-    (places, _), *others = runs
+    subjects = (
+        make_subject(make, setting.optimizer, setting.examples, seed=seed, lr=setting.lr)
+        for seed in setting.seeds
+    )
+    first = next(subjects)
+    graph = graph_on(first.model, setting.examples.to(first.model))
+    architecture, settings = Architecture(graph.depth(), graph.parameters), _settings(first)
+    (places, _), *others = runs = [_run(subject, setting) for subject in (first, *subjects)]
     if any(own != places for own, _ in others):
         raise MeasureError(
             f"other layers by seed at size {size[name]}",
             "the same network for every seed",
             "let the factory draw weights only, not the architecture",
         )
-    graph = made_graph(make, setting.examples, seed=setting.seeds[0])
-    architecture = Architecture(graph.depth(), graph.parameters)
     moments = np.array([moments for _, moments in runs])
     return SizeRuns(size[name], architecture, places, moments, settings)
 
@@ -180,7 +186,8 @@ def _changes_after(
             found[index] = mean_square(output - before)
 
     after = _shown_pass(subject, examples, compare)
-    if [node.op for node in traced.nodes] != [node.op for node in after.nodes]:
+    is_same = [node.op for node in traced.nodes] == [node.op for node in after.nodes]
+    if not is_same or found.keys() != first.keys():
         raise MeasureError(
             "a model that executed other operations after a step than before",
             "the same operations at every pass, so that layers can be compared",
@@ -216,7 +223,8 @@ def _shown_pass(
     products: set[int] = set()
 
     def watch(node: Node, output: Tensor) -> None:
-        if node.kind == "attention contraction" or _is_scaled(node, products):
+        is_scaled = _is_scaled(node) and node.inputs[0] in products
+        if node.kind == "attention contraction" or is_scaled:
             products.add(node.index)
         if is_candidate(node, "stream") or node.index in products:
             observer(node.index, output)
@@ -238,18 +246,12 @@ def _pass_places(traced: Trace) -> tuple[Place, ...]:
             number = seen[node.module, stem]
             index = _scaled(node, nodes) if stem == LOGITS else node.index
             places.append(Place(index, node.module, stem, number, parameters))
-    if not places:
-        raise MeasureError(
-            "a model without a weight layer that the inputs reach", "one or more", "check the batch"
-        )
     return tuple(places)
 
 
 def _stem(node: Node, nodes: Sequence[Node]) -> str:
-    if node.kind == "weight layer" and node.weight is not None:
-        return "+".join(node.weight.parameters)
-    if node.kind == "residual addition":
-        return ADDITION
+    if node.kind in ("weight layer", "residual addition"):
+        return pre_activation_name(node)
     return LOGITS if _is_logits(node, nodes) else ""
 
 
@@ -257,35 +259,25 @@ def _is_logits(node: Node, nodes: Sequence[Node]) -> bool:
     """Whether it is a product of two activations that a softmax reads before any other product."""
     if node.kind != "attention contraction" or "attention" in node.op:
         return False
-    reached = {node.index}
-    for later in nodes[node.index + 1 :]:
-        if reached.intersection(later.inputs):
-            if "softmax" in later.op:
-                return True
-            if later.kind not in ("weight layer", "attention contraction"):
-                reached.add(later.index)
-    return False
+    products = ("weight layer", "attention contraction")
+    reading = followers(node, nodes, lambda later: later.kind not in products)
+    return any("softmax" in later.op for later in reading)
 
 
 def _is_scale(node: Node) -> bool:
     return node.op.startswith(("aten.mul", "aten.div"))
 
 
-def _is_scaled(node: Node, products: Container[int]) -> bool:
-    """Whether it is one of these nodes times a number, or in another shape."""
+def _is_scaled(node: Node) -> bool:
+    """Whether it is the one node that it reads times a number, or in another shape."""
     is_same = _is_scale(node) or node.kind == "view" or node.op.startswith("aten._unsafe_view")
-    return is_same and len(node.inputs) == 1 and node.inputs[0] in products
+    return is_same and len(node.inputs) == 1
 
 
 def _scaled(node: Node, nodes: Sequence[Node]) -> int:
     """Where a product has been divided by the head's size, if that is done afterwards."""
-    chain = {node.index}
-    found = node.index
-    for later in nodes[node.index + 1 :]:
-        if _is_scaled(later, chain):
-            chain.add(later.index)
-            found = later.index if _is_scale(later) else found
-    return found
+    scaled = filter(_is_scaled, followers(node, nodes, _is_scaled))
+    return max((later.index for later in scaled if _is_scale(later)), default=node.index)
 
 
 def _before(node: Node, nodes: Sequence[Node]) -> tuple[str, ...]:

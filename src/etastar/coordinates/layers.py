@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etastar.coordinates.coordinate_report import AxisKind
-from etastar.coordinates.curves import ADDITION, Place, SizeRuns
+from etastar.coordinates.curves import Place, SizeRuns
 from etastar.errors import MeasureError
+from etastar.measure.differences import ADDITION
 from etastar.naming import name_template
 from etastar.parameter import Role
 

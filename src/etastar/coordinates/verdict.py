@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etastar.coordinates.coordinate_report import INIT, AxisKind, LayerCheck, Remedy, Trend, Verdict
-from etastar.coordinates.curves import ADDITION, LOGITS, ParamSetting, SizeRuns
+from etastar.coordinates.curves import LOGITS, ParamSetting, SizeRuns
 from etastar.errors import LawError
 from etastar.fit.bootstrap import percentile_interval, resampled_seeds
 from etastar.laws import (
@@ -23,6 +23,7 @@ from etastar.laws import (
     Width,
     fold_multiplier,
 )
+from etastar.measure.differences import ADDITION
 from etastar.naming import name_template
 
 _BAND: Final = 0.2

@@ -70,11 +70,6 @@ class Examples:
         args, kwargs, targets = map_tensors((self.args, self.kwargs, self.targets), moved)
         return Examples(args, kwargs, targets)
 
-    def inputs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Positional and keyword arguments, cloned: a model may write to what it is given."""
-        args, kwargs = map_tensors((self.args, self.kwargs), cloned)
-        return args, kwargs
-
     def loss(self, model: nn.Module, loss_fn: LossFn | None) -> Tensor:
         """The loss of a model on these examples; without `loss_fn` the one that the model returned.
 
@@ -82,7 +77,7 @@ class Examples:
             CaptureError: The forward pass raised.
             MeasureError: `loss_fn` raised, gave no scalar, or there is none.
         """
-        args, kwargs = self.inputs()
+        args, kwargs = map_tensors((self.args, self.kwargs), cloned)  # a model may write to them
         with forward_pass(), quiet_switches():
             output = model(*args, **kwargs)
         if loss_fn is None:

@@ -6,7 +6,7 @@ The derivative is taken by the difference of two forward passes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -26,6 +26,8 @@ from etastar.measure.subject import Subject
 PreActivations = Literal["layers", "hidden", "stream"]
 """Outputs of all weight layers; of all but those that no other follows (the head); or the residual
 stream after each addition, which in a network without additions is the outputs of `hidden`."""
+
+ADDITION = "addition"  # name of the residual stream after one
 
 _LOST_IN_ROUNDING = 1e-4  # largest relative update of which float32 keeps three digits or fewer
 _SAFE_UPDATE = 2.0**-7
@@ -206,7 +208,7 @@ def by_differences(
     }
     nodes = passes.nodes
     return SeedUpdate(
-        places=tuple((node.module, _name(node)) for node in nodes),
+        places=tuple((node.module, pre_activation_name(node)) for node in nodes),
         mean_squares=tuple(changes[n.index] / (2 * step) ** 2 for n in nodes),
         second_moments=tuple(values[n.index] for n in nodes),
         doubt="; ".join(doubt for doubt, is_there in doubts.items() if is_there),
@@ -214,8 +216,9 @@ def by_differences(
     )
 
 
-def _name(node: Node) -> str:
-    return "addition" if node.weight is None else "+".join(node.weight.parameters)
+def pre_activation_name(node: Node) -> str:
+    """Its weights' names joined by "+", or `ADDITION`."""
+    return ADDITION if node.weight is None else "+".join(node.weight.parameters)
 
 
 def _length(tensors: Iterable[Tensor]) -> float:
@@ -315,17 +318,23 @@ def _wanted(
 
 def _is_followed(node: Node, nodes: Sequence[Node]) -> bool:
     """Whether a later weight layer depends on it."""
+    return any(later.kind == "weight layer" for later in followers(node, nodes, lambda _: True))
+
+
+def followers(
+    node: Node, nodes: Sequence[Node], hands_on: Callable[[Node], bool]
+) -> Iterator[Node]:
+    """Nodes that read a node, itself or through those that hand on what they read."""
     reached = {node.index}
     for later in nodes[node.index + 1 :]:
         if reached.intersection(later.inputs):
-            if later.kind == "weight layer":
-                return True
-            reached.add(later.index)
-    return False
+            yield later
+            if hands_on(later):
+                reached.add(later.index)
 
 
 def _places(nodes: Sequence[Node]) -> list[tuple[int, str, str, tuple[int, ...]]]:
-    return [(node.index, node.module, _name(node), node.shape) for node in nodes]
+    return [(node.index, node.module, pre_activation_name(node), node.shape) for node in nodes]
 
 
 def mean_square(tensor: Tensor) -> float:

@@ -26,7 +26,7 @@ from etastar.measure.batch import (
 )
 from etastar.measure.differences import PreActivations, SeedUpdate
 from etastar.measure.seeds import SeedChoice, SeedsUsed, half_width, use_seeds
-from etastar.measure.subject import Made, OptimizerChoice, made_graph
+from etastar.measure.subject import Made, OptimizerChoice, Subject, graph_on
 from etastar.measure.update import FirstStep, UpdateReport, cost_text, ends_text, report_of
 from etastar.typed import require_callable
 
@@ -220,7 +220,7 @@ def scan_updates(
             those.append(step.measured(make, seed))
 
     with plain_modes():
-        depths = [_effective_depth(make, step.examples) for make in makes]
+        depths = [_effective_depth(step.subject(make, 0), step.examples) for make in makes]
         axes = [
             _Axis.of(name, [every.index(s) for s in line], every, depths)
             for name, line in lines.items()
@@ -236,8 +236,8 @@ def scan_updates(
     )
 
 
-def _effective_depth(make: Callable[[], Made], examples: Examples) -> float | None:
-    graph = made_graph(make, examples, seed=0)
+def _effective_depth(subject: Subject, examples: Examples) -> float | None:
+    graph = graph_on(subject.model, examples.to(subject.model))
     try:
         return float(graph.depth().effective_depth)
     except (DepthError, RecurrentError):

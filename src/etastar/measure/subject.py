@@ -165,16 +165,14 @@ def _unit(model: nn.Module, optimizers: tuple[Optimizer, ...], unit: float | Non
     return found
 
 
-def made_graph(make: Callable[[], Made], examples: Examples, *, seed: int) -> Graph:
-    """The graph of the network that a function makes, drawn from a seed; no optimizer is read.
+def graph_on(model: nn.Module, examples: Examples) -> Graph:
+    """The graph of a private model on examples that are placed with it.
 
     Raises:
-        MeasureError: It raised, or made no model whose parameters have values.
         CaptureError: The network cannot be captured.
     """
-    model, _ = _made(make, seed)
-    args, kwargs = examples.to(model).inputs()
-    return capture_graph(model, *args, **kwargs)
+    with forward_pass():
+        return capture_graph(model, *examples.args, **examples.kwargs)
 
 
 def _made(make: Callable[[], Made], seed: int) -> tuple[nn.Module, tuple[Optimizer, ...]]:
@@ -258,7 +256,7 @@ def gradient_on(subject: Subject, examples: Examples, loss_fn: LossFn | None) ->
         MeasureError: The loss is no scalar, or depends on no parameter.
     """
     subject.model.zero_grad()
-    with _state_kept(subject.model), own_device(subject.model), torch.enable_grad():
+    with _state_kept(subject.model), own_device(subject.model):
         subject.seed_pass()
         loss = examples.loss(subject.model, loss_fn)
         if not loss.requires_grad:
@@ -331,11 +329,8 @@ def _shared(
     if kind.fallback is None:
         return {kind: list(model.parameters())}
     own = canonical_parameters(model)
-    args, kwargs = examples.inputs()
-    with forward_pass():
-        graph = capture_graph(model, *args, **kwargs)
     found: dict[OptimizerKind, list[nn.Parameter]] = {}
-    for info in graph.parameters:
+    for info in graph_on(model, examples).parameters:
         found.setdefault(kind.for_parameter(info), []).append(own[info.name])
     if kind not in found:
         raise MeasureError(

@@ -18,7 +18,13 @@ from etastar.formatting import interval as interval_text
 from etastar.measure.batch import Batch, Examples, LossFn, plain_modes, read_batch
 from etastar.measure.differences import PreActivations, SeedUpdate, by_differences, step_direction
 from etastar.measure.seeds import SeedChoice, SeedsUsed, half_width, log_interval, use_seeds
-from etastar.measure.subject import ModelOrMake, OptimizerChoice, gradient_on, make_subject
+from etastar.measure.subject import (
+    ModelOrMake,
+    OptimizerChoice,
+    Subject,
+    gradient_on,
+    make_subject,
+)
 from etastar.typed import set_numbers
 
 if TYPE_CHECKING:
@@ -126,11 +132,15 @@ class FirstStep:
         if self.lr_unit is not None:
             set_numbers(self, "lr_unit", error=MeasureError, above=0)
 
-    def measured(self, model_or_make: ModelOrMake, seed: int) -> SeedUpdate:
-        """The criterion of one network and seed; to be called within `plain_modes`."""
-        subject = make_subject(
+    def subject(self, model_or_make: ModelOrMake, seed: int) -> Subject:
+        """The private model of one seed, with its optimizer."""
+        return make_subject(
             model_or_make, self.optimizer, self.examples, seed=seed, unit=self.lr_unit
         )
+
+    def measured(self, model_or_make: ModelOrMake, seed: int) -> SeedUpdate:
+        """The criterion of one network and seed; to be called within `plain_modes`."""
+        subject = self.subject(model_or_make, seed)
         placed = self.examples.to(subject.model)
         loss = gradient_on(subject, placed, self.loss_fn)
         if not math.isfinite(loss):
