@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from etastar.coordinates.coordinate_report import AxisCheck, AxisKind, CoordinateReport, LayerCheck
-from etastar.coordinates.curves import RunSetting, SizeRuns, run_size
-from etastar.coordinates.layers import MatchedLayer, match_layers
+from etastar.coordinates.curves import SizeRuns, run_size
+from etastar.coordinates.layers import match_layers, mean_moments
 from etastar.coordinates.verdict import (
     axis_law,
     find_remedies,
@@ -101,18 +102,20 @@ def coordinate_check(
     require_callable("make_model", make_model, error=MeasureError)
     lines = varied_alone(read_sizes(sizes))
     require_number("num_steps", num_steps, error=MeasureError, least=1, whole=True)
-    setting = RunSetting(
-        make_model,
-        optimizer,
-        _read_lr(optimizer, lr),
-        read_batch(batch),
-        loss_fn,
-        num_steps,
-        as_seeds(seeds, error=MeasureError),
+    numbers = as_seeds(seeds, error=MeasureError)
+    run = partial(
+        run_size,
+        make_model=make_model,
+        optimizer=optimizer,
+        lr=_read_lr(optimizer, lr),
+        examples=read_batch(batch),
+        loss_fn=loss_fn,
+        num_steps=num_steps,
+        seeds=numbers,
     )
     with plain_modes():
-        checks = tuple(_axis_check(setting, name, line) for name, line in lines.items())
-    return CoordinateReport(checks, num_steps, setting.seeds)
+        checks = tuple(_axis_check(name, [*map(run, line)]) for name, line in lines.items())
+    return CoordinateReport(checks, num_steps, numbers)
 
 
 def _read_lr(optimizer: object, lr: float | None) -> float:
@@ -126,14 +129,17 @@ def _read_lr(optimizer: object, lr: float | None) -> float:
     return 1.0 if lr is None else float(require_number("lr", lr, error=MeasureError, above=0))
 
 
-def _axis_check(setting: RunSetting, name: str, line: Sequence[Mapping[str, int]]) -> AxisCheck:
+def _axis_check(name: str, sizes: Sequence[SizeRuns]) -> AxisCheck:
     """The verdicts along one axis."""
-    sizes = [run_size(setting, name, size) for size in line]
-    values = tuple(size.size for size in sizes)
+    values = tuple(one.size[name] for one in sizes)
     kind, matched, unmatched = match_layers(sizes)
     law = axis_law(kind, sizes[-1])
-    layers = [_layer_check(layer, sizes, kind, law) for layer in matched]
     span = f"{name}={values[0]} to {values[-1]}"
+    layers = []
+    for key, shares in matched.items():
+        moments = mean_moments(sizes, shares)
+        trends = trend_of(moments[:, :1], values), trend_of(moments[:, 1:], values)
+        layers.append(_judged(LayerCheck(*key, *trends), sizes, shares[-1], kind=kind, law=law))
     advised = tuple(
         layer
         if layer.passed
@@ -143,26 +149,19 @@ def _axis_check(setting: RunSetting, name: str, line: Sequence[Mapping[str, int]
     return AxisCheck(name, kind, values, advised, unmatched)
 
 
-def _layer_check(
-    layer: MatchedLayer, sizes: Sequence[SizeRuns], kind: AxisKind, law: Law
+def _judged(
+    layer: LayerCheck, sizes: Sequence[SizeRuns], places: Iterable[int], *, kind: AxisKind, law: Law
 ) -> LayerCheck:
-    numbers, largest = [size.size for size in sizes], sizes[-1]
-    names = layer.parameters(largest, len(sizes) - 1)
+    """With what moves it, and what of that does not follow the law; by its places at the end."""
+    largest = sizes[-1]
+    names = tuple(dict.fromkeys(n for place in places for n in largest.places[place].parameters))
     settings = largest.settings
     found = find_remedies(names, law, sizes[0], largest)
-    moments = layer.moments(sizes)
-    check = LayerCheck(
-        module=layer.module,
-        name=layer.name,
-        role=layer.role,
-        init=trend_of(moments[:, :1], numbers),
-        change=trend_of(moments[:, 1:], numbers),
-        parameters=names if kind == "width" else tuple(dict.fromkeys(map(name_template, names))),
-        groups=tuple(dict.fromkeys(settings[n].group for n in names if n in settings)),
-    )
     in_branch = any(info is not None and info.in_branch for info in map(largest.info, names))
     return replace(
-        check,
-        exception=known_exception(check, kind=kind, follows=not found, in_branch=in_branch),
-        remedies=fitting_remedies(found, check),
+        layer,
+        parameters=names if kind == "width" else tuple(dict.fromkeys(map(name_template, names))),
+        groups=tuple(dict.fromkeys(settings[n].group for n in names if n in settings)),
+        exception=known_exception(layer, kind=kind, follows=not found, in_branch=in_branch),
+        remedies=fitting_remedies(found, layer),
     )

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,14 +91,14 @@ class SizeRuns:
     """All runs of one size.
 
     Attributes:
-        size: Value of the setting that varies.
+        size: The settings of the network.
         architecture: What the laws know of the network.
         places: The pre-activations, the same for every seed.
         moments: Mean z_0^2, then mean (z_t - z_0)^2 for t = 1, 2, ...: (seeds, 1 + steps, places).
         settings: Every parameter that is trained, by name.
     """
 
-    size: int
+    size: Mapping[str, int]
     architecture: Architecture
     places: tuple[Place, ...]
     moments: NDArray[np.float64]
@@ -114,48 +115,45 @@ class SizeRuns:
         return next((info.role for info in infos if info is not None and info.is_weight), None)
 
 
-@dataclass(frozen=True)
-class RunSetting:
-    """What all runs of a check share; see `coordinate_check`."""
-
-    make_model: Callable[..., Made]
-    optimizer: OptimizerChoice | None
-    lr: float
-    examples: Examples
-    loss_fn: LossFn | None
-    num_steps: int
-    seeds: tuple[int, ...]
-
-
-def run_size(setting: RunSetting, name: str, size: Mapping[str, int]) -> SizeRuns:
+def run_size(
+    size: Mapping[str, int],
+    *,
+    make_model: Callable[..., Made],
+    optimizer: OptimizerChoice | None,
+    lr: float,
+    examples: Examples,
+    loss_fn: LossFn | None,
+    num_steps: int,
+    seeds: Sequence[int],
+) -> SizeRuns:
     """Train one size from every seed, and look at the same examples before and after each step.
 
     Raises:
         MeasureError: The optimizer or the loss is not accepted, or the seeds give other networks.
         CaptureError: The forward pass raised.
     """
-    make = partial(setting.make_model, **size)
-    subjects = (
-        make_subject(make, setting.optimizer, setting.examples, seed=seed, lr=setting.lr)
-        for seed in setting.seeds
-    )
+    make = partial(make_model, **size)
+    subjects = (make_subject(make, optimizer, examples, seed=seed, lr=lr) for seed in seeds)
     first = next(subjects)
-    graph = graph_on(first.model, setting.examples.to(first.model))
+    graph = graph_on(first.model, examples.to(first.model))
     architecture, settings = Architecture(graph.depth(), graph.parameters), _settings(first)
-    (places, _), *others = runs = [_run(subject, setting) for subject in (first, *subjects)]
+    runs = [_run(one, examples, loss_fn, num_steps) for one in chain([first], subjects)]
+    (places, _), *others = runs
     if any(own != places for own, _ in others):
         raise MeasureError(
-            f"other layers by seed at size {size[name]}",
+            f"other layers by seed at {dict(size)}",
             "the same network for every seed",
             "let the factory draw weights only, not the architecture",
         )
     moments = np.array([moments for _, moments in runs])
-    return SizeRuns(size[name], architecture, places, moments, settings)
+    return SizeRuns(size, architecture, places, moments, settings)
 
 
-def _run(subject: Subject, setting: RunSetting) -> tuple[tuple[Place, ...], list[list[float]]]:
+def _run(
+    subject: Subject, given: Examples, loss_fn: LossFn | None, num_steps: int
+) -> tuple[tuple[Place, ...], list[list[float]]]:
     """The pre-activations of one network, and their moments, (1 + steps, places)."""
-    examples = setting.examples.to(subject.model)
+    examples = given.to(subject.model)
     first: dict[int, Tensor] = {}
 
     def keep(index: int, output: Tensor) -> None:
@@ -165,8 +163,8 @@ def _run(subject: Subject, setting: RunSetting) -> tuple[tuple[Place, ...], list
     places = _pass_places(traced)
     first = {place.node: first[place.node] for place in places}
     moments = [[mean_square(output) for output in first.values()]]
-    for _ in range(setting.num_steps):
-        gradient_on(subject, examples, setting.loss_fn)
+    for _ in range(num_steps):
+        gradient_on(subject, examples, loss_fn)
         subject.step()
         subject.model.zero_grad()
         changes = _changes_after(subject, examples, traced, first)

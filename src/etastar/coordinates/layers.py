@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -16,43 +15,17 @@ from etastar.measure.differences import ADDITION
 from etastar.naming import name_template
 from etastar.parameter import Role
 
-_Kind: TypeAlias = "tuple[str, str, Role | None]"  # module path, name, role
+LayerKey: TypeAlias = "tuple[str, str, Role | None]"
+"""Module path, over depth with a star for every index; `Place.name`, likewise, with a number where
+a module has several; role of its weights, None for sums and products."""
 
-
-@dataclass(frozen=True)
-class MatchedLayer:
-    """What is compared across sizes.
-
-    Attributes:
-        module: Module path; over depth with a star for every index.
-        name: See `Place.name`, likewise; with a number where a module has several.
-        role: Role of its weights; None for sums and products.
-        weights: For each size, of the places by position, in the mean that is compared; positive,
-            they sum to one.
-    """
-
-    module: str
-    name: str
-    role: Role | None
-    weights: tuple[dict[int, float], ...]
-
-    def moments(self, sizes: Sequence[SizeRuns]) -> NDArray[np.float64]:
-        """Moments of z_0 and z_t - z_0, mean over the members: (seeds, 1 + steps, sizes)."""
-        means = [
-            size.moments[:, :, list(own)] @ np.array(list(own.values()))
-            for size, own in zip(sizes, self.weights, strict=True)
-        ]
-        return np.stack(means, axis=-1)
-
-    def parameters(self, size: SizeRuns, position: int) -> tuple[str, ...]:
-        """Parameters whose step moves it at a size (which is in that position), each once."""
-        found = (size.places[member].parameters for member in self.weights[position])
-        return tuple(dict.fromkeys(name for names in found for name in names))
+Shares: TypeAlias = "tuple[dict[int, float], ...]"
+"""For each size, of places by position, in the mean that is compared; positive, they sum to one."""
 
 
 def match_layers(
     sizes: Sequence[SizeRuns],
-) -> tuple[AxisKind, tuple[MatchedLayer, ...], tuple[str, ...]]:
+) -> tuple[AxisKind, dict[LayerKey, Shares], tuple[str, ...]]:
     """Match the pre-activations of all sizes, which are ascending.
 
     Where all sizes execute the same layers (width), each matches by its own name. Otherwise (depth)
@@ -76,7 +49,7 @@ def match_layers(
 
 def _by_kind(
     sizes: Sequence[SizeRuns], template: Callable[[str], str]
-) -> tuple[tuple[MatchedLayer, ...], tuple[str, ...]]:
+) -> tuple[dict[LayerKey, Shares], tuple[str, ...]]:
     def stem(place: Place) -> tuple[str, str]:
         return template(place.module), template(place.name)
 
@@ -84,9 +57,9 @@ def _by_kind(
         {stem(place): place.number for place in sorted(size.places, key=lambda one: one.number)}
         for size in sizes
     ]
-    members: list[dict[_Kind, list[int]]] = []
+    members: list[dict[LayerKey, list[int]]] = []
     for size in sizes:
-        found: dict[_Kind, list[int]] = {}
+        found: dict[LayerKey, list[int]] = {}
         for position, place in enumerate(size.places):
             module, name = stem(place)
             # in a loop of the module's own forward the number is one of depth
@@ -97,27 +70,35 @@ def _by_kind(
     shared = [key for key in members[-1] if all(key in found for found in members)]
     if not shared:
         raise MeasureError(
-            f"sizes {[size.size for size in sizes]} that have no kind of layer in common",
+            f"sizes {[dict(size.size) for size in sizes]} that have no kind of layer in common",
             "networks of one family",
             "check the factory, or start from a larger size",
         )
-    matched = tuple(_compared(key, [found[key] for found in members], sizes) for key in shared)
+    matched = {key: _shares([found[key] for found in members], sizes) for key in shared}
     lacking = {key: None for found in members for key in found if key not in shared}
     return matched, tuple(f"{module or '(root)'}: {name}" for module, name, _ in lacking)
 
 
-def _compared(key: _Kind, members: list[list[int]], sizes: Sequence[SizeRuns]) -> MatchedLayer:
+def _shares(members: list[list[int]], sizes: Sequence[SizeRuns]) -> Shares:
     """The members of a kind, weighted so that their mean is at the smallest size's places."""
     positions = [
         [_relative_depth(size.places, member) for member in own]
         for size, own in zip(sizes, members, strict=True)
     ]
     weights = [_interpolation(positions[0], own) for own in positions]
-    kept = (
+    return tuple(
         {member: weight for member, weight in zip(*both, strict=True) if weight > 0}
         for both in zip(members, weights, strict=True)
     )
-    return MatchedLayer(*key, tuple(kept))
+
+
+def mean_moments(sizes: Sequence[SizeRuns], shares: Shares) -> NDArray[np.float64]:
+    """Moments of z_0 and z_t - z_0, mean over the places: (seeds, 1 + steps, sizes)."""
+    means = [
+        size.moments[:, :, list(own)] @ np.array(list(own.values()))
+        for size, own in zip(sizes, shares, strict=True)
+    ]
+    return np.stack(means, axis=-1)
 
 
 def _relative_depth(places: Sequence[Place], position: int) -> float:
@@ -139,7 +120,7 @@ def _require_different(sizes: Sequence[SizeRuns]) -> None:
     for before, after, small, large in zip(shapes, shapes[1:], sizes, sizes[1:], strict=False):
         if before == after:
             raise MeasureError(
-                f"sizes {small.size} and {large.size}, which gave the same network",
+                f"sizes {dict(small.size)} and {dict(large.size)}, which gave the same network",
                 "a setting that changes width or depth",
                 "check that the factory uses what it is given",
             )
