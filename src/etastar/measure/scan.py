@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etastar.errors import DepthError, MeasureError, RecurrentError
-from etastar.fit import fit_power_law
 from etastar.formatting import Shown, json_numbers, number, shorten_middle
 from etastar.measure.batch import (
     Batch,
@@ -50,41 +49,26 @@ class ScanPoint:
 
 
 @dataclass(frozen=True)
-class Slope:
-    """Exponent of eta* between two neighbouring sizes.
-
-    Attributes:
-        between: The two values of the setting.
-        exponent: log ratio of eta* over log ratio of the abscissas.
-        interval: 95% interval over seeds; None with one seed.
-    """
-
-    between: tuple[int, int]
-    exponent: float
-    interval: tuple[float, float] | None
-
-
-@dataclass(frozen=True)
 class SizeExponent:
     """eta* over one setting, the others as in the first size: eta* = exp(a) x^exponent.
 
     Attributes:
+        values: Of the setting, ascending.
         over: What x is: "effective depth" where that varies with the setting, else the setting.
-        abscissas: x at each value, ascending.
+        abscissas: x at each value.
         exponent: Least-squares exponent over all its points, equal weights; the mean of the
             exponents of the single seeds.
         interval: 95% interval of it, by Student's t on the exponents of the single seeds; None with
             one seed.
-        r_squared: Share of the variance of log eta* that the line explains.
-        slopes: Exponents between neighbours.
+        slopes: Exponents between neighbours, where x differs.
     """
 
+    values: tuple[int, ...]
     over: str
     abscissas: tuple[float, ...]
     exponent: float
     interval: tuple[float, float] | None
-    r_squared: float
-    slopes: tuple[Slope, ...]
+    slopes: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -129,7 +113,7 @@ class ScanReport(Shown):
         lines = [
             Text(
                 f"eta* ~ ({one.over})^{number(one.exponent)} ({ends_text(one.interval)}); between "
-                f"neighbours {', '.join(number(slope.exponent) for slope in one.slopes)}"
+                f"neighbours {', '.join(map(number, one.slopes))}"
             )
             for one in self.exponents.values()
         ]
@@ -295,17 +279,16 @@ class _Axis:
                 "check the initialization and the loss of the sizes named",
             )
         exponents = _slopes(self.x, rates)
+        middle, width = float(exponents.mean()), half_width(exponents, used.confidence)
+        steps = zip(pairwise(self.x), pairwise(rates), strict=True)
         return SizeExponent(
+            values=self.values,
             over=self.over,
             abscissas=self.x,
-            exponent=float(exponents.mean()),
-            interval=_around(exponents, used),
-            r_squared=fit_power_law(self.x, np.exp(rates.mean(axis=1)).tolist()).r_squared,
+            exponent=middle,
+            interval=None if len(exponents) == 1 else (middle - width, middle + width),
             slopes=tuple(
-                Slope(between, float(slopes.mean()), _around(slopes, used))
-                for i, between in enumerate(pairwise(self.values))
-                if self.x[i] != self.x[i + 1]
-                for slopes in [_slopes(self.x[i : i + 2], rates[i : i + 2])]
+                float(_slopes(x, np.array(ends)).mean()) for x, ends in steps if x[0] != x[1]
             ),
         )
 
@@ -315,10 +298,3 @@ def _slopes(x: Sequence[float], y: NDArray[np.float64]) -> NDArray[np.float64]:
     centred = np.log(x) - np.log(x).mean()
     with np.errstate(invalid="ignore"):  # rates that are not finite are refused afterwards
         return np.asarray(centred @ y / (centred @ centred))
-
-
-def _around(slopes: NDArray[np.float64], used: SeedsUsed) -> tuple[float, float] | None:
-    if len(slopes) == 1:
-        return None
-    middle, width = float(slopes.mean()), half_width(slopes, used.confidence)
-    return middle - width, middle + width
