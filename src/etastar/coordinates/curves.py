@@ -32,8 +32,8 @@ from etastar.measure.subject import (
     Made,
     OptimizerChoice,
     Subject,
-    gradient_on,
     graph_on,
+    loss_gradient,
     make_subject,
 )
 from etastar.naming import canonical_parameters
@@ -135,9 +135,9 @@ def run_size(
     make = partial(make_model, **size)
     subjects = (make_subject(make, optimizer, examples, seed=seed, lr=lr) for seed in seeds)
     first = next(subjects)
-    graph = graph_on(first.model, examples.to(first.model))
+    graph = graph_on(first.model, first.examples)
     architecture, settings = Architecture(graph.depth(), graph.parameters), _settings(first)
-    runs = [_run(one, examples, loss_fn, num_steps) for one in chain([first], subjects)]
+    runs = [_run(one, loss_fn, num_steps) for one in chain([first], subjects)]
     (places, _), *others = runs
     if any(own != places for own, _ in others):
         raise MeasureError(
@@ -150,31 +150,28 @@ def run_size(
 
 
 def _run(
-    subject: Subject, given: Examples, loss_fn: LossFn | None, num_steps: int
+    subject: Subject, loss_fn: LossFn | None, num_steps: int
 ) -> tuple[tuple[Place, ...], list[list[float]]]:
     """The pre-activations of one network, and their moments, (1 + steps, places)."""
-    examples = given.to(subject.model)
     first: dict[int, Tensor] = {}
 
     def keep(index: int, output: Tensor) -> None:
         first[index] = output.detach().clone()
 
-    traced = _shown_pass(subject, examples, keep)
+    traced = _shown_pass(subject, keep)
     places = _pass_places(traced)
     first = {place.node: first[place.node] for place in places}
     moments = [[mean_square(output) for output in first.values()]]
     for _ in range(num_steps):
-        gradient_on(subject, examples, loss_fn)
+        loss_gradient(subject, loss_fn)
         subject.step()
         subject.model.zero_grad()
-        changes = _changes_after(subject, examples, traced, first)
+        changes = _changes_after(subject, traced, first)
         moments.append([changes[place.node] for place in places])
     return places, moments
 
 
-def _changes_after(
-    subject: Subject, examples: Examples, traced: Trace, first: dict[int, Tensor]
-) -> dict[int, float]:
+def _changes_after(subject: Subject, traced: Trace, first: dict[int, Tensor]) -> dict[int, float]:
     """By node, the moment of the change since the first pass."""
     found: dict[int, float] = {}
 
@@ -183,7 +180,7 @@ def _changes_after(
         if before is not None and before.shape == output.shape:
             found[index] = mean_square(output - before)
 
-    after = _shown_pass(subject, examples, compare)
+    after = _shown_pass(subject, compare)
     is_same = [node.op for node in traced.nodes] == [node.op for node in after.nodes]
     if not is_same or found.keys() != first.keys():
         raise MeasureError(
@@ -211,9 +208,7 @@ def _settings(subject: Subject) -> dict[str, ParamSetting]:
     return found
 
 
-def _shown_pass(
-    subject: Subject, examples: Examples, observer: Callable[[int, Tensor], None]
-) -> Trace:
+def _shown_pass(subject: Subject, observer: Callable[[int, Tensor], None]) -> Trace:
     """One pass in which whatever may be a pre-activation is shown to the observer.
 
     Attention is computed step by step, so that its logits can be seen.
@@ -228,7 +223,7 @@ def _shown_pass(
             observer(node.index, output)
 
     with sdpa_kernel(SDPBackend.MATH):
-        return observed_pass(subject, examples, watch)
+        return observed_pass(subject, watch)
 
 
 def _pass_places(traced: Trace) -> tuple[Place, ...]:

@@ -20,7 +20,7 @@ from etastar.graph.dag import Graph
 from etastar.graph.node import Node
 from etastar.graph.recorder import Observer
 from etastar.graph.tracing import Trace, trace
-from etastar.measure.batch import Examples, forward_pass, is_low_precision, own_device
+from etastar.measure.batch import forward_pass, is_low_precision, own_device
 from etastar.measure.subject import Subject
 
 PreActivations = Literal["layers", "hidden", "stream"]
@@ -168,7 +168,7 @@ class SeedUpdate:
 
 
 def by_differences(
-    subject: Subject, examples: Examples, direction: Direction, pre_activations: PreActivations
+    subject: Subject, direction: Direction, pre_activations: PreActivations
 ) -> SeedUpdate:
     """M_l = mean ((z_l(theta + h u) - z_l(theta - h u)) / 2h)^2, with u the direction of the step.
 
@@ -181,7 +181,7 @@ def by_differences(
         CaptureError: The forward pass raised.
         MeasureError: Two passes differ in their layers.
     """
-    passes = _Passes(subject, examples, pre_activations)
+    passes = _Passes(subject, pre_activations)
     updates = direction.updates
     scale = (_length(updates) or 1.0) / _length(updates.values())
     step, at = _FIRST_STEP * scale, 0.0
@@ -247,7 +247,6 @@ class _Passes:
     """
 
     subject: Subject
-    examples: Examples
     pre_activations: PreActivations
     nodes: tuple[Node, ...] = ()
     inner: frozenset[int] = frozenset()
@@ -285,7 +284,7 @@ class _Passes:
         return changes, values
 
     def _run(self, observer: Observer) -> None:
-        traced = observed_pass(self.subject, self.examples, observer)
+        traced = observed_pass(self.subject, observer)
         nodes, self.inner = _wanted(traced, self.pre_activations)
         if self.nodes and _places(nodes) != _places(self.nodes):
             raise MeasureError(
@@ -356,7 +355,7 @@ def mean_square(tensor: Tensor) -> float:
     return math.inf if math.isnan(square) else square / max(1, flat.numel())
 
 
-def observed_pass(subject: Subject, examples: Examples, observer: Observer) -> Trace:
+def observed_pass(subject: Subject, observer: Observer) -> Trace:
     """One forward pass without autograd, every node shown to the observer with its output.
 
     Later operations may write to that output. Every pass of a subject draws the same random
@@ -366,8 +365,8 @@ def observed_pass(subject: Subject, examples: Examples, observer: Observer) -> T
         subject.seed_pass()
         return trace(
             subject.model,
-            examples.args,
-            examples.kwargs,
+            subject.examples.args,
+            subject.examples.kwargs,
             fake=False,
             observer=observer,
             private=True,

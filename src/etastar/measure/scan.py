@@ -15,7 +15,6 @@ from etastar.errors import DepthError, MeasureError, RecurrentError
 from etastar.formatting import Shown, json_numbers, number, shorten_middle
 from etastar.measure.batch import (
     Batch,
-    Examples,
     LossFn,
     Sizes,
     plain_modes,
@@ -204,7 +203,7 @@ def scan_updates(
             those.append(step.measured(make, seed))
 
     with plain_modes():
-        depths = [_effective_depth(step.subject(make, 0), step.examples) for make in makes]
+        depths = [_effective_depth(step.subject(make, 0)) for make in makes]
         axes = [
             _Axis.of(name, [every.index(s) for s in line], every, depths)
             for name, line in lines.items()
@@ -220,8 +219,8 @@ def scan_updates(
     )
 
 
-def _effective_depth(subject: Subject, examples: Examples) -> float | None:
-    graph = graph_on(subject.model, examples.to(subject.model))
+def _effective_depth(subject: Subject) -> float | None:
+    graph = graph_on(subject.model, subject.examples)
     try:
         return float(graph.depth().effective_depth)
     except (DepthError, RecurrentError):

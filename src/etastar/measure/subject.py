@@ -44,12 +44,13 @@ ModelOrMake: TypeAlias = "nn.Module | Callable[[], Made]"
 
 @dataclass(frozen=True)
 class Subject:
-    """A model that may be stepped and written to, and its optimizers.
+    """A model that may be stepped and written to, its optimizers, and what it is measured on.
 
     Attributes:
         model: The private model, in float32 or better.
         optimizers: Its optimizers, which step together.
         unit: Learning rate that theirs are relative to.
+        examples: The batch, where the model is.
         seed: Of its initialization and of dropout.
         generators: Random generators that its modules hold, and the state of each.
     """
@@ -57,6 +58,7 @@ class Subject:
     model: nn.Module
     optimizers: tuple[Optimizer, ...]
     unit: float
+    examples: Examples
     seed: int
     generators: tuple[tuple[torch.Generator, Tensor], ...] = ()
 
@@ -131,15 +133,17 @@ def make_subject(
         )
     private = unwrap(private)
     _to_single_precision(private, made)
+    placed = examples.to(private)
     if optimizer is not None and not is_made:
         with own_device(private):
-            made = _made_optimizers(optimizer, private, examples.to(private), lr=lr)
+            made = _made_optimizers(optimizer, private, placed, lr=lr)
     attributes = [value for module in private.modules() for value in vars(module).values()]
     generators = [one for one in attributes if isinstance(one, torch.Generator)]
     return Subject(
         private,
         made,
         _unit(private, made, unit),
+        placed,
         seed,
         tuple((one, one.get_state()) for one in generators),
     )
@@ -245,7 +249,7 @@ def _to_single_precision(model: nn.Module, optimizers: Iterable[Optimizer]) -> N
                     state[key] = value.float()
 
 
-def gradient_on(subject: Subject, examples: Examples, loss_fn: LossFn | None) -> float:
+def loss_gradient(subject: Subject, loss_fn: LossFn | None) -> float:
     """Put the gradient of the loss into the parameters; buffers and attributes stay.
 
     Returns:
@@ -258,7 +262,7 @@ def gradient_on(subject: Subject, examples: Examples, loss_fn: LossFn | None) ->
     subject.model.zero_grad()
     with _state_kept(subject.model), own_device(subject.model):
         subject.seed_pass()
-        loss = examples.loss(subject.model, loss_fn)
+        loss = subject.examples.loss(subject.model, loss_fn)
         if not loss.requires_grad:
             raise MeasureError(
                 "a loss that depends on no parameter with requires_grad",

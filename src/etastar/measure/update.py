@@ -22,7 +22,7 @@ from etastar.measure.subject import (
     ModelOrMake,
     OptimizerChoice,
     Subject,
-    gradient_on,
+    loss_gradient,
     make_subject,
 )
 from etastar.typed import set_numbers
@@ -141,15 +141,14 @@ class FirstStep:
     def measured(self, model_or_make: ModelOrMake, seed: int) -> SeedUpdate:
         """The criterion of one network and seed; to be called within `plain_modes`."""
         subject = self.subject(model_or_make, seed)
-        placed = self.examples.to(subject.model)
-        loss = gradient_on(subject, placed, self.loss_fn)
+        loss = loss_gradient(subject, self.loss_fn)
         if not math.isfinite(loss):
             raise MeasureError(
                 f"a measurement of which the loss is not finite: {loss}",
                 "a finite loss: no step is measured from any other",
                 "check the weights, the batch and loss_fn for numbers that are not finite",
             )
-        return by_differences(subject, placed, step_direction(subject), self.pre_activations)
+        return by_differences(subject, step_direction(subject), self.pre_activations)
 
 
 @dataclass(frozen=True)
