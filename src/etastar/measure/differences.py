@@ -181,17 +181,17 @@ def by_differences(
         CaptureError: The forward pass raised.
         MeasureError: Two passes differ in their layers.
     """
-    passes = _Passes(subject, pre_activations)
     updates = direction.updates
     scale = (_length(updates) or 1.0) / _length(updates.values())
     step, at = _FIRST_STEP * scale, 0.0
     for attempt in range(1, _MAX_ATTEMPTS + 1):
         _move(updates, -step - at)
-        below = passes.kept()
+        nodes, inner, below = _kept(subject, pre_activations)
+        is_low = any(is_low_precision(values.dtype) for values in below.values())
         _move(updates, 2 * step)
         at = step
-        changes, values = passes.compared(below)
-        share = _share(changes, values, passes.inner)
+        changes, values = _compared(subject, pre_activations, nodes, below)
+        share = _share(changes, values, inner)
         if is_idle := not any(changes.values()):  # nothing moves, or it is lost in rounding
             is_settled = step >= 0.5 * scale
         else:
@@ -203,10 +203,9 @@ def by_differences(
     _move(updates, -at)
     doubts = {
         f"no step fits, pre-activations change by a share of {share:.2g}": not is_settled,
-        "pre-activations in low precision": passes.is_low,
+        "pre-activations in low precision": is_low,
         "the optimizer's step is too short beside its parameters": direction.is_rounded,
     }
-    nodes = passes.nodes
     return SeedUpdate(
         places=tuple((node.module, pre_activation_name(node)) for node in nodes),
         mean_squares=tuple(changes[n.index] / (2 * step) ** 2 for n in nodes),
@@ -239,60 +238,48 @@ def _share(changes: dict[int, float], values: dict[int, float], inner: frozenset
     return max(shares, default=0.0) / 2
 
 
-@dataclass
-class _Passes:
-    """Forward passes of one subject on the same examples; the first says which nodes are wanted.
+def _kept(
+    subject: Subject, pre_activations: PreActivations
+) -> tuple[tuple[Node, ...], frozenset[int], dict[int, Tensor]]:
+    """One pass: the pre-activations, those that later layers depend on, and the values of all."""
+    kept: dict[int, Tensor] = {}
 
-    `inner` are the nodes that later layers depend on.
+    def keep(node: Node, output: Tensor) -> None:
+        if is_candidate(node, pre_activations):
+            kept[node.index] = output.detach().clone()  # others may write to it
+
+    nodes, inner = _wanted(observed_pass(subject, keep), pre_activations)
+    return nodes, inner, {node.index: kept[node.index] for node in nodes}
+
+
+def _compared(
+    subject: Subject,
+    pre_activations: PreActivations,
+    nodes: Sequence[Node],
+    others: dict[int, Tensor],
+) -> tuple[dict[int, float], dict[int, float]]:
+    """One pass beside another, each of whose values is let go once it was compared.
+
+    Returns:
+        Mean squares of what changed, and of the values, by node.
     """
+    changes: dict[int, float] = {}
+    values: dict[int, float] = {}
 
-    subject: Subject
-    pre_activations: PreActivations
-    nodes: tuple[Node, ...] = ()
-    inner: frozenset[int] = frozenset()
-    is_low: bool = False
+    def compare(node: Node, output: Tensor) -> None:
+        other = others.pop(node.index, None)
+        if other is not None and other.shape == output.shape:
+            changes[node.index] = mean_square(other.sub_(output))
+            values[node.index] = mean_square(output)
 
-    def kept(self) -> dict[int, Tensor]:
-        """One pass: every pre-activation by its node."""
-        kept: dict[int, Tensor] = {}
-        known = {node.index for node in self.nodes}
-
-        def keep(node: Node, output: Tensor) -> None:
-            if node.index in known or (not known and is_candidate(node, self.pre_activations)):
-                kept[node.index] = output.detach().clone()  # others may write to it
-
-        self._run(keep)
-        return {node.index: kept[node.index] for node in self.nodes}
-
-    def compared(self, others: dict[int, Tensor]) -> tuple[dict[int, float], dict[int, float]]:
-        """One pass beside another, each of whose outputs is let go once it was compared.
-
-        Returns:
-            Mean squares of what changed, and of the values, by node.
-        """
-        changes: dict[int, float] = {}
-        values: dict[int, float] = {}
-
-        def compare(node: Node, output: Tensor) -> None:
-            other = others.pop(node.index, None)
-            if other is not None and other.shape == output.shape:
-                self.is_low = self.is_low or is_low_precision(output.dtype)
-                changes[node.index] = mean_square(other.sub_(output))
-                values[node.index] = mean_square(output)
-
-        self._run(compare)
-        return changes, values
-
-    def _run(self, observer: Observer) -> None:
-        traced = observed_pass(self.subject, observer)
-        nodes, self.inner = _wanted(traced, self.pre_activations)
-        if self.nodes and _places(nodes) != _places(self.nodes):
-            raise MeasureError(
-                "a model whose operations differ between two passes on the same batch",
-                "the same layers in the same order on every pass",
-                "switch off what chooses layers at random, or measure with a fixed choice",
-            )
-        self.nodes = nodes
+    again, _ = _wanted(observed_pass(subject, compare), pre_activations)
+    if _places(again) != _places(nodes):
+        raise MeasureError(
+            "a model whose operations differ between two passes on the same batch",
+            "the same layers in the same order on every pass",
+            "switch off what chooses layers at random, or measure with a fixed choice",
+        )
+    return changes, values
 
 
 def _wanted(
