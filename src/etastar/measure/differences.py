@@ -156,14 +156,9 @@ class SeedUpdate:
     num_passes: int = 0
 
     @property
-    def mean_square_update(self) -> float:
-        """M of this seed, the arithmetic mean over the pre-activations [AM]."""
-        return float(np.mean(self.mean_squares))
-
-    @property
     def log_rate(self) -> float:
         """Natural logarithm of the seed's eta*; infinite where it is 0 or infinite."""
-        found = self.mean_square_update
+        found = float(np.mean(self.mean_squares))  # M, over the pre-activations [AM]
         return -0.5 * math.log(found) if found > 0 else math.inf
 
 
@@ -290,7 +285,11 @@ def _wanted(
     layers = [node for node in nodes if node.kind == "weight layer"]
     stream = [node for node in nodes if node.kind == "residual addition"]
     found = stream if pre_activations == "stream" and stream else layers
-    inner = frozenset(node.index for node in found if _is_followed(node, nodes))
+    inner = frozenset(
+        node.index
+        for node in found
+        if any(later.kind == "weight layer" for later in followers(node, nodes, lambda _: True))
+    )
     if pre_activations != "layers" and found is layers:
         found = [node for node in layers if node.index in inner]
     if not found:
@@ -300,11 +299,6 @@ def _wanted(
             "check the batch, or choose pre_activations='layers'",
         )
     return tuple(found), inner
-
-
-def _is_followed(node: Node, nodes: Sequence[Node]) -> bool:
-    """Whether a later weight layer depends on it."""
-    return any(later.kind == "weight layer" for later in followers(node, nodes, lambda _: True))
 
 
 def followers(
