@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -104,15 +104,15 @@ class SizeRuns:
     moments: NDArray[np.float64]
     settings: Mapping[str, ParamSetting]
 
-    def info(self, name: str) -> ParamInfo | None:
-        """What is known of a parameter, by any of its names."""
-        known = self.architecture.parameters
-        return next((p for p in known if name == p.name or name in p.aliases), None)
+    def infos(self, names: Iterable[str]) -> list[ParamInfo]:
+        """What is known of parameters."""
+        known = {info.name: info for info in self.architecture.parameters}
+        return [known[name] for name in names]
 
     def role(self, place: Place) -> Role | None:
         """Role of a layer's weight; None of a sum or product."""
-        infos = [self.info(name) for name in place.parameters] if place.is_layer else []
-        return next((info.role for info in infos if info is not None and info.is_weight), None)
+        infos = self.infos(place.parameters) if place.is_layer else []
+        return next((info.role for info in infos if info.is_weight), None)
 
 
 def run_size(
