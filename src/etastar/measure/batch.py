@@ -157,8 +157,7 @@ def read_sizes(sizes: Sizes) -> tuple[dict[str, int], ...]:
             if size not in found:
                 found.append(size)
     values = [value for size in found for value in size.values()]
-    is_whole = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
-    is_known = is_whole and all(value > 0 for value in values)
+    is_known = all(type(value) is int and value > 0 for value in values)
     if len(found) < 2 or not is_known or len({frozenset(size) for size in found}) > 1:
         raise MeasureError(
             f"sizes={sizes!r}",
