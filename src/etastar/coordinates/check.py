@@ -169,7 +169,7 @@ def _judged(
     names = tuple(dict.fromkeys(n for place in places for n in largest.places[place].parameters))
     settings = largest.settings
     found = find_remedies(names, law, sizes[0], largest)
-    in_branch = any(info.in_branch for info in largest.infos(names))
+    in_branch = any(largest.infos[name].in_branch for name in names)
     return replace(
         layer,
         parameters=names if kind == "width" else tuple(dict.fromkeys(map(name_template, names))),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +92,7 @@ class SizeRuns:
     Attributes:
         size: The settings of the network.
         architecture: What the laws know of the network.
+        infos: What is known of each parameter.
         places: The pre-activations, the same for every seed.
         moments: Mean z_0^2, then mean (z_t - z_0)^2 for t = 1, 2, ...: (seeds, 1 + steps, places).
         settings: Every parameter that is trained, by name.
@@ -100,18 +100,14 @@ class SizeRuns:
 
     size: Mapping[str, int]
     architecture: Architecture
+    infos: Mapping[str, ParamInfo]
     places: tuple[Place, ...]
     moments: NDArray[np.float64]
     settings: Mapping[str, ParamSetting]
 
-    def infos(self, names: Iterable[str]) -> list[ParamInfo]:
-        """What is known of parameters."""
-        known = {info.name: info for info in self.architecture.parameters}
-        return [known[name] for name in names]
-
     def role(self, place: Place) -> Role | None:
         """Role of a layer's weight; None of a sum or product."""
-        infos = self.infos(place.parameters) if place.is_layer else []
+        infos = (self.infos[name] for name in place.parameters if place.is_layer)
         return next((info.role for info in infos if info.is_weight), None)
 
 
@@ -133,11 +129,12 @@ def run_size(
         CaptureError: The forward pass raised.
     """
     make = partial(make_model, **size)
-    subjects = (make_subject(make, optimizer, examples, seed=seed, lr=lr) for seed in seeds)
-    first = next(subjects)
-    graph = graph_on(first.model, first.examples)
-    architecture, settings = Architecture(graph.depth(), graph.parameters), _settings(first)
-    runs = [_run(one, loss_fn, num_steps) for one in chain([first], subjects)]
+    runs = []
+    for seed in seeds:
+        subject = make_subject(make, optimizer, examples, seed=seed, lr=lr)
+        if seed == seeds[0]:
+            graph, settings = graph_on(subject.model, subject.examples), _settings(subject)
+        runs.append(_run(subject, loss_fn, num_steps))
     (places, _), *others = runs
     if any(own != places for own, _ in others):
         raise MeasureError(
@@ -145,8 +142,14 @@ def run_size(
             "the same network for every seed",
             "let the factory draw weights only, not the architecture",
         )
-    moments = np.array([moments for _, moments in runs])
-    return SizeRuns(size, architecture, places, moments, settings)
+    return SizeRuns(
+        size,
+        Architecture(graph.depth(), graph.parameters),
+        {info.name: info for info in graph.parameters},
+        places,
+        np.array([moments for _, moments in runs]),
+        settings,
+    )
 
 
 def _run(

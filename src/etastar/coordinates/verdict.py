@@ -174,16 +174,16 @@ def find_remedies(
     mean square of a weight) against the law's times the square root of the ratio of the fans. Of
     names that differ in an index alone the first stands for all.
     """
-    firsts: dict[str, ParamInfo] = {}
-    for info in largest.infos(names):
-        firsts.setdefault(name_template(info.name), info)
+    firsts: dict[str, str] = {}
+    for name in names:
+        firsts.setdefault(name_template(name), name)
     found: list[Remedy] = []
-    for template, target in firsts.items():
-        pair = _pair(target, smallest)
+    for template, name in firsts.items():
+        pair = _pair(largest.infos[name], smallest)
         if pair is None:
             continue
         small = smallest.settings.get(pair.base.name)
-        large = largest.settings.get(target.name)
+        large = largest.settings.get(name)
         if small is None or large is None or large.kind is None:
             continue
         case = TransferCase(smallest.architecture, largest.architecture, large.kind)
@@ -191,7 +191,7 @@ def find_remedies(
             factors = fold_multiplier(law.factors(pair, case), optimizer=large.kind)
         except LawError:  # the smallest size has no such branch
             continue
-        shown = target.name if law.name == "width" else template
+        shown = name if law.name == "width" else template
         found += _deviations(pair, shown, small, large, factors)
     return tuple(found)
 
