@@ -93,8 +93,7 @@ def _exponent(one: _Data) -> str:
 
 
 def _exponent_chart(points: Sequence[_Data], name: str, one: _Data) -> Chart | None:
-    values = [one["slopes"][0]["between"][0], *(s["between"][1] for s in one["slopes"])]
-    at = dict(zip(values, one["abscissas"], strict=True))
+    at = dict(zip(one["values"], one["abscissas"], strict=True))
     rest = {k: v for k, v in points[0]["size"].items() if k != name}
     found = [
         RatePoint(at[p["size"][name]], p["eta_star"], _pair(p["eta_star_interval"]))
