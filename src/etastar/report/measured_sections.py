@@ -147,33 +147,6 @@ def coordinate_section(data: _Data) -> Section:
     return Section("Coordinate check", facts, tuple(panels))
 
 
-def stability_section(data: _Data) -> Section:
-    """Moments of every layer, forward and backward, in the band that they are to lie in."""
-    layers = data["layers"]
-    names = [" ".join(filter(None, (layer["module"], _addition(layer)))) for layer in layers]
-    places = tuple(map(float, range(len(layers))))
-    series = [
-        Series(
-            what,
-            places,
-            tuple(_positive(layer[f"{what}_ratio"]) for layer in layers),
-            "curve",
-            color,
-            labels=tuple(shorten_middle(name, 80) for name in names),
-        )
-        for color, what in enumerate(("forward", "gradient"))
-    ]
-    rows = tuple(
-        (name, _cell(one["forward_ratio"]), _cell(one["gradient_ratio"]), one["leaves"] or "")
-        for name, one in zip(names, layers, strict=True)
-    )
-    x = Axis("layer", ticks=axis_labels(names))
-    y = Axis("moment over that of the first layer", log=True)
-    chart = Chart("moments of the layers", x, y, tuple(series))
-    panel = Panel(("layer", "forward", "gradient", "leaves the band"), rows, chart)
-    return Section("Stability", {"verdict": data["verdict"]}, (panel,), tuple(data["notes"]))
-
-
 def _heat(title: str, names: list[str], columns: list[str], cells: Cells, unit: str) -> Panel:
     """A heat map with its numbers as a table."""
     axes = Axis("", ticks=axis_labels(columns)), Axis("", ticks=axis_labels(names))
@@ -203,10 +176,6 @@ def _place(layer: _Data) -> str:
 def _layer_title(layer: _Data) -> str:
     module = layer["module"] or "(root)"
     return f"{module} ({layer['name']})" if layer["role"] is None else module
-
-
-def _addition(layer: _Data) -> str:
-    return "addition" if layer["kind"] == "residual addition" else ""
 
 
 def _trend(trend: _Data) -> str:

@@ -31,8 +31,8 @@ def write_report(
 
     Args:
         path: The file; replaced if it exists.
-        *results: Plans, graphs, depth reports, measurements, scans, coordinate and stability
-            checks, sweeps, fits, tunings, or the plain data of their JSON.
+        *results: Plans, graphs, depth reports, measurements, scans, coordinate checks, sweeps,
+            fits, tunings, or the plain data of their JSON; of other results their text.
         title: Of the page.
         command: What made the results, to be shown.
 

@@ -10,7 +10,6 @@ from typing import Any
 from etastar.errors import MissingExtraError, ReportError, StorageError
 from etastar.formatting import shorten_middle
 from etastar.report.charts import Axis, Chart, Section, Series
-from etastar.report.network_chart import section_charts
 from etastar.report.plotly_figure import color_of
 from etastar.report.sections import section_of
 
@@ -44,12 +43,12 @@ def save_figure(path: str | os.PathLike[str], *results: object) -> None:
     if ending not in _FORMATS:
         raise ReportError(f"a figure {str(path)!r}", "a name in .svg, .pdf or .png", "rename it")
     sections: list[Section] = [section_of(result) for result in results]
-    charts = [chart for section in sections for chart in section_charts(section)]
+    charts = [chart for section in sections for chart in section.charts]
     if not charts:
         raise ReportError(
             f"{', '.join(section.title for section in sections) or 'no result'}, without a chart",
-            "a plan, network, measurement, scan, check, sweep, fit or tuning",
-            "write its text with etastar report",
+            "a plan, measurement, scan, coordinate check, sweep, fit or tuning",
+            "show it with etastar report",
         )
     try:
         import matplotlib as mpl

@@ -6,16 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from etastar.formatting import interval, name_pattern, number, shorten_middle
-from etastar.report.charts import (
-    GREY,
-    Axis,
-    Chart,
-    DrawnNode,
-    Panel,
-    Section,
-    Series,
-    axis_labels,
-)
+from etastar.report.charts import GREY, Axis, Chart, Panel, Section, Series, axis_labels
 
 _DIGITS = 12
 
@@ -85,11 +76,10 @@ def _group_chart(data: _Data) -> Chart:
 
 
 def depth_section(data: _Data) -> Section:
-    """Effective depth and its path; the network is drawn from the path where there is no graph."""
-    path = data["path"]
+    """Effective depth and its path."""
     rows = tuple(
         (str(place), step["module"] or "(root)", step["counted_as"], _operation(step["op"]))
-        for place, step in enumerate(path, start=1)
+        for place, step in enumerate(data["path"], start=1)
     )
     matrix = tuple(
         (source, output, "not connected" if length is None else str(length))
@@ -99,19 +89,8 @@ def depth_section(data: _Data) -> Section:
     panels = [Panel(("step", "module", "counted as", "operation"), rows)]
     if len(matrix) > 1:
         panels.append(Panel(("from", "to", "effective depth"), matrix))
-    drawn = tuple(
-        DrawnNode(
-            step["module"],
-            step["counted_as"],
-            _operation(step["op"]),
-            lit=True,
-            on_path=True,
-            sources=(place - 1,) if place else (),
-        )
-        for place, step in enumerate(path)
-    )
     notes = tuple(filter(None, (data["capture_note"], *data["notes"])))
-    return Section("Network", _depth_facts(data), tuple(panels), notes, drawn)
+    return Section("Network", _depth_facts(data), tuple(panels), notes)
 
 
 def _operation(op: str) -> str:

@@ -17,7 +17,6 @@ from etastar.report.charts import (
     Section,
     Series,
     axis_labels,
-    finite,
 )
 from etastar.report.plan_sections import plan_section
 from etastar.report.rate_line import (
@@ -223,7 +222,7 @@ def _loss_chart(data: _Data) -> Chart:
             series.append(
                 Series(name, (one["lr"],), (one["loss"],), "minimum", color, (ends,), (), (label,))
             )
-    losses = finite([y for one in series for y in one.y])
+    losses = [y for one in series for y in one.y if y is not None]
     log = bool(losses) and min(losses) > 0 and max(losses) / min(losses) > _LOG_FROM
     axes = Axis("learning rate", log=True), Axis("loss", log=log)
     return Chart("loss against learning rate", *axes, tuple(series))
