@@ -13,6 +13,7 @@ GREY = -1
 """Index of the colour of what is no result: a reference, a base."""
 
 _LABEL = 28  # characters of a name on an axis
+_LONG = 40  # characters of a cell
 
 Look = Literal["curve", "runs", "minimum", "points", "line", "dashes", "band"]
 Numbers: TypeAlias = "tuple[float | None, ...]"
@@ -80,6 +81,11 @@ class Panel:
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     chart: Chart | None = None
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether a cell is so long that the table needs the whole width of a page."""
+        return any(len(cell) > _LONG for row in self.rows for cell in row)
 
 
 @dataclass(frozen=True)
