@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import log2
+from math import log, log2
+from statistics import fmean
 from typing import Any
 
 from etastar.formatting import interval, number, shorten_middle
@@ -104,7 +105,8 @@ def _exponent_chart(points: Sequence[_Data], name: str, one: _Data) -> Chart | N
     ]
     if not found or not all(point.x > 0 for point in found):
         return None
-    line = PowerLine.of_points(found, one["exponent"], _pair(one["interval"]))
+    centre, height = fmean(log(p.x) for p in found), fmean(log(p.lr) for p in found)
+    line = PowerLine(centre, height, one["exponent"], _pair(one["interval"]))
     return rate_chart(one["over"], found, line)
 
 
