@@ -18,16 +18,6 @@ _FORMS = (
 )
 
 
-def _known_optimizer(name: str | None) -> str | None:
-    if name is not None and name not in OPTIMIZERS:
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(OPTIMIZERS)}; choose one of them")
-    return name
-
-
-def _optimizers(incomplete: str) -> list[str]:
-    return [name for name in OPTIMIZERS if name.startswith(incomplete)]
-
-
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=_FORMS, show_default=False)]
 Args = Annotated[
     list[str], typer.Option("--arg", metavar="K=V", help="A setting of the model; repeatable.")
@@ -59,14 +49,10 @@ Vary = Annotated[
     list[str],
     typer.Option("--vary", metavar="NAME=N,N,...", help="Sizes, one setting varied at a time."),
 ]
-_OPTIMIZER: Any = typer.Option(
-    "--optimizer",
-    metavar="|".join(OPTIMIZERS),
-    callback=_known_optimizer,
-    autocompletion=_optimizers,
-)
-Optimizer = Annotated[str, _OPTIMIZER]
-OptimizerOfModel = Annotated[str | None, _OPTIMIZER]
+_Known: Any = Literal[tuple(OPTIMIZERS)]
+_OPTIMIZER: Any = typer.Option("--optimizer", metavar="|".join(OPTIMIZERS))
+Optimizer = Annotated[_Known, _OPTIMIZER]
+OptimizerOfModel = Annotated[_Known | None, _OPTIMIZER]
 ModelOrRecipe = Annotated[
     str,
     typer.Argument(

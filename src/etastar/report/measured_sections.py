@@ -46,16 +46,13 @@ def update_section(data: _Data) -> Section:
     chart = Chart("update of each pre-activation", x, y, (typical, marks))
     notes = tuple(filter(None, (data["shortfall"], data["doubt"])))
     panel = Panel(("pre-activation", "M", "95% interval", "mean square"), rows, chart)
-    return Section("Measurement", _facts(data), (panel,), notes)
-
-
-def _facts(data: _Data) -> dict[str, str]:
-    return {
+    facts = {
         "eta*": f"{_cell(data['eta_star'])} ({_ends(data['eta_star_interval'])})",
         "pre-activations": data["pre_activations"],
         "seeds": _seeds(data["seeds"]),
         "cost": f"{data['num_passes']} forward passes",
     }
+    return Section("Measurement", facts, (panel,), notes)
 
 
 def scan_section(data: _Data) -> Section:

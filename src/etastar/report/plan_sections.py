@@ -78,7 +78,8 @@ def _group_chart(data: _Data) -> Chart:
 def depth_section(data: _Data) -> Section:
     """Effective depth and its path."""
     rows = tuple(
-        (str(place), step["module"] or "(root)", step["counted_as"], _operation(step["op"]))
+        # "aten.addmm.default" as "addmm"
+        (str(place), step["module"] or "(root)", step["counted_as"], (step["op"].split(".") * 2)[1])
         for place, step in enumerate(data["path"], start=1)
     )
     matrix = tuple(
@@ -91,11 +92,6 @@ def depth_section(data: _Data) -> Section:
         panels.append(Panel(("from", "to", "effective depth"), matrix))
     notes = tuple(filter(None, (data["capture_note"], *data["notes"])))
     return Section("Network", _depth_facts(data), tuple(panels), notes)
-
-
-def _operation(op: str) -> str:
-    """`aten.addmm.default` as `addmm`."""
-    return (op.split(".") * 2)[1]
 
 
 def _depth_facts(data: _Data) -> dict[str, str]:
