@@ -179,8 +179,6 @@ BAD = {
     "no weight layers": (["depth", "FILE:no_layers"], "no weight layer"),
     "wrong shapes": (["depth", "zoo:mlp", "--input", "2,5"], "aten.addmm.default"),
     "wrong rank": (["depth", "zoo:resnet", "--input", "5"], "forward pass"),
-    "unknown source": (["depth", "zoo:mlp", "--source", "y"], "source 'y'"),
-    "unknown output": (["depth", "zoo:mlp", "--output", "y"], "output 'y'"),
     "unknown argument": (["depth", "zoo:mlp", "--arg", "size=3"], "size"),
     "lr of zero": ([*GPT[:-1], "0", "--optimizer", "sgd"], "lr=0"),
     "negative lr": ([*GPT[:-1], "-1", "--optimizer", "sgd"], "lr=-1"),

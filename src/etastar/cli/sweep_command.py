@@ -208,11 +208,6 @@ def progress_lines(
         lines = stack.enter_context(Progress(*columns, TimeElapsedColumn(), console=console))
         tasks: dict[Any, Any] = {}
 
-        def line(key: Any, text: str, *, done: bool) -> None:
-            if key not in tasks:
-                tasks[key] = lines.add_task("", total=1)
-            lines.update(tasks[key], description=text, completed=int(done))
-
         said = ""
 
         def show(progress: Any, total: str = "") -> None:
@@ -221,8 +216,10 @@ def progress_lines(
                 console.print(progress.waiting, markup=False, highlight=False, soft_wrap=True)
             text = f"{progress}  {progress.num_finished} runs, {progress.steps} steps"
             text += f"  {progress.waiting}" if progress.waiting else ""
-            line(progress.size, text, done=progress.done)
-            if total:
-                line("total", total, done=progress.done)
+            for key, line in ((progress.size, text), ("total", total)):
+                if line and key not in tasks:
+                    tasks[key] = lines.add_task("", total=1)
+                if line:
+                    lines.update(tasks[key], description=line, completed=int(progress.done))
 
         yield show

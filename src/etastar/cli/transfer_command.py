@@ -67,9 +67,6 @@ def transfer(
     aux_lr: Annotated[
         float | None, typer.Option("--aux-lr", help="With muon: the rate of its AdamW.")
     ] = None,
-    allow_recurrent: Annotated[
-        bool, typer.Option("--allow-recurrent", help="Transfer although no law covers it.")
-    ] = False,
     data: Annotated[
         str | None,
         typer.Option("--data", help="Data set to measure the criterion on, for any law."),
@@ -129,7 +126,6 @@ def transfer(
             optimizer=kind,
             law=law,
             init="stabilized" if init == "all" and "auto" in law else "any",
-            allow_recurrent=allow_recurrent,
             measure=measure,
         )
     if save is not None:
