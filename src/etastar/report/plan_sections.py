@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from etastar.depth import integer_text
 from etastar.formatting import interval, name_pattern, number, shorten_middle
 from etastar.report.charts import GREY, Axis, Chart, Panel, Section, Series, axis_labels
-
-_DIGITS = 12
 
 _Data = Mapping[str, Any]
 
@@ -101,14 +100,9 @@ def _depth_facts(data: _Data) -> dict[str, str]:
         "weight layers": str(data["weight_layers"]),
         "residual additions": str(data["residual_additions"]),
         "longest path": f"{data['longest_path']} ({data['layer_longest_path']} layers)",
-        "paths": _integer(data["path_count"]),
+        "paths": integer_text(data["path_count"], digits=12),
         "from": name_pattern(data["sources"]),
         "to": name_pattern(data["outputs"]),
         "captured on": f"{data['capture']} tensors",
         **{what.replace("_", " "): name_pattern(data[what]) for what in lists if data[what]},
     }
-
-
-def _integer(value: int) -> str:
-    text = str(value)
-    return f"{value:,}" if len(text) <= _DIGITS else f"{text[0]}.{text[1:4]}e{len(text) - 1}"
