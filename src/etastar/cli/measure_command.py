@@ -77,19 +77,18 @@ def _seeds(text: str, precision: float | None) -> SeedChoice:
     """The seeds that a text names, or how to find how many it takes."""
     from etastar.measure import UntilPrecise
 
-    first, *open_end = text.split("-")
+    if text[-1:] == "-" and text[:-1].isdecimal():
+        asked = UntilPrecise.precision if precision is None else precision
+        return UntilPrecise(asked, first=int(text[:-1]))
     try:
-        numbers = [int(one) for one in first.split(",")]
+        numbers = [int(one) for one in text.split(",")]
     except ValueError:
         numbers = []
-    if open_end == [""] and len(numbers) == 1:
-        asked = UntilPrecise.precision if precision is None else precision
-        return UntilPrecise(asked, first=numbers[0])
-    if open_end or not numbers or precision is not None:
+    if not numbers or precision is not None:
         raise ModelSpecError(
             f"--seeds {text}" + f" with --precision {precision}" * (precision is not None),
             "a number of seeds, 5; the seeds, 7,8,9; or the first of as many as it takes, 100-, to "
             "which alone a precision belongs",
             "change --seeds, or leave --precision out",
         )
-    return numbers[0] if len(numbers) == 1 and "," not in text else numbers
+    return numbers if "," in text else numbers[0]

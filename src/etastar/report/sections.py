@@ -38,15 +38,11 @@ _KINDS: tuple[tuple[frozenset[str], _Build], ...] = tuple(
         ("exponents points", measured_sections.scan_section),
         ("eta_star layers", measured_sections.update_section),
         ("axes num_steps", measured_sections.coordinate_section),
-        ("stable layers verdict", measured_sections.stability_section),
     )
 )
 """What the JSON of each kind of result has, the first that fits first."""
 
-_EXPECTED = (
-    "a plan, depth report or graph, measurement, scan, coordinate or stability check, sweep, fit, "
-    "tuning"
-)
+_EXPECTED = "a plan, depth report or graph, measurement, scan, coordinate check, sweep, fit, tuning"
 
 
 def section_of(result: object) -> Section:
