@@ -31,7 +31,8 @@ class Dataset:
         test_targets: As `train_targets`.
 
     Raises:
-        ModelSpecError: Inputs and targets differ in number, or one part is empty.
+        ModelSpecError: Inputs and targets differ in number, one part is empty, or the inputs of
+            both parts differ in shape.
     """
 
     name: str
@@ -45,6 +46,13 @@ class Dataset:
     def __post_init__(self) -> None:
         _require_pairs(self.name, "training", self.train_inputs, self.train_targets)
         _require_pairs(self.name, "test", self.test_inputs, self.test_targets)
+        shapes = [tuple(inputs.shape[1:]) for inputs in (self.train_inputs, self.test_inputs)]
+        if shapes[0] != shapes[1]:
+            raise ModelSpecError(
+                f"data set {self.name!r} with training inputs {shapes[0]}, test inputs {shapes[1]}",
+                "the same shape in both parts",
+                "bring them to one size, or take another test part",
+            )
 
     def batches(
         self, seed: int, batch_size: int, num_steps: int

@@ -23,19 +23,15 @@ from etastar.typed import require_type
 
 TeacherTask = Literal["classification", "regression"]
 
+_DIGITS_TEST = 360
+_TEACHER_WIDTH = 64
 
-def load_digits(*, num_test: int = 360, seed: int = 0) -> Dataset:
-    """1,797 grey images of ten digits; nothing is downloaded.
 
-    Args:
-        num_test: Examples kept for the test part (a fifth by default).
-        seed: Of the split; not of the batches.
+def load_digits() -> Dataset:
+    """1,797 grey images of ten digits, a fifth of them the test part; nothing is downloaded.
 
     Returns:
         Images (examples, 1, 8, 8) with mean 0 and standard deviation 1 over the training part.
-
-    Raises:
-        ModelSpecError: The test part would be empty or leave nothing to train on.
 
     Example:
         >>> data = load_digits()
@@ -49,60 +45,42 @@ def load_digits(*, num_test: int = 360, seed: int = 0) -> Dataset:
     raw = read_digits()
     images = torch.from_numpy(raw.images).float().unsqueeze(1)
     labels = torch.from_numpy(raw.target).long()
-    if not 1 <= num_test < len(images):
-        raise ModelSpecError(
-            f"num_test={num_test}", f"from 1 to {len(images) - 1}", "change num_test"
-        )
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    test, train = order[:num_test], order[num_test:]
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    test, train = order[:_DIGITS_TEST], order[_DIGITS_TEST:]
     return image_dataset("digits", 10, (images[train], labels[train]), (images[test], labels[test]))
 
 
-def _read_source(folder: Path, *, num_bytes: int) -> bytes:
-    """The first bytes of a folder's modules, by name; no file is opened that is not needed."""
-    parts: list[bytes] = []
-    missing = num_bytes
-    for path in sorted(folder.glob("*.py"), key=lambda path: path.name):
-        if missing <= 0:
-            break
-        parts.append(path.read_bytes()[:missing])
-        missing -= len(parts[-1])
-    return b"".join(parts)
-
-
-def load_stdlib_text(
-    *, context: int = 32, num_bytes: int = 1_000_000, folder: str | None = None
-) -> Dataset:
+def load_stdlib_text(*, context: int = 32, num_bytes: int = 1_000_000) -> Dataset:
     """Next-byte prediction on the running Python's standard library.
 
-    The text depends on the version of Python, and on nothing else. Every tenth window is kept for
-    the test part.
+    The text, the library's modules by name, depends on the version of Python, and on nothing else.
+    Every tenth window is kept for the test part.
 
     Args:
         context: Bytes in an input.
         num_bytes: How much text to use.
-        folder: Another folder of Python files in place of the standard library.
 
     Returns:
         Tokens (windows, context) and the same shifted by one.
 
     Raises:
-        ModelSpecError: The folder holds less text than asked for, or a size is no positive integer.
+        ModelSpecError: There is less text than asked for, or a size is no positive integer.
 
     Example:
         >>> data = load_stdlib_text(context=16, num_bytes=10_000)
         >>> data.train_inputs.shape, data.num_classes
         (torch.Size([530, 16]), 256)
     """
-    source = Path(folder or sysconfig.get_path("stdlib"))
-    text = _read_source(source, num_bytes=num_bytes)
-    if len(text) < num_bytes or num_bytes < 1:
+    paths = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"), key=lambda path: path.name)
+    text = b"".join(path.read_bytes() for path in paths)
+    if not 1 <= num_bytes <= len(text):
         raise ModelSpecError(
-            f"num_bytes={num_bytes}, and {len(text)} bytes of Python source in {source}",
+            f"num_bytes={num_bytes}, and {len(text)} bytes of Python's own source",
             "one byte or more, and no more than there are",
-            "lower num_bytes, or name another folder",
+            "change num_bytes",
         )
-    parts = split_every(*byte_windows(text, context=context), test_every=10)
+    windows = byte_windows(text[:num_bytes], context=context)
+    parts = split_every(*windows, test_every=10)
     return Dataset("stdlib-text", "language modelling", NUM_BYTES, *parts)
 
 
@@ -113,10 +91,9 @@ def load_teacher(
     num_classes: int = 10,
     num_train: int = 4096,
     num_test: int = 512,
-    teacher_width: int = 64,
     seed: int = 0,
 ) -> Dataset:
-    """Normal inputs and what a random two-layer tanh network makes of them.
+    """Normal inputs and what a random two-layer tanh network of 64 hidden units makes of them.
 
     y = V tanh(W x), the variances of both weights 1 / fan_in, scaled to mean 0 and standard
     deviation 1 of each output over the training part; the class is the largest of them.
@@ -127,7 +104,6 @@ def load_teacher(
         num_classes: Outputs of the teacher.
         num_train: Training examples.
         num_test: Test examples.
-        teacher_width: Hidden units of the teacher.
         seed: Of inputs and teacher.
 
     Returns:
@@ -141,7 +117,7 @@ def load_teacher(
         >>> data.train_targets.shape
         torch.Size([100, 10])
     """
-    sizes = (in_features, num_classes, num_train, num_test, teacher_width)
+    sizes = (in_features, num_classes, num_train, num_test)
     if task not in get_args(TeacherTask) or min(sizes) < 1:
         raise ModelSpecError(
             f"teacher with task={task!r}, sizes {sizes}",
@@ -150,10 +126,10 @@ def load_teacher(
         )
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(num_train + num_test, in_features, generator=generator)
-    hidden_weight = torch.randn(in_features, teacher_width, generator=generator)
-    output_weight = torch.randn(teacher_width, num_classes, generator=generator)
+    hidden_weight = torch.randn(in_features, _TEACHER_WIDTH, generator=generator)
+    output_weight = torch.randn(_TEACHER_WIDTH, num_classes, generator=generator)
     hidden = torch.tanh(inputs @ hidden_weight / in_features**0.5)
-    outputs = hidden @ output_weight / teacher_width**0.5
+    outputs = hidden @ output_weight / _TEACHER_WIDTH**0.5
     std, mean = torch.std_mean(outputs[:num_train], dim=0, correction=0)
     outputs = (outputs - mean) / std.masked_fill(std == 0, 1.0)
     targets = outputs.argmax(1) if task == "classification" else outputs
@@ -217,7 +193,7 @@ def _require_options(name: str, loader: Callable[..., Any], options: dict[str, A
     if unknown := [option for option in options if option not in accepted]:
         raise ModelSpecError(
             f"{name} with {', '.join(unknown)}",
-            "options out of: " + ", ".join(accepted),
+            "options out of: " + (", ".join(accepted) or "none"),
             "leave out or rename what is not listed",
         )
     types = get_type_hints(loader)
