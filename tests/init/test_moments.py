@@ -30,8 +30,7 @@ class Twin(nn.Module):
 
 def by_node(measurement, values):
     """Values in the order of execution, of weight layers and residual additions."""
-    kinds = ("weight layer", "residual addition")
-    return [values[node.index] for node in measurement.graph if node.kind in kinds]
+    return [values[node.index] for node in measurement.nodes]
 
 
 def test_moments_agree_with_autograd_on_kept_tensors():
@@ -62,21 +61,14 @@ def test_the_gradient_is_that_of_the_layer_not_of_what_overwrote_it():
 
 
 def test_the_random_projection_of_a_linear_map_has_the_norm_of_its_probe():
-    model = nn.Linear(4, 2000)
-    measured = measure_moments(model, (torch.ones(1, 4),), {}, seeds=range(8))
+    measured = measure_moments(nn.Linear(4, 2000), (torch.ones(1, 4),), {})
     assert next(iter(measured.gradient_norm2.values())) == pytest.approx(2000, rel=0.05)
 
 
-def test_projections_are_seeded_and_averaged():
+def test_projections_are_the_same_at_every_call():
     model, inputs = build("mlp", depth=3), example_inputs("mlp")
-    one, same, other = (
-        measure_moments(model, inputs, {}, seeds=seeds).gradient_norm2
-        for seeds in ((0,), (0,), (1,))
-    )
+    one, same = (measure_moments(model, inputs, {}).gradient_norm2 for _ in range(2))
     assert one == same
-    assert one != other
-    both = measure_moments(model, inputs, {}, seeds=(0, 1)).gradient_norm2
-    assert both == pytest.approx({n: (one[n] + other[n]) / 2 for n in one})
 
 
 def test_logits_are_taken_from_a_dictionary():

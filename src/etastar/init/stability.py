@@ -5,7 +5,8 @@ Second moments of activations and gradients are measured in one real forward and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from etastar.measure.subject import seed_everything
 from etastar.naming import canonical_parameters, unwrap
 
 _OUTPUT_NAMES = ("logits", "last_hidden_state")
+_PROJECTIONS = 4
 
 
 def check_stability(
@@ -78,19 +80,6 @@ def check_stability(
     Reference: docs/definitions.md, section 2; [AM], [CH].
     """
     require_module(model, error=InitError)
-    with plain_modes(error=InitError):
-        measured = _measured(model, batch, loss_fn)
-    nodes = [n for n in measured.graph if n.kind in ("weight layer", "residual addition")]
-    if not nodes:
-        raise InitError(
-            "a model without weight layers", "at least one weight layer", "check the model"
-        )
-    if not all(measured.sizes[node.index] for node in nodes):
-        raise InitError("an empty batch", "one example or more", "give a batch of typical data")
-    return judged(measured, canonical_parameters(model))
-
-
-def _measured(model: nn.Module, batch: Batch | torch.Tensor, loss_fn: LossFn | None) -> Measurement:
     if isinstance(batch, torch.Tensor):
         if loss_fn is not None:
             raise InitError(
@@ -99,9 +88,11 @@ def _measured(model: nn.Module, batch: Batch | torch.Tensor, loss_fn: LossFn | N
                 "add the targets, or leave loss_fn out",
             )
         batch = (batch, None)
-    examples = read_batch(batch)
-    loss = None if loss_fn is None else lambda output: loss_fn(output, examples.targets)
-    return measure_moments(model, examples.args, examples.kwargs, loss_fn=loss)
+    with plain_modes(error=InitError):
+        examples = read_batch(batch)
+        loss = None if loss_fn is None else lambda output: loss_fn(output, examples.targets)
+        measured = measure_moments(model, examples.args, examples.kwargs, loss_fn=loss)
+    return judged(measured, canonical_parameters(model))
 
 
 class _Keeper:
@@ -147,7 +138,6 @@ def measure_moments(
     kwargs: Mapping[str, Any],
     *,
     loss_fn: Callable[[Any], torch.Tensor] | None = None,
-    seeds: Sequence[int] = (0, 1, 2, 3),
 ) -> Measurement:
     """Run the model once on real tensors, and differentiate: moments by node of that pass's graph.
 
@@ -155,15 +145,14 @@ def measure_moments(
     the same outputs, that is run, its norms over the batch left in the mode that they are in: they
     take the batch's statistics, as in training. Other random numbers are the same in every call.
 
-    Without a loss the gradient is that of <output, r> with r standard normal, averaged over one
-    draw for each seed: every direction of the output counts alike.
+    Without a loss the gradient is that of <output, r> with r standard normal, its square averaged
+    over four draws: every direction of the output counts alike.
 
     Args:
         model: Any module; left as it is.
         args: Positional inputs.
         kwargs: Keyword inputs.
         loss_fn: From what the model returned to the loss to differentiate instead.
-        seeds: One for each draw of r; the global generator is untouched.
 
     Raises:
         CaptureError: If the forward pass raises.
@@ -171,60 +160,56 @@ def measure_moments(
     """
     traced, keeper = _measured_pass(unwrap(model), args, kwargs)
     graph = Graph.of_trace(traced)
-    if keeper.forward and not keeper.edges:
+    nodes = [n for n in graph if n.kind in ("weight layer", "residual addition")]
+    if not nodes:
+        raise InitError(
+            "a model without weight layers", "at least one weight layer", "check the model"
+        )
+    if not all(keeper.sizes[node.index] for node in nodes):
+        raise InitError("an empty batch", "one example or more", "give a batch of typical data")
+    if not keeper.edges:
         raise InitError(
             "a model whose layers carry no gradient",
             "parameters with requires_grad",
             "unfreeze the parameters: model.requires_grad_(True)",
         )
     with torch.enable_grad():
-        gradients = _gradients(traced.result, keeper.edges, loss_fn, seeds)
-    return Measurement(graph, keeper.forward, gradients, keeper.sizes)
+        gradients = _gradients(traced.result, keeper.edges, loss_fn)
+    return Measurement(graph, nodes, keeper.forward, gradients, keeper.sizes)
 
 
 def _measured_pass(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[Trace, _Keeper]:
     """The pass in the model's own mode, else the one that draws nothing by chance."""
-    found = _one_pass(model, args, kwargs, evaluation=False)
-    if not found[0].is_random or not any(module.training for module in model.modules()):
-        return found
-    try:
-        steady = _one_pass(model, args, kwargs, evaluation=True)
-    except CaptureError:
-        return found
-    return steady if steady[0].outputs.keys() == found[0].outputs.keys() else found
 
+    def one_pass(*, evaluation: bool) -> tuple[Trace, _Keeper]:
+        keeper = _Keeper()
+        watch = keeper.watch
+        with random_numbers_kept(), forward_pass():
+            seed_everything(0)
+            traced = trace(
+                model, args, kwargs, fake=False, grad=True, observer=watch, evaluation=evaluation
+            )
+            keeper.take_edges()
+        return traced, keeper
 
-def _one_pass(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, evaluation: bool
-) -> tuple[Trace, _Keeper]:
-    keeper = _Keeper()
-    with random_numbers_kept(), forward_pass():
-        seed_everything(0)
-        traced = trace(
-            model,
-            args,
-            kwargs,
-            fake=False,
-            grad=True,
-            observer=keeper.watch,
-            evaluation=evaluation,
-        )
-        keeper.take_edges()
-    return traced, keeper
+    found = one_pass(evaluation=False)
+    if found[0].is_random and any(module.training for module in model.modules()):
+        with suppress(CaptureError):
+            steady = one_pass(evaluation=True)
+            if steady[0].outputs.keys() == found[0].outputs.keys():
+                return steady
+    return found
 
 
 def _gradients(
     result: Any,
     edges: dict[int, GradientEdge],
     loss_fn: Callable[[Any], torch.Tensor] | None,
-    seeds: Sequence[int],
 ) -> dict[int, float]:
-    if not edges:
-        return {}
     if loss_fn is None:
-        losses = [_random_projection(result, seed) for seed in seeds]
+        losses = [_random_projection(result, seed) for seed in range(_PROJECTIONS)]
     else:
         losses = [_checked(loss_fn, result)]
     found: dict[int, float] = {}
