@@ -51,15 +51,7 @@ def plan_initialization(
     """
     settings.require_matches([n for i in graph.parameters for n in (i.name, *i.aliases)])
     planner = _Planner(graph, parameters, settings, zero_readout=zero_readout)
-    leaders: dict[str, str] = {}
-    entries = []
-    for info, entry in zip(graph.parameters, planner.entries(), strict=True):
-        if entry.effective is not None and entry.action != "kept":
-            leader = leaders.setdefault(entry.effective, info.name)
-            if leader != info.name:
-                entry = _entry(info, "follows", f"part of {entry.effective}, see {leader}")
-        entries.append(entry)
-    return InitReport(settings, tuple(entries))
+    return InitReport(settings, tuple(planner.entries()))
 
 
 class _Planner:
