@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from etastar.datasets import load
-from etastar.datasets.dataset import byte_windows, split_every
+from etastar.datasets.dataset import byte_windows, hold_out_tenth
 from etastar.errors import ModelSpecError
 
 
@@ -69,6 +69,6 @@ def test_a_context_that_no_window_fits_is_refused(context):
 
 def test_every_window_is_in_one_part():
     windows = torch.arange(25)[:, None]
-    train, _, test, _ = split_every(windows, windows, test_every=10)
+    train, _, test, _ = hold_out_tenth(windows, windows)
     assert test.flatten().tolist() == [9, 19]
     assert sorted(torch.cat([train, test]).flatten().tolist()) == list(range(25))

@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from etastar.datasets.dataset import NUM_BYTES, Dataset, byte_windows, image_dataset, split_every
+from etastar.datasets.dataset import NUM_BYTES, Dataset, byte_windows, hold_out_tenth, image_dataset
 from etastar.errors import MissingExtraError, ModelSpecError, foreign_errors_as
 
 _TEST_SPLITS = ("test", "validation", "valid", "val")
-_TEST_EVERY = 10
 _SHUFFLE_BUFFER = 10_000
 _GREY_MODES = ("1", "L")
 _STRINGS = ("string", "large_string")
@@ -87,7 +86,7 @@ def load_hf(name: str, options: HuggingFaceOptions) -> Dataset:
         num_classes = stated or int(torch.cat([parts[1], parts[3]]).max()) + 1
         return image_dataset(f"hf:{name}", num_classes, parts[:2], parts[2:])
     text, context = _column(features, options, "text_column", _texts(features)), options.context
-    amounts = options.num_bytes, max(options.num_bytes // _TEST_EVERY, context + 1)
+    amounts = options.num_bytes, max(options.num_bytes // 10, context + 1)
     found = [
         byte_windows(_joined_text(rows, text, num_bytes=amount), context=context)
         for rows, amount in zip(drawn, amounts, strict=False)
@@ -137,7 +136,7 @@ def _draw(rows: Any, limit: int | None) -> Any:
 def _both_parts(found: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Both parts; without a test split, every tenth training example is held out."""
     train, *test = found
-    return (*train, *test[0]) if test else split_every(*train, test_every=_TEST_EVERY)
+    return (*train, *test[0]) if test else hold_out_tenth(*train)
 
 
 def _labels(features: Mapping[str, Any]) -> list[str]:

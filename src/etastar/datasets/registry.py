@@ -14,8 +14,8 @@ from etastar.datasets.dataset import (
     NUM_BYTES,
     Dataset,
     byte_windows,
+    hold_out_tenth,
     image_dataset,
-    split_every,
 )
 from etastar.datasets.hugging_face import HuggingFaceOptions, load_hf
 from etastar.errors import ModelSpecError, foreign_errors_as
@@ -80,7 +80,7 @@ def load_stdlib_text(*, context: int = 32, num_bytes: int = 1_000_000) -> Datase
             "change num_bytes",
         )
     windows = byte_windows(text[:num_bytes], context=context)
-    parts = split_every(*windows, test_every=10)
+    parts = hold_out_tenth(*windows)
     return Dataset("stdlib-text", "language modelling", NUM_BYTES, *parts)
 
 

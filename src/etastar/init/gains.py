@@ -146,13 +146,14 @@ def _data_operand(layer: Node) -> Operand | None:
 def _measure(replay: PointwiseReplay, operand: Operand) -> InputActivation:
     """E[phi^2]; of what was joined of parts the mean over these, weighted by size."""
     try:
-        roots = replay.collect(operand)
+        replay.evaluate(operand)
     except JoinedPartsError as joined:
         return _mean_over_parts(replay, operand, joined)
-    if len(roots) not in (1, 2):
-        raise NotReplayableError(f"it joins {len(roots)} independent tensors; up to two are taken")
-    moment = _expectation(replay, operand, roots)
-    return InputActivation(moment, _phi(replay, operand) if len(roots) == 1 else None)
+    number = len(replay.roots)
+    if number not in (1, 2):
+        raise NotReplayableError(f"it joins {number} independent tensors; up to two are taken")
+    moment = _expectation(replay, operand, number)
+    return InputActivation(moment, _phi(replay, operand) if number == 1 else None)
 
 
 def _mean_over_parts(
@@ -178,14 +179,13 @@ def _are_alike(functions: Sequence[Activation | None]) -> bool:
     return len(values) == len(functions) and all(torch.equal(v, values[0]) for v in values)
 
 
-def _expectation(replay: PointwiseReplay, operand: Operand, roots: tuple[Root, ...]) -> float:
+def _expectation(replay: PointwiseReplay, operand: Operand, num_roots: int) -> float:
     """E[phi^2] over the product of one rule for each root; slopes by channel are averaged."""
-    points, weights = gaussian_rule(len(roots))
-    shapes = ((-1, 1, 1), (1, -1, 1))
-    along = {root: points.reshape(shape) for root, shape in zip(roots, shapes, strict=False)}
+    points, weights = gaussian_rule(num_roots)
     with torch.no_grad():
-        moments = (replay.evaluate(operand, along.__getitem__) ** 2).mean(dim=-1)
-    if len(roots) == 1:
+        values = replay.evaluate(operand, (points.reshape(-1, 1, 1), points.reshape(1, -1, 1)))
+    moments = (values**2).mean(dim=-1)
+    if num_roots == 1:
         return gaussian_mean(moments[:, 0].expand(len(points)))
     return float(weights @ moments.expand(len(points), len(points)) @ weights)
 
@@ -193,10 +193,10 @@ def _expectation(replay: PointwiseReplay, operand: Operand, roots: tuple[Root, .
 def _phi(replay: PointwiseReplay, operand: Operand) -> Activation | None:
     """Phi as a function of one tensor; None if it has several slopes."""
     # another part may be chosen when it is called
-    own = replace(replay, chosen=dict(replay.chosen))
+    own = replace(replay, chosen=dict(replay.chosen), roots=[])
 
     def values(points: torch.Tensor) -> torch.Tensor:
-        return own.evaluate(operand, lambda _: points.reshape(-1, 1, 1))
+        return own.evaluate(operand, (points.reshape(-1, 1, 1),))
 
     if values(torch.ones(1, dtype=torch.float64)).shape[-1] != 1:
         return None

@@ -208,11 +208,8 @@ def _gradients(
     edges: dict[int, GradientEdge],
     loss_fn: Callable[[Any], torch.Tensor] | None,
 ) -> dict[int, float]:
-    if loss_fn is None:
-        losses = [_random_projection(result, seed) for seed in range(_PROJECTIONS)]
-    else:
-        losses = [_checked(loss_fn, result)]
     found: dict[int, float] = {}
+    losses = _losses(result, loss_fn)
     for loss in losses:
         gradients = torch.autograd.grad(
             loss, list(edges.values()), retain_graph=True, allow_unused=True
@@ -222,6 +219,27 @@ def _gradients(
                 norm2 = float(gradient.double().abs().square().sum())
                 found[index] = found.get(index, 0.0) + norm2 / len(losses)
     return found
+
+
+def _losses(result: Any, loss_fn: Callable[[Any], torch.Tensor] | None) -> list[torch.Tensor]:
+    """The loss, or the random projections; refused where they cannot be differentiated."""
+    if loss_fn is None:
+        losses = [_random_projection(result, seed) for seed in range(_PROJECTIONS)]
+    else:
+        expected = "loss_fn(output, targets), which returns a scalar"
+        action = "call it yourself on the model's output and the batch's targets"
+        with foreign_errors_as(InitError, "loss_fn", expected, action):
+            losses = [loss_fn(result)]
+    loss: Any = losses[0]
+    is_tensor = isinstance(loss, torch.Tensor)
+    if not is_tensor or loss.numel() != 1 or not loss.requires_grad:
+        shape = f"shape {tuple(loss.shape)}" if is_tensor else type(loss).__name__
+        raise InitError(
+            f"a loss of {shape}, requires_grad={is_tensor and loss.requires_grad}",
+            "a scalar that depends on a parameter with requires_grad",
+            "unfreeze the parameters, or check loss_fn",
+        )
+    return losses
 
 
 def _random_projection(result: Any, seed: int) -> torch.Tensor:
@@ -235,27 +253,4 @@ def _random_projection(result: Any, seed: int) -> torch.Tensor:
             "give loss_fn(output, targets), which returns a scalar",
         )
     output, generator = tensors[name], torch.Generator().manual_seed(seed)
-    if not output.requires_grad:
-        raise _no_gradient(output)
     return (output * torch.randn(output.shape, generator=generator).to(output)).sum()
-
-
-def _checked(loss_fn: Callable[[Any], torch.Tensor], result: Any) -> torch.Tensor:
-    """The loss, refused where it cannot be differentiated."""
-    expected = "loss_fn(output, targets), which returns a scalar"
-    action = "call it yourself on the model's output and the batch's targets"
-    with foreign_errors_as(InitError, "loss_fn", expected, action):
-        loss = loss_fn(result)
-    if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
-        raise _no_gradient(loss)
-    return loss
-
-
-def _no_gradient(loss: Any) -> InitError:
-    is_tensor = isinstance(loss, torch.Tensor)
-    shape = f"shape {tuple(loss.shape)}" if is_tensor else type(loss).__name__
-    return InitError(
-        f"a loss of {shape}, requires_grad={is_tensor and loss.requires_grad}",
-        "a scalar that depends on a parameter with requires_grad",
-        "unfreeze the parameters, or check loss_fn",
-    )
