@@ -5,7 +5,7 @@ Second moments of activations and gradients are measured in one real forward and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,7 +21,7 @@ from etastar.graph.isolation import random_numbers_kept
 from etastar.graph.node import Node
 from etastar.graph.tracing import Trace, trace
 from etastar.init.stability_report import Measurement, StabilityReport, judged
-from etastar.measure.batch import Batch, LossFn, forward_pass, plain_modes, read_batch
+from etastar.measure.batch import Batch, Examples, LossFn, forward_pass, plain_modes, read_batch
 from etastar.measure.differences import mean_square
 from etastar.measure.subject import seed_everything
 from etastar.naming import canonical_parameters, unwrap
@@ -79,20 +79,7 @@ def check_stability(
 
     Reference: docs/definitions.md, section 2; [AM], [CH].
     """
-    require_module(model, error=InitError)
-    if isinstance(batch, torch.Tensor):
-        if loss_fn is not None:
-            raise InitError(
-                "a loss_fn, and a batch of inputs alone",
-                "(inputs, targets), or a dict of the model's keyword arguments",
-                "add the targets, or leave loss_fn out",
-            )
-        batch = (batch, None)
-    with plain_modes(error=InitError):
-        examples = read_batch(batch)
-        loss = None if loss_fn is None else lambda output: loss_fn(output, examples.targets)
-        measured = measure_moments(model, examples.args, examples.kwargs, loss_fn=loss)
-    return judged(measured, canonical_parameters(model))
+    return judged(measure_moments(model, batch, loss_fn), canonical_parameters(model))
 
 
 class _Keeper:
@@ -133,13 +120,9 @@ class _Keeper:
 
 
 def measure_moments(
-    model: nn.Module,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    *,
-    loss_fn: Callable[[Any], torch.Tensor] | None = None,
+    model: nn.Module, batch: Batch | torch.Tensor, loss_fn: LossFn | None = None
 ) -> Measurement:
-    """Run the model once on real tensors, and differentiate: moments by node of that pass's graph.
+    """What `check_stability` judges: moments by node of the graph of one pass on real tensors.
 
     Where training mode draws random numbers (dropout, stochastic depth) and evaluation mode returns
     the same outputs, that is run, its norms over the batch left in the mode that they are in: they
@@ -147,18 +130,22 @@ def measure_moments(
 
     Without a loss the gradient is that of <output, r> with r standard normal, its square averaged
     over four draws: every direction of the output counts alike.
-
-    Args:
-        model: Any module; left as it is.
-        args: Positional inputs.
-        kwargs: Keyword inputs.
-        loss_fn: From what the model returned to the loss to differentiate instead.
-
-    Raises:
-        CaptureError: If the forward pass raises.
-        InitError: If the loss fails or is no scalar, or no layer carries a gradient.
     """
-    traced, keeper = _measured_pass(unwrap(model), args, kwargs)
+    require_module(model, error=InitError)
+    if isinstance(batch, torch.Tensor):
+        if loss_fn is not None:
+            raise InitError(
+                "a loss_fn, and a batch of inputs alone",
+                "(inputs, targets), or a dict of the model's keyword arguments",
+                "add the targets, or leave loss_fn out",
+            )
+        batch = (batch, None)
+    with plain_modes(error=InitError):
+        return _measured(unwrap(model), read_batch(batch), loss_fn)
+
+
+def _measured(model: nn.Module, examples: Examples, loss_fn: LossFn | None) -> Measurement:
+    traced, keeper = _measured_pass(model, examples)
     graph = Graph.of_trace(traced)
     nodes = [n for n in graph if n.kind in ("weight layer", "residual addition")]
     if not nodes:
@@ -174,22 +161,25 @@ def measure_moments(
             "unfreeze the parameters: model.requires_grad_(True)",
         )
     with torch.enable_grad():
-        gradients = _gradients(traced.result, keeper.edges, loss_fn)
+        gradients = _gradients(_losses(traced.result, examples, loss_fn), keeper.edges)
     return Measurement(graph, nodes, keeper.forward, gradients, keeper.sizes)
 
 
-def _measured_pass(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[Trace, _Keeper]:
+def _measured_pass(model: nn.Module, examples: Examples) -> tuple[Trace, _Keeper]:
     """The pass in the model's own mode, else the one that draws nothing by chance."""
 
     def one_pass(*, evaluation: bool) -> tuple[Trace, _Keeper]:
         keeper = _Keeper()
-        watch = keeper.watch
         with random_numbers_kept(), forward_pass():
             seed_everything(0)
             traced = trace(
-                model, args, kwargs, fake=False, grad=True, observer=watch, evaluation=evaluation
+                model,
+                examples.args,
+                examples.kwargs,
+                fake=False,
+                grad=True,
+                observer=keeper.watch,
+                evaluation=evaluation,
             )
             keeper.take_edges()
         return traced, keeper
@@ -203,13 +193,9 @@ def _measured_pass(
     return found
 
 
-def _gradients(
-    result: Any,
-    edges: dict[int, GradientEdge],
-    loss_fn: Callable[[Any], torch.Tensor] | None,
-) -> dict[int, float]:
+def _gradients(losses: Sequence[torch.Tensor], edges: dict[int, GradientEdge]) -> dict[int, float]:
+    """Squared norms of the gradients by node, mean over the losses."""
     found: dict[int, float] = {}
-    losses = _losses(result, loss_fn)
     for loss in losses:
         gradients = torch.autograd.grad(
             loss, list(edges.values()), retain_graph=True, allow_unused=True
@@ -221,7 +207,7 @@ def _gradients(
     return found
 
 
-def _losses(result: Any, loss_fn: Callable[[Any], torch.Tensor] | None) -> list[torch.Tensor]:
+def _losses(result: Any, examples: Examples, loss_fn: LossFn | None) -> list[torch.Tensor]:
     """The loss, or the random projections; refused where they cannot be differentiated."""
     if loss_fn is None:
         losses = [_random_projection(result, seed) for seed in range(_PROJECTIONS)]
@@ -229,7 +215,7 @@ def _losses(result: Any, loss_fn: Callable[[Any], torch.Tensor] | None) -> list[
         expected = "loss_fn(output, targets), which returns a scalar"
         action = "call it yourself on the model's output and the batch's targets"
         with foreign_errors_as(InitError, "loss_fn", expected, action):
-            losses = [loss_fn(result)]
+            losses = [loss_fn(result, examples.targets)]
     loss: Any = losses[0]
     is_tensor = isinstance(loss, torch.Tensor)
     if not is_tensor or loss.numel() != 1 or not loss.requires_grad:
