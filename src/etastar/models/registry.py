@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError
-from etastar.models.components import NetworkConfig
-from etastar.models.feedforward import cnn1d, cnn2d, mlp, resmlp, resnet
+from etastar.models.feedforward import NetworkConfig, cnn1d, cnn2d, mlp, resmlp, resnet
 from etastar.models.transformer import GPT, ViT
 
 _BATCH = 2

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError
-from etastar.models.components import NetworkConfig, activation_module, add_branch
+from etastar.models.feedforward import NetworkConfig, activation_module, add_branch
 
 
 class _Attention(nn.Module):
