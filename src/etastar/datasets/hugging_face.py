@@ -179,7 +179,13 @@ def _image_tensors(
             image = image.convert("RGB").resize((size, size))
         arrays.append(np.asarray(image.convert("RGB"), dtype=np.uint8))
         labels.append(_class_number(row[label_column], label_column))
-    _require_one_shape({array.shape for array in arrays})
+    shapes = {array.shape for array in arrays}
+    if len(shapes) != 1:
+        raise ModelSpecError(
+            f"images of the shapes {sorted(shapes)[:3]}" if shapes else "no images",
+            "images of one shape, at least one",
+            "give size, to which they are resized" if shapes else "ask for more examples",
+        )
     images = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
     if grey:
         images = images[:, :1]
@@ -194,15 +200,6 @@ def _class_number(label: object, column: str) -> int:
             "name another label_column, or a test_split whose labels are public",
         )
     return label
-
-
-def _require_one_shape(shapes: set[tuple[int, ...]]) -> None:
-    if len(shapes) != 1:
-        raise ModelSpecError(
-            f"images of the shapes {sorted(shapes)[:3]}" if shapes else "no images",
-            "images of one shape, at least one",
-            "give size, to which they are resized" if shapes else "ask for more examples",
-        )
 
 
 def _joined_text(rows: Iterable[Mapping[str, Any]], column: str, *, num_bytes: int) -> bytes:

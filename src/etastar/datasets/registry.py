@@ -6,7 +6,7 @@ import inspect
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import torch
 
@@ -24,7 +24,7 @@ from etastar.typed import require_type
 TeacherTask = Literal["classification", "regression"]
 
 _DIGITS_TEST = 360
-_TEACHER_WIDTH = 64
+_TEACHER_WIDTH, _TEACHER_OUTPUTS = 64, 10
 
 
 def load_digits() -> Dataset:
@@ -87,54 +87,50 @@ def load_stdlib_text(*, context: int = 32, num_bytes: int = 1_000_000) -> Datase
 def load_teacher(
     *,
     task: TeacherTask = "classification",
-    in_features: int = 64,
-    num_classes: int = 10,
     num_train: int = 4096,
     num_test: int = 512,
     seed: int = 0,
 ) -> Dataset:
-    """Normal inputs and what a random two-layer tanh network of 64 hidden units makes of them.
+    """Normal inputs of 64 numbers, and the 10 that a random two-layer tanh network makes of them.
 
-    y = V tanh(W x), the variances of both weights 1 / fan_in, scaled to mean 0 and standard
-    deviation 1 of each output over the training part; the class is the largest of them.
+    y = V tanh(W x), with 64 hidden units, the variances of both weights 1 / fan_in, scaled to mean
+    0 and standard deviation 1 of each output over the training part; the class is the largest.
 
     Args:
         task: "classification" (the largest output) or "regression" (all outputs).
-        in_features: Numbers in an input.
-        num_classes: Outputs of the teacher.
         num_train: Training examples.
         num_test: Test examples.
         seed: Of inputs and teacher.
 
     Returns:
-        Inputs (examples, in_features); targets (examples,) or (examples, num_classes).
+        Inputs (examples, 64); targets (examples,) or (examples, 10).
 
     Raises:
-        ModelSpecError: The task is unknown or a size is not positive.
+        ModelSpecError: A size is not positive.
 
     Example:
         >>> data = load_teacher(task="regression", num_train=100)
         >>> data.train_targets.shape
         torch.Size([100, 10])
     """
-    sizes = (in_features, num_classes, num_train, num_test)
-    if task not in get_args(TeacherTask) or min(sizes) < 1:
+    if min(num_train, num_test) < 1:
         raise ModelSpecError(
-            f"teacher with task={task!r}, sizes {sizes}",
-            "task 'classification' or 'regression', sizes of 1 or more",
-            "change the task or the sizes",
+            f"teacher with num_train={num_train}, num_test={num_test}",
+            "one example or more in each part",
+            "change the sizes",
         )
     generator = torch.Generator().manual_seed(seed)
-    inputs = torch.randn(num_train + num_test, in_features, generator=generator)
-    hidden_weight = torch.randn(in_features, _TEACHER_WIDTH, generator=generator)
-    output_weight = torch.randn(_TEACHER_WIDTH, num_classes, generator=generator)
-    hidden = torch.tanh(inputs @ hidden_weight / in_features**0.5)
+    inputs = torch.randn(num_train + num_test, _TEACHER_WIDTH, generator=generator)
+    hidden_weight = torch.randn(_TEACHER_WIDTH, _TEACHER_WIDTH, generator=generator)
+    output_weight = torch.randn(_TEACHER_WIDTH, _TEACHER_OUTPUTS, generator=generator)
+    hidden = torch.tanh(inputs @ hidden_weight / _TEACHER_WIDTH**0.5)
     outputs = hidden @ output_weight / _TEACHER_WIDTH**0.5
     std, mean = torch.std_mean(outputs[:num_train], dim=0, correction=0)
     outputs = (outputs - mean) / std.masked_fill(std == 0, 1.0)
     targets = outputs.argmax(1) if task == "classification" else outputs
-    n = num_train
-    return Dataset("teacher", task, num_classes, inputs[:n], targets[:n], inputs[n:], targets[n:])
+    train, test = slice(num_train), slice(num_train, None)
+    parts = (inputs[train], targets[train], inputs[test], targets[test])
+    return Dataset("teacher", task, _TEACHER_OUTPUTS, *parts)
 
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
@@ -164,12 +160,9 @@ def load(name: str, **kwargs: Any) -> Dataset:
         >>> load("digits").task
         'classification'
     """
-    loader: Callable[..., Dataset | HuggingFaceOptions]
-    if name.startswith(_HF_PREFIX):
-        loader = HuggingFaceOptions
-    elif name in DATASETS:
-        loader = DATASETS[name]
-    else:
+    is_remote = name.startswith(_HF_PREFIX)
+    loader: Callable[..., Any] | None = HuggingFaceOptions if is_remote else DATASETS.get(name)
+    if loader is None:
         raise ModelSpecError(
             f"data set {name!r}",
             f"one of: {', '.join(DATASETS)}, {_HF_PREFIX}NAME",
@@ -182,10 +175,9 @@ def load(name: str, **kwargs: Any) -> Dataset:
         "options with which the data set can be read",
         "change the option that it names",
     ):
-        found = loader(**kwargs)
-        if isinstance(found, HuggingFaceOptions):
-            return load_hf(name.removeprefix(_HF_PREFIX), found)
-    return found
+        found: Any = loader(**kwargs)
+        data: Dataset = load_hf(name.removeprefix(_HF_PREFIX), found) if is_remote else found
+    return data
 
 
 def _require_options(name: str, loader: Callable[..., Any], options: dict[str, Any]) -> None:

@@ -25,8 +25,6 @@ from etastar.init.param_rules import (
 from etastar.init.schemes import Action, InitReport, InitSettings, ParamInit
 from etastar.parameter import ParamInfo
 
-_PARAMETRIZED = ".parametrizations."
-
 
 def plan_initialization(
     graph: Graph,
@@ -208,7 +206,7 @@ def _entry(info: ParamInfo, action: Action, why: str) -> ParamInit:
 
 def _effective_path(name: str) -> str | None:
     """Path of the tensor that a parametrization computes from this parameter."""
-    module, separator, rest = f".{name}".partition(_PARAMETRIZED)
+    module, separator, rest = f".{name}".partition(".parametrizations.")
     if not separator:
         return None
     return f"{module}.{rest.split('.')[0]}".lstrip(".")

@@ -242,7 +242,5 @@ def _call(node: Node, call: Call, values: list[torch.Tensor]) -> torch.Tensor:
         result = call.on(copies)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise NotReplayableError(f"{node.op} failed: {str(error).splitlines()[0]}") from error
-    first = result[0] if isinstance(result, (list, tuple)) else result
-    if not isinstance(first, torch.Tensor):
-        raise NotReplayableError(f"{node.op} returned no tensor")
+    first: torch.Tensor = result[0] if isinstance(result, (list, tuple)) else result
     return first

@@ -147,17 +147,6 @@ def judged(measured: Measurement, parameters: Mapping[str, Tensor]) -> Stability
     return StabilityReport(layers, judge.notes(stable=StabilityReport(layers).stable))
 
 
-def _starts(graph: Graph, nodes: list[Node]) -> dict[int, Node]:
-    """The first addition of the residual stream that each node belongs to; of none, the first."""
-    branches = [b for b in find_residuals(graph.contraction) if b.stream is not None]
-    first = {b.stream: graph.nodes[b.addition] for b in reversed(branches)}
-    if not branches:
-        return {}
-    default = graph.nodes[branches[0].addition]
-    own = {n: first[b.stream] for b in reversed(branches) for n in (b.addition, *b.positions)}
-    return {node.index: own.get(node.index, default) for node in nodes}
-
-
 def _by_passed(graph: Graph) -> frozenset[int]:
     """Counted nodes that not every path from the data to the output leads through."""
     contraction, outputs = graph.contraction, graph.depth().outputs
@@ -177,14 +166,18 @@ class _Judge:
     """What the moments of one pass are held against."""
 
     def __init__(self, measured: Measurement, values: Mapping[str, Tensor]) -> None:
-        nodes = measured.nodes
+        graph, nodes = measured.graph, measured.nodes
         self.measured, self.first = measured, nodes[0]
-        self.starts = _starts(measured.graph, nodes)
-        self.shared = _by_passed(measured.graph)
+        branches = [b for b in reversed(find_residuals(graph.contraction)) if b.stream is not None]
+        opening = {b.stream: graph.nodes[b.addition] for b in branches}
+        # the first addition of the stream that a node belongs to; of none, that of the first stream
+        self.starts = {n: opening[b.stream] for b in branches for n in (b.addition, *b.positions)}
+        self.start = graph.nodes[branches[-1].addition] if branches else nodes[0]
+        self.shared = _by_passed(graph)
         places = {"output": "output", "input": "input", "embedding": "input"}
         self._places = {
             info.name: "branch" if info.in_branch else places.get(info.role, "stream")
-            for info in measured.graph.parameters
+            for info in graph.parameters
         }
         norms2 = {n.index: measured.gradient_norm2.get(n.index, 0) for n in nodes if not n.weight}
         # additions that no gradient reaches though it reaches others: behind a gate of zero
@@ -231,7 +224,7 @@ class _Judge:
         )
 
     def _gradient_ratio(self, node: Node) -> float | None:
-        first = self.starts.get(node.index, self.first)
+        first = self.starts.get(node.index, self.start)
         norms2 = [self.measured.gradient_norm2.get(n.index) for n in (node, first)]
         is_closed = norms2[1] == 0 and first.index in self.closed
         if self.zero_readout or is_closed or norms2[0] is None or norms2[1] is None:
