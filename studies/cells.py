@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError
-from etastar.models.components import ActivationName, Padding, activation_module
+from etastar.models.feedforward import ActivationName, Padding, activation_module
 from etastar.typed import require_number, require_type
 
 EdgeOp = Literal["zero", "skip", "conv1x1", "conv3x3", "avgpool"]
@@ -213,7 +213,7 @@ def cell(
         cell_seed: Seed that draws the cell, the same one for every place.
         edges: The cell written out, see `cell_plan`; "" to draw it.
         padding: "zeros" or "circular".
-        activation: One of `etastar.models.components.ActivationName`.
+        activation: One of `etastar.models.feedforward.ActivationName`.
         batch_norm: Whether a BatchNorm follows each convolution of a cell.
         bias: Whether the layers have biases.
 

@@ -85,13 +85,14 @@ def test_what_is_long_is_counted(results):
     assert "path=<26 PathStep>" in texts["DepthReport"]
     assert "effective_depth=26" in texts["DepthReport"]
     assert "parameters=<52 ParamPlan>" in texts["TransferPlan"]
-    assert "network=(ResMLP, Tensor)" in texts["Tuned"]
+    assert "network=(ResidualNetwork, Tensor)" in texts["Tuned"]
 
 
 def test_a_graph_says_its_model_and_sizes(results):
     graph = results[0]
     parameters = sum(parameter.numel() for parameter in results[2].network[0].parameters())
     assert repr(graph) == (
-        f"<Graph of ResMLP: {len(graph)} nodes, {parameters:,} parameters, effective depth 26>"
+        f"<Graph of ResidualNetwork: {len(graph)} nodes, {parameters:,} parameters, effective "
+        "depth 26>"
     )
     assert "depth" not in repr(replace(graph))  # of a copy it is not known

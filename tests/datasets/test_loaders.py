@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from etastar.datasets import load
-from etastar.datasets.dataset import byte_windows, split_every
-from etastar.datasets.registry import _read_source
+from etastar.datasets.dataset import byte_windows, hold_out_tenth
 from etastar.errors import ModelSpecError
 
 
@@ -39,18 +38,6 @@ def test_the_training_part_is_standardized_and_the_test_part_by_the_same_numbers
     assert data.train_inputs.max() == data.test_inputs.max()
 
 
-def test_the_seed_decides_the_split():
-    first, again, other = (load("digits", seed=seed).test_inputs for seed in (0, 0, 1))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-
-@pytest.mark.parametrize("num_test", [0, 1797])
-def test_a_part_without_examples_is_refused(num_test):
-    with pytest.raises(ModelSpecError, match=f"num_test={num_test}"):
-        load("digits", num_test=num_test)
-
-
 def test_the_text_is_that_of_the_modules_in_the_order_of_their_names():
     folder = Path(sysconfig.get_path("stdlib"))
     first = min((path for path in folder.glob("*.py")), key=lambda path: path.name)
@@ -63,22 +50,15 @@ def test_the_text_is_that_of_the_modules_in_the_order_of_their_names():
     assert torch.equal(data.train_inputs[:, 1:], data.train_targets[:, :-1])
 
 
-def test_no_file_is_opened_beyond_those_needed(tmp_path):
-    (tmp_path / "b.py").write_bytes(b"bbbb")
-    (tmp_path / "a.py").write_bytes(b"aaaa")
-    (tmp_path / "c.py").mkdir()  # reading it would fail
-    (tmp_path / "a.txt").write_bytes(b"no")
-    assert _read_source(tmp_path, num_bytes=8) == b"aaaabbbb"
-    assert _read_source(tmp_path, num_bytes=6) == b"aaaabb"
-
-
-def test_a_folder_with_too_little_text_is_refused(tmp_path):
+def test_too_little_text_is_refused(tmp_path, monkeypatch):
     (tmp_path / "a.py").write_bytes(b"x" * 99)
+    (tmp_path / "a.txt").write_bytes(b"no")
+    monkeypatch.setattr(sysconfig, "get_path", {"stdlib": str(tmp_path)}.get)
     with pytest.raises(ModelSpecError, match="num_bytes=100, and 99 bytes"):
-        load("stdlib-text", folder=str(tmp_path), num_bytes=100)
+        load("stdlib-text", num_bytes=100)
     with pytest.raises(ModelSpecError, match="num_bytes=0"):
         load("stdlib-text", num_bytes=0)
-    assert load("stdlib-text", folder=str(tmp_path), num_bytes=99, context=4).num_classes == 256
+    assert load("stdlib-text", num_bytes=99, context=4).num_classes == 256
 
 
 @pytest.mark.parametrize("context", [0, 6, -1])
@@ -89,6 +69,6 @@ def test_a_context_that_no_window_fits_is_refused(context):
 
 def test_every_window_is_in_one_part():
     windows = torch.arange(25)[:, None]
-    train, _, test, _ = split_every(windows, windows, test_every=10)
+    train, _, test, _ = hold_out_tenth(windows, windows)
     assert test.flatten().tolist() == [9, 19]
     assert sorted(torch.cat([train, test]).flatten().tolist()) == list(range(25))

@@ -8,7 +8,8 @@ from torch import nn
 
 from etastar.graph.capture import capture_graph
 from etastar.init import initialize_
-from etastar.init.gains import critical_point, second_moment
+from etastar.init.edge_of_chaos import critical_point
+from etastar.init.gains import second_moment
 from etastar.models import build, example_inputs
 from tests.init.drawing import Net, initialized
 

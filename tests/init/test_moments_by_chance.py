@@ -43,11 +43,11 @@ CHANCES = {
 def test_what_is_skipped_or_dropped_by_chance_does_not_count(chance):
     torch.manual_seed(0)
     model, x = Skipping(CHANCES[chance]), torch.randn(64, 8) + 3
-    found = [measure_moments(model, (x,), {}) for _ in range(2)]
+    found = [measure_moments(model, x) for _ in range(2)]
     assert found[0].forward == found[1].forward
     assert found[0].gradient_norm2 == found[1].gradient_norm2
     model.rate = 0.0
-    plain = measure_moments(model, (x,), {})
+    plain = measure_moments(model, x)
     assert found[0].graph.depth().effective_depth == 7
     assert list(found[0].forward.values()) == pytest.approx(list(plain.forward.values()))
     assert list(found[0].gradient_norm2.values()) == pytest.approx(
@@ -60,14 +60,14 @@ def test_norms_over_the_batch_take_the_batchs_statistics():
     torch.manual_seed(0)
     layers = [nn.Linear(8, 64), nn.BatchNorm1d(64), nn.Dropout(0.5), nn.Linear(64, 4)]
     model, x = nn.Sequential(*layers), 100 * torch.randn(512, 8)
-    measured = measure_moments(model, (x,), {})
+    measured = measure_moments(model, x)
     last = list(measured.forward.values())[-1]
     with torch.no_grad():
         normalized = F.batch_norm(model[0](x), None, None, training=True)
         assert last == pytest.approx(model[3](normalized).square().mean().item(), rel=1e-4)
     before = model[1].running_mean.clone()
     model.eval()
-    assert list(measure_moments(model, (x,), {}).forward.values())[-1] > 1000 * last
+    assert list(measure_moments(model, x).forward.values())[-1] > 1000 * last
     assert torch.equal(model[1].running_mean, before)
 
 

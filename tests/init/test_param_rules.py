@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from etastar.init.gains import InputActivation, critical_point
+from etastar.init.edge_of_chaos import critical_point
+from etastar.init.gains import InputActivation
 from etastar.init.param_rules import weight_rule
 from etastar.init.schemes import InitSettings
 from etastar.parameter import ParamInfo

@@ -80,9 +80,10 @@ def test_settings_tell_recipes_apart():
         recipe(optimizer="adam"),
         recipe(weight_decay=0.1),
         recipe(init="last"),
-        recipe(data_options={"num_test": 100}),
     ]
     assert all(other.settings != recipe().settings for other in changed)
+    fewer = recipe(data="teacher", data_options={"num_test": 100})
+    assert fewer.settings != recipe(data="teacher").settings
 
 
 def test_bad_names():

@@ -31,7 +31,8 @@ class Dataset:
         test_targets: As `train_targets`.
 
     Raises:
-        ModelSpecError: Inputs and targets differ in number, or one part is empty.
+        ModelSpecError: Inputs and targets differ in number, one part is empty, or the inputs of
+            both parts differ in shape.
     """
 
     name: str
@@ -43,8 +44,24 @@ class Dataset:
     test_targets: Tensor
 
     def __post_init__(self) -> None:
-        _require_pairs(self.name, "training", self.train_inputs, self.train_targets)
-        _require_pairs(self.name, "test", self.test_inputs, self.test_targets)
+        for part, inputs, targets in (
+            ("training", self.train_inputs, self.train_targets),
+            ("test", self.test_inputs, self.test_targets),
+        ):
+            if len(inputs) != len(targets) or len(inputs) == 0:
+                raise ModelSpecError(
+                    f"data set {self.name!r} with {len(inputs)} {part} inputs and {len(targets)} "
+                    "targets",
+                    "as many targets as inputs, and at least one",
+                    "ask for more examples or mend the data set",
+                )
+        shapes = [tuple(inputs.shape[1:]) for inputs in (self.train_inputs, self.test_inputs)]
+        if shapes[0] != shapes[1]:
+            raise ModelSpecError(
+                f"data set {self.name!r} with training inputs {shapes[0]}, test inputs {shapes[1]}",
+                "the same shape in both parts",
+                "bring them to one size, or take another test part",
+            )
 
     def batches(
         self, seed: int, batch_size: int, num_steps: int
@@ -93,15 +110,6 @@ class Dataset:
             yield self.train_inputs[chosen], self.train_targets[chosen]
 
 
-def _require_pairs(name: str, part: str, inputs: Tensor, targets: Tensor) -> None:
-    if len(inputs) != len(targets) or len(inputs) == 0:
-        raise ModelSpecError(
-            f"data set {name!r} with {len(inputs)} {part} inputs and {len(targets)} targets",
-            "as many targets as inputs, and at least one",
-            "ask for more examples or mend the data set",
-        )
-
-
 def image_dataset(
     name: str, num_classes: int, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
 ) -> Dataset:
@@ -142,18 +150,16 @@ def byte_windows(text: bytes, *, context: int) -> tuple[Tensor, Tensor]:
     return windows[:, :-1].contiguous(), windows[:, 1:].contiguous()
 
 
-def split_every(
-    inputs: Tensor, targets: Tensor, *, test_every: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Every so many-th example as test part, so that both parts come from the whole set.
+def hold_out_tenth(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Every tenth example as test part, so that both parts come from the whole set.
 
     Returns:
         Training inputs and targets, test inputs and targets.
 
     Example:
-        >>> windows = torch.arange(4)[:, None]
-        >>> [part.flatten().tolist() for part in split_every(windows, windows, test_every=2)]
-        [[0, 2], [0, 2], [1, 3], [1, 3]]
+        >>> windows = torch.arange(20)
+        >>> hold_out_tenth(windows, windows)[2].tolist()
+        [9, 19]
     """
-    is_test = torch.arange(len(inputs)) % test_every == test_every - 1
+    is_test = torch.arange(len(inputs)) % 10 == 9
     return inputs[~is_test], targets[~is_test], inputs[is_test], targets[is_test]

@@ -6,7 +6,7 @@ import inspect
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import torch
 
@@ -14,8 +14,8 @@ from etastar.datasets.dataset import (
     NUM_BYTES,
     Dataset,
     byte_windows,
+    hold_out_tenth,
     image_dataset,
-    split_every,
 )
 from etastar.datasets.hugging_face import HuggingFaceOptions, load_hf
 from etastar.errors import ModelSpecError, foreign_errors_as
@@ -23,19 +23,15 @@ from etastar.typed import require_type
 
 TeacherTask = Literal["classification", "regression"]
 
+_DIGITS_TEST = 360
+_TEACHER_WIDTH, _TEACHER_OUTPUTS = 64, 10
 
-def load_digits(*, num_test: int = 360, seed: int = 0) -> Dataset:
-    """1,797 grey images of ten digits; nothing is downloaded.
 
-    Args:
-        num_test: Examples kept for the test part (a fifth by default).
-        seed: Of the split; not of the batches.
+def load_digits() -> Dataset:
+    """1,797 grey images of ten digits, a fifth of them the test part; nothing is downloaded.
 
     Returns:
         Images (examples, 1, 8, 8) with mean 0 and standard deviation 1 over the training part.
-
-    Raises:
-        ModelSpecError: The test part would be empty or leave nothing to train on.
 
     Example:
         >>> data = load_digits()
@@ -49,116 +45,92 @@ def load_digits(*, num_test: int = 360, seed: int = 0) -> Dataset:
     raw = read_digits()
     images = torch.from_numpy(raw.images).float().unsqueeze(1)
     labels = torch.from_numpy(raw.target).long()
-    if not 1 <= num_test < len(images):
-        raise ModelSpecError(
-            f"num_test={num_test}", f"from 1 to {len(images) - 1}", "change num_test"
-        )
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    test, train = order[:num_test], order[num_test:]
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    test, train = order[:_DIGITS_TEST], order[_DIGITS_TEST:]
     return image_dataset("digits", 10, (images[train], labels[train]), (images[test], labels[test]))
 
 
-def _read_source(folder: Path, *, num_bytes: int) -> bytes:
-    """The first bytes of a folder's modules, by name; no file is opened that is not needed."""
-    parts: list[bytes] = []
-    missing = num_bytes
-    for path in sorted(folder.glob("*.py"), key=lambda path: path.name):
-        if missing <= 0:
-            break
-        parts.append(path.read_bytes()[:missing])
-        missing -= len(parts[-1])
-    return b"".join(parts)
-
-
-def load_stdlib_text(
-    *, context: int = 32, num_bytes: int = 1_000_000, folder: str | None = None
-) -> Dataset:
+def load_stdlib_text(*, context: int = 32, num_bytes: int = 1_000_000) -> Dataset:
     """Next-byte prediction on the running Python's standard library.
 
-    The text depends on the version of Python, and on nothing else. Every tenth window is kept for
-    the test part.
+    The text, the library's modules by name, depends on the version of Python, and on nothing else.
+    Every tenth window is kept for the test part.
 
     Args:
         context: Bytes in an input.
         num_bytes: How much text to use.
-        folder: Another folder of Python files in place of the standard library.
 
     Returns:
         Tokens (windows, context) and the same shifted by one.
 
     Raises:
-        ModelSpecError: The folder holds less text than asked for, or a size is no positive integer.
+        ModelSpecError: There is less text than asked for, or a size is no positive integer.
 
     Example:
         >>> data = load_stdlib_text(context=16, num_bytes=10_000)
         >>> data.train_inputs.shape, data.num_classes
         (torch.Size([530, 16]), 256)
     """
-    source = Path(folder or sysconfig.get_path("stdlib"))
-    text = _read_source(source, num_bytes=num_bytes)
-    if len(text) < num_bytes or num_bytes < 1:
+    paths = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"), key=lambda path: path.name)
+    text = b"".join(path.read_bytes() for path in paths)
+    if not 1 <= num_bytes <= len(text):
         raise ModelSpecError(
-            f"num_bytes={num_bytes}, and {len(text)} bytes of Python source in {source}",
+            f"num_bytes={num_bytes}, and {len(text)} bytes of Python's own source",
             "one byte or more, and no more than there are",
-            "lower num_bytes, or name another folder",
+            "change num_bytes",
         )
-    parts = split_every(*byte_windows(text, context=context), test_every=10)
+    windows = byte_windows(text[:num_bytes], context=context)
+    parts = hold_out_tenth(*windows)
     return Dataset("stdlib-text", "language modelling", NUM_BYTES, *parts)
 
 
 def load_teacher(
     *,
     task: TeacherTask = "classification",
-    in_features: int = 64,
-    num_classes: int = 10,
     num_train: int = 4096,
     num_test: int = 512,
-    teacher_width: int = 64,
     seed: int = 0,
 ) -> Dataset:
-    """Normal inputs and what a random two-layer tanh network makes of them.
+    """Normal inputs of 64 numbers, and the 10 that a random two-layer tanh network makes of them.
 
-    y = V tanh(W x), the variances of both weights 1 / fan_in, scaled to mean 0 and standard
-    deviation 1 of each output over the training part; the class is the largest of them.
+    y = V tanh(W x), with 64 hidden units, the variances of both weights 1 / fan_in, scaled to mean
+    0 and standard deviation 1 of each output over the training part; the class is the largest.
 
     Args:
         task: "classification" (the largest output) or "regression" (all outputs).
-        in_features: Numbers in an input.
-        num_classes: Outputs of the teacher.
         num_train: Training examples.
         num_test: Test examples.
-        teacher_width: Hidden units of the teacher.
         seed: Of inputs and teacher.
 
     Returns:
-        Inputs (examples, in_features); targets (examples,) or (examples, num_classes).
+        Inputs (examples, 64); targets (examples,) or (examples, 10).
 
     Raises:
-        ModelSpecError: The task is unknown or a size is not positive.
+        ModelSpecError: A size is not positive.
 
     Example:
         >>> data = load_teacher(task="regression", num_train=100)
         >>> data.train_targets.shape
         torch.Size([100, 10])
     """
-    sizes = (in_features, num_classes, num_train, num_test, teacher_width)
-    if task not in get_args(TeacherTask) or min(sizes) < 1:
+    if min(num_train, num_test) < 1:
         raise ModelSpecError(
-            f"teacher with task={task!r}, sizes {sizes}",
-            "task 'classification' or 'regression', sizes of 1 or more",
-            "change the task or the sizes",
+            f"teacher with num_train={num_train}, num_test={num_test}",
+            "one example or more in each part",
+            "change the sizes",
         )
     generator = torch.Generator().manual_seed(seed)
-    inputs = torch.randn(num_train + num_test, in_features, generator=generator)
-    hidden_weight = torch.randn(in_features, teacher_width, generator=generator)
-    output_weight = torch.randn(teacher_width, num_classes, generator=generator)
-    hidden = torch.tanh(inputs @ hidden_weight / in_features**0.5)
-    outputs = hidden @ output_weight / teacher_width**0.5
+    inputs = torch.randn(num_train + num_test, _TEACHER_WIDTH, generator=generator)
+    hidden_weight = torch.randn(_TEACHER_WIDTH, _TEACHER_WIDTH, generator=generator)
+    output_weight = torch.randn(_TEACHER_WIDTH, _TEACHER_OUTPUTS, generator=generator)
+    hidden = torch.tanh(inputs @ hidden_weight / _TEACHER_WIDTH**0.5)
+    outputs = hidden @ output_weight / _TEACHER_WIDTH**0.5
     std, mean = torch.std_mean(outputs[:num_train], dim=0, correction=0)
     outputs = (outputs - mean) / std.masked_fill(std == 0, 1.0)
     targets = outputs.argmax(1) if task == "classification" else outputs
-    n = num_train
-    return Dataset("teacher", task, num_classes, inputs[:n], targets[:n], inputs[n:], targets[n:])
+    train, test = slice(num_train), slice(num_train, None)
+    parts = (inputs[train], targets[train], inputs[test], targets[test])
+    return Dataset("teacher", task, _TEACHER_OUTPUTS, *parts)
 
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
@@ -188,12 +160,9 @@ def load(name: str, **kwargs: Any) -> Dataset:
         >>> load("digits").task
         'classification'
     """
-    loader: Callable[..., Dataset | HuggingFaceOptions]
-    if name.startswith(_HF_PREFIX):
-        loader = HuggingFaceOptions
-    elif name in DATASETS:
-        loader = DATASETS[name]
-    else:
+    is_remote = name.startswith(_HF_PREFIX)
+    loader: Callable[..., Any] | None = HuggingFaceOptions if is_remote else DATASETS.get(name)
+    if loader is None:
         raise ModelSpecError(
             f"data set {name!r}",
             f"one of: {', '.join(DATASETS)}, {_HF_PREFIX}NAME",
@@ -206,10 +175,9 @@ def load(name: str, **kwargs: Any) -> Dataset:
         "options with which the data set can be read",
         "change the option that it names",
     ):
-        found = loader(**kwargs)
-        if isinstance(found, HuggingFaceOptions):
-            return load_hf(name.removeprefix(_HF_PREFIX), found)
-    return found
+        found: Any = loader(**kwargs)
+        data: Dataset = load_hf(name.removeprefix(_HF_PREFIX), found) if is_remote else found
+    return data
 
 
 def _require_options(name: str, loader: Callable[..., Any], options: dict[str, Any]) -> None:
@@ -217,7 +185,7 @@ def _require_options(name: str, loader: Callable[..., Any], options: dict[str, A
     if unknown := [option for option in options if option not in accepted]:
         raise ModelSpecError(
             f"{name} with {', '.join(unknown)}",
-            "options out of: " + ", ".join(accepted),
+            "options out of: " + (", ".join(accepted) or "none"),
             "leave out or rename what is not listed",
         )
     types = get_type_hints(loader)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
@@ -160,35 +161,21 @@ def _drawn(entry: ParamInit, like: torch.Tensor, seed: int) -> torch.Tensor:
 
 
 def _set_effective(entry: ParamInit, modules: Mapping[str, nn.Module], seed: int) -> ParamInit:
-    """Assign the effective weight through the parametrization; undo it where that fails."""
+    """Assign the effective weight through the parametrization, if it takes the variance."""
     path, _, tensor = (entry.effective or "").rpartition(".")
-    module = modules[path]
-    if not parametrize.is_parametrized(module, tensor):
+    if not parametrize.is_parametrized(modules[path], tensor):
         return replace(entry, action="kept", std=None, why="no parametrization could be found")
-    state = {name: value.clone() for name, value in module.state_dict().items()}
-    modes = [(child, child.training) for child in module.modules()]
-    for child, _ in modes:
-        child.training = False  # power iterations run, and change buffers, in training only
-    try:
-        problem = _assigned(entry, module, tensor, seed)
-    finally:
-        for child, training in modes:
-            child.training = training
-    if problem is None:
-        return replace(entry, why=f"{entry.why}, through {entry.effective}")
-    module.load_state_dict(state)
-    why = f"{entry.effective} cannot be given a variance: {problem}"
-    return replace(entry, action="kept", std=None, why=why)
-
-
-def _assigned(entry: ParamInit, module: nn.Module, tensor: str, seed: int) -> str | None:
-    """Assign, and check that the effective weight has the variance; else the reason."""
+    # tried on a copy; power iterations run, and change buffers, in training alone
+    module = copy.deepcopy(modules[path]).eval()
     values = _drawn(entry, getattr(module, tensor), seed)
     try:
         setattr(module, tensor, values)
+        wanted, got = (float(t.double().square().mean()) for t in (values, getattr(module, tensor)))
+        problem = f"its mean square came out as {got:.4g} instead of {wanted:.4g}"
     except Exception as error:  # of the parametrization's own code
-        return cause_of(error)
-    wanted, got = (float(t.double().square().mean()) for t in (values, getattr(module, tensor)))
+        wanted, got, problem = 0.0, 0.0, cause_of(error)
     if wanted == 0 or not math.isclose(wanted, got, rel_tol=_VARIANCE_TOLERANCE):
-        return f"its mean square came out as {got:.4g} instead of {wanted:.4g}"
-    return None
+        why = f"{entry.effective} cannot be given a variance: {problem}"
+        return replace(entry, action="kept", std=None, why=why)
+    modules[path].load_state_dict(module.state_dict())
+    return replace(entry, why=f"{entry.why}, through {entry.effective}")

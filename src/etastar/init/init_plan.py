@@ -6,13 +6,14 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 
 import torch
 
-from etastar.errors import InitError
 from etastar.graph.dag import Graph
 from etastar.graph.node import Node
-from etastar.init.gains import CriticalPoint, InputActivation, holding_point, input_activation
+from etastar.init.edge_of_chaos import EdgeOfChaos
+from etastar.init.gains import InputActivation, input_activation
 from etastar.init.param_rules import (
     data_beside,
     is_zero,
@@ -23,8 +24,6 @@ from etastar.init.param_rules import (
 )
 from etastar.init.schemes import Action, InitReport, InitSettings, ParamInit
 from etastar.parameter import ParamInfo
-
-_PARAMETRIZED = ".parametrizations."
 
 
 def plan_initialization(
@@ -50,15 +49,7 @@ def plan_initialization(
     """
     settings.require_matches([n for i in graph.parameters for n in (i.name, *i.aliases)])
     planner = _Planner(graph, parameters, settings, zero_readout=zero_readout)
-    leaders: dict[str, str] = {}
-    entries = []
-    for info, entry in zip(graph.parameters, planner.entries(), strict=True):
-        if entry.effective is not None and entry.action != "kept":
-            leader = leaders.setdefault(entry.effective, info.name)
-            if leader != info.name:
-                entry = _entry(info, "follows", f"part of {entry.effective}, see {leader}")
-        entries.append(entry)
-    return InitReport(settings, tuple(entries))
+    return InitReport(settings, tuple(planner.entries()))
 
 
 class _Planner:
@@ -90,7 +81,8 @@ class _Planner:
             if self.is_written and name not in redrawn and is_zero(parameters.get(name))
         }
         is_critical = settings.scheme == "edge-of-chaos"
-        self.inputs = _LayerInputs(graph, self.parameters, is_critical=is_critical)
+        self.activation = cache(self._activation)
+        self.edge = EdgeOfChaos(graph, self.activation) if is_critical else None
         entry_names = {i.name for i in graph.parameters if i.role in ("input", "embedding")}
         self.entry_layers = {
             node.index
@@ -110,6 +102,10 @@ class _Planner:
         for name, layers in self.beside.items():
             found[name] = replace(found[name], std=self._data_std(layers, found))
         return [found[info.name] for info in roles]
+
+    def _activation(self, index: int) -> InputActivation:
+        """What the input of a layer came through."""
+        return input_activation(self.graph, self.graph.nodes[index], parameters=self.parameters)
 
     def _data_std(self, layers: frozenset[int], found: Mapping[str, ParamInit]) -> float:
         """Of looked-up rows the std of their table, of what other first layers make, one."""
@@ -153,8 +149,8 @@ class _Planner:
         if not self.is_written:
             value = torch.ones(()) if info.role == "norm" else None
         action, why = vector_rule(info, users, self.graph, value=value)
-        if why == "bias":
-            variance = self.inputs.bias_variance(layer_of_bias(users, self.graph))
+        if why == "bias" and self.edge is not None:
+            variance = self.edge.bias_variance(layer_of_bias(users, self.graph))
             if variance > 0:
                 std = math.sqrt(variance)
                 return replace(_entry(info, "normal", "bias of variance sigma_b^2"), std=std)
@@ -179,9 +175,11 @@ class _Planner:
         decided = replace(
             info, fan_in=known if info.role == "embedding" else min(info.fan_in, known)
         )
-        activation, point = self.inputs.activation(layer), self.inputs.point(layer)
+        activation, edge = self.activation(layer.index), self.edge
+        point = None if edge is None else edge.point(layer)
         rule = weight_rule(decided, activation, self.settings, point=point)
-        if info.role == "input" and (start := self.inputs.start(layer)) is not None:
+        start = edge.start(layer) if edge is not None and info.role == "input" else None
+        if start is not None:
             why = f"starts at the critical variance: gain {start:.6g}"
             std = math.sqrt(start / decided.fan_in)
             rule = replace(rule, action="normal", std=std, gain=start, factor=1.0, why=why)
@@ -208,86 +206,7 @@ def _entry(info: ParamInfo, action: Action, why: str) -> ParamInit:
 
 def _effective_path(name: str) -> str | None:
     """Path of the tensor that a parametrization computes from this parameter."""
-    module, separator, rest = f".{name}".partition(_PARAMETRIZED)
+    module, separator, rest = f".{name}".partition(".parametrizations.")
     if not separator:
         return None
     return f"{module}.{rest.split('.')[0]}".lstrip(".")
-
-
-class _LayerInputs:
-    """Activations, and on the edge of chaos critical points, of weight layers, computed once.
-
-    A chain keeps the variance q of its critical point only if it starts there; so the first layer,
-    which reads data of unit variance, is drawn to make q.
-    """
-
-    def __init__(
-        self, graph: Graph, parameters: Mapping[str, torch.Tensor], *, is_critical: bool
-    ) -> None:
-        self.graph, self.parameters, self.is_critical = graph, parameters, is_critical
-        self._activations: dict[int, InputActivation] = {}
-        self._points: dict[tuple[float, ...], CriticalPoint] = {}
-        users = {info.name for info in graph.parameters if info.role == "bias"}
-        self._with_bias = {
-            index
-            for node in graph.nodes
-            if users.intersection(node.parameters)
-            for index in (node.index, *node.inputs)
-            if graph.nodes[index].weight is not None
-        }
-
-    def activation(self, layer: Node) -> InputActivation:
-        """What the layer's input came through."""
-        if layer.index not in self._activations:
-            found = input_activation(self.graph, layer, parameters=self.parameters)
-            self._activations[layer.index] = found
-        return self._activations[layer.index]
-
-    def point(self, layer: Node) -> CriticalPoint | None:
-        """The critical point of that activation; None where there is none to find, or asked for.
-
-        Raises:
-            InitError: The activation has no stable one.
-        """
-        phi = self.activation(layer).phi if self.is_critical else None
-        if phi is None:
-            return None
-        probe = torch.linspace(-2, 2, 9, dtype=torch.float64)
-        values = phi(probe)
-        if torch.equal(values, probe):
-            return None
-        has_bias = layer.index in self._with_bias
-        key = (float(has_bias), *values.tolist())
-        if key not in self._points:
-            try:
-                self._points[key] = holding_point(phi, has_bias=has_bias)
-            except InitError as error:
-                names = ", ".join(layer.weight.parameters) if layer.weight else layer.op
-                received = f"before {names}, {error.received}"
-                raise InitError(received, error.expected, error.action) from error
-        return self._points[key]
-
-    def start(self, layer: Node) -> float | None:
-        """Variance that a first layer's weights are to make, so that the chain starts at q.
-
-        None where no layer reads it through an activation alone, or that has no variance to keep.
-        """
-        point = self._started(layer)
-        if point is None or not point.fixed_point > 0:
-            return None
-        own = point.bias_variance if layer.index in self._with_bias else 0.0
-        return point.fixed_point - own
-
-    def bias_variance(self, layer: Node | None) -> float:
-        """sigma_b^2 of a layer: of its own critical point, else of the one that it starts."""
-        point = None if layer is None else self.point(layer) or self._started(layer)
-        return 0.0 if point is None else point.bias_variance
-
-    def _started(self, layer: Node) -> CriticalPoint | None:
-        """The critical point of the first layer that reads it through an activation alone."""
-        behind = (
-            self.point(other)
-            for other in (self.graph.weight_layers() if self.is_critical else ())
-            if (layer.index,) in self.activation(other).roots
-        )
-        return next(filter(None, behind), None)

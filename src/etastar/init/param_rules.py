@@ -14,7 +14,8 @@ import torch
 from etastar.graph.dag import Graph
 from etastar.graph.node import Node, Operand, reached
 from etastar.graph.operations import affine_form, argument_of
-from etastar.init.gains import CriticalPoint, InputActivation
+from etastar.init.edge_of_chaos import CriticalPoint
+from etastar.init.gains import InputActivation
 from etastar.init.schemes import Action, InitSettings, ParamInit
 from etastar.parameter import ParamInfo
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -28,6 +28,9 @@ _BARRIERS = frozenset(
 
 _MOST_CHANNELS = 256
 """Different slopes that are evaluated side by side; more would only cost memory."""
+
+
+_ANY_VALUE = torch.full((1, 1, 1), 0.5, dtype=torch.float64)
 
 
 class NotReplayableError(Exception):
@@ -57,7 +60,7 @@ def _is_pointwise(node: Node) -> bool:
 class PointwiseReplay:
     """Replays the operations between one operand and its roots on other values.
 
-    Two passes over the same code: the first, with no values, only collects the roots; later ones
+    Two passes over the same code: the first, with no values, only finds the roots; later ones
     evaluate. A root is the nearest ancestor that is not element-wise, or, below a split or slice,
     each operand that reads it: the two halves of a gated unit are different variables.
 
@@ -66,7 +69,7 @@ class PointwiseReplay:
         parameters: Current values of the parameters, by canonical name.
         chosen: For each tensor that was joined of parts (a concatenation, a buffer filled in
             pieces) the part that stands for it.
-        roots: Found by `collect`, in order of discovery.
+        roots: Found by the latest `evaluate`, in order of discovery.
         notes: What had to be assumed.
         parts_taken: How often a part was chosen, to limit the work.
     """
@@ -77,29 +80,27 @@ class PointwiseReplay:
     roots: list[Root] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     parts_taken: int = 0
-    _leaf: Callable[[Root], torch.Tensor] = field(init=False)
+    _values: Sequence[torch.Tensor] = field(init=False)
     _memo: dict[tuple[object, ...], torch.Tensor] = field(init=False)
 
-    def collect(self, operand: Operand) -> tuple[Root, ...]:
-        """The roots of what a node reads.
+    def evaluate(self, operand: Operand, values: Sequence[torch.Tensor] = ()) -> torch.Tensor:
+        """Value of what a node reads, when its roots, in order of discovery, have these values.
+
+        Without values it finds the roots.
 
         Raises:
             NotReplayableError: Something between cannot be replayed.
             JoinedPartsError: It was joined of parts, and none is chosen.
         """
         self.roots.clear()
-        self.evaluate(operand, self._discover)
-        return tuple(self.roots)
-
-    def evaluate(self, operand: Operand, leaf: Callable[[Root], torch.Tensor]) -> torch.Tensor:
-        """Value of `operand` when root r has the value leaf(r)."""
-        self._leaf, self._memo = leaf, {}
+        self._values, self._memo = values, {}
         return self._operand(operand, ("sink",), ())
 
-    def _discover(self, root: Root) -> torch.Tensor:
+    def _root(self, root: Root) -> torch.Tensor:
         if root not in self.roots:
             self.roots.append(root)
-        return torch.full((1, 1, 1), 0.5, dtype=torch.float64)
+        place = self.roots.index(root)
+        return self._values[place] if place < len(self._values) else _ANY_VALUE
 
     def _operand(self, operand: Operand, edge: Root, tag: Root) -> torch.Tensor:
         """Value of an operand; `edge` tells apart who reads it, `tag` the half of a GLU."""
@@ -134,10 +135,10 @@ class PointwiseReplay:
         name = node.name
         source = next((o for o in node.operands if o.producers), None)
         if node.kind in _BARRIERS or source is None or self._normalizes(node):
-            return self._leaf((node.index, *tag))
+            return self._root((node.index, *tag))
         if name not in REARRANGED | POOLED:
             self._note(f"what {name} makes is taken for a standard normal variable")
-            return self._leaf((node.index, *tag))
+            return self._root((node.index, *tag))
         if name in POOLED:
             self._note(f"{name} is taken to keep the second moment")
         return self._operand(source, edge, (*tag, node.index))
@@ -145,7 +146,7 @@ class PointwiseReplay:
     def _view(self, node: Node, edge: Root, tag: Root) -> torch.Tensor:
         source = next((o for o in node.operands if o.producers), None)
         if source is None:
-            return self._leaf((node.index, *tag))
+            return self._root((node.index, *tag))
         whole = max(math.prod(self.graph.nodes[index].shape) for index in source.producers)
         if math.prod(node.shape) < whole:  # a slice is one variable
             tag = (*tag, node.index)
@@ -241,7 +242,5 @@ def _call(node: Node, call: Call, values: list[torch.Tensor]) -> torch.Tensor:
         result = call.on(copies)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise NotReplayableError(f"{node.op} failed: {str(error).splitlines()[0]}") from error
-    first = result[0] if isinstance(result, (list, tuple)) else result
-    if not isinstance(first, torch.Tensor):
-        raise NotReplayableError(f"{node.op} returned no tensor")
+    first: torch.Tensor = result[0] if isinstance(result, (list, tuple)) else result
     return first

@@ -5,7 +5,8 @@ Second moments of activations and gradients are measured in one real forward and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -20,12 +21,13 @@ from etastar.graph.isolation import random_numbers_kept
 from etastar.graph.node import Node
 from etastar.graph.tracing import Trace, trace
 from etastar.init.stability_report import Measurement, StabilityReport, judged
-from etastar.measure.batch import Batch, LossFn, forward_pass, plain_modes, read_batch
+from etastar.measure.batch import Batch, Examples, LossFn, forward_pass, plain_modes, read_batch
 from etastar.measure.differences import mean_square
 from etastar.measure.subject import seed_everything
 from etastar.naming import canonical_parameters, unwrap
 
 _OUTPUT_NAMES = ("logits", "last_hidden_state")
+_PROJECTIONS = 4
 
 
 def check_stability(
@@ -77,31 +79,7 @@ def check_stability(
 
     Reference: docs/definitions.md, section 2; [AM], [CH].
     """
-    require_module(model, error=InitError)
-    with plain_modes(error=InitError):
-        measured = _measured(model, batch, loss_fn)
-    nodes = [n for n in measured.graph if n.kind in ("weight layer", "residual addition")]
-    if not nodes:
-        raise InitError(
-            "a model without weight layers", "at least one weight layer", "check the model"
-        )
-    if not all(measured.sizes[node.index] for node in nodes):
-        raise InitError("an empty batch", "one example or more", "give a batch of typical data")
-    return judged(measured, canonical_parameters(model))
-
-
-def _measured(model: nn.Module, batch: Batch | torch.Tensor, loss_fn: LossFn | None) -> Measurement:
-    if isinstance(batch, torch.Tensor):
-        if loss_fn is not None:
-            raise InitError(
-                "a loss_fn, and a batch of inputs alone",
-                "(inputs, targets), or a dict of the model's keyword arguments",
-                "add the targets, or leave loss_fn out",
-            )
-        batch = (batch, None)
-    examples = read_batch(batch)
-    loss = None if loss_fn is None else lambda output: loss_fn(output, examples.targets)
-    return measure_moments(model, examples.args, examples.kwargs, loss_fn=loss)
+    return judged(measure_moments(model, batch, loss_fn), canonical_parameters(model))
 
 
 class _Keeper:
@@ -142,91 +120,81 @@ class _Keeper:
 
 
 def measure_moments(
-    model: nn.Module,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    *,
-    loss_fn: Callable[[Any], torch.Tensor] | None = None,
-    seeds: Sequence[int] = (0, 1, 2, 3),
+    model: nn.Module, batch: Batch | torch.Tensor, loss_fn: LossFn | None = None
 ) -> Measurement:
-    """Run the model once on real tensors, and differentiate: moments by node of that pass's graph.
+    """What `check_stability` judges: moments by node of the graph of one pass on real tensors.
 
     Where training mode draws random numbers (dropout, stochastic depth) and evaluation mode returns
     the same outputs, that is run, its norms over the batch left in the mode that they are in: they
     take the batch's statistics, as in training. Other random numbers are the same in every call.
 
-    Without a loss the gradient is that of <output, r> with r standard normal, averaged over one
-    draw for each seed: every direction of the output counts alike.
-
-    Args:
-        model: Any module; left as it is.
-        args: Positional inputs.
-        kwargs: Keyword inputs.
-        loss_fn: From what the model returned to the loss to differentiate instead.
-        seeds: One for each draw of r; the global generator is untouched.
-
-    Raises:
-        CaptureError: If the forward pass raises.
-        InitError: If the loss fails or is no scalar, or no layer carries a gradient.
+    Without a loss the gradient is that of <output, r> with r standard normal, its square averaged
+    over four draws: every direction of the output counts alike.
     """
-    traced, keeper = _measured_pass(unwrap(model), args, kwargs)
+    require_module(model, error=InitError)
+    if isinstance(batch, torch.Tensor):
+        if loss_fn is not None:
+            raise InitError(
+                "a loss_fn, and a batch of inputs alone",
+                "(inputs, targets), or a dict of the model's keyword arguments",
+                "add the targets, or leave loss_fn out",
+            )
+        batch = (batch, None)
+    with plain_modes(error=InitError):
+        return _measured(unwrap(model), read_batch(batch), loss_fn)
+
+
+def _measured(model: nn.Module, examples: Examples, loss_fn: LossFn | None) -> Measurement:
+    traced, keeper = _measured_pass(model, examples)
     graph = Graph.of_trace(traced)
-    if keeper.forward and not keeper.edges:
+    nodes = [n for n in graph if n.kind in ("weight layer", "residual addition")]
+    if not nodes:
+        raise InitError(
+            "a model without weight layers", "at least one weight layer", "check the model"
+        )
+    if not all(keeper.sizes[node.index] for node in nodes):
+        raise InitError("an empty batch", "one example or more", "give a batch of typical data")
+    if not keeper.edges:
         raise InitError(
             "a model whose layers carry no gradient",
             "parameters with requires_grad",
             "unfreeze the parameters: model.requires_grad_(True)",
         )
     with torch.enable_grad():
-        gradients = _gradients(traced.result, keeper.edges, loss_fn, seeds)
-    return Measurement(graph, keeper.forward, gradients, keeper.sizes)
+        gradients = _gradients(_losses(traced.result, examples, loss_fn), keeper.edges)
+    return Measurement(graph, nodes, keeper.forward, gradients, keeper.sizes)
 
 
-def _measured_pass(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[Trace, _Keeper]:
+def _measured_pass(model: nn.Module, examples: Examples) -> tuple[Trace, _Keeper]:
     """The pass in the model's own mode, else the one that draws nothing by chance."""
-    found = _one_pass(model, args, kwargs, evaluation=False)
-    if not found[0].is_random or not any(module.training for module in model.modules()):
-        return found
-    try:
-        steady = _one_pass(model, args, kwargs, evaluation=True)
-    except CaptureError:
-        return found
-    return steady if steady[0].outputs.keys() == found[0].outputs.keys() else found
+
+    def one_pass(*, evaluation: bool) -> tuple[Trace, _Keeper]:
+        keeper = _Keeper()
+        with random_numbers_kept(), forward_pass():
+            seed_everything(0)
+            traced = trace(
+                model,
+                examples.args,
+                examples.kwargs,
+                fake=False,
+                grad=True,
+                observer=keeper.watch,
+                evaluation=evaluation,
+            )
+            keeper.take_edges()
+        return traced, keeper
+
+    found = one_pass(evaluation=False)
+    if found[0].is_random and any(module.training for module in model.modules()):
+        with suppress(CaptureError):
+            steady = one_pass(evaluation=True)
+            if steady[0].outputs.keys() == found[0].outputs.keys():
+                return steady
+    return found
 
 
-def _one_pass(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, evaluation: bool
-) -> tuple[Trace, _Keeper]:
-    keeper = _Keeper()
-    with random_numbers_kept(), forward_pass():
-        seed_everything(0)
-        traced = trace(
-            model,
-            args,
-            kwargs,
-            fake=False,
-            grad=True,
-            observer=keeper.watch,
-            evaluation=evaluation,
-        )
-        keeper.take_edges()
-    return traced, keeper
-
-
-def _gradients(
-    result: Any,
-    edges: dict[int, GradientEdge],
-    loss_fn: Callable[[Any], torch.Tensor] | None,
-    seeds: Sequence[int],
-) -> dict[int, float]:
-    if not edges:
-        return {}
-    if loss_fn is None:
-        losses = [_random_projection(result, seed) for seed in seeds]
-    else:
-        losses = [_checked(loss_fn, result)]
+def _gradients(losses: Sequence[torch.Tensor], edges: dict[int, GradientEdge]) -> dict[int, float]:
+    """Squared norms of the gradients by node, mean over the losses."""
     found: dict[int, float] = {}
     for loss in losses:
         gradients = torch.autograd.grad(
@@ -237,6 +205,27 @@ def _gradients(
                 norm2 = float(gradient.double().abs().square().sum())
                 found[index] = found.get(index, 0.0) + norm2 / len(losses)
     return found
+
+
+def _losses(result: Any, examples: Examples, loss_fn: LossFn | None) -> list[torch.Tensor]:
+    """The loss, or the random projections; refused where they cannot be differentiated."""
+    if loss_fn is None:
+        losses = [_random_projection(result, seed) for seed in range(_PROJECTIONS)]
+    else:
+        expected = "loss_fn(output, targets), which returns a scalar"
+        action = "call it yourself on the model's output and the batch's targets"
+        with foreign_errors_as(InitError, "loss_fn", expected, action):
+            losses = [loss_fn(result, examples.targets)]
+    loss: Any = losses[0]
+    is_tensor = isinstance(loss, torch.Tensor)
+    if not is_tensor or loss.numel() != 1 or not loss.requires_grad:
+        shape = f"shape {tuple(loss.shape)}" if is_tensor else type(loss).__name__
+        raise InitError(
+            f"a loss of {shape}, requires_grad={is_tensor and loss.requires_grad}",
+            "a scalar that depends on a parameter with requires_grad",
+            "unfreeze the parameters, or check loss_fn",
+        )
+    return losses
 
 
 def _random_projection(result: Any, seed: int) -> torch.Tensor:
@@ -250,27 +239,4 @@ def _random_projection(result: Any, seed: int) -> torch.Tensor:
             "give loss_fn(output, targets), which returns a scalar",
         )
     output, generator = tensors[name], torch.Generator().manual_seed(seed)
-    if not output.requires_grad:
-        raise _no_gradient(output)
     return (output * torch.randn(output.shape, generator=generator).to(output)).sum()
-
-
-def _checked(loss_fn: Callable[[Any], torch.Tensor], result: Any) -> torch.Tensor:
-    """The loss, refused where it cannot be differentiated."""
-    expected = "loss_fn(output, targets), which returns a scalar"
-    action = "call it yourself on the model's output and the batch's targets"
-    with foreign_errors_as(InitError, "loss_fn", expected, action):
-        loss = loss_fn(result)
-    if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
-        raise _no_gradient(loss)
-    return loss
-
-
-def _no_gradient(loss: Any) -> InitError:
-    is_tensor = isinstance(loss, torch.Tensor)
-    shape = f"shape {tuple(loss.shape)}" if is_tensor else type(loss).__name__
-    return InitError(
-        f"a loss of {shape}, requires_grad={is_tensor and loss.requires_grad}",
-        "a scalar that depends on a parameter with requires_grad",
-        "unfreeze the parameters, or check loss_fn",
-    )

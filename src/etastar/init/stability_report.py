@@ -125,6 +125,7 @@ class Measurement:
 
     Attributes:
         graph: The graph of that very pass.
+        nodes: Its weight layers and residual additions, in the order of execution.
         forward: Mean square of the output of each weight layer and sum; of looked-up rows behind
             the constant that scales them.
         gradient_norm2: Squared norm of the loss's gradient with respect to it, mean over
@@ -133,6 +134,7 @@ class Measurement:
     """
 
     graph: Graph
+    nodes: list[Node]
     forward: dict[int, float]
     gradient_norm2: dict[int, float]
     sizes: dict[int, int]
@@ -140,21 +142,9 @@ class Measurement:
 
 def judged(measured: Measurement, parameters: Mapping[str, Tensor]) -> StabilityReport:
     """Moments and verdict, layer by layer, of one pass with parameters of these values."""
-    nodes = [n for n in measured.graph if n.kind in ("weight layer", "residual addition")]
-    judge = _Judge(measured, nodes, parameters)
-    layers = tuple(map(judge.layer, nodes))
+    judge = _Judge(measured, parameters)
+    layers = tuple(map(judge.layer, measured.nodes))
     return StabilityReport(layers, judge.notes(stable=StabilityReport(layers).stable))
-
-
-def _starts(graph: Graph, nodes: list[Node]) -> dict[int, Node]:
-    """The first addition of the residual stream that each node belongs to; of none, the first."""
-    branches = [b for b in find_residuals(graph.contraction) if b.stream is not None]
-    first = {b.stream: graph.nodes[b.addition] for b in reversed(branches)}
-    if not branches:
-        return {}
-    default = graph.nodes[branches[0].addition]
-    own = {n: first[b.stream] for b in reversed(branches) for n in (b.addition, *b.positions)}
-    return {node.index: own.get(node.index, default) for node in nodes}
 
 
 def _by_passed(graph: Graph) -> frozenset[int]:
@@ -175,16 +165,19 @@ def _by_passed(graph: Graph) -> frozenset[int]:
 class _Judge:
     """What the moments of one pass are held against."""
 
-    def __init__(
-        self, measured: Measurement, nodes: list[Node], values: Mapping[str, Tensor]
-    ) -> None:
+    def __init__(self, measured: Measurement, values: Mapping[str, Tensor]) -> None:
+        graph, nodes = measured.graph, measured.nodes
         self.measured, self.first = measured, nodes[0]
-        self.starts = _starts(measured.graph, nodes)
-        self.shared = _by_passed(measured.graph)
+        branches = [b for b in reversed(find_residuals(graph.contraction)) if b.stream is not None]
+        opening = {b.stream: graph.nodes[b.addition] for b in branches}
+        # the first addition of the stream that a node belongs to; of none, that of the first stream
+        self.starts = {n: opening[b.stream] for b in branches for n in (b.addition, *b.positions)}
+        self.start = graph.nodes[branches[-1].addition] if branches else nodes[0]
+        self.shared = _by_passed(graph)
         places = {"output": "output", "input": "input", "embedding": "input"}
         self._places = {
             info.name: "branch" if info.in_branch else places.get(info.role, "stream")
-            for info in measured.graph.parameters
+            for info in graph.parameters
         }
         norms2 = {n.index: measured.gradient_norm2.get(n.index, 0) for n in nodes if not n.weight}
         # additions that no gradient reaches though it reaches others: behind a gate of zero
@@ -231,7 +224,7 @@ class _Judge:
         )
 
     def _gradient_ratio(self, node: Node) -> float | None:
-        first = self.starts.get(node.index, self.first)
+        first = self.starts.get(node.index, self.start)
         norms2 = [self.measured.gradient_norm2.get(n.index) for n in (node, first)]
         is_closed = norms2[1] == 0 and first.index in self.closed
         if self.zero_readout or is_closed or norms2[0] is None or norms2[1] is None:
@@ -251,24 +244,13 @@ class _Judge:
         if modules and not self.zero_readout:
             more = f" and {len(modules) - 1} more" if len(modules) > 1 else ""
             found.append(f"the weight of {modules[0]}{more} is zero: what it makes is not judged")
-        if not stable and (tied := self._tied_table()) is not None:
+        table = self.first.weight.parameters[0] if self.first.weight else None
+        if not stable and table in self.measured.graph.depth().tied:
             found.append(
-                f"{tied} is also the readout, and has its variance: what is looked up in it is "
+                f"{table} is also the readout, and has its variance: what is looked up in it is "
                 "small beside what the layers behind it make"
             )
         return tuple(found)
-
-    def _tied_table(self) -> str | None:
-        """The table that the first layer looks rows up in, if a projection uses it too."""
-        use = self.first.weight
-        if use is None or use.layer_type != "embedding":
-            return None
-        projections = (n.weight for n in self.measured.graph if n.weight and n != self.first)
-        is_tied = any(
-            set(other.parameters) & set(use.parameters) and other.layer_type != "embedding"
-            for other in projections
-        )
-        return use.parameters[0] if is_tied else None
 
 
 def _ratio(value: float, reference: float) -> float:

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError
-from etastar.models.components import NetworkConfig
-from etastar.models.feedforward import (
-    MLP,
-    CNN1d,
-    CNN1dConfig,
-    CNN2d,
-    CNN2dConfig,
-    MLPConfig,
-    ResMLP,
-    ResMLPConfig,
-    ResNet,
-    ResNetConfig,
-)
-from etastar.models.transformer import GPT, GPTConfig, ViT, ViTConfig
+from etastar.models.feedforward import NetworkConfig, cnn1d, cnn2d, mlp, resmlp, resnet
+from etastar.models.transformer import GPT, ViT
 
 _BATCH = 2
 
@@ -34,30 +22,41 @@ class ZooEntry:
 
     Attributes:
         network: Makes the network of a configuration.
-        config: Class of its configuration; `depth` and `width` come first.
-        inputs: Arguments that say the shape of one input, after the batch.
+        defaults: The configuration without arguments.
+        further: Names of the settings that it takes beside depth, width, activation and bias.
+        inputs: Settings that say the shape of one input, after the batch.
     """
 
-    network: Callable[[Any], nn.Module]
-    config: type[NetworkConfig]
+    network: Callable[[NetworkConfig], nn.Module]
+    defaults: NetworkConfig
+    further: tuple[str, ...]
     inputs: tuple[str, ...]
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments and their defaults, in order."""
-        return {field.name: field.default for field in fields(self.config)}
+        names = ("depth", "width", "activation", "bias", *self.further)
+        return {name: getattr(self.defaults, name) for name in names}
 
 
+_WIDE, _NARROW = NetworkConfig(), NetworkConfig(width=16)
+_TRANSFORMER = NetworkConfig(depth=2, activation="gelu")
+_FLAT = ("num_classes", "in_features")
+_CONVOLUTION = ("num_classes", "in_channels", "kernel_size", "padding")
+_BRANCH = ("dropout", "branch_multiplier")
+_BRANCHES = ("branch_layers", "batch_norm", *_BRANCH)
+_BLOCKS = ("head_width", "parallel", "affine", *_BRANCH)
+_PATCHES = ("num_classes", "in_channels", "image_size", "patch_size")
 _IMAGE = ("in_channels", "image_size", "image_size")
 
 ZOO: dict[str, ZooEntry] = {
-    "mlp": ZooEntry(MLP, MLPConfig, ("in_features",)),
-    "cnn1d": ZooEntry(CNN1d, CNN1dConfig, ("in_channels", "length")),
-    "cnn2d": ZooEntry(CNN2d, CNN2dConfig, _IMAGE),
-    "resmlp": ZooEntry(ResMLP, ResMLPConfig, ("in_features",)),
-    "resnet": ZooEntry(ResNet, ResNetConfig, _IMAGE),
-    "vit": ZooEntry(ViT, ViTConfig, _IMAGE),
-    "gpt": ZooEntry(GPT, GPTConfig, ("context",)),
+    "mlp": ZooEntry(mlp, _WIDE, _FLAT, ("in_features",)),
+    "cnn1d": ZooEntry(cnn1d, _NARROW, (*_CONVOLUTION, "length"), ("in_channels", "length")),
+    "cnn2d": ZooEntry(cnn2d, _NARROW, (*_CONVOLUTION, "image_size"), _IMAGE),
+    "resmlp": ZooEntry(resmlp, _WIDE, (*_FLAT, *_BRANCHES), ("in_features",)),
+    "resnet": ZooEntry(resnet, _NARROW, (*_CONVOLUTION, "image_size", *_BRANCHES), _IMAGE),
+    "vit": ZooEntry(ViT, _TRANSFORMER, (*_BLOCKS, *_PATCHES), _IMAGE),
+    "gpt": ZooEntry(GPT, _TRANSFORMER, (*_BLOCKS, "vocabulary", "context", "tied"), ("context",)),
 }
 
 
@@ -72,7 +71,16 @@ def _configured(name: str, arguments: dict[str, Any]) -> tuple[ZooEntry, Network
             "arguments out of: " + ", ".join(entry.arguments),
             "leave out or rename what is not listed",
         )
-    return entry, entry.config(**arguments)
+    config = replace(entry.defaults, **arguments)
+    for whole, part in (("width", "head_width"), ("image_size", "patch_size")):
+        sizes = getattr(config, whole), getattr(config, part)
+        if part in entry.further and sizes[0] % sizes[1]:
+            raise ModelSpecError(
+                f"{whole}={sizes[0]}, {part}={sizes[1]}",
+                f"a multiple of {part} as {whole}",
+                "change one of them",
+            )
+    return entry, config
 
 
 def build(name: str, **kwargs: Any) -> nn.Module:
@@ -116,6 +124,6 @@ def example_inputs(name: str, **kwargs: Any) -> tuple[Tensor, ...]:
     entry, config = _configured(name, kwargs)
     shape = (_BATCH, *(getattr(config, argument) for argument in entry.inputs))
     generator = torch.Generator().manual_seed(0)
-    if isinstance(config, GPTConfig):
+    if "vocabulary" in entry.further:
         return (torch.randint(config.vocabulary, shape, generator=generator),)
     return (torch.randn(shape, generator=generator),)

@@ -6,100 +6,19 @@ Shape suffixes: B batch, T positions, D width, H heads, E width of a head.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from etastar.errors import ModelSpecError
-from etastar.models.components import ActivationName, NetworkConfig, activation_module, add_branch
-
-
-@dataclass(frozen=True)
-class _TransformerConfig(NetworkConfig):
-    """Pre-LN blocks; each holds two residual additions, with parallel branches one of both.
-
-    The feed-forward layers have four times the width; `bias` is that of the blocks' linear layers.
-
-    Attributes:
-        head_width: Units of one attention head; it stays and the number of heads grows with width,
-            so that the attention logits' scale 1 / sqrt(head_width) does not depend on width.
-        parallel: Whether attention and feed-forward read the same norm and are added at once.
-        affine: Whether the norms have gains and shifts.
-        dropout: Probability, on attention weights and branch outputs.
-        branch_multiplier: Factor on each branch's output in the forward pass.
-
-    Raises:
-        ModelSpecError: A value is not accepted, or the heads do not fill the width.
-    """
-
-    depth: int = 2
-    activation: ActivationName = "gelu"
-    head_width: int = 16
-    parallel: bool = False
-    affine: bool = True
-    dropout: float = 0.0
-    branch_multiplier: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.width % self.head_width:
-            raise ModelSpecError(
-                f"width={self.width}, head_width={self.head_width}",
-                "a width that is a multiple of head_width",
-                "change one of them",
-            )
-
-
-@dataclass(frozen=True)
-class GPTConfig(_TransformerConfig):
-    """A small GPT.
-
-    Attributes:
-        vocabulary: Number of tokens (bytes by default).
-        context: Longest input in tokens.
-        tied: Whether the head shares its weight with the embedding.
-    """
-
-    vocabulary: int = 256
-    context: int = 32
-    tied: bool = False
-
-
-@dataclass(frozen=True)
-class ViTConfig(_TransformerConfig):
-    """A small vision Transformer.
-
-    Attributes:
-        in_channels: Channels of the input.
-        image_size: Height and width in pixels.
-        patch_size: Height and width of a patch in pixels; a divisor of `image_size`.
-        num_classes: Outputs.
-
-    Raises:
-        ModelSpecError: A value is not accepted, or the patches do not fill the image.
-    """
-
-    in_channels: int = 1
-    image_size: int = 8
-    patch_size: int = 2
-    num_classes: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.image_size % self.patch_size:
-            raise ModelSpecError(
-                f"image_size={self.image_size}, patch_size={self.patch_size}",
-                "a patch_size that divides image_size",
-                "change one of them",
-            )
+from etastar.models.feedforward import NetworkConfig, activation_module, add_branch
 
 
 class _Attention(nn.Module):
     """Multi-head self-attention with one fused projection for queries, keys and values."""
 
-    def __init__(self, config: _TransformerConfig, *, causal: bool) -> None:
+    def __init__(self, config: NetworkConfig, *, causal: bool) -> None:
         super().__init__()
         width = config.width
         self.num_heads = width // config.head_width
@@ -124,12 +43,12 @@ class _Attention(nn.Module):
 
 
 class _Block(nn.Module):
-    """Pre-LN block: `x + m attn(ln1(x))`, then `x + m mlp(ln2(x))`.
+    """Pre-LN block: `x + m attn(ln1(x))`, then `x + m mlp(ln2(x))`; `mlp` has four times the width.
 
     With `parallel` both branches read one norm: `x + m attn(ln1(x)) + m mlp(ln1(x))`.
     """
 
-    def __init__(self, config: _TransformerConfig, *, causal: bool) -> None:
+    def __init__(self, config: NetworkConfig, *, causal: bool) -> None:
         super().__init__()
         width, affine = config.width, config.affine
         self.ln1 = nn.LayerNorm(width, elementwise_affine=affine)
@@ -160,11 +79,11 @@ class GPT(nn.Module):
     Its effective depth is 2 depth + 2, with parallel branches depth + 2.
 
     Example:
-        >>> GPT(GPTConfig(depth=1, width=16))(torch.zeros(2, 32, dtype=torch.int64)).shape
+        >>> GPT(NetworkConfig(depth=1, width=16))(torch.zeros(2, 32, dtype=torch.int64)).shape
         torch.Size([2, 32, 256])
     """
 
-    def __init__(self, config: GPTConfig) -> None:
+    def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.context = config.context
         # the order of drawing: stored results depend on it
@@ -199,11 +118,11 @@ class ViT(nn.Module):
     Its effective depth is 2 depth + 2, with parallel branches depth + 2.
 
     Example:
-        >>> ViT(ViTConfig(depth=1, width=16))(torch.zeros(2, 1, 8, 8)).shape
+        >>> ViT(NetworkConfig(depth=1, width=16))(torch.zeros(2, 1, 8, 8)).shape
         torch.Size([2, 10])
     """
 
-    def __init__(self, config: ViTConfig) -> None:
+    def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         width, side = config.width, config.patch_size
         # the order of drawing: stored results depend on it
