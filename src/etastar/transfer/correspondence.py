@@ -10,16 +10,19 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeAlias
 
 from etastar.errors import PlanError
 from etastar.laws import ParamPair
 from etastar.naming import name_indices, name_template, separated_indices
 from etastar.parameter import ParamInfo
+
+_Members: TypeAlias = "list[tuple[tuple[int, ...], ParamInfo]]"
+"""Parameters whose names differ in their indices alone, with these, which sort them."""
 
 
 def match_parameters(
@@ -45,7 +48,7 @@ def match_parameters(
         2.0
     """
     spelled = separated_indices([i.name for i in base], [i.name for i in target])
-    ours, theirs = ([_named(i, spelled[i.name]) for i in infos] for infos in (target, base))
+    ours, theirs = ([replace(i, name=spelled[i.name]) for i in infos] for infos in (target, base))
     names = {spelled[info.name]: info.name for info in (*base, *target)}
     lone = [f"{names[n]!r} only in the target" for n in _without_counterpart(ours, theirs)]
     lone += [f"{names[n]!r} only in the base" for n in _without_counterpart(theirs, ours)]
@@ -67,10 +70,6 @@ def match_parameters(
         alike = same if _kind(same) == _kind(read) else read
         pairs.append(ParamPair(known, info, alike.own_multiplier / other.own_multiplier))
     return tuple(pairs)
-
-
-def _named(info: ParamInfo, name: str) -> ParamInfo:
-    return info if info.name == name else replace(info, name=name)
 
 
 def _place(info: ParamInfo) -> tuple[object, ...]:
@@ -125,7 +124,7 @@ class _Matcher:
 
     def match(self, target: Sequence[ParamInfo]) -> dict[str, ParamInfo]:
         """What was found in the base, by the target's names."""
-        for step in (self._anchor, self._same_name, self._nearest):
+        for step in (self._anchor, self._same_name, self._by_index):
             step(target)
         return self.found
 
@@ -146,7 +145,7 @@ class _Matcher:
         for info, candidate in chosen:
             self._take(info, candidate)
 
-    def _nearest(self, target: Sequence[ParamInfo]) -> None:
+    def _by_index(self, target: Sequence[ParamInfo]) -> None:
         """The nearest index whose sizes agree, else what the sizes alone tell."""
         for info in self._open(target):
             candidate = self._likeliest(self._candidates(info), info) or self._by_sizes(info)
@@ -173,8 +172,8 @@ class _Matcher:
 
         for key, alike in self._alike:
             if same := alike.get(key(info)):
-                nearest = [min(shape.nearest(indices), key=distance) for shape in same.values()]
-                return sorted(nearest, key=distance)
+                near = ([one for _, one in _nearest(own, indices)] for own in same.values())
+                return sorted((min(some, key=distance) for some in near), key=distance)
         return []
 
     def _likeliest(self, candidates: Sequence[ParamInfo], info: ParamInfo) -> ParamInfo | None:
@@ -246,51 +245,34 @@ class _Matcher:
         return self._additions.get(_container(info), 0) if info.in_branch else 0
 
 
-class _Nearby:
-    """Parameters whose names differ in their indices alone, found by the nearest ones.
-
-    Two flat lists: as a tree, deep networks had millions of small objects to be collected.
-
-    Args:
-        members: Indices, as many of each, and parameter.
-    """
-
-    def __init__(self, members: Iterable[tuple[tuple[int, ...], ParamInfo]]) -> None:
-        ordered = sorted(members, key=itemgetter(0))
-        self._indices = [indices for indices, _ in ordered]
-        self._infos = [info for _, info in ordered]
-
-    def nearest(self, indices: tuple[int, ...]) -> list[ParamInfo]:
-        """Those of the least gaps, outer before inner; lower and higher are equally near."""
-        return self._within((), indices, 0, len(self._infos))
-
-    def _within(
-        self, outer: tuple[int, ...], inner: tuple[int, ...], start: int, stop: int
-    ) -> list[ParamInfo]:
-        """The nearest of a range, all of which has the outer indices."""
-        if not inner:
-            return self._infos[start:stop]
-        after = bisect_left(self._indices, (*outer, inner[0]), start, stop)
-        around = self._indices[max(start, after - 1) : min(stop, after + 1)]
-        gaps = {own[len(outer)]: abs(own[len(outer)] - inner[0]) for own in around}
-        found = []
-        for key in (key for key, gap in gaps.items() if gap == min(gaps.values())):
-            ends = [bisect_left(self._indices, (*outer, k), start, stop) for k in (key, key + 1)]
-            found += self._within((*outer, key), inner[1:], *ends)
-        return found
-
-
 def _nearby(
     infos: Iterable[ParamInfo], key: Callable[[ParamInfo], tuple[object, ...]]
-) -> dict[tuple[object, ...], dict[tuple[int, ...], _Nearby]]:
-    """By what `key` says, and by shape."""
-    members: defaultdict[Any, defaultdict[Any, list[Any]]] = defaultdict(lambda: defaultdict(list))
+) -> Mapping[tuple[object, ...], Mapping[tuple[int, ...], _Members]]:
+    """By what `key` says, and by shape, in the order of their indices."""
+    found: defaultdict[Any, defaultdict[Any, _Members]] = defaultdict(lambda: defaultdict(list))
     for info in infos:
-        members[key(info)][info.shape].append((name_indices(info.name), info))
-    return {
-        kind: {shape: _Nearby(found) for shape, found in shapes.items()}
-        for kind, shapes in members.items()
-    }
+        found[key(info)][info.shape].append((name_indices(info.name), info))
+    for shapes in found.values():
+        for members in shapes.values():
+            members.sort(key=itemgetter(0))
+    return found
+
+
+def _nearest(members: _Members, indices: tuple[int, ...], level: int = 0) -> _Members:
+    """Those of the least gaps, outer indices before inner; lower and higher are equally near."""
+    if level == len(indices):
+        return members
+
+    def index(member: tuple[tuple[int, ...], ParamInfo]) -> int:
+        return member[0][level]
+
+    after = bisect_left(members, indices[level], key=index)
+    gaps = {n: abs(n - indices[level]) for n in map(index, members[max(0, after - 1) : after + 1])}
+    found = []
+    for near in (n for n, gap in gaps.items() if gap == min(gaps.values())):
+        start, stop = (bisect_left(members, n, key=index) for n in (near, near + 1))
+        found += _nearest(members[start:stop], indices, level + 1)
+    return found
 
 
 def _by_place(infos: Iterable[ParamInfo]) -> dict[tuple[object, ...], list[ParamInfo]]:

@@ -146,14 +146,11 @@ def plan_transfer(
     )
 
     pairs = match_parameters(ours.parameters, theirs.parameters)
-    known = {id(start.network): ours, id(goal.network): replace(theirs, training=Training())}
 
     def measured(laws: tuple[Law, ...]) -> tuple[Measured, str]:
-        def planned(network: NetworkLike) -> TransferPlan:
-            return planner.plan(known.get(id(network)) or read_architecture(network), laws)
-
         assert measure is not None
-        return measured_law(networks, measure, planned)
+        at_target = planner.plan(replace(theirs, training=Training()), laws, pairs)
+        return measured_law(networks, (planner.plan(ours, laws), at_target), measure)
 
     found = found_weights(*networks, pairs)
     evidence = Evidence(
