@@ -48,7 +48,7 @@ def match_parameters(
         2.0
     """
     spelled = separated_indices([i.name for i in base], [i.name for i in target])
-    ours, theirs = ([replace(i, name=spelled[i.name]) for i in infos] for infos in (target, base))
+    ours, theirs = ([_named(i, spelled[i.name]) for i in infos] for infos in (target, base))
     names = {spelled[info.name]: info.name for info in (*base, *target)}
     lone = [f"{names[n]!r} only in the target" for n in _without_counterpart(ours, theirs)]
     lone += [f"{names[n]!r} only in the base" for n in _without_counterpart(theirs, ours)]
@@ -70,6 +70,10 @@ def match_parameters(
         alike = same if _kind(same) == _kind(read) else read
         pairs.append(ParamPair(known, info, alike.own_multiplier / other.own_multiplier))
     return tuple(pairs)
+
+
+def _named(info: ParamInfo, name: str) -> ParamInfo:
+    return info if info.name == name else replace(info, name=name)
 
 
 def _place(info: ParamInfo) -> tuple[object, ...]:
@@ -172,8 +176,9 @@ class _Matcher:
 
         for key, alike in self._alike:
             if same := alike.get(key(info)):
-                near = ([one for _, one in _nearest(own, indices)] for own in same.values())
-                return sorted((min(some, key=distance) for some in near), key=distance)
+                near = (_nearest(own, indices, 0, 0, len(own)) for own in same.values())
+                closest = (min((info for _, info in some), key=distance) for some in near)
+                return sorted(closest, key=distance)
         return []
 
     def _likeliest(self, candidates: Sequence[ParamInfo], info: ParamInfo) -> ParamInfo | None:
@@ -258,20 +263,26 @@ def _nearby(
     return found
 
 
-def _nearest(members: _Members, indices: tuple[int, ...], level: int = 0) -> _Members:
-    """Those of the least gaps, outer indices before inner; lower and higher are equally near."""
+def _nearest(
+    members: _Members, indices: tuple[int, ...], level: int, start: int, stop: int
+) -> _Members:
+    """Those of the least gaps, outer indices before inner; lower and higher are equally near.
+
+    Of a range whose members have one index at each of the levels before.
+    """
     if level == len(indices):
-        return members
+        return members[start:stop]
 
     def index(member: tuple[tuple[int, ...], ParamInfo]) -> int:
         return member[0][level]
 
-    after = bisect_left(members, indices[level], key=index)
-    gaps = {n: abs(n - indices[level]) for n in map(index, members[max(0, after - 1) : after + 1])}
+    after = bisect_left(members, indices[level], start, stop, key=index)
+    around = members[max(start, after - 1) : min(stop, after + 1)]
+    gaps = {n: abs(n - indices[level]) for n in map(index, around)}
     found = []
     for near in (n for n, gap in gaps.items() if gap == min(gaps.values())):
-        start, stop = (bisect_left(members, n, key=index) for n in (near, near + 1))
-        found += _nearest(members[start:stop], indices, level + 1)
+        ends = [bisect_left(members, n, start, stop, key=index) for n in (near, near + 1)]
+        found += _nearest(members, indices, level + 1, *ends)
     return found
 
 
