@@ -145,7 +145,7 @@ class DefaultChoice(UnboundLaw):
                 prior,
                 evidence,
                 criterion_sd,
-                known.advantage(kind, parametrization),
+                min(known.advantages(kind, parametrization), default=0.0),
             )
             for parametrization, prior in _carried(evidence, known, kind)
         ]
