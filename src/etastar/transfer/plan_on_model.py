@@ -60,9 +60,7 @@ class PlannedModel:
         actual = canonical_parameters(model)
         problems = [f"{name!r} is not in the plan" for name in actual if name not in planned]
         problems += [f"{name!r} is not in the model" for name in planned if name not in actual]
-        for name, entry in planned.items():
-            problems += _differences(name, entry, actual)
-        problems += _unplanned_ties(entries, actual)
+        problems += _differences(planned, actual)
         if problems:
             shown = "; ".join(problems[:6])
             more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
@@ -294,24 +292,22 @@ def _inside(model: nn.Module, names: AbstractSet[str]) -> nn.Module:
     return model
 
 
-def _differences(name: str, entry: ParamPlan, actual: dict[str, nn.Parameter]) -> list[str]:
-    if name not in actual or entry.name not in actual:
-        return []
-    if tuple(actual[name].shape) != entry.shape:
-        return [f"{name!r} has shape {tuple(actual[name].shape)}, in the plan {entry.shape}"]
-    if actual[name] is not actual[entry.name]:
-        return [f"{name!r} is tied to {entry.name!r} in the plan and not in the model"]
-    return []
-
-
-def _unplanned_ties(entries: Sequence[ParamPlan], actual: dict[str, nn.Parameter]) -> list[str]:
-    owner: dict[int, str] = {}
-    problems = []
-    for entry in (entry for entry in entries if entry.name in actual):
-        other = owner.setdefault(id(actual[entry.name]), entry.name)
-        if other != entry.name:
-            problems.append(f"{entry.name!r} is tied to {other!r} in the model and not in the plan")
-    return problems
+def _differences(
+    planned: Mapping[str, ParamPlan], actual: Mapping[str, nn.Parameter]
+) -> Iterator[str]:
+    """Shapes and ties of what both have."""
+    first: dict[int, str] = {}
+    for name, entry in planned.items():
+        if name not in actual or entry.name not in actual:
+            continue
+        found = actual[name]
+        other = first.setdefault(id(found), entry.name)
+        if tuple(found.shape) != entry.shape:
+            yield f"{name!r} has shape {tuple(found.shape)}, in the plan {entry.shape}"
+        elif found is not actual[entry.name]:
+            yield f"{name!r} is tied to {entry.name!r} in the plan and not in the model"
+        elif other != entry.name:
+            yield f"{name!r} is tied to {other!r} in the model and not in the plan"
 
 
 def _is_zero(parameter: torch.Tensor, offset: float) -> bool:

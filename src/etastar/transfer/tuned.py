@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Final, get_args
+
+import torch
 
 from etastar.errors import OptimizerError, PlanError
 from etastar.formatting import short_repr
@@ -32,7 +33,6 @@ _ROUNDING = 1e-9
 _KEPT = ("aux_lr", "eps", "betas", "batch_size", "num_steps", "log_lr_sd")
 
 _SHARED = ("weight_decay", "no_decay", "betas", "eps", "batch_size", "num_steps")
-_ALLOWED = "(network, learning rate) of a network that was tuned: Tuned(network, lr), or several"
 
 
 @dataclass(frozen=True)
@@ -168,24 +168,17 @@ def read_tuned(base: Tuned | Sequence[Tuned]) -> tuple[tuple[Tuned, Architecture
     return tuple(found)
 
 
-def _listed(base: object) -> Iterator[Tuned]:
+def _listed(base: object) -> Sequence[Tuned]:
     several = [base] if isinstance(base, Tuned) else base
-    if not isinstance(several, Sequence) or isinstance(several, str) or not several:
-        raise PlanError(f"a base given as {_described(base)}", _ALLOWED, "pass Tuned(network, lr)")
-    for one in several:
-        if not isinstance(one, Tuned):
-            raise PlanError(
-                f"a tuned network given as {_described(one)}",
-                _ALLOWED,
-                "pass plan_transfer(Tuned(network, lr), target, ...)",
-            )
-        yield one
-
-
-def _described(base: object) -> str:
-    if isinstance(base, (tuple, list)):
-        return f"({', '.join(type(item).__name__ for item in base)})"
-    return type(base).__name__
+    given = several if isinstance(several, Sequence) and not isinstance(several, str) else ()
+    if not given or not all(isinstance(one, Tuned) for one in given):
+        kinds = f" of {', '.join(type(one).__name__ for one in given)}" if given else ""
+        raise PlanError(
+            f"a base given as {type(base).__name__}{kinds}",
+            "(network, learning rate) of a network that was tuned: Tuned(network, lr), or several",
+            "pass plan_transfer(Tuned(network, lr), target, ...)",
+        )
+    return given
 
 
 @dataclass(frozen=True)
@@ -308,28 +301,20 @@ def _refuse_lacking(tuned: Tuned, kind: OptimizerKind, target: Target) -> None:
 def _refuse_other(tuned: Tuned, instance: Optimizer) -> None:
     """An instance says what was tuned, and so does `Tuned`: they must say the same."""
     for name in ("lr", "weight_decay", "eps", "betas"):
-        given = getattr(tuned, name)
-        found = {_plain(group[name]) for group in instance.param_groups if name in group}
-        if given is None or not found:
+        if (given := getattr(tuned, name)) is None:
             continue
-        if not any(_equal(given, own) for own in found) or len(found) > 1:
+        groups = (group[name] for group in instance.param_groups if name in group)
+        found = [torch.as_tensor(own, dtype=torch.float64, device="cpu") for own in groups]
+        wanted = torch.tensor(given, dtype=torch.float64)
+        if not all(torch.allclose(own, wanted, _ROUNDING, 0) for own in found):
+            shown = sorted({str(own.tolist()) for own in found})
             raise OptimizerError(
-                f"{name}={given} tuned, and an optimizer with "
-                f"{name}={', '.join(map(str, sorted(found)))}",
+                f"{name}={given} tuned, and an optimizer with {name}={', '.join(shown)}",
                 f"one {name}",
                 f"leave {name} out of Tuned, give the optimizer's class, or make both agree"
                 if name != "lr"
                 else "give the optimizer's class, or an instance with the tuned learning rate",
             )
-
-
-def _plain(value: Any) -> Any:
-    return tuple(map(float, value)) if isinstance(value, (tuple, list)) else float(value)
-
-
-def _equal(ours: Any, theirs: Any) -> bool:
-    pairs = zip(ours, theirs, strict=True) if isinstance(ours, tuple) else [(ours, theirs)]
-    return all(math.isclose(a, b, rel_tol=_ROUNDING) for a, b in pairs)
 
 
 def _decay_of_groups(
