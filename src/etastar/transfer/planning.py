@@ -238,23 +238,19 @@ def _require_kept(plan: TransferPlan) -> None:
 
 def _bind(laws: Sequence[Law], evidence: Evidence) -> tuple[tuple[Law, ...], tuple[Bound, ...]]:
     """Laws that need no evidence any more, and what they were made from."""
-    bounds: dict[int, Bound] = {}
-    in_force = [law for law in laws if not isinstance(law, UnboundLaw)]
+    bounds: dict[str, Bound] = {}
+    in_force = tuple(law for law in laws if not isinstance(law, UnboundLaw))
+    unbound = (law for law in laws if isinstance(law, UnboundLaw))
     # what may be measured is bound last, with all others in force
-    for place, law in sorted(enumerate(laws), key=lambda item: _may_measure(item[1])):
-        if isinstance(law, UnboundLaw):
-            bounds[place] = law.bind(replace(evidence, laws=tuple(in_force)))
-            in_force += bounds[place].laws
-    every = [
-        law
-        for place, asked in enumerate(laws)
-        for law in (bounds[place].laws if place in bounds else (asked,))
-    ]
+    for law in sorted(unbound, key=lambda law: "criterion" in law.reads):
+        bounds[law.name] = law.bind(replace(evidence, laws=in_force))
+        in_force += bounds[law.name].laws
+    every = (
+        one
+        for asked in laws
+        for one in (bounds[asked.name].laws if asked.name in bounds else (asked,))
+    )
     return tuple(sorted(every, key=lambda law: isinstance(law, Measured))), tuple(bounds.values())
-
-
-def _may_measure(law: Law) -> bool:
-    return isinstance(law, UnboundLaw) and "criterion" in law.reads
 
 
 @dataclass(frozen=True)

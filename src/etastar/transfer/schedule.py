@@ -54,20 +54,15 @@ _ONE_FOR_ALL: Final[Mapping[str, str]] = {
 
 
 def _multipliers(optimizer: Optimizer) -> list[float]:
-    if not isinstance(optimizer, Optimizer):
+    groups = optimizer.param_groups if isinstance(optimizer, Optimizer) else [{}]
+    if not all("lr_multiplier" in group for group in groups):
         raise ScheduleError(
-            f"a {type(optimizer).__name__} in place of an optimizer",
-            "an optimizer built from plan.param_groups(model)",
-            "build it so, and pass the optimizer itself",
-        )
-    if not all("lr_multiplier" in group for group in optimizer.param_groups):
-        raise ScheduleError(
-            f"a {type(optimizer).__name__} with groups that are not a plan's",
+            f"a {type(optimizer).__name__} in place of an optimizer with a plan's groups",
             "an optimizer built from plan.param_groups(model)",
             "build it so, and add further parameters with an lr_multiplier of their own",
         )
     _refuse_other_kind(optimizer)
-    return [float(group["lr_multiplier"]) for group in optimizer.param_groups]
+    return [float(group["lr_multiplier"]) for group in groups]
 
 
 def _refuse_other_kind(optimizer: Optimizer) -> None:
@@ -223,10 +218,18 @@ def check_schedule(schedule: LRScheduler | Optimizer | Any, *, num_steps: int | 
             scheduler.
         OptimizerError: The optimizer was made to step otherwise than its kind does.
     """
+    states: Iterable[Optimizer]
+    if isinstance(schedule, Optimizer):
+        multipliers, states = _multipliers(schedule), [schedule]
+    else:
+        scheduler = _scheduler(schedule)
+        multipliers, steps = _multipliers(scheduler.optimizer), _length(scheduler)
+        if num_steps is not None:
+            steps = require_number("num_steps", num_steps, error=ScheduleError, least=0, whole=True)
+        states = _stepped(_copied(scheduler), steps)
     peak = 0.0
-    for step, optimizer in enumerate(_states(schedule, num_steps)):
+    for step, optimizer in enumerate(states):
         rates = [float(group["lr"]) for group in optimizer.param_groups]
-        multipliers = _multipliers(optimizer)
         factors = [lr / own for lr, own in zip(rates, multipliers, strict=True)]
         peak = max(peak, *factors)
         if max(factors) - min(factors) > _TOLERANCE * peak:
@@ -259,18 +262,6 @@ def _plateau(schedule: Any) -> ReduceLROnPlateau | None:
     inner = getattr(schedule, "scheduler", schedule)
     inner = getattr(inner, "lr_scheduler", inner)
     return inner if isinstance(inner, ReduceLROnPlateau) else None
-
-
-def _states(schedule: LRScheduler | Optimizer | Any, num_steps: int | None) -> Iterable[Optimizer]:
-    """The optimizer as it stands, then after each step of a scheduler's copy."""
-    if isinstance(schedule, Optimizer):
-        return [schedule]
-    scheduler = _scheduler(schedule)
-    _multipliers(scheduler.optimizer)
-    if num_steps is not None:
-        require_number("num_steps", num_steps, error=ScheduleError, least=0, whole=True)
-    steps = _length(scheduler) if num_steps is None else num_steps
-    return _stepped(_copied(scheduler), steps)
 
 
 def _scheduler(schedule: Any) -> Any:
