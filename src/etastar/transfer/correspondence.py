@@ -186,7 +186,14 @@ class _Matcher:
 
         Stages of one flat sequence have other widths under the same names at another depth.
         """
-        agreeing = [c for c in candidates if self._agrees(c, info)]
+        agreeing = [
+            candidate
+            for candidate in candidates
+            if all(
+                ours not in self.sizes or theirs in self.sizes[ours]
+                for ours, theirs in zip(info.shape, candidate.shape, strict=True)
+            )
+        ]
         if len(agreeing) < 2:
             return next(iter(agreeing), None)
         ratios = {Fraction(size, one) for size, known in self.sizes.items() for one in known}
@@ -201,12 +208,6 @@ class _Matcher:
             return sum(2 if one not in ratios else int(one == 1 and widened) for one in grown)
 
         return min(agreeing, key=strangeness)
-
-    def _agrees(self, candidate: ParamInfo, info: ParamInfo) -> bool:
-        return all(
-            ours not in self.sizes or theirs in self.sizes[ours]
-            for ours, theirs in zip(info.shape, candidate.shape, strict=True)
-        )
 
     def _size(self, size: int) -> int:
         known = self.sizes.get(size, set())
@@ -232,7 +233,8 @@ class _Matcher:
             fan_out=max(1, round(info.fan_out * rest)),
             features_in=info.features_in and read,
             features_out=made and min(self.sizes.get(made, ()), default=round(made * rest)),
-            stream_additions=self._stream_additions(info),
+            # K of the base's stream that corresponds; 0 if none is known
+            stream_additions=self._additions.get(_container(info), 0) if info.in_branch else 0,
             aliases=(),
         )
 
@@ -244,10 +246,6 @@ class _Matcher:
         read = 1 if channels == 1 else self._size(channels)
         taps = math.prod(kernel) / math.prod(info.kernel_size)
         return round(info.fan_in * read / channels * taps), read
-
-    def _stream_additions(self, info: ParamInfo) -> int:
-        """K of the base's stream that corresponds; 0 if none is known."""
-        return self._additions.get(_container(info), 0) if info.in_branch else 0
 
 
 def _nearby(

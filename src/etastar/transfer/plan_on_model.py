@@ -43,11 +43,7 @@ class PlannedModel:
 
     @classmethod
     def match(cls, entries: Sequence[ParamPlan], model: nn.Module) -> PlannedModel:
-        """Find the plan's parameters in a model.
-
-        Raises:
-            PlanError: Names, shapes or ties differ, which are named; or within a tracer of PyTorch.
-        """
+        """Find the plan's parameters in a model; refused where names, shapes or ties differ."""
         require_plain_execution(error=PlanError)
         if not isinstance(model, nn.Module):
             raise PlanError(
@@ -79,9 +75,6 @@ class PlannedModel:
         They have `params`, `lr`, and `weight_decay`, `eps` and `betas` where the optimizer needs
         them, and `name`, `lr_multiplier` and `optimizer_kind`, which optimizers carry along. Frozen
         parameters are left out.
-
-        Raises:
-            PlanError: Nothing is left to train.
         """
         made = []
         for group in groups:
@@ -119,21 +112,10 @@ class PlannedModel:
 
         lr(parameter) = lr of the plan x lr of the group / tuned lr; weight decay, epsilon and betas
         are the group's where it has them, times the plan's factors. A parameter in no group of the
-        user's is in none of those that are made.
-
-        Args:
-            groups: As a torch optimizer takes them: `params` (tensors, pairs of name and tensor, or
-                names), and any keys beside, which are kept.
-            entries: Those of the model's parameters that are asked for.
-            rates: Learning rate at the base by the name of the optimizer's kind.
-            defaults: For each of these names the kind whose epsilon and betas need not be named.
-
-        Raises:
-            PlanError: A group is none, holds what is no parameter of the model, or one twice.
+        user's is in none of those that are made. `rates` has the learning rate at the base by the
+        name of the optimizer's kind, `defaults` the kind whose epsilon and betas need not be named.
         """
-        names: dict[int | str, str] = {name: name for name in self.parameters}
-        names |= {id(value): name for name, value in self.parameters.items()}
-        names |= {alias: one.name for one in entries for alias in one.aliases}
+        names = {id(value): name for name, value in self.parameters.items()}
         wanted = {entry.name: entry for entry in entries}
         seen: set[str] = set()
         made: list[dict[str, Any]] = []
@@ -142,9 +124,9 @@ class PlannedModel:
                 given = f"group {number} given as {type(own).__name__}"
                 raise _refused(given, "a dict with params")
             members = []
-            for name in map(names.get, _tensors_or_names(own["params"])):
+            for name in map(names.get, map(id, _tensors(own["params"]))):
                 if name is None or name in seen:
-                    what = f"{name!r} again" if name else "a tensor or name that the plan lacks"
+                    what = f"{name!r} again" if name else "what is no tensor of the plan"
                     raise _refused(
                         f"group {number} with {what}", "each parameter of the model once"
                     )
@@ -194,9 +176,6 @@ class PlannedModel:
         """Multiply the parameters by their factors, and remember that it was done.
 
         Those named in `without` hold their factors already.
-
-        Raises:
-            PlanError: As `require_writable`; nothing was changed.
         """
         self.require_writable()
         known, before = recall(self.model) or Applied(), digest_of(self.model)
@@ -214,21 +193,13 @@ class PlannedModel:
         """Refuse weights that the factors cannot be applied to, before any is changed.
 
         Nothing is written to frozen ones, which may be quantized.
-
-        Raises:
-            PlanError: One is on the meta device, of 8 bits, complex, or the like.
         """
         scaled = {entry.name: self.parameters[entry.name] for entry in self._scaled}
         written = {n: p for n, p in scaled.items() if p.requires_grad or p.is_meta}
         require_writable(written, error=PlanError)
 
     def require_unscaled(self) -> None:
-        """Refuse weights that already hold what the factors bring.
-
-        Raises:
-            PlanError: They were rescaled before, or were initialized with a factor for depth or
-                width that the plan brings too, or hold no memory.
-        """
+        """Refuse weights that already hold what the factors bring, by a plan or `initialize_`."""
         if not self._scaled:
             return
         self.require_writable()
@@ -258,12 +229,9 @@ class PlannedModel:
             )
 
     def require_rescaled(self) -> None:
-        """Refuse weights that lack the factors which the plan's rates belong to.
-
-        Raises:
-            PlanError: It is not known here that they were rescaled by these factors.
-        """
-        if all(_is_zero(self.parameters[e.name], e.gain_offset) for e in self._trained):
+        """Refuse weights that are not known to hold the factors which the rates belong to."""
+        values = ((self.parameters[e.name].detach(), e.gain_offset) for e in self._trained)
+        if not any(value.is_meta or (value + offset).any() for value, offset in values):
             return
         rescaled = (recall(self.model) or Applied()).rescaled
         if rescaled == self._digest:
@@ -310,16 +278,10 @@ def _differences(
             yield f"{name!r} is tied to {other!r} in the model and not in the plan"
 
 
-def _is_zero(parameter: torch.Tensor, offset: float) -> bool:
-    return not parameter.is_meta and not bool((parameter.detach() + offset).any())
-
-
-def _tensors_or_names(params: Any) -> Iterator[int | str]:
-    """What a group's `params` hold: the identity of a tensor, or a name."""
-    single = isinstance(params, (str, torch.Tensor))
-    for one in [params] if single else list(params):
-        held = one[1] if isinstance(one, tuple) and len(one) == 2 else one
-        yield held if isinstance(held, str) else id(held)
+def _tensors(params: Any) -> list[Any]:
+    """What a group's `params` hold: a tensor, several, or pairs of name and tensor."""
+    several = [params] if isinstance(params, torch.Tensor) else list(params)
+    return [one[1] if isinstance(one, tuple) and len(one) == 2 else one for one in several]
 
 
 def _with_own(entry: ParamPlan, own: Mapping[str, Any], rate: float) -> ParamPlan:
