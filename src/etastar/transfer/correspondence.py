@@ -12,7 +12,6 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from operator import itemgetter
 from typing import Any, TypeAlias
 
@@ -196,12 +195,12 @@ class _Matcher:
         ]
         if len(agreeing) < 2:
             return next(iter(agreeing), None)
-        ratios = {Fraction(size, one) for size, known in self.sizes.items() for one in known}
+        ratios = {size / one for size, known in self.sizes.items() for one in known}
         widened = any(ratio != 1 for ratio in ratios)
 
         def strangeness(candidate: ParamInfo) -> int:
             grown = (
-                Fraction(size, other)
+                size / other
                 for size, other in zip(info.shape, candidate.shape, strict=True)
                 if size not in self.sizes
             )

@@ -78,8 +78,7 @@ class _Candidate:
         exponent_sd: Posterior standard deviation.
         log_sd: Standard deviation of the logarithm of the target's best rate.
         laws: The multipliers' law, and what is left to do: a power of the depth.
-        sizes: Tuned sizes that were read.
-        measured: Whether the criterion was.
+        read: What of the evidence it is made from.
         advantage: What its best rate gains over that of the network's own initialization.
     """
 
@@ -89,21 +88,13 @@ class _Candidate:
     exponent_sd: float
     log_sd: float
     laws: tuple[Law, ...]
-    sizes: int
-    measured: bool
+    read: frozenset[Reads]
     advantage: float
 
     @property
     def expected_regret(self) -> float:
         """Relative regret against the best rate of the network's own initialization."""
         return _CURVATURE * (self.log_sd / math.log(2)) ** 2 - self.advantage
-
-    @property
-    def read(self) -> frozenset[Reads]:
-        """What of the evidence it is made from."""
-        read: set[Reads] = {"network"}
-        read |= {"points"} if self.sizes > 1 else set()
-        return frozenset(read | ({"criterion"} if self.measured else set()))
 
 
 @final
@@ -154,7 +145,7 @@ class DefaultChoice(UnboundLaw):
         return Bound(
             best.laws,
             best.read,
-            why=f"{_reason(best, kinds, evidence)} {_expectation(reach, best.sizes)}",
+            why=f"{_reason(best, kinds, evidence)} {_expectation(reach, best.read)}",
             note=_initialized_before(best, known.advantages(kind, "stabilized"), evidence),
             log_reach=reach,
             residual=evidence.initialized or "own",
@@ -226,8 +217,11 @@ def _candidate(
     points = evidence.points if multiplier is None else evidence.points[-1:]
     laws = () if multiplier is None else (multiplier(),)
     mean, sd = prior.mean, prior.sd
-    measured = evidence.measure is not None and _log_depth(evidence) != 0
-    if measured:
+    read: set[Reads] = {"network"}
+    if len(points) > 1:
+        read.add("points")
+    if evidence.measure is not None and _log_depth(evidence) != 0:
+        read.add("criterion")
         mean, sd = _with_criterion((mean, sd), evidence, laws, criterion_sd)
     require_one_width([point.network for point in points])
     variances = [
@@ -248,7 +242,7 @@ def _candidate(
     # at the base its own tuned rate stays
     variance = variances[-1] if depth == at_base else fit.line_variance(depth)
     left: Fitted | EffectiveDepth
-    if len(points) > 1:
+    if "points" in read:
         offset = math.log(fit.predict(at_base) / points[-1].lr)
         left = Fitted(fit.exponent, offset, fit.exponent_sd, count)
     else:
@@ -261,8 +255,7 @@ def _candidate(
         exponent_sd=fit.exponent_sd,
         log_sd=math.hypot(math.sqrt(variance), by_count),
         laws=laws if laws and not left.exponent else (*laws, left),
-        sizes=len(points),
-        measured=measured,
+        read=frozenset(read),
         advantage=advantage,
     )
 
@@ -295,8 +288,8 @@ def _reason(best: _Candidate, kinds: Sequence[NetworkKind | None], evidence: Evi
     """The first sentence: what was taken, and from what it is known."""
     optimizer = _OPTIMIZERS.get(evidence.optimizer.name, evidence.optimizer.name)
     exponent = f"exponent {best.exponent:.2f} +- {best.exponent_sd:.2f}"
-    own = [f"{best.sizes} tuned sizes"] if best.sizes > 1 else []
-    own += ["the measured criterion"] if best.measured else []
+    own = [f"{len(evidence.points)} tuned sizes"] if "points" in best.read else []
+    own += ["the measured criterion"] if "criterion" in best.read else []
     families = best.prior.exponents
     if not families:
         whose = (
@@ -319,12 +312,12 @@ def _reason(best: _Candidate, kinds: Sequence[NetworkKind | None], evidence: Evi
     return f"{head} {' and '.join([said, *own])} ({exponent})."
 
 
-def _expectation(reach: float, sizes: int) -> str:
+def _expectation(reach: float, read: frozenset[Reads]) -> str:
     """The second sentence: how far from the optimum, and what to do where that is far."""
     expected = f"Expected within x{math.exp(-reach):.2g} to x{math.exp(reach):.2g} of the optimum"
     if math.exp(2 * reach) <= _WIDE:
         return f"{expected}."
-    return f"{expected}: tune {'a second size' if sizes == 1 else 'another size'}."
+    return f"{expected}: tune {'another size' if 'points' in read else 'a second size'}."
 
 
 def _initialized_before(best: _Candidate, gains: Sequence[float], evidence: Evidence) -> str:

@@ -101,11 +101,6 @@ def measured_law(
     """The criterion at base and target, copies of them, each with its plan as it will be used.
 
     And how far it is to be trusted, in words.
-
-    Raises:
-        PlanError: A network is a graph, which cannot be run.
-        MeasureError: See `measure_update`.
-        OptimizerError: The class of the plan's optimizer is not known.
     """
     models = [_model(*one) for one in zip(networks, ("base", "target"), strict=True)]
     base, target = (_report(*one, measure) for one in zip(models, plans, strict=True))

@@ -26,10 +26,6 @@ def decode(record: type[Record], text: str, *, source: str) -> Record:
     """Build a frozen record from a plan's JSON, every field present and of its declared type.
 
     Fields that are not compared are not in the file and take their defaults.
-
-    Raises:
-        PlanError: Not JSON, not a plan, or of another format version; or a field, which is named,
-            is missing, unknown or of a wrong type.
     """
     try:
         data = json.loads(text)
@@ -152,9 +148,6 @@ def ordinary_file(
     """A path that is an ordinary file or nothing yet: a pipe would block, a device is no plan.
 
     A symbolic link stands for what it points at. `expected` and `what` are for the message.
-
-    Raises:
-        EtastarError: Of the class `error`: no path, a pipe, a socket, a device, or links in a ring.
     """
     problem = "no path"
     if isinstance(path, (str, os.PathLike)) and "\0" not in str(path):
@@ -169,11 +162,7 @@ def ordinary_file(
 
 
 def require_place(path: str | os.PathLike[str]) -> None:
-    """Refuse a path to which no plan can be written, before what the plan needs is run.
-
-    Raises:
-        PlanError: It is a folder, a device or a pipe, or its folder is not there or not writable.
-    """
+    """Refuse a path to which no plan can be written, before what the plan needs is run."""
     goal = ordinary_file(path, "a writable path")
     if goal.is_dir() or not os.access(goal.parent, os.W_OK):
         raise PlanError(
@@ -194,10 +183,6 @@ def write_text(
 
     A file that was there keeps its mode, and a symbolic link to it stays one. `what` is for the
     message.
-
-    Raises:
-        EtastarError: Of the class `error`: the file cannot be written; what was there before is
-            unchanged.
     """
     goal = ordinary_file(path, "a writable path", what=what, error=error)
     temporary = goal.with_name(f".{goal.name[:200]}.{secrets.token_hex(4)}")

@@ -23,7 +23,7 @@ from etastar.laws import Width
 from etastar.naming import canonical_modules, canonical_parameters
 from etastar.optimizers import OPTIMIZERS, OptimizerKind
 from etastar.transfer.plan_record import GroupPlan, ParamPlan, group_parameters
-from etastar.typed import plain_number
+from etastar.typed import require_number
 
 
 @dataclass(frozen=True)
@@ -287,26 +287,21 @@ def _tensors(params: Any) -> list[Any]:
 def _with_own(entry: ParamPlan, own: Mapping[str, Any], rate: float) -> ParamPlan:
     """The entry with a group's own settings at the base, times the plan's factors."""
     factors = [one for _, one in entry.factors]
-    changed: dict[str, Any] = {}
-    if "lr" in own:
-        changed["lr"] = entry.lr * _number(own, "lr") / rate
-    if "weight_decay" in own:
-        by_laws = math.prod(one.weight_decay for one in factors)
-        changed["weight_decay"] = _number(own, "weight_decay") * by_laws
-    if "eps" in own and entry.eps is not None:
-        changed["eps"] = _number(own, "eps") * math.prod(one.eps for one in factors)
+    given = {
+        key: require_number(key, own[key], error=PlanError, owner="a group")
+        for key in ("lr", "weight_decay", "eps")
+        if key in own and getattr(entry, key) is not None
+    }
+    changed: dict[str, Any] = {
+        key: value * math.prod(getattr(one, key) for one in factors) for key, value in given.items()
+    }
+    if "lr" in given:
+        changed["lr"] = entry.lr * given["lr"] / rate
     if "betas" in own and entry.betas is not None:
         pairs = zip(own["betas"], *(one.betas for one in factors), strict=True)
         scaled = [(beta, math.prod(by)) for beta, *by in pairs]
         changed["betas"] = tuple(b if by == 1 else 1 - (1 - b) * by for b, by in scaled)
     return replace(entry, **changed)
-
-
-def _number(own: Mapping[str, Any], key: str) -> float:
-    found = plain_number(own[key])
-    if found is None:
-        raise _refused(f"a group with {key}={own[key]!r}", "a number")
-    return found
 
 
 def _refused(received: str, expected: str) -> PlanError:

@@ -147,11 +147,7 @@ def read_architecture(
 
 
 def read_tuned(base: Tuned | Sequence[Tuned]) -> tuple[tuple[Tuned, Architecture], ...]:
-    """The tuned networks with their architectures, the deepest last.
-
-    Raises:
-        PlanError: It is none, or several differ in another setting than the learning rates.
-    """
+    """The tuned networks with their architectures, the deepest last."""
     found = [
         (one, read_architecture(one.network, training=Training(one.batch_size, one.num_steps)))
         for one in _listed(base)
@@ -227,11 +223,7 @@ class DecayAtBase:
         return "marked by the model" if info.no_decay else ""
 
     def require_matches(self, pairs: Sequence[ParamPair]) -> None:
-        """Refuse a pattern that fits no parameter: it would be dropped silently.
-
-        Raises:
-            PlanError: A word is no role and fits no name of the target or of the base.
-        """
+        """Refuse a pattern that fits no parameter: it would be dropped silently."""
         every = [info for pair in pairs for info in (pair.target, pair.base)]
         names = {name for info in every for name in (info.name, *info.aliases)}
         for pattern in self.without or ():
@@ -254,10 +246,6 @@ def agreed_settings(
 
     `kind` has the own settings of an instance, if one was given, which may hold the parameters of
     the base or of the target.
-
-    Raises:
-        OptimizerError: A setting that the optimizer lacks, or that its instance has another of.
-        PlanError: Groups of the instance differ in weight decay, and neither model holds them.
     """
     _refuse_lacking(tuned, kind, target)
     if instance is not None:
