@@ -35,14 +35,14 @@ class Initial:
     Attributes:
         networks: Base and target, as `Tuned` and `Target` take them.
         found: Their weights, from `found_weights`.
-        graph: The target's graph; None of an architecture.
+        graph: The target's graph.
         residual: Branch weights to which `plan.initialize_` gives 1/K; "own" for a plan that is
             made for the networks' own initialization.
     """
 
     networks: tuple[object, object]
     found: tuple[FoundWeights, ...]
-    graph: Graph | None
+    graph: Graph
     residual: ScaledWeights | Literal["own"]
 
 
@@ -102,7 +102,7 @@ def _initialization(initial: Initial) -> Iterator[str]:
 def _other_than_drawn(initial: Initial, drawn: Sequence[bool]) -> dict[str, str]:
     """For each network that `initialize_` did not draw, or for both, how its weights differ."""
     residual = initial.residual
-    if initial.graph is None or not initial.found or residual == "own":
+    if not initial.found or residual == "own":
         return {}
     model = model_of(initial.networks[1])
     values = {} if model is None else canonical_parameters(model)

@@ -294,10 +294,8 @@ def _reason(best: _Candidate, kinds: Sequence[NetworkKind | None], evidence: Evi
     if not families:
         whose = (
             f"No two stored families are like this {kinds[1]} with {optimizer}"
-            if kinds[0] == kinds[1] and kinds[1] is not None
+            if kinds[0] == kinds[1]
             else "Base and target are of different kinds"
-            if None not in kinds
-            else "The kind of a network is not known without its graph"
         )
         return f"{whose}: {' and '.join(['the structure law', *own])} ({exponent})."
     kind = str(kinds[1])

@@ -63,7 +63,7 @@ DEFAULT_LAW: Final = DefaultChoice.name
 
 def plan_transfer(
     base: Tuned | Sequence[Tuned],
-    target: Target | NetworkLike | Architecture,
+    target: Target | NetworkLike,
     *,
     optimizer: OptimizerLike,
     law: str | Law | Sequence[str | Law] = DEFAULT_LAW,
@@ -140,10 +140,8 @@ def plan_transfer(
     )
     planner = _Planner(kind, settings, decay, ours, allow_recurrent, goal.eps)
     networks = (start.network, goal.network)
-    graph = None if isinstance(goal.network, Architecture) else graph_of(goal.network)
-    theirs = read_architecture(
-        graph or goal.network, training=Training(goal.batch_size, goal.num_steps)
-    )
+    graph = graph_of(goal.network)
+    theirs = read_architecture(graph, training=Training(goal.batch_size, goal.num_steps))
 
     pairs = match_parameters(ours.parameters, theirs.parameters)
 

@@ -44,8 +44,8 @@ class Tuned:
     plan's notes say where they differ from the target's, or from what the plan draws.
 
     Attributes:
-        network: A graph, or (model, example inputs); see `NetworkLike`. A graph or an architecture
-            that was read before costs no second capture.
+        network: A graph, or (model, example inputs); see `NetworkLike`. A graph costs no
+            second capture.
         lr: Its tuned learning rate.
         weight_decay: As the optimizer takes it, for all parameters; None for that of an optimizer
             instance, parameter by parameter, else 0.
@@ -69,7 +69,7 @@ class Tuned:
         0.1
     """
 
-    network: NetworkLike | Architecture
+    network: NetworkLike
     lr: float
     _: KW_ONLY
     weight_decay: float | None = None
@@ -111,7 +111,7 @@ class Target:
         PlanError: A number is no valid setting.
     """
 
-    network: NetworkLike | Architecture
+    network: NetworkLike
     _: KW_ONLY
     batch_size: int | None = None
     num_steps: int | None = None
@@ -122,14 +122,12 @@ class Target:
         require_settings(self)
 
 
-def read_architecture(
-    network: NetworkLike | Architecture, *, training: Training | None = None
-) -> Architecture:
+def read_architecture(network: NetworkLike, *, training: Training | None = None) -> Architecture:
     """Depth report and parameters of a network.
 
     Args:
-        network: A graph; or a model and its example inputs; or an architecture already read.
-        training: Batch size and steps; None for those of an architecture, else unknown.
+        network: A graph; or a model and its example inputs.
+        training: Batch size and steps; None where they are not known.
 
     Returns:
         What the laws need to know of it.
@@ -138,12 +136,10 @@ def read_architecture(
         CaptureError: It is none of these, or the model could not be run on the inputs.
         DepthError: The network has no effective depth.
     """
-    given = training or Training()
-    if isinstance(network, Architecture):
-        return network if given == Training() else replace(network, training=given)
     graph = graph_of(network)
     report = graph.depth()
-    return Architecture(report, graph.parameters, given, network_features(graph, report))
+    features = network_features(graph, report)
+    return Architecture(report, graph.parameters, training or Training(), features)
 
 
 def read_tuned(base: Tuned | Sequence[Tuned]) -> tuple[tuple[Tuned, Architecture], ...]:
