@@ -129,7 +129,7 @@ def _tuple(arguments: tuple[Any, ...], data: object, where: str) -> tuple[object
 
 def read_text(path: str | os.PathLike[str]) -> str:
     """Content of a plan file, refused where it cannot be read or is no text."""
-    goal = ordinary_file(path, "a readable plan file")
+    goal = ordinary_file(path)
     try:
         return goal.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -139,15 +139,11 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 def ordinary_file(
-    path: object,
-    expected: str,
-    *,
-    what: str = "plan file",
-    error: type[EtastarError] = PlanError,
+    path: object, *, what: str = "plan file", error: type[EtastarError] = PlanError
 ) -> Path:
     """A path that is an ordinary file or nothing yet: a pipe would block, a device is no plan.
 
-    A symbolic link stands for what it points at. `expected` and `what` are for the message.
+    A symbolic link stands for what it points at. `what` is for the message.
     """
     problem = "no path"
     if isinstance(path, (str, os.PathLike)) and "\0" not in str(path):
@@ -158,12 +154,12 @@ def ordinary_file(
             problem = "neither a file nor new"
         except OSError as failed:
             problem = str(failed)
-    raise error(f"{what} {path!r} ({problem})", expected, "give the path of a file")
+    raise error(f"{what} {path!r} ({problem})", "an ordinary file", "give the path of one")
 
 
 def require_place(path: str | os.PathLike[str]) -> None:
     """Refuse a path to which no plan can be written, before what the plan needs is run."""
-    goal = ordinary_file(path, "a writable path")
+    goal = ordinary_file(path)
     if goal.is_dir() or not os.access(goal.parent, os.W_OK):
         raise PlanError(
             f"plan file {os.fspath(path)!r} (no file can be written there)",
@@ -184,7 +180,7 @@ def write_text(
     A file that was there keeps its mode, and a symbolic link to it stays one. `what` is for the
     message.
     """
-    goal = ordinary_file(path, "a writable path", what=what, error=error)
+    goal = ordinary_file(path, what=what, error=error)
     temporary = goal.with_name(f".{goal.name[:200]}.{secrets.token_hex(4)}")
     try:
         try:

@@ -279,23 +279,16 @@ def _scheduler(schedule: Any) -> Any:
 
 def _copied(scheduler: Any) -> Any:
     """A copy of scheduler and groups that shares nothing and holds no tensor of the model."""
-    memo: dict[int, Any] = {}
-    for part in _parts(scheduler):
-        memo[id(part.optimizer.state)] = defaultdict(dict)
-        for group in part.optimizer.param_groups:
-            for parameter in group["params"]:
-                memo[id(parameter)] = torch.nn.Parameter(torch.zeros(1))
-    return copy.deepcopy(scheduler, memo)
-
-
-def _parts(scheduler: Any) -> list[Any]:
-    inner = [p for s in getattr(scheduler, "_schedulers", ()) for p in _parts(s)]
-    return [scheduler, *inner]
+    optimizer = scheduler.optimizer
+    parameters = (p for group in optimizer.param_groups for p in group["params"])
+    memo: dict[int, Any] = {id(p): torch.nn.Parameter(torch.zeros(1)) for p in parameters}
+    return copy.deepcopy(scheduler, memo | {id(optimizer.state): defaultdict(dict)})
 
 
 def _length(scheduler: Any) -> int:
     """Steps that a scheduler states as its length, summed over the parts of a sequence."""
-    stated = [int(getattr(p, n, 0) or 0) for p in _parts(scheduler) for n in _HORIZONS]
+    parts = (scheduler, *getattr(scheduler, "_schedulers", ()))
+    stated = [int(getattr(part, name, 0) or 0) for part in parts for name in _HORIZONS]
     return min(max(sum(stated) + 1, _FEWEST_STEPS), _MOST_STEPS) if any(stated) else 1000
 
 
