@@ -120,10 +120,6 @@ class _Matcher:
 
     def __post_init__(self) -> None:
         self._alike = [(key, _nearby(self.base, key)) for key in (_place, _kind)]
-        self._additions: dict[str, int] = {}
-        for info in self.base:
-            if info.in_branch:
-                self._additions.setdefault(_container(info), info.stream_additions)
 
     def match(self, target: Sequence[ParamInfo]) -> dict[str, ParamInfo]:
         """What was found in the base, by the target's names."""
@@ -224,6 +220,8 @@ class _Matcher:
             return None
         rest = math.prod(shape) / math.prod(info.shape) * info.fan_in / fan_in
         made = info.features_out
+        alike = (i for i in self.base if i.in_branch and _container(i) == _container(info))
+        additions = (i.stream_additions for i in alike)  # K of the stream that corresponds
         return replace(
             info,
             shape=shape,
@@ -232,8 +230,7 @@ class _Matcher:
             fan_out=max(1, round(info.fan_out * rest)),
             features_in=info.features_in and read,
             features_out=made and min(self.sizes.get(made, ()), default=round(made * rest)),
-            # K of the base's stream that corresponds; 0 if none is known
-            stream_additions=self._additions.get(_container(info), 0) if info.in_branch else 0,
+            stream_additions=next(additions, 0) if info.in_branch else 0,
             aliases=(),
         )
 

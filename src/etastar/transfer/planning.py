@@ -321,7 +321,8 @@ class _Planner:
         total = reduce(mul, (factors for _, factors in by_law), Factors())
         auxiliary = kind.name != self.optimizer.name
         rate = self.tuned.aux_lr if auxiliary and self.tuned.aux_lr is not None else self.tuned.lr
-        eps, betas = self._own(kind)
+        given = kind.betas is not None and self.tuned.betas is not None
+        betas = self.tuned.betas if given else kind.betas
         info = pair.target
         return ParamPlan(
             name=info.name,
@@ -330,7 +331,7 @@ class _Planner:
             optimizer=kind.name,
             lr=rate * total.lr,
             weight_decay=self.decay.of(pair) * total.weight_decay,
-            eps=self._target_eps(kind, eps, total),
+            eps=self._eps(kind, total),
             init=total.init,
             factors=by_law,
             aliases=info.aliases,
@@ -341,16 +342,13 @@ class _Planner:
     def _case(self, pair: ParamPair, target: Architecture) -> TransferCase:
         return TransferCase(self.base, target, self.optimizer.for_parameter(pair.target))
 
-    def _target_eps(self, kind: OptimizerKind, eps: float | None, by: Factors) -> float | None:
-        if eps is None or self.target_eps is None or kind.fallback is not None:
-            return None if eps is None else eps * by.eps
-        return self.target_eps
-
-    def _own(self, kind: OptimizerKind) -> tuple[float | None, tuple[float, float] | None]:
-        """Epsilon and betas at the base: what the caller gave, where this kind takes it."""
-        eps = kind.eps if self.tuned.eps is None or kind.fallback is not None else self.tuned.eps
-        given = self.tuned.betas is not None and kind.betas is not None
-        return eps, self.tuned.betas if given else kind.betas
+    def _eps(self, kind: OptimizerKind, by: Factors) -> float | None:
+        """At the target; of Muon and its AdamW the latter alone takes what the caller gave."""
+        takes = kind.fallback is None
+        if takes and self.target_eps is not None:
+            return self.target_eps
+        eps = self.tuned.eps if takes and self.tuned.eps is not None else kind.eps
+        return None if eps is None else eps * by.eps
 
 
 def _scaled_betas(betas: tuple[float, float], factors: tuple[float, float]) -> tuple[float, float]:
