@@ -184,10 +184,9 @@ def row(case: Case, pre_activations: PreActivations) -> dict[str, Any]:
         "inside": low <= found.exponent <= high,
         "exponent": found.exponent,
         "interval": found.interval,
-        "r_squared": found.r_squared,
         "depth_exponent": depth_exponent(points),
         "last_exponent": last_exponent(scan),
-        "slopes": [[*s.between, s.exponent, s.interval] for s in found.slopes],
+        "slopes": found.slopes,
         "points": points,
     }
 
@@ -207,7 +206,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     ]
     for one in rows:
         low, high = one["interval"]
-        slopes = ", ".join(f"{slope[2]:.2f}" for slope in one["slopes"])
+        slopes = ", ".join(f"{slope:.2f}" for slope in one["slopes"])
         cells = (
             one["name"],
             one["pre_activations"],

@@ -26,10 +26,16 @@ TRIPS = {
 _COUNT = """
 import sys, json
 files, inside = set(), set()
+def is_import(frame):
+    # a module's own lines, the bodies of its classes, and what they call while it is imported
+    while frame is not None and "/etastar/" in frame.f_code.co_filename:
+        if not frame.f_code.co_flags & 1:
+            return True
+        frame = frame.f_back
+    return False
 def profile(frame, event, argument):
     name = frame.f_code.co_filename
-    is_function = frame.f_code.co_flags & 1  # neither a module nor the body of a class
-    if event == "call" and is_function and "/etastar/" in name:
+    if event == "call" and "/etastar/" in name and not is_import(frame):
         files.add(name.rpartition("/etastar/")[2])
         if running and "/etastar/sweep/" in name:
             inside.add(name.rpartition("/etastar/")[2])

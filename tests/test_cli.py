@@ -179,8 +179,6 @@ BAD = {
     "no weight layers": (["depth", "FILE:no_layers"], "no weight layer"),
     "wrong shapes": (["depth", "zoo:mlp", "--input", "2,5"], "aten.addmm.default"),
     "wrong rank": (["depth", "zoo:resnet", "--input", "5"], "forward pass"),
-    "unknown source": (["depth", "zoo:mlp", "--source", "y"], "source 'y'"),
-    "unknown output": (["depth", "zoo:mlp", "--output", "y"], "output 'y'"),
     "unknown argument": (["depth", "zoo:mlp", "--arg", "size=3"], "size"),
     "lr of zero": ([*GPT[:-1], "0", "--optimizer", "sgd"], "lr=0"),
     "negative lr": ([*GPT[:-1], "-1", "--optimizer", "sgd"], "lr=-1"),
@@ -245,7 +243,7 @@ def test_without_a_store_each_experiment_has_a_journal_of_its_own(tmp_path, monk
     (journal,) = tmp_path.iterdir()
     assert f"runs are kept in {journal.name}" in result.stderr
     before = journal.stat().st_size
-    search = ["--search", "grid", "--lrs", "0.1,0.2"]  # another goes on there
+    search = ["--lrs", "0.1,0.2"]  # another goes on there
     assert run(*SWEEP, *BRIEF, *search).exit_code == 0
     assert list(tmp_path.iterdir()) == [journal]
     assert journal.stat().st_size > before
@@ -295,7 +293,7 @@ def test_a_sweep_without_a_rate_starts_where_the_criterion_says(tmp_path):
 def test_a_sweep_under_a_plan_is_another_experiment_with_its_optima_at_the_base_rate(tmp_path):
     store = ["--storage", str(tmp_path / "runs.log")]
     plan = ["--plan-law", "effective-depth", "--base", "depth=1"]
-    rates = ["--search", "grid", "--lrs", "0.05,0.1,0.2", "--seeds", "1"]
+    rates = ["--lrs", "0.05,0.1,0.2", "--seeds", "1"]
     planned = run_json(*SWEEP, *BRIEF, *rates, *plan, *store)
     assert planned["settings"]["plan base"] == '{"depth": 1}'
     assert run(*SWEEP, *BRIEF, *rates, *store).exit_code == 2
@@ -319,7 +317,7 @@ def test_the_storage_may_come_from_the_environment_and_its_password_is_nowhere(
 
 
 def test_a_sweep_in_which_everything_diverges_exits_with_1(tmp_path):
-    rates = ["--search", "grid", "--lrs", "1e30,1e35"]
+    rates = ["--lrs", "1e30,1e35"]
     store = ["--storage", str(tmp_path / "runs.log")]
     for _ in range(2):  # run, and read from the store
         result = run(*SWEEP, *BRIEF, *rates, *store, "--json")
@@ -333,12 +331,9 @@ BAD_SWEEPS = {
     "sizes": ([*SWEEP[:3], "deep", *SWEEP[4:]], "depth=3,6,12"),
     "data": ([*SWEEP[:5], "numbers", *SWEEP[6:]], "numbers"),
     "optimizer": ([*SWEEP[:-1], "lamb"], "lamb"),
-    "search": ([*SWEEP, "--search", "random"], "random"),
-    "lr": ([*SWEEP, "--search", "grid", "--lrs", "0.1", "--lr", "0.1"], "leave --lr out"),
-    "no rates": ([*SWEEP, "--search", "grid"], "grid with --lrs"),
-    "rates": ([*SWEEP, "--search", "grid", "--lrs", "a"], "a finite number above 0"),
-    "rates of bracket": ([*SWEEP, "--lrs", "0.1"], "grid with --lrs"),
-    "factor": ([*SWEEP, "--factor", "nan"], "of a bracket"),
+    "lr": ([*SWEEP, "--lrs", "0.1", "--lr", "0.1"], "leave --lr and"),
+    "rates": ([*SWEEP, "--lrs", "a"], "a finite number above 0"),
+    "a search of rates": ([*SWEEP, "--lrs", "0.1", "--max-trials", "5"], "the rates of a grid"),
     "max trials": ([*SWEEP, "--max-trials", "abc"], "as an integer"),
     "workers": ([*SWEEP, "--workers", "1.5"], "as an integer"),
     "executor": ([*SWEEP, "--executor", "cloud"], "cloud"),

@@ -92,9 +92,11 @@ def test_names_come_when_they_are_asked_for():
 
 
 def test_checkers_and_people_see_the_same_names():
-    """Names under TYPE_CHECKING, in `__all__` and in the table of places are one set."""
+    """Names under TYPE_CHECKING and in the table of places, whence `__all__` is, are one set."""
     (checked,) = (n for n in ast.parse(inspect.getsource(etastar)).body if isinstance(n, ast.If))
-    imported = {(node.module, alias.name) for node in checked.body for alias in node.names}
+    aliases = [(node.module, alias) for node in checked.body for alias in node.names]
+    assert all(alias.name == alias.asname for _, alias in aliases)  # exported, to a checker
+    imported = {(module, alias.name) for module, alias in aliases}
     places = etastar._PLACES.items()
     assert imported == {(f"etastar.{place}", name) for place, names in places for name in names}
     assert {name for _, name in imported} == {*etastar.__all__}

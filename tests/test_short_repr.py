@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import etastar
-from etastar import sources
 from etastar.cli.demo_command import DemoResult
 from etastar.cli.report_command import FileWritten
 from etastar.fit import find_optimum, fit_power_law, transfer_regret
@@ -46,13 +45,12 @@ def results():
         tuned,
         etastar.Target((model, batch[0])),
         measurable(spec, SIZES)[1],
-        sources.load_model("zoo:resmlp", DEEP),
         plan,
         initialize_(model, graph),
         check_stability(model, batch, recipe.loss_fn),
         measure_named(one, seeds=2),
         measure_named(recipe, SIZES, seeds=2),
-        check_named(spec, SIZES, lr=1e-3, seeds=1),
+        check_named(recipe, SIZES, lr=1e-3, seeds=1),
         find_optimum([0.01, 0.1, 1.0], [[2.0] * 3, [1.0] * 3, [2.0] * 3]),
         fit,
         transfer_regret(*losses),
@@ -92,7 +90,7 @@ def test_what_is_long_is_counted(results):
 
 def test_a_graph_says_its_model_and_sizes(results):
     graph = results[0]
-    parameters = sum(parameter.numel() for parameter in results[5].model.parameters())
+    parameters = sum(parameter.numel() for parameter in results[2].network[0].parameters())
     assert repr(graph) == (
         f"<Graph of ResMLP: {len(graph)} nodes, {parameters:,} parameters, effective depth 26>"
     )

@@ -98,7 +98,7 @@ class DepthReport(Shown):
         return Group(_numbers(self), heading, _path(self.path), *notes)
 
 
-def _integer(value: int, digits: int = 9) -> str:
+def integer_text(value: int, digits: int = 9) -> str:
     """All digits of a short integer, the size of a long one."""
     written = str(value)
     if len(written) <= digits:
@@ -115,9 +115,9 @@ def _numbers(report: DepthReport) -> Table:
         "weight layers": str(report.weight_layers),
         "residual additions": str(report.residual_additions),
         "longest path": f"{report.longest_path} ({report.layer_longest_path} layers)",
-        "paths": _integer(report.path_count, digits=24),
-        "moments M0..M3": "  ".join(map(_integer, report.path_length_moments)),
-        "layers alone": "  ".join(map(_integer, report.layer_path_length_moments)),
+        "paths": integer_text(report.path_count, digits=24),
+        "moments M0..M3": "  ".join(map(integer_text, report.path_length_moments)),
+        "layers alone": "  ".join(map(integer_text, report.layer_path_length_moments)),
         "from": shorten_middle(name_pattern(report.sources), 58),
         "to": shorten_middle(name_pattern(report.outputs), 58),
         "captured on": f"{report.capture} tensors, {report.seconds:.2f} s",

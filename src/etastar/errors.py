@@ -212,22 +212,19 @@ def nothing_said() -> Iterator[None]:
 
 
 @contextmanager
-def warnings_ignored(
-    category: type[Warning] = Warning, message: str | None = None
-) -> Iterator[None]:
-    """Leave warnings of a category out, in whatever thread.
+def warnings_ignored(message: str | None = None) -> Iterator[None]:
+    """Leave warnings out, in whatever thread.
 
     `warnings.catch_warnings` would put back the list of filters that it found. Another thread may
     be within one of its own, and would then put back ours: so the filter is added to the list as it
     is, and taken from wherever it lies afterwards.
 
     Args:
-        category: Of the warnings.
         message: Pattern that theirs begin with; None for any.
     """
     filters: Any = warnings.filters
     pattern = None if message is None else re.compile(message, re.IGNORECASE)
-    silence = _Silence(("ignore", pattern, category, None, 0))
+    silence = _Silence(("ignore", pattern, Warning, None, 0))
     with _FILTERS:
         filters.insert(0, silence)
     try:

@@ -216,7 +216,7 @@ def test_an_unknown_optimizer_lists_the_registry():
     size = ["--base", "depth=2", "--target", "depth=4", "--lr", "1"]
     result = run("transfer", "zoo:mlp", *size, "--optimizer", "lamb")
     assert result.exit_code == 2
-    assert "'lamb' is none of sgd, adam, adamw, muon, " in result.output
+    assert "'lamb' is not one of 'sgd', 'adam', 'adamw', 'muon', " in result.output
 
 
 def test_errors_of_ours_are_shown_whole(capsys):

@@ -68,7 +68,7 @@ def test_the_law_is_a_plan_over_depth():
     ("extra", "message"),
     [
         (["--optimizer", "adam", "--plan", "warp"], "law 'warp'"),
-        (["--optimizer", "lamb"], "'lamb' is none of"),
+        (["--optimizer", "lamb"], "'lamb' is not one of"),
         (["--optimizer", "adam", "--init", "warm"], "init='warm'"),
         (["--optimizer", "adam", "--momentum", "0.9"], "momentum"),
         (["--optimizer", "adam", "--law", "complete-p", "--law", "depth-mup"], "complete-p"),

@@ -15,7 +15,7 @@ QUICK = f"{DATA} --steps 1 --seeds 1"
 COMMANDS = {
     "check": f"zoo:mlp --sizes width=4,8 {QUICK}",
     "depth": "zoo:mlp",
-    "figure": "zoo:mlp -o out.svg",
+    "figure": "plan.json -o out.svg",
     "fit": "nothing.log",
     "measure": f"zoo:mlp {DATA} --seeds 1",
     "report": "zoo:mlp -o out.html",
@@ -54,6 +54,7 @@ def run(arguments):
 def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("fuzz"))
+        run(f"transfer {COMMANDS['transfer']} --save plan.json".split())
         yield
 
 

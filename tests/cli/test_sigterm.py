@@ -40,7 +40,7 @@ def depth(depth):
 
 recipe = Recipe(make_model, batches, nn.functional.mse_loss, make_optimizer, 3, 4, depth=depth)
 """
-WORDS = "sweep own.py:recipe --sizes depth=2 --search grid --lrs 0.1,0.2,0.3,0.4 --seeds 1".split()
+WORDS = "sweep own.py:recipe --sizes depth=2 --lrs 0.1,0.2,0.3,0.4 --seeds 1".split()
 WORDS += ["--storage", "runs.log"]
 
 

@@ -177,7 +177,7 @@ def test_400_mixed_calls_in_four_threads_are_as_alone(tmp_path):
 def test_filters_go_as_they_came_however_two_threads_interleave():
     """The first to enter leaves first: `catch_warnings` would put the other's filter back."""
     before = list(warnings.filters)
-    first, second = warnings_ignored(), warnings_ignored(UserWarning)
+    first, second = warnings_ignored(), warnings_ignored()
     quiet = quiet_optuna()
     for step in (first, second, quiet):
         step.__enter__()

@@ -194,6 +194,18 @@ def test_dropout_draws_the_same_mask_before_and_after():
     assert max(max(layer.change.curves[0]) for layer in report.axes[0].layers) < 1e-6
 
 
+def test_networks_of_bfloat16_are_checked_in_float32():
+    def low(width):
+        return Constant(width).bfloat16()
+
+    def high(width):
+        return low(width).float()
+
+    batch = torch.ones(1, 4, dtype=torch.bfloat16), None
+    found, same = (check(make, {"width": [16, 64]}, batch, lr=1e-3) for make in (low, high))
+    assert found == same
+
+
 def test_divergence_grows():
     report = check(Constant, {"width": WIDTHS}, lr=1e30, num_steps=4)
     head = by_module(report)["head"]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etastar.coordinates.check import _interpolation
 from etastar.coordinates.coordinate_report import INIT, LayerCheck, Remedy, Trend
-from etastar.coordinates.layers import _interpolation
 from etastar.coordinates.verdict import fitting_remedies, known_exception, trend_of, verdict_of
 
 SIZES = [16, 64, 256]

@@ -37,8 +37,8 @@ def test_one_base_is_the_effective_depth_law():
 
 def test_many_bases_follow_the_data():
     lrs = {depth: 0.5 / depth for depth in (4, 8, 16)}
-    fit = FitSizes(noise=1e-3).posterior([point(d, lr, 1e-3) for d, lr in lrs.items()])
-    assert fit.exponent == pytest.approx(-1.0, abs=1e-4)
+    fit = FitSizes().posterior([point(d, lr) for d, lr in lrs.items()])
+    assert fit.exponent == pytest.approx(-1.0, abs=0.05)
     plan = plan_transfer(tuned(lrs), net(32), optimizer="sgd")
     assert plan.laws[0].name == "fitted"
     assert plan.base.lr == 0.5 / 16
@@ -93,13 +93,6 @@ def test_the_plan_holds_the_interval_and_survives_a_round_trip():
     assert plan.notes[0] == "fitted: exponent -1.136 +- 0.261"
     assert TransferPlan.from_json(plan.to_json()) == plan
     assert dict(plan.laws[0].options)["exponent_sd"] > 0
-
-
-def test_prior_and_its_width():
-    law = FitSizes(exponent=-0.5)
-    assert law.posterior([point(4, 0.1)]).exponent == -0.5
-    plan = plan_transfer(tuned({4: 0.1}), net(16), optimizer="sgd", law=law)
-    assert plan.lr == pytest.approx(0.1 * 4**-0.5)
 
 
 @pytest.mark.parametrize("law", ["effective-depth", "constant", "path-sum"])

@@ -9,7 +9,9 @@ from torch import nn
 
 from etastar.errors import MeasureError
 from etastar.measure import measure_update
-from etastar.measure.optimizer_set import OptimizerSet
+from etastar.measure.batch import read_batch
+from etastar.measure.differences import step_direction
+from etastar.measure.subject import Subject
 from etastar.optimizers import OPTIMIZERS, optimizer_kind, optimizer_like
 
 LR = 0.01
@@ -124,7 +126,7 @@ def test_the_direction_is_that_of_a_step(name):
         for one in (model, twin)
     )
     stepped.step()
-    direction = OptimizerSet(model, [found]).direction()
+    direction = step_direction(Subject(model, (found,), LR, read_batch(BATCH), 0))
     for key, parameter in twin.named_parameters():
         expected = (parameter.detach() - before[key]) / LR
         torch.testing.assert_close(
@@ -151,4 +153,6 @@ def test_a_step_that_stays_too_short_is_told():
                     parameter.add_(1e-6)
 
     model = with_gradients()
-    assert OptimizerSet(model, [Idle(model.parameters(), lr=LR)]).direction().is_rounded
+    assert step_direction(
+        Subject(model, (Idle(model.parameters(), lr=LR),), LR, read_batch(BATCH), 0)
+    ).is_rounded

@@ -10,8 +10,7 @@ from torch.nn import functional as F
 from etastar.errors import MeasureError, MeasureWarning
 from etastar.measure import differences, measure_update
 from etastar.measure.batch import read_batch
-from etastar.measure.differences import by_differences
-from etastar.measure.optimizer_set import Direction
+from etastar.measure.differences import Direction, by_differences
 from etastar.measure.subject import make_subject
 from etastar.models import build
 
@@ -82,12 +81,12 @@ def linear_case(weight, u):
         model.weight.fill_(weight)
     examples = read_batch((torch.ones(3, 1), None))
     subject = make_subject(model, "sgd", examples, seed=0)
-    return subject, examples, Direction({subject.model.weight: torch.full((1, 1), u)}, False)
+    return subject, Direction({subject.model.weight: torch.full((1, 1), u)}, False)
 
 
 def test_a_linear_layer_moves_as_far_as_its_weight(passes):
-    subject, examples, direction = linear_case(weight=2.0, u=3.0)
-    found = by_differences(subject, examples, direction, "layers")
+    subject, direction = linear_case(weight=2.0, u=3.0)
+    found = by_differences(subject, direction, "layers")
     assert found.mean_squares == pytest.approx((9.0,), rel=1e-2)
     assert found.second_moments == pytest.approx((4.0,), rel=1e-2)
     assert float(subject.model.weight.detach()) == pytest.approx(2.0, rel=1e-6)
@@ -97,8 +96,8 @@ def test_a_linear_layer_moves_as_far_as_its_weight(passes):
 @pytest.mark.parametrize("first_step", [1e-9, 10.0])
 def test_a_step_that_does_not_fit_is_chosen_anew(first_step, passes, monkeypatch):
     monkeypatch.setattr(differences, "_FIRST_STEP", first_step)
-    subject, examples, direction = linear_case(weight=2.0, u=3.0)
-    found = by_differences(subject, examples, direction, "layers")
+    subject, direction = linear_case(weight=2.0, u=3.0)
+    found = by_differences(subject, direction, "layers")
     assert len(passes) > 2
     assert found.mean_squares == pytest.approx((9.0,), rel=1e-2)
     assert found.doubt == ""

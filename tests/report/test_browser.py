@@ -72,7 +72,7 @@ def test_every_figure_has_marks_and_nothing_is_complained_of(everything, opened,
     page = opened(everything, width=width, scheme=scheme)
     charts = page.locator(".chart")
     marks = charts.evaluate_all(f"all => all.map(one => one.querySelectorAll('{MARKS}').length)")
-    assert len(marks) == 10
+    assert len(marks) == 9
     assert all(marks)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")

@@ -101,8 +101,7 @@ def test_a_line_turns_about_the_weighted_middle_of_its_points():
     far = [line.at(8.0, exponent) for exponent in line.ends]
     assert ends[0] / ends[1] < far[1] / far[0]  # near the point that is known well, narrow
     assert tuned_line(points[:1]) is None
-    known = PowerLine.of_points([RatePoint(1, 1.0), RatePoint(4, 0.25)], -1.0, None)
-    assert known.at(2) == pytest.approx(0.5)
+    assert PowerLine(log(2), log(0.5), -1.0, None).at(4) == pytest.approx(0.25)
 
 
 def test_a_scan_has_the_measured_exponent_and_the_layers_as_cells(results):

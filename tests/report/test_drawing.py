@@ -8,9 +8,7 @@ import torch
 from torch import nn
 
 from etastar.graph import capture_graph
-from etastar.report.charts import DrawnNode
-from etastar.report.drawing import draw_network, drawn_nodes
-from etastar.report.network_chart import Fold, fold_rows
+from etastar.report.drawing import DrawnNode, Fold, draw_network, drawn_nodes, fold_rows
 from etastar.sources.model_spec import capture_spec
 
 

@@ -1,21 +1,17 @@
 """Figures of both libraries, from one description."""
 
 import sys
-from itertools import pairwise
 
 import pytest
-import torch
 
 import etastar
 from etastar.errors import MissingExtraError, ReportError, StorageError
-from etastar.models import build, example_inputs
 from etastar.report import save_figure
 from etastar.report.charts import Axis, Chart, Series
-from etastar.report.network_chart import section_charts
 from etastar.report.plotly_figure import chart_figure
 from etastar.report.sections import section_of
 
-WITH_CHARTS = ["plan", "update", "scan", "coordinates", "stability", "sweep", "law"]
+WITH_CHARTS = ["plan", "update", "scan", "coordinates", "sweep", "law"]
 EVIL = '<script>alert("x")</script>$x$'
 
 
@@ -39,42 +35,13 @@ def test_the_intervals_of_minima_are_error_bars(sweep):
     assert star.x[0] + star.error_x.array[0] == pytest.approx(best.interval[1])
 
 
-def test_a_result_without_a_picture_says_where_its_text_is_written():
-    regret = etastar.transfer_regret([1.5, 1.75], [1.0, 1.25])
+@pytest.mark.parametrize("name", ["regret", "depth"])
+def test_a_result_without_a_chart_says_where_it_is_shown(name, results):
+    result = results.get(name) or etastar.transfer_regret([1.5, 1.75], [1.0, 1.25])
     with pytest.raises(ReportError, match="write_report"):
-        etastar.figure(regret)
+        etastar.figure(result)
     with pytest.raises(ReportError, match="etastar report"):
-        save_figure("x.svg", regret)
-
-
-@pytest.mark.parametrize(
-    ("model", "rows"),
-    [
-        (lambda: build("gpt", depth=96, width=32), ["embedding", "blocks.0 to blocks.95", "norm"]),
-        (lambda: torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh()), ["0", "1"]),
-    ],
-    ids=["gpt", "chain"],
-)
-def test_a_network_is_a_figure_with_one_row_for_what_repeats(model, rows):
-    net = model()
-    x = torch.zeros(2, 4) if isinstance(net, torch.nn.Sequential) else example_inputs("gpt")[0]
-    graph = etastar.capture_graph(net, x)
-    assert list(etastar.figure(graph).layout.yaxis.ticktext[: len(rows)]) == rows
-    counted = [t for t in etastar.figure(graph.depth()).data if t.name.endswith("counted")]
-    assert sum(len(trace.x) for trace in counted) == min(graph.depth().effective_depth, 3)
-
-
-def test_a_branch_stands_beside_the_path_with_its_edges():
-    graph = etastar.capture_graph(build("resnet", depth=2, width=8), *example_inputs("resnet"))
-    edges, path, *marks = section_charts(section_of(graph))[0].series
-    beside = {
-        label.split()[0] for one in marks for x, label in zip(one.x, one.labels, strict=True) if x
-    }
-    assert "blocks.0.conv1" in beside
-    assert "stem" not in beside
-    assert len(path.x) == sum(x == 0 for one in marks for x in one.x)
-    assert (0.0, 1.0) in pairwise(edges.x)
-    assert (1.0, 0.0) in pairwise(edges.x)
+        save_figure("x.svg", result)
 
 
 def test_rates_on_a_logarithmic_axis_are_numbers_and_long_names_stand_upright(sweep):

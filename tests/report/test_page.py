@@ -64,7 +64,7 @@ def test_the_page_loads_nothing_and_has_plotly_once(written):
 def test_a_table_stands_beside_every_figure(written):
     page = Page(written.read_text())
     figures = [json.loads(script) for script in page.scripts if script.startswith('{"data"')]
-    assert len(figures) == page.tags.count("figure") == 10
+    assert len(figures) == page.tags.count("figure") == 9
     assert page.tags.count("table") > len(figures)
 
 

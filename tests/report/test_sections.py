@@ -19,7 +19,6 @@ TITLES = {
     "update": "Measurement",
     "scan": "Scan",
     "coordinates": "Coordinate check",
-    "stability": "Stability",
     "sweep": "Sweep",
     "law": "Power law",
 }
@@ -87,9 +86,10 @@ def test_a_tuning_shows_its_runs_and_its_plan(sweep, plan):
     assert [chart.title for chart in bare.charts] == titles[1:]
 
 
-def test_a_result_without_a_picture_shows_its_text():
-    regret = transfer_regret([1.5, 1.75], [1.0, 1.25])
-    assert section_of(regret).panels[0].rows == ((str(regret),),)
+def test_a_result_without_a_picture_shows_its_text(results):
+    for result in (transfer_regret([1.5, 1.75], [1.0, 1.25]), results["stability"]):
+        (panel,) = section_of(result).panels
+        assert [line for (line,) in panel.rows] == str(result).splitlines()
 
 
 @pytest.mark.parametrize("thing", [3, torch.ones(1), {}, {"optima": [], "trials": 3}, None])

@@ -11,7 +11,7 @@ from etastar.cli import app
 from etastar.errors import MeasureError, ModelSpecError
 from etastar.measure import measure_update
 from etastar.optimizers import OPTIMIZERS
-from etastar.sources.measuring import measurable, measure_named
+from etastar.sources.measuring import announced, measurable, measure_named
 from etastar.sources.model_spec import parse_sizes
 from etastar.sources.recipe_spec import RecipeSpec, named_recipe
 from etastar.transfer import Tuned, plan_transfer
@@ -219,8 +219,8 @@ def test_transfer_on_data_initializes_as_the_law_wants():
 def test_every_network_is_announced_by_its_size():
     of_sizes, of_one = [], []
     sizes = parse_sizes(["depth=2,4"])
-    measure_named(recipe(SETTINGS), sizes, seeds=1, on_network=of_sizes.append)
+    measure_named(announced(recipe(SETTINGS), of_sizes.append), sizes, seeds=1)
     assert [line.split()[2] for line in dict.fromkeys(of_sizes)][-1] == "depth=4"
     assert any(line.endswith("depth=2") for line in of_sizes)
-    measure_named(recipe(SETTINGS), seeds=1, on_network=of_one.append)
+    measure_named(announced(recipe(SETTINGS), of_one.append), seeds=1)
     assert of_one[0] == "network 1"

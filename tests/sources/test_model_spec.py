@@ -51,14 +51,14 @@ def test_factory_in_a_file(file, factory):
 
 def test_factory_in_a_module(file, monkeypatch):
     monkeypatch.syspath_prepend(file.parent)
-    assert len(load_model("my_models:with_args").model) == 2
+    assert len(load_model("my_models:with_args")[0]) == 2
     sys.modules.pop("my_models")
 
 
 def test_inputs_of_the_caller_go_first(file):
     given = ((torch.zeros(7, 8),), {})
-    assert load_model(f"{file}:with_args", inputs=given).args[0].shape == (7, 8)
-    assert load_model(f"{file}:plain", inputs=given).args[0].shape == (7, 8)
+    assert load_model(f"{file}:with_args", inputs=given)[1][0][0].shape == (7, 8)
+    assert load_model(f"{file}:plain", inputs=given)[1][0][0].shape == (7, 8)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 
 from etastar.errors import ModelSpecError, TrialError
 from etastar.sources.own_code import own_data, own_recipe
-from etastar.sources.recipe_spec import RecipeSpec, is_own_data, named_recipe
+from etastar.sources.recipe_spec import RecipeSpec, named_recipe
 from etastar.sweep import run_sweep
 from etastar.sweep.recipe import Point
 from etastar.sweep.trial import run_trial
@@ -97,16 +97,9 @@ def spec(file, data, model="net", **changes):
     return RecipeSpec(f"{file}:{model}", data, "sgd", **{**plain, **changes})
 
 
-def test_what_names_data_of_ones_own(file):
-    assert is_own_data(f"{file}:batches")
-    assert is_own_data("package.module:batches")
-    assert not is_own_data("hf:timm/imagenet")
-    assert not is_own_data("digits")
-
-
 @pytest.mark.parametrize(
     ("name", "task"),
-    [("batches", "regression"), ("classes", "classification"), ("dicts", "the model's own")],
+    [("batches", "regression"), ("classes", "classification"), ("dicts", None)],
 )
 def test_the_targets_say_which_loss(file, name, task):
     assert own_data(f"{file}:{name}", {}).task == task

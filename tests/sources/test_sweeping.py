@@ -1,4 +1,4 @@
-"""Sizes from text, depths of named models, and the power law that a store shows."""
+"""Sizes from text, and the power law that a store shows."""
 
 import json
 
@@ -52,24 +52,6 @@ def test_what_are_no_sizes(texts):
         parse_sizes(texts)
 
 
-def test_depths_are_effective_depths(tmp_path):
-    settings = {"model": "zoo:gpt", "model settings": '{"width": 16}'}
-    optima = {(("depth", 1),): 0.2, (("depth", 4),): 0.1}
-    found = fit_store(filled(tmp_path / "runs.log", settings, optima))
-    assert [depth for _, depth, _ in found.optima] == [4.0, 10.0]
-
-
-def test_a_store_without_depths_is_fitted_in_those_of_its_named_model(tmp_path):
-    settings = {"model": "zoo:resmlp", "model settings": '{"width": 8}'}
-    optima = {(("depth", k),): (k + 2.0) ** -0.7 for k in (2, 6, 14)}
-    found = fit_store(filled(tmp_path / "runs.log", settings, optima))
-    assert found.fit.exponent == pytest.approx(-0.7)
-    assert [depth for _, depth, _ in found.optima] == [4.0, 8.0, 16.0]
-    data = found.as_dict()
-    assert set(data) >= {"exponent", "exponent_interval", "optima", "r_squared"}
-    assert data["settings"] == settings
-
-
 def test_without_a_name_the_depth_of_the_size_is_taken(tmp_path):
     optima = {(("depth", k),): 1.0 / k for k in (2, 4)}
     found = fit_store(filled(tmp_path / "runs.log", {"who": "me"}, optima))
@@ -95,6 +77,9 @@ def test_the_depths_are_those_that_the_store_holds(tmp_path):
     found = fit_store(filled(tmp_path / "runs.log", settings, OPTIMA, DEPTHS))
     assert found.fit.exponent == pytest.approx(-0.7)
     assert [depth for _, depth, _ in found.optima] == [4.0, 8.0, 16.0]
+    data = found.as_dict()
+    assert set(data) >= {"exponent", "exponent_interval", "optima", "r_squared"}
+    assert data["settings"] == settings
 
 
 def test_the_fit_shows_itself_in_80_columns(tmp_path):
@@ -139,23 +124,31 @@ def test_a_store_is_data_and_runs_nothing_that_it_names(tmp_path, monkeypatch, m
     if kept:
         assert fit_store(store).fit.exponent == pytest.approx(-0.7)
     else:
-        with pytest.raises(FitError, match="not run unasked"):
+        with pytest.raises(FitError, match="run the sweep again"):
             fit_store(store)
     assert called == []
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_model_that_the_person_names_is_built(tmp_path):
-    settings = {"model": "somewhere.py:make", "model settings": '{"width": 8}'}
-    store = filled(tmp_path / "runs.log", settings, OPTIMA)
-    found = fit_store(store, model="zoo:resmlp")
-    assert [depth for _, depth, _ in found.optima] == [4.0, 8.0, 16.0]
+    (tmp_path / "own.py").write_text(
+        "from etastar.models import build, example_inputs\n"
+        "def make(**size):\n"
+        "    return build('resmlp', **size), example_inputs('resmlp', **size)\n"
+    )
+    own = f"{tmp_path}/own.py:make"
+    settings = {"model": own, "model settings": '{"width": 8}', "optimizer": "sgd"}
+    store = filled(tmp_path / "runs.log", settings, OPTIMA, DEPTHS)
+    with pytest.raises(ModelSpecError, match="--model"):
+        fit_store(store, target={"depth": 30})
+    assert fit_store(store, target={"depth": 30}, model=own).plan.target_depth == 32
 
 
 def test_model_settings_that_are_no_json_are_an_error(tmp_path):
-    settings = {"model": "zoo:resmlp", "model settings": "{width"}
+    settings = {"model": "zoo:resmlp", "model settings": "{width", "optimizer": "sgd"}
+    store = filled(tmp_path / "runs.log", settings, OPTIMA, DEPTHS)
     with pytest.raises(StorageError, match="a JSON object"):
-        fit_store(filled(tmp_path / "runs.log", settings, OPTIMA))
+        fit_store(store, target={"depth": 20})
 
 
 @pytest.mark.parametrize(
@@ -171,9 +164,6 @@ def test_settings_of_a_store_that_may_name_code_or_weights_are_not_used_unasked(
     tmp_path, model, setting
 ):
     settings = {"model": model, "model settings": json.dumps(setting), "optimizer": "sgd"}
-    store = filled(tmp_path / "runs.log", settings, OPTIMA)
-    with pytest.raises(FitError, match="not run unasked"):
-        fit_store(store)
-    depths = filled(tmp_path / "depths.log", settings, OPTIMA, DEPTHS)
+    store = filled(tmp_path / "runs.log", settings, OPTIMA, DEPTHS)
     with pytest.raises(ModelSpecError, match="not run unasked"):
-        fit_store(depths, target={"depth": 20})
+        fit_store(store, target={"depth": 20})

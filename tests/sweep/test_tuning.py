@@ -96,7 +96,7 @@ def test_the_plan_is_that_of_the_optima_with_their_own_precision():
 
 
 def test_the_rate_of_a_known_power_law_is_found():
-    result = tuned([{"depth": 2}, {"depth": 12}], law=FitSizes(prior_sd=10.0), precision=1.01)
+    result = tuned([{"depth": 2}, {"depth": 12}], law=FitSizes(), precision=1.01)
     assert result.plan.lr == pytest.approx(optimal_lr(24), rel=0.15)
     low, high = result.interval
     assert low < optimal_lr(24) < high

@@ -177,7 +177,7 @@ class Finding(UnboundLaw):
     """Takes down the evidence that it is given."""
 
     name = "finding"
-    reads = frozenset({"weights"})
+    reads = frozenset()
 
     def bind(self, evidence: Evidence):
         return Bound((EffectiveDepth(),), self.reads, note=f"found {evidence.powers}")

@@ -1,8 +1,8 @@
-"""The command line: parse, call, print; one file for each command."""
+"""The command line: parse, call, print; one file for each command, which joins when imported."""
 
 from __future__ import annotations
 
-from etastar.cli import (
+from etastar.cli import (  # noqa: F401
     check_command,
     demo_command,
     depth_command,
@@ -15,16 +15,4 @@ from etastar.cli import (
 )
 from etastar.cli.application import app, main
 
-__all__ = [
-    "app",
-    "check_command",
-    "demo_command",
-    "depth_command",
-    "fit_command",
-    "main",
-    "measure_command",
-    "report_command",
-    "sweep_command",
-    "transfer_command",
-    "tune_command",
-]
+__all__ = ["app", "main"]

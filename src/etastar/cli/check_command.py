@@ -43,18 +43,19 @@ def check(
 ) -> None:
     """Whether pre-activations and their changes keep their size; exit code 1 where they do not."""
     with working("loading PyTorch"):
-        from etastar.sources.measuring import check_named
+        from etastar.sources.measuring import announced, check_named
         from etastar.sources.model_spec import parse_sizes
 
     every = parse_sizes(sizes, vary)
-    spec = options.read_spec(
+    recipe = options.read_recipe(
         context,
+        every,
         plan_law=tuple(rule for rule in plan if rule != "mup") or ("constant",),
         plan_width="mup" if "mup" in plan else "none",
         base=every[0],
     )
     with working(f"checking {model}") as on_network:
-        report = check_named(spec, every, lr=lr, seeds=seeds, on_network=on_network)
+        report = check_named(announced(recipe, on_network), every, lr=lr, seeds=seeds)
     print_result(as_json, report)
     if not report.passed:
         raise typer.Exit(1)

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from etastar.cli.application import app, clear_errors, print_result, working
 from etastar.cli.options import AsJSON, Debug
-from etastar.formatting import Shown, interval, number, percent
+from etastar.formatting import Shown
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,13 @@ class DemoResult(Shown):
     rules: tuple[dict[str, Any], ...]
 
     def __rich__(self) -> Table:
-        """A row for each rule."""
-        table = Table("rule", "learning rate", "95% interval", "final loss", "relative regret")
-        for row in self.rules:
-            ends = interval(*row["interval"]) if row.get("interval") else ""
-            measures = number(row["loss"]), percent(row["relative_regret"])
-            table.add_row(row["rule"], number(row["lr"]), ends, *measures)
+        """A row for each rule, as a report has it."""
+        from etastar.report.sweep_sections import rules_section
+
+        (panel,) = rules_section(self.as_dict()).panels
+        table = Table(*panel.headings)
+        for row in panel.rows:
+            table.add_row(*row)
         return table
 
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from etastar.cli import options
 from etastar.cli.application import app, clear_errors, print_result, working
 
@@ -16,12 +12,6 @@ def depth(
     model: options.Model,
     arg: options.Args = [],  # noqa: B006  typer reads the default, nobody writes to it
     inputs: options.Inputs = [],  # noqa: B006
-    source: Annotated[
-        list[str], typer.Option("--source", help="An input that paths start at; repeatable.")
-    ] = [],  # noqa: B006
-    output: Annotated[
-        list[str], typer.Option("--output", help="An output that paths end at; repeatable.")
-    ] = [],  # noqa: B006
     as_json: options.AsJSON = False,
     debug: options.Debug = False,
 ) -> None:
@@ -31,6 +21,5 @@ def depth(
 
     settings, given = parse_settings(arg), parse_inputs(inputs)
     with working(f"tracing {model}"):
-        graph = capture_spec(model, settings, inputs=given)
-        report = graph.depth(sources=source or None, outputs=output or None)
+        report = capture_spec(model, settings, inputs=given).depth()
     print_result(as_json, report)

@@ -25,8 +25,8 @@ def fit(
         typer.Option(
             "--model",
             metavar="MODEL",
-            help="Take depths and target of this model (or recipe), whose code is run. "
-            "[default: the store's depths; its model if it is one of a package]",
+            help="Build the target of this model (or recipe), whose code is run. "
+            "[default: the store's, if it is one of a package]",
         ),
     ] = None,
     target: Annotated[

@@ -50,9 +50,8 @@ def measure(
     """Maximal-update learning rate from one step at initialization; of sizes, its exponent."""
     with working("loading PyTorch"):
         from etastar.optimizers import OPTIMIZERS
-        from etastar.sources.measuring import measure_named
+        from etastar.sources.measuring import announced, measure_named
         from etastar.sources.model_spec import parse_sizes
-        from etastar.sources.recipe_spec import named_recipe
 
     is_shared = OPTIMIZERS[optimizer].fallback is not None
     if is_shared and (momentum or weight_decay):
@@ -61,16 +60,14 @@ def measure(
             "Muon and AdamW as PyTorch sets them",
             "leave both out",
         )
-    spec = options.read_spec(context, optimizer="adamw" if is_shared else optimizer)
     every, draws = parse_sizes(sizes, vary) if sizes or vary else (), _seeds(seeds, precision)
-    spec.require_sizes(every)
+    recipe = options.read_recipe(context, every, optimizer="adamw" if is_shared else optimizer)
     with working(f"measuring {model}") as on_network:
         report = measure_named(
-            named_recipe(spec),
+            announced(recipe, on_network),
             every,
             optimizer=optimizer if is_shared else None,
             seeds=draws,
-            on_network=on_network,
             pre_activations=pre_activations,
         )
     print_result(as_json, report)
@@ -80,19 +77,18 @@ def _seeds(text: str, precision: float | None) -> SeedChoice:
     """The seeds that a text names, or how to find how many it takes."""
     from etastar.measure import UntilPrecise
 
-    first, *open_end = text.split("-")
+    if text[-1:] == "-" and text[:-1].isdecimal():
+        asked = UntilPrecise.precision if precision is None else precision
+        return UntilPrecise(asked, first=int(text[:-1]))
     try:
-        numbers = [int(one) for one in first.split(",")]
+        numbers = [int(one) for one in text.split(",")]
     except ValueError:
         numbers = []
-    if open_end == [""] and len(numbers) == 1:
-        asked = UntilPrecise.precision if precision is None else precision
-        return UntilPrecise(asked, first=numbers[0])
-    if open_end or not numbers or precision is not None:
+    if not numbers or precision is not None:
         raise ModelSpecError(
             f"--seeds {text}" + f" with --precision {precision}" * (precision is not None),
             "a number of seeds, 5; the seeds, 7,8,9; or the first of as many as it takes, 100-, to "
             "which alone a precision belongs",
             "change --seeds, or leave --precision out",
         )
-    return numbers[0] if len(numbers) == 1 and "," not in text else numbers
+    return numbers if "," in text else numbers[0]

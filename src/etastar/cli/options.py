@@ -18,16 +18,6 @@ _FORMS = (
 )
 
 
-def _known_optimizer(name: str | None) -> str | None:
-    if name is not None and name not in OPTIMIZERS:
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(OPTIMIZERS)}; choose one of them")
-    return name
-
-
-def _optimizers(incomplete: str) -> list[str]:
-    return [name for name in OPTIMIZERS if name.startswith(incomplete)]
-
-
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=_FORMS, show_default=False)]
 Args = Annotated[
     list[str], typer.Option("--arg", metavar="K=V", help="A setting of the model; repeatable.")
@@ -59,14 +49,10 @@ Vary = Annotated[
     list[str],
     typer.Option("--vary", metavar="NAME=N,N,...", help="Sizes, one setting varied at a time."),
 ]
-_OPTIMIZER: Any = typer.Option(
-    "--optimizer",
-    metavar="|".join(OPTIMIZERS),
-    callback=_known_optimizer,
-    autocompletion=_optimizers,
-)
-Optimizer = Annotated[str, _OPTIMIZER]
-OptimizerOfModel = Annotated[str | None, _OPTIMIZER]
+_Known: Any = Literal[tuple(OPTIMIZERS)]
+_OPTIMIZER: Any = typer.Option("--optimizer", metavar="|".join(OPTIMIZERS))
+Optimizer = Annotated[_Known, _OPTIMIZER]
+OptimizerOfModel = Annotated[_Known | None, _OPTIMIZER]
 ModelOrRecipe = Annotated[
     str,
     typer.Argument(
@@ -82,6 +68,10 @@ DepthLaws = Annotated[
 ]
 BatchOption = Annotated[int, typer.Option("--batch", help="Examples in a batch.")]
 NumSeeds = Annotated[int, typer.Option("--seeds", help="Seeds 0, 1, ... that may be used.")]
+Start = Annotated[
+    float | None,
+    typer.Option("--lr", help="Where the search starts at the first size. [default: measured]"),
+]
 Steps = Annotated[int, typer.Option("--steps", help="Optimizer steps of a run.")]
 RunLoss = Annotated[
     Literal["mean", "final", "validation"], typer.Option("--objective", help="Loss of a run.")
@@ -107,10 +97,15 @@ Live = Annotated[
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
-_OF_A_RECIPE = (
-    "optimizer data_arg momentum weight_decay init steps batch objective plan_law base"
-).split()
+_OF_A_RECIPE = "optimizer data_arg momentum weight_decay init steps batch objective plan_law base"
 """Options that a recipe of one's own decides itself."""
+
+
+def given_of(context: typer.Context, names: str) -> str:
+    """Those of some options that were given, as they are written; "" for none."""
+    sources = {name: context.get_parameter_source(name) for name in names.split()}
+    given = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
+    return ", ".join(f"--{name.replace('_', '-')}" for name in given)
 
 
 def read_spec(context: typer.Context, **more: Any) -> RecipeSpec:
@@ -145,10 +140,7 @@ def read_recipe(context: typer.Context, sizes: Any, **more: Any) -> Recipe:
 
     given = context.params
     if given["data"] is None:
-        sources = {name: context.get_parameter_source(name) for name in _OF_A_RECIPE}
-        chosen = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
-        if chosen:
-            shown = ", ".join(f"--{name.replace('_', '-')}" for name in chosen)
+        if shown := given_of(context, _OF_A_RECIPE):
             raise ModelSpecError(
                 f"{given['model']} without --data, with {shown}",
                 "--data and --optimizer with a model; none of them with a recipe of your own",

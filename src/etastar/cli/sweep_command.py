@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,25 +28,13 @@ def sweep(
     optimizer: options.OptimizerOfModel = None,
     sizes: options.SizeAxes = [],  # noqa: B006  typer reads the default, nobody writes to it
     vary: options.Vary = [],  # noqa: B006
-    search: Annotated[
-        Literal["bracket", "grid"], typer.Option("--search", help="How rates are chosen.")
-    ] = "bracket",
-    lr: Annotated[
-        float | None,
-        typer.Option("--lr", help="Where bracket starts at the first size. [default: measured]"),
-    ] = None,
-    factor: Annotated[
-        float | None, typer.Option("--factor", help="Of bracket: ratio of rates. [default: 1.6]")
-    ] = None,
-    precision: Annotated[
-        float | None,
-        typer.Option("--precision", help="Of bracket: of log lr, enough to end. [default: 0.15]"),
-    ] = None,
+    lr: options.Start = None,
     max_trials: Annotated[
-        int | None, typer.Option("--max-trials", help="Of bracket: runs of a size. [default: 40]")
+        int | None, typer.Option("--max-trials", help="Most runs of a size. [default: 40]")
     ] = None,
     lrs: Annotated[
-        str | None, typer.Option("--lrs", metavar="LR,LR,...", help="Rates of grid.")
+        str | None,
+        typer.Option("--lrs", metavar="LR,LR,...", help="Run these rates, without a search."),
     ] = None,
     steps: options.Steps = 100,
     batch: options.BatchOption = 64,
@@ -99,15 +87,13 @@ def sweep(
         plan_law=tuple(plan_law),
         base=parse_settings(split_settings(base or "")),
     )
-    bracket = {"start": lr, "factor": factor, "precision": precision, "max_trials": max_trials}
-    chosen = _search(search, bracket, lrs)
     runner = _executor(executor, workers, device, (ray_address, ray_cpus, ray_gpus), run_timeout)
     store = storage or journal_name(recipe)
     with progress_lines(store, live=live, name=name) as on_progress:
         result = run_sweep(
             recipe,
             every,
-            search=chosen,
+            search=_search(lr, max_trials, lrs),
             seeds=seeds,
             storage=store,
             workers=runner,
@@ -132,24 +118,22 @@ def _rate(text: str) -> float | str:
         return text
 
 
-def _search(name: str, bracket: Mapping[str, Any], lrs: str | None) -> Any:
-    """The search; an option of the other one is refused."""
+def _search(lr: float | None, max_trials: int | None, lrs: str | None) -> Any:
+    """A grid of the rates that are given, else a search; an option of the other is refused."""
     from etastar.sweep.search import Bracket, Grid
 
-    given = {option: value for option, value in bracket.items() if value is not None}
-    if name == "bracket" and lrs is None:
-        return Bracket(**given)
-    if name == "grid" and lrs is not None and not given:
-        rates: Any = [_rate(text) for text in lrs.split(",")]
-        return Grid(rates)
-    shown = [f"--{'lr' if option == 'start' else option.replace('_', '-')}" for option in given]
-    shown += [] if lrs is None else ["--lrs"]
-    raise TrialError(
-        f"--search {name} with {', '.join(shown) or 'no rates'}",
-        "bracket with --lr, --factor, --precision or --max-trials; grid with --lrs",
-        "leave out what is of the other search: bracket goes without --lrs, with grid "
-        "leave --lr out",
-    )
+    given: dict[str, Any] = {"start": lr, "max_trials": max_trials}
+    found = {name: value for name, value in given.items() if value is not None}
+    if lrs is None:
+        return Bracket(**found)
+    if found:
+        raise TrialError(
+            "--lrs with --lr or --max-trials",
+            "the rates of a grid, or where a search starts and ends",
+            "leave --lrs out, or with it leave --lr and --max-trials out",
+        )
+    rates: Any = [_rate(text) for text in lrs.split(",")]
+    return Grid(rates)
 
 
 def _executor(
@@ -224,11 +208,6 @@ def progress_lines(
         lines = stack.enter_context(Progress(*columns, TimeElapsedColumn(), console=console))
         tasks: dict[Any, Any] = {}
 
-        def line(key: Any, text: str, *, done: bool) -> None:
-            if key not in tasks:
-                tasks[key] = lines.add_task("", total=1)
-            lines.update(tasks[key], description=text, completed=int(done))
-
         said = ""
 
         def show(progress: Any, total: str = "") -> None:
@@ -237,8 +216,10 @@ def progress_lines(
                 console.print(progress.waiting, markup=False, highlight=False, soft_wrap=True)
             text = f"{progress}  {progress.num_finished} runs, {progress.steps} steps"
             text += f"  {progress.waiting}" if progress.waiting else ""
-            line(progress.size, text, done=progress.done)
-            if total:
-                line("total", total, done=progress.done)
+            for key, line in ((progress.size, text), ("total", total)):
+                if line and key not in tasks:
+                    tasks[key] = lines.add_task("", total=1)
+                if line:
+                    lines.update(tasks[key], description=line, completed=int(progress.done))
 
         yield show

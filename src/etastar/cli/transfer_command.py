@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
 _MORE = "; batch=N and steps=N are its training's."
 _TRAINING = {"batch": "batch_size", "steps": "num_steps"}
+_DECIDED = "base lr arg data init weight_decay aux_lr no_decay data_arg batch"
+"""Options that a sweep's store decides itself."""
 
 
 @app.command()
 @clear_errors
 def transfer(
+    context: typer.Context,
     model: options.Model,
     target: Annotated[
         str,
@@ -64,17 +67,12 @@ def transfer(
     aux_lr: Annotated[
         float | None, typer.Option("--aux-lr", help="With muon: the rate of its AdamW.")
     ] = None,
-    allow_recurrent: Annotated[
-        bool, typer.Option("--allow-recurrent", help="Transfer although no law covers it.")
-    ] = False,
     data: Annotated[
         str | None,
         typer.Option("--data", help="Data set to measure the criterion on, for any law."),
     ] = None,
     data_arg: options.DataArgs = [],  # noqa: B006
-    batch: Annotated[
-        int | None, typer.Option("--batch", help="Examples of --data in a batch; 64.")
-    ] = None,
+    batch: options.BatchOption = 64,
     init: options.Init = None,
     save: Annotated[
         Path | None, typer.Option("--save", help="Write the plan to this JSON file.")
@@ -90,15 +88,10 @@ def transfer(
 
     given, goal = parse_inputs(inputs), parse_settings(split_settings(target))
     trained = _training(goal)
-    of_the_base = {"--base": base, "--lr": lr, "--optimizer": optimizer}
     bases: Any
     measure = None
     if store is not None:
-        decided = {**of_the_base, "--arg": arg, "--data": data, "--init": init}
-        decided |= {"--weight-decay": weight_decay, "--aux-lr": aux_lr, "--optimizer": None}
-        decided |= {"--no-decay": no_decay, "--data-arg": data_arg, "--batch": batch}
-        given_too = ", ".join(key for key, value in decided.items() if value not in (None, []))
-        if given_too:
+        if given_too := options.given_of(context, _DECIDED):
             raise ModelSpecError(
                 f"--from with {given_too}", "one of them", f"leave {given_too} out"
             )
@@ -109,6 +102,7 @@ def transfer(
             )
         network = replace(network, **trained)
     elif base is None or lr is None or optimizer is None:
+        of_the_base = {"--base": base, "--lr": lr, "--optimizer": optimizer}
         missing = ", ".join(key for key, value in of_the_base.items() if value is None)
         raise ModelSpecError(
             f"transfer without {missing}",
@@ -119,13 +113,7 @@ def transfer(
         every = [parse_settings([*arg, *split_settings(size)]) for size in (base, target)]
         tuned_with, _ = map(_training, every)
         with working(f"tracing {model} as it was tuned and as it will be trained"):
-            (tuned, network), measure = _networks(
-                model,
-                every,
-                given=given,
-                law=law,
-                data=(data, data_arg, batch, init),
-            )
+            (tuned, network), measure = _networks(context, every, given)
         off = () if no_decay == ["none"] else tuple(no_decay) or None
         bases = Tuned(
             tuned, lr, weight_decay=weight_decay, no_decay=off, aux_lr=aux_lr, **tuned_with
@@ -138,7 +126,6 @@ def transfer(
             optimizer=kind,
             law=law,
             init="stabilized" if init == "all" and "auto" in law else "any",
-            allow_recurrent=allow_recurrent,
             measure=measure,
         )
     if save is not None:
@@ -146,19 +133,17 @@ def transfer(
     print_result(as_json, plan)
 
 
-def _require_no_data(data_arg: list[str], batch: int | None, init: str | None) -> None:
+def _require_no_data(context: typer.Context) -> None:
     """Refuse what would be dropped where there is no data set."""
     from etastar.sources.recipe_spec import InitName
     from etastar.typed import require_type
 
+    init = context.params["init"]
     require_type("--init", init or "all", InitName)
-    of_data = {"--data-arg": data_arg or None, "--batch": batch}
-    given = [f"{key} {value}" for key, value in of_data.items() if value is not None]
-    if init == "last":
-        given.append("--init last")  # networks with 1/K on their last weights are made with data
-    if given:
+    # networks with 1/K on their last weights are made with data
+    if given := options.given_of(context, "data_arg batch" + " init" * (init == "last")):
         raise ModelSpecError(
-            f"{', '.join(given)} without --data",
+            f"{given} without --data",
             "a data set that the criterion is measured on",
             "give --data, or leave it out",
         )
@@ -170,12 +155,7 @@ def _training(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _networks(
-    model: str,
-    sizes: Sequence[Mapping[str, Any]],
-    *,
-    given: GivenInputs | None,
-    law: list[str],
-    data: tuple[str | None, list[str], int | None, str | None],
+    context: typer.Context, sizes: Sequence[Mapping[str, Any]], given: GivenInputs | None
 ) -> tuple[Any, Measure | None]:
     """Base and target, and with data what to measure the criterion on."""
     from etastar.laws import get_laws, residual_rule
@@ -184,19 +164,21 @@ def _networks(
     from etastar.sources.recipe_spec import RecipeSpec
     from etastar.transfer import NAMED_LAWS
 
-    name, options, batch, init = data
-    if name is None:
-        _require_no_data(options, batch, init)
+    chosen = context.params
+    model, law = chosen["model"], chosen["law"]
+    if chosen["data"] is None:
+        _require_no_data(context)
         return [capture_spec(model, dict(size), inputs=given) for size in sizes], None
     if given is not None:
         raise ModelSpecError("--input with --data", "one of them", "leave --input out")
+    needed = "own" if "auto" in law else residual_rule(get_laws(law, known=NAMED_LAWS))
     spec = RecipeSpec(
         model,
-        name,
+        chosen["data"],
         "sgd",  # the plan makes its own
-        data_options=parse_settings(options),
-        init=init or ("own" if "auto" in law else residual_rule(get_laws(law, known=NAMED_LAWS))),
+        data_options=parse_settings(chosen["data_arg"]),
+        init=chosen["init"] or needed,
         num_steps=1,
-        batch_size=64 if batch is None else batch,
+        batch_size=chosen["batch"],
     )
     return measurable(spec, sizes)

@@ -42,10 +42,7 @@ def tune_model(
         float, typer.Option("--budget", help="Most to spend, as a share of one target run.")
     ] = 0.05,
     law: options.DepthLaws = ["auto"],  # noqa: B006  typer reads the default, nobody writes to it
-    lr: Annotated[
-        float | None,
-        typer.Option("--lr", help="Where the search starts at the first size. [default: measured]"),
-    ] = None,
+    lr: options.Start = None,
     steps: options.Steps = 100,
     batch: options.BatchOption = 64,
     seeds: options.NumSeeds = 2,

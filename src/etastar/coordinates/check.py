@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from etastar.coordinates.coordinate_report import AxisCheck, AxisKind, CoordinateReport, LayerCheck
-from etastar.coordinates.curves import Curves, RunSetting, run_curves
-from etastar.coordinates.layers import MatchedLayer, SizeRuns, match_layers
+from etastar.coordinates.curves import Place, SizeRuns, run_size
 from etastar.coordinates.verdict import (
     axis_law,
     find_remedies,
@@ -18,7 +21,7 @@ from etastar.coordinates.verdict import (
     written_advice,
 )
 from etastar.errors import MeasureError
-from etastar.laws import Architecture, Law
+from etastar.laws import Law
 from etastar.measure.batch import (
     Batch,
     LossFn,
@@ -28,11 +31,19 @@ from etastar.measure.batch import (
     read_sizes,
     varied_alone,
 )
-from etastar.measure.optimizer_set import OptimizerChoice
-from etastar.measure.subject import Made, made_graph
+from etastar.measure.differences import ADDITION
+from etastar.measure.subject import Made, OptimizerChoice
 from etastar.naming import name_template
 from etastar.optimizers import OptimizerKind
+from etastar.parameter import Role
 from etastar.typed import as_seeds, require_callable, require_number
+
+_Key: TypeAlias = "tuple[str, str, Role | None]"
+"""Module path, over depth with a star for every index; `Place.name`, likewise, with a number where
+a module has several; role of its weights, None for sums and products."""
+
+_Shares: TypeAlias = "tuple[dict[int, float], ...]"
+"""For each size, of places by position, in the mean that is compared; positive, they sum to one."""
 
 
 def coordinate_check(
@@ -103,11 +114,20 @@ def coordinate_check(
     require_callable("make_model", make_model, error=MeasureError)
     lines = varied_alone(read_sizes(sizes))
     require_number("num_steps", num_steps, error=MeasureError, least=1, whole=True)
-    setting = RunSetting(optimizer, _read_lr(optimizer, lr), read_batch(batch), loss_fn, num_steps)
-    checker = _Checker(make_model, setting, as_seeds(seeds, error=MeasureError))
+    numbers = as_seeds(seeds, error=MeasureError)
+    run = partial(
+        run_size,
+        make_model=make_model,
+        optimizer=optimizer,
+        lr=_read_lr(optimizer, lr),
+        examples=read_batch(batch),
+        loss_fn=loss_fn,
+        num_steps=num_steps,
+        seeds=numbers,
+    )
     with plain_modes():
-        checks = tuple(checker.axis(name, line) for name, line in lines.items())
-    return CoordinateReport(checks, num_steps, checker.seeds)
+        checks = tuple(_axis_check(name, [*map(run, line)]) for name, line in lines.items())
+    return CoordinateReport(checks, num_steps, numbers)
 
 
 def _read_lr(optimizer: object, lr: float | None) -> float:
@@ -121,58 +141,142 @@ def _read_lr(optimizer: object, lr: float | None) -> float:
     return 1.0 if lr is None else float(require_number("lr", lr, error=MeasureError, above=0))
 
 
-@dataclass(frozen=True)
-class _Checker:
-    make_model: Callable[..., Made]
-    setting: RunSetting
-    seeds: tuple[int, ...]
+def _axis_check(name: str, sizes: Sequence[SizeRuns]) -> AxisCheck:
+    """The verdicts along one axis."""
+    values = tuple(one.size[name] for one in sizes)
+    kind, matched, unmatched = _match_layers(sizes)
+    law = axis_law(kind, sizes[-1])
+    span = f"{name}={values[0]} to {values[-1]}"
+    layers = []
+    for key, shares in matched.items():
+        moments = _mean_moments(sizes, shares)
+        trends = trend_of(moments[:, :1], values), trend_of(moments[:, 1:], values)
+        layers.append(_judged(LayerCheck(*key, *trends), sizes, shares[-1], kind=kind, law=law))
+    advised = tuple(
+        layer
+        if layer.passed
+        else replace(layer, advice=written_advice(layer, layers, law=law, span=span))
+        for layer in layers
+    )
+    return AxisCheck(name, kind, values, advised, unmatched)
 
-    def axis(self, name: str, line: Sequence[Mapping[str, int]]) -> AxisCheck:
-        """The verdicts along one axis."""
-        values = tuple(size[name] for size in line)
-        sizes = [self._runs(size[name], size) for size in line]
-        kind, matched, unmatched = match_layers(sizes)
-        law = axis_law(kind, sizes[-1])
-        layers = [self._layer(layer, sizes, kind, law) for layer in matched]
-        span = f"{name}={values[0]} to {values[-1]}"
-        advised = tuple(
-            layer
-            if layer.passed
-            else replace(layer, advice=written_advice(layer, layers, law=law, span=span))
-            for layer in layers
-        )
-        return AxisCheck(name, kind, values, advised, unmatched)
 
-    def _runs(self, value: int, size: Mapping[str, int]) -> SizeRuns:
-        make = partial(self.make_model, **size)
-        runs: tuple[Curves, ...] = tuple(
-            run_curves(make, self.setting, seed=seed) for seed in self.seeds
-        )
-        graph = made_graph(make, self.setting.examples, seed=self.seeds[0])
-        return SizeRuns(value, Architecture(graph.depth(), graph.parameters), runs)
+def _judged(
+    layer: LayerCheck, sizes: Sequence[SizeRuns], places: Iterable[int], *, kind: AxisKind, law: Law
+) -> LayerCheck:
+    """With what moves it, and what of that does not follow the law; by its places at the end."""
+    largest = sizes[-1]
+    names = tuple(dict.fromkeys(n for place in places for n in largest.places[place].parameters))
+    settings = largest.settings
+    found = find_remedies(names, law, sizes[0], largest)
+    in_branch = any(largest.infos[name].in_branch for name in names)
+    return replace(
+        layer,
+        parameters=names if kind == "width" else tuple(dict.fromkeys(map(name_template, names))),
+        groups=tuple(dict.fromkeys(settings[n].group for n in names if n in settings)),
+        exception=known_exception(layer, kind=kind, follows=not found, in_branch=in_branch),
+        remedies=fitting_remedies(found, layer),
+    )
 
-    def _layer(
-        self, layer: MatchedLayer, sizes: Sequence[SizeRuns], kind: AxisKind, law: Law
-    ) -> LayerCheck:
-        numbers, largest = [size.size for size in sizes], sizes[-1]
-        names = layer.parameters(largest, len(sizes) - 1)
-        settings = largest.runs[0].settings
-        found = find_remedies(names, law, sizes[0], largest)
-        moments = layer.moments(sizes)
-        check = LayerCheck(
-            module=layer.module,
-            name=layer.name,
-            role=layer.role,
-            init=trend_of(moments[:, :1], numbers),
-            change=trend_of(moments[:, 1:], numbers),
-            parameters=names
-            if kind == "width"
-            else tuple(dict.fromkeys(map(name_template, names))),
-            groups=tuple(dict.fromkeys(settings[n].group for n in names if n in settings)),
+
+def _match_layers(
+    sizes: Sequence[SizeRuns],
+) -> tuple[AxisKind, dict[_Key, _Shares], tuple[str, ...]]:
+    """Match the pre-activations of all sizes, which are ascending.
+
+    Where all sizes execute the same layers (width), each matches by its own name. Otherwise (depth)
+    they match by kind: module path and parameter names with a star for every index, and role. Those
+    of a kind are compared at the same relative depth (additions before, over all additions; of
+    chains layers): at the places that the kind has at the smallest size, every other size is read
+    off by linear interpolation between its own, and the mean over these places is taken.
+
+    Returns:
+        The kind of axis; what matches, in the order of the largest size; what some sizes lack.
+
+    Raises:
+        MeasureError: The sizes gave the same network, or nothing matches.
+    """
+    names = [[(p.module, p.name, p.number) for p in size.places] for size in sizes]
+    if all(one == names[0] for one in names):
+        _require_different(sizes)
+        return ("width", *_by_kind(sizes, str))  # every name stays as it is: a kind of its own
+    return ("depth", *_by_kind(sizes, name_template))
+
+
+def _by_kind(
+    sizes: Sequence[SizeRuns], template: Callable[[str], str]
+) -> tuple[dict[_Key, _Shares], tuple[str, ...]]:
+    def stem(place: Place) -> tuple[str, str]:
+        return template(place.module), template(place.name)
+
+    repeats = [  # most places of one name in one module
+        {stem(place): place.number for place in sorted(size.places, key=lambda one: one.number)}
+        for size in sizes
+    ]
+    members: list[dict[_Key, list[int]]] = []
+    for size in sizes:
+        found: dict[_Key, list[int]] = {}
+        for position, place in enumerate(size.places):
+            module, name = stem(place)
+            # in a loop of the module's own forward the number is one of depth
+            is_fixed = len({one.get((module, name)) for one in repeats}) == 1
+            numbered = f"{name} {place.number}" if is_fixed and place.number > 1 else name
+            found.setdefault((module, numbered, size.role(place)), []).append(position)
+        members.append(found)
+    shared = [key for key in members[-1] if all(key in found for found in members)]
+    if not shared:
+        raise MeasureError(
+            f"sizes {[dict(size.size) for size in sizes]} that have no kind of layer in common",
+            "networks of one family",
+            "check the factory, or start from a larger size",
         )
-        in_branch = any(info is not None and info.in_branch for info in map(largest.info, names))
-        return replace(
-            check,
-            exception=known_exception(check, kind=kind, follows=not found, in_branch=in_branch),
-            remedies=fitting_remedies(found, check),
-        )
+    matched = {key: _shares([found[key] for found in members], sizes) for key in shared}
+    lacking = {key: None for found in members for key in found if key not in shared}
+    return matched, tuple(f"{module or '(root)'}: {name}" for module, name, _ in lacking)
+
+
+def _shares(members: list[list[int]], sizes: Sequence[SizeRuns]) -> _Shares:
+    """The members of a kind, weighted so that their mean is at the smallest size's places."""
+    positions = [
+        [_relative_depth(size.places, member) for member in own]
+        for size, own in zip(sizes, members, strict=True)
+    ]
+    weights = [_interpolation(positions[0], own) for own in positions]
+    return tuple(
+        {member: weight for member, weight in zip(*both, strict=True) if weight > 0}
+        for both in zip(members, weights, strict=True)
+    )
+
+
+def _mean_moments(sizes: Sequence[SizeRuns], shares: _Shares) -> NDArray[np.float64]:
+    """Moments of z_0 and z_t - z_0, mean over the places: (seeds, 1 + steps, sizes)."""
+    means = [
+        size.moments[:, :, list(own)] @ np.array(list(own.values()))
+        for size, own in zip(sizes, shares, strict=True)
+    ]
+    return np.stack(means, axis=-1)
+
+
+def _relative_depth(places: Sequence[Place], position: int) -> float:
+    """Share of the network's additions (of a chain's layers) up to a place."""
+    counts = [place.name == ADDITION for place in places]
+    if not any(counts):
+        counts = [place.is_layer for place in places]
+    return sum(counts[: position + 1]) / sum(counts)
+
+
+def _interpolation(wanted: Sequence[float], own: Sequence[float]) -> list[float]:
+    """Weight of each own place in the mean over the wanted ones, by linear interpolation."""
+    units = np.eye(len(own))
+    return [float(np.interp(wanted, own, unit).mean()) for unit in units]
+
+
+def _require_different(sizes: Sequence[SizeRuns]) -> None:
+    shapes = [tuple(p.shape for p in size.architecture.parameters) for size in sizes]
+    for before, after, small, large in zip(shapes, shapes[1:], sizes, sizes[1:], strict=False):
+        if before == after:
+            raise MeasureError(
+                f"sizes {dict(small.size)} and {dict(large.size)}, which gave the same network",
+                "a setting that changes width or depth",
+                "check that the factory uses what it is given",
+            )

@@ -1,11 +1,12 @@
-"""One run: sizes of pre-activations, and of their changes over several steps."""
+"""The runs of one size: pre-activations, and their changes over several steps."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +17,30 @@ from etastar.errors import MeasureError
 from etastar.graph.dag import Graph
 from etastar.graph.node import Node
 from etastar.graph.tracing import Trace
+from etastar.laws import Architecture
 from etastar.measure.batch import Examples, LossFn
-from etastar.measure.differences import is_candidate, mean_square, observed_pass
-from etastar.measure.optimizer_set import OptimizerChoice
-from etastar.measure.subject import Made, Subject, gradient_on, make_subject
+from etastar.measure.differences import (
+    ADDITION,
+    followers,
+    is_candidate,
+    mean_square,
+    observed_pass,
+    pre_activation_name,
+)
+from etastar.measure.subject import (
+    Made,
+    OptimizerChoice,
+    Subject,
+    graph_on,
+    loss_gradient,
+    make_subject,
+)
 from etastar.naming import canonical_parameters
 from etastar.optimizers import OptimizerKind
 from etastar.optimizers.reading import kind_of_class
+from etastar.parameter import ParamInfo, Role
 
-ADDITION, LOGITS = "addition", "attention logits"
+LOGITS = "attention logits"
 
 
 @dataclass(frozen=True)
@@ -70,62 +86,95 @@ class ParamSetting:
 
 
 @dataclass(frozen=True)
-class Curves:
-    """One run.
+class SizeRuns:
+    """All runs of one size.
 
     Attributes:
-        places: The pre-activations.
-        moments: Mean z_0^2, then mean (z_t - z_0)^2 for t = 1, 2, ..., (1 + steps, places).
-        settings: Every trained parameter by name.
+        size: The settings of the network.
+        architecture: What the laws know of the network.
+        infos: What is known of each parameter.
+        places: The pre-activations, the same for every seed.
+        moments: Mean z_0^2, then mean (z_t - z_0)^2 for t = 1, 2, ...: (seeds, 1 + steps, places).
+        settings: Every parameter that is trained, by name.
     """
 
+    size: Mapping[str, int]
+    architecture: Architecture
+    infos: Mapping[str, ParamInfo]
     places: tuple[Place, ...]
     moments: NDArray[np.float64]
-    settings: dict[str, ParamSetting]
+    settings: Mapping[str, ParamSetting]
+
+    def role(self, place: Place) -> Role | None:
+        """Role of a layer's weight; None of a sum or product."""
+        infos = (self.infos[name] for name in place.parameters if place.is_layer)
+        return next((info.role for info in infos if info.is_weight), None)
 
 
-@dataclass(frozen=True)
-class RunSetting:
-    """What all runs of a check share; see `coordinate_check`."""
-
-    optimizer: OptimizerChoice | None
-    lr: float
-    examples: Examples
-    loss_fn: LossFn | None
-    num_steps: int
-
-
-def run_curves(make: Callable[[], Made], setting: RunSetting, *, seed: int) -> Curves:
-    """Train one network for a few steps, and look at the same examples before and after each.
+def run_size(
+    size: Mapping[str, int],
+    *,
+    make_model: Callable[..., Made],
+    optimizer: OptimizerChoice | None,
+    lr: float,
+    examples: Examples,
+    loss_fn: LossFn | None,
+    num_steps: int,
+    seeds: Sequence[int],
+) -> SizeRuns:
+    """Train one size from every seed, and look at the same examples before and after each step.
 
     Raises:
-        MeasureError: The optimizer or the loss is not accepted.
+        MeasureError: The optimizer or the loss is not accepted, or the seeds give other networks.
         CaptureError: The forward pass raised.
     """
-    subject = make_subject(make, setting.optimizer, setting.examples, seed=seed, lr=setting.lr)
-    settings = _settings(subject)
-    examples = setting.examples.to(subject.model)
+    make = partial(make_model, **size)
+    runs = []
+    for seed in seeds:
+        subject = make_subject(make, optimizer, examples, seed=seed, lr=lr)
+        if seed == seeds[0]:
+            graph, settings = graph_on(subject.model, subject.examples), _settings(subject)
+        runs.append(_run(subject, loss_fn, num_steps))
+    (places, _), *others = runs
+    if any(own != places for own, _ in others):
+        raise MeasureError(
+            f"other layers by seed at {dict(size)}",
+            "the same network for every seed",
+            "let the factory draw weights only, not the architecture",
+        )
+    return SizeRuns(
+        size,
+        Architecture(graph.depth(), graph.parameters),
+        {info.name: info for info in graph.parameters},
+        places,
+        np.array([moments for _, moments in runs]),
+        settings,
+    )
+
+
+def _run(
+    subject: Subject, loss_fn: LossFn | None, num_steps: int
+) -> tuple[tuple[Place, ...], list[list[float]]]:
+    """The pre-activations of one network, and their moments, (1 + steps, places)."""
     first: dict[int, Tensor] = {}
 
     def keep(index: int, output: Tensor) -> None:
         first[index] = output.detach().clone()
 
-    traced = _shown_pass(subject, examples, keep)
+    traced = _shown_pass(subject, keep)
     places = _pass_places(traced)
     first = {place.node: first[place.node] for place in places}
     moments = [[mean_square(output) for output in first.values()]]
-    for _ in range(setting.num_steps):
-        gradient_on(subject, examples, setting.loss_fn)
-        subject.optimizers.step()
-        subject.optimizers.zero_grad()
-        changes = _changes_after(subject, examples, traced, first)
+    for _ in range(num_steps):
+        loss_gradient(subject, loss_fn)
+        subject.step()
+        subject.model.zero_grad()
+        changes = _changes_after(subject, traced, first)
         moments.append([changes[place.node] for place in places])
-    return Curves(places, np.array(moments), settings)
+    return places, moments
 
 
-def _changes_after(
-    subject: Subject, examples: Examples, traced: Trace, first: dict[int, Tensor]
-) -> dict[int, float]:
+def _changes_after(subject: Subject, traced: Trace, first: dict[int, Tensor]) -> dict[int, float]:
     """By node, the moment of the change since the first pass."""
     found: dict[int, float] = {}
 
@@ -134,8 +183,9 @@ def _changes_after(
         if before is not None and before.shape == output.shape:
             found[index] = mean_square(output - before)
 
-    after = _shown_pass(subject, examples, compare)
-    if [node.op for node in traced.nodes] != [node.op for node in after.nodes]:
+    after = _shown_pass(subject, compare)
+    is_same = [node.op for node in traced.nodes] == [node.op for node in after.nodes]
+    if not is_same or found.keys() != first.keys():
         raise MeasureError(
             "a model that executed other operations after a step than before",
             "the same operations at every pass, so that layers can be compared",
@@ -149,7 +199,7 @@ def _settings(subject: Subject) -> dict[str, ParamSetting]:
     for name, parameter in canonical_parameters(subject.model).items():
         names.setdefault(id(parameter), name)
     found = {}
-    for optimizer in subject.optimizers.all:
+    for optimizer in subject.optimizers:
         kind = kind_of_class(type(optimizer))
         for number, group in enumerate(optimizer.param_groups):
             title = f"{type(optimizer).__name__}, group {number}"
@@ -161,9 +211,7 @@ def _settings(subject: Subject) -> dict[str, ParamSetting]:
     return found
 
 
-def _shown_pass(
-    subject: Subject, examples: Examples, observer: Callable[[int, Tensor], None]
-) -> Trace:
+def _shown_pass(subject: Subject, observer: Callable[[int, Tensor], None]) -> Trace:
     """One pass in which whatever may be a pre-activation is shown to the observer.
 
     Attention is computed step by step, so that its logits can be seen.
@@ -171,13 +219,14 @@ def _shown_pass(
     products: set[int] = set()
 
     def watch(node: Node, output: Tensor) -> None:
-        if node.kind == "attention contraction" or _is_scaled(node, products):
+        is_scaled = _is_scaled(node) and node.inputs[0] in products
+        if node.kind == "attention contraction" or is_scaled:
             products.add(node.index)
         if is_candidate(node, "stream") or node.index in products:
             observer(node.index, output)
 
     with sdpa_kernel(SDPBackend.MATH):
-        return observed_pass(subject, examples, watch)
+        return observed_pass(subject, watch)
 
 
 def _pass_places(traced: Trace) -> tuple[Place, ...]:
@@ -193,18 +242,12 @@ def _pass_places(traced: Trace) -> tuple[Place, ...]:
             number = seen[node.module, stem]
             index = _scaled(node, nodes) if stem == LOGITS else node.index
             places.append(Place(index, node.module, stem, number, parameters))
-    if not places:
-        raise MeasureError(
-            "a model without a weight layer that the inputs reach", "one or more", "check the batch"
-        )
     return tuple(places)
 
 
 def _stem(node: Node, nodes: Sequence[Node]) -> str:
-    if node.kind == "weight layer" and node.weight is not None:
-        return "+".join(node.weight.parameters)
-    if node.kind == "residual addition":
-        return ADDITION
+    if node.kind in ("weight layer", "residual addition"):
+        return pre_activation_name(node)
     return LOGITS if _is_logits(node, nodes) else ""
 
 
@@ -212,35 +255,25 @@ def _is_logits(node: Node, nodes: Sequence[Node]) -> bool:
     """Whether it is a product of two activations that a softmax reads before any other product."""
     if node.kind != "attention contraction" or "attention" in node.op:
         return False
-    reached = {node.index}
-    for later in nodes[node.index + 1 :]:
-        if reached.intersection(later.inputs):
-            if "softmax" in later.op:
-                return True
-            if later.kind not in ("weight layer", "attention contraction"):
-                reached.add(later.index)
-    return False
+    products = ("weight layer", "attention contraction")
+    reading = followers(node, nodes, lambda later: later.kind not in products)
+    return any("softmax" in later.op for later in reading)
 
 
 def _is_scale(node: Node) -> bool:
     return node.op.startswith(("aten.mul", "aten.div"))
 
 
-def _is_scaled(node: Node, products: Container[int]) -> bool:
-    """Whether it is one of these nodes times a number, or in another shape."""
+def _is_scaled(node: Node) -> bool:
+    """Whether it is the one node that it reads times a number, or in another shape."""
     is_same = _is_scale(node) or node.kind == "view" or node.op.startswith("aten._unsafe_view")
-    return is_same and len(node.inputs) == 1 and node.inputs[0] in products
+    return is_same and len(node.inputs) == 1
 
 
 def _scaled(node: Node, nodes: Sequence[Node]) -> int:
     """Where a product has been divided by the head's size, if that is done afterwards."""
-    chain = {node.index}
-    found = node.index
-    for later in nodes[node.index + 1 :]:
-        if _is_scaled(later, chain):
-            chain.add(later.index)
-            found = later.index if _is_scale(later) else found
-    return found
+    scaled = filter(_is_scaled, followers(node, nodes, _is_scaled))
+    return max((later.index for later in scaled if _is_scale(later)), default=node.index)
 
 
 def _before(node: Node, nodes: Sequence[Node]) -> tuple[str, ...]:

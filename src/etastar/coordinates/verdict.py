@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etastar.coordinates.coordinate_report import INIT, AxisKind, LayerCheck, Remedy, Trend, Verdict
-from etastar.coordinates.curves import ADDITION, LOGITS, ParamSetting
-from etastar.coordinates.layers import SizeRuns
+from etastar.coordinates.curves import LOGITS, ParamSetting, SizeRuns
 from etastar.errors import LawError
 from etastar.fit.bootstrap import percentile_interval, resampled_seeds
 from etastar.laws import (
@@ -24,7 +23,9 @@ from etastar.laws import (
     Width,
     fold_multiplier,
 )
+from etastar.measure.differences import ADDITION
 from etastar.naming import name_template
+from etastar.parameter import ParamInfo
 
 _BAND: Final = 0.2
 """Largest exponent called flat. Theory's wrong exponents are 1/2 and 1; empirical: with the right
@@ -173,16 +174,16 @@ def find_remedies(
     mean square of a weight) against the law's times the square root of the ratio of the fans. Of
     names that differ in an index alone the first stands for all.
     """
-    by_template: dict[str, str] = {}
+    firsts: dict[str, str] = {}
     for name in names:
-        by_template.setdefault(name_template(name), name)
+        firsts.setdefault(name_template(name), name)
     found: list[Remedy] = []
-    for name in by_template.values():
-        pair = _pair(name, smallest, largest)
+    for template, name in firsts.items():
+        pair = _pair(largest.infos[name], smallest)
         if pair is None:
             continue
-        small = smallest.runs[0].settings.get(pair.base.name)
-        large = largest.runs[0].settings.get(pair.target.name)
+        small = smallest.settings.get(pair.base.name)
+        large = largest.settings.get(name)
         if small is None or large is None or large.kind is None:
             continue
         case = TransferCase(smallest.architecture, largest.architecture, large.kind)
@@ -190,7 +191,7 @@ def find_remedies(
             factors = fold_multiplier(law.factors(pair, case), optimizer=large.kind)
         except LawError:  # the smallest size has no such branch
             continue
-        shown = name if law.name == "width" else name_template(name)
+        shown = name if law.name == "width" else template
         found += _deviations(pair, shown, small, large, factors)
     return tuple(found)
 
@@ -211,19 +212,19 @@ def fitting_remedies(remedies: Sequence[Remedy], layer: LayerCheck) -> tuple[Rem
     )
 
 
-def _pair(name: str, smallest: SizeRuns, largest: SizeRuns) -> ParamPair | None:
-    target = largest.info(name)
-    if target is None:
-        return None
-    alike = [
+def _pair(target: ParamInfo, smallest: SizeRuns) -> ParamPair | None:
+    """With the same parameter of the smallest size, else one of its role, else any of its kind."""
+    alike = (
         info
         for info in smallest.architecture.parameters
         if name_template(info.name) == name_template(target.name)
         and info.in_branch == target.in_branch
-    ]
-    # the same parameter, else one of the same role, else any of its kind
-    alike.sort(key=lambda info: (info.name != target.name, info.role != target.role))
-    base = alike[0] if alike else None
+    )
+    base = min(
+        alike,
+        key=lambda info: (info.name != target.name, info.role != target.role),
+        default=None,
+    )
     if base is None or base.ndim != target.ndim:
         return None
     return ParamPair(base, target, target.own_multiplier / base.own_multiplier)

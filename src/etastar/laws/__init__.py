@@ -11,16 +11,17 @@ from etastar.laws.base import (
     fold_multiplier,
 )
 from etastar.laws.branch_laws import CompleteP, DepthMuP
-from etastar.laws.evidence import Bound, Evidence, Measured, Reads, TunedPoint, UnboundLaw
-from etastar.laws.fitted import FitSizes, Fitted
-from etastar.laws.path_laws import (
-    Constant,
-    DepthCount,
-    EffectiveDepth,
-    PathSum,
-    counted_depth,
-    depth_count,
+from etastar.laws.evidence import (
+    Bound,
+    Evidence,
+    FitSizes,
+    Fitted,
+    Measured,
+    Reads,
+    TunedPoint,
+    UnboundLaw,
 )
+from etastar.laws.path_laws import Constant, EffectiveDepth, PathSum
 from etastar.laws.registry import LAWS, get_laws, residual_rule
 from etastar.laws.structure import Structure
 from etastar.laws.training_laws import BatchSize, DecayTimescale, Duration
@@ -34,7 +35,6 @@ __all__ = [
     "CompleteP",
     "Constant",
     "DecayTimescale",
-    "DepthCount",
     "DepthMuP",
     "Duration",
     "EffectiveDepth",
@@ -54,8 +54,6 @@ __all__ = [
     "TunedPoint",
     "UnboundLaw",
     "Width",
-    "counted_depth",
-    "depth_count",
     "fold_multiplier",
     "get_laws",
     "residual_rule",

@@ -99,11 +99,6 @@ class ParamPair:
         return math.prod(self.target.kernel_size) / math.prod(self.base.kernel_size)
 
     @property
-    def kernel_side_ratio(self) -> float:
-        """Target over base side of a convolution's kernel (geometric mean); 1 for anything else."""
-        return math.pow(self.kernel_ratio, 1 / max(1, len(self.target.kernel_size)))
-
-    @property
     def fan_in_ratio(self) -> float:
         """Target over base features that it reads; 1 for a size that is no width.
 

@@ -159,7 +159,9 @@ class PathSum(Law):
         ours, theirs = (n.report.layer_path_length_moments[3] for n in (case.target, case.base))
         # logarithms: the moments are exact integers that may exceed the range of a float
         factor = math.exp((math.log(theirs) - math.log(ours)) / 2)
-        return learning_rate(factor / pair.kernel_side_ratio, optimizer=case.optimizer)
+        sides = max(1, len(pair.target.kernel_size))
+        side_ratio = math.pow(pair.kernel_ratio, 1 / sides)
+        return learning_rate(factor / side_ratio, optimizer=case.optimizer)
 
 
 @final

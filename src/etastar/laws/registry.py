@@ -59,12 +59,6 @@ def get_laws(
 def residual_rule(laws: Iterable[Law]) -> ScaledWeights:
     """The initialization of residual branches at which laws are at home together.
 
-    Args:
-        laws: Laws that do not exclude each other.
-
-    Returns:
-        What a law says that wants other branches than "all", else that.
-
     Example:
         >>> residual_rule(get_laws(["complete-p"]))
         'none'

@@ -19,6 +19,7 @@ _LONG: Final = 10  # times the memory 1 / (1 - beta_2) of the second moments (a 
 _NOISE: Final = "gradients that are mostly noise"
 
 
+@dataclass(frozen=True)
 class _NoiseLaw(Law):
     """What both laws of the gradient's noise share: one number k decides every factor.
 
@@ -78,8 +79,6 @@ class BatchSize(_NoiseLaw):
     Source: [CDP]; for the batch alone [SDE]; SGD: the same paper's linear rule.
     """
 
-    scales: TrainingScales = "all"
-
     name: ClassVar[str] = "batch-size"
     effects: ClassVar[frozenset[Effect]] = frozenset({"batch size"})
 
@@ -126,8 +125,6 @@ class Duration(_NoiseLaw):
 
     Source: [CDP].
     """
-
-    scales: TrainingScales = "all"
 
     name: ClassVar[str] = "duration"
     effects: ClassVar[frozenset[Effect]] = frozenset({"duration"})

@@ -6,7 +6,7 @@ Modes that would change what is measured are switched off for its time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -70,11 +70,6 @@ class Examples:
         args, kwargs, targets = map_tensors((self.args, self.kwargs, self.targets), moved)
         return Examples(args, kwargs, targets)
 
-    def inputs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Positional and keyword arguments, cloned: a model may write to what it is given."""
-        args, kwargs = map_tensors((self.args, self.kwargs), cloned)
-        return args, kwargs
-
     def loss(self, model: nn.Module, loss_fn: LossFn | None) -> Tensor:
         """The loss of a model on these examples; without `loss_fn` the one that the model returned.
 
@@ -82,7 +77,7 @@ class Examples:
             CaptureError: The forward pass raised.
             MeasureError: `loss_fn` raised, gave no scalar, or there is none.
         """
-        args, kwargs = self.inputs()
+        args, kwargs = map_tensors((self.args, self.kwargs), cloned)  # a model may write to them
         with forward_pass(), quiet_switches():
             output = model(*args, **kwargs)
         if loss_fn is None:
@@ -162,8 +157,7 @@ def read_sizes(sizes: Sizes) -> tuple[dict[str, int], ...]:
             if size not in found:
                 found.append(size)
     values = [value for size in found for value in size.values()]
-    is_whole = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
-    is_known = is_whole and all(value > 0 for value in values)
+    is_known = all(type(value) is int and value > 0 for value in values)
     if len(found) < 2 or not is_known or len({frozenset(size) for size in found}) > 1:
         raise MeasureError(
             f"sizes={sizes!r}",
@@ -217,28 +211,18 @@ def plain_modes(*, error: type[EtastarError] = MeasureError) -> Iterator[None]:
         (False, True)
     """
     require_plain_execution(error=error)
-    with global_state_kept(), ambient_modes_left(), torch.enable_grad(), _exact_products():
-        if is_low_precision(torch.get_default_dtype()):
-            torch.set_default_dtype(torch.float32)
-        yield
-
-
-@contextmanager
-def _exact_products() -> Iterator[None]:
-    """No TF32 and no bfloat16 within products and convolutions of float32."""
     found: Any = torch.backends
-    parts = [
+    parts = [  # float32 without TF32 and bfloat16 within products, convolutions, recurrent layers
         *(found.cuda.matmul, found.cudnn.conv, found.cudnn.rnn),
         *(found.mkldnn.matmul, found.mkldnn.conv, found.mkldnn.rnn),
     ]
-    before = [part.fp32_precision for part in parts]
-    for part in parts:
-        part.fp32_precision = "ieee"
-    try:
+    with global_state_kept(), ambient_modes_left(), torch.enable_grad(), ExitStack() as stack:
+        for part in parts:
+            stack.callback(setattr, part, "fp32_precision", part.fp32_precision)
+            part.fp32_precision = "ieee"
+        if is_low_precision(torch.get_default_dtype()):
+            torch.set_default_dtype(torch.float32)
         yield
-    finally:
-        for part, precision in zip(parts, before, strict=True):
-            part.fp32_precision = precision
 
 
 @contextmanager

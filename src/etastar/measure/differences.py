@@ -1,28 +1,38 @@
-"""The derivative of the pre-activations along a step, by the difference of two forward passes."""
+"""The step of an optimizer, and the derivative of the pre-activations along it.
+
+The derivative is taken by the difference of two forward passes.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from etastar.errors import MeasureError
 from etastar.graph.dag import Graph
 from etastar.graph.node import Node
 from etastar.graph.recorder import Observer
 from etastar.graph.tracing import Trace, trace
-from etastar.measure.batch import Examples, forward_pass, is_low_precision, own_device
-from etastar.measure.optimizer_set import Direction
+from etastar.measure.batch import forward_pass, is_low_precision, own_device
 from etastar.measure.subject import Subject
 
 PreActivations = Literal["layers", "hidden", "stream"]
 """Outputs of all weight layers; of all but those that no other follows (the head); or the residual
 stream after each addition, which in a network without additions is the outputs of `hidden`."""
+
+ADDITION = "addition"  # name of the residual stream after one
+
+_LOST_IN_ROUNDING = 1e-4  # largest relative update of which float32 keeps three digits or fewer
+_SAFE_UPDATE = 2.0**-7
+_LEAST_UPDATE = 2.0**-24  # below it nothing is left of an update in float32
+_MAX_STEPS = 4
 
 _FIRST_STEP = 1e-4  # of the norm of all parameters
 _LEAST_SHARE = 1e-4  # of a pre-activation that changes: below, float32 has too few digits of it
@@ -31,6 +41,100 @@ _MIDDLE_SHARE = math.sqrt(_LEAST_SHARE * _GREATEST_SHARE)
 _MAX_ATTEMPTS = 5
 _PASSES_OF_A_GRADIENT = 3  # a backward pass costs about two forward ones
 _LEAST_SQUARE = 2.0**-96  # below, single squares may have lost digits
+
+
+class Direction(NamedTuple):
+    """Where a step goes.
+
+    Attributes:
+        updates: Update per unit of the learning rate, of every parameter that moves.
+        is_rounded: Whether the step was so short beside the parameters that digits of it are lost.
+    """
+
+    updates: Mapping[nn.Parameter, Tensor]
+    is_rounded: bool
+
+
+def step_direction(subject: Subject) -> Direction:
+    """Update per unit of the learning rate, from the gradients that the parameters hold.
+
+    The ratios of the groups' rates stay. A step too short beside the parameters for float32 is
+    taken again at a higher rate. The parameters stay; gradients and the optimizers' state are used
+    up, so that no other step can follow.
+
+    Raises:
+        MeasureError: A step failed, is not finite, or changes nothing.
+    """
+    optimizers = subject.optimizers
+    states = deepcopy([one.state_dict() for one in optimizers])
+    rates = [float(group["lr"]) for one in optimizers for group in one.param_groups]
+    before = {p: p.detach().clone() for p in subject.model.parameters() if p.grad is not None}
+    rate = subject.unit
+    for attempt in range(1, _MAX_STEPS + 1):
+        _set_rates(subject, [own * rate / subject.unit for own in rates])
+        subject.step()
+        relative = _relative_change(before)
+        if relative == 0:  # SOAP's first step does nothing but begin its statistics
+            subject.step()
+            relative = _relative_change(before)
+        if relative >= _LOST_IN_ROUNDING or attempt == _MAX_STEPS:
+            break
+        with torch.no_grad():
+            for parameter, values in before.items():
+                parameter.copy_(values)
+        for one, state in zip(optimizers, states, strict=True):
+            one.load_state_dict(deepcopy(state))
+        rate *= _SAFE_UPDATE / max(relative, _LEAST_UPDATE)
+    if not math.isfinite(relative):
+        raise MeasureError(
+            "a step that is not finite",
+            "finite gradients, and a finite step from them",
+            "check the loss, the batch and the weights, or scale the loss down",
+        )
+    subject.model.zero_grad()
+    for one in optimizers:
+        one.state.clear()
+    updates = _taken_back(before, rate)
+    if not updates:
+        raise MeasureError(
+            "a step that changes no parameter",
+            "gradients that reach a parameter of the optimizer",
+            "check the loss, requires_grad, and which parameters the optimizer holds",
+        )
+    return Direction(updates, is_rounded=relative < _LOST_IN_ROUNDING)
+
+
+def _set_rates(subject: Subject, rates: Sequence[float]) -> None:
+    groups = (group for one in subject.optimizers for group in one.param_groups)
+    for group, rate in zip(groups, rates, strict=True):
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+@torch.no_grad()
+def _taken_back(before: dict[nn.Parameter, Tensor], rate: float) -> dict[nn.Parameter, Tensor]:
+    """Put the parameters back; over the rate what was changed, where something was."""
+    updates = {}
+    for parameter in list(before):
+        change = (parameter - before[parameter]).div_(rate)
+        parameter.copy_(before.pop(parameter))
+        if change.count_nonzero():
+            updates[parameter] = change
+    return updates
+
+
+def _relative_change(before: Mapping[nn.Parameter, Tensor]) -> float:
+    """Length of a step over that of what it moves; a parameter of zeros loses no digits."""
+    changes = [float((p.detach() - values).norm()) for p, values in before.items()]
+    if not all(map(math.isfinite, changes)):
+        return math.inf
+    sizes = [float(values.norm()) for values in before.values()]
+    if not any(sizes):
+        return float(any(changes))
+    rounded = (change for change, size in zip(changes, sizes, strict=True) if size)
+    return math.hypot(*rounded) / math.hypot(*sizes)
 
 
 @dataclass(frozen=True)
@@ -52,19 +156,14 @@ class SeedUpdate:
     num_passes: int = 0
 
     @property
-    def mean_square_update(self) -> float:
-        """M of this seed, the arithmetic mean over the pre-activations [AM]."""
-        return float(np.mean(self.mean_squares))
-
-    @property
     def log_rate(self) -> float:
         """Natural logarithm of the seed's eta*; infinite where it is 0 or infinite."""
-        found = self.mean_square_update
+        found = float(np.mean(self.mean_squares))  # M, over the pre-activations [AM]
         return -0.5 * math.log(found) if found > 0 else math.inf
 
 
 def by_differences(
-    subject: Subject, examples: Examples, direction: Direction, pre_activations: PreActivations
+    subject: Subject, direction: Direction, pre_activations: PreActivations
 ) -> SeedUpdate:
     """M_l = mean ((z_l(theta + h u) - z_l(theta - h u)) / 2h)^2, with u the direction of the step.
 
@@ -77,138 +176,105 @@ def by_differences(
         CaptureError: The forward pass raised.
         MeasureError: Two passes differ in their layers.
     """
-    passes = _Passes(subject, examples, pre_activations)
-    line = _Line(direction)
-    step = _FIRST_STEP * line.scale
+    updates = direction.updates
+    scale = (_length(updates) or 1.0) / _length(updates.values())
+    step, at = _FIRST_STEP * scale, 0.0
     for attempt in range(1, _MAX_ATTEMPTS + 1):
-        line.move_to(-step)
-        below = passes.kept()
-        line.move_to(step)
-        found = passes.compared(below)
-        share = found.share
-        if is_idle := not any(found.changes.values()):  # nothing moves, or it is lost in rounding
-            is_settled = step >= 0.5 * line.scale
+        _move(updates, -step - at)
+        nodes, inner, below = _kept(subject, pre_activations)
+        is_low = any(is_low_precision(values.dtype) for values in below.values())
+        _move(updates, 2 * step)
+        at = step
+        changes, values = _compared(subject, pre_activations, nodes, below)
+        share = _share(changes, values, inner)
+        if is_idle := not any(changes.values()):  # nothing moves, or it is lost in rounding
+            is_settled = step >= 0.5 * scale
         else:
             is_settled = share == 0 or _LEAST_SHARE <= share <= _GREATEST_SHARE
         if is_settled or attempt == _MAX_ATTEMPTS:
             break
-        step *= 1 / _FIRST_STEP if is_idle else found.factor
-    line.move_to(0.0)
+        wanted = _MIDDLE_SHARE / share if 0 < share < math.inf else 1e-3
+        step *= 1 / _FIRST_STEP if is_idle else wanted
+    _move(updates, -at)
     doubts = {
         f"no step fits, pre-activations change by a share of {share:.2g}": not is_settled,
-        "pre-activations in low precision": passes.is_low,
+        "pre-activations in low precision": is_low,
         "the optimizer's step is too short beside its parameters": direction.is_rounded,
     }
-    distance = 2 * step
-    nodes = passes.nodes
     return SeedUpdate(
-        places=tuple((node.module, _name(node)) for node in nodes),
-        mean_squares=tuple(found.changes[n.index] / distance**2 for n in nodes),
-        second_moments=tuple(found.values[n.index] for n in nodes),
+        places=tuple((node.module, pre_activation_name(node)) for node in nodes),
+        mean_squares=tuple(changes[n.index] / (2 * step) ** 2 for n in nodes),
+        second_moments=tuple(values[n.index] for n in nodes),
         doubt="; ".join(doubt for doubt, is_there in doubts.items() if is_there),
         num_passes=2 * attempt + _PASSES_OF_A_GRADIENT,
     )
 
 
-def _name(node: Node) -> str:
-    return "addition" if node.weight is None else "+".join(node.weight.parameters)
+def pre_activation_name(node: Node) -> str:
+    """Its weights' names joined by "+", or `ADDITION`."""
+    return ADDITION if node.weight is None else "+".join(node.weight.parameters)
 
 
-class _Line:
-    """theta + step u, for one step after the other."""
-
-    def __init__(self, direction: Direction) -> None:
-        self._moved = [(parameter.detach(), u) for parameter, u in direction.updates.items()]
-        self._step = 0.0
-
-    @property
-    def scale(self) -> float:
-        """Length of the parameters (1 where these are zero) over that of the update."""
-        size = math.hypot(*(float(own.norm()) for own, _ in self._moved))
-        return (size or 1.0) / math.hypot(*(float(u.norm()) for _, u in self._moved))
-
-    def move_to(self, step: float) -> None:
-        """Move the model there from where it is."""
-        for own, u in self._moved:
-            own.add_(u, alpha=step - self._step)
-        self._step = step
+def _length(tensors: Iterable[Tensor]) -> float:
+    return math.hypot(*(float(tensor.detach().norm()) for tensor in tensors))
 
 
-class _Change(NamedTuple):
-    """Mean squares of what changed between two passes, and of the values, by node.
+def _move(updates: Mapping[nn.Parameter, Tensor], distance: float) -> None:
+    for parameter, update in updates.items():
+        parameter.detach().add_(update, alpha=distance)
 
-    `inner` are the nodes that later layers depend on.
+
+def _share(changes: dict[int, float], values: dict[int, float], inner: frozenset[int]) -> float:
+    """Largest change, to one side, of a pre-activation that counts, over its size."""
+    if not all(map(math.isfinite, changes.values())):
+        return math.inf
+    counted = inner.intersection(changes) or changes.keys()
+    shares = (math.sqrt(changes[n] / values[n]) for n in counted if values[n] > 0)
+    return max(shares, default=0.0) / 2
+
+
+def _kept(
+    subject: Subject, pre_activations: PreActivations
+) -> tuple[tuple[Node, ...], frozenset[int], dict[int, Tensor]]:
+    """One pass: the pre-activations, those that later layers depend on, and the values of all."""
+    kept: dict[int, Tensor] = {}
+
+    def keep(node: Node, output: Tensor) -> None:
+        if is_candidate(node, pre_activations):
+            kept[node.index] = output.detach().clone()  # others may write to it
+
+    nodes, inner = _wanted(observed_pass(subject, keep), pre_activations)
+    return nodes, inner, {node.index: kept[node.index] for node in nodes}
+
+
+def _compared(
+    subject: Subject,
+    pre_activations: PreActivations,
+    nodes: Sequence[Node],
+    others: dict[int, Tensor],
+) -> tuple[dict[int, float], dict[int, float]]:
+    """One pass beside another, each of whose values is let go once it was compared.
+
+    Returns:
+        Mean squares of what changed, and of the values, by node.
     """
+    changes: dict[int, float] = {}
+    values: dict[int, float] = {}
 
-    changes: dict[int, float]
-    values: dict[int, float]
-    inner: frozenset[int]
+    def compare(node: Node, output: Tensor) -> None:
+        other = others.pop(node.index, None)
+        if other is not None and other.shape == output.shape:
+            changes[node.index] = mean_square(other.sub_(output))
+            values[node.index] = mean_square(output)
 
-    @property
-    def share(self) -> float:
-        """Largest change, to one side, of a pre-activation that counts, over its size."""
-        if not all(math.isfinite(change) for change in self.changes.values()):
-            return math.inf
-        counted = self.inner.intersection(self.changes) or self.changes.keys()
-        sizes = {index: self.values[index] for index in counted if self.values[index] > 0}
-        shares = (math.sqrt(self.changes[index] / size) for index, size in sizes.items())
-        return max(shares, default=0.0) / 2
-
-    @property
-    def factor(self) -> float:
-        """What to multiply the step by so that the share fits."""
-        return _MIDDLE_SHARE / self.share if math.isfinite(self.share) else 1e-3
-
-
-class _Passes:
-    """Forward passes of one subject on the same examples; the first says which nodes are wanted."""
-
-    def __init__(
-        self, subject: Subject, examples: Examples, pre_activations: PreActivations
-    ) -> None:
-        self._subject = subject
-        self._examples = examples
-        self._pre_activations = pre_activations
-        self.nodes: tuple[Node, ...] = ()
-        self._inner: frozenset[int] = frozenset()
-        self.is_low = False
-
-    def kept(self) -> dict[int, Tensor]:
-        """One pass: every pre-activation by its node."""
-        kept: dict[int, Tensor] = {}
-        known = {node.index for node in self.nodes}
-
-        def keep(node: Node, output: Tensor) -> None:
-            if node.index in known or (not known and is_candidate(node, self._pre_activations)):
-                kept[node.index] = output.detach().clone()  # others may write to it
-
-        self._check(observed_pass(self._subject, self._examples, keep))
-        return {node.index: kept[node.index] for node in self.nodes}
-
-    def compared(self, others: dict[int, Tensor]) -> _Change:
-        """One pass beside another, each of whose outputs is let go once it was compared."""
-        changes: dict[int, float] = {}
-        values: dict[int, float] = {}
-
-        def compare(node: Node, output: Tensor) -> None:
-            other = others.pop(node.index, None)
-            if other is not None and other.shape == output.shape:
-                self.is_low = self.is_low or is_low_precision(output.dtype)
-                changes[node.index] = mean_square(other.sub_(output))
-                values[node.index] = mean_square(output)
-
-        self._check(observed_pass(self._subject, self._examples, compare))
-        return _Change(changes, values, self._inner)
-
-    def _check(self, traced: Trace) -> None:
-        nodes, self._inner = _wanted(traced, self._pre_activations)
-        if self.nodes and _places(nodes) != _places(self.nodes):
-            raise MeasureError(
-                "a model whose operations differ between two passes on the same batch",
-                "the same layers in the same order on every pass",
-                "switch off what chooses layers at random, or measure with a fixed choice",
-            )
-        self.nodes = nodes
+    again, _ = _wanted(observed_pass(subject, compare), pre_activations)
+    if _places(again) != _places(nodes):
+        raise MeasureError(
+            "a model whose operations differ between two passes on the same batch",
+            "the same layers in the same order on every pass",
+            "switch off what chooses layers at random, or measure with a fixed choice",
+        )
+    return changes, values
 
 
 def _wanted(
@@ -219,7 +285,11 @@ def _wanted(
     layers = [node for node in nodes if node.kind == "weight layer"]
     stream = [node for node in nodes if node.kind == "residual addition"]
     found = stream if pre_activations == "stream" and stream else layers
-    inner = frozenset(node.index for node in found if _is_followed(node, nodes))
+    inner = frozenset(
+        node.index
+        for node in found
+        if any(later.kind == "weight layer" for later in followers(node, nodes, lambda _: True))
+    )
     if pre_activations != "layers" and found is layers:
         found = [node for node in layers if node.index in inner]
     if not found:
@@ -231,19 +301,20 @@ def _wanted(
     return tuple(found), inner
 
 
-def _is_followed(node: Node, nodes: Sequence[Node]) -> bool:
-    """Whether a later weight layer depends on it."""
+def followers(
+    node: Node, nodes: Sequence[Node], hands_on: Callable[[Node], bool]
+) -> Iterator[Node]:
+    """Nodes that read a node, itself or through those that hand on what they read."""
     reached = {node.index}
     for later in nodes[node.index + 1 :]:
         if reached.intersection(later.inputs):
-            if later.kind == "weight layer":
-                return True
-            reached.add(later.index)
-    return False
+            yield later
+            if hands_on(later):
+                reached.add(later.index)
 
 
 def _places(nodes: Sequence[Node]) -> list[tuple[int, str, str, tuple[int, ...]]]:
-    return [(node.index, node.module, _name(node), node.shape) for node in nodes]
+    return [(node.index, node.module, pre_activation_name(node), node.shape) for node in nodes]
 
 
 def mean_square(tensor: Tensor) -> float:
@@ -265,7 +336,7 @@ def mean_square(tensor: Tensor) -> float:
     return math.inf if math.isnan(square) else square / max(1, flat.numel())
 
 
-def observed_pass(subject: Subject, examples: Examples, observer: Observer) -> Trace:
+def observed_pass(subject: Subject, observer: Observer) -> Trace:
     """One forward pass without autograd, every node shown to the observer with its output.
 
     Later operations may write to that output. Every pass of a subject draws the same random
@@ -275,8 +346,8 @@ def observed_pass(subject: Subject, examples: Examples, observer: Observer) -> T
         subject.seed_pass()
         return trace(
             subject.model,
-            examples.args,
-            examples.kwargs,
+            subject.examples.args,
+            subject.examples.kwargs,
             fake=False,
             observer=observer,
             private=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -12,11 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etastar.errors import DepthError, MeasureError, RecurrentError
-from etastar.fit import fit_power_law
 from etastar.formatting import Shown, json_numbers, number, shorten_middle
 from etastar.measure.batch import (
     Batch,
-    Examples,
     LossFn,
     Sizes,
     plain_modes,
@@ -25,9 +24,8 @@ from etastar.measure.batch import (
     varied_alone,
 )
 from etastar.measure.differences import PreActivations, SeedUpdate
-from etastar.measure.optimizer_set import OptimizerChoice
-from etastar.measure.seeds import SeedChoice, SeedsUsed, half_width, use_seeds
-from etastar.measure.subject import Made, made_graph
+from etastar.measure.seeds import SeedChoice, half_width, use_seeds
+from etastar.measure.subject import Made, OptimizerChoice, Subject, graph_on
 from etastar.measure.update import FirstStep, UpdateReport, cost_text, ends_text, report_of
 from etastar.typed import require_callable
 
@@ -51,41 +49,31 @@ class ScanPoint:
 
 
 @dataclass(frozen=True)
-class Slope:
-    """Exponent of eta* between two neighbouring sizes.
-
-    Attributes:
-        between: The two values of the setting.
-        exponent: log ratio of eta* over log ratio of the abscissas.
-        interval: 95% interval over seeds; None with one seed.
-    """
-
-    between: tuple[int, int]
-    exponent: float
-    interval: tuple[float, float] | None
-
-
-@dataclass(frozen=True)
 class SizeExponent:
     """eta* over one setting, the others as in the first size: eta* = exp(a) x^exponent.
 
     Attributes:
+        values: Of the setting, ascending.
         over: What x is: "effective depth" where that varies with the setting, else the setting.
-        abscissas: x at each value, ascending.
+        abscissas: x at each value.
         exponent: Least-squares exponent over all its points, equal weights; the mean of the
             exponents of the single seeds.
         interval: 95% interval of it, by Student's t on the exponents of the single seeds; None with
             one seed.
-        r_squared: Share of the variance of log eta* that the line explains.
-        slopes: Exponents between neighbours.
+        slopes: Exponents between neighbours, where x differs.
     """
 
+    values: tuple[int, ...]
     over: str
     abscissas: tuple[float, ...]
     exponent: float
     interval: tuple[float, float] | None
-    r_squared: float
-    slopes: tuple[Slope, ...]
+    slopes: tuple[float, ...]
+
+    @property
+    def half_width(self) -> float:
+        """Half the width of its interval; infinite with one seed."""
+        return math.inf if self.interval is None else (self.interval[1] - self.interval[0]) / 2
 
 
 @dataclass(frozen=True)
@@ -130,7 +118,7 @@ class ScanReport(Shown):
         lines = [
             Text(
                 f"eta* ~ ({one.over})^{number(one.exponent)} ({ends_text(one.interval)}); between "
-                f"neighbours {', '.join(number(slope.exponent) for slope in one.slopes)}"
+                f"neighbours {', '.join(map(number, one.slopes))}"
             )
             for one in self.exponents.values()
         ]
@@ -220,106 +208,76 @@ def scan_updates(
         for make, those in zip(makes, found, strict=True):
             those.append(step.measured(make, seed))
 
+    def exponents(confidence: float) -> dict[str, SizeExponent]:
+        fits = {}
+        for name, line in lines.items():
+            values, places = [size[name] for size in line], [every.index(size) for size in line]
+            rates = np.array([[one.log_rate for one in found[place]] for place in places])
+            own = [depths[place] for place in places]
+            fits[name] = _fitted(name, values, own, rates, confidence)
+        return fits
+
     with plain_modes():
-        depths = [_effective_depth(make, step.examples) for make in makes]
-        axes = [
-            _Axis.of(name, [every.index(s) for s in line], every, depths)
-            for name, line in lines.items()
-        ]
+        depths = [_effective_depth(step.subject(make, 0)) for make in makes]
         used = use_seeds(
-            seeds, measure, lambda q: max(half_width(axis.exponents(found), q) for axis in axes)
+            seeds, measure, lambda q: max(one.half_width for one in exponents(q).values())
         )
     reports = [report_of(one, used=used, pre_activations=pre_activations) for one in found]
     return ScanReport(
         tuple(ScanPoint(*point) for point in zip(every, depths, reports, strict=True)),
-        {axis.name: axis.fitted(found, used) for axis in axes},
+        exponents(used.confidence),
         used.shortfall,
     )
 
 
-def _effective_depth(make: Callable[[], Made], examples: Examples) -> float | None:
-    graph = made_graph(make, examples, seed=0)
+def _effective_depth(subject: Subject) -> float | None:
+    graph = graph_on(subject.model, subject.examples)
     try:
         return float(graph.depth().effective_depth)
     except (DepthError, RecurrentError):
         return None
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """One setting that varies: the places of its sizes in the scan, and what they are fitted over.
+def _fitted(
+    name: str,
+    values: Sequence[int],
+    depths: Sequence[float | None],
+    rates: NDArray[np.float64],
+    confidence: float,
+) -> SizeExponent:
+    """The exponent over one setting, from log eta*, (num_sizes, num_seeds).
 
     Sizes share seeds, so every seed has an exponent of its own, and what a seed does to all sizes
     drops out of it.
+
+    Raises:
+        MeasureError: A rate is not finite.
     """
-
-    name: str
-    places: tuple[int, ...]
-    values: tuple[int, ...]
-    x: tuple[float, ...]
-    over: str
-
-    @classmethod
-    def of(
-        cls,
-        name: str,
-        places: Sequence[int],
-        sizes: Sequence[Mapping[str, int]],
-        depths: Sequence[float | None],
-    ) -> _Axis:
-        values = tuple(sizes[place][name] for place in places)
-        own = [depth for place in places if (depth := depths[place]) is not None]
-        is_depth = len(own) == len(places) and len(set(own)) > 1
-        x = tuple(own) if is_depth else tuple(map(float, values))
-        return cls(name, tuple(places), values, x, "effective depth" if is_depth else name)
-
-    def log_rates(self, found: Sequence[Sequence[SeedUpdate]]) -> NDArray[np.float64]:
-        """Log eta*, (num_sizes, num_seeds)."""
-        return np.array([[one.log_rate for one in found[place]] for place in self.places])
-
-    def exponents(self, found: Sequence[Sequence[SeedUpdate]]) -> NDArray[np.float64]:
-        """Exponent of each seed, (num_seeds,)."""
-        return _slopes(self.x, self.log_rates(found))
-
-    def fitted(self, found: Sequence[Sequence[SeedUpdate]], used: SeedsUsed) -> SizeExponent:
-        """The exponents with their intervals.
-
-        Raises:
-            MeasureError: A rate is not finite.
-        """
-        rates = self.log_rates(found)
-        if not np.isfinite(rates).all():
-            raise MeasureError(
-                f"eta* of {dict(zip(self.values, np.exp(rates.mean(1)), strict=True))} over "
-                f"{self.name}",
-                "positive finite rates",
-                "check the initialization and the loss of the sizes named",
-            )
-        exponents = _slopes(self.x, rates)
-        return SizeExponent(
-            over=self.over,
-            abscissas=self.x,
-            exponent=float(exponents.mean()),
-            interval=_around(exponents, used),
-            r_squared=fit_power_law(self.x, np.exp(rates.mean(axis=1)).tolist()).r_squared,
-            slopes=tuple(
-                Slope(between, float(slopes.mean()), _around(slopes, used))
-                for i, between in enumerate(pairwise(self.values))
-                if self.x[i] != self.x[i + 1]
-                for slopes in [_slopes(self.x[i : i + 2], rates[i : i + 2])]
-            ),
+    if not np.isfinite(rates).all():
+        raise MeasureError(
+            f"eta* of {dict(zip(values, np.exp(rates.mean(1)), strict=True))} over {name}",
+            "positive finite rates",
+            "check the initialization and the loss of the sizes named",
         )
+    own = tuple(depth for depth in depths if depth is not None)
+    is_depth = len(own) == len(values) and len(set(own)) > 1
+    x = own if is_depth else tuple(map(float, values))
+    found = _slopes(x, rates)
+    middle, width = float(found.mean()), half_width(found, confidence)
+    steps = zip(pairwise(x), pairwise(rates), strict=True)
+    return SizeExponent(
+        values=tuple(values),
+        over="effective depth" if is_depth else name,
+        abscissas=x,
+        exponent=middle,
+        interval=None if len(found) == 1 else (middle - width, middle + width),
+        slopes=tuple(
+            float(_slopes(ends, np.array(both)).mean()) for ends, both in steps if len({*ends}) > 1
+        ),
+    )
 
 
 def _slopes(x: Sequence[float], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Slopes of (num_sizes, num_curves) log rates over log x."""
     centred = np.log(x) - np.log(x).mean()
-    with np.errstate(invalid="ignore"):  # rates that are not finite are refused afterwards
-        return np.asarray(centred @ y / (centred @ centred))
-
-
-def _around(slopes: NDArray[np.float64], used: SeedsUsed) -> tuple[float, float] | None:
-    if len(slopes) == 1:
-        return None
-    middle, width = float(slopes.mean()), half_width(slopes, used.confidence)
-    return middle - width, middle + width
+    return np.asarray(centred @ y / (centred @ centred))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,14 +19,21 @@ from etastar.errors import MeasureError, foreign_errors_as
 from etastar.graph.capture import capture_graph, require_module
 from etastar.graph.dag import Graph
 from etastar.graph.isolation import attributes_kept, empty_containers, own_tensors
-from etastar.measure.batch import Examples, LossFn, is_low_precision, own_device
-from etastar.measure.optimizer_set import (
-    OptimizerChoice,
-    OptimizerSet,
-    listed_optimizers,
-    made_optimizers,
+from etastar.measure.batch import Examples, LossFn, forward_pass, is_low_precision, own_device
+from etastar.naming import canonical_parameters, unwrap
+from etastar.optimizers import OPTIMIZERS, OptimizerKind
+from etastar.optimizers.reading import (
+    OptimizerLike,
+    kind_of_class,
+    optimizer_class,
+    optimizer_kind,
 )
-from etastar.naming import unwrap
+
+OptimizerChoice: TypeAlias = (
+    "OptimizerLike | Sequence[Optimizer] | Callable[[nn.Module], Optimizer | Sequence[Optimizer]]"
+)
+"""A name, class or kind, made as PyTorch sets it; the model's own optimizer, or the several that
+step together; or a function that makes them for a model."""
 
 Made: TypeAlias = "nn.Module | tuple[nn.Module, Optimizer | Sequence[Optimizer]]"
 """A model; or, where each has an optimizer of its own, the model with it."""
@@ -36,17 +44,21 @@ ModelOrMake: TypeAlias = "nn.Module | Callable[[], Made]"
 
 @dataclass(frozen=True)
 class Subject:
-    """A model that may be stepped and written to, and its optimizers.
+    """A model that may be stepped and written to, its optimizers, and what it is measured on.
 
     Attributes:
         model: The private model, in float32 or better.
-        optimizers: Its optimizers.
+        optimizers: Its optimizers, which step together.
+        unit: Learning rate that theirs are relative to.
+        examples: The batch, where the model is.
         seed: Of its initialization and of dropout.
         generators: Random generators that its modules hold, and the state of each.
     """
 
     model: nn.Module
-    optimizers: OptimizerSet
+    optimizers: tuple[Optimizer, ...]
+    unit: float
+    examples: Examples
     seed: int
     generators: tuple[tuple[torch.Generator, Tensor], ...] = ()
 
@@ -55,6 +67,17 @@ class Subject:
         seed_everything(self.seed)
         for generator, state in self.generators:
             generator.set_state(state)
+
+    def step(self) -> None:
+        """One step of all optimizers; what one raises becomes a `MeasureError`."""
+        with foreign_errors_as(
+            MeasureError,
+            f"{type(self.optimizers[0]).__name__}.step()",
+            "an optimizer of first order, whose step takes no closure",
+            "check its parameter groups, or measure with an optimizer of first order",
+        ):
+            for optimizer in self.optimizers:
+                optimizer.step()
 
 
 def seed_everything(seed: int) -> None:
@@ -77,76 +100,83 @@ def make_subject(
 
     A model is copied as it is, a function called, which draws from the global random numbers. Which
     parameters are hidden is read from a pass on the examples; `lr` is that of an optimizer given by
-    name, class or kind, `unit` the rate that the optimizer's others are measured relative to.
+    name, class or kind, `unit` the rate that the optimizer's others are measured relative to; None
+    for that of the parameter group with the most elements.
 
     Raises:
-        MeasureError: No model, no optimizer, or the model cannot be copied.
+        MeasureError: No model, no optimizer of its parameters at a positive rate, or the model
+            cannot be copied.
 
     Example:
         >>> from etastar.measure.batch import read_batch
         >>> examples = read_batch((torch.ones(1, 2), None))
-        >>> make_subject(lambda: nn.Linear(2, 1), "sgd", examples, seed=0).optimizers.unit
+        >>> make_subject(lambda: nn.Linear(2, 1), "sgd", examples, seed=0).unit
         1.0
     """
     is_made = isinstance(optimizer, (Optimizer, list, tuple))
-    existing = listed_optimizers(optimizer) if is_made else ()
     if isinstance(model_or_make, nn.Module):
-        _require_one_optimizer("a model alone", (), optimizer)
         _require_values(model_or_make)
-        private, existing = _copied(model_or_make, existing)
-    else:
-        private, existing = _called(model_or_make, optimizer, existing, seed)
-    private = unwrap(private)
-    _to_single_precision(private, existing)
-    made = existing
-    if optimizer is not None and not existing:
-        with own_device(private):
-            made = made_optimizers(optimizer, private, examples.to(private), lr=lr)
-    return Subject(
-        private,
-        OptimizerSet(private, made, unit=unit),
-        seed,
-        tuple((one, one.get_state()) for one in _generators(private)),
-    )
-
-
-def _called(
-    make: Callable[[], Made],
-    optimizer: OptimizerChoice | None,
-    existing: tuple[Optimizer, ...],
-    seed: int,
-) -> tuple[nn.Module, tuple[Optimizer, ...]]:
-    if existing:
+        private, made = _copied(model_or_make, _listed(optimizer) if is_made else ())
+    elif is_made:
         raise MeasureError(
             "an optimizer that exists already, with a function that makes models",
             "a function from a model to its optimizer",
             "give optimizer=lambda model: ...",
         )
-    model, own = _made(make, seed)
-    where = f"a function of models {'with optimizers' if own else 'alone'}"
-    _require_one_optimizer(where, own, optimizer)
-    return model, own
-
-
-def _require_one_optimizer(where: str, own: tuple[Optimizer, ...], optimizer: object) -> None:
-    if bool(own) == (optimizer is not None):
+    else:
+        private, made = _made(model_or_make, seed)
+    if not is_made and bool(made) == (optimizer is not None):
         raise MeasureError(
-            f"{where}, and optimizer={optimizer!r}",
+            f"a model {'with an optimizer' if made else 'alone'}, and optimizer={optimizer!r}",
             "an optimizer, or a function that gives (model, optimizer)",
             "give the optimizer in one of the two places",
         )
+    private = unwrap(private)
+    _to_single_precision(private, made)
+    placed = examples.to(private)
+    if optimizer is not None and not is_made:
+        with own_device(private):
+            made = _made_optimizers(optimizer, private, placed, lr=lr)
+    attributes = [value for module in private.modules() for value in vars(module).values()]
+    generators = [one for one in attributes if isinstance(one, torch.Generator)]
+    return Subject(
+        private,
+        made,
+        _unit(private, made, unit),
+        placed,
+        seed,
+        tuple((one, one.get_state()) for one in generators),
+    )
 
 
-def made_graph(make: Callable[[], Made], examples: Examples, *, seed: int) -> Graph:
-    """The graph of the network that a function makes, drawn from a seed; no optimizer is read.
+def _unit(model: nn.Module, optimizers: tuple[Optimizer, ...], unit: float | None) -> float:
+    groups = [group for one in optimizers for group in one.param_groups]
+    own = {id(p) for p in model.parameters()}
+    if any(id(p) not in own for group in groups for p in group["params"]):
+        raise MeasureError(
+            "an optimizer that holds parameters of another model",
+            "an optimizer of the model that is measured",
+            "use the model that the function was given, or pass the model's own optimizer",
+        )
+    largest = max(groups, key=lambda group: sum(p.numel() for p in group["params"]))
+    found = float(largest["lr"] if unit is None else unit)
+    if not 0 < found < math.inf:
+        raise MeasureError(
+            f"an optimizer with learning rate {found}",
+            "a positive rate: the measured step is divided by it",
+            "give the optimizer any positive learning rate",
+        )
+    return found
+
+
+def graph_on(model: nn.Module, examples: Examples) -> Graph:
+    """The graph of a private model on examples that are placed with it.
 
     Raises:
-        MeasureError: It raised, or made no model whose parameters have values.
         CaptureError: The network cannot be captured.
     """
-    model, _ = _made(make, seed)
-    args, kwargs = examples.to(model).inputs()
-    return capture_graph(model, *args, **kwargs)
+    with forward_pass():
+        return capture_graph(model, *examples.args, **examples.kwargs)
 
 
 def _made(make: Callable[[], Made], seed: int) -> tuple[nn.Module, tuple[Optimizer, ...]]:
@@ -172,7 +202,7 @@ def _made(make: Callable[[], Made], seed: int) -> tuple[nn.Module, tuple[Optimiz
             "return it",
         )
     _require_values(model)
-    return model, () if own is None else listed_optimizers(own)
+    return model, () if own is None else _listed(own)
 
 
 def _require_values(model: nn.Module) -> None:
@@ -186,11 +216,6 @@ def _require_values(model: nn.Module) -> None:
             if parameters
             else "give the model that is trained",
         )
-
-
-def _generators(model: nn.Module) -> Iterator[torch.Generator]:
-    for module in model.modules():
-        yield from (value for value in vars(module).values() if isinstance(value, torch.Generator))
 
 
 def _copied(
@@ -224,7 +249,7 @@ def _to_single_precision(model: nn.Module, optimizers: Iterable[Optimizer]) -> N
                     state[key] = value.float()
 
 
-def gradient_on(subject: Subject, examples: Examples, loss_fn: LossFn | None) -> float:
+def loss_gradient(subject: Subject, loss_fn: LossFn | None) -> float:
     """Put the gradient of the loss into the parameters; buffers and attributes stay.
 
     Returns:
@@ -234,10 +259,10 @@ def gradient_on(subject: Subject, examples: Examples, loss_fn: LossFn | None) ->
         CaptureError: The forward pass raised.
         MeasureError: The loss is no scalar, or depends on no parameter.
     """
-    subject.optimizers.zero_grad()
-    with _state_kept(subject.model), own_device(subject.model), torch.enable_grad():
+    subject.model.zero_grad()
+    with _state_kept(subject.model), own_device(subject.model):
         subject.seed_pass()
-        loss = examples.loss(subject.model, loss_fn)
+        loss = subject.examples.loss(subject.model, loss_fn)
         if not loss.requires_grad:
             raise MeasureError(
                 "a loss that depends on no parameter with requires_grad",
@@ -261,3 +286,85 @@ def _state_kept(model: nn.Module) -> Iterator[None]:
             with torch.no_grad():
                 for tensor, values in before:
                     tensor.copy_(values)
+
+
+def _listed(made: Any) -> tuple[Optimizer, ...]:
+    """One optimizer, or the several, as a tuple; anything else is refused."""
+    every = (made,) if isinstance(made, Optimizer) else made
+    is_list = isinstance(every, (list, tuple))
+    if not is_list or not every or not all(isinstance(one, Optimizer) for one in every):
+        raise MeasureError(
+            f"an optimizer given as {type(made).__name__}",
+            f"one of: {', '.join(OPTIMIZERS)}; a class; a torch.optim.Optimizer of the model, or "
+            "several; or a function from a model to these",
+            "give one of these",
+        )
+    return tuple(every)
+
+
+def _made_optimizers(
+    optimizer: OptimizerChoice, model: nn.Module, examples: Examples, *, lr: float
+) -> tuple[Optimizer, ...]:
+    """Make the optimizers of a model; `lr` is that of a name, class or kind.
+
+    Of a kind with a fallback, as Muon is, the kind gets the parameters that it updates and the
+    fallback the others, both at the same learning rate. Which these are is read from a pass on the
+    examples.
+
+    Raises:
+        MeasureError: It is no `OptimizerChoice`, raised, or has no parameter to update.
+        OptimizerError: The name is unknown.
+    """
+    if not isinstance(optimizer, (str, type, OptimizerKind)):
+        with _making("the function that makes the optimizer"):
+            return _listed(optimizer(model) if callable(optimizer) else optimizer)
+    undeclared: Any = optimizer if isinstance(optimizer, type) else None
+    if undeclared and issubclass(undeclared, Optimizer) and kind_of_class(undeclared) is None:
+        with _making(f"{undeclared.__name__}(parameters, lr={lr:g})"):
+            return (undeclared(model.parameters(), lr=lr),)
+    shares = _shared(optimizer_kind(optimizer), model, examples)
+    return tuple(_of_kind(one, parameters, lr=lr) for one, parameters in shares.items())
+
+
+def _shared(
+    kind: OptimizerKind, model: nn.Module, examples: Examples
+) -> dict[OptimizerKind, list[nn.Parameter]]:
+    """The parameters of each kind."""
+    if kind.fallback is None:
+        return {kind: list(model.parameters())}
+    own = canonical_parameters(model)
+    found: dict[OptimizerKind, list[nn.Parameter]] = {}
+    for info in graph_on(model, examples).parameters:
+        found.setdefault(kind.for_parameter(info), []).append(own[info.name])
+    if kind not in found:
+        raise MeasureError(
+            f"optimizer {kind.name!r} for a model without a hidden matrix",
+            f"a parameter that {kind.name} updates; all others are {kind.fallback.name}'s",
+            f"measure with {kind.fallback.name!r}, or on the network that is trained",
+        )
+    return found
+
+
+def _of_kind(kind: OptimizerKind, parameters: list[nn.Parameter], *, lr: float) -> Optimizer:
+    """As PyTorch sets it, but for what the caller's kind has otherwise than the registry's."""
+    known = OPTIMIZERS.get(kind.name)
+    options: dict[str, Any] = {"lr": lr}
+    for name in ("eps", "weight_decay"):
+        value = getattr(kind, name)
+        if value is not None and (known is None or value != getattr(known, name)):
+            options[name] = value
+    options |= kind.shape_setting
+    made: Any = optimizer_class(kind)
+    with _making(f"{kind.name} with {options}"):
+        optimizer: Optimizer = made([{"params": parameters, **kind.group_keys}], **options)
+        getattr(optimizer, "train", bool)()  # schedule-free ones of `schedulefree` ask for it
+    return optimizer
+
+
+def _making(what: str) -> Any:
+    return foreign_errors_as(
+        MeasureError,
+        what,
+        "an optimizer of the model's parameters",
+        "call it on the model yourself to see the error, or give a function of the model",
+    )

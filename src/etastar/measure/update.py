@@ -16,10 +16,15 @@ from etastar.errors import MeasureError, MeasureWarning
 from etastar.formatting import Shown, json_numbers, number, shorten_middle
 from etastar.formatting import interval as interval_text
 from etastar.measure.batch import Batch, Examples, LossFn, plain_modes, read_batch
-from etastar.measure.differences import PreActivations, SeedUpdate, by_differences
-from etastar.measure.optimizer_set import OptimizerChoice
+from etastar.measure.differences import PreActivations, SeedUpdate, by_differences, step_direction
 from etastar.measure.seeds import SeedChoice, SeedsUsed, half_width, log_interval, use_seeds
-from etastar.measure.subject import ModelOrMake, gradient_on, make_subject
+from etastar.measure.subject import (
+    ModelOrMake,
+    OptimizerChoice,
+    Subject,
+    loss_gradient,
+    make_subject,
+)
 from etastar.typed import set_numbers
 
 if TYPE_CHECKING:
@@ -127,20 +132,23 @@ class FirstStep:
         if self.lr_unit is not None:
             set_numbers(self, "lr_unit", error=MeasureError, above=0)
 
-    def measured(self, model_or_make: ModelOrMake, seed: int) -> SeedUpdate:
-        """The criterion of one network and seed; to be called within `plain_modes`."""
-        subject = make_subject(
+    def subject(self, model_or_make: ModelOrMake, seed: int) -> Subject:
+        """The private model of one seed, with its optimizer."""
+        return make_subject(
             model_or_make, self.optimizer, self.examples, seed=seed, unit=self.lr_unit
         )
-        placed = self.examples.to(subject.model)
-        loss = gradient_on(subject, placed, self.loss_fn)
+
+    def measured(self, model_or_make: ModelOrMake, seed: int) -> SeedUpdate:
+        """The criterion of one network and seed; to be called within `plain_modes`."""
+        subject = self.subject(model_or_make, seed)
+        loss = loss_gradient(subject, self.loss_fn)
         if not math.isfinite(loss):
             raise MeasureError(
                 f"a measurement of which the loss is not finite: {loss}",
                 "a finite loss: no step is measured from any other",
                 "check the weights, the batch and loss_fn for numbers that are not finite",
             )
-        return by_differences(subject, placed, subject.optimizers.direction(), self.pre_activations)
+        return by_differences(subject, step_direction(subject), self.pre_activations)
 
 
 @dataclass(frozen=True)

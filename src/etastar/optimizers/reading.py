@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
+from operator import attrgetter
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -135,12 +137,6 @@ def optimizer_kind(optimizer: OptimizerLike) -> OptimizerKind:
 def optimizer_class(kind: OptimizerKind) -> type[Optimizer]:
     """The class of a kind of optimizers, imported now.
 
-    Args:
-        kind: The kind.
-
-    Returns:
-        The class.
-
     Raises:
         OptimizerError: Its class is not known, or its package is not installed.
 
@@ -148,52 +144,33 @@ def optimizer_class(kind: OptimizerKind) -> type[Optimizer]:
         >>> optimizer_class(optimizer_kind("adamw"))
         <class 'torch.optim.adamw.AdamW'>
     """
+    missing: Exception | None = None
     sources = (kind.source or "").split()
-    if not sources:
-        raise _without_class(kind)
     for source in sources:
         module, _, name = source.partition(":")
         try:
-            found: Any = import_module(module)
-            for part in name.split("."):
-                found = getattr(found, part)
+            found: Any = attrgetter(name)(import_module(module))
         except (ImportError, AttributeError) as error:
             missing = error
             continue
-        if not (inspect.isclass(found) and issubclass(found, Optimizer)):
-            raise _without_class(kind)
-        return found
+        if inspect.isclass(found) and issubclass(found, Optimizer):
+            return found
     raise OptimizerError(
-        f"the optimizer {kind.name!r}, whose class {' or '.join(sources)} cannot be imported",
-        "a class that can be imported",
-        f"install its package ({module.partition('.')[0]}), or make the optimizer yourself from "
-        "the parameter groups",
+        f"the optimizer {kind.name!r} without a class{': no ' if sources else ''}"
+        + " or ".join(sources),
+        "a class that can be imported: of the registry, or what optimizer_like returned",
+        "install its package, or make the optimizer yourself from the parameter groups",
     ) from missing
-
-
-def _without_class(kind: OptimizerKind) -> OptimizerError:
-    return OptimizerError(
-        f"the optimizer {kind.name!r} without a class",
-        "a kind of the registry, or what optimizer_like returned",
-        "make the optimizer yourself from the parameter groups",
-    )
 
 
 def kind_of_class(cls: type) -> OptimizerKind | None:
     """The registry's kind of a class, None if unknown; the packages of others stay unimported."""
-    names = {f"{cls.__module__}:{cls.__qualname__}", *_public_names(cls)}
-    return next(
-        (kind for kind in OPTIMIZERS.values() if not names.isdisjoint((kind.source or "").split())),
-        None,
-    )
-
-
-def _public_names(cls: type) -> set[str]:
-    """Every "package:name" above the module of a class under which the same class is found."""
-    parts = cls.__module__.split(".")
-    packages = [".".join(parts[:n]) for n in range(1, len(parts))]
-    name = cls.__name__
-    return {f"{p}:{name}" for p in packages if getattr(import_module(p), name, None) is cls}
+    for kind in OPTIMIZERS.values():
+        for source in (kind.source or "").split():
+            module, _, name = source.partition(":")
+            if getattr(sys.modules.get(module), name, None) is cls:
+                return kind
+    return None
 
 
 def _undeclared(received: str) -> OptimizerError:

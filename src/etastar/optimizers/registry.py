@@ -74,13 +74,9 @@ class OptimizerKind:
         return dict(_WANTED.get(self.name, {}))
 
     def for_parameter(self, info: ParamInfo) -> OptimizerKind:
-        """The kind that updates this parameter: Muon leaves all but hidden matrices to AdamW.
+        """The kind that updates a parameter: Muon leaves all but hidden matrices to AdamW.
 
-        Args:
-            info: The parameter.
-
-        Returns:
-            This kind, or its fallback; or as what it steps vectors.
+        SOAP steps vectors as Adam does.
         """
         is_matrix = info.ndim == 2 or (info.ndim > 2 and self.name in _FLATTENING)
         if self.fallback is not None and not (info.role == "hidden" and is_matrix):

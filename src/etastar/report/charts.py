@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from etastar.formatting import shorten_middle
+from etastar.report.drawing import DrawnNode
 
 GREY = -1
 """Index of the colour of what is no result: a reference, a base."""
 
 _LABEL = 28  # characters of a name on an axis
+_LONG = 40  # characters of a cell
 
 Look = Literal["curve", "runs", "minimum", "points", "line", "dashes", "band"]
 Numbers: TypeAlias = "tuple[float | None, ...]"
@@ -80,28 +82,10 @@ class Panel:
     rows: tuple[tuple[str, ...], ...]
     chart: Chart | None = None
 
-
-@dataclass(frozen=True)
-class DrawnNode:
-    """One operation of a network as it is drawn.
-
-    Attributes:
-        module: Path of the module it ran in.
-        kind: As `etastar.graph.Node.kind`.
-        op: Name of the operation.
-        shape: Of its output; () where it is not known.
-        lit: Whether it counts on the shortest path.
-        on_path: Whether that path goes through it, counted or not.
-        sources: Places, in the drawing, of the nearest drawn operations that it reads.
-    """
-
-    module: str
-    kind: str
-    op: str
-    shape: tuple[int, ...] = ()
-    lit: bool = False
-    on_path: bool = False
-    sources: tuple[int, ...] = ()
+    @property
+    def is_wide(self) -> bool:
+        """Whether a cell is so long that the table needs the whole width of a page."""
+        return any(len(cell) > _LONG for row in self.rows for cell in row)
 
 
 @dataclass(frozen=True)
@@ -133,13 +117,3 @@ class Section:
 def axis_labels(names: Iterable[str]) -> tuple[str, ...]:
     """Names as they stand at an axis: the middle of long ones is left out."""
     return tuple(shorten_middle(name, _LABEL) for name in names)
-
-
-def finite(values: Sequence[float | None]) -> list[float]:
-    """The values that are numbers; JSON has None for those that are not.
-
-    Example:
-        >>> finite([1.0, None, float("inf")])
-        [1.0]
-    """
-    return [v for v in values if v is not None and abs(v) != float("inf") and v == v]

@@ -8,22 +8,64 @@ two of them is drawn in parts: from its row to the end of its SVG, and from the 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import groupby, pairwise
 
 from etastar.formatting import shorten_middle
 from etastar.graph import Graph
 from etastar.graph.paths import shortest_path
-from etastar.report.charts import DrawnNode
-from etastar.report.network_chart import Fold, fold_rows
+from etastar.naming import name_template
 
 _UNDRAWN = ("view", "other")
 _UNCOUNTED = ("norm", "activation", "attention contraction")
 _ROW, _TRUNK, _BRANCH, _TEXT, _WIDTH = 26, 18, 46, 64, 340  # pixels
 _LANE = 12  # beside a column, for an edge past other rows
 _NAME, _OP = 26, 15  # characters
+_LONGEST = 8  # parts that repeat together
+_FEWEST = 8  # rows that are worth a fold
+
+
+@dataclass(frozen=True)
+class DrawnNode:
+    """One operation of a network as it is drawn.
+
+    Attributes:
+        module: Path of the module it ran in.
+        kind: As `etastar.graph.Node.kind`.
+        op: Name of the operation.
+        shape: Of its output; () where it is not known.
+        lit: Whether it counts on the shortest path.
+        on_path: Whether that path goes through it, counted or not.
+        sources: Places, in the drawing, of the nearest drawn operations that it reads.
+    """
+
+    module: str
+    kind: str
+    op: str
+    shape: tuple[int, ...] = ()
+    lit: bool = False
+    on_path: bool = False
+    sources: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows that are shown as one line.
+
+    Attributes:
+        title: What they are.
+        content: What is in them.
+        items: Rows by their place, and folds, in order.
+        rows: Places of all of its rows.
+    """
+
+    title: str
+    content: str
+    items: tuple[Fold | int, ...]
+    rows: Sequence[int]
 
 
 def drawn_nodes(graph: Graph) -> tuple[DrawnNode, ...]:
@@ -81,6 +123,91 @@ def _through(nodes: Sequence[DrawnNode], lit: Sequence[int]) -> Iterator[int]:
             place = ways[place]
 
 
+def fold_rows(nodes: Sequence[DrawnNode]) -> tuple[Fold | int, ...]:
+    """Fold what repeats: rows of one block (`blocks.0`) are a part, alike parts in a row a fold.
+
+    Every row is in it once, by its place.
+
+    Example:
+        >>> row = lambda k: DrawnNode(f"blocks.{k}", "weight layer", "mm")
+        >>> [fold.title for fold in fold_rows([row(k) for k in range(12)])]
+        ['blocks.0 to blocks.11']
+    """
+    return tuple(_folded(nodes, range(len(nodes)), level=1))
+
+
+def _folded(nodes: Sequence[DrawnNode], rows: Sequence[int], level: int) -> Iterator[Fold | int]:
+    """Rows whose paths agree up to their index number `level` are a part; others are alone."""
+    by_block = groupby(rows, key=lambda place: _block(nodes[place].module, level) or place)
+    parts = [list(run) for _, run in by_block]
+    signatures = [[_signature(nodes[place]) for place in part] for part in parts]
+    place = 0
+    while place < len(parts):
+        period, repeats = _repetition(signatures, place)
+        run = parts[place : place + period * repeats]
+        if repeats > 1 and sum(map(len, run)) >= _FEWEST:
+            yield _run(nodes, run, period, level)
+        else:
+            run = run[:1]
+            yield from _opened(nodes, run, level)
+        place += len(run)
+
+
+def _block(module: str, level: int) -> str | None:
+    names = module.split(".")
+    indices = [place for place, name in enumerate(names) if name.isdecimal()]
+    return ".".join(names[: indices[level - 1] + 1]) if len(indices) >= level else None
+
+
+def _signature(node: DrawnNode) -> tuple[object, ...]:
+    return node.kind, name_template(node.module), node.op, node.lit, node.on_path
+
+
+def _repetition(signatures: Sequence[object], place: int) -> tuple[int, int]:
+    """Parts that repeat together from here on, and how often: those that cover most."""
+    best = (1, 1)
+    for period in range(1, min(_LONGEST, (len(signatures) - place) // 2) + 1):
+        unit = signatures[place : place + period]
+        end = place + period
+        while signatures[end : end + period] == unit:
+            end += period
+        if end > place + max(period, best[0] * best[1]):
+            best = (period, (end - place) // period)
+    return best
+
+
+def _run(nodes: Sequence[DrawnNode], run: Sequence[list[int]], period: int, level: int) -> Fold:
+    """Parts of which every `period` are a unit, all units alike."""
+    units = [run[k : k + period] for k in range(0, len(run), period)]
+    places = [[place for part in unit for place in part] for unit in units]
+    modules = [nodes[own[0]].module for own in places]
+    names = [_block(module, level) or module or "(root)" for module in modules]
+    content = _content([nodes[place] for place in places[0]])
+    items: list[Fold | int] = []
+    for name, unit, own in zip(names, units, places, strict=True):
+        inner = tuple(_opened(nodes, unit, level))
+        items += inner if len(own) < 3 else [Fold(name, content, inner, own)]
+    return Fold(
+        f"{names[0]} to {names[-1]}",
+        f"{len(units)} alike, each {content}",
+        tuple(items),
+        [place for own in places for place in own],
+    )
+
+
+def _opened(
+    nodes: Sequence[DrawnNode], parts: Sequence[list[int]], level: int
+) -> Iterator[Fold | int]:
+    for part in parts:
+        yield from part if len(part) == 1 else _folded(nodes, part, level + 1)
+
+
+def _content(nodes: Sequence[DrawnNode]) -> str:
+    counts = Counter(node.kind for node in nodes)
+    words = (("weight layer", "layer"), ("residual addition", "addition"))
+    return ", ".join(f"{counts[k]} {w}{'s' * (counts[k] != 1)}" for k, w in words if counts[k])
+
+
 def draw_network(nodes: Sequence[DrawnNode]) -> str:
     """The network as SVGs and folds in HTML, names escaped; styles are the page's."""
     picture = _Picture(nodes)
@@ -105,9 +232,9 @@ class _Picture:
             yield from (self._fold(item) for item in some if isinstance(item, Fold))
 
     def _fold(self, fold: Fold) -> str:
-        lit = sum(self.nodes[place].lit for place in range(fold.start, fold.end))
+        lit = sum(self.nodes[place].lit for place in fold.rows)
         what = f"{escape(shorten_middle(fold.title, 44))} <small>{escape(fold.content)}"
-        passes = any(a < fold.start and b >= fold.end for a, b in self.lit_edges)
+        passes = any(a < fold.rows[0] and b > fold.rows[-1] for a, b in self.lit_edges)
         style = ' class="passed"' if lit or passes else ""
         inner = "".join(self.items(fold.items))
         return (

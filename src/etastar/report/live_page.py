@@ -22,7 +22,7 @@ _HOST = "127.0.0.1"
 _LAST_LOOK = 8.0  # seconds that an open page is given to fetch how the sweep ended
 
 
-class LivePage:
+class LivePage(ThreadingHTTPServer):
     """Serves what a store has so far, and never writes to it.
 
     How this works. A thread answers two paths: `/`, the report of the sweep with a script that
@@ -38,14 +38,15 @@ class LivePage:
         MissingExtraError: Plotly is not installed.
     """
 
+    daemon_threads = False  # what is being sent is sent to its end
+
     def __init__(self, source: str, *, name: str = "sweep") -> None:
         self._source, self._name = source, name
         self._lock, self._drawn, self._num_runs = Lock(), "", -1
         self._asked, self._ended = 0.0, float("inf")
         page_text([], title="", live=True)  # what is missing is said before the sweep
-        self._server = ThreadingHTTPServer((_HOST, 0), _handler(self))
-        self._server.daemon_threads = False  # what is being sent is sent to its end
-        self.hosts = tuple(f"{host}:{self._server.server_port}" for host in (_HOST, "localhost"))
+        super().__init__((_HOST, 0), _Handler)
+        self.hosts = tuple(f"{host}:{self.server_port}" for host in (_HOST, "localhost"))
 
     @property
     def url(self) -> str:
@@ -53,15 +54,15 @@ class LivePage:
         return f"http://{self.hosts[0]}/"
 
     def __enter__(self) -> Self:
-        Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
+        Thread(target=self.serve_forever, args=(0.1,), daemon=True).start()
         return self
 
     def __exit__(self, *raised: object) -> None:
         self._ended = time.monotonic()
         while self._asked > time.monotonic() - _LAST_LOOK and self._asked < self._ended:
             time.sleep(0.05)
-        self._server.shutdown()
-        self._server.server_close()
+        self.shutdown()
+        self.server_close()
 
     def text(self, path: str) -> str | None:
         """What stands at a path; None for nothing."""
@@ -87,26 +88,24 @@ class LivePage:
         return self._drawn
 
 
-def _handler(page: LivePage) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = _LAST_LOOK  # of a connection that says nothing
+class _Handler(BaseHTTPRequestHandler):
+    server: LivePage
+    timeout = _LAST_LOOK  # of a connection that says nothing
 
-        def do_GET(self) -> None:
-            if self.headers.get("Host") not in page.hosts:
-                self.send_error(403)
-                return
-            if (text := page.text(self.path)) is None:
-                self.send_error(404)
-                return
-            body = text.encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Cache-Control", "no-store")
-            self.end_headers()
-            self.wfile.write(body)
+    def do_GET(self) -> None:
+        if self.headers.get("Host") not in self.server.hosts:
+            self.send_error(403)
+            return
+        if (text := self.server.text(self.path)) is None:
+            self.send_error(404)
+            return
+        body = text.encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(body)
 
-        def log_message(self, *args: object) -> None:
-            """Nothing: the terminal is the sweep's."""
-
-    return Handler
+    def log_message(self, *args: object) -> None:
+        """Nothing: the terminal is the sweep's."""

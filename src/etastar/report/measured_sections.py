@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import log2
+from math import log, log2
+from statistics import fmean
 from typing import Any
 
 from etastar.formatting import interval, number, shorten_middle
@@ -45,16 +46,13 @@ def update_section(data: _Data) -> Section:
     chart = Chart("update of each pre-activation", x, y, (typical, marks))
     notes = tuple(filter(None, (data["shortfall"], data["doubt"])))
     panel = Panel(("pre-activation", "M", "95% interval", "mean square"), rows, chart)
-    return Section("Measurement", _facts(data), (panel,), notes)
-
-
-def _facts(data: _Data) -> dict[str, str]:
-    return {
+    facts = {
         "eta*": f"{_cell(data['eta_star'])} ({_ends(data['eta_star_interval'])})",
         "pre-activations": data["pre_activations"],
         "seeds": _seeds(data["seeds"]),
         "cost": f"{data['num_passes']} forward passes",
     }
+    return Section("Measurement", facts, (panel,), notes)
 
 
 def scan_section(data: _Data) -> Section:
@@ -93,8 +91,7 @@ def _exponent(one: _Data) -> str:
 
 
 def _exponent_chart(points: Sequence[_Data], name: str, one: _Data) -> Chart | None:
-    values = [one["slopes"][0]["between"][0], *(s["between"][1] for s in one["slopes"])]
-    at = dict(zip(values, one["abscissas"], strict=True))
+    at = dict(zip(one["values"], one["abscissas"], strict=True))
     rest = {k: v for k, v in points[0]["size"].items() if k != name}
     found = [
         RatePoint(at[p["size"][name]], p["eta_star"], _pair(p["eta_star_interval"]))
@@ -105,7 +102,8 @@ def _exponent_chart(points: Sequence[_Data], name: str, one: _Data) -> Chart | N
     ]
     if not found or not all(point.x > 0 for point in found):
         return None
-    line = PowerLine.of_points(found, one["exponent"], _pair(one["interval"]))
+    centre, height = fmean(log(p.x) for p in found), fmean(log(p.lr) for p in found)
+    line = PowerLine(centre, height, one["exponent"], _pair(one["interval"]))
     return rate_chart(one["over"], found, line)
 
 
@@ -148,33 +146,6 @@ def coordinate_section(data: _Data) -> Section:
     return Section("Coordinate check", facts, tuple(panels))
 
 
-def stability_section(data: _Data) -> Section:
-    """Moments of every layer, forward and backward, in the band that they are to lie in."""
-    layers = data["layers"]
-    names = [" ".join(filter(None, (layer["module"], _addition(layer)))) for layer in layers]
-    places = tuple(map(float, range(len(layers))))
-    series = [
-        Series(
-            what,
-            places,
-            tuple(_positive(layer[f"{what}_ratio"]) for layer in layers),
-            "curve",
-            color,
-            labels=tuple(shorten_middle(name, 80) for name in names),
-        )
-        for color, what in enumerate(("forward", "gradient"))
-    ]
-    rows = tuple(
-        (name, _cell(one["forward_ratio"]), _cell(one["gradient_ratio"]), one["leaves"] or "")
-        for name, one in zip(names, layers, strict=True)
-    )
-    x = Axis("layer", ticks=axis_labels(names))
-    y = Axis("moment over that of the first layer", log=True)
-    chart = Chart("moments of the layers", x, y, tuple(series))
-    panel = Panel(("layer", "forward", "gradient", "leaves the band"), rows, chart)
-    return Section("Stability", {"verdict": data["verdict"]}, (panel,), tuple(data["notes"]))
-
-
 def _heat(title: str, names: list[str], columns: list[str], cells: Cells, unit: str) -> Panel:
     """A heat map with its numbers as a table."""
     axes = Axis("", ticks=axis_labels(columns)), Axis("", ticks=axis_labels(names))
@@ -204,10 +175,6 @@ def _place(layer: _Data) -> str:
 def _layer_title(layer: _Data) -> str:
     module = layer["module"] or "(root)"
     return f"{module} ({layer['name']})" if layer["role"] is None else module
-
-
-def _addition(layer: _Data) -> str:
-    return "addition" if layer["kind"] == "residual addition" else ""
 
 
 def _trend(trend: _Data) -> str:

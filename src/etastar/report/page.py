@@ -6,8 +6,6 @@ import os
 import platform
 from datetime import datetime, timezone
 from importlib.metadata import version
-from importlib.resources import files
-from typing import Any
 
 from etastar.errors import MissingExtraError, ReportError, StorageError
 from etastar.report.charts import Chart, Section
@@ -16,8 +14,6 @@ from etastar.report.plotly_figure import chart_figure
 from etastar.report.sections import section_of
 from etastar.transfer.plan_file import write_text
 
-_LONG = 40  # characters of a cell, for which a table gets the whole width
-_MANY = 4  # columns, of which more get half of it
 _PACKAGES = ("etastar", "torch", "numpy", "plotly")
 
 
@@ -31,8 +27,8 @@ def write_report(
 
     Args:
         path: The file; replaced if it exists.
-        *results: Plans, graphs, depth reports, measurements, scans, coordinate and stability
-            checks, sweeps, fits, tunings, or the plain data of their JSON.
+        *results: Plans, graphs, depth reports, measurements, scans, coordinate checks, sweeps,
+            fits, tunings, or the plain data of their JSON; of other results their text.
         title: Of the page.
         command: What made the results, to be shown.
 
@@ -63,53 +59,28 @@ def page_text(sections: list[Section], *, title: str, command: str = "", live: b
         MissingExtraError: Plotly is not installed.
     """
     try:
-        from jinja2 import Environment
+        from jinja2 import Environment, PackageLoader
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise MissingExtraError("plotly", "plotly") from error
-    assets = files("etastar.report") / "assets"
-    style, script, template = (
-        (assets / name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "page.html")
-    )
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    shown = [_shown(section) for section in sections]
-    with_charts = any(panel["chart"] for one in shown for panel in one["panels"])
-    return environment.from_string(template).render(
+    loader = PackageLoader("etastar.report", "assets")
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("page.html").render(
         title=title,
         command=command,
         written=f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
         versions=", ".join(_versions()),
-        sections=shown,
-        style=style,
-        script=script,
-        plotly=get_plotlyjs() if with_charts or live else "",
+        sections=sections,
+        plotly=get_plotlyjs() if live or any(one.charts for one in sections) else "",
         live=live,
+        draw_network=draw_network,
+        chart_json=_chart_json,
     )
 
 
 def _versions() -> list[str]:
     numbers = {"Python": platform.python_version()}
     return [f"{k} {v}" for k, v in {**numbers, **{one: version(one) for one in _PACKAGES}}.items()]
-
-
-def _shown(section: Section) -> dict[str, Any]:
-    """A section as the template takes it."""
-    return {
-        "section": section,
-        "network": draw_network(section.network),
-        "num_lit": sum(node.lit for node in section.network),
-        "panels": [
-            {
-                "headings": panel.headings,
-                "rows": panel.rows,
-                "chart_of": panel.chart,
-                "is_wide": any(len(cell) > _LONG for row in panel.rows for cell in row),
-                "is_even": len(panel.headings) > _MANY,
-                "chart": None if panel.chart is None else _chart_json(panel.chart),
-            }
-            for panel in section.panels
-        ],
-    }
 
 
 def _chart_json(chart: Chart) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from etastar.errors import MissingExtraError, ReportError, StorageError
 from etastar.formatting import shorten_middle
 from etastar.report.charts import Axis, Chart, Section, Series
-from etastar.report.network_chart import section_charts
 from etastar.report.plotly_figure import color_of
 from etastar.report.sections import section_of
 
@@ -44,12 +45,12 @@ def save_figure(path: str | os.PathLike[str], *results: object) -> None:
     if ending not in _FORMATS:
         raise ReportError(f"a figure {str(path)!r}", "a name in .svg, .pdf or .png", "rename it")
     sections: list[Section] = [section_of(result) for result in results]
-    charts = [chart for section in sections for chart in section_charts(section)]
+    charts = [chart for section in sections for chart in section.charts]
     if not charts:
         raise ReportError(
             f"{', '.join(section.title for section in sections) or 'no result'}, without a chart",
-            "a plan, network, measurement, scan, check, sweep, fit or tuning",
-            "write its text with etastar report",
+            "a plan, measurement, scan, coordinate check, sweep, fit or tuning",
+            "show it with etastar report",
         )
     try:
         import matplotlib as mpl
@@ -108,7 +109,7 @@ def _axis(axis: Any, given: Axis, set_scale: Any) -> None:
 
 
 def _heat_map(place: Any, chart: Chart) -> None:
-    rows = [[float("nan") if v is None else v for v in row] for row in chart.cells]
+    rows = np.array(chart.cells, float)  # None is NaN
     reach = max([1.0, *(abs(v) for row in chart.cells for v in row if v is not None)])
     image = place.imshow(rows, aspect="auto", cmap="coolwarm", vmin=-reach, vmax=reach)
     place.figure.colorbar(image, ax=place, label=_plain(chart.unit))
@@ -125,8 +126,8 @@ def _marks(place: Any, series: Series, label: str) -> None:
         return
     bare = series.look == "runs"
     place.errorbar(
-        [_number(x) for x in series.x],
-        [_number(y) for y in series.y],
+        np.array(series.x, float),
+        np.array(series.y, float),
         xerr=_reach(series.x, series.x_ends),
         yerr=_reach(series.y, series.y_ends),
         fmt=_STYLES[series.look],
@@ -139,13 +140,10 @@ def _marks(place: Any, series: Series, label: str) -> None:
     )
 
 
-def _number(x: float | None) -> float:
-    return float("nan") if x is None else x
-
-
 def _reach(values: Sequence[float | None], ends: Sequence[tuple[float, float] | None]) -> Any:
     """How far each interval goes down and up, as Matplotlib takes it."""
     if not any(ends):
         return None
-    pairs = [(v, end or (v, v)) for v, end in zip(map(_number, values), ends, strict=True)]
-    return [[v - low for v, (low, _) in pairs], [high - v for v, (_, high) in pairs]]
+    pairs = [end or (value, value) for value, end in zip(values, ends, strict=True)]
+    own, (low, high) = np.array(values, float), np.array(pairs, float).T
+    return [own - low, high - own]

@@ -5,19 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from etastar.depth import integer_text
 from etastar.formatting import interval, name_pattern, number, shorten_middle
-from etastar.report.charts import (
-    GREY,
-    Axis,
-    Chart,
-    DrawnNode,
-    Panel,
-    Section,
-    Series,
-    axis_labels,
-)
-
-_DIGITS = 12
+from etastar.report.charts import GREY, Axis, Chart, Panel, Section, Series, axis_labels
 
 _Data = Mapping[str, Any]
 
@@ -85,11 +75,11 @@ def _group_chart(data: _Data) -> Chart:
 
 
 def depth_section(data: _Data) -> Section:
-    """Effective depth and its path; the network is drawn from the path where there is no graph."""
-    path = data["path"]
+    """Effective depth and its path."""
     rows = tuple(
-        (str(place), step["module"] or "(root)", step["counted_as"], _operation(step["op"]))
-        for place, step in enumerate(path, start=1)
+        # "aten.addmm.default" as "addmm"
+        (str(place), step["module"] or "(root)", step["counted_as"], (step["op"].split(".") * 2)[1])
+        for place, step in enumerate(data["path"], start=1)
     )
     matrix = tuple(
         (source, output, "not connected" if length is None else str(length))
@@ -99,24 +89,8 @@ def depth_section(data: _Data) -> Section:
     panels = [Panel(("step", "module", "counted as", "operation"), rows)]
     if len(matrix) > 1:
         panels.append(Panel(("from", "to", "effective depth"), matrix))
-    drawn = tuple(
-        DrawnNode(
-            step["module"],
-            step["counted_as"],
-            _operation(step["op"]),
-            lit=True,
-            on_path=True,
-            sources=(place - 1,) if place else (),
-        )
-        for place, step in enumerate(path)
-    )
     notes = tuple(filter(None, (data["capture_note"], *data["notes"])))
-    return Section("Network", _depth_facts(data), tuple(panels), notes, drawn)
-
-
-def _operation(op: str) -> str:
-    """`aten.addmm.default` as `addmm`."""
-    return (op.split(".") * 2)[1]
+    return Section("Network", _depth_facts(data), tuple(panels), notes)
 
 
 def _depth_facts(data: _Data) -> dict[str, str]:
@@ -126,14 +100,9 @@ def _depth_facts(data: _Data) -> dict[str, str]:
         "weight layers": str(data["weight_layers"]),
         "residual additions": str(data["residual_additions"]),
         "longest path": f"{data['longest_path']} ({data['layer_longest_path']} layers)",
-        "paths": _integer(data["path_count"]),
+        "paths": integer_text(data["path_count"], digits=12),
         "from": name_pattern(data["sources"]),
         "to": name_pattern(data["outputs"]),
         "captured on": f"{data['capture']} tensors",
         **{what.replace("_", " "): name_pattern(data[what]) for what in lists if data[what]},
     }
-
-
-def _integer(value: int) -> str:
-    text = str(value)
-    return f"{value:,}" if len(text) <= _DIGITS else f"{text[0]}.{text[1:4]}e{len(text) - 1}"

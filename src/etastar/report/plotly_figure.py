@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from etastar.errors import MissingExtraError, ReportError
 from etastar.formatting import shorten_middle
 from etastar.report.charts import GREY, Axis, Chart, Series
-from etastar.report.network_chart import section_charts
 from etastar.report.sections import section_of
 
 if TYPE_CHECKING:
@@ -33,19 +32,20 @@ def figure(result: object) -> go.Figure:
 
     Raises:
         MissingExtraError: Plotly is not installed.
-        ReportError: The result is unknown, or has no chart, as a regret.
+        ReportError: The result is unknown, or has no chart: a regret, or a network, which a report
+            draws.
 
     Example:
         >>> from etastar.fit import fit_power_law
         >>> len(figure(fit_power_law([2, 8], [1.0, 0.125])).data)
         2
     """
-    charts = section_charts(section_of(result))
+    charts = section_of(result).charts
     if not charts:
         raise ReportError(
             f"a {type(result).__name__}, of which there is no chart",
-            "a plan, graph, depth report, measurement, scan, check, sweep, fit or tuning",
-            "write its text with etastar.write_report(path, result)",
+            "a plan, measurement, scan, coordinate check, sweep, fit or tuning",
+            "show it with etastar.write_report(path, result)",
         )
     return chart_figure(*charts)
 

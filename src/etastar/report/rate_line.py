@@ -34,20 +34,6 @@ class PowerLine:
     ends: Ends | None
 
     @classmethod
-    def of_prior(cls, prior: Sequence[float], start: RatePoint) -> PowerLine:
-        """What was expected from one tuned size: the prior's exponent, and its 95% interval."""
-        mean, sd = prior
-        return cls(log(start.x), log(start.lr), mean, (mean - _Z * sd, mean + _Z * sd))
-
-    @classmethod
-    def of_points(
-        cls, points: Sequence[RatePoint], exponent: float, ends: Ends | None
-    ) -> PowerLine:
-        """A line of a known exponent through the mean of the points, equal weights."""
-        xs, ys = [log(p.x) for p in points], [log(p.lr) for p in points]
-        return cls(sum(xs) / len(xs), sum(ys) / len(ys), exponent, ends)
-
-    @classmethod
     def of_fit(cls, fit: PowerLawFit) -> PowerLine:
         """The line of a fit, which turns about the weighted mean of its points."""
         centre = sum(w * log(x) for w, x in zip(fit.weights, fit.sizes, strict=True))
@@ -108,7 +94,9 @@ def rate_chart(
     xs = sorted({p.x for p in (*points, *([target] if target else []))})
     series: list[Series] = []
     if prior is not None and xs[0] > 0 and len(xs) > 1:
-        expected = PowerLine.of_prior(prior, min(points, key=lambda point: point.x))
+        first, (mean, sd) = min(points, key=lambda point: point.x), prior
+        ends = mean - _Z * sd, mean + _Z * sd
+        expected = PowerLine(log(first.x), log(first.lr), mean, ends)
         series += _line_series(expected, xs, color=2, names=("prior of the default choice", ""))
     series += [] if line is None else _line_series(line, xs)
     series.append(_marks("optimum, 95% interval", points, color=0))

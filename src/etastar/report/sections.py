@@ -16,8 +16,9 @@ from etastar.graph import Graph
 from etastar.report import measured_sections, plan_sections, sweep_sections
 from etastar.report.charts import Panel, Section
 from etastar.report.drawing import drawn_nodes
+from etastar.sources.libraries import SOURCES
 from etastar.sources.model_spec import capture_spec
-from etastar.sources.stored_optima import OWN_FORMS, fit_store, read_store
+from etastar.sources.stored_optima import fit_store, read_store
 from etastar.sweep import SweepResult
 from etastar.sweep.storage.connection import shown_location
 from etastar.transfer import TransferPlan
@@ -37,15 +38,11 @@ _KINDS: tuple[tuple[frozenset[str], _Build], ...] = tuple(
         ("exponents points", measured_sections.scan_section),
         ("eta_star layers", measured_sections.update_section),
         ("axes num_steps", measured_sections.coordinate_section),
-        ("stable layers verdict", measured_sections.stability_section),
     )
 )
 """What the JSON of each kind of result has, the first that fits first."""
 
-_EXPECTED = (
-    "a plan, depth report or graph, measurement, scan, coordinate or stability check, sweep, fit, "
-    "tuning"
-)
+_EXPECTED = "a plan, depth report or graph, measurement, scan, coordinate check, sweep, fit, tuning"
 
 
 def section_of(result: object) -> Section:
@@ -123,7 +120,7 @@ def sections_of(
         ReportError: There is no such file, or it holds no result.
         EtastarError: A plan, a store or a model cannot be read.
     """
-    if source.partition(":")[0] in OWN_FORMS and not Path(source).exists():
+    if source.partition(":")[0] in SOURCES and not Path(source).exists():
         section = section_of(capture_spec(source, settings))
         return (replace(section, origin=source),)
     if "://" in source:

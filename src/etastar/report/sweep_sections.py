@@ -17,7 +17,6 @@ from etastar.report.charts import (
     Section,
     Series,
     axis_labels,
-    finite,
 )
 from etastar.report.plan_sections import plan_section
 from etastar.report.rate_line import (
@@ -52,8 +51,7 @@ def tune_section(data: _Data) -> Section:
     plan = plan_section(data["plan"])
     chart = _loss_chart(data) if data.get("trials") else None
     panels = [_optima_panel(optima, chart)]
-    planned = data["interval"] and tuple(data["interval"])
-    panels += _drift(optima, (target, data["plan"]["lr"], planned), data["plan"])
+    panels += _drift(optima, target, data["plan"])
     facts = {
         **_facts(data),
         "target": format_size(as_size(target)),
@@ -175,14 +173,19 @@ def _rate_cells(one: _Data) -> tuple[str, str]:
 
 
 def _drift(
-    optima: list[_Data], target: tuple[_Data, float, Any] | None = None, plan: _Data | None = None
+    optima: list[_Data], target: _Data | None = None, plan: _Data | None = None
 ) -> list[Panel]:
     """The optimum over the setting that varies, with the target of a plan and what was expected."""
-    over = varied_name([one["size"] for one in optima] + ([target[0]] if target else []))
+    over = varied_name([one["size"] for one in optima] + ([target] if target else []))
     points = [] if over is None else rate_points(optima, over)
     if over is None or not points:
         return []
-    goal = None if target is None else RatePoint(target[0][over], *target[1:])
+    goal, prior = None, None
+    if target is not None and plan is not None:
+        ends = plan["lr_interval"] and tuple(plan["lr_interval"])
+        goal = RatePoint(target[over], plan["lr"], ends)
+        if {**optima[0]["size"], over: None} == {**target, over: None}:
+            prior = _prior_over(plan, points[-1].x, goal.x)
     line = tuned_line(points)
     headings = (over, "learning rate", "95% interval", "on the line")
     rows = tuple(
@@ -194,10 +197,6 @@ def _drift(
         )
         for point in (*points, *([goal] if goal else []))
     )
-    prior = None
-    if plan is not None and goal is not None and target is not None:
-        alike = {**optima[0]["size"], over: None} == {**target[0], over: None}
-        prior = _prior_over(plan, points[-1].x, goal.x) if alike else None
     chart = rate_chart(over, points, line, target=goal, prior=prior)
     return [Panel(headings, rows, chart)]
 
@@ -223,7 +222,7 @@ def _loss_chart(data: _Data) -> Chart:
             series.append(
                 Series(name, (one["lr"],), (one["loss"],), "minimum", color, (ends,), (), (label,))
             )
-    losses = finite([y for one in series for y in one.y])
+    losses = [y for one in series for y in one.y if y is not None]
     log = bool(losses) and min(losses) > 0 and max(losses) / min(losses) > _LOG_FROM
     axes = Axis("learning rate", log=True), Axis("loss", log=log)
     return Chart("loss against learning rate", *axes, tuple(series))

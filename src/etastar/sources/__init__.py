@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from etastar.sources.libraries import LoadedModel
 from etastar.sources.model_spec import load_model
 
-__all__ = ["LoadedModel", "load_model"]
+__all__ = ["load_model"]

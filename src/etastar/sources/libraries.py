@@ -9,14 +9,13 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from etastar.errors import MissingExtraError, ModelSpecError, foreign_errors_as
-from etastar.formatting import short_repr
 from etastar.models import build, example_inputs
 
 _SEQUENCE = 8  # tokens of an example: more would change nothing but time
@@ -27,16 +26,6 @@ _BATCH = 2
 
 GivenInputs: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any]]"
 """Positional and keyword inputs."""
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedModel:
-    """A model with positional and keyword example inputs."""
-
-    model: nn.Module
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = field(default_factory=dict)
-    __repr__ = short_repr
 
 
 @dataclass(frozen=True)
@@ -64,7 +53,7 @@ class ModelSource:
         *,
         device: str,
         given: GivenInputs | None,
-    ) -> LoadedModel:
+    ) -> tuple[nn.Module, GivenInputs]:
         """Build the model and put its inputs beside it: the caller's, or those that it works out.
 
         Raises:
@@ -81,13 +70,13 @@ class ModelSource:
             with torch.device(device):
                 model = self.build(name, settings)
             if given is None:
-                return LoadedModel(model, *self.inputs(name, settings, model))
+                return model, self.inputs(name, settings, model)
             try:
                 own = self.inputs(name, settings, model)
             except ModelSpecError:
-                return LoadedModel(model, *given)
+                return model, given
         _require_dtypes(spec, given, own)
-        return LoadedModel(model, *given)
+        return model, given
 
 
 def _require_dtypes(spec: str, given: GivenInputs, own: GivenInputs) -> None:
@@ -129,14 +118,6 @@ def _imported(package: str, extra: str) -> Any:
             f"releases of torch and {package} that belong together",
             "install both from the same place, for example both from the CPU builds",
         ) from error
-
-
-def _zoo_model(name: str, settings: dict[str, Any]) -> nn.Module:
-    return build(name, **settings)
-
-
-def _zoo_inputs(name: str, settings: dict[str, Any], model: nn.Module) -> GivenInputs:
-    return example_inputs(name, **settings), {}
 
 
 def _timm_model(name: str, settings: dict[str, Any]) -> nn.Module:
@@ -258,7 +239,11 @@ def _image(config: Any) -> torch.Tensor:
 SOURCES: dict[str, ModelSource] = {
     source.prefix: source
     for source in (
-        ModelSource("zoo", _zoo_model, _zoo_inputs),
+        ModelSource(
+            "zoo",
+            lambda name, settings: build(name, **settings),
+            lambda name, settings, _: (example_inputs(name, **settings), {}),
+        ),
         ModelSource("hf", _transformers_model, _transformers_inputs),
         ModelSource("timm", _timm_model, _timm_inputs),
         ModelSource("torchvision", _torchvision_model, _torchvision_inputs),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,6 @@ from etastar.coordinates import CoordinateReport, coordinate_check
 from etastar.graph.capture import graph_of
 from etastar.init import initialize_
 from etastar.measure import ScanReport, UpdateReport, measure_update, scan_updates
-from etastar.measure.seeds import SeedChoice
 from etastar.sources.recipe_spec import RecipeSpec, named_recipe, run_seed
 from etastar.sweep.recipe import Recipe, first_batch, format_size, size_network
 from etastar.transfer import Measure
@@ -26,14 +26,12 @@ def measure_named(
     sizes: Sequence[Mapping[str, int]] = (),
     *,
     optimizer: str | None = None,
-    seeds: SeedChoice = None,
-    on_network: Callable[[str], None] | None = None,
     **options: Any,
 ) -> UpdateReport | ScanReport:
     """Measure the network of a recipe on its data, or its networks of several sizes.
 
-    `optimizer` names one of several kinds, as Muon is; None stands for the recipe's own. Each
-    network that is made is told to `on_network`; further options are those of `measure_update`.
+    `optimizer` names one of several kinds, as Muon is; None stands for the recipe's own. Options
+    are those of `measure_update`.
 
     Example:
         >>> spec = RecipeSpec("zoo:mlp", "digits", "sgd", {"depth": 2, "width": 8}, batch_size=4)
@@ -41,61 +39,46 @@ def measure_named(
         >>> len(measure_named(recipe, seeds=1).layers)
         2
     """
-    every: dict[str, Any] = {"seeds": seeds, **options}
-    every["optimizer"] = optimizer or (lambda network: recipe.make_optimizer(network, 1.0))
     where = first_batch(recipe), recipe.loss_fn
-    make = _announced(recipe.make_model, on_network)
+    chosen: Any = optimizer or (lambda network: recipe.make_optimizer(network, 1.0))
     if sizes:
-        return scan_updates(make, sizes, *where, **every)
-    return measure_update(make, *where, **every)
+        return scan_updates(recipe.make_model, sizes, *where, optimizer=chosen, **options)
+    return measure_update(recipe.make_model, *where, optimizer=chosen, **options)
 
 
 def check_named(
-    spec: RecipeSpec,
-    sizes: Sequence[Mapping[str, int]],
-    *,
-    lr: float,
-    seeds: int = 3,
-    on_network: Callable[[str], None] | None = None,
+    recipe: Recipe, sizes: Sequence[Mapping[str, int]], *, lr: float, seeds: int = 3
 ) -> CoordinateReport:
     """Check the coordinates of a recipe's networks, each trained as the recipe trains its size.
 
     With a plan, every size has the optimizer that the plan has for it; `lr` is that of the base.
 
     Raises:
-        ModelSpecError: A size is a setting, or is not the plan's base's.
         MeasureError: See `coordinate_check`.
 
     Example:
-        >>> spec = RecipeSpec("zoo:mlp", "digits", "adam", {"depth": 2}, num_steps=1)
-        >>> check_named(spec, [{"width": 16}, {"width": 64}], lr=1e-3, seeds=1).passed
+        >>> recipe = named_recipe(RecipeSpec("zoo:mlp", "digits", "adam", num_steps=1))
+        >>> check_named(recipe, [{"width": 16}, {"width": 64}], lr=1e-3, seeds=1).passed
         False
     """
-    spec.require_sizes(sizes)
-    recipe = named_recipe(spec)
-    make_model = _announced(recipe.make_model, on_network)
 
     def make(**size: int) -> tuple[nn.Module, Optimizer]:
-        model = make_model(**size)
+        model = recipe.make_model(**size)
         return model, recipe.make_optimizer(model, lr, **size)
 
-    return coordinate_check(
-        make, sizes, first_batch(recipe), recipe.loss_fn, num_steps=spec.num_steps, seeds=seeds
-    )
+    where = first_batch(recipe), recipe.loss_fn
+    return coordinate_check(make, sizes, *where, num_steps=recipe.num_steps, seeds=seeds)
 
 
-def _announced(
-    make_model: Callable[..., nn.Module], on_network: Callable[[str], None] | None
-) -> Callable[..., nn.Module]:
-    if on_network is None:
-        return make_model
+def announced(recipe: Recipe, on_network: Callable[[str], None]) -> Recipe:
+    """The recipe, each network that it makes told to `on_network` by its number and size."""
     numbers = count(1)
 
     def make(**size: int) -> nn.Module:
         on_network(f"network {next(numbers)} {format_size(tuple(size.items()))}".rstrip())
-        return make_model(**size)
+        return recipe.make_model(**size)
 
-    return make
+    return replace(recipe, make_model=make)
 
 
 def measurable(

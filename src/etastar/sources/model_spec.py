@@ -24,7 +24,7 @@ from etastar.errors import (
 from etastar.graph.capture import capture_graph
 from etastar.graph.dag import Graph
 from etastar.graph.isolation import random_numbers_kept
-from etastar.sources.libraries import SOURCES, GivenInputs, LoadedModel, example_tensor
+from etastar.sources.libraries import SOURCES, GivenInputs, example_tensor
 from etastar.sources.own_modules import module_by_name, module_in_file
 
 _FORMS = (
@@ -36,11 +36,6 @@ _FORMS = (
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 _SHAPE = re.compile(r"^(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:[,x]\d+)*)(?::(?P<dtype>\w+))?$")
 
-_DTYPES = (
-    "float32 float64 float16 bfloat16 complex64 complex128 bool uint8 int8 int16 int32 int64 "
-    "float double half long int"  # as PyTorch also calls them
-).split()
-
 
 def load_model(
     spec: str,
@@ -48,7 +43,7 @@ def load_model(
     *,
     inputs: GivenInputs | None = None,
     device: str = "cpu",
-) -> LoadedModel:
+) -> tuple[nn.Module, GivenInputs]:
     """Build the model that a text names, with random weights and example inputs.
 
     The forms are `zoo:NAME`, `hf:CLASSNAME`, `timm:NAME`, `torchvision:NAME`,
@@ -61,8 +56,9 @@ def load_model(
         MissingExtraError: A library is not installed.
 
     Example:
-        >>> load_model("zoo:mlp", {"depth": 2, "width": 8}).args[0].shape[0]
-        2
+        >>> model, (args, kwargs) = load_model("zoo:mlp", {"depth": 2, "width": 8})
+        >>> len(args), kwargs
+        (1, {})
     """
     place, colon, name = spec.rpartition(":")
     if not (colon and place and name):
@@ -89,18 +85,18 @@ def capture_spec(
         >>> capture_spec("zoo:mlp", {"depth": 2, "width": 8}).capture
         'fake'
     """
-    loaded = _without_memory(spec, settings, inputs)
+    model, found = _without_memory(spec, settings, inputs)
     try:
-        return _captured(spec, loaded)
+        return _captured(spec, model, found)
     except CaptureError:
-        if not any(p.device.type == "meta" for p in loaded.model.parameters()):
+        if not any(parameter.is_meta for parameter in model.parameters()):
             raise
-    return _captured(spec, load_model(spec, settings, inputs=inputs, device="cpu"))
+    return _captured(spec, *load_model(spec, settings, inputs=inputs))
 
 
 def _without_memory(
     spec: str, settings: dict[str, Any] | None, inputs: GivenInputs | None
-) -> LoadedModel:
+) -> tuple[nn.Module, GivenInputs]:
     """The model on the meta device; where its code does not run there, with its memory."""
     try:
         return load_model(spec, settings, inputs=inputs, device="meta")
@@ -108,27 +104,23 @@ def _without_memory(
         if error.__cause__ is None:  # ours: the text, a setting or the inputs
             raise
         cause = cause_of(error.__cause__)
-    line = EtastarWarning(
+    loaded = load_model(spec, settings, inputs=inputs)
+    line = (
         f"{spec} cannot be built without memory for its weights, so it takes that memory: its code "
         f"does not run on PyTorch's meta device ({cause})"
     )
-    is_clear = "meta" in cause.lower()  # else it may be an error that is about to come again
-    if is_clear:
-        warnings.warn(line, stacklevel=3)
-    loaded = load_model(spec, settings, inputs=inputs, device="cpu")
-    if not is_clear:
-        warnings.warn(line, stacklevel=3)
+    warnings.warn(EtastarWarning(line), stacklevel=3)
     return loaded
 
 
-def _captured(spec: str, loaded: LoadedModel) -> Graph:
+def _captured(spec: str, model: nn.Module, inputs: GivenInputs) -> Graph:
     with foreign_errors_as(
         ModelSpecError,
         f"a forward pass of {spec}",
         "a model that runs on its example inputs",
         "check the model and its inputs, or run with --debug for the traceback",
     ):
-        return capture_graph(loaded.model, *loaded.args, **loaded.kwargs)
+        return capture_graph(model, *inputs[0], **inputs[1])
 
 
 def _from_factory(
@@ -138,7 +130,7 @@ def _from_factory(
     *,
     device: str = "cpu",
     given: GivenInputs | None,
-) -> LoadedModel:
+) -> tuple[nn.Module, GivenInputs]:
     """Call the factory `name` of a module or file; given inputs go before the factory's own.
 
     It returns the model, or `(model, example_inputs)` with a tensor, a tuple of arguments or a dict
@@ -172,7 +164,7 @@ def _from_factory(
             "return (model, example_inputs) from the factory; depth and transfer also take "
             "--input SHAPE[:DTYPE]",
         )
-    return LoadedModel(model, *inputs)
+    return model, inputs
 
 
 def _shapes_alone(factory: Callable[..., Any], settings: dict[str, Any]) -> Any:
@@ -198,7 +190,11 @@ def named_object(place: str, name: str) -> Any:
         "a module or file that imports",
         "import it in Python to see the error where it arises, or run with --debug",
     ):
-        module = _module_of_file(place) if place.endswith(".py") else module_by_name(place)
+        if place.endswith(".py") and not Path(place).is_file():
+            raise ModelSpecError(
+                f"file {place}", "a Python file that exists", "check the path before the colon"
+            )
+        module = module_in_file(Path(place)) if place.endswith(".py") else module_by_name(place)
     if not hasattr(module, name):
         raise ModelSpecError(
             f"{place}:{name}, where {place} has no {name!r}",
@@ -206,15 +202,6 @@ def named_object(place: str, name: str) -> Any:
             "check the name after the colon",
         )
     return getattr(module, name)
-
-
-def _module_of_file(place: str) -> Any:
-    path = Path(place)
-    if not path.is_file():
-        raise ModelSpecError(
-            f"file {place}", "a Python file that exists", "check the path before the colon"
-        )
-    return module_in_file(path)
 
 
 def _split(spec: str, made: Any) -> tuple[nn.Module, GivenInputs | None]:
@@ -302,11 +289,11 @@ def parse_inputs(texts: Iterable[str]) -> GivenInputs | None:
     kwargs: dict[str, torch.Tensor] = {}
     for text in texts:
         match = _SHAPE.match(text)
-        dtype = (match and match["dtype"]) or "float32"
-        if match is None or dtype not in _DTYPES:
+        dtype = getattr(torch, (match and match["dtype"]) or "float32", None)
+        if match is None or not isinstance(dtype, torch.dtype):
             raise ModelSpecError(
                 f"input {text!r}",
-                f"[NAME=]SHAPE[:DTYPE], with a dtype out of {', '.join(_DTYPES)}",
+                "[NAME=]SHAPE[:DTYPE], with a dtype of PyTorch: float32, int64, bool, ...",
                 "write for example 2,3,32,32 or input_ids=1,16:int64",
             )
         if match["name"] in kwargs:
@@ -314,10 +301,13 @@ def parse_inputs(texts: Iterable[str]) -> GivenInputs | None:
                 f"input {match['name']!r} twice", "each input once", "leave one of them out"
             )
         with foreign_errors_as(
-            ModelSpecError, f"input {text!r}", "a shape that fits in memory", "make it smaller"
+            ModelSpecError,
+            f"input {text!r}",
+            "a shape that fits in memory, of a plain dtype",
+            "make it smaller, or choose another dtype",
         ):
             shape = [int(n) for n in re.split("[,x]", match["shape"])]
-            tensor = example_tensor(shape, getattr(torch, dtype))
+            tensor = example_tensor(shape, dtype)
         if match["name"]:
             kwargs[match["name"]] = tensor
         else:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
@@ -19,9 +19,6 @@ from etastar.sources.libraries import SOURCES
 from etastar.sources.model_spec import named_object
 from etastar.sweep.recipe import Recipe
 
-OwnTask = Literal["the model's own"]
-"""Of batches that are dicts: the model is called with them, and returns its loss."""
-
 _BATCHES = "a function batches(seed, batch_size, num_steps) that gives (inputs, targets) or dicts"
 
 
@@ -29,12 +26,12 @@ _BATCHES = "a function batches(seed, batch_size, num_steps) that gives (inputs, 
 class OwnBatches:
     """Batches that a person's own function gives, and what the targets of its first batch are.
 
-    The loss is chosen by these: whole numbers are classes or tokens, other numbers a regression; of
-    a dict it is the model's own.
+    The loss is chosen by these: whole numbers are classes or tokens, other numbers a regression.
+    None of a dict: the model is called with it, and returns its loss.
     """
 
     batches: Callable[[int, int, int], Iterable[Any]]
-    task: TaskKind | OwnTask
+    task: TaskKind | None
 
 
 def own_data(text: str, options: Mapping[str, Any]) -> Dataset | OwnBatches:
@@ -70,7 +67,7 @@ def own_data(text: str, options: Mapping[str, Any]) -> Dataset | OwnBatches:
     return OwnBatches(batches, _task(text, first))
 
 
-def _task(text: str, batch: Any) -> TaskKind | OwnTask:
+def _task(text: str, batch: Any) -> TaskKind | None:
     """What the targets of a batch are."""
     try:
         examples = read_batch(batch)
@@ -79,7 +76,7 @@ def _task(text: str, batch: Any) -> TaskKind | OwnTask:
     inputs = () if examples is None else (examples.args, examples.kwargs)
     if examples is not None and next(tensors_in(inputs), None) is not None:
         if examples.targets == examples.kwargs:
-            return "the model's own"
+            return None
         if isinstance(examples.targets, Tensor):
             return "regression" if examples.targets.is_floating_point() else "classification"
     shown = type(batch).__name__
@@ -92,15 +89,12 @@ def _task(text: str, batch: Any) -> TaskKind | OwnTask:
     )
 
 
-@dataclass(frozen=True)
 class OwnRecipe(Recipe):
-    """A recipe of a file or module, sent to other processes as its name and its settings (JSON)."""
-
-    place: tuple[str, str] = field(default=("", ""), kw_only=True)
+    """A recipe of a file or module, sent to other processes as its name and its settings."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        text, settings = self.place
-        return _read_again, (text, settings)
+        text, settings = self.settings["recipe"], self.settings["recipe settings"]
+        return own_recipe, (text, json.loads(settings))
 
 
 def own_recipe(text: str, settings: Mapping[str, Any]) -> OwnRecipe:
@@ -136,9 +130,5 @@ def own_recipe(text: str, settings: Mapping[str, Any]) -> OwnRecipe:
         )
     kept = json.dumps(dict(settings), sort_keys=True)
     every = {f.name: getattr(found, f.name) for f in fields(Recipe)}
-    every["settings"] = {"recipe": text, "recipe settings": kept, **found.settings}
-    return OwnRecipe(**every, place=(text, kept))
-
-
-def _read_again(text: str, settings: str) -> OwnRecipe:
-    return own_recipe(text, json.loads(settings))
+    every["settings"] = {**found.settings, "recipe": text, "recipe settings": kept}
+    return OwnRecipe(**every)

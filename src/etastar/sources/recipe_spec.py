@@ -24,7 +24,7 @@ from etastar.measure.batch import read_batch
 from etastar.optimizers import OPTIMIZERS, optimizer_class
 from etastar.sources.libraries import GivenInputs
 from etastar.sources.model_spec import capture_spec, load_model
-from etastar.sources.own_code import OwnBatches, OwnTask, own_data
+from etastar.sources.own_code import OwnBatches, own_data
 from etastar.sweep.recipe import Objective, Recipe
 from etastar.transfer import TransferPlan, Tuned, plan_transfer
 from etastar.transfer.planning import WidthRule
@@ -102,18 +102,13 @@ class RecipeSpec:
         if self.plan_law:
             get_laws(self.plan_law)
 
-    @property
-    def optimizer_class(self) -> type[Optimizer]:
-        """The optimizer's class."""
-        return optimizer_class(OPTIMIZERS[self.optimizer])
+    def __hash__(self) -> int:
+        return hash(repr(self))  # mappings have none; and 8 is another setting than 8.0
 
     @property
     def residual_rule(self) -> str:
         """See `InitName`: what was given, or what the plan's law leaves to the initialization."""
-        if self.init is not None:
-            return self.init
-        laws = get_laws(self.plan_law) if self.plan_law else ()
-        return residual_rule(laws)
+        return self.init or residual_rule(get_laws(self.plan_law) if self.plan_law else ())
 
     def require_sizes(self, sizes: Iterable[Mapping[str, int]]) -> None:
         """Refuse sizes that the settings or the plan's base contradict."""
@@ -140,17 +135,15 @@ def named_recipe(spec: RecipeSpec) -> Recipe:
         >>> len(list(named_recipe(spec).make_model(depth=2).parameters()))
         6
     """
-    source = partial(_dataset, *_data(spec))
-    data = source()
-    is_dict = data.task == "the model's own"
+    data = _data(spec)
     return Recipe(
         make_model=partial(_make_model, spec),
-        batches=partial(_batches, source, spec.batch_size, spec.num_steps),
-        loss_fn=None if is_dict else partial(_loss, data.task),
+        batches=partial(_batches, spec),
+        loss_fn=None if data.task is None else partial(_loss, data.task),
         make_optimizer=partial(_make_optimizer, spec),
         num_steps=spec.num_steps,
         batch_size=spec.batch_size,
-        evaluate=partial(_held_out_loss, source) if isinstance(data, Dataset) else None,
+        evaluate=partial(_held_out_loss, spec) if isinstance(data, Dataset) else None,
         objective=spec.objective,
         depth=partial(_depth, spec),
         settings=_stored(spec),
@@ -179,46 +172,38 @@ def _text(values: Mapping[str, Any]) -> str:
 
 
 @lru_cache(maxsize=2)
-def _dataset(name: str, options: str) -> Dataset | OwnBatches:
-    """The data, loaded once in each process."""
-    given = json.loads(options)
-    return own_data(name, given) if is_own_data(name) else load(name, **given)
+def _data(spec: RecipeSpec) -> Dataset | OwnBatches:
+    """The data, of a file or module or by its name, loaded once in each process."""
+    if ":" in spec.data and not spec.data.startswith("hf:"):
+        return own_data(spec.data, spec.data_options)
+    return load(spec.data, **spec.data_options)
 
 
-def is_own_data(text: str) -> bool:
-    """Whether a text names data in a file or module, and not a data set by its name."""
-    return ":" in text and not text.startswith("hf:")
-
-
-def _inputs(name: str, options: str) -> GivenInputs:
+def _inputs(spec: RecipeSpec) -> GivenInputs:
     """Two inputs of the data: a factory need not bring inputs of its own."""
     with global_state_kept():
-        examples = read_batch(next(iter(_dataset(name, options).batches(0, 2, 1))))
+        examples = read_batch(next(iter(_data(spec).batches(0, 2, 1))))
     return examples.args, examples.kwargs
 
 
+def _graph(spec: RecipeSpec, size: Mapping[str, int]) -> Graph:
+    return _captured(spec, _text(size))
+
+
 @lru_cache(maxsize=32)
-def _graph(model: str, settings: str, data: tuple[str, str]) -> Graph:
-    return capture_spec(model, json.loads(settings), inputs=_inputs(*data))
-
-
-def _size_graph(spec: RecipeSpec, size: Mapping[str, int]) -> Graph:
-    return _graph(spec.model, _text({**spec.settings, **size}), _data(spec))
-
-
-def _data(spec: RecipeSpec) -> tuple[str, str]:
-    return spec.data, _text(spec.data_options)
+def _captured(spec: RecipeSpec, size: str) -> Graph:
+    return capture_spec(spec.model, {**spec.settings, **json.loads(size)}, inputs=_inputs(spec))
 
 
 def _depth(spec: RecipeSpec, **size: int) -> float:
-    return float(_size_graph(spec, size).depth().effective_depth)
+    return float(_graph(spec, size).depth().effective_depth)
 
 
 def _plan(spec: RecipeSpec, size: Mapping[str, int], lr: float) -> TransferPlan:
     """The plan that carries a rate of the base to a size."""
     return plan_transfer(
-        Tuned(_size_graph(spec, spec.base), lr, weight_decay=spec.weight_decay),
-        _size_graph(spec, size),
+        Tuned(_graph(spec, spec.base), lr, weight_decay=spec.weight_decay),
+        _graph(spec, size),
         optimizer=spec.optimizer,
         law=list(spec.plan_law),
         width=spec.plan_width,
@@ -228,9 +213,9 @@ def _plan(spec: RecipeSpec, size: Mapping[str, int], lr: float) -> TransferPlan:
 def _make_model(spec: RecipeSpec, **size: int) -> nn.Module:
     """A network of one size; its initialization draws from the run's own seed."""
     device = torch.get_default_device().type  # "meta" where the shapes are all that is wanted
-    inputs = _inputs(*_data(spec))
+    inputs = _inputs(spec)
     settings = {**spec.settings, **size}
-    model = load_model(spec.model, settings, inputs=inputs, device=device).model
+    model, _ = load_model(spec.model, settings, inputs=inputs, device=device)
     if any(parameter.is_meta for parameter in model.parameters()):
         return model
     plan = _plan(spec, size, 1.0) if spec.plan_law else None  # every rate has the same factors
@@ -239,7 +224,7 @@ def _make_model(spec: RecipeSpec, **size: int) -> nn.Module:
         return model
     if spec.residual_rule != "own":
         residual = cast("Any", spec.residual_rule)
-        initialize_(model, _size_graph(spec, size), residual=residual, seed=run_seed())
+        initialize_(model, _graph(spec, size), residual=residual, seed=run_seed())
     if plan is not None:
         plan.rescale_(model)
     return model
@@ -252,7 +237,7 @@ def run_seed() -> int:
 
 def _make_optimizer(spec: RecipeSpec, model: nn.Module, lr: float, **size: int) -> Optimizer:
     options = {"momentum": spec.momentum} if spec.momentum else {}
-    make: Any = spec.optimizer_class
+    make: Any = optimizer_class(OPTIMIZERS[spec.optimizer])
     made: Optimizer
     if spec.plan_law:
         made = make(_plan(spec, size, lr).param_groups(model), lr=lr, **options)
@@ -262,13 +247,11 @@ def _make_optimizer(spec: RecipeSpec, model: nn.Module, lr: float, **size: int) 
     return made
 
 
-def _batches(
-    source: partial[Dataset | OwnBatches], batch_size: int, num_steps: int, seed: int
-) -> Iterable[Any]:
-    return source().batches(seed, batch_size, num_steps)
+def _batches(spec: RecipeSpec, seed: int) -> Iterable[Any]:
+    return _data(spec).batches(seed, spec.batch_size, spec.num_steps)
 
 
-def _loss(task: TaskKind | OwnTask, output: Any, targets: Tensor) -> Tensor:
+def _loss(task: TaskKind, output: Any, targets: Tensor) -> Tensor:
     scores = getattr(output, "logits", output)  # as transformers names them
     if not isinstance(scores, Tensor):
         raise ModelSpecError(
@@ -282,8 +265,8 @@ def _loss(task: TaskKind | OwnTask, output: Any, targets: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _held_out_loss(source: partial[Dataset | OwnBatches], model: nn.Module) -> float:
-    data = source()
+def _held_out_loss(spec: RecipeSpec, model: nn.Module) -> float:
+    data = _data(spec)
     assert isinstance(data, Dataset), "own batches have no held-out part"
     device = next(model.parameters()).device
     total = 0.0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from etastar.errors import (
+    EtastarError,
     FitError,
     ModelSpecError,
     OptimizerError,
@@ -25,7 +26,7 @@ from etastar.formatting import Shown, interval, number
 from etastar.graph.capture import NetworkLike
 from etastar.graph.isolation import global_state_kept
 from etastar.init import initialize_
-from etastar.sources.libraries import GivenInputs
+from etastar.sources.libraries import SOURCES, GivenInputs
 from etastar.sources.model_spec import capture_spec, load_model
 from etastar.sources.own_code import own_recipe
 from etastar.sweep.recipe import Size, as_size, format_size, size_network
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 
 
 _PLAIN_WORD = re.compile(r"[\w-]*")
-
-OWN_FORMS = ("zoo", "hf", "timm", "torchvision")
-"""Forms of MODEL that name a model of a package, and run no code of the person who wrote them."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def _is_of_a_package(model: str, settings: object) -> bool:
         (True, False)
     """
     place, _, name = model.rpartition(":")
-    return place in OWN_FORMS and "/" not in name and _is_plain(settings)
+    return place in SOURCES and "/" not in name and _is_plain(settings)
 
 
 def _is_plain(value: object) -> bool:
@@ -155,7 +153,7 @@ def stored_bases(
             "a size whose loss is lowest between two rates that were run",
             "sweep a wider range of rates",
         )
-    kind = _optimizer(sweep, optimizer)
+    kind = _swept(sweep, "optimizer", optimizer, error=OptimizerError)
     build = _builder(sweep, model, inputs)
     decay = _mapping(sweep.settings, "optimizer options").get("weight_decay")
     budget: dict[str, Any] = {
@@ -168,14 +166,15 @@ def stored_bases(
     return bases, Target(build(target), **budget), kind
 
 
-def _optimizer(sweep: StoredSweep, given: str | None) -> str:
-    held = sweep.settings.get("optimizer")
+def _swept(sweep: StoredSweep, what: str, given: str | None, *, error: type[EtastarError]) -> str:
+    """The optimizer or model that was swept: the store names it, or else the caller."""
+    held = sweep.settings.get(what)
     name = given or held
     if name is None or held not in (None, name):
-        raise OptimizerError(
-            f"{sweep.where}, of the optimizer {held!r}, with {given!r}",
-            "the optimizer that was swept",
-            "name it with --optimizer where the store does not, and leave it out where it does",
+        raise error(
+            f"{sweep.where}, of the {what} {held!r}, with {given!r}",
+            f"the {what} that was swept",
+            f"name that one; where the store does not name it, with --{what}",
         )
     return name
 
@@ -191,22 +190,15 @@ def _builder(
     sweep: StoredSweep, model: str | None, inputs: GivenInputs | None
 ) -> Callable[[Mapping[str, Any]], NetworkLike]:
     """What makes the network of a size."""
-    held = sweep.settings.get("model")
-    named = held if model is None else model
     if model is not None and model == sweep.settings.get("recipe"):
         recipe = own_recipe(model, _mapping(sweep.settings, "recipe settings"))
         return lambda size: size_network(recipe, as_size(size))
-    if named is None or held not in (None, named):
-        raise ModelSpecError(
-            f"{sweep.where}, of the model {held!r}, with {model!r}",
-            "the model that was swept",
-            "name it where the store does not: --model",
-        )
+    named = _swept(sweep, "model", model, error=ModelSpecError)
     settings = _mapping(sweep.settings, "model settings")
     if model is None and not _is_of_a_package(named, settings):
         raise ModelSpecError(
             f"a store of the model {named!r} with {settings}, which is not run unasked",
-            f"a model of a package ({', '.join(OWN_FORMS)}) with plain settings, or one that you "
+            f"a model of a package ({', '.join(SOURCES)}) with plain settings, or one that you "
             "name",
             f"name it if you trust it: --model {named}",
         )
@@ -216,11 +208,11 @@ def _builder(
         given = {**settings, **size}
         with global_state_kept():
             torch.default_generator.manual_seed(0)
-            loaded = load_model(named, given, inputs=inputs)
+            network, (args, kwargs) = load_model(named, given, inputs=inputs)
         if residual != "own":
             graph = capture_spec(named, given, inputs=inputs)
-            initialize_(loaded.model, graph, residual=residual)  # type: ignore[arg-type]
-        return loaded.model, loaded.kwargs or loaded.args
+            initialize_(network, graph, residual=residual)  # type: ignore[arg-type]
+        return network, kwargs or args
 
     return build
 
@@ -261,32 +253,20 @@ class StoreFit(Shown):
             on_line = "-" if self.fit is None else number(self.fit.predict(depth))
             flag = "at the edge" if best.at_edge else ""
             table.add_row(format_size(size), f"{depth:g}", number(best.lr), spread, on_line, flag)
-        lines = [line for line in (self._law_line(), self._target_line()) if line]
+        lines = [] if self.fit is None else [str(self.fit).replace("size", "depth", 1)]
+        if self.plan is not None and self.target is not None:
+            rate = f"{format_size(tuple(self.target.items()))}: lr {number(self.plan.lr)}"
+            ends = self.plan.lr_interval
+            rate += "" if ends is None else f", 95% {interval(*ends)}"
+            lines.append(f"{rate}, by {self.plan.law}")
         return Group(*(Text(line, style="bold") for line in lines), table)
-
-    def _law_line(self) -> str:
-        if self.fit is None:
-            return ""
-        ends = self.fit.exponent_interval
-        spread = "no interval" if ends is None else f"95% {ends[0]:.3f} to {ends[1]:.3f}"
-        return f"lr ~ depth^{self.fit.exponent:.3f} ({spread}), r^2 = {self.fit.r_squared:.3f}"
-
-    def _target_line(self) -> str:
-        if self.plan is None or self.target is None:
-            return ""
-        line = f"{format_size(tuple(self.target.items()))}: lr {number(self.plan.lr)}"
-        ends = self.plan.lr_interval
-        within = "" if ends is None else f", 95% {interval(*ends)}"
-        return f"{line}{within}, by {self.plan.law}"
 
     def as_dict(self) -> dict[str, Any]:
         """Exponent, interval, optima and r^2 as JSON-safe values."""
-        ends = None if self.fit is None else self.fit.exponent_interval
         asked = {} if self.plan is None else {"target": self.target, "plan": self.plan.as_dict()}
+        fit = {} if self.fit is None else self.fit.as_dict()
         return {
-            "exponent": None if self.fit is None else self.fit.exponent,
-            "exponent_interval": None if ends is None else list(ends),
-            "r_squared": None if self.fit is None else self.fit.r_squared,
+            **{name: fit.get(name) for name in ("exponent", "exponent_interval", "r_squared")},
             "optima": [
                 {
                     "size": dict(size),
@@ -315,8 +295,8 @@ def fit_store(
     """Fit log eta* = a + b log L to the optima that a store holds, and plan from them to a target.
 
     A store is data. The depths are those that the sweep wrote; nothing that the store names is
-    imported or called, but a model of a package (zoo:, hf:, timm:, torchvision:) is built where an
-    old store has no depths, and for a target. `model` and `optimizer` go before what it names.
+    imported or called, but a model of a package (zoo:, hf:, timm:, torchvision:) is built for a
+    target. `model` and `optimizer` go before what it names.
 
     Raises:
         StorageError: The store cannot be read, or holds no runs under this name.
@@ -324,8 +304,7 @@ def fit_store(
         EtastarError: As `stored_bases` and `plan_transfer`, for a target.
     """
     read = read_store(storage, name=name)
-    is_recipe = model is not None and model == read.settings.get("recipe")
-    depths = _depths(read, None if is_recipe else model)
+    depths = _depths(read)
     every = read.sweep.optima.items()
     optima = tuple((size, depths[size], best) for size, best in every if best is not None)
     without = tuple(size for size, best in every if best is None)
@@ -338,28 +317,17 @@ def fit_store(
     return StoreFit(fit, optima, without, read.settings, target, plan)
 
 
-def _depths(stored: StoredSweep, model: str | None) -> dict[Size, float]:
-    """Of each size the depth that the store has, that of its model, or its own "depth"."""
-    found = {size: depth for size, depth in stored.depths.items() if depth is not None}
-    if model is None and len(found) == len(stored.depths):
-        return found
-    named = stored.settings.get("model") if model is None else model
-    if named is not None:
-        plain = _mapping(stored.settings, "model settings")
-        if model is None and not _is_of_a_package(named, plain):
-            raise FitError(
-                f"a store without depths, of the model {named!r} with {plain}, which is not run "
-                "unasked",
-                "depths, which a sweep of this version keeps",
-                f"run the sweep again, or name the model if you trust it: --model {named}",
-            )
-        graphs = {size: capture_spec(named, {**plain, **dict(size)}) for size in stored.depths}
-        return {size: float(graph.depth().effective_depth) for size, graph in graphs.items()}
-    sizes = {size: dict(size) for size in stored.depths}
-    if any("depth" not in values for values in sizes.values()):
+def _depths(stored: StoredSweep) -> dict[Size, float]:
+    """Of each size the depth that the store has; where its model has no name its own "depth"."""
+    is_named = "model" in stored.settings
+    found = {
+        size: dict(size).get("depth") if depth is None and not is_named else depth
+        for size, depth in stored.depths.items()
+    }
+    if None in found.values():
         raise FitError(
-            f"sizes {list(sizes.values())} of a model without a name",
-            "sizes with a depth",
-            "call fit_power_law with the effective depths yourself",
+            f"a store without the depths of {', '.join(map(format_size, found))}",
+            "depths, which a sweep keeps where it can capture the model, or sizes with a depth",
+            "run the sweep again, or call fit_power_law with the effective depths yourself",
         )
-    return {size: float(values["depth"]) for size, values in sizes.items()}
+    return {size: float(depth) for size, depth in found.items() if depth is not None}

@@ -34,10 +34,8 @@ from etastar.laws import (
     Structure,
     TransferCase,
     UnboundLaw,
-    counted_depth,
-    depth_count,
 )
-from etastar.laws.path_laws import require_one_width
+from etastar.laws.path_laws import counted_depth, depth_count, require_one_width
 from etastar.transfer.experience import (
     NO_FAMILY_SD,
     Experience,
