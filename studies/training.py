@@ -16,7 +16,7 @@ from etastar.sweep.recipe import Size
 from etastar.transfer import TransferPlan, Tuned, plan_transfer
 from studies.data_sets import load_named
 from studies.mup_package import MUP_OPTIMIZERS
-from studies.network import captured, network_architecture
+from studies.network import captured
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -70,11 +70,11 @@ def family_plan(family: Family, size: Size) -> TransferPlan | None:
         return None
     return plan_transfer(
         Tuned(
-            network_architecture(family.network, chosen.base),
+            captured(family.network, chosen.base),
             lr=1.0,
             weight_decay=dict(family.optimizer.options).get("weight_decay", 0.0),
         ),
-        network_architecture(family.network, size),
+        captured(family.network, size),
         optimizer=family.optimizer.name,
         law=chosen.law,
         width=chosen.width,

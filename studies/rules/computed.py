@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from etastar.laws import EffectiveDepth, Structure, TunedPoint
 from etastar.transfer import FitSizes, Tuned, plan_transfer
+from studies.network import captured
 from studies.rules.base import Rule
 
 if TYPE_CHECKING:
@@ -32,9 +33,10 @@ class ByLaw(Rule):
 
     def rate(self, question: Question) -> float | None:
         """See `Rule.rate`; None where the law gives parameters different rates."""
+        network = question.family.network
         plan = plan_transfer(
-            Tuned(question.base.architecture, question.base.optimum.lr),
-            question.target_architecture,
+            Tuned(captured(network, question.base.size), question.base.optimum.lr),
+            captured(network, question.target),
             optimizer=question.family.optimizer.name,
             law=_BY_LAYERS if self.name == "nominal-depth" else self.name,
             width="none",
@@ -57,12 +59,13 @@ class StructureRule(Rule):
     def rate(self, question: Question) -> float | None:
         """See `Rule.rate`; None where the forward pass scales the branches, which it cannot see."""
         residual = getattr(question.family.initialization, "residual", None)
-        scaled = getattr(question.family.network, "branch_power", 0.0) != 0
+        network = question.family.network
+        scaled = getattr(network, "branch_power", 0.0) != 0
         if residual is None or scaled:
             return None
         plan = plan_transfer(
-            Tuned(question.base.architecture, question.base.optimum.lr),
-            question.target_architecture,
+            Tuned(captured(network, question.base.size), question.base.optimum.lr),
+            captured(network, question.target),
             optimizer=question.family.optimizer.name,
             law=Structure(residual),
             width="none",

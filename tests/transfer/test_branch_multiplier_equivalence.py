@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from etastar.graph.capture import graph_of
 from etastar.models import build
-from etastar.transfer import Tuned, plan_transfer, read_architecture
+from etastar.transfer import Tuned, plan_transfer
 
 gpt, resmlp, resnet = (functools.partial(build, n) for n in ("gpt", "resmlp", "resnet"))
 BASE_DEPTH, DEPTH = 2, 5
@@ -15,11 +16,9 @@ RATIO = DEPTH / BASE_DEPTH
 
 
 @functools.cache
-def architecture(network, depth):
+def network_graph(network, depth):
     factory, options, batch = NETWORKS[network]
-    return read_architecture(
-        (factory(depth=depth, **options).double(), batch(torch.Generator())[:1])
-    )
+    return graph_of((factory(depth=depth, **options).double(), batch(torch.Generator())[:1]))
 
 
 def token_batch(generator):
@@ -102,13 +101,13 @@ def test_groups_equal_explicit_multipliers(network, law, optimizer):
     explicit.load_state_dict(plain.state_dict())
     plan = plan_transfer(
         Tuned(
-            architecture(network, BASE_DEPTH),
+            network_graph(network, BASE_DEPTH),
             lr,
             weight_decay=settings.get("weight_decay", 0.0),
             no_decay=(),
             eps=settings.get("eps"),
         ),
-        architecture(network, DEPTH),
+        network_graph(network, DEPTH),
         optimizer=cls,
         law=law,
     )

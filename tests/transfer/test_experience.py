@@ -1,6 +1,5 @@
-"""What the default choice knows: kinds, priors, families left out, and files that are refused."""
+"""What the default choice knows: kinds, priors and families left out."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -12,7 +11,6 @@ from etastar.transfer.experience import (
     CriterionRecord,
     Experience,
     ExperienceRecord,
-    read_experience,
     stored_experience,
 )
 from etastar.transfer.network_kind import NetworkKind
@@ -44,18 +42,18 @@ def test_one_family_says_nothing_of_another_however_often_it_was_run():
     assert prior.exponents == pytest.approx((-0.5, -0.5))
 
 
-def test_an_advantage_is_what_every_family_of_the_kind_had_at_least():
+def test_advantages_are_those_of_every_family_of_the_kind_that_was_compared():
     rows = [
         (record("a", 0.0, which="complete-p"), 0.08),
         (record("b", 0.0, which="complete-p"), 0.02),
     ]
     rows += [(record("c", 0.0, which="complete-p", well_posed=False), 0.05)]
     compared = [replace(one, advantage=each) for one, each in rows]
-    assert Experience(tuple(compared)).advantage(PRE, "complete-p") == 0.02
-    assert Experience(tuple(compared)).advantage(CHAIN, "complete-p") == 0
-    assert Experience(tuple(compared)).advantage(PRE, "own") == 0
-    assert Experience(tuple(compared[:1])).advantage(PRE, "complete-p") == 0  # one says nothing
-    assert Experience((*compared[:1], rows[1][0])).advantage(PRE, "complete-p") == 0
+    assert Experience(tuple(compared)).advantages(PRE, "complete-p") == (0.02, 0.05, 0.08)
+    assert Experience(tuple(compared)).advantages(CHAIN, "complete-p") == ()
+    assert Experience(tuple(compared)).advantages(PRE, "own") == ()
+    assert Experience(tuple(compared[:1])).advantages(PRE, "complete-p") == ()  # one says nothing
+    assert Experience((*compared[:1], rows[1][0])).advantages(PRE, "complete-p") == ()
 
 
 def test_the_spread_is_that_of_the_families_that_are_most_alike():
@@ -108,38 +106,6 @@ def test_the_error_of_the_criterion_is_that_of_the_kind_else_of_all():
     assert known.criterion_sd(PRE) == pytest.approx(((0.09 + 0.16) / 2) ** 0.5 / log_depth)
     assert known.criterion_sd(CHAIN) == pytest.approx(((0.09 + 0.16 + 9) / 3) ** 0.5 / log_depth)
     assert Experience(criterion=(error("a", 0.0),)).criterion_sd(PRE) == NO_FAMILY_SD
-
-
-ROW = {
-    "family": "a", "optimizer": "adamw", "parametrization": "own", "exponent": -0.5,
-    "exponent_sd": 0.1, "depths": [4, 32], "well_posed": True,
-    "kind": {"structure": "chain", "norm": "none", "batch_norm": False, "scaled_branches": False,
-             "branch_layers": 0, "update": "sgd"},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"format": 2},
-        {"records": [{**ROW, "exponent_sd": 0.0}]},
-        {"records": [{**ROW, "exponent": float("nan")}]},
-        {"records": [{**ROW, "surprise": 1}]},
-        {"records": [{k: v for k, v in ROW.items() if k != "kind"}]},
-        {"criterion": [{"family": "a", "kind": ROW["kind"], "log_error": 0.1, "depths": [4]}]},
-    ],
-)
-def test_a_table_that_is_none_is_refused(change):
-    good = {"format": 1, "records": [ROW], "criterion": []}
-    assert read_experience(json.dumps(good)).records[0].family == "a"
-    with pytest.raises(LawError, match="experience table"):
-        read_experience(json.dumps({**good, **change}))
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", "3"])
-def test_no_table_at_all_is_refused(text):
-    with pytest.raises(LawError, match="experience table"):
-        read_experience(text)
 
 
 def test_the_table_of_the_package_is_read_once():

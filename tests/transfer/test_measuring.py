@@ -93,21 +93,6 @@ def test_what_the_other_laws_do_is_not_done_again():
     assert plan.lr == pytest.approx(0.1 * eta(target[0]) / eta(base[0]), rel=1e-3)
 
 
-def test_proxies_of_two_widths_stand_for_a_target_and_show_whether_width_drops_out():
-    base, target = network(2), (nn.Module(), None)
-    target = capture_graph(chain(8, width=128), INPUTS)
-    proxies = (network(8, width=48), network(8, width=32))
-    measure = Measure((INPUTS, TARGETS), F.cross_entropy, proxies=proxies)
-    plan = plan_transfer(Tuned(base, 0.1), target, optimizer="sgd", law="measured", measure=measure)
-    (note,) = (note for note in plan.notes if note.startswith("measured"))
-    assert "proxies' widths" in note
-    (law,) = (dict(one.options) for one in plan.laws if one.name == "measured")
-    expected = math.sqrt(law["base"] / law["target"])
-    assert expected == pytest.approx(eta(proxies[1][0]) / eta(base[0]), rel=1e-4)
-    hidden = [entry for entry in plan.parameters if entry.role == "hidden"]
-    assert hidden[0].lr == pytest.approx(0.1 * expected)
-
-
 def test_weights_are_drawn_anew_where_it_is_said_how():
     """One draw of each gave a factor that another pair of draws contradicted by a multiple."""
 

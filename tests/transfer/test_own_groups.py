@@ -93,10 +93,10 @@ def test_the_groups_of_an_optimizer_come_back_at_the_base(cls, x):
                 assert found[id(parameter)][key] == group[key]
 
 
-def test_groups_by_name_for_each_of_muons_optimizers():
+def test_groups_for_each_of_muons_optimizers():
     plan, model = planned(Classifier, torch.zeros(2, 6), optimizer="muon", aux_lr=0.001)
-    names = list(dict(model.named_parameters()))
-    own = [{"params": names[:3]}, {"params": list(model.named_parameters())[3:], "lr": 0.002}]
+    names = list(model.named_parameters())
+    own = [{"params": names[:3]}, {"params": names[3:], "lr": 0.002}]
     muon, adamw = (plan.param_groups(model, groups=own, kind=kind) for kind in ("muon", "adamw"))
     assert [id(p) for group in muon for p in group["params"]] == [id(model.body[2].weight)]
     rates = {id(p): group["lr"] for group in adamw for p in group["params"]}

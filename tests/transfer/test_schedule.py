@@ -194,7 +194,7 @@ def test_groups_that_are_not_a_plans_are_refused():
         lambda: check_schedule(lrs.ExponentialLR(optimizer, 0.9)),
         lambda: check_schedule(optimizer),
     ):
-        with pytest.raises(ScheduleError, match="not a plan's"):
+        with pytest.raises(ScheduleError, match="in place of an optimizer"):
             call()
 
 

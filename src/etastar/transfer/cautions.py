@@ -35,14 +35,14 @@ class Initial:
     Attributes:
         networks: Base and target, as `Tuned` and `Target` take them.
         found: Their weights, from `found_weights`.
-        graph: The target's graph; None of an architecture.
+        graph: The target's graph.
         residual: Branch weights to which `plan.initialize_` gives 1/K; "own" for a plan that is
             made for the networks' own initialization.
     """
 
     networks: tuple[object, object]
     found: tuple[FoundWeights, ...]
-    graph: Graph | None
+    graph: Graph
     residual: ScaledWeights | Literal["own"]
 
 
@@ -83,7 +83,12 @@ def _initialization(initial: Initial) -> Iterator[str]:
     if all(drawn) and len(rules) > 1:
         said = " and ".join(f"residual={r!r}, readout={o!r}" for r, o in sorted(rules, key=str))
         yield f"base and target were initialized by initialize_ with {said}: initialize both alike"
-    elif drawn[0] and known[0] and _is_another(known[0].residual, initial):
+    elif (
+        drawn[0]
+        and known[0]
+        and initial.residual not in ("own", known[0].residual)
+        and any(one.pair.target.in_branch for one in initial.found)
+    ):
         yield (
             f"the base was initialized with residual={known[0].residual!r}, plan.initialize_ draws "
             f"with residual={initial.residual!r}: initialize both alike"
@@ -94,15 +99,10 @@ def _initialization(initial: Initial) -> Iterator[str]:
             yield f"{who}: {seen} as plan.initialize_ draws: initialize both alike"
 
 
-def _is_another(residual: str | None, initial: Initial) -> bool:
-    has_branches = any(one.pair.target.in_branch for one in initial.found)
-    return has_branches and initial.residual not in ("own", residual)
-
-
 def _other_than_drawn(initial: Initial, drawn: Sequence[bool]) -> dict[str, str]:
     """For each network that `initialize_` did not draw, or for both, how its weights differ."""
     residual = initial.residual
-    if initial.graph is None or not initial.found or residual == "own":
+    if not initial.found or residual == "own":
         return {}
     model = model_of(initial.networks[1])
     values = {} if model is None else canonical_parameters(model)
@@ -113,19 +113,18 @@ def _other_than_drawn(initial: Initial, drawn: Sequence[bool]) -> dict[str, str]
     entries = {entry.name: entry for entry in report.entries}
     every: list[list[_Drawn]] = [[], []]
     for one in initial.found:
-        info, entry = one.pair.target, entries[one.pair.target.name]
+        base, info, entry = one.pair.base, one.pair.target, entries[one.pair.target.name]
         if entry.std is None or entry.effective is not None or not info.is_weight:
             continue
         scaled = residual == "all" or (residual == "last" and info.branch_last)
         due = entry.std**2
-        shares = [
-            residual_share(i) if scaled and i.in_branch else 1.0 for i in (one.pair.base, info)
-        ]
+        shares = [residual_share(i) if scaled and i.in_branch else 1.0 for i in (base, info)]
         before = due * math.exp(one.log_fans) * shares[0] / shares[1]
-        for side, spread, variance in ((0, one.base, before), (1, one.target, due)):
+        both = ((base, one.base, before), (info, one.target, due))
+        for side, (own, spread, variance) in enumerate(both):
             if spread is not None and spread.variance and not drawn[side]:
-                every[side].append(_Drawn(one, side, spread, variance))
-    which = [[d.found.names for d in side if d.differs] for side in every]
+                every[side].append(_Drawn(one.names, own, spread, variance))
+    which = [[d.names for d in side if d.differs] for side in every]
     if which[0] and which[0] == which[1]:
         return {"base and target": _described([*every[0], *every[1]])}
     who = zip(("base", "target"), every, strict=True)
@@ -136,14 +135,10 @@ def _other_than_drawn(initial: Initial, drawn: Sequence[bool]) -> dict[str, str]
 class _Drawn:
     """Weights of one network beside the variance that is due."""
 
-    found: FoundWeights
-    side: int
+    names: tuple[str, ...]
+    info: ParamInfo
     spread: Spread
     due: float
-
-    @property
-    def info(self) -> ParamInfo:
-        return self.found.pair.target if self.side else self.found.pair.base
 
     @property
     def differs(self) -> bool:
@@ -163,7 +158,7 @@ def _described(every: Sequence[_Drawn]) -> str:
     differing = [d for d in every if d.differs]
     found = _range(d.spread.variance * d.info.fan_in for d in differing)
     due = _range(d.due * d.info.fan_in for d in differing)
-    names = [name for d in differing if d.side == differing[0].side for name in d.found.names]
+    names = dict.fromkeys(name for d in differing for name in d.names)
     all_of_them = all(d.differs for d in every if d.info.role != "embedding")
     where = "every weight" if all_of_them else _patterns(names)
     return f"variance {found} / fan_in in {where}, not {due} / fan_in"
@@ -237,13 +232,12 @@ def _powers(initial: Initial, laws: Sequence[Law]) -> Iterator[str]:
                 f"{number(law.powers[0])} and {number(law.powers[1])}"
             )
         elif "branch multiplier" in law.effects and found[1] > 1 / 2:
-            last = [
-                n
+            last = (
+                name
                 for one in initial.found
-                if one.power is not None
-                for n in one.names
-                if one.pair.target.branch_last
-            ]
+                if one.power is not None and one.pair.target.branch_last
+                for name in one.names
+            )
             yield (
                 f"{law.name} scales the branches, and {_patterns(last)} hold 1/K already: "
                 "plan.rescale_ would count depth twice, plan.initialize_ does not"

@@ -10,16 +10,18 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeAlias
 
 from etastar.errors import PlanError
 from etastar.laws import ParamPair
 from etastar.naming import name_indices, name_template, separated_indices
 from etastar.parameter import ParamInfo
+
+_Members: TypeAlias = "list[tuple[tuple[int, ...], ParamInfo]]"
+"""Parameters whose names differ in their indices alone, with these, which sort them."""
 
 
 def match_parameters(
@@ -118,14 +120,10 @@ class _Matcher:
 
     def __post_init__(self) -> None:
         self._alike = [(key, _nearby(self.base, key)) for key in (_place, _kind)]
-        self._additions: dict[str, int] = {}
-        for info in self.base:
-            if info.in_branch:
-                self._additions.setdefault(_container(info), info.stream_additions)
 
     def match(self, target: Sequence[ParamInfo]) -> dict[str, ParamInfo]:
         """What was found in the base, by the target's names."""
-        for step in (self._anchor, self._same_name, self._nearest):
+        for step in (self._anchor, self._same_name, self._by_index):
             step(target)
         return self.found
 
@@ -146,7 +144,7 @@ class _Matcher:
         for info, candidate in chosen:
             self._take(info, candidate)
 
-    def _nearest(self, target: Sequence[ParamInfo]) -> None:
+    def _by_index(self, target: Sequence[ParamInfo]) -> None:
         """The nearest index whose sizes agree, else what the sizes alone tell."""
         for info in self._open(target):
             candidate = self._likeliest(self._candidates(info), info) or self._by_sizes(info)
@@ -173,8 +171,9 @@ class _Matcher:
 
         for key, alike in self._alike:
             if same := alike.get(key(info)):
-                nearest = [min(shape.nearest(indices), key=distance) for shape in same.values()]
-                return sorted(nearest, key=distance)
+                near = (_nearest(own, indices, 0, 0, len(own)) for own in same.values())
+                closest = (min((info for _, info in some), key=distance) for some in near)
+                return sorted(closest, key=distance)
         return []
 
     def _likeliest(self, candidates: Sequence[ParamInfo], info: ParamInfo) -> ParamInfo | None:
@@ -182,27 +181,28 @@ class _Matcher:
 
         Stages of one flat sequence have other widths under the same names at another depth.
         """
-        agreeing = [c for c in candidates if self._agrees(c, info)]
+        agreeing = [
+            candidate
+            for candidate in candidates
+            if all(
+                ours not in self.sizes or theirs in self.sizes[ours]
+                for ours, theirs in zip(info.shape, candidate.shape, strict=True)
+            )
+        ]
         if len(agreeing) < 2:
             return next(iter(agreeing), None)
-        ratios = {Fraction(size, one) for size, known in self.sizes.items() for one in known}
+        ratios = {size / one for size, known in self.sizes.items() for one in known}
         widened = any(ratio != 1 for ratio in ratios)
 
         def strangeness(candidate: ParamInfo) -> int:
             grown = (
-                Fraction(size, other)
+                size / other
                 for size, other in zip(info.shape, candidate.shape, strict=True)
                 if size not in self.sizes
             )
             return sum(2 if one not in ratios else int(one == 1 and widened) for one in grown)
 
         return min(agreeing, key=strangeness)
-
-    def _agrees(self, candidate: ParamInfo, info: ParamInfo) -> bool:
-        return all(
-            ours not in self.sizes or theirs in self.sizes[ours]
-            for ours, theirs in zip(info.shape, candidate.shape, strict=True)
-        )
 
     def _size(self, size: int) -> int:
         known = self.sizes.get(size, set())
@@ -220,6 +220,8 @@ class _Matcher:
             return None
         rest = math.prod(shape) / math.prod(info.shape) * info.fan_in / fan_in
         made = info.features_out
+        alike = (i for i in self.base if i.in_branch and _container(i) == _container(info))
+        additions = (i.stream_additions for i in alike)  # K of the stream that corresponds
         return replace(
             info,
             shape=shape,
@@ -228,7 +230,7 @@ class _Matcher:
             fan_out=max(1, round(info.fan_out * rest)),
             features_in=info.features_in and read,
             features_out=made and min(self.sizes.get(made, ()), default=round(made * rest)),
-            stream_additions=self._stream_additions(info),
+            stream_additions=next(additions, 0) if info.in_branch else 0,
             aliases=(),
         )
 
@@ -241,56 +243,41 @@ class _Matcher:
         taps = math.prod(kernel) / math.prod(info.kernel_size)
         return round(info.fan_in * read / channels * taps), read
 
-    def _stream_additions(self, info: ParamInfo) -> int:
-        """K of the base's stream that corresponds; 0 if none is known."""
-        return self._additions.get(_container(info), 0) if info.in_branch else 0
-
-
-class _Nearby:
-    """Parameters whose names differ in their indices alone, found by the nearest ones.
-
-    Two flat lists: as a tree, deep networks had millions of small objects to be collected.
-
-    Args:
-        members: Indices, as many of each, and parameter.
-    """
-
-    def __init__(self, members: Iterable[tuple[tuple[int, ...], ParamInfo]]) -> None:
-        ordered = sorted(members, key=itemgetter(0))
-        self._indices = [indices for indices, _ in ordered]
-        self._infos = [info for _, info in ordered]
-
-    def nearest(self, indices: tuple[int, ...]) -> list[ParamInfo]:
-        """Those of the least gaps, outer before inner; lower and higher are equally near."""
-        return self._within((), indices, 0, len(self._infos))
-
-    def _within(
-        self, outer: tuple[int, ...], inner: tuple[int, ...], start: int, stop: int
-    ) -> list[ParamInfo]:
-        """The nearest of a range, all of which has the outer indices."""
-        if not inner:
-            return self._infos[start:stop]
-        after = bisect_left(self._indices, (*outer, inner[0]), start, stop)
-        around = self._indices[max(start, after - 1) : min(stop, after + 1)]
-        gaps = {own[len(outer)]: abs(own[len(outer)] - inner[0]) for own in around}
-        found = []
-        for key in (key for key, gap in gaps.items() if gap == min(gaps.values())):
-            ends = [bisect_left(self._indices, (*outer, k), start, stop) for k in (key, key + 1)]
-            found += self._within((*outer, key), inner[1:], *ends)
-        return found
-
 
 def _nearby(
     infos: Iterable[ParamInfo], key: Callable[[ParamInfo], tuple[object, ...]]
-) -> dict[tuple[object, ...], dict[tuple[int, ...], _Nearby]]:
-    """By what `key` says, and by shape."""
-    members: defaultdict[Any, defaultdict[Any, list[Any]]] = defaultdict(lambda: defaultdict(list))
+) -> Mapping[tuple[object, ...], Mapping[tuple[int, ...], _Members]]:
+    """By what `key` says, and by shape, in the order of their indices."""
+    found: defaultdict[Any, defaultdict[Any, _Members]] = defaultdict(lambda: defaultdict(list))
     for info in infos:
-        members[key(info)][info.shape].append((name_indices(info.name), info))
-    return {
-        kind: {shape: _Nearby(found) for shape, found in shapes.items()}
-        for kind, shapes in members.items()
-    }
+        found[key(info)][info.shape].append((name_indices(info.name), info))
+    for shapes in found.values():
+        for members in shapes.values():
+            members.sort(key=itemgetter(0))
+    return found
+
+
+def _nearest(
+    members: _Members, indices: tuple[int, ...], level: int, start: int, stop: int
+) -> _Members:
+    """Those of the least gaps, outer indices before inner; lower and higher are equally near.
+
+    Of a range whose members have one index at each of the levels before.
+    """
+    if level == len(indices):
+        return members[start:stop]
+
+    def index(member: tuple[tuple[int, ...], ParamInfo]) -> int:
+        return member[0][level]
+
+    after = bisect_left(members, indices[level], start, stop, key=index)
+    around = members[max(start, after - 1) : min(stop, after + 1)]
+    gaps = {n: abs(n - indices[level]) for n in map(index, around)}
+    found = []
+    for near in (n for n, gap in gaps.items() if gap == min(gaps.values())):
+        ends = [bisect_left(members, n, start, stop, key=index) for n in (near, near + 1)]
+        found += _nearest(members, indices, level + 1, *ends)
+    return found
 
 
 def _by_place(infos: Iterable[ParamInfo]) -> dict[tuple[object, ...], list[ParamInfo]]:

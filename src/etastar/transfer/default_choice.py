@@ -76,8 +76,7 @@ class _Candidate:
         exponent_sd: Posterior standard deviation.
         log_sd: Standard deviation of the logarithm of the target's best rate.
         laws: The multipliers' law, and what is left to do: a power of the depth.
-        sizes: Tuned sizes that were read.
-        measured: Whether the criterion was.
+        read: What of the evidence it is made from.
         advantage: What its best rate gains over that of the network's own initialization.
     """
 
@@ -87,21 +86,13 @@ class _Candidate:
     exponent_sd: float
     log_sd: float
     laws: tuple[Law, ...]
-    sizes: int
-    measured: bool
+    read: frozenset[Reads]
     advantage: float
 
     @property
     def expected_regret(self) -> float:
         """Relative regret against the best rate of the network's own initialization."""
         return _CURVATURE * (self.log_sd / math.log(2)) ** 2 - self.advantage
-
-    @property
-    def read(self) -> frozenset[Reads]:
-        """What of the evidence it is made from."""
-        read: set[Reads] = {"network"}
-        read |= {"points"} if self.sizes > 1 else set()
-        return frozenset(read | ({"criterion"} if self.measured else set()))
 
 
 @final
@@ -143,7 +134,7 @@ class DefaultChoice(UnboundLaw):
                 prior,
                 evidence,
                 criterion_sd,
-                known.advantage(kind, parametrization),
+                min(known.advantages(kind, parametrization), default=0.0),
             )
             for parametrization, prior in _carried(evidence, known, kind)
         ]
@@ -152,7 +143,7 @@ class DefaultChoice(UnboundLaw):
         return Bound(
             best.laws,
             best.read,
-            why=f"{_reason(best, kinds, evidence)} {_expectation(reach, best.sizes)}",
+            why=f"{_reason(best, kinds, evidence)} {_expectation(reach, best.read)}",
             note=_initialized_before(best, known.advantages(kind, "stabilized"), evidence),
             log_reach=reach,
             residual=evidence.initialized or "own",
@@ -224,8 +215,11 @@ def _candidate(
     points = evidence.points if multiplier is None else evidence.points[-1:]
     laws = () if multiplier is None else (multiplier(),)
     mean, sd = prior.mean, prior.sd
-    measured = evidence.measure is not None and _log_depth(evidence) != 0
-    if measured:
+    read: set[Reads] = {"network"}
+    if len(points) > 1:
+        read.add("points")
+    if evidence.measure is not None and _log_depth(evidence) != 0:
+        read.add("criterion")
         mean, sd = _with_criterion((mean, sd), evidence, laws, criterion_sd)
     require_one_width([point.network for point in points])
     variances = [
@@ -246,7 +240,7 @@ def _candidate(
     # at the base its own tuned rate stays
     variance = variances[-1] if depth == at_base else fit.line_variance(depth)
     left: Fitted | EffectiveDepth
-    if len(points) > 1:
+    if "points" in read:
         offset = math.log(fit.predict(at_base) / points[-1].lr)
         left = Fitted(fit.exponent, offset, fit.exponent_sd, count)
     else:
@@ -259,8 +253,7 @@ def _candidate(
         exponent_sd=fit.exponent_sd,
         log_sd=math.hypot(math.sqrt(variance), by_count),
         laws=laws if laws and not left.exponent else (*laws, left),
-        sizes=len(points),
-        measured=measured,
+        read=frozenset(read),
         advantage=advantage,
     )
 
@@ -293,16 +286,14 @@ def _reason(best: _Candidate, kinds: Sequence[NetworkKind | None], evidence: Evi
     """The first sentence: what was taken, and from what it is known."""
     optimizer = _OPTIMIZERS.get(evidence.optimizer.name, evidence.optimizer.name)
     exponent = f"exponent {best.exponent:.2f} +- {best.exponent_sd:.2f}"
-    own = [f"{best.sizes} tuned sizes"] if best.sizes > 1 else []
-    own += ["the measured criterion"] if best.measured else []
+    own = [f"{len(evidence.points)} tuned sizes"] if "points" in best.read else []
+    own += ["the measured criterion"] if "criterion" in best.read else []
     families = best.prior.exponents
     if not families:
         whose = (
             f"No two stored families are like this {kinds[1]} with {optimizer}"
-            if kinds[0] == kinds[1] and kinds[1] is not None
+            if kinds[0] == kinds[1]
             else "Base and target are of different kinds"
-            if None not in kinds
-            else "The kind of a network is not known without its graph"
         )
         return f"{whose}: {' and '.join(['the structure law', *own])} ({exponent})."
     kind = str(kinds[1])
@@ -317,12 +308,12 @@ def _reason(best: _Candidate, kinds: Sequence[NetworkKind | None], evidence: Evi
     return f"{head} {' and '.join([said, *own])} ({exponent})."
 
 
-def _expectation(reach: float, sizes: int) -> str:
+def _expectation(reach: float, read: frozenset[Reads]) -> str:
     """The second sentence: how far from the optimum, and what to do where that is far."""
     expected = f"Expected within x{math.exp(-reach):.2g} to x{math.exp(reach):.2g} of the optimum"
     if math.exp(2 * reach) <= _WIDE:
         return f"{expected}."
-    return f"{expected}: tune {'a second size' if sizes == 1 else 'another size'}."
+    return f"{expected}: tune {'another size' if 'points' in read else 'a second size'}."
 
 
 def _initialized_before(best: _Candidate, gains: Sequence[float], evidence: Evidence) -> str:

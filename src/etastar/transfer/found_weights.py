@@ -120,7 +120,7 @@ class FoundWeights:
 
 
 def model_of(network: object) -> nn.Module | None:
-    """The model of a network as `Tuned` takes it; None of a graph or an architecture."""
+    """The model of a network as `Tuned` takes it; None of a graph."""
     match network:
         case (nn.Module() as model, _):
             return model

@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from etastar.errors import LawError, PlanError
 from etastar.formatting import number, short_repr
-from etastar.graph.capture import NetworkLike
 from etastar.laws import Bound, Evidence, Measured, Reads, UnboundLaw
 from etastar.measure import UpdateReport, measure_update
 from etastar.measure.batch import Batch, LossFn
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 
 _WORTH_A_WARNING = 2.0
-_WIDTH_DROPS_OUT = 1.25  # largest ratio of eta* at two widths; intervals over seeds are as wide
 
 
 @dataclass(frozen=True)
@@ -37,9 +35,6 @@ class Measure:
     Attributes:
         batch: What the gradient is taken on at both sizes, as `measure_update` takes it.
         loss_fn: `loss_fn(output, targets)`; None for a model that computes its own loss.
-        proxies: In place of a target that is too large: networks of its depth and, best, of two
-            small widths, (model, example inputs). Under muP width drops out; whether it does is
-            what the second one shows.
         draw: Draws the weights of a copy anew, in place, from the global random numbers, as they
             were drawn at first: `lambda model: model.apply(init_weights)`. None to measure the
             weights as they are, a single draw: in a deep narrow network eta* of two draws may
@@ -52,7 +47,6 @@ class Measure:
 
     batch: Batch
     loss_fn: LossFn | None = None
-    proxies: tuple[NetworkLike, ...] = ()
     draw: Callable[[nn.Module], object] | None = None
     seeds: SeedChoice = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -102,28 +96,16 @@ def warn_of_difference(law: Measured, said: str, *, followed: str) -> str:
 
 
 def measured_law(
-    networks: tuple[Any, Any],
-    measure: Measure,
-    planned: Callable[[Any], TransferPlan],
+    networks: Sequence[object], plans: Sequence[TransferPlan], measure: Measure
 ) -> tuple[Measured, str]:
     """The criterion at base and target, copies of them, each with its plan as it will be used.
 
     And how far it is to be trusted, in words.
-
-    Raises:
-        PlanError: A network is a graph, which cannot be run.
-        MeasureError: See `measure_update`.
-        OptimizerError: The class of the plan's optimizer is not known.
     """
-    in_place = measure.proxies or (networks[1],)
-    subjects = [
-        (_model(network, place), planned(network))
-        for network, place in ((networks[0], "base"), *((one, "target") for one in in_place))
-    ]
-    reports = [_report(*subject, measure) for subject in subjects]
-    found = [report.typical_mean_square for report in reports]
-    said = _seeds_note(reports[0], reports[-1]) + _width_note(found[1:])
-    return Measured(found[0], found[-1]), said
+    models = [_model(*one) for one in zip(networks, ("base", "target"), strict=True)]
+    base, target = (_report(*one, measure) for one in zip(models, plans, strict=True))
+    law = Measured(base.typical_mean_square, target.typical_mean_square)
+    return law, _seeds_note(base, target)
 
 
 def _model(network: object, place: str) -> nn.Module:
@@ -147,16 +129,6 @@ def _seeds_note(base: UpdateReport, target: UpdateReport) -> str:
         f" (within {math.exp(width):.3g}x either way; {len(base.seeds)} draws of the base, "
         f"{len(target.seeds)} of the target)"
     )
-
-
-def _width_note(found: list[float]) -> str:
-    """Whether width drops out, where two proxies stand for the target."""
-    if len(found) < 2:
-        return ""
-    ratio = max(math.sqrt(a / b) for a in found for b in found)
-    rates = ", ".join(number(value**-0.5) for value in found)
-    verdict = "drops out" if ratio <= _WIDTH_DROPS_OUT else "does NOT drop out: use wider proxies"
-    return f"; at the proxies' widths eta* {rates}: width {verdict}"
 
 
 def _report(model: nn.Module, plan: TransferPlan, measure: Measure) -> UpdateReport:

@@ -311,9 +311,8 @@ class TransferPlan(Shown):
 
     def to_json(self) -> str:
         """The plan as JSON text, numbers exact."""
-        bare = dataclasses.asdict(dataclasses.replace(self, graph=None))
-        del bare["graph"], bare["prior"]
-        return json.dumps(bare, indent=1, allow_nan=False) + "\n"
+        kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.compare}
+        return json.dumps(kept, default=dataclasses.asdict, indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, *, source: str = "a plan") -> TransferPlan:

@@ -7,8 +7,6 @@ import json
 import os
 import secrets
 import stat
-import sys
-import types
 import typing
 from dataclasses import asdict
 from pathlib import Path
@@ -17,13 +15,9 @@ from typing import Any, TypeVar
 from etastar.errors import EtastarError, LawError, PlanError
 from etastar.laws import LAWS, residual_rule
 from etastar.optimizers import OPTIMIZERS, OptimizerKind
+from etastar.typed import require_type
 
 FORMAT_VERSION = 4
-
-_KEYS_OF_FORMAT_1 = frozenset(
-    "laws optimizer base_lr aux_lr weight_decay eps base_depth target_depth parameters notes "
-    "format_version".split()
-)
 
 Record = TypeVar("Record")
 
@@ -32,10 +26,6 @@ def decode(record: type[Record], text: str, *, source: str) -> Record:
     """Build a frozen record from a plan's JSON, every field present and of its declared type.
 
     Fields that are not compared are not in the file and take their defaults.
-
-    Raises:
-        PlanError: Not JSON, not a plan, or of another format version; or a field, which is named,
-            is missing, unknown or of a wrong type.
     """
     try:
         data = json.loads(text)
@@ -52,30 +42,34 @@ def decode(record: type[Record], text: str, *, source: str) -> Record:
         )
     if version == 1:
         data = _from_format_1(data, source)
-    return typing.cast("Record", _record(record, data, source))
+    made: Record = _record(record, data, source)
+    return made
 
 
 def _from_format_1(data: dict[str, Any], source: str) -> dict[str, Any]:
     """An object of format 1 as one of today: settings of the base apart, no betas, no interval."""
+    same = {key: value for key, value in data.items() if key != "format_version"}
     try:
-        found = {k: data[k] for k in ("laws", "target_depth", "notes")}
-        found["optimizer"] = _kind_of_format_1(data["optimizer"])
-        found["base"] = {
-            "depth": data["base_depth"],
-            "lr": data["base_lr"],
-            **{k: data[k] for k in ("aux_lr", "weight_decay", "eps")},
-            **dict.fromkeys(("betas", "batch_size", "num_steps", "log_lr_sd")),
-        }
-        found["parameters"] = [_entry_of_format_1(entry) for entry in data["parameters"]]
         named = [
             LAWS[law["name"]](**dict(law["options"])) for law in data["laws"] if law["name"] in LAWS
         ]
+        return dict(  # a key of both is none of format 1
+            format_version=FORMAT_VERSION,
+            optimizer=_kind_of_format_1(same.pop("optimizer")),
+            base={
+                "depth": same.pop("base_depth"),
+                "lr": same.pop("base_lr"),
+                **{k: same.pop(k) for k in ("aux_lr", "weight_decay", "eps")},
+                **dict.fromkeys(("betas", "batch_size", "num_steps", "log_lr_sd")),
+            },
+            parameters=[_entry_of_format_1(entry) for entry in same.pop("parameters")],
+            initialization={"residual": residual_rule(named)},
+            lr_interval=None,
+            why="",
+            **same,
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _corrupt(source, f"no plan of format 1 ({error})") from error
-    if unknown := set(data) - _KEYS_OF_FORMAT_1:
-        raise _corrupt(source, f"the keys {sorted(unknown)}")
-    later = {"lr_interval": None, "why": "", "format_version": FORMAT_VERSION}
-    return {**found, **later, "initialization": {"residual": residual_rule(named)}}
 
 
 def _kind_of_format_1(kind: dict[str, Any]) -> dict[str, Any]:
@@ -96,58 +90,46 @@ def _corrupt(source: str, what: str) -> PlanError:
     return PlanError(f"{source} with {what}", "a plan written by plan.save", "make the plan again")
 
 
-def _decode(hint: Any, data: Any, where: str) -> object:
-    if dataclasses.is_dataclass(hint):
-        return _record(hint, data, where)
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple:
-        return _tuple(arguments, data, where)
-    if origin in (typing.Union, types.UnionType):
-        if type(data) in (types.NoneType, str) and type(data) in arguments:
-            return data
-        rest = [one for one in arguments if one not in (types.NoneType, str)]
-        return _decode(rest[0] if rest else str, data, where)
-    if origin is typing.Literal:
-        return _checked(data in arguments, data, where)
-    if hint is float:
-        known = type(data) in (int, float) and abs(data) <= sys.float_info.max
-        return float(_checked(known, data, where))
-    return _checked(type(data) is hint, data, where)
-
-
-def _checked(valid: bool, data: Any, where: str) -> Any:
-    if not valid:
-        raise _corrupt(where, f"the value {data!r}")
-    return data
-
-
-def _tuple(arguments: tuple[Any, ...], data: object, where: str) -> tuple[object, ...]:
-    items = _checked(isinstance(data, list), data, where)
-    if arguments[-1] is Ellipsis:
-        arguments = (arguments[0],) * len(items)
-    _checked(len(items) == len(arguments), data, where)
-    return tuple(
-        _decode(hint, item, f"{where}[{number}]")
-        for number, (hint, item) in enumerate(zip(arguments, items, strict=True))
-    )
-
-
-def _record(record: Any, data: object, where: str) -> object:
-    items = _checked(isinstance(data, dict), data, where)
+def _record(record: Any, data: object, where: str) -> Any:
     names = [field.name for field in dataclasses.fields(record) if field.compare]
-    if set(items) != set(names):
-        raise _corrupt(where, f"the keys {sorted(items)} in place of {sorted(names)}")
-    hints = typing.get_type_hints(record, localns=dict.fromkeys(("Graph",), object))
-    fields = {n: _decode(hints[n], items[n], f"{where}.{n}") for n in names}
+    if not isinstance(data, dict) or set(data) != set(names):
+        found = f"the keys {sorted(data)}" if isinstance(data, dict) else f"the value {data!r}"
+        raise _corrupt(where, f"{found} in place of the keys {sorted(names)}")
+    hints = typing.get_type_hints(record)
+    fields = {name: _decode(hints[name], data[name], f"{where}.{name}") for name in names}
     try:
         return record(**fields)
     except LawError as error:
         raise _corrupt(where, error.received) from error
 
 
+def _decode(hint: Any, data: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _record(hint, data, where)
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        return _tuple(arguments, data, where)
+    for one in arguments if data is not None else ():  # a record or a tuple, or None
+        if dataclasses.is_dataclass(one) or typing.get_origin(one) is tuple:
+            return _decode(one, data, where)
+    require_type(where, data, hint, error=PlanError)
+    return float(data) if type(data) is int and float in (hint, *arguments) else data
+
+
+def _tuple(arguments: tuple[Any, ...], data: object, where: str) -> tuple[object, ...]:
+    is_open = arguments[-1] is Ellipsis
+    if not isinstance(data, list) or not (is_open or len(data) == len(arguments)):
+        raise _corrupt(where, f"the value {data!r}")
+    hints = arguments[:1] * len(data) if is_open else arguments
+    return tuple(
+        _decode(hint, item, f"{where}[{number}]")
+        for number, (hint, item) in enumerate(zip(hints, data, strict=True))
+    )
+
+
 def read_text(path: str | os.PathLike[str]) -> str:
     """Content of a plan file, refused where it cannot be read or is no text."""
-    goal = ordinary_file(path, "a readable plan file")
+    goal = ordinary_file(path)
     try:
         return goal.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -157,18 +139,11 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 def ordinary_file(
-    path: object,
-    expected: str,
-    *,
-    what: str = "plan file",
-    error: type[EtastarError] = PlanError,
+    path: object, *, what: str = "plan file", error: type[EtastarError] = PlanError
 ) -> Path:
     """A path that is an ordinary file or nothing yet: a pipe would block, a device is no plan.
 
-    A symbolic link stands for what it points at. `expected` and `what` are for the message.
-
-    Raises:
-        EtastarError: Of the class `error`: no path, a pipe, a socket, a device, or links in a ring.
+    A symbolic link stands for what it points at. `what` is for the message.
     """
     problem = "no path"
     if isinstance(path, (str, os.PathLike)) and "\0" not in str(path):
@@ -179,16 +154,12 @@ def ordinary_file(
             problem = "neither a file nor new"
         except OSError as failed:
             problem = str(failed)
-    raise error(f"{what} {path!r} ({problem})", expected, "give the path of a file")
+    raise error(f"{what} {path!r} ({problem})", "an ordinary file", "give the path of one")
 
 
 def require_place(path: str | os.PathLike[str]) -> None:
-    """Refuse a path to which no plan can be written, before what the plan needs is run.
-
-    Raises:
-        PlanError: It is a folder, a device or a pipe, or its folder is not there or not writable.
-    """
-    goal = ordinary_file(path, "a writable path")
+    """Refuse a path to which no plan can be written, before what the plan needs is run."""
+    goal = ordinary_file(path)
     if goal.is_dir() or not os.access(goal.parent, os.W_OK):
         raise PlanError(
             f"plan file {os.fspath(path)!r} (no file can be written there)",
@@ -208,12 +179,8 @@ def write_text(
 
     A file that was there keeps its mode, and a symbolic link to it stays one. `what` is for the
     message.
-
-    Raises:
-        EtastarError: Of the class `error`: the file cannot be written; what was there before is
-            unchanged.
     """
-    goal = ordinary_file(path, "a writable path", what=what, error=error)
+    goal = ordinary_file(path, what=what, error=error)
     temporary = goal.with_name(f".{goal.name[:200]}.{secrets.token_hex(4)}")
     try:
         try:

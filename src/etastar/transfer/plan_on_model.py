@@ -23,7 +23,7 @@ from etastar.laws import Width
 from etastar.naming import canonical_modules, canonical_parameters
 from etastar.optimizers import OPTIMIZERS, OptimizerKind
 from etastar.transfer.plan_record import GroupPlan, ParamPlan, group_parameters
-from etastar.typed import plain_number
+from etastar.typed import require_number
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,7 @@ class PlannedModel:
 
     @classmethod
     def match(cls, entries: Sequence[ParamPlan], model: nn.Module) -> PlannedModel:
-        """Find the plan's parameters in a model.
-
-        Raises:
-            PlanError: Names, shapes or ties differ, which are named; or within a tracer of PyTorch.
-        """
+        """Find the plan's parameters in a model; refused where names, shapes or ties differ."""
         require_plain_execution(error=PlanError)
         if not isinstance(model, nn.Module):
             raise PlanError(
@@ -60,9 +56,7 @@ class PlannedModel:
         actual = canonical_parameters(model)
         problems = [f"{name!r} is not in the plan" for name in actual if name not in planned]
         problems += [f"{name!r} is not in the model" for name in planned if name not in actual]
-        for name, entry in planned.items():
-            problems += _differences(name, entry, actual)
-        problems += _unplanned_ties(entries, actual)
+        problems += _differences(planned, actual)
         if problems:
             shown = "; ".join(problems[:6])
             more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
@@ -81,9 +75,6 @@ class PlannedModel:
         They have `params`, `lr`, and `weight_decay`, `eps` and `betas` where the optimizer needs
         them, and `name`, `lr_multiplier` and `optimizer_kind`, which optimizers carry along. Frozen
         parameters are left out.
-
-        Raises:
-            PlanError: Nothing is left to train.
         """
         made = []
         for group in groups:
@@ -121,21 +112,10 @@ class PlannedModel:
 
         lr(parameter) = lr of the plan x lr of the group / tuned lr; weight decay, epsilon and betas
         are the group's where it has them, times the plan's factors. A parameter in no group of the
-        user's is in none of those that are made.
-
-        Args:
-            groups: As a torch optimizer takes them: `params` (tensors, pairs of name and tensor, or
-                names), and any keys beside, which are kept.
-            entries: Those of the model's parameters that are asked for.
-            rates: Learning rate at the base by the name of the optimizer's kind.
-            defaults: For each of these names the kind whose epsilon and betas need not be named.
-
-        Raises:
-            PlanError: A group is none, holds what is no parameter of the model, or one twice.
+        user's is in none of those that are made. `rates` has the learning rate at the base by the
+        name of the optimizer's kind, `defaults` the kind whose epsilon and betas need not be named.
         """
-        names: dict[int | str, str] = {name: name for name in self.parameters}
-        names |= {id(value): name for name, value in self.parameters.items()}
-        names |= {alias: one.name for one in entries for alias in one.aliases}
+        names = {id(value): name for name, value in self.parameters.items()}
         wanted = {entry.name: entry for entry in entries}
         seen: set[str] = set()
         made: list[dict[str, Any]] = []
@@ -144,9 +124,9 @@ class PlannedModel:
                 given = f"group {number} given as {type(own).__name__}"
                 raise _refused(given, "a dict with params")
             members = []
-            for name in map(names.get, _tensors_or_names(own["params"])):
+            for name in map(names.get, map(id, _tensors(own["params"]))):
                 if name is None or name in seen:
-                    what = f"{name!r} again" if name else "a tensor or name that the plan lacks"
+                    what = f"{name!r} again" if name else "what is no tensor of the plan"
                     raise _refused(
                         f"group {number} with {what}", "each parameter of the model once"
                     )
@@ -196,9 +176,6 @@ class PlannedModel:
         """Multiply the parameters by their factors, and remember that it was done.
 
         Those named in `without` hold their factors already.
-
-        Raises:
-            PlanError: As `require_writable`; nothing was changed.
         """
         self.require_writable()
         known, before = recall(self.model) or Applied(), digest_of(self.model)
@@ -216,21 +193,13 @@ class PlannedModel:
         """Refuse weights that the factors cannot be applied to, before any is changed.
 
         Nothing is written to frozen ones, which may be quantized.
-
-        Raises:
-            PlanError: One is on the meta device, of 8 bits, complex, or the like.
         """
         scaled = {entry.name: self.parameters[entry.name] for entry in self._scaled}
         written = {n: p for n, p in scaled.items() if p.requires_grad or p.is_meta}
         require_writable(written, error=PlanError)
 
     def require_unscaled(self) -> None:
-        """Refuse weights that already hold what the factors bring.
-
-        Raises:
-            PlanError: They were rescaled before, or were initialized with a factor for depth or
-                width that the plan brings too, or hold no memory.
-        """
+        """Refuse weights that already hold what the factors bring, by a plan or `initialize_`."""
         if not self._scaled:
             return
         self.require_writable()
@@ -260,12 +229,9 @@ class PlannedModel:
             )
 
     def require_rescaled(self) -> None:
-        """Refuse weights that lack the factors which the plan's rates belong to.
-
-        Raises:
-            PlanError: It is not known here that they were rescaled by these factors.
-        """
-        if all(_is_zero(self.parameters[e.name], e.gain_offset) for e in self._trained):
+        """Refuse weights that are not known to hold the factors which the rates belong to."""
+        values = ((self.parameters[e.name].detach(), e.gain_offset) for e in self._trained)
+        if not any(value.is_meta or (value + offset).any() for value, offset in values):
             return
         rescaled = (recall(self.model) or Applied()).rescaled
         if rescaled == self._digest:
@@ -294,61 +260,48 @@ def _inside(model: nn.Module, names: AbstractSet[str]) -> nn.Module:
     return model
 
 
-def _differences(name: str, entry: ParamPlan, actual: dict[str, nn.Parameter]) -> list[str]:
-    if name not in actual or entry.name not in actual:
-        return []
-    if tuple(actual[name].shape) != entry.shape:
-        return [f"{name!r} has shape {tuple(actual[name].shape)}, in the plan {entry.shape}"]
-    if actual[name] is not actual[entry.name]:
-        return [f"{name!r} is tied to {entry.name!r} in the plan and not in the model"]
-    return []
+def _differences(
+    planned: Mapping[str, ParamPlan], actual: Mapping[str, nn.Parameter]
+) -> Iterator[str]:
+    """Shapes and ties of what both have."""
+    first: dict[int, str] = {}
+    for name, entry in planned.items():
+        if name not in actual or entry.name not in actual:
+            continue
+        found = actual[name]
+        other = first.setdefault(id(found), entry.name)
+        if tuple(found.shape) != entry.shape:
+            yield f"{name!r} has shape {tuple(found.shape)}, in the plan {entry.shape}"
+        elif found is not actual[entry.name]:
+            yield f"{name!r} is tied to {entry.name!r} in the plan and not in the model"
+        elif other != entry.name:
+            yield f"{name!r} is tied to {other!r} in the model and not in the plan"
 
 
-def _unplanned_ties(entries: Sequence[ParamPlan], actual: dict[str, nn.Parameter]) -> list[str]:
-    owner: dict[int, str] = {}
-    problems = []
-    for entry in (entry for entry in entries if entry.name in actual):
-        other = owner.setdefault(id(actual[entry.name]), entry.name)
-        if other != entry.name:
-            problems.append(f"{entry.name!r} is tied to {other!r} in the model and not in the plan")
-    return problems
-
-
-def _is_zero(parameter: torch.Tensor, offset: float) -> bool:
-    return not parameter.is_meta and not bool((parameter.detach() + offset).any())
-
-
-def _tensors_or_names(params: Any) -> Iterator[int | str]:
-    """What a group's `params` hold: the identity of a tensor, or a name."""
-    single = isinstance(params, (str, torch.Tensor))
-    for one in [params] if single else list(params):
-        held = one[1] if isinstance(one, tuple) and len(one) == 2 else one
-        yield held if isinstance(held, str) else id(held)
+def _tensors(params: Any) -> list[Any]:
+    """What a group's `params` hold: a tensor, several, or pairs of name and tensor."""
+    several = [params] if isinstance(params, torch.Tensor) else list(params)
+    return [one[1] if isinstance(one, tuple) and len(one) == 2 else one for one in several]
 
 
 def _with_own(entry: ParamPlan, own: Mapping[str, Any], rate: float) -> ParamPlan:
     """The entry with a group's own settings at the base, times the plan's factors."""
     factors = [one for _, one in entry.factors]
-    changed: dict[str, Any] = {}
-    if "lr" in own:
-        changed["lr"] = entry.lr * _number(own, "lr") / rate
-    if "weight_decay" in own:
-        by_laws = math.prod(one.weight_decay for one in factors)
-        changed["weight_decay"] = _number(own, "weight_decay") * by_laws
-    if "eps" in own and entry.eps is not None:
-        changed["eps"] = _number(own, "eps") * math.prod(one.eps for one in factors)
+    given = {
+        key: require_number(key, own[key], error=PlanError, owner="a group")
+        for key in ("lr", "weight_decay", "eps")
+        if key in own and getattr(entry, key) is not None
+    }
+    changed: dict[str, Any] = {
+        key: value * math.prod(getattr(one, key) for one in factors) for key, value in given.items()
+    }
+    if "lr" in given:
+        changed["lr"] = entry.lr * given["lr"] / rate
     if "betas" in own and entry.betas is not None:
         pairs = zip(own["betas"], *(one.betas for one in factors), strict=True)
         scaled = [(beta, math.prod(by)) for beta, *by in pairs]
         changed["betas"] = tuple(b if by == 1 else 1 - (1 - b) * by for b, by in scaled)
     return replace(entry, **changed)
-
-
-def _number(own: Mapping[str, Any], key: str) -> float:
-    found = plain_number(own[key])
-    if found is None:
-        raise _refused(f"a group with {key}={own[key]!r}", "a number")
-    return found
 
 
 def _refused(received: str, expected: str) -> PlanError:

@@ -46,9 +46,6 @@ def require_settings(record: object, *, owner: str = "") -> None:
 
     Fields of the usual names are read; None stands for unknown, but for `lr`. `owner` is for the
     message.
-
-    Raises:
-        PlanError: A number is not valid.
     """
     for name, bounds in _BOUNDS.items():
         value = getattr(record, name, None)

@@ -63,7 +63,7 @@ DEFAULT_LAW: Final = DefaultChoice.name
 
 def plan_transfer(
     base: Tuned | Sequence[Tuned],
-    target: Target | NetworkLike | Architecture,
+    target: Target | NetworkLike,
     *,
     optimizer: OptimizerLike,
     law: str | Law | Sequence[str | Law] = DEFAULT_LAW,
@@ -140,20 +140,15 @@ def plan_transfer(
     )
     planner = _Planner(kind, settings, decay, ours, allow_recurrent, goal.eps)
     networks = (start.network, goal.network)
-    graph = None if isinstance(goal.network, Architecture) else graph_of(goal.network)
-    theirs = read_architecture(
-        graph or goal.network, training=Training(goal.batch_size, goal.num_steps)
-    )
+    graph = graph_of(goal.network)
+    theirs = read_architecture(graph, training=Training(goal.batch_size, goal.num_steps))
 
     pairs = match_parameters(ours.parameters, theirs.parameters)
-    known = {id(start.network): ours, id(goal.network): replace(theirs, training=Training())}
 
     def measured(laws: tuple[Law, ...]) -> tuple[Measured, str]:
-        def planned(network: NetworkLike) -> TransferPlan:
-            return planner.plan(known.get(id(network)) or read_architecture(network), laws)
-
         assert measure is not None
-        return measured_law(networks, measure, planned)
+        at_target = planner.plan(replace(theirs, training=Training()), laws, pairs)
+        return measured_law(networks, (planner.plan(ours, laws), at_target), measure)
 
     found = found_weights(*networks, pairs)
     evidence = Evidence(
@@ -241,23 +236,19 @@ def _require_kept(plan: TransferPlan) -> None:
 
 def _bind(laws: Sequence[Law], evidence: Evidence) -> tuple[tuple[Law, ...], tuple[Bound, ...]]:
     """Laws that need no evidence any more, and what they were made from."""
-    bounds: dict[int, Bound] = {}
-    in_force = [law for law in laws if not isinstance(law, UnboundLaw)]
+    bounds: dict[str, Bound] = {}
+    in_force = tuple(law for law in laws if not isinstance(law, UnboundLaw))
+    unbound = (law for law in laws if isinstance(law, UnboundLaw))
     # what may be measured is bound last, with all others in force
-    for place, law in sorted(enumerate(laws), key=lambda item: _may_measure(item[1])):
-        if isinstance(law, UnboundLaw):
-            bounds[place] = law.bind(replace(evidence, laws=tuple(in_force)))
-            in_force += bounds[place].laws
-    every = [
-        law
-        for place, asked in enumerate(laws)
-        for law in (bounds[place].laws if place in bounds else (asked,))
-    ]
+    for law in sorted(unbound, key=lambda law: "criterion" in law.reads):
+        bounds[law.name] = law.bind(replace(evidence, laws=in_force))
+        in_force += bounds[law.name].laws
+    every = (
+        one
+        for asked in laws
+        for one in (bounds[asked.name].laws if asked.name in bounds else (asked,))
+    )
     return tuple(sorted(every, key=lambda law: isinstance(law, Measured))), tuple(bounds.values())
-
-
-def _may_measure(law: Law) -> bool:
-    return isinstance(law, UnboundLaw) and "criterion" in law.reads
 
 
 @dataclass(frozen=True)
@@ -330,7 +321,8 @@ class _Planner:
         total = reduce(mul, (factors for _, factors in by_law), Factors())
         auxiliary = kind.name != self.optimizer.name
         rate = self.tuned.aux_lr if auxiliary and self.tuned.aux_lr is not None else self.tuned.lr
-        eps, betas = self._own(kind)
+        given = kind.betas is not None and self.tuned.betas is not None
+        betas = self.tuned.betas if given else kind.betas
         info = pair.target
         return ParamPlan(
             name=info.name,
@@ -339,7 +331,7 @@ class _Planner:
             optimizer=kind.name,
             lr=rate * total.lr,
             weight_decay=self.decay.of(pair) * total.weight_decay,
-            eps=self._target_eps(kind, eps, total),
+            eps=self._eps(kind, total),
             init=total.init,
             factors=by_law,
             aliases=info.aliases,
@@ -350,16 +342,13 @@ class _Planner:
     def _case(self, pair: ParamPair, target: Architecture) -> TransferCase:
         return TransferCase(self.base, target, self.optimizer.for_parameter(pair.target))
 
-    def _target_eps(self, kind: OptimizerKind, eps: float | None, by: Factors) -> float | None:
-        if eps is None or self.target_eps is None or kind.fallback is not None:
-            return None if eps is None else eps * by.eps
-        return self.target_eps
-
-    def _own(self, kind: OptimizerKind) -> tuple[float | None, tuple[float, float] | None]:
-        """Epsilon and betas at the base: what the caller gave, where this kind takes it."""
-        eps = kind.eps if self.tuned.eps is None or kind.fallback is not None else self.tuned.eps
-        given = self.tuned.betas is not None and kind.betas is not None
-        return eps, self.tuned.betas if given else kind.betas
+    def _eps(self, kind: OptimizerKind, by: Factors) -> float | None:
+        """At the target; of Muon and its AdamW the latter alone takes what the caller gave."""
+        takes = kind.fallback is None
+        if takes and self.target_eps is not None:
+            return self.target_eps
+        eps = self.tuned.eps if takes and self.tuned.eps is not None else kind.eps
+        return None if eps is None else eps * by.eps
 
 
 def _scaled_betas(betas: tuple[float, float], factors: tuple[float, float]) -> tuple[float, float]:

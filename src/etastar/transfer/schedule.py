@@ -54,20 +54,15 @@ _ONE_FOR_ALL: Final[Mapping[str, str]] = {
 
 
 def _multipliers(optimizer: Optimizer) -> list[float]:
-    if not isinstance(optimizer, Optimizer):
+    groups = optimizer.param_groups if isinstance(optimizer, Optimizer) else [{}]
+    if not all("lr_multiplier" in group for group in groups):
         raise ScheduleError(
-            f"a {type(optimizer).__name__} in place of an optimizer",
-            "an optimizer built from plan.param_groups(model)",
-            "build it so, and pass the optimizer itself",
-        )
-    if not all("lr_multiplier" in group for group in optimizer.param_groups):
-        raise ScheduleError(
-            f"a {type(optimizer).__name__} with groups that are not a plan's",
+            f"a {type(optimizer).__name__} in place of an optimizer with a plan's groups",
             "an optimizer built from plan.param_groups(model)",
             "build it so, and add further parameters with an lr_multiplier of their own",
         )
     _refuse_other_kind(optimizer)
-    return [float(group["lr_multiplier"]) for group in optimizer.param_groups]
+    return [float(group["lr_multiplier"]) for group in groups]
 
 
 def _refuse_other_kind(optimizer: Optimizer) -> None:
@@ -223,10 +218,18 @@ def check_schedule(schedule: LRScheduler | Optimizer | Any, *, num_steps: int | 
             scheduler.
         OptimizerError: The optimizer was made to step otherwise than its kind does.
     """
+    states: Iterable[Optimizer]
+    if isinstance(schedule, Optimizer):
+        multipliers, states = _multipliers(schedule), [schedule]
+    else:
+        scheduler = _scheduler(schedule)
+        multipliers, steps = _multipliers(scheduler.optimizer), _length(scheduler)
+        if num_steps is not None:
+            steps = require_number("num_steps", num_steps, error=ScheduleError, least=0, whole=True)
+        states = _stepped(_copied(scheduler), steps)
     peak = 0.0
-    for step, optimizer in enumerate(_states(schedule, num_steps)):
+    for step, optimizer in enumerate(states):
         rates = [float(group["lr"]) for group in optimizer.param_groups]
-        multipliers = _multipliers(optimizer)
         factors = [lr / own for lr, own in zip(rates, multipliers, strict=True)]
         peak = max(peak, *factors)
         if max(factors) - min(factors) > _TOLERANCE * peak:
@@ -261,18 +264,6 @@ def _plateau(schedule: Any) -> ReduceLROnPlateau | None:
     return inner if isinstance(inner, ReduceLROnPlateau) else None
 
 
-def _states(schedule: LRScheduler | Optimizer | Any, num_steps: int | None) -> Iterable[Optimizer]:
-    """The optimizer as it stands, then after each step of a scheduler's copy."""
-    if isinstance(schedule, Optimizer):
-        return [schedule]
-    scheduler = _scheduler(schedule)
-    _multipliers(scheduler.optimizer)
-    if num_steps is not None:
-        require_number("num_steps", num_steps, error=ScheduleError, least=0, whole=True)
-    steps = _length(scheduler) if num_steps is None else num_steps
-    return _stepped(_copied(scheduler), steps)
-
-
 def _scheduler(schedule: Any) -> Any:
     """The scheduler itself, out of accelerate's wrapper."""
     inner = getattr(schedule, "scheduler", schedule)
@@ -288,23 +279,16 @@ def _scheduler(schedule: Any) -> Any:
 
 def _copied(scheduler: Any) -> Any:
     """A copy of scheduler and groups that shares nothing and holds no tensor of the model."""
-    memo: dict[int, Any] = {}
-    for part in _parts(scheduler):
-        memo[id(part.optimizer.state)] = defaultdict(dict)
-        for group in part.optimizer.param_groups:
-            for parameter in group["params"]:
-                memo[id(parameter)] = torch.nn.Parameter(torch.zeros(1))
-    return copy.deepcopy(scheduler, memo)
-
-
-def _parts(scheduler: Any) -> list[Any]:
-    inner = [p for s in getattr(scheduler, "_schedulers", ()) for p in _parts(s)]
-    return [scheduler, *inner]
+    optimizer = scheduler.optimizer
+    parameters = (p for group in optimizer.param_groups for p in group["params"])
+    memo: dict[int, Any] = {id(p): torch.nn.Parameter(torch.zeros(1)) for p in parameters}
+    return copy.deepcopy(scheduler, memo | {id(optimizer.state): defaultdict(dict)})
 
 
 def _length(scheduler: Any) -> int:
     """Steps that a scheduler states as its length, summed over the parts of a sequence."""
-    stated = [int(getattr(p, n, 0) or 0) for p in _parts(scheduler) for n in _HORIZONS]
+    parts = (scheduler, *getattr(scheduler, "_schedulers", ()))
+    stated = [int(getattr(part, name, 0) or 0) for part in parts for name in _HORIZONS]
     return min(max(sum(stated) + 1, _FEWEST_STEPS), _MOST_STEPS) if any(stated) else 1000
 
 

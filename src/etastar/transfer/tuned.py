@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Final, get_args
+
+import torch
 
 from etastar.errors import OptimizerError, PlanError
 from etastar.formatting import short_repr
@@ -32,7 +33,6 @@ _ROUNDING = 1e-9
 _KEPT = ("aux_lr", "eps", "betas", "batch_size", "num_steps", "log_lr_sd")
 
 _SHARED = ("weight_decay", "no_decay", "betas", "eps", "batch_size", "num_steps")
-_ALLOWED = "(network, learning rate) of a network that was tuned: Tuned(network, lr), or several"
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Tuned:
     plan's notes say where they differ from the target's, or from what the plan draws.
 
     Attributes:
-        network: A graph, or (model, example inputs); see `NetworkLike`. A graph or an architecture
-            that was read before costs no second capture.
+        network: A graph, or (model, example inputs); see `NetworkLike`. A graph costs no
+            second capture.
         lr: Its tuned learning rate.
         weight_decay: As the optimizer takes it, for all parameters; None for that of an optimizer
             instance, parameter by parameter, else 0.
@@ -69,7 +69,7 @@ class Tuned:
         0.1
     """
 
-    network: NetworkLike | Architecture
+    network: NetworkLike
     lr: float
     _: KW_ONLY
     weight_decay: float | None = None
@@ -111,7 +111,7 @@ class Target:
         PlanError: A number is no valid setting.
     """
 
-    network: NetworkLike | Architecture
+    network: NetworkLike
     _: KW_ONLY
     batch_size: int | None = None
     num_steps: int | None = None
@@ -122,14 +122,12 @@ class Target:
         require_settings(self)
 
 
-def read_architecture(
-    network: NetworkLike | Architecture, *, training: Training | None = None
-) -> Architecture:
+def read_architecture(network: NetworkLike, *, training: Training | None = None) -> Architecture:
     """Depth report and parameters of a network.
 
     Args:
-        network: A graph; or a model and its example inputs; or an architecture already read.
-        training: Batch size and steps; None for those of an architecture, else unknown.
+        network: A graph; or a model and its example inputs.
+        training: Batch size and steps; None where they are not known.
 
     Returns:
         What the laws need to know of it.
@@ -138,20 +136,14 @@ def read_architecture(
         CaptureError: It is none of these, or the model could not be run on the inputs.
         DepthError: The network has no effective depth.
     """
-    given = training or Training()
-    if isinstance(network, Architecture):
-        return network if given == Training() else replace(network, training=given)
     graph = graph_of(network)
     report = graph.depth()
-    return Architecture(report, graph.parameters, given, network_features(graph, report))
+    features = network_features(graph, report)
+    return Architecture(report, graph.parameters, training or Training(), features)
 
 
 def read_tuned(base: Tuned | Sequence[Tuned]) -> tuple[tuple[Tuned, Architecture], ...]:
-    """The tuned networks with their architectures, the deepest last.
-
-    Raises:
-        PlanError: It is none, or several differ in another setting than the learning rates.
-    """
+    """The tuned networks with their architectures, the deepest last."""
     found = [
         (one, read_architecture(one.network, training=Training(one.batch_size, one.num_steps)))
         for one in _listed(base)
@@ -168,24 +160,17 @@ def read_tuned(base: Tuned | Sequence[Tuned]) -> tuple[tuple[Tuned, Architecture
     return tuple(found)
 
 
-def _listed(base: object) -> Iterator[Tuned]:
+def _listed(base: object) -> Sequence[Tuned]:
     several = [base] if isinstance(base, Tuned) else base
-    if not isinstance(several, Sequence) or isinstance(several, str) or not several:
-        raise PlanError(f"a base given as {_described(base)}", _ALLOWED, "pass Tuned(network, lr)")
-    for one in several:
-        if not isinstance(one, Tuned):
-            raise PlanError(
-                f"a tuned network given as {_described(one)}",
-                _ALLOWED,
-                "pass plan_transfer(Tuned(network, lr), target, ...)",
-            )
-        yield one
-
-
-def _described(base: object) -> str:
-    if isinstance(base, (tuple, list)):
-        return f"({', '.join(type(item).__name__ for item in base)})"
-    return type(base).__name__
+    given = several if isinstance(several, Sequence) and not isinstance(several, str) else ()
+    if not given or not all(isinstance(one, Tuned) for one in given):
+        kinds = f" of {', '.join(type(one).__name__ for one in given)}" if given else ""
+        raise PlanError(
+            f"a base given as {type(base).__name__}{kinds}",
+            "(network, learning rate) of a network that was tuned: Tuned(network, lr), or several",
+            "pass plan_transfer(Tuned(network, lr), target, ...)",
+        )
+    return given
 
 
 @dataclass(frozen=True)
@@ -234,11 +219,7 @@ class DecayAtBase:
         return "marked by the model" if info.no_decay else ""
 
     def require_matches(self, pairs: Sequence[ParamPair]) -> None:
-        """Refuse a pattern that fits no parameter: it would be dropped silently.
-
-        Raises:
-            PlanError: A word is no role and fits no name of the target or of the base.
-        """
+        """Refuse a pattern that fits no parameter: it would be dropped silently."""
         every = [info for pair in pairs for info in (pair.target, pair.base)]
         names = {name for info in every for name in (info.name, *info.aliases)}
         for pattern in self.without or ():
@@ -261,10 +242,6 @@ def agreed_settings(
 
     `kind` has the own settings of an instance, if one was given, which may hold the parameters of
     the base or of the target.
-
-    Raises:
-        OptimizerError: A setting that the optimizer lacks, or that its instance has another of.
-        PlanError: Groups of the instance differ in weight decay, and neither model holds them.
     """
     _refuse_lacking(tuned, kind, target)
     if instance is not None:
@@ -308,28 +285,20 @@ def _refuse_lacking(tuned: Tuned, kind: OptimizerKind, target: Target) -> None:
 def _refuse_other(tuned: Tuned, instance: Optimizer) -> None:
     """An instance says what was tuned, and so does `Tuned`: they must say the same."""
     for name in ("lr", "weight_decay", "eps", "betas"):
-        given = getattr(tuned, name)
-        found = {_plain(group[name]) for group in instance.param_groups if name in group}
-        if given is None or not found:
+        if (given := getattr(tuned, name)) is None:
             continue
-        if not any(_equal(given, own) for own in found) or len(found) > 1:
+        groups = (group[name] for group in instance.param_groups if name in group)
+        found = [torch.as_tensor(own, dtype=torch.float64, device="cpu") for own in groups]
+        wanted = torch.tensor(given, dtype=torch.float64)
+        if not all(torch.allclose(own, wanted, _ROUNDING, 0) for own in found):
+            shown = sorted({str(own.tolist()) for own in found})
             raise OptimizerError(
-                f"{name}={given} tuned, and an optimizer with "
-                f"{name}={', '.join(map(str, sorted(found)))}",
+                f"{name}={given} tuned, and an optimizer with {name}={', '.join(shown)}",
                 f"one {name}",
                 f"leave {name} out of Tuned, give the optimizer's class, or make both agree"
                 if name != "lr"
                 else "give the optimizer's class, or an instance with the tuned learning rate",
             )
-
-
-def _plain(value: Any) -> Any:
-    return tuple(map(float, value)) if isinstance(value, (tuple, list)) else float(value)
-
-
-def _equal(ours: Any, theirs: Any) -> bool:
-    pairs = zip(ours, theirs, strict=True) if isinstance(ours, tuple) else [(ours, theirs)]
-    return all(math.isclose(a, b, rel_tol=_ROUNDING) for a, b in pairs)
 
 
 def _decay_of_groups(
