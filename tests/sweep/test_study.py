@@ -151,12 +151,12 @@ def test_progress_counts_steps_and_shows_the_bracket():
         recipe(), SIZES[:1], search=LRS, seeds=[0], workers=Landscape(), on_progress=shown.append
     )
     last = shown[-1]
-    assert (last.num_finished, last.steps, last.done) == (4, 20, True)
-    assert last.bracket == (0.1, 0.4)
-    assert last.lowest[0] == 0.2
+    assert (len(last.records), last.steps, last.done) == (4, 20, True)
+    assert str(last).startswith("depth=2  0.1 to 0.4  lowest ")
+    assert str(last).endswith(" at 0.2")
     assert [p.steps for p in shown] == sorted(p.steps for p in shown)
     assert {p.steps for p in shown} == {0, 5, 10, 15, 20}
-    assert (shown[0].lowest, shown[0].num_finished) == (None, 0)
+    assert (str(shown[0]), shown[0].records) == ("depth=2  ? to ?", ())
 
 
 def test_a_sweep_of_which_every_rate_diverges_says_so():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log
+from statistics import NormalDist
 from typing import Any, Literal
 from zlib import crc32
 
@@ -18,7 +20,6 @@ from etastar.typed import require_number
 _Method = Literal["quadratic", "lowest point"]
 
 _MIN_POINTS = 3
-_NORMAL = 1.959964
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Optimum(Shown):
         """
         if self.interval is None:
             return None
-        return float(np.log(self.interval[1] / self.interval[0])) / (2 * _NORMAL)
+        low, high = self.interval
+        return log(high / low) / (2 * NormalDist().inv_cdf(0.975))
 
     @property
     def log_variance(self) -> float | None:

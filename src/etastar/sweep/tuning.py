@@ -16,7 +16,7 @@ from etastar.laws import Law
 from etastar.optimizers import OptimizerKind, OptimizerLike, optimizer_kind
 from etastar.sweep.executors import Executor
 from etastar.sweep.recipe import Recipe, Size, as_size, format_size, size_network, user_errors
-from etastar.sweep.result import Progress, SweepResult, log_lr_sd
+from etastar.sweep.result import Progress, SweepResult
 from etastar.sweep.search.base import Search
 from etastar.sweep.storage import MemoryStore, Store
 from etastar.sweep.study import run_sweep
@@ -215,7 +215,7 @@ class _Case:
         """The optima of a sweep that lie within their range."""
         optima = sweep.optima.items()
         return {
-            size: (best.lr, log_lr_sd(best)) for size, best in optima if best and not best.at_edge
+            size: (best.lr, best.log_lr_sd) for size, best in optima if best and not best.at_edge
         }
 
     def plan(self, rates: _Rates, target: Size | None = None) -> TransferPlan:
