@@ -16,6 +16,9 @@ from etastar.sweep.trial import TrialRecord, run_trial
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+RETRIES = 2
+"""How often what a lost worker was at is run again."""
+
 
 class Executor(ABC):
     """Runs points of one size, in this process or elsewhere.
@@ -30,7 +33,7 @@ class Executor(ABC):
       yielded before stay valid.
     - A run that takes longer than a `run_timeout`, where the executor has one, is ended, and its
       record says so in `failed`; its loss is +inf. The other runs go on.
-    - A worker that dies is replaced and its point run again, at most `retries` times; then it is a
+    - A worker that dies is replaced and its point run again, at most `RETRIES` times; then it is a
       TrialError.
     - It is a context manager: on exit, by Ctrl-C too, no process of it is left.
     - The global random numbers and thread counts of the calling process are as before.

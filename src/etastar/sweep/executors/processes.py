@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 import torch
 
 from etastar.errors import TrialError
-from etastar.sweep.executors.base import Executor, device_name
+from etastar.sweep.executors.base import RETRIES, Executor, device_name
 from etastar.sweep.recipe import Point, Recipe, Size
 from etastar.sweep.trial import TrialRecord, run_trial
 from etastar.typed import require_number
@@ -37,7 +37,6 @@ class Processes(Executor):
     Args:
         workers: Number of processes.
         threads: PyTorch's threads in each.
-        retries: How often points are run again because a process died.
         device: Where each of them trains.
         run_timeout: Seconds after which a run is ended and counts as failed; None for no end.
 
@@ -50,17 +49,12 @@ class Processes(Executor):
         workers: int = 2,
         *,
         threads: int = 1,
-        retries: int = 2,
         device: torch.device | str = "cpu",
         run_timeout: float | None = None,
     ) -> None:
-        for name, count, least in (
-            ("workers", workers, 1),
-            ("threads", threads, 1),
-            ("retries", retries, 0),
-        ):
-            require_number(name, count, error=TrialError, least=least, whole=True)
-        self._size, self._threads, self._retries = workers, threads, retries
+        for name, count in (("workers", workers), ("threads", threads)):
+            require_number(name, count, error=TrialError, least=1, whole=True)
+        self._size, self._threads = workers, threads
         self._device = device_name(device)
         if run_timeout is not None:
             require_number("run_timeout", run_timeout, error=TrialError, above=0)
@@ -74,7 +68,7 @@ class Processes(Executor):
 
     def run(self, recipe: Recipe, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
         """Run every point once, side by side; see `Executor.run`."""
-        sent, missing, left = self._pickled(recipe), list(points), self._retries
+        sent, missing, left = self._pickled(recipe), list(points), RETRIES
         limit = self.run_timeout or inf
         under_way: dict[Future[TrialRecord], tuple[Point, _Worker]] = {}
         try:
