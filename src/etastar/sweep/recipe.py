@@ -17,7 +17,7 @@ from etastar.graph.capture import graph_of
 from etastar.graph.isolation import global_state_kept
 from etastar.measure import measure_update
 from etastar.measure.batch import read_batch
-from etastar.typed import require_callable, set_numbers
+from etastar.typed import require_callable, require_type, set_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -139,10 +139,7 @@ class Recipe:
             given = getattr(self, name)
             require_callable(name, given, error=TrialError, optional=name not in needed)
         set_numbers(self, "num_steps", "batch_size", error=TrialError, least=1, whole=True)
-        if self.objective not in ("mean", "final", "validation"):
-            raise TrialError(
-                f"objective {self.objective!r}", "'mean', 'final' or 'validation'", "choose one"
-            )
+        require_type("objective", self.objective, Objective, error=TrialError)
         texts = self.settings.items() if isinstance(self.settings, Mapping) else [(None, None)]
         if not all(isinstance(text, str) for pair in texts for text in pair):
             raise TrialError(

@@ -24,6 +24,7 @@ class Store(ABC):
 
     - What `finish` was called with is there after any crash that follows its return, kill -9
       included; what was begun and not finished is not among the records, and can be begun again.
+    - `open` comes before `begin`, `finish` and `keep_depth`; reading needs none.
     - `begin` claims points, and leaves out those that another live process has or that have a
       record. A claim whose process died does not hold for long. A claim may be taken over from a
       process that lives but has not been heard of: both runs then give the same record, and the
@@ -132,8 +133,6 @@ class MemoryStore(Store):
 
     def begin(self, size: Size, points: Sequence[Point]) -> tuple[Point, ...]:
         """The points that have no record: no other process can have them."""
-        if not self._settings:
-            raise StorageError("a store that is not open", "a call of open first", "open it")
         finished = self._finished[size]
         return tuple(point for point in dict.fromkeys(points) if point not in finished)
 
