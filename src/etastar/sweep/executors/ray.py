@@ -74,10 +74,9 @@ class Ray(Executor):
     def run(self, recipe: Recipe, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
         """Run every point once, side by side; see `Executor.run`."""
         ray = self._connected()
-        limits = () if self.run_timeout is None else (self.run_timeout,)
-        task = ray.remote(_limited_run if limits else _run).options(**self._resources)
-        sent = ray.put(recipe), size
-        pending = [task.remote(*sent, point, *self._where, *limits) for point in points]
+        task = ray.remote(_run).options(**self._resources)
+        sent, where = (ray.put(recipe), size), (*self._where, self.run_timeout)
+        pending = [task.remote(*sent, point, *where) for point in points]
         try:
             while pending:
                 (run,), pending = ray.wait(pending)
@@ -128,16 +127,13 @@ class Ray(Executor):
         return ray
 
 
-def _run(recipe: Recipe, size: Size, point: Point, device: str, threads: int) -> TrialRecord:
-    """One point, in a worker of Ray."""
-    torch.set_num_threads(threads)
-    return run_trial(recipe, size, point, device=device)
-
-
-def _limited_run(
-    recipe: Recipe, size: Size, point: Point, device: str, threads: int, limit: float
+def _run(
+    recipe: Recipe, size: Size, point: Point, device: str, threads: int, limit: float | None
 ) -> TrialRecord:
-    """The same, in a process that the worker can end."""
+    """One point, in a worker of Ray; with a limit, in a process that the worker can end."""
+    if limit is None:
+        torch.set_num_threads(threads)
+        return run_trial(recipe, size, point, device=device)
     process = _process(device, threads)
     process.run_timeout = limit
     (record,) = process.run(recipe, size, [point])
