@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from math import inf, nan
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,14 +13,11 @@ from etastar.errors import TrialError, foreign_errors_as
 from etastar.sweep.recipe import Point, Recipe, Size
 from etastar.sweep.trial import TrialRecord, run_trial
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 RETRIES = 2
 """How often what a lost worker was at is run again."""
 
 
-class Executor(ABC):
+class Executor(AbstractContextManager["Executor"]):
     """Runs points of one size, in this process or elsewhere.
 
     The contract:
@@ -49,7 +46,7 @@ class Executor(ABC):
     def run(self, recipe: Recipe, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
         """Run every point of a size once, all different, and yield a record per point."""
 
-    def require(self, recipe: Recipe) -> None:  # noqa: B027  it takes every recipe by default
+    def require(self, recipe: Recipe) -> None:
         """Refuse, by a TrialError, a recipe that cannot run here, before anything is written."""
 
     def _over_time(self, size: Size, point: Point, device: str) -> TrialRecord:
@@ -57,13 +54,10 @@ class Executor(ABC):
         why = f"stopped, as it took longer than {self.run_timeout:g} s"
         return TrialRecord(size, point, inf, (), False, 0, nan, device, failed=why)
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *raised: object) -> None:
         self.close()
 
-    def close(self) -> None:  # noqa: B027  nothing to release by default
+    def close(self) -> None:
         """Release what the executor holds."""
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from bisect import insort
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
 from etastar.errors import StorageError
 from etastar.sweep.recipe import Point, Size
 from etastar.sweep.trial import TrialRecord
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
-
-class Store(ABC):
+class Store(AbstractContextManager["Store"]):
     """Keeps the runs of a sweep, so that the same sweep goes on where it stopped.
 
     The contract:
@@ -74,11 +71,8 @@ class Store(ABC):
         """A line on who runs points that `begin` did not give, and until when; "" if nobody."""
         return ""
 
-    def close(self) -> None:  # noqa: B027  nothing to release by default
+    def close(self) -> None:
         """Let go of claims and connections."""
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *raised: object) -> None:
         self.close()

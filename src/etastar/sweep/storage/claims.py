@@ -130,11 +130,10 @@ class Claims:
             return ""
         point, (silent, patience) = self._point_of(trial), self._silence(trial)
         host, process = (*str(trial.user_attrs.get("holder", "")).split(), "?", "?")[:2]
-        text = f"waits for lr={point.lr}, seed={point.seed} on {host} (process {process})"
-        if self._has_heartbeats:
-            return f"{text}; silent for {silent:.0f} s, taken over after {patience:.0f} s"
-        left = max(0.0, patience - silent)
-        return f"{text}; a journal has no heartbeats: taken over in {left:.0f} s"
+        return (
+            f"waits for lr={point.lr}, seed={point.seed} on {host} (process {process}); "
+            f"silent for {silent:.0f} s, taken over after {patience:.0f} s"
+        )
 
     def has_runs(self) -> bool:
         """Whether a run is finished, or under way in a process that may live."""
