@@ -10,7 +10,7 @@ from torch import nn
 
 from etastar.errors import StorageError, TrialError
 from etastar.fit import find_optimum
-from etastar.sweep.executors.base import Executor, Sequential
+from etastar.sweep.executors import Executor, Sequential
 from etastar.sweep.recipe import Point, Recipe, recipe_settings
 from etastar.sweep.result import loss_table, size_optimum
 from etastar.sweep.search.base import Grid

@@ -11,7 +11,7 @@ from torch import nn
 from etastar.errors import EtastarError, LawError, OptimizerError, StorageError, TrialError
 from etastar.optimizers import optimizer_like
 from etastar.sweep import Bracket, Recipe, run_sweep, tune
-from etastar.sweep.executors.base import Executor
+from etastar.sweep.executors import Executor
 from etastar.sweep.storage import MemoryStore
 from etastar.sweep.trial import TrialRecord
 from etastar.sweep.tune_result import reach

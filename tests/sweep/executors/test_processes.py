@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from etastar.errors import TrialError
-from etastar.sweep.executors.base import Sequential
-from etastar.sweep.executors.processes import Processes
+from etastar.sweep.executors.processes import Processes, Sequential
 
 
 def by_point(records):

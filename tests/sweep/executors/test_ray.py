@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from etastar.errors import MissingExtraError, TrialError
-from etastar.sweep.executors.base import Sequential
+from etastar.sweep.executors import Sequential
 from etastar.sweep.executors.ray import Ray
 
 

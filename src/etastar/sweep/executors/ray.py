@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 from etastar.errors import EtastarError, MissingExtraError, TrialError, foreign_errors_as
-from etastar.sweep.executors.base import RETRIES, Executor
-from etastar.sweep.executors.processes import Processes
+from etastar.sweep.executors.processes import RETRIES, Executor, Processes
 from etastar.sweep.recipe import Point, Recipe, Size
 from etastar.sweep.trial import TrialRecord, run_trial
 from etastar.typed import require_number
