@@ -205,11 +205,6 @@ def test_after_a_size_with_an_optimum_no_start_is_needed():
     assert Bracket().propose((), context)[0].lr == 0.1
 
 
-def test_without_any_start_it_says_what_to_do():
-    with pytest.raises(TrialError, match="give the search a start"):
-        Bracket().propose((), Context(SIZE, (0,), ()))
-
-
 def test_the_start_is_told_in_the_options():
     assert Bracket().options["start"] == "measured"
     assert Bracket(0.1).options["start"] == 0.1

@@ -94,11 +94,7 @@ class Bracket(Search):
         return self.start is None
 
     def propose(self, finished: Sequence[TrialRecord], context: Context) -> tuple[Point, ...]:
-        """The next run, or those of the next seed; see `Search.propose`.
-
-        Raises:
-            TrialError: There is no start: none given, none measured, no optimum before.
-        """
+        """The next run, or those of the next seed; see `Search.propose`."""
         room = self.max_trials - len({record.point for record in finished})
         runs = _Runs(finished, context.seeds, self._first_lr(context), self._unit)
         wanted = self._wanted(runs)
@@ -113,12 +109,7 @@ class Bracket(Search):
         """
         if not context.optima:
             start = context.start if self.start is None else self.start
-            if start is None:
-                raise TrialError(
-                    "no start for the first size",
-                    "a learning rate, or one that run_sweep measured",
-                    "give the search a start, or set Context.start",
-                )
+            assert start is not None, "what asks for a start has one measured"
             return start
         optima = [done for done in context.optima if not done[1].at_edge] or list(context.optima)
         depth = _depth_of(context.size, context)
@@ -195,7 +186,7 @@ def _half_width(log_lrs: tuple[float, ...], losses: tuple[tuple[float, ...], ...
     optimum = find_optimum(np.exp(log_lrs), table, num_resamples=_NUM_RESAMPLES)
     freedom = (int(np.isfinite(table).all(1).sum()) - 1) * (table.shape[1] - 1)
     resampled = np.log(optimum.resampled_lrs)
-    low, high = widened_interval(resampled - log(optimum.lr), confidence=0.95, freedom=freedom)
+    low, high = widened_interval(resampled - log(optimum.lr), freedom=freedom)
     return (min(log_lrs[-1], log(optimum.lr) + high) - max(log_lrs[0], log(optimum.lr) + low)) / 2
 
 
