@@ -15,7 +15,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, suppress
 from functools import lru_cache
 from math import inf, nan
-from multiprocessing.connection import Connection
 
 import torch
 
@@ -214,8 +213,7 @@ class _Worker:
     """A pool of one process: to end a run that takes too long ends no other."""
 
     def __init__(self, threads: int) -> None:
-        watched, self._alive = _SPAWN.Pipe(duplex=False)
-        self._pool = ProcessPoolExecutor(1, _SPAWN, initializer=_begin, initargs=(threads, watched))
+        self._pool = ProcessPoolExecutor(1, _SPAWN, initializer=_begin, initargs=(threads,))
         self._began = inf
         self._pid = self._pool.submit(os.getpid)
         self._pid.add_done_callback(self._is_there)
@@ -232,11 +230,9 @@ class _Worker:
         return time.monotonic() - self._began
 
     def end(self) -> None:
-        """End the process, whatever it does."""
-        self._alive.close()
-        if self._pid.done() and not self._pid.cancelled() and self._pid.exception() is None:
-            with suppress(OSError):
-                os.kill(self._pid.result(), getattr(signal, "SIGKILL", signal.SIGTERM))
+        """End the process, whatever it does, once it is there."""
+        with suppress(OSError, BrokenProcessPool):
+            os.kill(self._pid.result(), getattr(signal, "SIGKILL", signal.SIGTERM))
         self._pool.shutdown(cancel_futures=True)
 
     def _is_there(self, _: object) -> None:
@@ -252,10 +248,10 @@ def _lost(error: BrokenProcessPool) -> TrialError:
     )
 
 
-def _begin(threads: int, watched: Connection) -> None:
+def _begin(threads: int) -> None:
     """Prepare a worker: Ctrl-C is for the main process, with which the worker ends anyway."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow, args=(watched,), daemon=True).start()
+    threading.Thread(target=_follow, daemon=True).start()
     torch.set_num_threads(threads)
 
 
@@ -270,8 +266,9 @@ def _unpickled(recipe: bytes) -> Recipe:
     return found
 
 
-def _follow(watched: Connection) -> None:
-    """End once the main process has closed its end of the pipe, or was killed."""
-    with suppress(EOFError, OSError):
-        watched.recv_bytes()
+def _follow() -> None:
+    """End once the main process has ended, or was killed."""
+    main = multiprocessing.parent_process()
+    assert main is not None, "a worker has been started"
+    main.join()
     os._exit(1)
