@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, suppress
@@ -152,19 +152,16 @@ class Processes(Executor):
         """Run every point once, side by side; see `Executor.run`."""
         sent, missing, left = self._pickled(recipe), list(points), RETRIES
         limit = self.run_timeout or inf
-        under_way: dict[Future[TrialRecord], tuple[Point, _Worker]] = {}
+        under_way: dict[Future[TrialRecord], _Worker] = {}
         try:
             while missing or under_way:
-                for worker in self._idle(
-                    len(missing), [worker for _, worker in under_way.values()]
-                ):
-                    point = missing.pop(0)
-                    under_way[worker.start(sent, size, point, self._device)] = point, worker
+                for worker in self._idle(len(missing), under_way.values()):
+                    under_way[worker.start(sent, size, missing.pop(0), self._device)] = worker
                 look_again = None if limit == inf else min(1.0, limit / 4)
                 done, _ = wait(under_way, look_again, FIRST_COMPLETED)
                 records: list[TrialRecord] = []
                 for task in done:
-                    point, worker = under_way.pop(task)
+                    worker = under_way.pop(task)
                     try:
                         records.append(task.result())
                     except BrokenProcessPool as error:
@@ -172,15 +169,15 @@ class Processes(Executor):
                         left -= 1
                         if left < 0:
                             raise _lost(error) from error
-                        missing.insert(0, point)
-                for task, (point, worker) in list(under_way.items()):
+                        missing.insert(0, worker.point)
+                for task, worker in list(under_way.items()):
                     if worker.seconds > limit and not task.done():
                         del under_way[task]
                         self._end(worker)
-                        records.append(self._over_time(size, point, self._device))
+                        records.append(self._over_time(size, worker.point, self._device))
                 yield from records
         finally:
-            for _, worker in under_way.values():
+            for worker in under_way.values():
                 self._end(worker)
 
     def close(self) -> None:
@@ -188,7 +185,7 @@ class Processes(Executor):
         for worker in list(self._workers):
             self._end(worker)
 
-    def _idle(self, most: int, busy: Sequence[_Worker]) -> list[_Worker]:
+    def _idle(self, most: int, busy: Collection[_Worker]) -> list[_Worker]:
         """Workers without a run, started where there are too few; as many as are wanted."""
         while len(self._workers) < min(self._size, most + len(busy)):
             self._workers.append(_Worker(self._threads))
@@ -212,6 +209,8 @@ class Processes(Executor):
 class _Worker:
     """A pool of one process: to end a run that takes too long ends no other."""
 
+    point: Point
+
     def __init__(self, threads: int) -> None:
         self._pool = ProcessPoolExecutor(1, _SPAWN, initializer=_begin, initargs=(threads,))
         self._began = inf
@@ -220,6 +219,7 @@ class _Worker:
 
     def start(self, recipe: bytes, size: Size, point: Point, device: str) -> Future[TrialRecord]:
         """Give it a run."""
+        self.point = point
         if self._pid.done():  # else its time begins when the process is there
             self._began = time.monotonic()
         return self._pool.submit(_run, recipe, size, point, device)

@@ -24,7 +24,6 @@ from etastar.errors import EtastarError, MissingExtraError, StorageError, cause_
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage, RDBStorage
-    from sqlalchemy.engine import Connection
 
 HEARTBEAT_SECONDS, GRACE_SECONDS = 15, 60
 """Between two signs of life in a database; without any, after which a run's process is dead."""
@@ -129,13 +128,10 @@ def _database(url: str) -> RDBStorage:
             "pip install it: psycopg2-binary for postgresql+psycopg2://",
         ) from error
     if is_sqlite:
-        event.listen(database.engine, "begin", _lock_at_once)
+        # it has no lock for a row: without, what was read is out of date when it is written
+        lock = "BEGIN IMMEDIATE"
+        event.listen(database.engine, "begin", lambda connection: connection.exec_driver_sql(lock))
     return database
-
-
-def _lock_at_once(connection: Connection) -> None:
-    """SQLite has no lock for a row: without, what was read is out of date when it is written."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _is_race(error: Exception) -> bool:
