@@ -52,7 +52,7 @@ def by_curves(lrs: np.ndarray, losses: np.ndarray, points: int) -> Optimum:
 
 def by_seeds_alone(lrs: np.ndarray, losses: np.ndarray, points: int) -> Optimum:
     """As `find_optimum` was long ago: seeds drawn again, nothing added."""
-    draws = resampled_seeds(losses.shape[1], num_resamples=1000, seed=0).tolist()
+    draws = resampled_seeds(losses.shape[1], num_resamples=1000).tolist()
     times = Counter(tuple(sorted(draw)) for draw in draws)
     minima = {
         draw: find_optimum(lrs, losses[:, list(draw)].mean(1), num_points=points).lr
@@ -60,9 +60,7 @@ def by_seeds_alone(lrs: np.ndarray, losses: np.ndarray, points: int) -> Optimum:
     }
     resampled = np.array([minima[draw] for draw in times.elements()])
     found = find_optimum(lrs, losses, num_points=points, num_resamples=1)
-    return replace(
-        found, interval=percentile_interval(resampled, 0.95), resampled_lrs=tuple(resampled)
-    )
+    return replace(found, interval=percentile_interval(resampled), resampled_lrs=tuple(resampled))
 
 
 ESTIMATORS: dict[str, Estimator] = {"seeds alone": by_seeds_alone, "find_optimum": by_curves}

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def show(family: str, progress: Progress) -> None:
         if progress.done:
-            line = f"{family}: {format_size(progress.size)}, {progress.num_finished} runs"
+            line = f"{family}: {format_size(progress.size)}, {len(progress.records)} runs"
             errors.print(line, markup=False, highlight=False, soft_wrap=True)
 
     try:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from studies.declaration import AnyFamily, Family
     from studies.running import Workplace
 
-_CONFIDENCE = 0.95
 _CRITERION = 1.0
 """The mean-square update at eta*, which stands where a sweep has its lowest loss."""
 
@@ -108,6 +107,6 @@ def criterion_optimum(report: UpdateReport) -> Optimum:
         at_edge=False,
         num_seeds=len(by_seed),
         num_diverged=0,
-        interval=percentile_interval(resampled, _CONFIDENCE),
+        interval=percentile_interval(resampled),
         resampled_lrs=tuple(resampled.tolist()),
     )

@@ -184,7 +184,7 @@ def test_the_time_that_is_left_is_that_of_the_runs_so_far(capsys, monkeypatch):
     monkeypatch.setattr("etastar.cli.tune_command.time.monotonic", lambda: next(clock))
 
     def at(cost):
-        size = Progress((("depth", 2),), 1, 5, None, (None, None))
+        size = Progress((("depth", 2),), ())
         return TuneProgress(size, cost, expected=0.05)
 
     with tuning_lines("runs.log") as show:

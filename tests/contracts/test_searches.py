@@ -15,7 +15,7 @@ SEARCHES_UNDER_TEST = {
     "grid": Grid((1.0, 0.1, 0.01)),
     "bracket": Bracket(0.1),
     "bracket, measured start": Bracket(),
-    "bracket, coarse": Bracket(3.0, factor=3.0, precision=0.5, reach=30.0),
+    "bracket, coarse": Bracket(3.0, factor=3.0, precision=0.5),
     "bracket, exacting": Bracket(1e-3, factor=1.2, precision=1e-3, max_trials=25),
 }
 SIZE = (("depth", 2),)

@@ -70,11 +70,6 @@ def test_a_new_store_holds_nothing(make_store):
     assert (store.settings(), store.sizes(), store.records(SIZE)) == ({}, (), ())
 
 
-def test_nothing_begins_in_a_store_that_is_not_open(make_store):
-    with pytest.raises(StorageError, match="not open"):
-        make_store().begin(SIZE, POINTS)
-
-
 def test_records_are_there_after_a_restart_sorted_and_equal(store, make_store):
     written = [record(point) for point in POINTS]
     assert store.begin(SIZE, POINTS) == tuple(POINTS)

@@ -104,7 +104,7 @@ def test_the_command_says_once_whom_it_waits_for(capsys):
     from etastar.cli.sweep_command import progress_lines
     from etastar.sweep.result import Progress
 
-    progress = Progress((("depth", 2),), 0, 0, None, (None, None))
+    progress = Progress((("depth", 2),), ())
     with progress_lines("runs.log") as show:
         for seconds in (1, 2, 3):
             show(replace(progress, waiting=f"waits for lr=0.1 on gpu3; silent for {seconds} s"))

@@ -10,7 +10,7 @@ from torch import nn
 
 from etastar.errors import StorageError, TrialError
 from etastar.fit import find_optimum
-from etastar.sweep.executors.base import Executor, Sequential
+from etastar.sweep.executors import Executor, Sequential
 from etastar.sweep.recipe import Point, Recipe, recipe_settings
 from etastar.sweep.result import loss_table, size_optimum
 from etastar.sweep.search.base import Grid
@@ -151,12 +151,12 @@ def test_progress_counts_steps_and_shows_the_bracket():
         recipe(), SIZES[:1], search=LRS, seeds=[0], workers=Landscape(), on_progress=shown.append
     )
     last = shown[-1]
-    assert (last.num_finished, last.steps, last.done) == (4, 20, True)
-    assert last.bracket == (0.1, 0.4)
-    assert last.lowest[0] == 0.2
+    assert (len(last.records), last.steps, last.done) == (4, 20, True)
+    assert str(last).startswith("depth=2  0.1 to 0.4  lowest ")
+    assert str(last).endswith(" at 0.2")
     assert [p.steps for p in shown] == sorted(p.steps for p in shown)
     assert {p.steps for p in shown} == {0, 5, 10, 15, 20}
-    assert (shown[0].lowest, shown[0].num_finished) == (None, 0)
+    assert (str(shown[0]), shown[0].records) == ("depth=2  ? to ?", ())
 
 
 def test_a_sweep_of_which_every_rate_diverges_says_so():
@@ -277,12 +277,12 @@ def test_sequential_runs_agree_with_run_trial_and_leave_random_numbers_alone():
 
 @pytest.mark.parametrize("objective", ["mean", "final", "validation"])
 def test_the_loss_is_that_of_the_objective(objective):
-    changes = {"objective": objective, "final_fraction": 0.2, "evaluate": lambda model: 42.0}
+    changes = {"objective": objective, "evaluate": lambda model: 42.0}
     tried = recipe(10, make_model=linear, **changes)
     record = run_trial(tried, (("depth", 1),), Point(0.05, 0))
     wanted = {
         "mean": np.mean(record.losses),
-        "final": np.mean(record.losses[-2:]),
+        "final": record.losses[-1],
         "validation": 42.0,
     }
     assert record.loss == pytest.approx(wanted[objective], rel=1e-12)

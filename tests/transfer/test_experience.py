@@ -27,7 +27,7 @@ def test_a_prior_is_the_predictive_of_random_effects():
     rows = {"a": -0.4, "b": -0.6, "c": -0.5, "d": -0.7}
     known = Experience(tuple(record(*row) for row in rows.items()))
     prior = known.prior(PRE, "own")
-    mean, sd = random_effects({0: [(e, 0.05) for e in rows.values()]}).predictive(0)
+    mean, sd = random_effects({0: [(e, 0.05) for e in rows.values()]})[0]
     assert (prior.mean, prior.sd) == (pytest.approx(mean), pytest.approx(sd))
     assert prior.exponents == pytest.approx(tuple(rows.values()))
     assert known.prior(PRE, "complete-p") is None

@@ -214,7 +214,7 @@ def progress_lines(
             nonlocal said
             if progress.waiting and said != (said := progress.waiting.partition(";")[0]):
                 console.print(progress.waiting, markup=False, highlight=False, soft_wrap=True)
-            text = f"{progress}  {progress.num_finished} runs, {progress.steps} steps"
+            text = f"{progress}  {len(progress.records)} runs, {progress.steps} steps"
             text += f"  {progress.waiting}" if progress.waiting else ""
             for key, line in ((progress.size, text), ("total", total)):
                 if line and key not in tasks:

@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from etastar.errors import FitError
 from etastar.typed import plain_number
 
+_CONFIDENCE = 0.95
+
 
 def float_array(name: str, values: ArrayLike) -> NDArray[np.float64]:
     """Numbers as an array; refused under their name where one is none, or rows differ in length.
@@ -41,9 +43,7 @@ def _plain(values: Any) -> Any:
     return values if found is None else found
 
 
-def resampled_seeds(
-    num_seeds: int, *, num_resamples: int = 1000, seed: int = 0
-) -> NDArray[np.intp]:
+def resampled_seeds(num_seeds: int, *, num_resamples: int = 1000) -> NDArray[np.intp]:
     """Positions of seeds drawn with replacement, (num_resamples, num_seeds).
 
     The same arguments give the same draws, so that sizes trained with the same seeds are resampled
@@ -53,45 +53,41 @@ def resampled_seeds(
         >>> resampled_seeds(3, num_resamples=100).shape
         (100, 3)
     """
-    draws = np.random.default_rng(seed).integers(num_seeds, size=(num_resamples, num_seeds))
+    draws = np.random.default_rng(0).integers(num_seeds, size=(num_resamples, num_seeds))
     return draws.astype(np.intp)
 
 
-def percentile_interval(
-    values: NDArray[np.float64], confidence: float = 0.95
-) -> tuple[float, float]:
-    """The central part of the values; both ends are values that occurred.
+def percentile_interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The central 95% of the values; both ends are values that occurred.
 
     No value between two others is made up, so that +inf among them does no harm.
 
     Example:
         >>> import numpy as np
-        >>> percentile_interval(np.arange(1.0, 101.0), 0.9)
-        (5.0, 95.0)
+        >>> percentile_interval(np.arange(1.0, 101.0))
+        (3.0, 98.0)
     """
-    tail = (1 - confidence) / 2
+    tail = (1 - _CONFIDENCE) / 2
     ends = np.quantile(values, [tail, 1 - tail], method="inverted_cdf")
     return float(ends[0]), float(ends[1])
 
 
-def widened_interval(
-    deviations: NDArray[np.float64], *, confidence: float, freedom: int
-) -> tuple[float, float]:
-    """The percentiles of deviations from an estimate, widened for a variance known from little.
+def widened_interval(deviations: NDArray[np.float64], *, freedom: int) -> tuple[float, float]:
+    """The central 95% of deviations from an estimate, widened for a variance known from little.
 
     Each is multiplied by t / z, Student's quantile over the normal one, but none moves inwards;
     with no degree of freedom nothing is widened.
 
     Example:
         >>> import numpy as np
-        >>> low, high = widened_interval(np.linspace(-1, 1, 101), confidence=0.9, freedom=2)
+        >>> low, high = widened_interval(np.linspace(-1, 1, 101), freedom=2)
         >>> round(low, 2), round(high, 2)
-        (-1.58, 1.58)
+        (-2.04, 2.04)
     """
-    low, high = percentile_interval(deviations, confidence)
+    low, high = percentile_interval(deviations)
     if freedom == 0:
         return low, high
-    upper = (1 + confidence) / 2
+    upper = (1 + _CONFIDENCE) / 2
     widening = student_quantile(upper, freedom) / NormalDist().inv_cdf(upper)
     return min(low, low * widening), max(high, high * widening)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log
+from statistics import NormalDist
 from typing import Any, Literal
 from zlib import crc32
 
@@ -18,7 +20,6 @@ from etastar.typed import require_number
 _Method = Literal["quadratic", "lowest point"]
 
 _MIN_POINTS = 3
-_NORMAL = 1.959964
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,7 @@ class Optimum(Shown):
 
     Attributes:
         lr: Where the minimum is.
-        loss: The fitted loss there (of the lowest point itself where no parabola was fitted); see
-            `extrapolated`.
+        loss: The fitted loss there (of the lowest point itself where no parabola was fitted).
         lowest_lr: The rate of the grid whose mean loss is lowest.
         method: "quadratic", or "lowest point" where the points around it allow no parabola: the
             edge of the range, a diverged neighbour, a fit that is not convex or whose minimum lies
@@ -39,7 +39,8 @@ class Optimum(Shown):
         num_diverged: Runs whose loss is not finite, over all rates and seeds.
         interval: 95% interval of `lr`, see `find_optimum`; None with a single seed.
         resampled_lrs: The minimum of every resample of the seeds; empty with a single seed.
-        lowest_loss: The lowest loss of all runs; None where it is not known.
+        extrapolated: Whether `loss` lies below that of every run: the parabola's word, seen in no
+            run.
         num_stopped: Of a sweep, runs that its time limit ended; they have no loss and count as
             +inf, and are not among `num_diverged`.
     """
@@ -53,13 +54,8 @@ class Optimum(Shown):
     num_diverged: int
     interval: tuple[float, float] | None = None
     resampled_lrs: tuple[float, ...] = ()
-    lowest_loss: float | None = None
+    extrapolated: bool = False
     num_stopped: int = 0
-
-    @property
-    def extrapolated(self) -> bool:
-        """Whether `loss` lies below that of every run: the parabola's word, seen in no run."""
-        return self.lowest_loss is not None and self.loss < self.lowest_loss
 
     @property
     def log_lr_sd(self) -> float | None:
@@ -69,7 +65,8 @@ class Optimum(Shown):
         """
         if self.interval is None:
             return None
-        return float(np.log(self.interval[1] / self.interval[0])) / (2 * _NORMAL)
+        low, high = self.interval
+        return log(high / low) / (2 * NormalDist().inv_cdf(0.975))
 
     @property
     def log_variance(self) -> float | None:
@@ -80,10 +77,9 @@ class Optimum(Shown):
 
     def as_dict(self) -> dict[str, Any]:
         """The fields and properties as plain data for JSON, without the resamples."""
-        properties = ("extrapolated", "log_lr_sd", "log_variance")
-        found = {**super().as_dict(), **{name: getattr(self, name) for name in properties}}
+        found = super().as_dict()
         del found["resampled_lrs"]
-        return found
+        return {**found, "log_lr_sd": self.log_lr_sd, "log_variance": self.log_variance}
 
     def __rich__(self) -> str:
         parts = [f"lr {number(self.lr)}"]
@@ -168,7 +164,7 @@ def find_optimum(
         num_diverged=int(np.isinf(curves).sum()),
         interval=_interval(rates, curves, lr),
         resampled_lrs=tuple(resampled.tolist()),
-        lowest_loss=float(curves.min()),
+        extrapolated=bool(loss < curves.min()),
     )
 
 

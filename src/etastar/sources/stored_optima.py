@@ -30,7 +30,7 @@ from etastar.sources.libraries import SOURCES, GivenInputs
 from etastar.sources.model_spec import capture_spec, load_model
 from etastar.sources.own_code import own_recipe
 from etastar.sweep.recipe import Size, as_size, format_size, size_network
-from etastar.sweep.result import SizeResult, SweepResult, log_lr_sd, size_optimum
+from etastar.sweep.result import SizeResult, SweepResult, size_optimum
 from etastar.sweep.storage import as_store
 from etastar.sweep.storage.connection import shown_location
 from etastar.transfer import Target, TransferPlan, Tuned, plan_transfer
@@ -161,7 +161,7 @@ def stored_bases(
     }
     held = {**budget, "weight_decay": decay, "no_decay": ()}  # its optimizer decays everything
     bases = tuple(
-        Tuned(build(dict(size)), best.lr, log_lr_sd=log_lr_sd(best), **held) for size, best in found
+        Tuned(build(dict(size)), best.lr, log_lr_sd=best.log_lr_sd, **held) for size, best in found
     )
     return bases, Target(build(target), **budget), kind
 

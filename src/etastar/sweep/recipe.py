@@ -17,7 +17,7 @@ from etastar.graph.capture import graph_of
 from etastar.graph.isolation import global_state_kept
 from etastar.measure import measure_update
 from etastar.measure.batch import read_batch
-from etastar.typed import require_callable, set_numbers
+from etastar.typed import require_callable, require_type, set_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LRScheduler
 
 Objective = Literal["mean", "final", "validation"]
-"""Loss of a run: its mean over all steps, its mean over the last part, or that of `evaluate`."""
+"""Loss of a run: its mean over all steps, over the last tenth of them, or that of `evaluate`."""
+
+FINAL_FRACTION, DIVERGENCE_FACTOR = 0.1, 100.0
+"""Share of the steps that `final` is the mean of; a loss beyond this multiple of the first one is
+divergence."""
 
 Size: TypeAlias = "tuple[tuple[str, int], ...]"
 """Size of a network as sorted (name, value) pairs: (("depth", 6), ("width", 64))."""
@@ -109,8 +113,6 @@ class Recipe:
             after every step of the optimizer.
         evaluate: Loss of a trained model on held-out data; needed for the objective `validation`.
         objective: See `Objective`.
-        final_fraction: Share of the steps, at the end, that `final` is the mean of.
-        divergence_factor: A loss beyond this multiple of the first one is divergence.
         depth: `depth(**size)` is the effective depth of a size; None to capture the model for it.
         settings: What else tells this recipe from another, as text: model, data, optimizer. It is
             stored with the runs, and a store of another recipe is refused.
@@ -128,14 +130,16 @@ class Recipe:
     schedule: Callable[[Optimizer, int], LRScheduler] | None = None
     evaluate: Callable[[nn.Module], float] | None = None
     objective: Objective = "mean"
-    final_fraction: float = 0.1
-    divergence_factor: float = 100.0
     depth: Callable[..., float] | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._require_callables()
-        self._require_numbers()
+        needed = ("make_model", "batches", "make_optimizer")
+        for name in (*needed, "loss_fn", "schedule", "evaluate", "depth"):
+            given = getattr(self, name)
+            require_callable(name, given, error=TrialError, optional=name not in needed)
+        set_numbers(self, "num_steps", "batch_size", error=TrialError, least=1, whole=True)
+        require_type("objective", self.objective, Objective, error=TrialError)
         texts = self.settings.items() if isinstance(self.settings, Mapping) else [(None, None)]
         if not all(isinstance(text, str) for pair in texts for text in pair):
             raise TrialError(
@@ -163,30 +167,12 @@ class Recipe:
                 "let it take the size as well, whether it uses it or not: add **size",
             ) from error
 
-    def _require_callables(self) -> None:
-        needed = ("make_model", "batches", "make_optimizer")
-        for name in (*needed, "loss_fn", "schedule", "evaluate", "depth"):
-            given = getattr(self, name)
-            require_callable(name, given, error=TrialError, optional=name not in needed)
-
-    def _require_numbers(self) -> None:
-        set_numbers(self, "num_steps", "batch_size", error=TrialError, least=1, whole=True)
-        set_numbers(self, "divergence_factor", error=TrialError, above=1)
-        set_numbers(self, "final_fraction", error=TrialError, above=0)
-        if self.final_fraction > 1:
-            raise TrialError(
-                f"final_fraction={self.final_fraction}", "a fraction in (0, 1]", "lower it"
-            )
-        if self.objective not in ("mean", "final", "validation"):
-            raise TrialError(
-                f"objective {self.objective!r}", "'mean', 'final' or 'validation'", "choose one"
-            )
-
 
 def recipe_settings(recipe: Recipe) -> dict[str, str]:
     """All that tells a recipe from another: its settings, and "budget.num_steps" and so on."""
-    names = ("num_steps", "batch_size", "objective", "final_fraction", "divergence_factor")
-    return {**recipe.settings, **{f"budget.{name}": str(getattr(recipe, name)) for name in names}}
+    budget = {name: getattr(recipe, name) for name in ("num_steps", "batch_size", "objective")}
+    budget |= {"final_fraction": FINAL_FRACTION, "divergence_factor": DIVERGENCE_FACTOR}
+    return {**recipe.settings, **{f"budget.{name}": str(value) for name, value in budget.items()}}
 
 
 @contextmanager

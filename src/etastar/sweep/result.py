@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import isfinite, log
-from statistics import NormalDist
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -25,7 +24,7 @@ STOPPED: Final = "stopped: by --run-timeout, without a loss; the search takes it
 
 
 @dataclass(frozen=True)
-class SizeResult(Shown):
+class SizeResult:
     """The runs of one size.
 
     Attributes:
@@ -69,21 +68,13 @@ class SizeResult(Shown):
         }
         return tuple(flag for flag, is_raised in raised.items() if is_raised)
 
-    def __rich__(self) -> Table:
-        return _table((self,))
-
     def as_dict(self) -> dict[str, Any]:
         """Optimum, interval, flags and cost as JSON-safe values."""
-        optimum = self.optimum
+        names = ("lr", "interval", "loss", "method")
         return {
             "size": dict(self.size),
-            "lr": None if optimum is None else optimum.lr,
-            "interval": (
-                None if optimum is None or not optimum.interval else list(optimum.interval)
-            ),
-            "loss": None if optimum is None else optimum.loss,
-            "method": None if optimum is None else optimum.method,
-            "num_seeds": 0 if optimum is None else optimum.num_seeds,
+            **{name: json_numbers(getattr(self.optimum, name, None)) for name in names},
+            "num_seeds": getattr(self.optimum, "num_seeds", 0),
             "num_trials": len(self.trials),
             "num_diverged": self.num_diverged,
             "num_stopped": self.num_stopped,
@@ -132,7 +123,18 @@ class SweepResult(Shown):
         return sum(size.steps for size in self.sizes)
 
     def __rich__(self) -> Table:
-        return _table(self.sizes)
+        from rich.table import Table
+
+        title = f"optima, {self.steps:,} steps in all"
+        table = Table(title=title, title_justify="left", caption_justify="left")
+        table.add_column("size", overflow="fold")
+        for heading in ("lr", "95% interval", "loss", "runs", "steps"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("flags")
+        for size in self.sizes:
+            table.add_row(*_shown(size))
+        table.caption = STOPPED if any(size.num_stopped for size in self.sizes) else None
+        return table
 
     def as_dict(self) -> dict[str, Any]:
         """The whole result as JSON-safe values.
@@ -162,22 +164,6 @@ class SweepResult(Shown):
                 for trial in self.trials
             ],
         }
-
-
-def _table(sizes: Sequence[SizeResult]) -> Table:
-    from rich.table import Table
-
-    steps = sum(size.steps for size in sizes)
-    title = f"optima, {steps:,} steps in all"
-    table = Table(title=title, title_justify="left", caption_justify="left")
-    table.add_column("size", overflow="fold")
-    for heading in ("lr", "95% interval", "loss", "runs", "steps"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("flags")
-    for size in sizes:
-        table.add_row(*_shown(size))
-    table.caption = STOPPED if any(size.num_stopped for size in sizes) else None
-    return table
 
 
 def _shown(size: SizeResult) -> tuple[str, ...]:
@@ -218,22 +204,6 @@ def size_optimum(records: Sequence[TrialRecord]) -> Optimum | None:
     infinite = sum(not isfinite(record.loss) for record in records)
     found = find_optimum(lrs, losses)
     return replace(found, num_diverged=infinite - stopped, num_stopped=stopped)
-
-
-def log_lr_sd(optimum: Optimum) -> float | None:
-    """Standard deviation of the logarithm of an optimal rate, by its 95% interval, if it has one.
-
-    Example:
-        >>> from math import exp, log
-        >>> found = find_optimum([0.5, 1.0, 2.0], [[1.0, 1.1], [0.5, 0.7], [1.0, 1.2]])
-        >>> low, high = found.interval
-        >>> round(exp(2 * 1.959964 * log_lr_sd(found)) / (high / low), 5)
-        1.0
-    """
-    if optimum.interval is None:
-        return None
-    low, high = optimum.interval
-    return log(high / low) / (2 * NormalDist().inv_cdf(0.975))
 
 
 def loss_table(
@@ -294,57 +264,41 @@ def _filled(table: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Progress:
-    """The state of the size that is being searched.
+    """The state of the size that is being searched; as text, between which rates its optimum is.
 
     Attributes:
         size: Size of the network.
-        num_finished: Runs that are finished.
-        steps: Optimizer steps spent on this size.
-        lowest: Learning rate and mean loss of the lowest point so far; None without a finite one.
-        bracket: The rates on either side of it; None where a side has none yet.
+        records: Runs that are finished.
         done: Whether the search has ended.
         waiting: For whose run, where other processes have all that is wanted; "" otherwise.
 
     Example:
-        >>> print(Progress((("depth", 2),), 3, 30, (0.1, 0.5), (0.05, None)))
+        >>> from etastar.sweep.recipe import Point
+        >>> from etastar.sweep.trial import TrialRecord
+        >>> size = (("depth", 2),)
+        >>> runs = [(0.05, 0.7), (0.1, 0.5)]
+        >>> records = [TrialRecord(size, Point(lr, 0), x, (x,), False, 1, 1.0) for lr, x in runs]
+        >>> print(Progress(size, tuple(records)))
         depth=2  0.05 to ?  lowest 0.5 at 0.1
     """
 
     size: Size
-    num_finished: int
-    steps: int
-    lowest: tuple[float, float] | None
-    bracket: tuple[float | None, float | None]
+    records: tuple[TrialRecord, ...]
     done: bool = False
     waiting: str = ""
 
-    @classmethod
-    def of(
-        cls, size: Size, records: Sequence[TrialRecord], *, done: bool = False, waiting: str = ""
-    ) -> Progress:
-        """The progress that finished runs show; see the attributes."""
-        lowest, bracket = _lowest(records)
-        steps = sum(record.steps for record in records)
-        return cls(size, len(records), steps, lowest, bracket, done, waiting)
+    @property
+    def steps(self) -> int:
+        """Optimizer steps spent on this size."""
+        return sum(record.steps for record in self.records)
 
     def __str__(self) -> str:
-        low, high = ("?" if end is None else number(end) for end in self.bracket)
-        text = f"{format_size(self.size)}  {low} to {high}"
-        if self.lowest is None:
-            return text
-        return f"{text}  lowest {self.lowest[1]:.4g} at {number(self.lowest[0])}"
-
-
-def _lowest(
-    records: Sequence[TrialRecord],
-) -> tuple[tuple[float, float] | None, tuple[float | None, float | None]]:
-    if not records:
-        return None, (None, None)
-    lrs, losses = loss_table(records)
-    means = losses.mean(1)
-    place = int(np.argmin(means))
-    if not np.isfinite(means[place]):
-        return None, (None, None)
-    below = float(lrs[place - 1]) if place > 0 else None
-    above = float(lrs[place + 1]) if place + 1 < len(lrs) else None
-    return (float(lrs[place]), float(means[place])), (below, above)
+        lrs, losses = loss_table(self.records)
+        means = losses.mean(1) if len(lrs) else losses
+        if not np.isfinite(means).any():
+            return f"{format_size(self.size)}  ? to ?"
+        place = int(np.argmin(means))
+        around = (place - 1, place + 1)
+        low, high = (number(lrs[k]) if 0 <= k < len(lrs) else "?" for k in around)
+        lowest = f"lowest {means[place]:.4g} at {number(lrs[place])}"
+        return f"{format_size(self.size)}  {low} to {high}  {lowest}"

@@ -185,8 +185,7 @@ class _Sweep:
         self, records: Sequence[TrialRecord], *, done: bool = False, waiting: str = ""
     ) -> None:
         if self.on_progress is not None:
-            size = self.context.size
-            self.on_progress(Progress.of(size, records, done=done, waiting=waiting))
+            self.on_progress(Progress(self.context.size, tuple(records), done, waiting))
 
 
 def _sizes(recipe: Recipe, sizes: Iterable[Mapping[str, int] | Size]) -> tuple[Size, ...]:

@@ -21,7 +21,15 @@ from etastar.graph.isolation import (
     require_plain_execution,
 )
 from etastar.measure.batch import own_loss, read_batch
-from etastar.sweep.recipe import Point, Recipe, Size, format_size, user_errors
+from etastar.sweep.recipe import (
+    DIVERGENCE_FACTOR,
+    FINAL_FRACTION,
+    Point,
+    Recipe,
+    Size,
+    format_size,
+    user_errors,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -67,8 +75,8 @@ def run_trial(
 ) -> TrialRecord:
     """Train one size at one learning rate from one seed, in this process.
 
-    A run has diverged when a loss is not finite or is more than `divergence_factor` times the size
-    of the first one (of a first loss of exactly 0, only the former). It then stops; its loss is
+    A run has diverged when a loss is not finite or is more than 100 times the size of the first
+    one (of a first loss of exactly 0, only the former). It then stops; its loss is
     +inf. The seed decides everything that is drawn from PyTorch's global random numbers, in the
     batches too; they are put back afterwards.
 
@@ -135,7 +143,7 @@ def _train(
         value = loss.item()
         losses.append(value)
         if len(losses) == 1:
-            limit = recipe.divergence_factor * abs(value) or inf
+            limit = DIVERGENCE_FACTOR * abs(value) or inf
         if not isfinite(value) or value > limit:
             return losses, True
         torch.autograd.backward(loss)
@@ -172,7 +180,7 @@ def _objective(recipe: Recipe, model: nn.Module, losses: Sequence[float]) -> flo
     if recipe.objective == "mean":
         return sum(losses) / len(losses)
     if recipe.objective == "final":
-        window = ceil(recipe.final_fraction * recipe.num_steps)
+        window = ceil(FINAL_FRACTION * recipe.num_steps)
         return sum(losses[-window:]) / window
     assert recipe.evaluate is not None, "a recipe with this objective has `evaluate`"
     with torch.no_grad():

@@ -16,7 +16,7 @@ from etastar.laws import Law
 from etastar.optimizers import OptimizerKind, OptimizerLike, optimizer_kind
 from etastar.sweep.executors import Executor
 from etastar.sweep.recipe import Recipe, Size, as_size, format_size, size_network, user_errors
-from etastar.sweep.result import Progress, SweepResult, log_lr_sd
+from etastar.sweep.result import Progress, SweepResult
 from etastar.sweep.search.base import Search
 from etastar.sweep.storage import MemoryStore, Store
 from etastar.sweep.study import run_sweep
@@ -128,12 +128,12 @@ def tune(
     def report(progress: Progress) -> None:
         steps[progress.size] = progress.steps
         if on_progress is not None:
-            cost = sum(case.share(size, spent) for size, spent in steps.items())
-            on_progress(TuneProgress(progress, cost, case.expected_cost(steps, budget)))
+            expected = case.expected_cost(steps, budget)
+            on_progress(TuneProgress(progress, case.cost(steps), expected))
 
     stop: StopReason = "no further size"
     for number, size in enumerate(case.bases, 1):
-        if number > 1 and case.cost_with(size, steps) > budget:
+        if number > 1 and case.cost(steps) + case.next_cost(size, steps) > budget:
             stop = "budget"
             break
         sweep = run_sweep(recipe, case.bases[:number], on_progress=report, **options)
@@ -145,8 +145,7 @@ def tune(
             break
     if not found:
         raise _without_optimum(sweep)
-    cost = sum(case.share(size, spent) for size, spent in steps.items())
-    further = case.further(found, steps)
+    cost, further = case.cost(steps), case.further(found, steps)
     return TuneResult(plan, sweep, case.target, cost, stop, precision, budget, further)
 
 
@@ -195,10 +194,13 @@ class _Case:
         relative = self.networks[size].num_parameters / self.networks[self.target].num_parameters
         return steps / self.recipe.num_steps * relative
 
-    def cost_with(self, size: Size, steps: Mapping[Size, int]) -> float:
-        """Cost in all with one more size, which takes as many steps as those before did."""
-        spent = sum(self.share(one, taken) for one, taken in steps.items())
-        return spent + self.share(size, mean(steps.values()))
+    def cost(self, steps: Mapping[Size, int]) -> float:
+        """What all steps so far cost."""
+        return sum(self.share(size, spent) for size, spent in steps.items())
+
+    def next_cost(self, size: Size, steps: Mapping[Size, int]) -> float:
+        """What one more size costs, if it takes as many steps as those before did."""
+        return self.share(size, mean(steps.values()))
 
     def expected_cost(self, steps: Mapping[Size, int], budget: float) -> float:
         """Cost in all of the sizes that fit the budget, and of the size that is under way."""
@@ -215,7 +217,7 @@ class _Case:
         """The optima of a sweep that lie within their range."""
         optima = sweep.optima.items()
         return {
-            size: (best.lr, log_lr_sd(best)) for size, best in optima if best and not best.at_edge
+            size: (best.lr, best.log_lr_sd) for size, best in optima if best and not best.at_edge
         }
 
     def plan(self, rates: _Rates, target: Size | None = None) -> TransferPlan:
@@ -249,7 +251,7 @@ class _Case:
             interval = case.plan({**rates, size: there}).lr_interval
         except EtastarError:  # no such network: as many heads as will not divide the width
             return None
-        cost = case.share(size, mean(steps.values()))
+        cost = case.next_cost(size, steps)
         return FurtherSize(size, cost, None if interval is None else reach(interval))
 
     def _tuned(self, size: Size, lr: float, sd: float | None) -> Tuned:

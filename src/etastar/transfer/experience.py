@@ -170,9 +170,9 @@ class Experience:
         most = {key: rows for key, rows in like.items() if key[1] == parametrization}
         enough = (g for g in (most, like) if sum(len(r) - 1 for r in g.values()) >= _LEAST_FREEDOM)
         own = (kind, parametrization)
-        mean, sd = random_effects(next(enough, groups)).predictive(own)
+        mean, sd = random_effects(next(enough, groups))[own]
         if len(groups[own]) - 1 < _LEAST_FREEDOM:
-            sd = max(sd, random_effects(groups).predictive(own)[1])
+            sd = max(sd, random_effects(groups)[own][1])
         return Prior(mean, min(sd, NO_FAMILY_SD), tuple(exponent for exponent, _ in groups[own]))
 
     def advantages(

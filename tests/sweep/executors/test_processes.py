@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from etastar.errors import TrialError
-from etastar.sweep.executors.base import Sequential
-from etastar.sweep.executors.processes import Processes
+from etastar.sweep.executors.processes import Processes, Sequential
 
 
 def by_point(records):
@@ -28,15 +27,6 @@ def test_a_worker_killed_in_the_middle_of_its_run_changes_no_record(cases, tmp_p
     assert flag.exists()
     assert len(records) == len(points)
     assert by_point(records) == by_point(Sequential().run(cases.recipe(), cases.SIZE, points))
-
-
-def test_a_run_that_always_kills_its_worker_is_an_error(cases):
-    deadly = cases.recipe(batches=cases.always_deadly_batches)
-    with (
-        Processes(1, retries=0) as executor,
-        pytest.raises(TrialError, match="ended by itself"),
-    ):
-        list(executor.run(deadly, cases.SIZE, cases.POINTS[:1]))
 
 
 def test_what_cannot_be_pickled_is_told(cases):
@@ -145,9 +135,10 @@ def test_workers_end_when_the_main_process_is_killed(script):
     assert gone([worker])
 
 
-def test_a_lost_worker_is_an_error_that_says_what_to_do(cases):
+def test_a_run_that_always_kills_its_worker_is_an_error_that_says_what_to_do(cases, monkeypatch):
+    monkeypatch.setattr("etastar.sweep.executors.processes.RETRIES", 1)
     deadly = cases.recipe(batches=cases.always_deadly_batches)
-    with Processes(1, retries=1) as executor, pytest.raises(TrialError) as caught:
+    with Processes(1) as executor, pytest.raises(TrialError) as caught:
         list(executor.run(deadly, cases.SIZE, cases.POINTS[:1]))
     assert "a worker process that ended by itself" in caught.value.received
     assert "workers=0" in caught.value.action

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from etastar.errors import MissingExtraError, TrialError
-from etastar.sweep.executors.base import Sequential
+from etastar.sweep.executors import Sequential
 from etastar.sweep.executors.ray import Ray
 
 
@@ -28,7 +28,7 @@ def test_what_cannot_be_sent_is_refused_before_anything_starts(cases):
 
 
 @pytest.mark.slow
-def test_a_worker_killed_in_the_middle_of_a_sweep_changes_no_record(cases, tmp_path):
+def test_a_worker_killed_in_the_middle_of_a_sweep_changes_no_record(cases, tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
     flag = tmp_path / "killed"
     deadly = cases.recipe(batches=partial(cases.deadly_batches, str(flag)))
@@ -36,7 +36,8 @@ def test_a_worker_killed_in_the_middle_of_a_sweep_changes_no_record(cases, tmp_p
         records = list(executor.run(deadly, cases.SIZE, cases.POINTS))
         assert flag.exists()
         always = cases.recipe(batches=cases.always_deadly_batches)
-        with Ray(retries=0) as other, pytest.raises(TrialError, match="WorkerCrashedError"):
+        monkeypatch.setattr("etastar.sweep.executors.ray.RETRIES", 0)
+        with Ray() as other, pytest.raises(TrialError, match="WorkerCrashedError"):
             list(other.run(always, cases.SIZE, cases.POINTS[:1]))
         assert ray.is_initialized()  # the other one did not start it
     assert not ray.is_initialized()

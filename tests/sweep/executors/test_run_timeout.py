@@ -31,14 +31,14 @@ def assert_is_that_of_an_ordinary_run(record, cases):
 
 @pytest.mark.slow
 def test_processes_end_a_run_that_hears_nothing(cases):
-    with Processes(2, retries=0) as executor:
+    with Processes(2) as executor:
         assert_ended(executor, cases)
 
 
 @pytest.mark.slow
 def test_ray_ends_a_run_that_hears_nothing(cases):
     pytest.importorskip("ray")
-    with Ray(retries=0) as executor:
+    with Ray() as executor:
         assert_ended(executor, cases, limit=20)
 
 

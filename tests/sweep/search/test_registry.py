@@ -26,8 +26,6 @@ def test_what_is_none_of_these_lists_the_known(given):
         {"start": 0.1, "factor": float("nan")},
         {"factor": [1]},
         {"max_trials": "abc"},
-        {"prior_exponent": "abc"},
-        {"reach": float("inf")},
         {"precision": 0.0},
     ],
 )

@@ -236,7 +236,7 @@ def test_a_waiting_trial_that_an_older_version_left_holds_nothing(path):
     with reopened(path) as store:
         (point,) = store.begin(SIZE, POINTS[1:2])
         claims = store._claims(SIZE)
-        waiting = claims._make(TrialState.WAITING, POINTS[2])
+        waiting = claims._make(POINTS[2], TrialState.WAITING)
         assert claims._live().keys() == {point}
         assert store.begin(SIZE, POINTS[1:3]) == tuple(POINTS[1:3])
         assert waiting not in claims.mine.values()

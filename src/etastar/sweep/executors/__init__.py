@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from etastar.sweep.executors.base import Executor, Sequential
-from etastar.sweep.executors.processes import Processes
+from etastar.sweep.executors.processes import Executor, Processes, Sequential
 from etastar.sweep.executors.ray import Ray
 
 __all__ = ["Executor", "Processes", "Ray", "Sequential"]

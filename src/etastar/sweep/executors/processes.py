@@ -1,4 +1,4 @@
-"""Runs side by side, in processes of this machine."""
+"""The protocol of executors, and those of this machine: this process, or several side by side."""
 
 from __future__ import annotations
 
@@ -8,23 +8,105 @@ import pickle
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import lru_cache
-from math import inf
-from multiprocessing.connection import Connection
+from math import inf, nan
 
 import torch
 
-from etastar.errors import TrialError
-from etastar.sweep.executors.base import Executor, device_name
+from etastar.errors import TrialError, foreign_errors_as
 from etastar.sweep.recipe import Point, Recipe, Size
 from etastar.sweep.trial import TrialRecord, run_trial
 from etastar.typed import require_number
 
 _SPAWN = multiprocessing.get_context("spawn")
+
+RETRIES = 2
+"""How often what a lost worker was at is run again."""
+
+
+class Executor(AbstractContextManager["Executor"]):
+    """Runs points of one size, in this process or elsewhere.
+
+    The contract:
+
+    - `run` yields exactly one record per point, in whatever order the runs end.
+    - The same point gives the same record whichever executor ran it, up to rounding (and the
+      fields that say where it ran).
+    - A run that diverges is a record. A run that raises ends the call: the error of the model, the
+      data or the loss comes out as a TrialError with its type and message; records that were
+      yielded before stay valid.
+    - A run that takes longer than a `run_timeout`, where the executor has one, is ended, and its
+      record says so in `failed`; its loss is +inf. The other runs go on.
+    - A worker that dies is replaced and its point run again, at most `RETRIES` times; then it is a
+      TrialError.
+    - It is a context manager: on exit, by Ctrl-C too, no process of it is left.
+    - The global random numbers and thread counts of the calling process are as before.
+    - `run_timeout` is the time limit of a run in seconds; None where there is none.
+    - `max_points` is how many points a sweep hands over at a time: enough to keep the executor
+      busy, few enough to leave work for other processes on the same store; None is all.
+    """
+
+    max_points: int | None = None
+    run_timeout: float | None = None
+
+    @abstractmethod
+    def run(self, recipe: Recipe, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
+        """Run every point of a size once, all different, and yield a record per point."""
+
+    def require(self, recipe: Recipe) -> None:
+        """Refuse, by a TrialError, a recipe that cannot run here, before anything is written."""
+
+    def _over_time(self, size: Size, point: Point, device: str) -> TrialRecord:
+        """The record of a run that was ended as it took too long."""
+        why = f"stopped, as it took longer than {self.run_timeout:g} s"
+        return TrialRecord(size, point, inf, (), False, 0, nan, device, failed=why)
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release what the executor holds."""
+
+
+class Sequential(Executor):
+    """Runs one point after another in this process; what other executors are compared with.
+
+    Args:
+        device: Where to train.
+
+    Raises:
+        TrialError: There is no such device.
+    """
+
+    max_points = 1
+
+    def __init__(self, *, device: torch.device | str = "cpu") -> None:
+        self._device = device_name(device)
+
+    def run(self, recipe: Recipe, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
+        """Run every point once, in order; see `Executor.run`."""
+        for point in points:
+            yield run_trial(recipe, size, point, device=self._device)
+
+
+def device_name(device: torch.device | str) -> str:
+    """A device as text, which other processes can be sent; refused if this machine has none."""
+    with foreign_errors_as(
+        TrialError, f"device {device!r}", "a device of PyTorch", 'give "cpu" or "cuda:0"'
+    ):
+        found = torch.device(device)
+        present = 1
+        if found.type not in ("cpu", "meta"):
+            present = torch.get_device_module(found.type).device_count()
+    if (found.index or 0) >= present:
+        here = f"one of the {present} of this machine" if present else "a device of this machine"
+        raise TrialError(f"device {device!r}", here, "choose another device")
+    return str(found)
 
 
 class Processes(Executor):
@@ -37,7 +119,6 @@ class Processes(Executor):
     Args:
         workers: Number of processes.
         threads: PyTorch's threads in each.
-        retries: How often points are run again because a process died.
         device: Where each of them trains.
         run_timeout: Seconds after which a run is ended and counts as failed; None for no end.
 
@@ -50,17 +131,12 @@ class Processes(Executor):
         workers: int = 2,
         *,
         threads: int = 1,
-        retries: int = 2,
         device: torch.device | str = "cpu",
         run_timeout: float | None = None,
     ) -> None:
-        for name, count, least in (
-            ("workers", workers, 1),
-            ("threads", threads, 1),
-            ("retries", retries, 0),
-        ):
-            require_number(name, count, error=TrialError, least=least, whole=True)
-        self._size, self._threads, self._retries = workers, threads, retries
+        for name, count in (("workers", workers), ("threads", threads)):
+            require_number(name, count, error=TrialError, least=1, whole=True)
+        self._size, self._threads = workers, threads
         self._device = device_name(device)
         if run_timeout is not None:
             require_number("run_timeout", run_timeout, error=TrialError, above=0)
@@ -74,21 +150,18 @@ class Processes(Executor):
 
     def run(self, recipe: Recipe, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
         """Run every point once, side by side; see `Executor.run`."""
-        sent, missing, left = self._pickled(recipe), list(points), self._retries
+        sent, missing, left = self._pickled(recipe), list(points), RETRIES
         limit = self.run_timeout or inf
-        under_way: dict[Future[TrialRecord], tuple[Point, _Worker]] = {}
+        under_way: dict[Future[TrialRecord], _Worker] = {}
         try:
             while missing or under_way:
-                for worker in self._idle(
-                    len(missing), [worker for _, worker in under_way.values()]
-                ):
-                    point = missing.pop(0)
-                    under_way[worker.start(sent, size, point, self._device)] = point, worker
+                for worker in self._idle(len(missing), under_way.values()):
+                    under_way[worker.start(sent, size, missing.pop(0), self._device)] = worker
                 look_again = None if limit == inf else min(1.0, limit / 4)
                 done, _ = wait(under_way, look_again, FIRST_COMPLETED)
                 records: list[TrialRecord] = []
                 for task in done:
-                    point, worker = under_way.pop(task)
+                    worker = under_way.pop(task)
                     try:
                         records.append(task.result())
                     except BrokenProcessPool as error:
@@ -96,15 +169,15 @@ class Processes(Executor):
                         left -= 1
                         if left < 0:
                             raise _lost(error) from error
-                        missing.insert(0, point)
-                for task, (point, worker) in list(under_way.items()):
+                        missing.insert(0, worker.point)
+                for task, worker in list(under_way.items()):
                     if worker.seconds > limit and not task.done():
                         del under_way[task]
                         self._end(worker)
-                        records.append(self._over_time(size, point, self._device))
+                        records.append(self._over_time(size, worker.point, self._device))
                 yield from records
         finally:
-            for _, worker in under_way.values():
+            for worker in under_way.values():
                 self._end(worker)
 
     def close(self) -> None:
@@ -112,7 +185,7 @@ class Processes(Executor):
         for worker in list(self._workers):
             self._end(worker)
 
-    def _idle(self, most: int, busy: Sequence[_Worker]) -> list[_Worker]:
+    def _idle(self, most: int, busy: Collection[_Worker]) -> list[_Worker]:
         """Workers without a run, started where there are too few; as many as are wanted."""
         while len(self._workers) < min(self._size, most + len(busy)):
             self._workers.append(_Worker(self._threads))
@@ -136,15 +209,17 @@ class Processes(Executor):
 class _Worker:
     """A pool of one process: to end a run that takes too long ends no other."""
 
+    point: Point
+
     def __init__(self, threads: int) -> None:
-        watched, self._alive = _SPAWN.Pipe(duplex=False)
-        self._pool = ProcessPoolExecutor(1, _SPAWN, initializer=_begin, initargs=(threads, watched))
+        self._pool = ProcessPoolExecutor(1, _SPAWN, initializer=_begin, initargs=(threads,))
         self._began = inf
         self._pid = self._pool.submit(os.getpid)
         self._pid.add_done_callback(self._is_there)
 
     def start(self, recipe: bytes, size: Size, point: Point, device: str) -> Future[TrialRecord]:
         """Give it a run."""
+        self.point = point
         if self._pid.done():  # else its time begins when the process is there
             self._began = time.monotonic()
         return self._pool.submit(_run, recipe, size, point, device)
@@ -155,11 +230,9 @@ class _Worker:
         return time.monotonic() - self._began
 
     def end(self) -> None:
-        """End the process, whatever it does."""
-        self._alive.close()
-        if self._pid.done() and not self._pid.cancelled() and self._pid.exception() is None:
-            with suppress(OSError):
-                os.kill(self._pid.result(), getattr(signal, "SIGKILL", signal.SIGTERM))
+        """End the process, whatever it does, once it is there."""
+        with suppress(OSError, BrokenProcessPool):
+            os.kill(self._pid.result(), getattr(signal, "SIGKILL", signal.SIGTERM))
         self._pool.shutdown(cancel_futures=True)
 
     def _is_there(self, _: object) -> None:
@@ -175,10 +248,10 @@ def _lost(error: BrokenProcessPool) -> TrialError:
     )
 
 
-def _begin(threads: int, watched: Connection) -> None:
+def _begin(threads: int) -> None:
     """Prepare a worker: Ctrl-C is for the main process, with which the worker ends anyway."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow, args=(watched,), daemon=True).start()
+    threading.Thread(target=_follow, daemon=True).start()
     torch.set_num_threads(threads)
 
 
@@ -193,8 +266,9 @@ def _unpickled(recipe: bytes) -> Recipe:
     return found
 
 
-def _follow(watched: Connection) -> None:
-    """End once the main process has closed its end of the pipe, or was killed."""
-    with suppress(EOFError, OSError):
-        watched.recv_bytes()
+def _follow() -> None:
+    """End once the main process has ended, or was killed."""
+    main = multiprocessing.parent_process()
+    assert main is not None, "a worker has been started"
+    main.join()
     os._exit(1)

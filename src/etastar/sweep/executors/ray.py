@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 from etastar.errors import EtastarError, MissingExtraError, TrialError, foreign_errors_as
-from etastar.sweep.executors.base import Executor
-from etastar.sweep.executors.processes import Processes
+from etastar.sweep.executors.processes import RETRIES, Executor, Processes
 from etastar.sweep.recipe import Point, Recipe, Size
 from etastar.sweep.trial import TrialRecord, run_trial
 from etastar.typed import require_number
@@ -42,7 +41,6 @@ class Ray(Executor):
         address: Of a Ray cluster ("auto", "host:port", "ray://host:port"); None for this machine.
         num_cpus: CPUs that a trial takes, also PyTorch's threads in it (at least 1).
         num_gpus: GPUs that a trial takes; a fraction shares one.
-        retries: How often a point is run again whose worker was lost.
         run_timeout: Seconds after which a run is ended and counts as failed; None for no end. The
             time that it waits for a worker does not count. The worker ends it, by a process that
             it keeps for its runs.
@@ -57,19 +55,17 @@ class Ray(Executor):
         *,
         num_cpus: float = 1,
         num_gpus: float = 0,
-        retries: int = 2,
         run_timeout: float | None = None,
     ) -> None:
-        require_number("retries", retries, error=TrialError, least=0, whole=True)
         require_number("num_cpus", num_cpus, error=TrialError, least=0)
         require_number("num_gpus", num_gpus, error=TrialError, least=0)
         if not isinstance(address, (str, type(None))):
             raise TrialError(f"address {address!r}", "text", 'give "host:port" or "auto"')
         self._address = address
-        self._resources = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": retries}
+        self._resources = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": RETRIES}
         if run_timeout is not None:
             require_number("run_timeout", run_timeout, error=TrialError, above=0)
-        self.run_timeout, self._retries = run_timeout, retries
+        self.run_timeout = run_timeout
         self._where = "cuda" if num_gpus else "cpu", max(1, int(num_cpus))
         self._started: Any = None
         self._on_sigterm: Any = None
@@ -77,11 +73,9 @@ class Ray(Executor):
     def run(self, recipe: Recipe, size: Size, points: Sequence[Point]) -> Iterator[TrialRecord]:
         """Run every point once, side by side; see `Executor.run`."""
         ray = self._connected()
-        is_limited = self.run_timeout is not None
-        limits = (self.run_timeout, self._retries) if is_limited else ()
-        task = ray.remote(_limited_run if is_limited else _run).options(**self._resources)
-        sent = ray.put(recipe), size
-        pending = [task.remote(*sent, point, *self._where, *limits) for point in points]
+        task = ray.remote(_run).options(**self._resources)
+        sent, where = (ray.put(recipe), size), (*self._where, self.run_timeout)
+        pending = [task.remote(*sent, point, *where) for point in points]
         try:
             while pending:
                 (run,), pending = ray.wait(pending)
@@ -132,26 +126,23 @@ class Ray(Executor):
         return ray
 
 
-def _run(recipe: Recipe, size: Size, point: Point, device: str, threads: int) -> TrialRecord:
-    """One point, in a worker of Ray."""
-    torch.set_num_threads(threads)
-    return run_trial(recipe, size, point, device=device)
-
-
-def _limited_run(
-    recipe: Recipe, size: Size, point: Point, device: str, threads: int, limit: float, retries: int
+def _run(
+    recipe: Recipe, size: Size, point: Point, device: str, threads: int, limit: float | None
 ) -> TrialRecord:
-    """The same, in a process that the worker can end."""
-    process = _process(device, threads, retries)
+    """One point, in a worker of Ray; with a limit, in a process that the worker can end."""
+    if limit is None:
+        torch.set_num_threads(threads)
+        return run_trial(recipe, size, point, device=device)
+    process = _process(device, threads)
     process.run_timeout = limit
     (record,) = process.run(recipe, size, [point])
     return record
 
 
 @lru_cache(maxsize=1)
-def _process(device: str, threads: int, retries: int) -> Processes:
+def _process(device: str, threads: int) -> Processes:
     """Kept for the worker's next run; it ends with the worker, which Ray keeps for no GPU's."""
-    return _Cloudpickled(1, threads=threads, retries=retries, device=device)
+    return _Cloudpickled(1, threads=threads, device=device)
 
 
 class _Cloudpickled(Processes):
@@ -248,6 +239,6 @@ def _result(ray: Any, reference: Any) -> TrialRecord:
         raise TrialError(
             f"{type(error).__name__} from Ray: {error}",
             "workers that live to the end of a run",
-            "give more retries, or find out in Ray's log why its workers end",
+            "find out in Ray's log why its workers end",
         ) from error
     return record

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from math import ceil, exp, inf, isfinite, log, log2
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -22,8 +22,12 @@ from etastar.typed import set_numbers
 _UNLEARNING = 1.25
 """A run whose last losses exceed its first by this factor learned nothing; empirical, coarse."""
 
-_PRIOR_SD = 1.0
-"""Of the exponent: optima of a single depth give the prior's, depths far apart their own."""
+_PRIOR: Final[dict[str, float]] = {"prior_exponent": -1.5, "prior_sd": 1.0}
+"""Of the law by which one optimum predicts the next: optima of a single depth give the prior's
+exponent, depths far apart their own."""
+
+_REACH = 1e4
+"""Furthest rate from the first one, either way, as a ratio."""
 
 _NUM_RESAMPLES = 200
 """Enough to tell whether an interval is narrow; the optimum that is reported has its own."""
@@ -54,8 +58,6 @@ class Bracket(Search):
         factor: Ratio of neighbouring rates at the end.
         precision: Half-width of the 95% interval of log lr over seeds that is enough.
         max_trials: Most runs of one size; the search may end there with the optimum not enclosed.
-        prior_exponent: Exponent of the law by which one optimum predicts the next.
-        reach: Furthest rate from the first one, either way, as a ratio.
 
     Raises:
         TrialError: A setting is out of range.
@@ -71,8 +73,6 @@ class Bracket(Search):
     factor: float = 1.6
     precision: float = 0.15
     max_trials: int = 40
-    prior_exponent: float = -1.5
-    reach: float = 1e4
 
     name = "bracket"
 
@@ -81,9 +81,7 @@ class Bracket(Search):
         start = () if self.start is None else ("start",)
         set_numbers(self, *start, "precision", above=0, **checked)
         set_numbers(self, "max_trials", least=3, whole=True, **checked)  # a minimum is enclosed
-        set_numbers(self, "prior_exponent", **checked)
         set_numbers(self, "factor", above=1, **checked)
-        set_numbers(self, "reach", least=self.factor, **checked)
 
     @property
     def options(self) -> dict[str, float | int | str]:
@@ -96,11 +94,7 @@ class Bracket(Search):
         return self.start is None
 
     def propose(self, finished: Sequence[TrialRecord], context: Context) -> tuple[Point, ...]:
-        """The next run, or those of the next seed; see `Search.propose`.
-
-        Raises:
-            TrialError: There is no start: none given, none measured, no optimum before.
-        """
+        """The next run, or those of the next seed; see `Search.propose`."""
         room = self.max_trials - len({record.point for record in finished})
         runs = _Runs(finished, context.seeds, self._first_lr(context), self._unit)
         wanted = self._wanted(runs)
@@ -115,12 +109,7 @@ class Bracket(Search):
         """
         if not context.optima:
             start = context.start if self.start is None else self.start
-            if start is None:
-                raise TrialError(
-                    "no start for the first size",
-                    "a learning rate, or one that run_sweep measured",
-                    "give the search a start, or set Context.start",
-                )
+            assert start is not None, "what asks for a start has one measured"
             return start
         optima = [done for done in context.optima if not done[1].at_edge] or list(context.optima)
         depth = _depth_of(context.size, context)
@@ -129,8 +118,7 @@ class Bracket(Search):
         if depth is None or not points:
             return optima[-1][1].lr
         depths, lrs = zip(*points, strict=True)
-        prior = {"prior_exponent": self.prior_exponent, "prior_sd": _PRIOR_SD}
-        return power_law_posterior(depths, lrs, **prior).predict(depth)
+        return power_law_posterior(depths, lrs, **_PRIOR).predict(depth)
 
     @cached_property
     def _unit(self) -> float:
@@ -157,15 +145,16 @@ class Bracket(Search):
             enclosed = found.left < found.centre < found.right
             if not enclosed or self._is_precise(runs, found, num_seeds):
                 return []
-            asked = (found.left, found.centre, found.right)
+            asked = found
         return []
 
     def _walk(self, runs: _Runs, asked: tuple[int, ...], num_seeds: int) -> list[Point] | Triple:
         """The missing runs of one number of seeds, or where its minimum is."""
-        limit = int(log(self.reach) / self._unit)
+        limit = max(self._gap, int(log(_REACH) / self._unit))
         growth = 2 if num_seeds == 1 else 1  # the mean of more seeds has moved a little at most
         while not (missing := runs.missing(asked, num_seeds)):
-            found = next_position(runs.values(asked, num_seeds), Lattice(self._gap, limit, growth))
+            values = runs.values(asked, num_seeds)
+            found = next_position(values, gap=self._gap, limit=limit, growth=growth)
             if isinstance(found, Triple):
                 return found
             asked = (*asked, found)
@@ -175,9 +164,8 @@ class Bracket(Search):
         """Whether the optimum is known well enough; one seed cannot tell."""
         if num_seeds == 1:
             return False
-        positions = (triple.left, triple.centre, triple.right)
-        losses = tuple(tuple(runs.losses(k, num_seeds)) for k in positions)
-        offsets = tuple(self._unit * (k - triple.centre) for k in positions)
+        losses = tuple(tuple(runs.losses(k, num_seeds)) for k in triple)
+        offsets = tuple(self._unit * (k - triple.centre) for k in triple)
         return _half_width(offsets, losses) <= self.precision
 
 
@@ -198,7 +186,7 @@ def _half_width(log_lrs: tuple[float, ...], losses: tuple[tuple[float, ...], ...
     optimum = find_optimum(np.exp(log_lrs), table, num_resamples=_NUM_RESAMPLES)
     freedom = (int(np.isfinite(table).all(1).sum()) - 1) * (table.shape[1] - 1)
     resampled = np.log(optimum.resampled_lrs)
-    low, high = widened_interval(resampled - log(optimum.lr), confidence=0.95, freedom=freedom)
+    low, high = widened_interval(resampled - log(optimum.lr), freedom=freedom)
     return (min(log_lrs[-1], log(optimum.lr) + high) - max(log_lrs[0], log(optimum.lr) + low)) / 2
 
 
@@ -248,17 +236,7 @@ def _unlearned(record: TrialRecord) -> bool:
     return sum(last) / len(last) > _UNLEARNING * abs(record.initial_loss)
 
 
-@dataclass(frozen=True)
-class Lattice:
-    """Where a curve may be evaluated: at the integers up to a limit."""
-
-    gap: int  # to which a minimum's neighbours are brought
-    limit: int  # furthest position either way
-    growth: int = 2  # each step outwards is this many times the last
-
-
-@dataclass(frozen=True)
-class Triple:
+class Triple(NamedTuple):
     """The lowest position of a curve and its nearest evaluated neighbours."""
 
     left: int
@@ -266,81 +244,64 @@ class Triple:
     right: int
 
 
-def next_position(values: Mapping[int, float], lattice: Lattice) -> int | Triple:
-    """Where to look next for the minimum, or the points that enclose it.
+def next_position(
+    values: Mapping[int, float], *, gap: int, limit: int, growth: int = 2
+) -> int | Triple:
+    """Where to look next for the minimum of a curve on the integers, or what encloses it.
 
     At the lower end of what is known, and at the upper end, the next position is further out, each
-    step `growth` times the last. Inside, the neighbours of the lowest position are brought to the
-    lattice's gap, at the side where the parabola through them has its minimum; a neighbour that is
-    not finite is brought nearer still, by halving, to a distance of one. Equal values count as
-    lower to the left, so that a curve that is +inf throughout is followed downwards.
+    step `growth` times the last, up to `limit` either way. Inside, the neighbours of the lowest
+    position are brought to a distance of `gap`, at the side where the parabola through them has its
+    minimum; a neighbour that is not finite is brought nearer still, by halving, to a distance of
+    one. Equal values count as lower to the left, so that a curve that is +inf throughout is
+    followed downwards.
 
     What is not finite counts as +inf. At the limit a triple has its centre at one end.
 
     Example:
-        >>> next_position({0: 2.0, 1: 1.0}, Lattice(gap=1, limit=100))
+        >>> next_position({0: 2.0, 1: 1.0}, gap=1, limit=100)
         2
-        >>> next_position({0: 2.0, 1: 1.0, 2: 1.5}, Lattice(gap=1, limit=100))
+        >>> next_position({0: 2.0, 1: 1.0, 2: 1.5}, gap=1, limit=100)
         Triple(left=0, centre=1, right=2)
     """
     heights = {k: v if isfinite(v) else inf for k, v in values.items()}
     known = sorted(heights)
-    place = min(range(len(known)), key=lambda i: (heights[known[i]], i))
-    centre = known[place]
-    if place in (0, len(known) - 1):
-        return _at_end(heights, known, lattice, downwards=place == 0)
-    triple = Triple(known[place - 1], centre, known[place + 1])
-    inner = _further_in(triple, heights, lattice)
-    return triple if inner is None else inner
-
-
-def _at_end(
-    heights: Mapping[int, float], known: list[int], lattice: Lattice, *, downwards: bool
-) -> int | Triple:
-    """Further out; at the limit nearer to it from inside, as far as that tells anything."""
-    outer = _further_out(known, lattice, downwards=downwards)
-    if outer is not None:
-        return outer
-    centre, inner = (known[0], known[1]) if downwards else (known[-1], known[-2])
-    near = lattice.gap if isfinite(heights[inner]) else 1
-    if isfinite(heights[centre]) and abs(inner - centre) > near:
-        return (centre + inner) // 2
-    return Triple(centre, centre, inner) if downwards else Triple(inner, centre, centre)
-
-
-def _further_out(known: list[int], lattice: Lattice, *, downwards: bool) -> int | None:
-    """One position beyond an end; None at the limit."""
-    end, inner = (known[0], known[1]) if downwards else (known[-1], known[-2])
+    centre = min(known, key=heights.__getitem__)
+    if known[0] < centre < known[-1]:
+        place = known.index(centre)
+        triple = Triple(known[place - 1], centre, known[place + 1])
+        inner = _further_in(triple, heights, gap)
+        return triple if inner is None else inner
+    inner = known[1] if centre == known[0] else known[-2]
+    sign = 1 if centre > inner else -1
     # the first two points are one step; only a later one has been stretched
-    stretch = 1 if len(known) == 2 else lattice.growth
-    step = max(lattice.gap, min(stretch * abs(end - inner), 2 * lattice.limit))
-    outer = max(end - step, -lattice.limit) if downwards else min(end + step, lattice.limit)
-    return None if outer == end else outer
+    stretch = 1 if len(known) == 2 else growth
+    step = max(gap, min(stretch * abs(centre - inner), 2 * limit))
+    outer = sign * min(sign * centre + step, limit)
+    if outer != centre:
+        return outer
+    near = gap if isfinite(heights[inner]) else 1
+    if isfinite(heights[centre]) and abs(inner - centre) > near:
+        return (centre + inner) // 2  # nearer to the limit from inside, while that tells anything
+    return Triple(min(inner, centre), centre, max(inner, centre))
 
 
-def _further_in(triple: Triple, heights: Mapping[int, float], lattice: Lattice) -> int | None:
+def _further_in(triple: Triple, heights: Mapping[int, float], gap: int) -> int | None:
     """A position between the lowest and one of its neighbours; None when both are near enough."""
-    floor, centre = heights[triple.centre], triple.centre
-    gaps = {-1: centre - triple.left, 1: triple.right - centre}
-    rises = {-1: heights[triple.left] - floor, 1: heights[triple.right] - floor}
-    wide = {
-        side: gap
-        for side, gap in gaps.items()
-        if gap > (lattice.gap if isfinite(rises[side]) else 1)
-    }
+    centre = triple.centre
+    away = {-1: centre - triple.left, 1: triple.right - centre}
+    left, right = (heights[k] - heights[centre] for k in (triple.left, triple.right))
+    near = {-1: gap if isfinite(left) else 1, 1: gap if isfinite(right) else 1}
+    wide = {side: distance for side, distance in away.items() if distance > near[side]}
     if not wide:
         return None
-    heights_here = np.array([rises[-1], 0.0, rises[1]])
     vertex = None
-    if np.isfinite(heights_here).all():
-        vertex = parabola_vertex(np.array([-gaps[-1], 0.0, gaps[1]]), heights_here)
+    if isfinite(left) and isfinite(right):
+        x = np.array([-away[-1], 0.0, away[1]])
+        vertex = parabola_vertex(x, np.array([left, 0.0, right]))
     if vertex is None:
         side = max(wide, key=lambda side: (wide[side], side))
         return centre + side * (wide[side] // 2)
-    offset = vertex[0]
-    steps = round(offset / lattice.gap)
-    towards = 1 if offset > 0 else -1
-    if steps == 0 or towards not in wide:
-        side = towards if towards in wide else -towards
-        return centre + side * lattice.gap
-    return centre + steps * lattice.gap
+    towards = 1 if vertex[0] > 0 else -1
+    steps = (round(vertex[0] / gap) or towards) if towards in wide else -towards
+    return centre + steps * gap

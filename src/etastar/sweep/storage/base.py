@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from bisect import insort
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
 from etastar.errors import StorageError
 from etastar.sweep.recipe import Point, Size
 from etastar.sweep.trial import TrialRecord
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
-
-class Store(ABC):
+class Store(AbstractContextManager["Store"]):
     """Keeps the runs of a sweep, so that the same sweep goes on where it stopped.
 
     The contract:
 
     - What `finish` was called with is there after any crash that follows its return, kill -9
       included; what was begun and not finished is not among the records, and can be begun again.
+    - `open` comes before `begin`, `finish` and `keep_depth`; reading needs none.
     - `begin` claims points, and leaves out those that another live process has or that have a
       record. A claim whose process died does not hold for long. A claim may be taken over from a
       process that lives but has not been heard of: both runs then give the same record, and the
@@ -73,11 +71,8 @@ class Store(ABC):
         """A line on who runs points that `begin` did not give, and until when; "" if nobody."""
         return ""
 
-    def close(self) -> None:  # noqa: B027  nothing to release by default
+    def close(self) -> None:
         """Let go of claims and connections."""
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *raised: object) -> None:
         self.close()
@@ -132,8 +127,6 @@ class MemoryStore(Store):
 
     def begin(self, size: Size, points: Sequence[Point]) -> tuple[Point, ...]:
         """The points that have no record: no other process can have them."""
-        if not self._settings:
-            raise StorageError("a store that is not open", "a call of open first", "open it")
         finished = self._finished[size]
         return tuple(point for point in dict.fromkeys(points) if point not in finished)
 

@@ -86,7 +86,7 @@ class Claims:
             self.fail(self._trial_id(trial))
         live = self._live() if dead else live
         made = {
-            point: self._make(TrialState.RUNNING, point)
+            point: self._make(point, TrialState.RUNNING)
             for point in wanted
             if point not in live and point not in self._finished
         }
@@ -108,12 +108,12 @@ class Claims:
             with suppress(UpdateFinishedTrialError):
                 for name, value in _fields(record).items():
                     self.storage.set_trial_user_attr(trial_id, name, value)
-                self.storage.set_trial_state_values(trial_id, _state(record), _values(record))
+                self.storage.set_trial_state_values(trial_id, *_end(record))
                 return
         there = self._live().get(record.point)
         if record.point in self._finished:
             return
-        self._make(_state(record), record.point, _fields(record), _values(record))
+        self._make(record.point, *_end(record), _fields(record))
         if there is not None:
             self.fail(self._trial_id(there))
 
@@ -130,11 +130,10 @@ class Claims:
             return ""
         point, (silent, patience) = self._point_of(trial), self._silence(trial)
         host, process = (*str(trial.user_attrs.get("holder", "")).split(), "?", "?")[:2]
-        text = f"waits for lr={point.lr}, seed={point.seed} on {host} (process {process})"
-        if self._has_heartbeats:
-            return f"{text}; silent for {silent:.0f} s, taken over after {patience:.0f} s"
-        left = max(0.0, patience - silent)
-        return f"{text}; a journal has no heartbeats: taken over in {left:.0f} s"
+        return (
+            f"waits for lr={point.lr}, seed={point.seed} on {host} (process {process}); "
+            f"silent for {silent:.0f} s, taken over after {patience:.0f} s"
+        )
 
     def has_runs(self) -> bool:
         """Whether a run is finished, or under way in a process that may live."""
@@ -143,10 +142,10 @@ class Claims:
 
     def _make(
         self,
-        state: TrialState,
         point: Point,
-        fields: Mapping[str, Any] | None = None,
+        state: TrialState,
         values: list[float] | None = None,
+        fields: Mapping[str, Any] | None = None,
     ) -> int:
         low, high = min(_LEAST_LR, point.lr), max(_GREATEST_LR, point.lr)
         own = {"size": dict(self.size), "seed": point.seed, "holder": self.holder}
@@ -279,15 +278,12 @@ def _is_over(trial: FrozenTrial) -> bool:
     return is_over(str(trial.user_attrs.get("holder", "")))
 
 
-def _state(record: TrialRecord) -> TrialState:
-    return TrialState.FAIL if record.failed else TrialState.COMPLETE
-
-
-def _values(record: TrialRecord) -> list[float] | None:
-    """The loss that Optuna shows, which keeps no NaN; the exact one is among the fields."""
+def _end(record: TrialRecord) -> tuple[TrialState, list[float] | None]:
+    """What Optuna shows of a run: its loss, but no NaN; the exact one is among the fields."""
     if record.failed:
-        return None
-    return [record.loss if isfinite(record.loss) and not record.diverged else inf]
+        return TrialState.FAIL, None
+    loss = record.loss if isfinite(record.loss) and not record.diverged else inf
+    return TrialState.COMPLETE, [loss]
 
 
 def _fields(record: TrialRecord) -> dict[str, Any]:

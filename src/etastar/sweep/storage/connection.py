@@ -9,13 +9,12 @@ that at most one of them waits for a stale lock file.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +24,6 @@ from etastar.errors import EtastarError, MissingExtraError, StorageError, cause_
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage, RDBStorage
-    from sqlalchemy.engine import Connection
 
 HEARTBEAT_SECONDS, GRACE_SECONDS = 15, 60
 """Between two signs of life in a database; without any, after which a run's process is dead."""
@@ -48,7 +46,6 @@ _NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _LOCK_GRACE = 2
 """Seconds after which a journal's lock that nobody uses is broken; kill -9 often leaves one."""
 
-_LONGEST_FIRST_LINE = 1 << 20
 _OPENING = b'{"op_code":'
 
 
@@ -131,13 +128,10 @@ def _database(url: str) -> RDBStorage:
             "pip install it: psycopg2-binary for postgresql+psycopg2://",
         ) from error
     if is_sqlite:
-        event.listen(database.engine, "begin", _lock_at_once)
+        # it has no lock for a row: without, what was read is out of date when it is written
+        lock = "BEGIN IMMEDIATE"
+        event.listen(database.engine, "begin", lambda connection: connection.exec_driver_sql(lock))
     return database
-
-
-def _lock_at_once(connection: Connection) -> None:
-    """SQLite has no lock for a row: without, what was read is out of date when it is written."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _is_race(error: Exception) -> bool:
@@ -158,22 +152,13 @@ def _require_journal(file: Path) -> None:
     """Refuse what is no journal, before anything is repaired in it."""
     if not file.exists():
         return
-    if not file.is_file():
-        raise StorageError(
-            f"{file}, which is no ordinary file", "a journal, or no file", "give another path"
-        )
-    with file.open("rb") as stream:
-        first = stream.readline(_LONGEST_FIRST_LINE)
-    if first.endswith(b"\n"):
-        with suppress(ValueError):
-            entry = json.loads(first)
-            if isinstance(entry, dict) and "op_code" in entry:
+    wrong = "is no ordinary file"
+    if file.is_file():
+        with file.open("rb") as stream:
+            if _OPENING.startswith(stream.read(len(_OPENING))):  # a kill may have torn its first
                 return
-    elif first[: len(_OPENING)] == _OPENING[: len(first)]:
-        return
-    raise StorageError(
-        f"{file}, which is not a journal of Optuna", "a journal, or no file", "give another path"
-    )
+        wrong = "is not a journal of Optuna"
+    raise StorageError(f"{file}, which {wrong}", "a journal, or no file", "give another path")
 
 
 class _RepairingLock:
@@ -183,69 +168,49 @@ class _RepairingLock:
         from optuna.storages.journal import JournalFileSymlinkLock
 
         self._file = file
-        self._queue: int | None = None
+        self._held = ExitStack()
         with warnings_ignored():
             # of a period below 3 s: it thinks of slow writers, and ours take milliseconds
             self._lock = JournalFileSymlinkLock(str(file), grace_period=_LOCK_GRACE)
 
     def acquire(self) -> bool:
         """Wait for both locks; the file then ends with a complete line."""
-        self._queue = _enter_queue(self._file)
-        try:
-            acquired = bool(self._lock.acquire())
-        except BaseException:
-            self._leave_queue()
-            raise
-        try:
+        with ExitStack() as taken:
+            taken.enter_context(_turn(self._file))
+            self._lock.acquire()
+            taken.callback(self._lock.release)
             _drop_unfinished_line(self._file)
-        except BaseException:
-            self.release()
-            raise
-        return acquired
+            self._held = taken.pop_all()
+        return True
 
     def release(self) -> None:
         """Let go of both locks."""
-        try:
-            self._lock.release()
-        finally:
-            self._leave_queue()
-
-    def _leave_queue(self) -> None:
-        if self._queue is not None:
-            os.close(self._queue)
-            self._queue = None
+        self._held.close()
 
 
-def _enter_queue(file: Path) -> int | None:
-    """Wait for the system lock of the journal itself; None where the system has none."""
+@contextmanager
+def _turn(file: Path) -> Iterator[None]:
+    """Wait for the system lock of the journal itself, where the system has one."""
     try:
         import fcntl
     except ImportError:
-        return None
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError:  # some network file systems have no such locks
-        os.close(descriptor)
-        return None
-    return descriptor
+        yield
+        return
+    with file.open("ab") as stream:
+        with suppress(OSError):  # some network file systems have no such locks
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def _drop_unfinished_line(file: Path) -> None:
     """Cut the file after its last complete line."""
     with file.open("rb+") as stream:
-        end = stream.seek(0, os.SEEK_END)
-        keep = end
-        while keep > 0:
-            start = max(0, keep - 4096)
-            stream.seek(start)
-            newline = stream.read(keep - start).rfind(b"\n")
-            if newline >= 0:
-                keep = start + newline + 1
-                break
-            keep = start
-        if keep < end:
-            stream.truncate(keep)
+        if not (end := stream.seek(0, os.SEEK_END)):
+            return
+        stream.seek(end - 1)
+        if stream.read() != b"\n":
+            stream.seek(0)
+            stream.truncate(stream.read().rfind(b"\n") + 1)
 
 
 def disconnect(storage: BaseStorage) -> None:

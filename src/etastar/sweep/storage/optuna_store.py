@@ -70,7 +70,6 @@ class OptunaStore(Store):
         self._location = location
         self._name = name
         self._where = f"{shown_location(location)} ({name})"
-        self._opened = False
         self._holder = ""
         self._storage: BaseStorage | None = None
         self._studies: dict[Size, Claims] = {}
@@ -92,8 +91,8 @@ class OptunaStore(Store):
             # one that is there is written again, which shows whether the store can be written
             header = {"format": FORMAT, "settings": dict(settings)}
             self._connected().set_study_user_attr(index, _HEADER, header)
-        if not self._opened:
-            self._opened, self._holder = True, new_holder()
+        if not self._holder:
+            self._holder = new_holder()
             self._studies.clear()  # they have no holder
 
     def settings(self) -> dict[str, str]:
@@ -115,7 +114,6 @@ class OptunaStore(Store):
 
     def keep_depth(self, size: Size, depth: float) -> None:
         """Keep the effective depth of a size."""
-        self._require_open()
         with storage_errors(self._where, "writing"):
             study_id = self._claims(size).study_id
             self._connected().set_study_user_attr(study_id, "depth", depth)
@@ -128,7 +126,6 @@ class OptunaStore(Store):
 
     def begin(self, size: Size, points: Sequence[Point]) -> tuple[Point, ...]:
         """Claim points; see `Store.begin`."""
-        self._require_open()
         unique = tuple(dict.fromkeys(points))
         with storage_errors(self._where, "writing"):
             claims = self._claims(size)
@@ -146,7 +143,6 @@ class OptunaStore(Store):
 
     def finish(self, record: TrialRecord) -> None:
         """Keep a finished run; where the point has a finished run, that one stays."""
-        self._require_open()
         with storage_errors(self._where, "writing"):
             self._claims(record.size).finish(record)
 
@@ -158,6 +154,7 @@ class OptunaStore(Store):
             self._heartbeat = None
         if self._holder:
             LEFT.add(self._holder)
+            self._holder = ""
         if self._storage is None:
             return
         # a store that cannot be written keeps the claims, which hold no longer all the same
@@ -167,7 +164,7 @@ class OptunaStore(Store):
                     claims.fail(trial_id)
         disconnect(self._storage)
         self._studies.clear()
-        self._storage, self._opened = None, False
+        self._storage = None
 
     def _keep_beating(self) -> None:
         """Optuna's heartbeats, which a trial that is not run by Optuna has to give itself."""
@@ -185,12 +182,6 @@ class OptunaStore(Store):
         if self._storage is None:
             self._storage = connect(self._location, create=create)
         return self._storage
-
-    def _require_open(self) -> None:
-        if not self._opened:
-            raise StorageError(
-                f"{self._where}, which is not open", "a call of open first", "open it"
-            )
 
     def _claims(self, size: Size) -> Claims:
         """The claims on a size's points; its study is made where it is not there."""
