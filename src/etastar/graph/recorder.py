@@ -11,10 +11,10 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from etastar.graph.arguments import map_tensors, tensors_in
-from etastar.graph.node import Call, Node, Operand, ParameterRecord, Slot
+from etastar.graph.node import NOTHING, Call, Node, Operand, ParameterRecord, Slot
 from etastar.graph.operations import Operation, operation_of, run_fake
-from etastar.graph.regions import NOTHING, StorageLog, Value
-from etastar.graph.step import Classification, Step
+from etastar.graph.regions import StorageLog
+from etastar.graph.step import Step
 
 _CPU = torch.device("cpu")
 _PLAIN = (torch.Tensor, nn.Parameter, nn.Buffer)
@@ -136,31 +136,30 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def add_parameter(self, name: str, tensor: torch.Tensor, *, also: torch.Tensor) -> None:
         """Make a parameter known, so that uses of it, or of its original, are recognised."""
-        self.log.write(self.as_fake(tensor), Value((), (name,)))
+        self.log.write(self.as_fake(tensor), Operand((), (name,)))
         if self.twins is None:
-            self.log.write(also, Value((), (name,)))
+            self.log.write(also, Operand((), (name,)))
         elif also is not tensor:
             self.twins.pair(also, self.as_fake(tensor))
 
     def add_input(self, tensor: torch.Tensor) -> int:
         """Add a source; returns its node."""
-        return self.add_node("input", Classification("input"), (), tensor, write=(tensor,)).index
+        return self.add_node("input", (), tensor, write=(tensor,), kind="input").index
 
-    def read(self, tensor: torch.Tensor) -> Value:
+    def read(self, tensor: torch.Tensor) -> Operand:
         """What a tensor holds now."""
         return self.log.read(self.as_fake(tensor))
 
     def add_node(
         self,
         op: str,
-        what: Classification,
         operands: tuple[Operand, ...],
         output: torch.Tensor,
         *,
         write: Sequence[torch.Tensor] = (),
-        call: Call | None = None,
+        **what: Any,
     ) -> Node:
-        """Append a node, and log that the tensors `write` hold it."""
+        """Append a node, of which `what` are further fields; the tensors `write` hold it."""
         node = Node(
             index=len(self.nodes),
             op=op,
@@ -168,12 +167,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             operands=operands,
             shape=tuple(output.shape),
             dtype=str(output.dtype),
-            call=call,
-            **what._asdict(),
+            **{"kind": "other", **what},
         )
         self.nodes.append(node)
         for tensor in write:
-            self.log.write(tensor, Value((node.index,)))
+            self.log.write(tensor, Operand((node.index,)))
         if self.observer is not None:
             self.observer(node, output)
         return node
@@ -242,13 +240,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._write(step, step.parameter_value(self.records))
         elif self.opaque_depth:
             producers = (p for i in data for p in step.values[i].producers)
-            self._write(step, Value(tuple(dict.fromkeys(producers))), data)
+            self._write(step, Operand(tuple(dict.fromkeys(producers))), data)
         elif step.views and not step.fresh:
             self._record_view(step)
         else:
             self._record_computation(step, data)
 
-    def _write(self, step: Step, value: Value, data: list[int] | None = None) -> None:
+    def _write(self, step: Step, value: Operand, data: list[int] | None = None) -> None:
         """Log what the results hold without a node; where `data` is given, those that hold it."""
         for tensor in (*step.fresh, *step.mutated):
             held = value if data is None or step.holds_data(tensor, data) else NOTHING
@@ -266,15 +264,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 operand = Operand(
                     value.producers, value.parameters, tuple(views[0].shape), parts=value.parts
                 )
-                node = self.add_node(
-                    step.operation.full_name,
-                    Classification("view"),
-                    (operand,),
-                    views[0],
-                    call=step.call,
-                )
+                name = step.operation.full_name
+                node = self.add_node(name, (operand,), views[0], kind="view", call=step.call)
                 for view in views:
-                    self.log.alias(view, Value((node.index,)))
+                    self.log.alias(view, Operand((node.index,)))
 
     def _record_computation(self, step: Step, data: list[int]) -> None:
         written = [t for t in (*step.fresh, *step.mutated) if step.holds_data(t, data)]
@@ -286,8 +279,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             node = self._fused_sum(step, operands, written[0])
         else:
             what = step.classified(operands, self.records)
-            node = self.add_node(name, what, operands, written[0], call=step.call)
-        self._write(step, Value((node.index,)), data)
+            node = self.add_node(name, operands, written[0], **what)
+        self._write(step, Operand((node.index,)), data)
 
     def _fused_sum(self, step: Step, operands: tuple[Operand, ...], out: torch.Tensor) -> Node:
         """Two nodes: the product without its addend, and the sum of the two."""
@@ -295,11 +288,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         without = (Operand((), (), addend.shape), *factors)
         name, shape = step.operation.full_name, tuple(out.shape)
         if any(o.producers for o in factors):
-            what = step.classified(without, self.records)
-            added = Operand((self.add_node(name, what, without, out).index,), (), shape)
+            what = {**step.classified(without, self.records), "call": None}
+            added = Operand((self.add_node(name, without, out, **what).index,), (), shape)
         else:
             added = Operand((), tuple(n for o in factors for n in o.parameters), shape)
-        return self.add_node(name, Classification("other", addends=(0, 1)), (addend, added), out)
+        return self.add_node(name, (addend, added), out, addends=(0, 1))
 
 
 def _named_tensors(
