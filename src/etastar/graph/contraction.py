@@ -12,7 +12,7 @@ positions), and `pool(x) - x` where nothing but another sum with x reads it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
@@ -232,3 +232,27 @@ def contract(
         {name: tuple(members(found.ways)) for name, found in reached.items()},
         tuple(tuple(members(mask)) for mask in frontiers.embeddings),
     )
+
+
+def leading_to(
+    counted: Sequence[CountedNode], ends: Iterable[int], *, through_gates: bool = True
+) -> set[int]:
+    """The ends, and what they are reached from; on a way that is no gate, if that is asked."""
+    found = set(ends)
+    for node in reversed(counted):
+        if node.node in found:
+            found.update(node.predecessors if through_gates else node.ways)
+    return found
+
+
+def held_before(
+    contraction: Contraction, marked: Container[int], walls: Container[int] = ()
+) -> dict[int, frozenset[int]]:
+    """Marked nodes that reach each counted node and source, or are it, on ways without a wall."""
+    found: dict[int, frozenset[int]] = {}
+    sources = ((source, ()) for source in contraction.sources.values())
+    counted = ((n.node, () if n.node in walls else n.predecessors) for n in contraction.counted)
+    for node, before in (*sources, *counted):
+        own = frozenset((node,) if node in marked else ())
+        found[node] = own.union(*(found[p] for p in before))
+    return found

@@ -14,12 +14,11 @@ from typing import Any, Literal
 from etastar.depth import DepthReport, PathStep
 from etastar.errors import DepthError
 from etastar.graph.addends import fold_scans
-from etastar.graph.contraction import Contraction, contract, data_inputs
+from etastar.graph.contraction import Contraction, contract, data_inputs, leading_to
 from etastar.graph.node import Node, ParameterRecord
 from etastar.graph.paths import (
     LAYERS_ALONE,
     bypassed_layers,
-    nodes_on_paths,
     path_notes,
     path_statistics,
     reused_parameters,
@@ -305,7 +304,7 @@ def _report(
     longest, moments = path_statistics(contraction, outputs)
     layer_longest, layer_moments = path_statistics(contraction, outputs, LAYERS_ALONE)
     path = shortest_path(contraction, outputs)
-    on_path = nodes_on_paths(contraction, outputs)
+    on_path = leading_to(contraction.counted, (n for o in outputs for n in contraction.outputs[o]))
     counted_as = {c.node: c.counted_as for c in contraction.counted}
     counts = [what for node, what in counted_as.items() if node in on_path]
     tied, recurrent, stacked = reused_parameters(graph.nodes, contraction)
