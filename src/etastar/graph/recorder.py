@@ -126,7 +126,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.log = StorageLog()
         self.module_stack: list[str] = [""]
         self.opaque_depth = 0
-        self._failures: dict[int, tuple[BaseException, str, str | None]] = {}
+        self._failures: list[tuple[BaseException, str, str | None]] = []
 
     # -- what the tracer calls ---------------------------------------------------------------
 
@@ -177,17 +177,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return node
 
     def note_failure(self, error: BaseException, operation: str | None = None) -> None:
-        """Remember where an error was first seen: in the module that runs now."""
-        self._failures.setdefault(id(error), (error, self.module_stack[-1], operation))
+        """Remember where an error was seen: in the module that runs now."""
+        self._failures.append((error, self.module_stack[-1], operation))
 
     def place_of(self, error: BaseException) -> tuple[str, str | None]:
-        """Module in which an error (or its cause) was raised, and the operation if it was one."""
-        known = self._failures.get(id(error))
-        if known is not None and known[2] is not None:
-            return known[1], known[2]
-        if error.__cause__ is not None and id(error.__cause__) in self._failures:
-            return self.place_of(error.__cause__)
-        return ("", None) if known is None else (known[1], None)
+        """Module in which an error (or its cause) was first seen, and the operation if in one."""
+        chain = [error]
+        while (cause := chain[-1].__cause__) is not None and cause not in chain:
+            chain.append(cause)
+        seen = ((at, op) for known, at, op in self._failures if known in chain)
+        return next(seen, ("", None))
 
     # -- dispatch ----------------------------------------------------------------------------
 

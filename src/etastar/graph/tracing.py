@@ -126,12 +126,9 @@ def trace(
 
 def _generators() -> tuple[Any, ...]:
     """States of the random generators that a forward pass may decide by."""
-    name, keys, *place = np.random.get_state()  # noqa: NPY002
-    return (
-        random.getstate(),
-        (name, np.asarray(keys).tobytes(), place),
-        torch.random.get_rng_state().numpy().tobytes(),
-    )
+    _, keys, *place = np.random.get_state()  # noqa: NPY002
+    own = torch.random.get_rng_state().numpy().tobytes()
+    return random.getstate(), np.asarray(keys).tobytes(), place, own
 
 
 def _parameter_records(model: nn.Module) -> dict[str, ParameterRecord]:
