@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
-from math import comb, prod
+from math import comb
 
 from etastar.depth import CountedAs
 from etastar.formatting import name_pattern, shorten_middle
@@ -140,8 +140,10 @@ def reused_parameters(
         is_module = any(weight.layer_type == "recurrent" for weight in used.values())
         if is_module or any(is_again(used, *pair, parts[name]) for pair in on_a_path(used)):
             recurrent.append(name)
-        elif any(on_a_path(own := _weights_of_their_own(nodes, used, parts[name]))):
-            stacked[name] = len(set(own.values()))
+        else:  # slices as they are, not what learned queries made of them
+            own = [n for n in parts[name] if not nodes[n].operands[used[n].operand].weights]
+            if any(on_a_path(own)):
+                stacked[name] = len({parts[name][n] for n in own})
     tied = tuple(name for name, used in uses.items() if _ties(used.values()))
     return tied, tuple(recurrent), stacked
 
@@ -150,18 +152,6 @@ def _ties(used: Iterable[WeightUse]) -> bool:
     """Whether a parameter serves both as a table that is looked up and as a projection."""
     types = {weight.layer_type for weight in used}
     return len(types) > 1 and "embedding" in types
-
-
-def _weights_of_their_own(
-    nodes: Sequence[Node], used: Mapping[int, WeightUse], parts: Mapping[int, Region]
-) -> dict[int, Region]:
-    """The slices that layers use as they are, not what learned queries made of them."""
-    shapes = {n: nodes[n].operands[weight.operand].shape for n, weight in used.items()}
-    return {
-        n: part
-        for n, part in parts.items()
-        if prod(part.shape) == prod(shapes[n]) or Counter(part.shape) <= Counter(shapes[n])
-    }
 
 
 def bypassed_layers(
