@@ -16,9 +16,6 @@ from etastar.graph.operations import Operation, operation_of, run_fake
 from etastar.graph.regions import StorageLog
 from etastar.graph.step import Step
 
-_CPU = torch.device("cpu")
-_PLAIN = (torch.Tensor, nn.Parameter, nn.Buffer)
-
 Observer = Callable[[Node, torch.Tensor], None]
 """Called with every new node and its output, in the order of execution."""
 
@@ -26,9 +23,7 @@ Observer = Callable[[Node, torch.Tensor], None]
 class FakeTwins:
     """The fake twin of each tensor, always the same one; views of one storage stay views of one.
 
-    PyTorch's own conversion takes ten times as long, which a model of a thousand layers feels; it
-    is used for whatever is not a plain strided tensor. A meta tensor's twin is on the CPU, so that
-    constants made in forward match it.
+    A meta tensor's twin is on the CPU, so that constants made in forward match it.
 
     Args:
         fake_mode: The mode that the twins belong to.
@@ -42,7 +37,6 @@ class FakeTwins:
     def __init__(self, fake_mode: FakeTensorMode) -> None:
         self.mode = fake_mode
         self._known: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._storages: dict[int, tuple[torch.Tensor, torch.UntypedStorage]] = {}
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
         """The twin; `tensor` itself if it is fake."""
@@ -53,6 +47,8 @@ class FakeTwins:
             return tensor
         with unset_fake_temporarily():  # what a twin is made of is not fake itself
             twin = self._made(tensor)
+        if isinstance(tensor, nn.Parameter):
+            twin._is_param = True  # noqa: SLF001  what makes it an instance of nn.Parameter
         self.pair(tensor, twin)
         return twin
 
@@ -68,28 +64,14 @@ class FakeTwins:
             return self._fake(empty, like=tensor)
 
     def _made(self, tensor: torch.Tensor) -> torch.Tensor:
-        is_plain = type(tensor) in _PLAIN and tensor.layout is torch.strided
-        if not is_plain or tensor.is_quantized or tensor.is_conj() or tensor.is_neg():
-            return self.mode.from_tensor(tensor)
-        twin = self._fake(tensor.detach() if tensor.is_meta else self._on_meta(tensor), like=tensor)
-        if isinstance(tensor, nn.Parameter):
-            twin._is_param = True  # noqa: SLF001  what makes it an instance of nn.Parameter
-        return twin
+        if tensor.is_meta:
+            return self._fake(tensor.detach(), like=tensor)
+        is_inference = tensor.is_inference()  # PyTorch would make another such tensor of it
+        return self.clone_of(tensor) if is_inference else self.mode.from_tensor(tensor)
 
     def _fake(self, meta: torch.Tensor, *, like: torch.Tensor) -> torch.Tensor:
-        device = _CPU if like.is_meta else like.device
+        device = torch.device("cpu") if like.is_meta else like.device
         return FakeTensor(self.mode, meta.requires_grad_(like.requires_grad), device)
-
-    def _on_meta(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A meta tensor at the same place of the meta storage that stands for the same storage."""
-        storage = tensor.untyped_storage()
-        key = storage._cdata  # noqa: SLF001
-        if key not in self._storages:
-            bytes_ = torch.empty(storage.nbytes(), dtype=torch.uint8, device="meta")
-            self._storages[key] = (tensor, bytes_.untyped_storage())
-        empty = torch.empty(0, dtype=tensor.dtype, device="meta")
-        place = (tensor.storage_offset(), tensor.shape, tensor.stride())
-        return empty.set_(self._storages[key][1], *place)
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
