@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple
 
 import torch
@@ -54,38 +56,22 @@ class _Entry(NamedTuple):
 class _Log:
     storage: StorageWeakRef  # keeps the address from being used again
     entries: list[_Entry] = field(default_factory=list)
-    exact: dict[Region, int] = field(default_factory=dict)
-    last_write: int = -1
-
-    def append(self, entry: _Entry) -> None:
-        if not entry.is_view:
-            self.last_write = len(self.entries)
-        self.exact[entry.region] = len(self.entries)
-        self.entries.append(entry)
 
     def read(self, region: Region) -> Operand:
-        index = self.exact.get(region, -1)
-        if index >= max(self.last_write, 0):
-            return self.entries[index].value
-        return self._collect(region)
-
-    def _collect(self, region: Region) -> Operand:
         """The values of the latest writes, newest first, until they cover the region."""
         found: list[Operand] = []
         later = _Covered()
         for entry in reversed(self.entries):
+            is_same = entry.region == region
             if entry.is_view:
-                if not found and entry.region == region:
+                if not found and is_same:
                     return entry.value
-            elif entry.region.overlaps(region) and not later.covers(entry.region):
+            elif (is_same or entry.region.overlaps(region)) and not later.covers(entry.region):
                 found.append(entry.value)
                 later.add(entry.region)
                 if later.covers(region):
                     break
-        value = NOTHING
-        for part in reversed(found):
-            value = value | part
-        return value
+        return reduce(or_, reversed(found), NOTHING)
 
 
 class StorageLog:
@@ -144,7 +130,7 @@ class StorageLog:
             log = self._logs[key] = _Log(
                 StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
             )
-        log.append(_Entry(_WHOLE if fresh else Region.of(tensor), value, is_view))
+        log.entries.append(_Entry(_WHOLE if fresh else Region.of(tensor), value, is_view))
 
 
 def _sliced(value: Operand, tensor: torch.Tensor) -> Operand:
