@@ -7,7 +7,7 @@ import re
 import textwrap
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -126,6 +126,27 @@ def interval(low: float, high: float) -> str:
         '0.01 to 0.2'
     """
     return f"{number(low)} to {number(high)}"
+
+
+def seeds_interval(ends: Sequence[float] | None) -> str:
+    """An interval over seeds; of one seed there is none.
+
+    Example:
+        >>> seeds_interval((0.01, 0.2)), seeds_interval(None)
+        ('0.01 to 0.2', 'one seed')
+    """
+    return "one seed" if ends is None else interval(*ends)
+
+
+def first_few(texts: Sequence[str], most: int, *, separator: str = "; ") -> str:
+    """The first texts in a row, and how many more there are.
+
+    Example:
+        >>> first_few(["a", "b", "c"], 2)
+        'a; b; and 1 more'
+    """
+    left = [f"and {len(texts) - most} more"] if len(texts) > most else []
+    return separator.join([*texts[:most], *left])
 
 
 def percent(x: float) -> str:

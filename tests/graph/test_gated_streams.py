@@ -126,3 +126,22 @@ def test_stream_of_two_inputs_side_by_side(network, linears):
             assert info.branch_position == place
     assert not any(infos[f"{name}.weight"].in_branch for name in ends)
     assert graph.depth().notes == ()
+
+
+def test_a_gate_over_summed_embeddings_is_one_in_the_first_block_too(network, linears):
+    def run(self, tokens, positions):
+        h = self.tokens(tokens) + self.positions(positions)
+        for k in range(3):
+            h = convex(self, k, h)
+        return self.head(h)
+
+    tables = {name: nn.Embedding(4, 8) for name in ("tokens", "positions")}
+    layers = {name: linears(3) for name in "abg"}
+    ids = torch.zeros(2, 3, dtype=torch.long)
+    graph = capture_graph(network(run, **tables, **layers, head=nn.Linear(8, 2)), ids, ids)
+    infos = {info.name: info for info in graph.parameters}
+    for k in range(3):
+        last = infos[f"b.{k}.weight"]
+        assert (last.stream_additions, last.branch, last.branch_last) == (3, k, True)
+        assert not last.branch_scale
+    assert not any(infos[f"{name}.weight"].in_branch for name in tables)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from etastar.graph.capture import effective_depth
-from etastar.graph.node import Region
-from etastar.graph.regions import NOTHING, StorageLog, Value
+from etastar.graph.node import NOTHING, Operand, Region
+from etastar.graph.regions import StorageLog
 
 SIZE = 24
 
@@ -55,7 +55,7 @@ def test_read_finds_the_last_writer_of_every_element(
     writer: dict[int, int] = {}
     for i, region in enumerate(writes):
         tensor = base.as_strided(*region)
-        log.write(tensor, Value((i,)))
+        log.write(tensor, Operand((i,)))
         writer.update(dict.fromkeys(_touched(tensor), i))
     target = base.as_strided(*read)
     found = set(log.read(target).producers)
@@ -68,11 +68,11 @@ def test_read_finds_the_last_writer_of_every_element(
 
 def test_alias_holds_until_its_region_is_written_again() -> None:
     log, x = StorageLog(), torch.zeros(2, 3)
-    log.write(x, Value((0,)))
-    log.alias(x[0], Value((1,)))
-    assert log.read(x[0]) == Value((1,))
-    assert log.read(x) == Value((0,))
-    log.write(x[:, 0], Value((2,)))
+    log.write(x, Operand((0,)))
+    log.alias(x[0], Operand((1,)))
+    assert log.read(x[0]) == Operand((1,))
+    assert log.read(x) == Operand((0,))
+    log.write(x[:, 0], Operand((2,)))
     assert set(log.read(x[0]).producers) == {0, 2}
 
 
@@ -81,8 +81,9 @@ def test_unknown_tensor_holds_nothing() -> None:
 
 
 def test_values_unite_in_order_without_repetition() -> None:
-    assert Value((1, 2), ("a",)) | Value((2, 3), ("b", "a")) == Value((1, 2, 3), ("a", "b"), None)
-    assert Value((1,)) | NOTHING == Value((1,))
+    both = Operand((1, 2), ("a",)) | Operand((2, 3), ("b", "a"))
+    assert (both, both.steps) == (Operand((1, 2, 3), ("a", "b")), None)
+    assert Operand((1,)) | NOTHING == Operand((1,))
 
 
 class Rows(nn.Module):

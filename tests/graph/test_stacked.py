@@ -117,6 +117,23 @@ def test_a_pool_of_learned_queries_stacks_nothing(queries: int) -> None:
     assert (report.recurrent, report.stacked) == ((), {})
 
 
+@pytest.mark.parametrize("queries", [1, D])
+def test_a_pool_without_a_batch_stacks_nothing_either(queries: int) -> None:
+    class Pool(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.query = nn.Parameter(torch.zeros(queries, D))
+            self.weight = nn.Parameter(torch.zeros(3 * D, D))
+
+        def forward(self, x: Tensor) -> Tensor:
+            to_query, to_key, to_value = self.weight.chunk(3)
+            scores = (self.query @ to_query.t()) @ (x @ to_key.t()).t()
+            return scores.softmax(-1) @ (x @ to_value.t())
+
+    report = _graph(Pool()).depth()
+    assert (report.recurrent, report.stacked) == ((), {})
+
+
 def test_the_fans_of_a_slice_are_its_own() -> None:
     infos = {info.name: info for info in _graph(Stacked(3)).parameters}
     assert (infos["weight"].fan_in, infos["weight"].fan_out) == (D, D)

@@ -12,9 +12,8 @@ positions), and `pool(x) - x` where nothing but another sum with x reads it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import NamedTuple
 
 from etastar.depth import CountedAs
@@ -108,11 +107,11 @@ class _Frontiers:
         nodes: Sequence[Node],
         sources: Iterable[int],
         sums: Sums,
-        outer: Mapping[int, int] = MappingProxyType({}),
-        gates: Mapping[int, Operand] = MappingProxyType({}),
+        outer: Mapping[int, int],
+        gates: Mapping[int, Operand],
     ) -> None:
         self.of: list[Frontier] = []
-        self.counted: list[tuple[Node, Frontier, Sequence[Frontier]]] = []  # and of its operands
+        self.counted: list[CountedNode] = []
         self._nodes, self._sums, self._outer = nodes, sums, outer
         self._sources = frozenset(sources)
         self._gates = gates
@@ -136,7 +135,7 @@ class _Frontiers:
             reached = reached._replace(ways=ways or reached.ways)
         operands = () if node.weight is not None else self._added(node)
         if node.weight is not None or operands:
-            self.counted.append((node, reached, operands))
+            self.counted.append(_counted_node(node, reached, operands))
             self._note_embedding(node, reached)
             return own
         return reached._replace(direct=0, mixed=reached.mask) if node.mixes else reached
@@ -182,13 +181,10 @@ def data_inputs(nodes: Sequence[Node], inputs: dict[str, int]) -> tuple[str, ...
 
     That takes images, embeddings and token ids, and drops masks.
     """
-    every_input = sum(1 << index for index in inputs.values())
-    frontiers = _Frontiers(nodes, inputs.values(), sums={})
-    data = 0
-    for _, reached, _ in frontiers.counted:
-        if reached.mask & ~every_input == 0:
-            data |= reached.mask
-    return tuple(name for name, index in inputs.items() if data >> index & 1)
+    every = set(inputs.values())
+    first = (node.predecessors for node in _Frontiers(nodes, every, {}, {}, {}).counted)
+    data = {index for read in first if every.issuperset(read) for index in read}
+    return tuple(name for name, index in inputs.items() if index in data)
 
 
 @dataclass(frozen=True)
@@ -227,8 +223,32 @@ def contract(
     }
     return Contraction(
         dict(sources),
-        tuple(_counted_node(*found) for found in frontiers.counted),
+        tuple(frontiers.counted),
         {name: tuple(members(found.mask)) for name, found in reached.items()},
         {name: tuple(members(found.ways)) for name, found in reached.items()},
         tuple(tuple(members(mask)) for mask in frontiers.embeddings),
     )
+
+
+def leading_to(
+    counted: Sequence[CountedNode], ends: Iterable[int], *, through_gates: bool = True
+) -> set[int]:
+    """The ends, and what they are reached from; on a way that is no gate, if that is asked."""
+    found = set(ends)
+    for node in reversed(counted):
+        if node.node in found:
+            found.update(node.predecessors if through_gates else node.ways)
+    return found
+
+
+def held_before(
+    contraction: Contraction, marked: Container[int], walls: Container[int] = ()
+) -> dict[int, frozenset[int]]:
+    """Marked nodes that reach each counted node and source, or are it, on ways without a wall."""
+    found: dict[int, frozenset[int]] = {}
+    sources = ((source, ()) for source in contraction.sources.values())
+    counted = ((n.node, () if n.node in walls else n.predecessors) for n in contraction.counted)
+    for node, before in (*sources, *counted):
+        own = frozenset((node,) if node in marked else ())
+        found[node] = own.union(*(found[p] for p in before))
+    return found

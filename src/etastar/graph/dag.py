@@ -14,18 +14,17 @@ from typing import Any, Literal
 from etastar.depth import DepthReport, PathStep
 from etastar.errors import DepthError
 from etastar.graph.addends import fold_scans
-from etastar.graph.contraction import Contraction, contract, data_inputs
+from etastar.graph.contraction import Contraction, contract, data_inputs, leading_to
 from etastar.graph.node import Node, ParameterRecord
 from etastar.graph.paths import (
     LAYERS_ALONE,
     bypassed_layers,
-    nodes_on_paths,
     path_notes,
     path_statistics,
     reused_parameters,
     shortest_path,
 )
-from etastar.graph.residual import conditions, disagreement, find_residuals
+from etastar.graph.residual import Branch, conditions, disagreement, find_residuals
 from etastar.graph.roles import parameter_infos
 from etastar.graph.tracing import Trace
 from etastar.parameter import ParamInfo
@@ -110,12 +109,8 @@ class Graph:
 
     def __repr__(self) -> str:
         parameters = sum(math.prod(record.shape) for record in self.parameter_records.values())
-        text = f"{self.model or 'Graph'}: {len(self.nodes):,} nodes, {parameters:,} parameters"
-        if "contraction" in self.__dict__ and self.outputs:  # else it would take a while
-            with suppress(DepthError):
-                path = shortest_path(self.contraction, (_default_output(self.outputs),))
-                text += f", effective depth {len(path)}" if path else ""
-        return f"<Graph of {text}>" if self.model else f"<{text}>"
+        sizes = f"{len(self.nodes):,} nodes, {parameters:,} parameters"
+        return f"<Graph of {self.model or 'a model'}: {sizes}>"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: its depth report, where it has a depth."""
@@ -193,18 +188,19 @@ class Graph:
         is_kept = names == self.data_inputs
         contraction = self.contraction if is_kept else self._contracted(names)
         _check_paths(self, contraction, names, ends)
-        report = _report(self, contraction, ends, start)
-        unlike = () if sources is not None else self._disagreement(ends)
-        beside = self._adapted(shortest_path(contraction, ends)) if is_kept else ()
-        return replace(report, notes=(*self.notes, *report.notes, *beside, *unlike))
+        path, branches = shortest_path(contraction, ends), find_residuals(contraction)
+        missed = bypassed_layers(contraction, ends, path, branches)
+        notes = [*self.notes, *path_notes(self.nodes, contraction, missed, branches)]
+        notes += self._adapted(path, branches) if is_kept else ()
+        notes += self._disagreement(ends) if sources is None else ()
+        return _report(self, contraction, ends, path, missed, notes, start)
 
-    def _adapted(self, path: Sequence[int]) -> Iterator[str]:
+    def _adapted(self, path: Sequence[int], branches: Sequence[Branch]) -> Iterator[str]:
         """How many additions of the path sum a layer and its adapter, a product of low rank."""
-        on_path = set(path)
         beside = {
             (branch.stream, branch.index)
-            for branch in find_residuals(self.contraction)
-            if branch.is_projected and branch.addition in on_path
+            for branch in branches
+            if branch.is_projected and branch.addition in path
         }
         low_rank = {
             (info.stream, info.branch)
@@ -300,19 +296,22 @@ def _check_paths(
 
 
 def _report(
-    graph: Graph, contraction: Contraction, outputs: tuple[str, ...], start: float
+    graph: Graph,
+    contraction: Contraction,
+    outputs: tuple[str, ...],
+    path: Sequence[int],
+    missed: Mapping[int, bool],
+    notes: Sequence[str],
+    start: float,
 ) -> DepthReport:
     longest, moments = path_statistics(contraction, outputs)
     layer_longest, layer_moments = path_statistics(contraction, outputs, LAYERS_ALONE)
-    path = shortest_path(contraction, outputs)
-    on_path = nodes_on_paths(contraction, outputs)
+    on_path = leading_to(contraction.counted, (n for o in outputs for n in contraction.outputs[o]))
     counted_as = {c.node: c.counted_as for c in contraction.counted}
     counts = [what for node, what in counted_as.items() if node in on_path]
     tied, recurrent, stacked = reused_parameters(graph.nodes, contraction)
     consumed = {name for node in graph for name in node.parameters}
     records = graph.parameter_records
-    branches = find_residuals(contraction)
-    missed = bypassed_layers(contraction, outputs, path, branches)
     return DepthReport(
         effective_depth=len(path),
         path=tuple(PathStep(graph.nodes[i].module, counted_as[i], graph.nodes[i].op) for i in path),
@@ -334,7 +333,7 @@ def _report(
         matrix=_matrix(graph, set(counted_as)),
         capture=graph.capture,
         capture_note=graph.capture_note,
-        notes=path_notes(graph.nodes, contraction, missed, branches),
+        notes=tuple(notes),
         bypassed_layers=len(missed),
         bypassed_by_sums=sum(missed.values()),
         seconds=graph.seconds + time.perf_counter() - start,

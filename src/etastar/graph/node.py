@@ -26,7 +26,7 @@ Kind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """One tensor that an operation read.
+    """What a tensor was computed from; of one that an operation read, with its shape.
 
     Attributes:
         producers: Nodes whose values it holds; several where a buffer was filled in parts, none
@@ -37,15 +37,34 @@ class Operand:
             is no element-wise function of one.
         weights: Weights that were contracted on the way, where no input took part: what acts on
             learned queries.
-        parts: Region of each of the parameters of which it is a slice.
+        parts: Region of each of the parameters of which it is a slice, or was computed from one.
     """
 
-    producers: tuple[int, ...]
-    parameters: tuple[str, ...]
-    shape: tuple[int, ...]
+    producers: tuple[int, ...] = ()
+    parameters: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
     steps: tuple[Call, ...] | None = field(default=(), compare=False, repr=False)
     weights: tuple[WeightUse, ...] = ()
     parts: tuple[tuple[str, Region], ...] = ()
+
+    def __or__(self, other: Operand) -> Operand:
+        """What was computed from both."""
+        if other == NOTHING:
+            return self
+        if self == NOTHING:
+            return other
+        is_one = (self.parameters, self.steps) == (other.parameters, other.steps)
+        return Operand(
+            tuple(dict.fromkeys(self.producers + other.producers)),
+            tuple(dict.fromkeys(self.parameters + other.parameters)),
+            steps=self.steps if is_one else None,
+            weights=tuple(dict.fromkeys(self.weights + other.weights)),
+            parts=tuple(dict.fromkeys(self.parts + other.parts)),
+        )
+
+
+NOTHING = Operand()
+"""What does not depend on an input or a parameter."""
 
 
 @dataclass(frozen=True, slots=True)

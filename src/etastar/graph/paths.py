@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
-from math import comb, prod
+from collections import defaultdict
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
+from math import comb
 
 from etastar.depth import CountedAs
 from etastar.formatting import name_pattern, shorten_middle
-from etastar.graph.contraction import Contraction, CountedNode, members
-from etastar.graph.node import Node, Region
+from etastar.graph.contraction import (
+    Contraction,
+    CountedNode,
+    held_before,
+    leading_to,
+    members,
+)
+from etastar.graph.node import Node, Region, WeightUse
 from etastar.graph.residual import Branch
 
 Moments = tuple[int, int, int, int]
@@ -98,24 +105,6 @@ def shortest_path(contraction: Contraction, outputs: Iterable[str]) -> tuple[int
     return tuple(reversed(path[:-1]))
 
 
-def nodes_on_paths(
-    contraction: Contraction, outputs: Iterable[str], *, through_gates: bool = True
-) -> set[int]:
-    """Counted nodes from which an output is reached; on a way that is no gate, if that is asked."""
-    ends = contraction.outputs if through_gates else contraction.output_ways
-    found = {end for name in outputs for end in ends[name]}
-    for node in reversed(contraction.counted):
-        if node.node in found:
-            found.update(node.predecessors if through_gates else node.ways)
-    return found
-
-
-def _ties(nodes: Sequence[Node], used: Iterable[int]) -> bool:
-    """Whether a parameter serves both as a table that is looked up and as a projection."""
-    types = {weight.layer_type for n in used if (weight := nodes[n].weight) is not None}
-    return len(types) > 1 and "embedding" in types
-
-
 def reused_parameters(
     nodes: Sequence[Node], contraction: Contraction
 ) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, int]]:
@@ -127,73 +116,42 @@ def reused_parameters(
     node. And the number of layers whose weights are slices of one parameter, that share nothing,
     for those that are not recurrent.
     """
-    uses: dict[str, list[int]] = defaultdict(list)  # the layers, in the order of execution
+    uses: dict[str, dict[int, WeightUse]] = defaultdict(dict)  # by layer, in order of execution
     parts: dict[str, dict[int, Region]] = defaultdict(dict)  # the slice that each of them uses
     for node in (nodes[counted.node] for counted in contraction.counted):
         if (weight := node.weight) is not None:
             for name in weight.parameters:
-                uses[name].append(node.index)
+                uses[name][node.index] = weight
                 held = [part for n, part in node.operands[weight.operand].parts if n == name]
                 if len(held) == 1:
                     parts[name][node.index] = held[0]
-    ancestors = _ancestors(
-        contraction, {n for used in uses.values() if len(used) > 1 for n in used}
-    )
-    tied = tuple(name for name, used in uses.items() if _ties(nodes, used))
-    recurrent = tuple(
-        name for name, used in uses.items() if _is_recurrent(nodes, used, ancestors, parts[name])
-    )
-    stacked = {}
-    for name in (name for name in uses if name not in recurrent):
-        own = _weights_of_their_own(nodes, parts[name])
-        if any(_pairs_on_a_path(list(own), ancestors)):
-            stacked[name] = len(set(own.values()))
-    return tied, recurrent, stacked
+    again = {n for used in uses.values() if len(used) > 1 for n in used}
+    before = held_before(contraction, again) if again else {}
+
+    def on_a_path(used: Iterable[int]) -> Iterator[tuple[int, int]]:
+        return (pair for pair in combinations(used, 2) if pair[0] in before[pair[1]])
+
+    def is_again(used: Mapping[int, WeightUse], a: int, b: int, held: Mapping[int, Region]) -> bool:
+        are_slices = a in held and b in held
+        return not _ties((used[a], used[b])) and not (are_slices and not held[a].overlaps(held[b]))
+
+    recurrent, stacked = list[str](), dict[str, int]()
+    for name, used in uses.items():
+        is_module = any(weight.layer_type == "recurrent" for weight in used.values())
+        if is_module or any(is_again(used, *pair, parts[name]) for pair in on_a_path(used)):
+            recurrent.append(name)
+        else:  # slices as they are, not what learned queries made of them
+            own = [n for n in parts[name] if not nodes[n].operands[used[n].operand].weights]
+            if any(on_a_path(own)):
+                stacked[name] = len({parts[name][n] for n in own})
+    tied = tuple(name for name, used in uses.items() if _ties(used.values()))
+    return tied, tuple(recurrent), stacked
 
 
-def _ancestors(contraction: Contraction, wanted: set[int]) -> dict[int, int]:
-    """For each counted node, which of the `wanted` nodes lie before it, as a mask."""
-    before: dict[int, int] = dict.fromkeys(contraction.sources.values(), 0)
-    for node in contraction.counted if wanted else ():
-        mask = 0
-        for predecessor in node.predecessors:
-            mask |= before[predecessor]
-            if predecessor in wanted:
-                mask |= 1 << predecessor
-        before[node.node] = mask
-    return before
-
-
-def _weights_of_their_own(nodes: Sequence[Node], parts: Mapping[int, Region]) -> dict[int, Region]:
-    """The slices that layers use as they are, not what learned queries made of them."""
-    held = {n: w.operand for n in parts if (w := nodes[n].weight) is not None}
-    shapes = {n: nodes[n].operands[operand].shape for n, operand in held.items()}
-    return {
-        n: part
-        for n, part in parts.items()
-        if prod(part.shape) == prod(shapes[n]) or Counter(part.shape) <= Counter(shapes[n])
-    }
-
-
-def _pairs_on_a_path(used: list[int], ancestors: dict[int, int]) -> Iterator[tuple[int, int]]:
-    for i, earlier in enumerate(used):
-        for later in used[i + 1 :]:
-            if ancestors[later] >> earlier & 1:
-                yield earlier, later
-
-
-def _is_recurrent(
-    nodes: Sequence[Node], used: list[int], ancestors: dict[int, int], parts: dict[int, Region]
-) -> bool:
-    weights = (nodes[n].weight for n in used)
-    return any(w is not None and w.layer_type == "recurrent" for w in weights) or any(
-        not _ties(nodes, (earlier, later))
-        and (not {earlier, later} <= parts.keys() or parts[earlier].overlaps(parts[later]))
-        for earlier, later in _pairs_on_a_path(used, ancestors)
-    )
-
-
-_Reach = dict[int, tuple[int, int]]  # place on the path, and the longest way from there
+def _ties(used: Iterable[WeightUse]) -> bool:
+    """Whether a parameter serves both as a table that is looked up and as a projection."""
+    types = {weight.layer_type for weight in used}
+    return len(types) > 1 and "embedding" in types
 
 
 def bypassed_layers(
@@ -227,21 +185,16 @@ def bypassed_layers(
     sources = contraction.sources.values()
     first = set(counted[path[0]].predecessors).intersection(sources) if path else set[int]()
     places = {node: place for place, node in enumerate(path, start=1)}
-    forward: _Reach = dict.fromkeys(first, (0, 0))
-    for node in contraction.counted:
-        _extend(forward, node.node, node.predecessors, places, latest=True)
-    after: dict[int, list[int]] = {node: [] for node in (*counted, *sources)}
+    after: dict[int, list[int]] = defaultdict(list)
     for node in contraction.counted:
         for predecessor in node.predecessors:
             after[predecessor].append(node.node)
-    end = len(path) + 1
-    backward: _Reach = {}
+    forward = _reach([(n, c.predecessors) for n, c in counted.items()], first, 0, places, max)
     ends = {node for name in outputs for node in contraction.outputs[name]}
-    for node in reversed(contraction.counted):
-        if node.node in ends:
-            backward[node.node] = (end, 0)
-        _extend(backward, node.node, after[node.node], places, latest=False)
-    beside = nodes_on_paths(contraction, outputs, through_gates=False) - places.keys()
+    back = [(n, after[n]) for n in reversed(counted)]
+    backward = _reach(back, ends, len(path) + 1, places, min)
+    ways = (node for name in outputs for node in contraction.output_ways[name])
+    beside = leading_to(contraction.counted, ways, through_gates=False) - places.keys()
     beside = (beside & forward.keys() & backward.keys()) - _on_branches(branches, places)
     sums = {place for n, place in places.items() if _sums_alone(counted[n], path, place, first)}
     return {
@@ -259,19 +212,24 @@ def _sums_alone(node: CountedNode, path: Sequence[int], place: int, first: set[i
     return any(before.issuperset(operand) for operand in node.operand_predecessors if operand)
 
 
-def _extend(
-    reach: _Reach, node: int, neighbours: Sequence[int], places: Mapping[int, int], *, latest: bool
-) -> None:
-    """The place of the path nearest to a node, and the most counted nodes from there."""
-    if node in places:
-        reach[node] = (places[node], 0)
-        return
-    found = [(reach[n][0], reach[n][1] + 1) for n in neighbours if n in reach]
-    if node in reach:
-        found.append(reach[node])
-    if found:
-        nearest = (max if latest else min)(place for place, _ in found)
-        reach[node] = (nearest, max(length for place, length in found if place == nearest))
+def _reach(
+    order: Iterable[tuple[int, Sequence[int]]],
+    start: Iterable[int],
+    at: int,
+    places: Mapping[int, int],
+    nearest: Callable[[Iterable[int]], int],
+) -> dict[int, tuple[int, int]]:
+    """The place of the path nearest to each node, and the most counted nodes from there."""
+    reach = dict.fromkeys(start, (at, 0))
+    for node, neighbours in order:
+        found = [(reach[n][0], reach[n][1] + 1) for n in neighbours if n in reach]
+        found += [reach[node]] if node in reach else []
+        if node in places:
+            reach[node] = (places[node], 0)
+        elif found:
+            place = nearest(place for place, _ in found)
+            reach[node] = (place, max(length for p, length in found if p == place))
+    return reach
 
 
 def _on_branches(branches: Sequence[Branch], path: Container[int]) -> set[int]:

@@ -11,13 +11,10 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from etastar.graph.arguments import map_tensors, tensors_in
-from etastar.graph.node import Call, Node, Operand, ParameterRecord, Slot
+from etastar.graph.node import NOTHING, Call, Node, Operand, ParameterRecord, Slot
 from etastar.graph.operations import Operation, operation_of, run_fake
-from etastar.graph.regions import NOTHING, StorageLog, Value
-from etastar.graph.step import Classification, Step
-
-_CPU = torch.device("cpu")
-_PLAIN = (torch.Tensor, nn.Parameter, nn.Buffer)
+from etastar.graph.regions import StorageLog
+from etastar.graph.step import Step
 
 Observer = Callable[[Node, torch.Tensor], None]
 """Called with every new node and its output, in the order of execution."""
@@ -26,9 +23,7 @@ Observer = Callable[[Node, torch.Tensor], None]
 class FakeTwins:
     """The fake twin of each tensor, always the same one; views of one storage stay views of one.
 
-    PyTorch's own conversion takes ten times as long, which a model of a thousand layers feels; it
-    is used for whatever is not a plain strided tensor. A meta tensor's twin is on the CPU, so that
-    constants made in forward match it.
+    A meta tensor's twin is on the CPU, so that constants made in forward match it.
 
     Args:
         fake_mode: The mode that the twins belong to.
@@ -42,7 +37,6 @@ class FakeTwins:
     def __init__(self, fake_mode: FakeTensorMode) -> None:
         self.mode = fake_mode
         self._known: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._storages: dict[int, tuple[torch.Tensor, torch.UntypedStorage]] = {}
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
         """The twin; `tensor` itself if it is fake."""
@@ -53,6 +47,8 @@ class FakeTwins:
             return tensor
         with unset_fake_temporarily():  # what a twin is made of is not fake itself
             twin = self._made(tensor)
+        if isinstance(tensor, nn.Parameter):
+            twin._is_param = True  # noqa: SLF001  what makes it an instance of nn.Parameter
         self.pair(tensor, twin)
         return twin
 
@@ -68,28 +64,14 @@ class FakeTwins:
             return self._fake(empty, like=tensor)
 
     def _made(self, tensor: torch.Tensor) -> torch.Tensor:
-        is_plain = type(tensor) in _PLAIN and tensor.layout is torch.strided
-        if not is_plain or tensor.is_quantized or tensor.is_conj() or tensor.is_neg():
-            return self.mode.from_tensor(tensor)
-        twin = self._fake(tensor.detach() if tensor.is_meta else self._on_meta(tensor), like=tensor)
-        if isinstance(tensor, nn.Parameter):
-            twin._is_param = True  # noqa: SLF001  what makes it an instance of nn.Parameter
-        return twin
+        if tensor.is_meta:
+            return self._fake(tensor.detach(), like=tensor)
+        is_inference = tensor.is_inference()  # PyTorch would make another such tensor of it
+        return self.clone_of(tensor) if is_inference else self.mode.from_tensor(tensor)
 
     def _fake(self, meta: torch.Tensor, *, like: torch.Tensor) -> torch.Tensor:
-        device = _CPU if like.is_meta else like.device
+        device = torch.device("cpu") if like.is_meta else like.device
         return FakeTensor(self.mode, meta.requires_grad_(like.requires_grad), device)
-
-    def _on_meta(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A meta tensor at the same place of the meta storage that stands for the same storage."""
-        storage = tensor.untyped_storage()
-        key = storage._cdata  # noqa: SLF001
-        if key not in self._storages:
-            bytes_ = torch.empty(storage.nbytes(), dtype=torch.uint8, device="meta")
-            self._storages[key] = (tensor, bytes_.untyped_storage())
-        empty = torch.empty(0, dtype=tensor.dtype, device="meta")
-        place = (tensor.storage_offset(), tensor.shape, tensor.stride())
-        return empty.set_(self._storages[key][1], *place)
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -126,7 +108,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.log = StorageLog()
         self.module_stack: list[str] = [""]
         self.opaque_depth = 0
-        self._failures: dict[int, tuple[BaseException, str, str | None]] = {}
+        self._failures: list[tuple[BaseException, str, str | None]] = []
 
     # -- what the tracer calls ---------------------------------------------------------------
 
@@ -136,31 +118,30 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def add_parameter(self, name: str, tensor: torch.Tensor, *, also: torch.Tensor) -> None:
         """Make a parameter known, so that uses of it, or of its original, are recognised."""
-        self.log.write(self.as_fake(tensor), Value((), (name,)))
+        self.log.write(self.as_fake(tensor), Operand((), (name,)))
         if self.twins is None:
-            self.log.write(also, Value((), (name,)))
+            self.log.write(also, Operand((), (name,)))
         elif also is not tensor:
             self.twins.pair(also, self.as_fake(tensor))
 
     def add_input(self, tensor: torch.Tensor) -> int:
         """Add a source; returns its node."""
-        return self.add_node("input", Classification("input"), (), tensor, write=(tensor,)).index
+        return self.add_node("input", (), tensor, write=(tensor,), kind="input").index
 
-    def read(self, tensor: torch.Tensor) -> Value:
+    def read(self, tensor: torch.Tensor) -> Operand:
         """What a tensor holds now."""
         return self.log.read(self.as_fake(tensor))
 
     def add_node(
         self,
         op: str,
-        what: Classification,
         operands: tuple[Operand, ...],
         output: torch.Tensor,
         *,
         write: Sequence[torch.Tensor] = (),
-        call: Call | None = None,
+        **what: Any,
     ) -> Node:
-        """Append a node, and log that the tensors `write` hold it."""
+        """Append a node, of which `what` are further fields; the tensors `write` hold it."""
         node = Node(
             index=len(self.nodes),
             op=op,
@@ -168,28 +149,26 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             operands=operands,
             shape=tuple(output.shape),
             dtype=str(output.dtype),
-            call=call,
-            **what._asdict(),
+            **{"kind": "other", **what},
         )
         self.nodes.append(node)
         for tensor in write:
-            self.log.write(tensor, Value((node.index,)))
+            self.log.write(tensor, Operand((node.index,)))
         if self.observer is not None:
             self.observer(node, output)
         return node
 
     def note_failure(self, error: BaseException, operation: str | None = None) -> None:
-        """Remember where an error was first seen: in the module that runs now."""
-        self._failures.setdefault(id(error), (error, self.module_stack[-1], operation))
+        """Remember where an error was seen: in the module that runs now."""
+        self._failures.append((error, self.module_stack[-1], operation))
 
     def place_of(self, error: BaseException) -> tuple[str, str | None]:
-        """Module in which an error (or its cause) was raised, and the operation if it was one."""
-        known = self._failures.get(id(error))
-        if known is not None and known[2] is not None:
-            return known[1], known[2]
-        if error.__cause__ is not None and id(error.__cause__) in self._failures:
-            return self.place_of(error.__cause__)
-        return ("", None) if known is None else (known[1], None)
+        """Module in which an error (or its cause) was first seen, and the operation if in one."""
+        chain = [error]
+        while (cause := chain[-1].__cause__) is not None and cause not in chain:
+            chain.append(cause)
+        seen = ((at, op) for known, at, op in self._failures if known in chain)
+        return next(seen, ("", None))
 
     # -- dispatch ----------------------------------------------------------------------------
 
@@ -242,13 +221,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._write(step, step.parameter_value(self.records))
         elif self.opaque_depth:
             producers = (p for i in data for p in step.values[i].producers)
-            self._write(step, Value(tuple(dict.fromkeys(producers))), data)
+            self._write(step, Operand(tuple(dict.fromkeys(producers))), data)
         elif step.views and not step.fresh:
             self._record_view(step)
         else:
             self._record_computation(step, data)
 
-    def _write(self, step: Step, value: Value, data: list[int] | None = None) -> None:
+    def _write(self, step: Step, value: Operand, data: list[int] | None = None) -> None:
         """Log what the results hold without a node; where `data` is given, those that hold it."""
         for tensor in (*step.fresh, *step.mutated):
             held = value if data is None or step.holds_data(tensor, data) else NOTHING
@@ -266,15 +245,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 operand = Operand(
                     value.producers, value.parameters, tuple(views[0].shape), parts=value.parts
                 )
-                node = self.add_node(
-                    step.operation.full_name,
-                    Classification("view"),
-                    (operand,),
-                    views[0],
-                    call=step.call,
-                )
+                name = step.operation.full_name
+                node = self.add_node(name, (operand,), views[0], kind="view", call=step.call)
                 for view in views:
-                    self.log.alias(view, Value((node.index,)))
+                    self.log.alias(view, Operand((node.index,)))
 
     def _record_computation(self, step: Step, data: list[int]) -> None:
         written = [t for t in (*step.fresh, *step.mutated) if step.holds_data(t, data)]
@@ -286,8 +260,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             node = self._fused_sum(step, operands, written[0])
         else:
             what = step.classified(operands, self.records)
-            node = self.add_node(name, what, operands, written[0], call=step.call)
-        self._write(step, Value((node.index,)), data)
+            node = self.add_node(name, operands, written[0], **what)
+        self._write(step, Operand((node.index,)), data)
 
     def _fused_sum(self, step: Step, operands: tuple[Operand, ...], out: torch.Tensor) -> Node:
         """Two nodes: the product without its addend, and the sum of the two."""
@@ -295,11 +269,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         without = (Operand((), (), addend.shape), *factors)
         name, shape = step.operation.full_name, tuple(out.shape)
         if any(o.producers for o in factors):
-            what = step.classified(without, self.records)
-            added = Operand((self.add_node(name, what, without, out).index,), (), shape)
+            what = {**step.classified(without, self.records), "call": None}
+            added = Operand((self.add_node(name, without, out, **what).index,), (), shape)
         else:
             added = Operand((), tuple(n for o in factors for n in o.parameters), shape)
-        return self.add_node(name, Classification("other", addends=(0, 1)), (addend, added), out)
+        return self.add_node(name, (addend, added), out, addends=(0, 1))
 
 
 def _named_tensors(

@@ -8,59 +8,15 @@ collects the latest writes that overlap its own region.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from etastar.graph.node import Call, Region, WeightUse
-
-
-class Value(NamedTuple):
-    """What a tensor was computed from.
-
-    Attributes:
-        producers: Nodes that depend on an input.
-        parameters: Parameters by name.
-        steps: Calls that led to it from its one parameter, where no input took part; None where it
-            is no element-wise function of one.
-        weights: Weights that were contracted on the way, where no input took part.
-        parts: Region of each parameter of which it is a slice, or was computed from one.
-    """
-
-    producers: tuple[int, ...] = ()
-    parameters: tuple[str, ...] = ()
-    steps: tuple[Call, ...] | None = ()
-    weights: tuple[WeightUse, ...] = ()
-    parts: tuple[tuple[str, Region], ...] = ()
-
-    def __or__(self, other: object) -> Value:
-        if not isinstance(other, Value):
-            return NotImplemented
-        if other in (self, NOTHING):
-            return self
-        if self == NOTHING:
-            return other
-        return Value(
-            tuple(dict.fromkeys(self.producers + other.producers)),
-            tuple(dict.fromkeys(self.parameters + other.parameters)),
-            self.steps if self[1:3] == other[1:3] else None,
-            self.weights + tuple(use for use in other.weights if use not in self.weights),
-            tuple(dict.fromkeys(self.parts + other.parts)),
-        )
-
-    def sliced(self, tensor: torch.Tensor) -> Value:
-        """The same of `tensor`, which shares the storage: with its part, if it is not all of it."""
-        is_slice = tensor.numel() * tensor.element_size() < tensor.untyped_storage().nbytes()
-        if not is_slice or not self.parameters or self.producers or self.parts:
-            return self
-        part = Region.of(tensor).in_elements()
-        return self._replace(parts=tuple((name, part) for name in self.parameters))
-
-
-NOTHING = Value()
-
+from etastar.graph.node import NOTHING, Operand, Region
 
 _WHOLE = Region(0, (1 << 62,), (1,), 1)  # of any storage
 
@@ -92,7 +48,7 @@ class _Covered:
 
 class _Entry(NamedTuple):
     region: Region
-    value: Value
+    value: Operand
     is_view: bool
 
 
@@ -100,38 +56,22 @@ class _Entry(NamedTuple):
 class _Log:
     storage: StorageWeakRef  # keeps the address from being used again
     entries: list[_Entry] = field(default_factory=list)
-    exact: dict[Region, int] = field(default_factory=dict)
-    last_write: int = -1
 
-    def append(self, entry: _Entry) -> None:
-        if not entry.is_view:
-            self.last_write = len(self.entries)
-        self.exact[entry.region] = len(self.entries)
-        self.entries.append(entry)
-
-    def read(self, region: Region) -> Value:
-        index = self.exact.get(region, -1)
-        if index >= max(self.last_write, 0):
-            return self.entries[index].value
-        return self._collect(region)
-
-    def _collect(self, region: Region) -> Value:
+    def read(self, region: Region) -> Operand:
         """The values of the latest writes, newest first, until they cover the region."""
-        found: list[Value] = []
+        found: list[Operand] = []
         later = _Covered()
         for entry in reversed(self.entries):
+            is_same = entry.region == region
             if entry.is_view:
-                if not found and entry.region == region:
+                if not found and is_same:
                     return entry.value
-            elif entry.region.overlaps(region) and not later.covers(entry.region):
+            elif (is_same or entry.region.overlaps(region)) and not later.covers(entry.region):
                 found.append(entry.value)
                 later.add(entry.region)
                 if later.covers(region):
                     break
-        value = NOTHING
-        for part in reversed(found):
-            value = value | part
-        return value
+        return reduce(or_, reversed(found), NOTHING)
 
 
 class StorageLog:
@@ -139,15 +79,15 @@ class StorageLog:
 
     Example:
         >>> log, x = StorageLog(), torch.zeros(2, 3)
-        >>> log.write(x, Value((0,)))
-        >>> log.write(x[:, 1], Value((1,)))
+        >>> log.write(x, Operand((0,)))
+        >>> log.write(x[:, 1], Operand((1,)))
         >>> [log.read(part).producers for part in (x[:, 0], x[:, 1], x)]
         [(0,), (1,), (0, 1)]
     """
 
     def __init__(self) -> None:
         self._logs: dict[object, _Log] = {}
-        self._without_storage: dict[int, tuple[torch.Tensor, Value]] = {}
+        self._without_storage: dict[int, tuple[torch.Tensor, Operand]] = {}
 
     @staticmethod
     def key(tensor: torch.Tensor) -> object:
@@ -157,15 +97,15 @@ class StorageLog:
         except (NotImplementedError, RuntimeError):
             return ("tensor", id(tensor))
 
-    def write(self, tensor: torch.Tensor, value: Value, *, fresh: bool = False) -> None:
+    def write(self, tensor: torch.Tensor, value: Operand, *, fresh: bool = False) -> None:
         """Log that `tensor` holds `value` from now on; `fresh`: nothing else has its storage."""
         self._append(tensor, value, is_view=False, fresh=fresh)
 
-    def alias(self, tensor: torch.Tensor, value: Value) -> None:
+    def alias(self, tensor: torch.Tensor, value: Operand) -> None:
         """Log that `tensor` is a view named `value`, until its region is written again."""
         self._append(tensor, value, is_view=True)
 
-    def read(self, tensor: torch.Tensor) -> Value:
+    def read(self, tensor: torch.Tensor) -> Operand:
         """What `tensor` holds now."""
         key = self.key(tensor)
         if isinstance(key, tuple):
@@ -175,11 +115,11 @@ class StorageLog:
             return NOTHING
         first = log.entries[0]
         if first.region is _WHOLE and len(log.entries) == 1:
-            return first.value.sliced(tensor)  # by far the most frequent case
-        return log.read(Region.of(tensor)).sliced(tensor)
+            return _sliced(first.value, tensor)  # by far the most frequent case
+        return _sliced(log.read(Region.of(tensor)), tensor)
 
     def _append(
-        self, tensor: torch.Tensor, value: Value, *, is_view: bool, fresh: bool = False
+        self, tensor: torch.Tensor, value: Operand, *, is_view: bool, fresh: bool = False
     ) -> None:
         key = self.key(tensor)
         if isinstance(key, tuple):
@@ -190,7 +130,16 @@ class StorageLog:
             log = self._logs[key] = _Log(
                 StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
             )
-        log.append(_Entry(_WHOLE if fresh else Region.of(tensor), value, is_view))
+        log.entries.append(_Entry(_WHOLE if fresh else Region.of(tensor), value, is_view))
+
+
+def _sliced(value: Operand, tensor: torch.Tensor) -> Operand:
+    """The value of `tensor`, which shares a storage: with its part, if it is not all of it."""
+    is_slice = tensor.numel() * tensor.element_size() < tensor.untyped_storage().nbytes()
+    if not is_slice or not value.parameters or value.producers or value.parts:
+        return value
+    part = Region.of(tensor).in_elements()
+    return replace(value, parts=tuple((name, part) for name in value.parameters))
 
 
 class _Kept:

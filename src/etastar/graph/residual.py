@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from etastar.graph.contraction import Contraction, CountedNode
+from etastar.graph.contraction import Contraction, CountedNode, held_before, leading_to
 from etastar.graph.forks import Fork
 from etastar.graph.node import Node
 
@@ -113,15 +113,16 @@ def _branch(addition: CountedNode, fork: Fork, counted: Mapping[int, CountedNode
     members = fork.members()
     shared = {n for i in fork.states for n in addition.operand_predecessors[i]}  # a gate
     ends = [n for i in fork.branches for n in addition.operand_ways[i] if n not in shared]
-    main = _leading_to(ends, members, counted)
-    if not any(counted[n].counted_as == "weight layer" for n in main):  # nothing but a gate
+    inside, within = {*members}, [counted[n] for n in members]
+    main = leading_to(within, inside.intersection(ends), through_gates=False)
+    if not any(counted[n].counted_as == "weight layer" for n in main & inside):  # but a gate
         ends = [n for i in fork.branches for n in addition.operand_predecessors[i]]
-        main = _leading_to(ends, members, counted)
+        main = leading_to(within, inside.intersection(ends), through_gates=False)
     entries = shared | {n for n in (fork.node, fork.carrier) if n is not None}
     positions = _positions(members, counted, entries)
     longest = _positions(members, counted)
     is_layer = {n for n in members if counted[n].counted_as == "weight layer"}
-    last, inner = _last(ends, set(members), counted)
+    last, inner = _last(ends, inside, counted)
     return Branch(
         addition=addition.node,
         stream=None,  # not known before all were found
@@ -135,17 +136,6 @@ def _branch(addition: CountedNode, fork: Fork, counted: Mapping[int, CountedNode
         is_gated=fork.is_gated,
         is_projected=fork.is_projected,
     )
-
-
-def _leading_to(
-    ends: Iterable[int], members: list[int], counted: Mapping[int, CountedNode]
-) -> set[int]:
-    """Members on a way to the ends that is not through a gate."""
-    found = set(ends) & set(members)
-    for node in reversed(members):
-        if node in found:
-            found.update(set(counted[node].ways) & set(members))
-    return found
 
 
 def _positions(
@@ -292,12 +282,13 @@ def conditions(nodes: Sequence[Node], contraction: Contraction) -> tuple[str, ..
     """
     if len(contraction.sources) < 2:
         return ()
-    reach = _sources_before(contraction, frozenset())
+    every = contraction.sources.values()
+    reach = held_before(contraction, every)
     skips = {n.node: skip for n in contraction.counted if (skip := _skip(n, reach)) is not None}
     starts = set(skips.values()) - set(skips)
-    beside = _sources_before(contraction, frozenset(skips))
+    beside = held_before(contraction, every, walls=skips)
     data = frozenset[int]().union(*(beside[start] for start in starts))
-    data = data or frozenset(contraction.sources.values())
+    data = data or frozenset(every)
     if len(data) > 1:
         alone = frozenset[int]().union(*(reach[s] for s in starts if len(reach[s]) == 1))
         data = data - (_entering_again(nodes, data) - alone) or data
@@ -319,15 +310,6 @@ def disagreement(depths: Mapping[str, int], conditions: Sequence[str]) -> str:
     elif len(said) > 1:
         beside = [": the shortest is taken; name the data by sources if it is another"]
     return f"depth {', '.join(said)}{''.join(beside)}"
-
-
-def _sources_before(contraction: Contraction, walls: frozenset[int]) -> dict[int, frozenset[int]]:
-    """Sources that reach each counted node, and each source, on ways without a wall."""
-    reach = {source: frozenset((source,)) for source in contraction.sources.values()}
-    for node in contraction.counted:
-        before = () if node.node in walls else node.predecessors
-        reach[node.node] = frozenset[int]().union(*(reach[p] for p in before))
-    return reach
 
 
 def _skip(node: CountedNode, reach: Mapping[int, frozenset[int]]) -> int | None:

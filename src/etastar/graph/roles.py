@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from etastar.graph.attention import attention_parts
-from etastar.graph.contraction import Contraction
+from etastar.graph.contraction import Contraction, leading_to
 from etastar.graph.node import Node, Operand, ParameterRecord, WeightUse
 from etastar.graph.operations import affine_form, argument_of
 from etastar.graph.residual import Branch, find_residuals
@@ -253,10 +253,8 @@ def _ends(contraction: Contraction) -> tuple[set[int], set[int]]:
     """Layers that read nothing but data, and layers that no other layer reads."""
     sources = set(contraction.sources.values())
     first = {n.node for n in contraction.counted if sources.issuperset(n.predecessors)}
-    leads_on: set[int] = set()
-    for node in reversed(contraction.counted):
-        if node.counted_as == "weight layer" or node.node in leads_on:
-            leads_on.update(node.predecessors)
+    layers = (n for n in contraction.counted if n.counted_as == "weight layer")
+    leads_on = leading_to(contraction.counted, (p for n in layers for p in n.predecessors))
     return first, {n.node for n in contraction.counted} - leads_on
 
 

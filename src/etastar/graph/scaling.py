@@ -234,7 +234,7 @@ def output_scalers(
     nodes: Sequence[Node],
     branch: Branch,
     before: Sequence[frozenset[int]],
-    shared: Container[str] = (),
+    shared: Container[str],
 ) -> frozenset[int]:
     """Nodes whose parameters, all multiplied by m > 0, multiply the branch's output by m.
 

@@ -7,34 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from etastar.graph.node import Call, Kind, Operand, ParameterRecord, Slot, WeightUse
+from etastar.graph.node import NOTHING, Call, Operand, ParameterRecord, Slot, WeightUse
 from etastar.graph.operations import Operation, TensorProduct, derived_steps
-from etastar.graph.regions import NOTHING, Value
 
 
 def _carries(tensor: torch.Tensor) -> bool:
     """Whether a tensor can hold activations: floating point or complex."""
     return tensor.is_floating_point() or tensor.is_complex()
-
-
-class Classification(NamedTuple):
-    """What an operation is to the graph.
-
-    Attributes:
-        kind: Its kind.
-        weight: How it uses a weight; None unless a weight layer.
-        mixes: Whether it exchanges information between positions without a weight.
-        addends: Positions of the operands that it sums.
-    """
-
-    kind: Kind
-    weight: WeightUse | None = None
-    mixes: bool = False
-    addends: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +37,7 @@ class Step:
     operation: Operation
     call: Call
     tensors: list[torch.Tensor]
-    values: list[Value]
+    values: list[Operand]
     fresh: list[torch.Tensor]
     mutated: list[torch.Tensor]
     views: list[torch.Tensor]
@@ -101,7 +84,7 @@ class Step:
             for i, (tensor, value) in enumerate(zip(self.tensors, self.values, strict=True))
         )
 
-    def parameter_value(self, records: dict[str, ParameterRecord]) -> Value:
+    def parameter_value(self, records: dict[str, ParameterRecord]) -> Operand:
         """The parameters that a result without data was computed from, and how."""
         read = (v for t, v in zip(self.tensors, self.values, strict=True) if self._is_read(t))
         joined = reduce(or_, read, NOTHING)
@@ -111,7 +94,7 @@ class Step:
             weights += (use,)
         before = [value.steps if value.parameters else None for value in self.values]
         steps = derived_steps(self.operation, self.call, before) if names else ()
-        return Value((), names, steps, weights, joined.parts)
+        return replace(joined, steps=steps, weights=weights)
 
     def _weight_without_data(self, records: dict[str, ParameterRecord]) -> WeightUse | None:
         """The right factor of a product, if it is a weight as it is: its left one is learned."""
@@ -195,25 +178,24 @@ class Step:
 
     def classified(
         self, operands: tuple[Operand, ...], records: dict[str, ParameterRecord]
-    ) -> Classification:
-        """What it is, given what its operands are."""
-        group, addends = self.operation.group, self._addends()
-        pair = self._contracted_pair()
+    ) -> dict[str, Any]:
+        """What it is, given what its operands are: kind, weight, addends and mixes of its node."""
+        group, pair = self.operation.group, self._contracted_pair()
+        found: dict[str, Any] = {"addends": self._addends(), "call": self.call}
         weight = None if pair is None else self._weight_use(pair, operands, records)
         is_batch = self.operation.name in ("bmm", "baddbmm")
         if weight is not None and is_batch and operands[weight.operand].weights:
             weight = None  # what a weight made of learned queries
         if weight is not None:
-            return Classification("weight layer", weight, addends=addends)
+            return {**found, "kind": "weight layer", "weight": weight}
         is_product = pair is not None and pair.family != "lookup"
         both = (operands[pair.left], operands[pair.right]) if pair is not None else ()
         if group == "attention" or (is_product and all(o.producers or o.weights for o in both)):
-            return Classification("attention contraction", mixes=True, addends=addends)
+            return {**found, "kind": "attention contraction", "mixes": True}
         if is_product:
-            mixes = not any(o.parameters for o in both)
-            return Classification("other", mixes=mixes, addends=addends)
-        kind: Kind = group if group in ("norm", "activation") else "other"
-        return Classification(kind, mixes=group == "mixing", addends=addends)
+            return {**found, "mixes": not any(o.parameters for o in both)}
+        kind = group if group in ("norm", "activation") else "other"
+        return {**found, "kind": kind, "mixes": group == "mixing"}
 
 
 def _slot(argument: Any) -> int | None:

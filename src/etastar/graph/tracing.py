@@ -28,10 +28,9 @@ from etastar.graph.isolation import (
     own_tensors,
     quiet_switches,
 )
-from etastar.graph.node import Node, Operand, ParameterRecord, WeightUse
+from etastar.graph.node import NOTHING, Node, Operand, ParameterRecord, WeightUse
 from etastar.graph.recorder import FakeTwins, Observer, Recorder
-from etastar.graph.regions import NOTHING, Value, ValuesKept
-from etastar.graph.step import Classification
+from etastar.graph.regions import ValuesKept
 from etastar.naming import canonical_modules, canonical_parameters
 
 
@@ -127,12 +126,9 @@ def trace(
 
 def _generators() -> tuple[Any, ...]:
     """States of the random generators that a forward pass may decide by."""
-    name, keys, *place = np.random.get_state()  # noqa: NPY002
-    return (
-        random.getstate(),
-        (name, np.asarray(keys).tobytes(), place),
-        torch.random.get_rng_state().numpy().tobytes(),
-    )
+    _, keys, *place = np.random.get_state()  # noqa: NPY002
+    own = torch.random.get_rng_state().numpy().tobytes()
+    return random.getstate(), np.asarray(keys).tobytes(), place, own
 
 
 def _parameter_records(model: nn.Module) -> dict[str, ParameterRecord]:
@@ -257,7 +253,7 @@ def _module_paths_recorded(recorder: Recorder, *models: nn.Module) -> Iterator[N
 
 def _record_recurrent(module: nn.RNNBase, output: Any, recorder: Recorder) -> None:
     """One weight layer per stacked layer, in a chain; final states belong to their own layer."""
-    read: Value = NOTHING
+    read = NOTHING
     for tensor in tensors_in(output):
         read = read | recorder.read(tensor)
     producers, prefix = read.producers, recorder.module_stack[-1]
@@ -275,14 +271,13 @@ def _record_recurrent(module: nn.RNNBase, output: Any, recorder: Recorder) -> No
         last = [sequence] if layer == module.num_layers - 1 else []
         node = recorder.add_node(
             f"recurrent.{type(module).__name__.lower()}",
-            Classification(
-                "weight layer", WeightUse("recurrent", matrices, fan_in, module.hidden_size)
-            ),
             (
                 Operand(producers, (), tuple(sequence.shape)),
                 Operand((), names, recorder.records[matrices[0]].shape),
             ),
             sequence,
             write=[state[rows] for state in states] + last,
+            kind="weight layer",
+            weight=WeightUse("recurrent", matrices, fan_in, module.hidden_size),
         )
         producers = (node.index,)

@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 
 from etastar.applied import Applied, recall, remember, require_writable
 from etastar.errors import InitError, cause_of
+from etastar.formatting import first_few
 from etastar.graph.capture import require_module
 from etastar.graph.dag import Graph
 from etastar.graph.isolation import require_plain_execution
@@ -123,11 +124,9 @@ def _check_same(parameters: Mapping[str, nn.Parameter], graph: Graph) -> None:
         if found.get(name) != expected.get(name)
     ]
     if wrong:
-        more = f" and {len(wrong) - _MOST_NAMES} more" if len(wrong) > _MOST_NAMES else ""
         raise InitError(
             "a model whose parameters differ from the graph's (model against graph): "
-            + "; ".join(wrong[:_MOST_NAMES])
-            + more,
+            + first_few(wrong, _MOST_NAMES),
             "the model that the graph was captured from",
             "capture the graph of this model, and pass that",
         )

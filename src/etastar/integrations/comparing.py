@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from etastar.errors import PlanError
+from etastar.formatting import first_few
 from etastar.naming import canonical_parameters
 
 if TYPE_CHECKING:
@@ -40,9 +41,8 @@ def compare_groups(
             own = found.get(id(parameter))
             problems += [f"{names[id(parameter)]!r} {what}" for what in _differences(own, planned)]
     if problems:
-        more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
         raise PlanError(
-            f"an optimizer that differs from the plan: {'; '.join(problems[:6])}{more}",
+            f"an optimizer that differs from the plan: {first_few(problems, 6)}",
             "the groups of plan.param_groups(model), scheduled as one",
             "build the optimizer of them; a checkpoint of a run under another plan brings that "
             "plan's groups: resume it with that plan",

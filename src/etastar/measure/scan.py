@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etastar.errors import DepthError, MeasureError, RecurrentError
-from etastar.formatting import Shown, json_numbers, number, shorten_middle
+from etastar.formatting import Shown, json_numbers, number, seeds_interval, shorten_middle
 from etastar.measure.batch import (
     Batch,
     LossFn,
@@ -26,7 +26,7 @@ from etastar.measure.batch import (
 from etastar.measure.differences import PreActivations, SeedUpdate
 from etastar.measure.seeds import SeedChoice, half_width, use_seeds
 from etastar.measure.subject import Made, OptimizerChoice, Subject, graph_on
-from etastar.measure.update import FirstStep, UpdateReport, cost_text, ends_text, report_of
+from etastar.measure.update import FirstStep, UpdateReport, cost_text, report_of
 from etastar.typed import require_callable
 
 if TYPE_CHECKING:
@@ -117,8 +117,8 @@ class ScanReport(Shown):
 
         lines = [
             Text(
-                f"eta* ~ ({one.over})^{number(one.exponent)} ({ends_text(one.interval)}); between "
-                f"neighbours {', '.join(map(number, one.slopes))}"
+                f"eta* ~ ({one.over})^{number(one.exponent)} ({seeds_interval(one.interval)}); "
+                f"between neighbours {', '.join(map(number, one.slopes))}"
             )
             for one in self.exponents.values()
         ]
@@ -132,7 +132,7 @@ class ScanReport(Shown):
                 shorten_middle(_size_text(point.size), 28),
                 "none" if depth is None else number(depth),
                 number(point.report.eta_star),
-                ends_text(point.report.eta_star_interval),
+                seeds_interval(point.report.eta_star_interval),
             )
         first = self.points[0].report
         return Group(

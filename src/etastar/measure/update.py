@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from etastar.errors import MeasureError, MeasureWarning
-from etastar.formatting import Shown, json_numbers, number, shorten_middle
-from etastar.formatting import interval as interval_text
+from etastar.formatting import Shown, json_numbers, number, seeds_interval, shorten_middle
 from etastar.measure.batch import Batch, Examples, LossFn, plain_modes, read_batch
 from etastar.measure.differences import PreActivations, SeedUpdate, by_differences, step_direction
 from etastar.measure.seeds import SeedChoice, SeedsUsed, half_width, log_interval, use_seeds
@@ -260,12 +259,12 @@ class UpdateReport(Shown):
             table.add_row(
                 shorten_middle(place, _NAME_WIDTH),
                 number(layer.mean_square_update),
-                ends_text(layer.interval),
+                seeds_interval(layer.interval),
                 number(layer.second_moment),
             )
         doubt = [Text(f"DOUBTFUL: {self.doubt}", style="bold red")] if self.doubt else []
         return Group(
-            Text(f"eta* = {number(self.eta_star)} ({ends_text(self.eta_star_interval)})"),
+            Text(f"eta* = {number(self.eta_star)} ({seeds_interval(self.eta_star_interval)})"),
             Text(
                 f"M = {number(self.typical_mean_square)}, of a typical seed; its mean over seeds "
                 f"{number(self.mean_square_update)} (eta* {number(self.eta_star_of_mean)})"
@@ -275,16 +274,6 @@ class UpdateReport(Shown):
             *doubt,
             table,
         )
-
-
-def ends_text(interval: tuple[float, float] | None) -> str:
-    """An interval in words; of one seed there is none.
-
-    Example:
-        >>> ends_text((0.1, 0.2)), ends_text(None)
-        ('0.1 to 0.2', 'one seed')
-    """
-    return "one seed" if interval is None else interval_text(*interval)
 
 
 def cost_text(seeds: tuple[int, ...], num_passes: int) -> str:

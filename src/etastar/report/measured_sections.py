@@ -7,7 +7,7 @@ from math import log, log2
 from statistics import fmean
 from typing import Any
 
-from etastar.formatting import interval, number, shorten_middle
+from etastar.formatting import number, seeds_interval, shorten_middle
 from etastar.report.charts import GREY, Axis, Chart, Panel, Section, Series, axis_labels
 from etastar.report.rate_line import PowerLine, RatePoint, rate_chart
 from etastar.sweep.recipe import as_size, format_size
@@ -194,8 +194,7 @@ def _cell(x: float | None) -> str:
 
 
 def _ends(ends: Sequence[float | None] | None) -> str:
-    pair = _pair(ends)
-    return "one seed" if pair is None else interval(*pair)
+    return seeds_interval(_pair(ends))
 
 
 def _seeds(seeds: Sequence[int]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from etastar.fit import PowerLawFit
-from etastar.formatting import interval, number, percent
+from etastar.formatting import interval, number, percent, seeds_interval
 from etastar.report.charts import (
     Axis,
     Chart,
@@ -169,7 +169,7 @@ def _optima_panel(optima: list[_Data], chart: Chart | None) -> Panel:
 def _rate_cells(one: _Data) -> tuple[str, str]:
     if one["lr"] is None:
         return "-", "-"
-    return number(one["lr"]), interval(*one["interval"]) if one["interval"] else "one seed"
+    return number(one["lr"]), seeds_interval(one["interval"])
 
 
 def _drift(
@@ -192,7 +192,7 @@ def _drift(
         (
             number(point.x),
             number(point.lr),
-            "one seed" if point.ends is None else interval(*point.ends),
+            seeds_interval(point.ends),
             "-" if line is None else number(line.at(point.x)),
         )
         for point in (*points, *([goal] if goal else []))

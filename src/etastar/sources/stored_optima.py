@@ -22,7 +22,7 @@ from etastar.errors import (
     foreign_errors_as,
 )
 from etastar.fit import Optimum, PowerLawFit, fit_power_law
-from etastar.formatting import Shown, interval, number
+from etastar.formatting import Shown, interval, number, seeds_interval
 from etastar.graph.capture import NetworkLike
 from etastar.graph.isolation import global_state_kept
 from etastar.init import initialize_
@@ -249,7 +249,7 @@ class StoreFit(Shown):
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("")
         for size, depth, best in self.optima:
-            spread = "one seed" if best.interval is None else interval(*best.interval)
+            spread = seeds_interval(best.interval)
             on_line = "-" if self.fit is None else number(self.fit.predict(depth))
             flag = "at the edge" if best.at_edge else ""
             table.add_row(format_size(size), f"{depth:g}", number(best.lr), spread, on_line, flag)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from etastar.fit import Optimum, find_optimum
-from etastar.formatting import Shown, interval, json_numbers, number
+from etastar.formatting import Shown, json_numbers, number, seeds_interval
 from etastar.sweep.recipe import Size, format_size
 from etastar.sweep.trial import TrialRecord
 
@@ -171,7 +171,7 @@ def _shown(size: SizeResult) -> tuple[str, ...]:
     best = size.optimum
     numbers = ("-", "-", "-")
     if best is not None:
-        spread = "one seed" if best.interval is None else interval(*best.interval)
+        spread = seeds_interval(best.interval)
         numbers = (number(best.lr), spread, f"{best.loss:.4g}")
     counts = (str(len(size.trials)), f"{size.steps:,}")
     return (format_size(size.size), *numbers, *counts, ", ".join(size.flags))

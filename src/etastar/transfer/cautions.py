@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from etastar.applied import Applied, recall
-from etastar.formatting import name_pattern, number
+from etastar.formatting import first_few, name_pattern, number
 from etastar.graph import Graph
 from etastar.init.init_plan import plan_initialization
 from etastar.init.param_rules import residual_share
@@ -171,9 +171,7 @@ def _range(values: Iterable[float]) -> str:
 
 
 def _patterns(names: Iterable[str]) -> str:
-    patterns = name_pattern(names).split(", ")
-    more = f" and {len(patterns) - _SHOWN} more" if len(patterns) > _SHOWN else ""
-    return ", ".join(patterns[:_SHOWN]) + more
+    return first_few(name_pattern(names).split(", "), _SHOWN, separator=", ")
 
 
 def _tolerance(variance: float) -> float:
@@ -187,13 +185,12 @@ def _unlike(found: Iterable[FoundWeights]) -> Iterator[str]:
         return
     shown = [
         f"{name_pattern(one.names)} std {one.base.std:.2g} against {one.target.std:.2g}"
-        for one in differing[:_SHOWN]
+        for one in differing
         if one.base and one.target
     ]
-    more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
     yield (
-        f"base and target were initialized by different rules, {', '.join(shown)}{more}: "
-        "initialize both alike"
+        "base and target were initialized by different rules, "
+        f"{first_few(shown, _SHOWN, separator=', ')}: initialize both alike"
     )
 
 

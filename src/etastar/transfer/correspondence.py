@@ -16,6 +16,7 @@ from operator import itemgetter
 from typing import Any, TypeAlias
 
 from etastar.errors import PlanError
+from etastar.formatting import first_few
 from etastar.laws import ParamPair
 from etastar.naming import name_indices, name_template, separated_indices
 from etastar.parameter import ParamInfo
@@ -84,9 +85,8 @@ def _kind(info: ParamInfo) -> tuple[object, ...]:
 
 
 def _different_architecture(lines: Sequence[str]) -> PlanError:
-    shown = "; ".join(lines[:6]) + (f"; and {len(lines) - 6} more" if len(lines) > 6 else "")
     return PlanError(
-        f"base and target of different architecture: {shown}",
+        f"base and target of different architecture: {first_few(lines, 6)}",
         "two networks that differ in depth and width alone",
         "build both with the same code; give the base at least one block of every kind (two where "
         "the first of a stage differs)",

@@ -18,6 +18,7 @@ from torch import nn
 
 from etastar.applied import Applied, digest_of, recall, remember, require_writable
 from etastar.errors import PlanError
+from etastar.formatting import first_few
 from etastar.graph.isolation import require_plain_execution
 from etastar.laws import Width
 from etastar.naming import canonical_modules, canonical_parameters
@@ -58,10 +59,8 @@ class PlannedModel:
         problems += [f"{name!r} is not in the model" for name in planned if name not in actual]
         problems += _differences(planned, actual)
         if problems:
-            shown = "; ".join(problems[:6])
-            more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
             raise PlanError(
-                f"a model that differs from the plan: {shown}{more}",
+                f"a model that differs from the plan: {first_few(problems, 6)}",
                 "the network that the plan was made for",
                 "make a plan for this network with plan_transfer",
             )
