@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import NamedTuple
 
 from etastar.depth import CountedAs
@@ -243,12 +245,14 @@ def leading_to(
 
 def held_before(
     contraction: Contraction, marked: Container[int], walls: Container[int] = ()
-) -> dict[int, frozenset[int]]:
-    """Marked nodes that reach each counted node and source, or are it, on ways without a wall."""
-    found: dict[int, frozenset[int]] = {}
+) -> dict[int, int]:
+    """Marked nodes that reach each counted node and source, or are it, on ways without a wall.
+
+    Each as a mask, as sets of a network that uses one layer often would grow with its square.
+    """
+    found: dict[int, int] = {}
     sources = ((source, ()) for source in contraction.sources.values())
     counted = ((n.node, () if n.node in walls else n.predecessors) for n in contraction.counted)
     for node, before in (*sources, *counted):
-        own = frozenset((node,) if node in marked else ())
-        found[node] = own.union(*(found[p] for p in before))
+        found[node] = reduce(or_, (found[p] for p in before), (node in marked) << node)
     return found

@@ -129,7 +129,7 @@ def reused_parameters(
     before = held_before(contraction, again) if again else {}
 
     def on_a_path(used: Iterable[int]) -> Iterator[tuple[int, int]]:
-        return (pair for pair in combinations(used, 2) if pair[0] in before[pair[1]])
+        return ((a, b) for a, b in combinations(used, 2) if before[b] >> a & 1)
 
     def is_again(used: Mapping[int, WeightUse], a: int, b: int, held: Mapping[int, Region]) -> bool:
         are_slices = a in held and b in held

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from etastar.graph.contraction import Contraction, CountedNode, held_before, leading_to
+from etastar.graph.contraction import Contraction, CountedNode, held_before, leading_to, members
 from etastar.graph.forks import Fork
 from etastar.graph.node import Node
 
@@ -287,10 +287,11 @@ def conditions(nodes: Sequence[Node], contraction: Contraction) -> tuple[str, ..
     skips = {n.node: skip for n in contraction.counted if (skip := _skip(n, reach)) is not None}
     starts = set(skips.values()) - set(skips)
     beside = held_before(contraction, every, walls=skips)
-    data = frozenset[int]().union(*(beside[start] for start in starts))
+    data = frozenset(source for start in starts for source in members(beside[start]))
     data = data or frozenset(every)
     if len(data) > 1:
-        alone = frozenset[int]().union(*(reach[s] for s in starts if len(reach[s]) == 1))
+        single = (mask for start in starts if (mask := reach[start]).bit_count() == 1)
+        alone = {source for mask in single for source in members(mask)}
         data = data - (_entering_again(nodes, data) - alone) or data
     return tuple(name for name, source in contraction.sources.items() if source not in data)
 
@@ -312,13 +313,13 @@ def disagreement(depths: Mapping[str, int], conditions: Sequence[str]) -> str:
     return f"depth {', '.join(said)}{''.join(beside)}"
 
 
-def _skip(node: CountedNode, reach: Mapping[int, frozenset[int]]) -> int | None:
+def _skip(node: CountedNode, reach: Mapping[int, int]) -> int | None:
     """Where the skip of an addition comes from: one node, before layers of all other operands."""
     for operand in node.operand_predecessors:
         others = [o for o in node.operand_predecessors if o is not operand]
         if len(operand) == 1 and all(operand[0] not in o for o in others):
             held = reach[operand[0]]
-            if all(any(held <= reach[p] and operand[0] < p for p in o) for o in others):
+            if all(any(not held & ~reach[p] and operand[0] < p for p in o) for o in others):
                 return operand[0]
     return None
 
