@@ -1,7 +1,8 @@
-"""How the time for a layer of a plan, and for a run in a store, grows with how many there are.
+"""How the time for a block, for a layer of a plan and for a run grows with how many there are.
 
-`python benchmarks/growth.py [--layers 200 1000 10000] [--runs 100 1000 10000]` prints a table for
-each with the ratio to the smallest. The base of a plan has half of the target's layers. A run is
+`python benchmarks/growth.py [--blocks 200 1000 4000] [--layers 200 1000 10000] [--runs 100 1000
+10000]` prints a table for each with the ratio to the smallest. A residual block is captured, its
+depth and roles read. The base of a plan has half of the target's layers. A run is
 asked for, claimed and kept in a journal; a temporary folder in memory leaves the disk out. Seconds
 are those of the processor, the least of a few looks.
 """
@@ -31,6 +32,29 @@ def chain(num_layers: int) -> nn.Module:
     """Layers of one name pattern."""
     layers = (m for _ in range(num_layers) for m in (nn.Linear(4, 4), nn.ReLU()))
     return nn.Sequential(*layers)
+
+
+class Block(nn.Module):
+    """x + W2 relu(W1 norm(x))."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.branch(x)
+
+
+def block_seconds(num_blocks: int) -> float:
+    """For a residual block that is captured, with depth and roles."""
+    model, x = nn.Sequential(*(Block() for _ in range(num_blocks))), torch.zeros(1, 4)
+
+    def read() -> None:
+        graph = capture_graph(model, x)
+        assert graph.depth().effective_depth > 0
+        assert graph.parameters
+
+    return seconds(read) / num_blocks
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -84,11 +108,14 @@ def show(what: str, counts: list[int], found: list[float]) -> None:
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--blocks", type=int, nargs="*", default=[200, 1000, 4000])
     parser.add_argument("--layers", type=int, nargs="*", default=[200, 1000, 10_000])
     parser.add_argument("--runs", type=int, nargs="*", default=[100, 1000, 10_000])
     given = parser.parse_args()
+    if given.blocks:
+        show("blocks", given.blocks, [block_seconds(n) for n in given.blocks])
     if given.layers:
         show("layers", given.layers, [plan_seconds(n) for n in given.layers])
     if given.runs:

@@ -113,7 +113,7 @@ class _Frontiers:
         gates: Mapping[int, Operand],
     ) -> None:
         self.of: list[Frontier] = []
-        self.counted: list[CountedNode] = []
+        self.counted: list[tuple[Node, Frontier, Sequence[Frontier]]] = []  # and of its operands
         self._nodes, self._sums, self._outer = nodes, sums, outer
         self._sources = frozenset(sources)
         self._gates = gates
@@ -137,7 +137,7 @@ class _Frontiers:
             reached = reached._replace(ways=ways or reached.ways)
         operands = () if node.weight is not None else self._added(node)
         if node.weight is not None or operands:
-            self.counted.append(_counted_node(node, reached, operands))
+            self.counted.append((node, reached, operands))
             self._note_embedding(node, reached)
             return own
         return reached._replace(direct=0, mixed=reached.mask) if node.mixes else reached
@@ -183,10 +183,13 @@ def data_inputs(nodes: Sequence[Node], inputs: dict[str, int]) -> tuple[str, ...
 
     That takes images, embeddings and token ids, and drops masks.
     """
-    every = set(inputs.values())
-    first = (node.predecessors for node in _Frontiers(nodes, every, {}, {}, {}).counted)
-    data = {index for read in first if every.issuperset(read) for index in read}
-    return tuple(name for name, index in inputs.items() if index in data)
+    every = sum(1 << index for index in inputs.values())
+    data = 0
+    for _, reached, _ in _Frontiers(nodes, inputs.values(), {}, {}, {}).counted:
+        # masks throughout: without sums, all blocks before a node are its nearest
+        if reached.mask & ~every == 0:
+            data |= reached.mask
+    return tuple(name for name, index in inputs.items() if data >> index & 1)
 
 
 @dataclass(frozen=True)
@@ -225,7 +228,7 @@ def contract(
     }
     return Contraction(
         dict(sources),
-        tuple(frontiers.counted),
+        tuple(_counted_node(*found) for found in frontiers.counted),
         {name: tuple(members(found.mask)) for name, found in reached.items()},
         {name: tuple(members(found.ways)) for name, found in reached.items()},
         tuple(tuple(members(mask)) for mask in frontiers.embeddings),
