@@ -42,6 +42,7 @@ class Block(nn.Module):
         self.branch = nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """As above."""
         return x + self.branch(x)
 
 
