@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from etastar.errors import PlanError, ReportError, StorageError
 from etastar.fit import transfer_regret
+from etastar.measure import scan_updates
 from etastar.report.sections import section_of, sections_of
 from etastar.sweep.storage import OptunaStore
 from etastar.sweep.tune_result import TuneResult
@@ -112,3 +114,18 @@ def test_files_that_are_not_there_or_damaged_are_told(tmp_path):
     (tmp_path / "plan.json").write_text('{"format_version": 3}')
     with pytest.raises(PlanError):
         sections_of(os.fspath(tmp_path / "plan.json"))
+
+
+def test_a_scan_in_which_two_sizes_have_one_depth_is_shown_with_all_its_sizes():
+    def halved(depth):
+        return nn.Sequential(*(nn.Linear(4, 4) for _ in range(depth // 2)))
+
+    every = [{"depth": depth} for depth in (4, 5, 8)]
+    options = {"optimizer": "sgd", "seeds": 1, "pre_activations": "layers"}
+    report = scan_updates(
+        halved, every, (torch.ones(2, 4), None), lambda output, _: output.sum(), **options
+    )
+    first = section_of(report).panels[0]
+    assert [row[:2] for row in first.rows] == [("depth=4", "2"), ("depth=5", "2"), ("depth=8", "4")]
+    points = next(one for one in first.chart.series if one.look == "points")
+    assert points.x == (2.0, 2.0, 4.0)
