@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import isfinite
-from statistics import median
+from math import hypot, isfinite, log
+from statistics import NormalDist, median
 from typing import TYPE_CHECKING, Final
 
 from etastar.transfer.experience import Parametrization
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 SHARES: Final = (0.5, 0.25)
 """Of the steps: the best one's shorter runs, each with its whole schedule."""
+
+_NORMAL: Final = NormalDist()
+_Z: Final = _NORMAL.inv_cdf(0.975)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Outcome:
         octaves: Error of the rate against the optimum of the same parametrization; None where that
             has no curve at the target.
         held: Whether the rule's interval holds that optimum; None without an interval.
+        expected: How probable that is if the interval is true: see `chance_to_hold`.
         well_posed: Whether base and target are.
     """
 
@@ -46,6 +50,7 @@ class Outcome:
     compute: float
     octaves: float | None
     held: bool | None
+    expected: float | None
     well_posed: bool
 
 
@@ -60,6 +65,7 @@ class Summary:
         compute: Compute regret at the median and at worst.
         near: Cases whose rate is within a factor 1.5 of the optimum, and those where it is known.
         held: Cases whose interval holds the optimum, and those that have one.
+        expected: How many of these would hold it if the intervals were true.
         cost: Median cost, as a share of a target run.
     """
 
@@ -69,6 +75,7 @@ class Summary:
     compute: tuple[float, float]
     near: tuple[int, int]
     held: tuple[int, int]
+    expected: float
     cost: float
 
 
@@ -131,9 +138,10 @@ def outcomes(file: RunFile, target: int, offers: Iterable[Offer]) -> tuple[Outco
         loss = loss if isfinite(loss) else float("inf")
         curve = curves.curve(offer.parametrization, target)
         optimum = None if curve is None else curve.optimum.lr
-        held = None
-        if offer.interval is not None and optimum is not None:
-            held = offer.interval[0] <= optimum <= offer.interval[1]
+        held = expected = None
+        if offer.interval is not None and curve is not None:
+            held = offer.interval[0] <= curve.optimum.lr <= offer.interval[1]
+            expected = chance_to_hold(offer.interval, curve.log_sd)
         found.append(
             Outcome(
                 *(file.family.name, target, offer, loss),
@@ -141,10 +149,32 @@ def outcomes(file: RunFile, target: int, offers: Iterable[Offer]) -> tuple[Outco
                 compute=compute_regret(loss, reference),
                 octaves=None if optimum is None else octaves(offer.lr, optimum),
                 held=held,
+                expected=expected,
                 well_posed=bool(base and curves.well_posed(offer.parametrization, target)),
             )
         )
     return tuple(found)
+
+
+def chance_to_hold(interval: tuple[float, float], log_sd: float) -> float:
+    """How probably a true 95% interval holds an optimum that is known with an error.
+
+    P(|N(0, s^2 + t^2)| < z s) = 2 Phi(z s / (s^2 + t^2)^(1/2)) - 1, z s half of the interval in log
+    lr, t the error.
+
+    Args:
+        interval: Of the rate.
+        log_sd: Standard deviation of the logarithm of the optimum that was measured.
+
+    Returns:
+        At most 0.95, which it is without an error.
+
+    Example:
+        >>> round(chance_to_hold((0.1, 0.4), 0.0), 9), round(chance_to_hold((0.1, 0.4), 0.35), 3)
+        (0.95, 0.836)
+    """
+    half = log(interval[1] / interval[0]) / 2
+    return 2 * _NORMAL.cdf(half / hypot(half / _Z, log_sd)) - 1
 
 
 def rule_summaries(judgements: Sequence[Outcome]) -> tuple[Summary, ...]:
@@ -163,6 +193,7 @@ def rule_summaries(judgements: Sequence[Outcome]) -> tuple[Summary, ...]:
             continue
         known = [abs(one.octaves) for one in cases if one.octaves is not None]
         held = [one.held for one in cases if one.held is not None]
+        expected = sum(one.expected for one in cases if one.expected is not None)
         found.append(
             Summary(
                 *(rule, len(cases)),
@@ -170,6 +201,7 @@ def rule_summaries(judgements: Sequence[Outcome]) -> tuple[Summary, ...]:
                 compute=_middle_and_worst([one.compute for one in cases]),
                 near=(sum(2**error <= 1.5 for error in known), len(known)),
                 held=(sum(held), len(held)),
+                expected=expected,
                 cost=median(one.proposal.cost for one in cases),
             )
         )

@@ -7,6 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from studies.families.bends import bends, bends_section
 from studies.families.claims import claim_rows
 from studies.families.curves import FamilyCurves
 from studies.families.declared import families_of
@@ -51,10 +52,11 @@ Every rule's rate, trained at eight times the base's depth with every seed
 ([declaration](../../../families/README.md)). Regrets are against the best loss that any rate of
 any parametrization's grid reached there, median and (worst); below 0 a rule's rate did better than
 the grid. Near: rates within a factor 1.5 of the optimum of the same parametrization. Holds: optima
-within the rule's 95% interval. Cost is training compute before the target starts, as a share of one
-target run. The default choice knows nothing of the family that it is judged on. Each summary counts
-a rule's own well-posed cases. `one rate` is what muP says of depth. Optuna's rates are read off the
-target's own curve, in hindsight.
+within the rule's 95% interval, and how many of a true one's are expected there, as these optima
+have errors of their own (few seeds, a grid of factor 2). Cost is training compute before the target
+starts, as a share of one target run. The default choice knows nothing of the family that it is
+judged on. Each summary counts a rule's own well-posed cases. `one rate` is what muP says of depth.
+Optuna's rates are read off the target's own curve, in hindsight.
 
 | rule | cases | relative regret | compute regret | near | holds | cost |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -82,13 +84,16 @@ def family_page(scale: FamilyScale, folder: Path = FAMILY_RUNS) -> str:
     """
     files = [RunFile(family, scale, folder) for family in families_of(scale)]
     exponents: dict[tuple[str, str], Exponent] = {}
-    rows = [row for file in files for row in _rows(FamilyCurves(file), exponents)]
+    families = [FamilyCurves(file) for file in files]
+    rows = [row for curves in families for row in _rows(curves, exponents)]
+    bent = {(c.family.name, name): one for c in families for name, one in bends(c)}
     runs = sum(len(file.read()) for file in files)
     missing = [file.family.name for file in files if not file.read()]
     end = f"\nNot run: {', '.join(missing)}.\n" if missing else ""
     table = "".join(f"{row}\n" for row in rows)
     claims = markdown_table(_CLAIM_COLUMNS, claim_rows(exponents))
-    return f"{_HEAD.format(scale=scale.name, runs=runs)}{table}{end}{_CLAIMS_HEAD}{claims}\n"
+    head = _HEAD.format(scale=scale.name, runs=runs)
+    return f"{head}{table}{end}{bends_section(bent)}{_CLAIMS_HEAD}{claims}\n"
 
 
 def _rows(curves: FamilyCurves, exponents: dict[tuple[str, str], Exponent]) -> Iterator[str]:
@@ -136,7 +141,7 @@ def _summary_row(one: Summary) -> str:
         f"{_regret(one.relative[0])} ({_regret(one.relative[1])})",
         f"{one.compute[0]:.0%} ({one.compute[1]:.0%})",
         f"{one.near[0]} of {one.near[1]}",
-        f"{one.held[0]} of {one.held[1]}" if one.held[1] else "",
+        f"{one.held[0]} of {one.held[1]} ({one.expected:.1f} expected)" if one.held[1] else "",
         f"{one.cost:.2f}",
     )
     return f"| {' | '.join(cells)} |"

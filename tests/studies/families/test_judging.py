@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from math import inf, isclose
+from math import inf, isclose, log
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from studies.families.declared import FAMILIES, SCALES
-from studies.families.judging import SHARES, outcomes, rule_summaries
+from studies.families.judging import SHARES, chance_to_hold, outcomes, rule_summaries
 from studies.families.rules import Offer
 from studies.families.runs import FamilyRun, RunFile
 
@@ -74,3 +76,25 @@ def test_rules_are_summed_up_over_their_well_posed_cases(tmp_path: Path) -> None
     assert (found.rule, found.cases, found.near, found.held) == ("a", 2, (1, 2), (0, 0))
     assert isclose(found.relative[1], 0.05)
     assert found.cost == 2.0
+
+
+def test_true_intervals_hold_as_many_measured_optima_as_are_expected() -> None:
+    generator, interval, error = np.random.default_rng(1), (0.1, 0.4), 0.3
+    sd = log(interval[1] / interval[0]) / 2 / 1.96
+    middle = log(interval[0] * interval[1]) / 2
+    true = middle + sd * generator.standard_normal(100_000)
+    measured = np.exp(true + error * generator.standard_normal(100_000))
+
+    held = ((interval[0] <= measured) & (measured <= interval[1])).mean()
+
+    assert isclose(held, chance_to_hold(interval, error), abs_tol=0.005)
+
+
+def test_expected_holds_are_summed_over_the_cases_that_have_an_interval(tmp_path: Path) -> None:
+    wide, narrow = (2.0**-17, 2.0**3), (2.0**-7.0001, 2.0**-6.9999)
+    offers = [Offer("a", "own", 2.0**-7, 1.0, interval=one) for one in (wide, narrow, None)]
+
+    (found,) = rule_summaries(outcomes(_runs(tmp_path), 4, offers))
+
+    assert found.held == (2, 2)
+    assert isclose(found.expected, 0.95, abs_tol=0.01)  # the optimum's error is far wider than one
