@@ -278,28 +278,36 @@ def test_bad_training_is_refused(make_net, name, value):
 
 
 class Convolutions(nn.Module):
-    """No hidden matrix: Muon has nothing to update."""
+    """Convolutions, which are AdamW's beside Muon; with `mix` a hidden matrix of fewer elements."""
 
-    def __init__(self, depth):
+    def __init__(self, depth, *, mix=False):
         super().__init__()
         self.stem = nn.Conv2d(1, 8, 3, padding=1)
         self.layers = nn.Sequential(*[nn.Conv2d(8, 8, 3, padding=1) for _ in range(depth)])
+        self.mix = nn.Linear(8, 8) if mix else nn.Identity()
         self.head = nn.Linear(8, 4)
 
     def forward(self, x):
-        return self.head(self.layers(self.stem(x)).mean((2, 3)))
+        return self.head(self.mix(self.layers(self.stem(x)).mean((2, 3))))
+
+
+def of_muon(*, mix, **settings):
+    nets = [(Convolutions(depth, mix=mix), torch.zeros(2, 1, 8, 8)) for depth in (2, 8)]
+    return plan_transfer(Tuned(nets[0], 0.02, aux_lr=0.003), nets[1], optimizer="muon", **settings)
 
 
 def test_muon_without_a_matrix_is_refused_when_the_plan_is_made():
-    nets = [(Convolutions(depth), torch.zeros(2, 1, 8, 8)) for depth in (2, 8)]
     with pytest.raises(PlanError, match="without a parameter that muon updates"):
-        plan_transfer(Tuned(nets[0], 0.02, aux_lr=0.003), nets[1], optimizer="muon")
+        of_muon(mix=False)
 
 
 def test_the_headline_of_muon_is_muons_own(make_plan):
     plan = make_plan(optimizer="muon", lr=0.02, aux_lr=0.003, law="constant", width="none")
-    assert plan.lr == 0.02
-    assert "lr 0.02 -> 0.02 (muon), beside it from 0.003" in str(plan)
+    beside = of_muon(mix=True, law="constant")
+    assert [e.name for e in beside.parameters if e.optimizer == "muon"] == ["mix.weight"]
+    for one in (plan, beside):
+        assert one.lr == 0.02
+        assert "lr 0.02 -> 0.02 (muon), beside it from 0.003" in str(one)
 
 
 def residual(blocks):
