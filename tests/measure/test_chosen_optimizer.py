@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from etastar.errors import MeasureError
+from etastar.errors import MeasureError, MeasureWarning
 from etastar.measure import measure_update
 from etastar.measure.batch import read_batch
 from etastar.measure.differences import step_direction
@@ -143,7 +143,7 @@ def test_a_rate_given_as_a_tensor_is_measured_too():
     assert eta_star(capturable) == pytest.approx(eta_star("sgd"), rel=1e-4)
 
 
-def test_a_step_that_stays_too_short_is_told():
+def test_a_step_that_stays_too_short_is_said_aloud():
     class Idle(torch.optim.SGD):
         """Its step does not grow with the rate."""
 
@@ -153,6 +153,9 @@ def test_a_step_that_stays_too_short_is_told():
                     parameter.add_(1e-6)
 
     model = with_gradients()
-    assert step_direction(
-        Subject(model, (Idle(model.parameters(), lr=LR),), LR, read_batch(BATCH), 0)
-    ).is_rounded
+    idle = Idle(model.parameters(), lr=LR)
+    assert step_direction(Subject(model, (idle,), LR, read_batch(BATCH), 0)).is_rounded
+    with pytest.warns(MeasureWarning, match="lost in rounding.*too short beside its parameters"):
+        report = measure_update(made(), BATCH, F.cross_entropy, optimizer=Idle)
+    assert "too short beside its parameters (seed 0)" in report.doubt
+    assert "DOUBTFUL" in str(report)
