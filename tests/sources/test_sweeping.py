@@ -123,6 +123,8 @@ def test_a_store_is_data_and_runs_nothing_that_it_names(tmp_path, monkeypatch, m
     store = filled(tmp_path / "runs.log", settings, OPTIMA, DEPTHS if kept else None)
     if kept:
         assert fit_store(store).fit.exponent == pytest.approx(-0.7)
+        with pytest.raises(ModelSpecError, match="not run unasked"):
+            fit_store(store, target={"depth": 30}, optimizer="sgd")
     else:
         with pytest.raises(FitError, match="run the sweep again"):
             fit_store(store)
