@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from etastar.errors import FitError
@@ -45,6 +45,7 @@ def test_equals_the_conditioned_normal(sizes, data, prior_exponent, prior_sd):
     )
 
 
+@example(51, 0.375, 0.0)  # -2.7e-31 or so in place of 0
 @given(st.integers(1, 100), st.floats(1e-4, 1), st.floats(-3, 1))
 def test_one_size_gives_the_law_back(size, lr, exponent):
     one = power_law_posterior([size], [lr], prior_exponent=exponent)
