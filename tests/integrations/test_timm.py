@@ -54,18 +54,67 @@ MODELS = {
 }
 
 
+SCHEDULERS = """
+import json
+import timm.scheduler, torch
+from torch import nn
+import etastar
+
+def net(width):
+    return nn.Sequential(nn.Linear(6, width), nn.ReLU(), nn.Linear(width, 4))
+
+tuned = etastar.Tuned((net(8), torch.zeros(3, 6)), 0.1)
+plan = etastar.plan_transfer(tuned, (net(32), torch.zeros(3, 6)), optimizer="adamw", law="constant")
+model = net(32)
+plan.rescale_(model)
+found = {}
+for name, settings in (
+    ("CosineLRScheduler", {"t_initial": 100}),
+    ("StepLRScheduler", {"decay_t": 30}),
+    ("PlateauLRScheduler", {}),
+    ("PolyLRScheduler", {"t_initial": 100}),
+    ("CosineLRScheduler", {"t_initial": 100, "lr_min": 0.01}),
+):
+    optimizer = torch.optim.AdamW(plan.param_groups(model))
+    try:
+        made = getattr(timm.scheduler, name)(optimizer, **settings)
+        looked_at = etastar.check_schedule(made)
+    except etastar.errors.ScheduleError as error:
+        looked_at = error.received
+    found[" ".join((name, *settings))] = looked_at
+print(json.dumps(found))
+"""
+
+
+def run_beside_vision(tmp_path, script, *words):
+    """What a script that imports timm prints as JSON on its last line."""
+    if not (ROOT / ".vision").is_dir():
+        pytest.skip("torchvision and timm are not in .vision (see Makefile)")
+    file = tmp_path / "script.py"
+    file.write_text(script)
+    command = [sys.executable, str(ROOT / "tests" / "vision.py"), str(file), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_timms_own_schedulers_are_understood(tmp_path):
+    found = run_beside_vision(tmp_path, SCHEDULERS)
+    flattened = found.pop("CosineLRScheduler t_initial lr_min")
+    assert "changes the ratios between the plan's groups at step" in flattened
+    assert found == {
+        "CosineLRScheduler t_initial": 101,
+        "StepLRScheduler decay_t": 1000,
+        "PlateauLRScheduler": 1000,
+        "PolyLRScheduler t_initial": 101,
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_the_factory_takes_the_plan_and_layers_decay_on_top(name, tmp_path):
-    if not (ROOT / ".vision").is_dir():
-        pytest.skip("torchvision and timm are not in .vision (see Makefile)")
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, str(ROOT / "tests" / "vision.py"), str(script), name]
     sizes = [json.dumps(size) for size in MODELS[name]]
-    done = subprocess.run([*command, *sizes], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = run_beside_vision(tmp_path, SCRIPT, name, *sizes)
     assert found["None"] == pytest.approx(found["planned"])
     scaled = {name: lr * found["scales"][name] for name, lr in found["planned"].items()}
     assert found["0.75"] == pytest.approx(scaled)

@@ -265,13 +265,6 @@ def test_timms_schedulers_are_understood(optimizer, t_in_epochs):
     assert [group["lr"] for group in optimizer.param_groups] == before
 
 
-def test_timms_own_default_scheduler_is_understood(optimizer):
-    timm = pytest.importorskip("timm.scheduler")
-    assert check_schedule(timm.CosineLRScheduler(optimizer, t_initial=100)) == 101
-    with pytest.raises(ScheduleError, match="changes the ratios"):
-        check_schedule(timm.CosineLRScheduler(optimizer, t_initial=100, lr_min=0.01))
-
-
 def test_a_plateau_by_default_is_safe(optimizer):
     assert check_schedule(lrs.ReduceLROnPlateau(optimizer)) == 1000
 
