@@ -1,4 +1,4 @@
-"""The house: no import circle, each name once, short files, few parameters."""
+"""The house: no import circle, each name once, short files, few parameters, no chance in tests."""
 
 import ast
 import re
@@ -7,6 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "src" / "etastar").rglob("*.py"))
@@ -109,3 +110,9 @@ def test_files_are_short_and_few():
     # batch and duration, integrations: what they added stands to be cut again
     assert sum(lengths[path] for path in FILES) <= 29_000
     assert len(FILES) <= 155
+
+
+def test_the_ordinary_run_draws_the_same_examples_on_every_clone(pytestconfig):
+    """What holds for most draws alone would fail now and then; `make fuzz` looks for it."""
+    asked = pytestconfig.getoption("--hypothesis-profile")
+    assert settings.default.derandomize == (asked != "random")
