@@ -1,7 +1,9 @@
 """Which parameter of the base stands for which of the target.
 
 Parameters correspond by name, the index of a repeated block left open, and by their place in the
-network. Where the base has no counterpart (a base with no hidden layer, or one block per stage),
+network. An index that runs over the same numbers at both networks (stages, the layers of a block)
+is a name: `blocks.2.1.conv` and `blocks.3.1.conv` never stand for each other, however widths were
+rounded. Where the base has no counterpart (a base with no hidden layer, or one block per stage),
 the sizes that the other parameters have at both networks tell what its shape would be.
 """
 
@@ -11,6 +13,7 @@ import math
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any, TypeAlias
@@ -20,6 +23,14 @@ from etastar.formatting import first_few
 from etastar.laws import ParamPair
 from etastar.naming import name_indices, name_template, separated_indices
 from etastar.parameter import ParamInfo
+from etastar.transfer.stages import (
+    Key,
+    grouped,
+    name_distance,
+    shared_levels,
+    stage_name,
+    stage_pairs,
+)
 
 _Members: TypeAlias = "list[tuple[tuple[int, ...], ParamInfo]]"
 """Parameters whose names differ in their indices alone, with these, which sort them."""
@@ -54,7 +65,8 @@ def match_parameters(
     lone += [f"{names[n]!r} only in the base" for n in _without_counterpart(theirs, ours)]
     if lone:
         raise _different_architecture(lone)
-    found = _Matcher(theirs).match(ours)
+    shared = shared_levels((i.name for i in ours), (i.name for i in theirs))
+    found = _Matcher(theirs, shared).match(ours)
     if lost := [info for info in ours if info.name not in found]:
         raise _different_architecture(
             [f"{names[info.name]!r} {info.shape} fits no parameter of the base" for info in lost]
@@ -110,26 +122,69 @@ def _new_container(template: str, others: Iterable[str]) -> bool:
     return bool(star) and not any(other.startswith(f"{container}*") for other in others)
 
 
+_Sizes: TypeAlias = "defaultdict[Any, set[Any]]"
+"""Sizes, or kernels, of the target, and those of the base that they stand for."""
+
+
+def _sizes() -> _Sizes:
+    return defaultdict(set)
+
+
 @dataclass
 class _Matcher:
-    """State of one matching: the sizes seen at both networks, and the parameters found."""
+    """State of one matching: the sizes seen at both networks, and the parameters found.
+
+    `shared` are the levels of index that are names, by template. `sizes` are those of all
+    parameters, under "", and of each stage; kernels are no sizes.
+    """
 
     base: Sequence[ParamInfo]
-    sizes: defaultdict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+    shared: Mapping[str, tuple[int, ...]]
+    sizes: defaultdict[str, _Sizes] = field(default_factory=lambda: defaultdict(_sizes))
+    kernels: _Sizes = field(default_factory=_sizes)
     found: dict[str, ParamInfo] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._alike = [(key, _nearby(self.base, key)) for key in (_place, _kind)]
+        keys = (self._numbered(key) for key in (_place, _kind))
+        self._alike = [(key, _nearby(self.base, key)) for key in keys]
 
     def match(self, target: Sequence[ParamInfo]) -> dict[str, ParamInfo]:
         """What was found in the base, by the target's names."""
-        for step in (self._anchor, self._same_name, self._by_index):
+        for step in (self._named, self._in_stages, self._anchor, self._same_name, self._by_index):
             step(target)
         return self.found
 
+    def _numbered(self, key: Callable[[ParamInfo], Key]) -> Callable[[ParamInfo], Key]:
+        """The same key, with the indices that are names."""
+
+        def numbered(info: ParamInfo) -> Key:
+            indices = name_indices(info.name)
+            levels = self.shared.get(name_template(info.name), ())
+            return (*key(info), *(indices[level] for level in levels))
+
+        return numbered
+
+    def _named(self, target: Sequence[ParamInfo]) -> None:
+        """What has no index but those that are names."""
+        known = {info.name: info for info in self.base}
+        for info in target:
+            other = known.get(info.name)
+            levels = self.shared.get(name_template(info.name), ())
+            if other and other.ndim == info.ndim and len(levels) == len(name_indices(info.name)):
+                self._take(info, other)
+
+    def _in_stages(self, target: Sequence[ParamInfo]) -> None:
+        """In a stage, whose blocks have one shape but for the first: by name, else the nearest."""
+        key = self._numbered(lambda info: (*_kind(info), bool(info.features_out)))
+        stages = [grouped(infos, key) for infos in (self._open(target), self.base)]
+        for place, ours in stages[0].items():
+            if self.shared.get(name_template(ours[0].name)):
+                for info, other in stage_pairs(ours, stages[1].get(place, ())):
+                    self._take(info, other)
+
     def _anchor(self, target: Sequence[ParamInfo]) -> None:
         """Places that exist once in either network are certain, whatever their index."""
-        ours, theirs = _by_place(target), _by_place(self.base)
+        ours, theirs = (grouped(infos, _place) for infos in (self._open(target), self.base))
         for place, infos in ours.items():
             if len(infos) == len(theirs.get(place, ())) == 1:
                 self._take(infos[0], theirs[place][0])
@@ -156,8 +211,10 @@ class _Matcher:
 
     def _take(self, info: ParamInfo, candidate: ParamInfo) -> None:
         self.found[info.name] = candidate
-        for ours, theirs in zip(info.shape, candidate.shape, strict=True):
-            self.sizes[ours].add(theirs)
+        self.kernels[info.kernel_size].add(candidate.kernel_size)
+        for ours, theirs in zip(_features(info), _features(candidate), strict=False):
+            for place in {"", stage_name(info.name, self.shared)}:
+                self.sizes[place][ours].add(theirs)
 
     def _candidates(self, info: ParamInfo) -> list[ParamInfo]:
         """Parameters of the base at the same place, else of the same kind.
@@ -167,7 +224,7 @@ class _Matcher:
         indices = name_indices(info.name)
 
         def distance(candidate: ParamInfo) -> tuple[object, ...]:
-            return _distance(candidate.name, info.name)
+            return name_distance(candidate.name, info.name)
 
         for key, alike in self._alike:
             if same := alike.get(key(info)):
@@ -181,43 +238,69 @@ class _Matcher:
 
         Stages of one flat sequence have other widths under the same names at another depth.
         """
+        sizes = self.sizes[""]
         agreeing = [
             candidate
             for candidate in candidates
-            if all(
-                ours not in self.sizes or theirs in self.sizes[ours]
-                for ours, theirs in zip(info.shape, candidate.shape, strict=True)
+            if candidate.kernel_size in self.kernels.get(info.kernel_size, {candidate.kernel_size})
+            and all(
+                ours not in sizes or theirs in sizes[ours]
+                for ours, theirs in zip(_features(info), _features(candidate), strict=False)
             )
         ]
         if len(agreeing) < 2:
             return next(iter(agreeing), None)
-        ratios = {size / one for size, known in self.sizes.items() for one in known}
+        ratios = {size / one for size, known in sizes.items() for one in known}
         widened = any(ratio != 1 for ratio in ratios)
 
         def strangeness(candidate: ParamInfo) -> int:
             grown = (
                 size / other
-                for size, other in zip(info.shape, candidate.shape, strict=True)
-                if size not in self.sizes
+                for size, other in zip(_features(info), _features(candidate), strict=False)
+                if size not in sizes
             )
-            return sum(2 if one not in ratios else int(one == 1 and widened) for one in grown)
+            strange = 2 * (candidate.kernel_size != info.kernel_size)
+            return strange + sum(
+                2 if one not in ratios else int(one == 1 and widened) for one in grown
+            )
 
         return min(agreeing, key=strangeness)
 
-    def _size(self, size: int) -> int:
-        known = self.sizes.get(size, set())
+    def _size(self, size: int, stage: str) -> int:
+        known = self._known(size, stage)
         if len(known) != 1:
             raise LookupError(size)
         return next(iter(known))
 
+    def _known(self, size: int, stage: str) -> set[int]:
+        return self.sizes[stage].get(size) or self.sizes[""].get(size, set())
+
+    def _shape(self, info: ParamInfo, stage: str) -> tuple[int, ...]:
+        """Features that it would have in the base; of unknown ones, as many times a known size."""
+        known: dict[int, int] = {}
+        for size in _features(info):
+            with suppress(LookupError):
+                known[size] = self._size(size, stage)
+        for size in _features(info):
+            if size not in known:
+                whole = next((one for one in known if 1 < one < size and size % one == 0), None)
+                if whole is None:
+                    raise LookupError(size)
+                known[size] = known[whole] * (size // whole)
+        return tuple(known[size] for size in _features(info))
+
     def _by_sizes(self, info: ParamInfo) -> ParamInfo | None:
         """The parameter as the base would have it, if every size has one counterpart."""
         try:
-            shape = tuple(map(self._size, info.shape))
-            kernel = tuple(map(self._size, info.kernel_size))
-            fan_in, read = self._fan_in(info, kernel)
+            features = self._shape(info, stage := stage_name(info.name, self.shared))
+            kernels = self.kernels.get(info.kernel_size, {info.kernel_size})
+            kernel = info.kernel_size if info.kernel_size in kernels else min(kernels)
+            fan_in, read = self._fan_in(
+                info, kernel, dict(zip(_features(info), features, strict=True)), stage
+            )
         except LookupError:
             return None
+        shape = features + kernel[: info.ndim - len(features)]
         rest = math.prod(shape) / math.prod(info.shape) * info.fan_in / fan_in
         made = info.features_out
         alike = (i for i in self.base if i.in_branch and _container(i) == _container(info))
@@ -229,19 +312,26 @@ class _Matcher:
             fan_in=fan_in,
             fan_out=max(1, round(info.fan_out * rest)),
             features_in=info.features_in and read,
-            features_out=made and min(self.sizes.get(made, ()), default=round(made * rest)),
+            features_out=made and min(self._known(made, stage), default=round(made * rest)),
             stream_additions=next(additions, 0) if info.in_branch else 0,
             aliases=(),
         )
 
-    def _fan_in(self, info: ParamInfo, kernel: Iterable[int]) -> tuple[int, int]:
+    def _fan_in(
+        self, info: ParamInfo, kernel: Iterable[int], known: Mapping[int, int], stage: str
+    ) -> tuple[int, int]:
         """Fan-in and channels that it would have in the base."""
         if info.fan_in == 1:
             return 1, 1
         channels = info.features_in or info.fan_in // math.prod(info.kernel_size)
-        read = 1 if channels == 1 else self._size(channels)
+        read = 1 if channels == 1 else known.get(channels) or self._size(channels, stage)
         taps = math.prod(kernel) / math.prod(info.kernel_size)
         return round(info.fan_in * read / channels * taps), read
+
+
+def _features(info: ParamInfo) -> tuple[int, ...]:
+    """The shape without a convolution's kernel."""
+    return info.shape[:2] if info.kernel_size and info.ndim > 2 else info.shape
 
 
 def _nearby(
@@ -280,19 +370,5 @@ def _nearest(
     return found
 
 
-def _by_place(infos: Iterable[ParamInfo]) -> dict[tuple[object, ...], list[ParamInfo]]:
-    places: defaultdict[tuple[object, ...], list[ParamInfo]] = defaultdict(list)
-    for info in infos:
-        places[_place(info)].append(info)
-    return places
-
-
 def _container(info: ParamInfo) -> str:
     return name_template(info.name).rpartition("*")[0]
-
-
-def _distance(name: str, other: str) -> tuple[bool, tuple[int, ...], tuple[int, ...]]:
-    """Exact name first, then the nearest index, outer before inner, lower before higher."""
-    ours, theirs = name_indices(name), name_indices(other)
-    gaps = tuple(abs(a - b) for a, b in zip(ours, theirs, strict=True))
-    return name != other, gaps, ours
