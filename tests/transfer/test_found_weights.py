@@ -121,6 +121,36 @@ def test_the_stated_error_is_the_spread_over_draws():
     assert spread == pytest.approx(draws[0].error, rel=0.2)
 
 
+def test_a_lone_value_at_the_bound_of_a_truncated_normal_is_no_other_rule():
+    """Where the truncation lies a hundred standard deviations out, float32 rounds draws to it."""
+    base, target = residual(2, 0.0, 0.0, width=256), residual(8, 0.0, 0.0, width=256)
+    with torch.no_grad():
+        target[0].second[1].weight[3, 5] = -100 * target[0].second[1].weight.std()
+    found = look(base, target)
+    assert powers_of_branches(found) == (0.0, 0.0)
+    plan = plan_transfer(Tuned(base, 0.1), target, optimizer="sgd")
+    assert not [note for note in plan.notes if "different rules" in note]
+
+
+def test_layers_of_other_fans_out_are_not_read_together():
+    """Under `fan_out` of `kaiming_normal_` they were drawn with other deviations."""
+
+    def network(depth):
+        torch.manual_seed(depth)
+        read, stages = 8, []
+        for made in (32, 64):
+            reads = [read, *[made] * (depth - 1)]
+            stages.append(nn.Sequential(*(nn.Linear(n, made, bias=False) for n in reads)))
+            read = made
+        model = nn.Sequential(*stages, nn.Linear(64, 4))
+        for layer in (*model[0], *model[1]):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out")
+        return model, torch.zeros(1, 8)
+
+    plan = plan_transfer(Tuned(network(1), 0.1), network(4), optimizer="sgd")
+    assert not [note for note in plan.notes if "different rules" in note]
+
+
 def test_a_rule_by_the_number_of_the_block_is_no_power_of_k():
     def network(blocks):
         model, x = residual(blocks, 0, 0)

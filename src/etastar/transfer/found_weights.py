@@ -21,6 +21,7 @@ from etastar.parameter import ParamInfo
 
 _SAMPLED: Final = 1 << 16  # elements of one tensor; the relative error of a variance is 0.6%
 _ROUNDING: Final = 1e-7  # of a mean of equal numbers, relative
+_FAR, _LONE = 16.0, 1e-4  # mean sizes, and share of the values, of what was drawn beyond its spread
 _CERTAIN: Final = 3.0  # standard errors within which a power of K is taken for 0 or 1
 
 
@@ -142,7 +143,8 @@ def found_weights(
     places: defaultdict[tuple[object, ...], list[ParamPair]] = defaultdict(list)
     for pair in pairs:
         base, target = pair.base, pair.target
-        sizes = base.fan_in, target.fan_in, base.stream_additions, target.stream_additions
+        fans = base.fan_in, target.fan_in, base.fan_out, target.fan_out
+        sizes = *fans, base.stream_additions, target.stream_additions
         place = target.role, target.branch_position, target.branch_last
         places[name_template(read[target.name]), target.stream, sizes, place].append(pair)
     found = [_found(members, theirs, ours) for members in places.values()]
@@ -182,7 +184,7 @@ def _found(
 
 def _spread(values: Mapping[str, nn.Parameter], infos: Iterable[ParamInfo]) -> Spread | None:
     offsets = {info.name: info.gain_offset for info in infos if info.name in values}
-    read = [_sample(values[name]) + offset for name, offset in offsets.items()]
+    read = [_typical(_sample(values[name])) + offset for name, offset in offsets.items()]
     total = sum(sample.numel() for sample in read)
     if not total:
         return None
@@ -194,6 +196,13 @@ def _spread(values: Mapping[str, nn.Parameter], infos: Iterable[ParamInfo]) -> S
 def _sample(parameter: nn.Parameter) -> torch.Tensor:
     flat = parameter.detach().reshape(-1)
     return flat[:: -(-flat.numel() // _SAMPLED)].to("cpu", torch.float64)
+
+
+def _typical(sample: torch.Tensor) -> torch.Tensor:
+    """The values without lone ones far out: a truncated normal may leave some."""
+    sizes = (sample - sample.mean()).abs()
+    near = sizes <= _FAR * sizes.mean()
+    return sample[near] if (~near).sum() <= _LONE * len(sample) else sample
 
 
 def powers_of_branches(found: Iterable[FoundWeights]) -> tuple[float, float] | None:
