@@ -236,6 +236,11 @@ class Region(NamedTuple):
                 reach += stride * (n - 1)
         return True
 
+    def holds(self, other: Region) -> bool:
+        """Whether it is dense and has every byte of the other between its bounds."""
+        (a, b), (c, d) = self.bounds(), other.bounds()
+        return a <= c and d <= b and self.is_dense()
+
     def overlaps(self, other: Region) -> bool:
         """Whether the two share a byte; exact, but True where that is too hard to decide."""
         (a, b), (c, d) = self.bounds(), other.bounds()

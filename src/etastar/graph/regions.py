@@ -10,40 +10,62 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from math import gcd
 from operator import or_
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.lib.stride_tricks import as_strided
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from etastar.graph.node import NOTHING, Operand, Region
 
 _WHOLE = Region(0, (1 << 62,), (1,), 1)  # of any storage
+_MOST_CELLS = (
+    1 << 26
+)  # of a grid; beyond, every write that overlaps is taken for one that can be read
 
 
-class _Covered:
-    """What several regions cover together: their dense intervals merged, and the others as such."""
+class _Missing:
+    """The bytes of a region that no later write has covered, on a grid over all writes.
 
-    def __init__(self) -> None:
-        self._intervals: list[tuple[int, int]] = []
-        self._regions: set[Region] = set()
+    Args:
+        region: What is read.
+        written: The regions that may cover it.
+    """
 
-    def add(self, region: Region) -> None:
-        """Cover a region more."""
-        self._regions.add(region)
-        if not region.is_dense():
-            return
-        start, end = region.bounds()
-        apart = [(a, b) for a, b in self._intervals if b < start or a > end]
-        for a, b in self._intervals:
-            if b >= start and a <= end:
-                start, end = min(start, a), max(end, b)
-        self._intervals = [*apart, (start, end)]
+    def __init__(self, region: Region, written: Iterable[Region]) -> None:
+        every = [region, *(one for one in written if one is not _WHOLE)]
+        self._region = region
+        self._unit = gcd(*(n for one in every for n in (one.offset, one.itemsize, *one.strides)))
+        bounds = [one.bounds() for one in every]
+        self._start = min(start for start, _ in bounds)
+        cells = (max(end for _, end in bounds) - self._start) // self._unit
+        self._cells = np.zeros(cells, dtype=bool) if cells <= _MOST_CELLS else None
+        if self._cells is not None:
+            self._view(region)[...] = True
 
-    def covers(self, region: Region) -> bool:
-        """Whether they surely cover every byte of a region; False may also mean unknown."""
-        start, end = region.bounds()
-        return region in self._regions or any(a <= start and end <= b for a, b in self._intervals)
+    def take(self, region: Region) -> bool:
+        """Cover a region more; whether it covers a byte that was missing, or may do so."""
+        if self._cells is None:
+            return region.overlaps(self._region)
+        cells = self._cells if region is _WHOLE else self._view(region)
+        found = bool(cells.any())
+        cells[...] = False
+        return found
+
+    def is_empty(self) -> bool:
+        """Whether nothing is missing; False may also mean unknown."""
+        return self._cells is not None and not self._cells.any()
+
+    def _view(self, region: Region) -> np.ndarray:
+        assert self._cells is not None
+        unit = self._unit
+        start = (region.offset - self._start) // unit
+        spread = [(n, s // unit) for n, s in zip(region.shape, region.strides, strict=True) if s]
+        shape, strides = zip(*spread, (region.itemsize // unit, 1), strict=True)
+        return as_strided(self._cells[start:], shape, strides)
 
 
 class _Entry(NamedTuple):
@@ -60,16 +82,20 @@ class _Log:
     def read(self, region: Region) -> Operand:
         """The values of the latest writes, newest first, until they cover the region."""
         found: list[Operand] = []
-        later = _Covered()
+        missing: _Missing | None = None
         for entry in reversed(self.entries):
             is_same = entry.region == region
             if entry.is_view:
                 if not found and is_same:
                     return entry.value
-            elif (is_same or entry.region.overlaps(region)) and not later.covers(entry.region):
+            elif is_same or entry.region.holds(region):
                 found.append(entry.value)
-                later.add(entry.region)
-                if later.covers(region):
+                break
+            else:
+                missing = missing or _Missing(region, (e.region for e in self.entries))
+                if missing.take(entry.region):
+                    found.append(entry.value)
+                if missing.is_empty():
                     break
         return reduce(or_, reversed(found), NOTHING)
 
