@@ -107,6 +107,51 @@ def test_low_rank_adapter_beside_a_layer_is_a_branch() -> None:
     assert report.residual_additions == 1
 
 
+class OfBag(nn.Module):
+    """A layer that reads a sparse bag of words, and one that averages over a sparse graph."""
+
+    def __init__(self, product: Any) -> None:
+        super().__init__()
+        self.table, self.head = nn.Parameter(torch.zeros(6, 4)), nn.Linear(4, 2)
+        self.product = product
+
+    def forward(self, bag: Tensor) -> Tensor:
+        return self.head(torch.relu(self.product(bag, self.table)))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.sparse:UserWarning")
+@pytest.mark.parametrize(
+    "product",
+    [
+        torch.matmul,
+        torch.sparse.mm,
+        lambda bag, table: torch.sparse.addmm(torch.ones(3, 4), bag, table),
+        lambda bag, table: torch.hspmm(bag, table).to_dense(),
+    ],
+)
+def test_a_product_with_a_sparse_input_is_a_layer(product: Any) -> None:
+    bag = torch.eye(3, 6).to_sparse()
+    graph = capture_graph(OfBag(product), bag)
+    assert graph.depth().path_length_moments == (1, 2, 4, 8)
+    roles = {info.name: info.role for info in graph.parameters if info.is_weight}
+    assert roles == {"table": "input", "head.weight": "output"}
+
+
+def test_a_sum_with_what_a_sparse_graph_spreads_counts_as_with_a_dense_one() -> None:
+    class Spread(nn.Module):
+        def __init__(self, edges: Tensor) -> None:
+            super().__init__()
+            self.edges, self.layer = edges, nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            mixed = torch.sparse.mm(self.edges, x) if self.edges.is_sparse else self.edges @ x
+            return self.layer(x + mixed)
+
+    edges = torch.ones(2, 2)
+    for given in (edges, edges.to_sparse()):
+        assert effective_depth(Spread(given), X).residual_additions == 1
+
+
 class Product(torch.autograd.Function):
     """A matrix product with a backward of its own."""
 

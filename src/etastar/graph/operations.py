@@ -34,12 +34,14 @@ class TensorProduct:
     family: str = "matmul"
 
 
+_FUSED_PRODUCTS = "addmm baddbmm addbmm addmv _addmm_activation _sparse_addmm sspaddmm"
+
 _PRODUCTS = {
     **dict.fromkeys(
-        "mm bmm mv dot vdot matmul _grouped_mm _scaled_mm _scaled_grouped_mm _int_mm".split(),
+        "mm bmm mv dot vdot matmul hspmm _grouped_mm _scaled_mm _scaled_grouped_mm _int_mm".split(),
         TensorProduct(0, 1),
     ),
-    **dict.fromkeys("addmm baddbmm addbmm addmv _addmm_activation".split(), TensorProduct(1, 2)),
+    **dict.fromkeys(f"{_FUSED_PRODUCTS} sparse_sampled_addmm".split(), TensorProduct(1, 2)),
     **dict.fromkeys("linear mkldnn_linear".split(), TensorProduct(0, 1, family="linear")),
     **dict.fromkeys(
         "convolution _convolution convolution_overrideable mkldnn_convolution conv1d conv2d conv3d"
@@ -65,7 +67,7 @@ _SUMS = {
 }
 
 # Sums fused with something else, whose first argument is what is added.
-_FUSED_SUMS = frozenset("addmm baddbmm addbmm addmv _addmm_activation addcmul addcdiv".split())
+_FUSED_SUMS = frozenset(f"{_FUSED_PRODUCTS} addcmul addcdiv".split())
 
 COPIES = frozenset(
     "_to_copy clone contiguous _unsafe_view copy lift_fresh detach alias expand".split()
