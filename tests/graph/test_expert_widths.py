@@ -132,3 +132,31 @@ def test_heads_of_an_attention_stay_a_width():
     infos = {info.name: info for info in capture_graph(Heads(), X).parameters}
     assert {infos[n].features_out for n in ("query", "key", "value", "out")} == {8}
     assert infos["out"].fan_in == infos["out"].features_in == 8
+
+
+class OnEdges(nn.Module):
+    """A sum over inputs of learned functions of each, in powers of it (KAN)."""
+
+    def __init__(self, equation, read, made, powers=3):
+        super().__init__()
+        letters = equation.split(",")[1].split("->")[0]
+        sizes = {"i": read, "o": made, "p": powers}
+        self.table = nn.Parameter(torch.randn([sizes[letter] for letter in letters]))
+        self.equation = equation
+
+    def forward(self, x):
+        basis = torch.stack([torch.tanh(x) ** n for n in range(1, 4)], dim=-1)
+        return torch.einsum(self.equation, basis, self.table)
+
+
+@pytest.mark.parametrize("equation", ["bip,oip->bo", "bip,iop->bo", "bip,pio->bo"])
+def test_functions_on_the_edges_of_a_graph_are_no_experts(equation):
+    def network(width):
+        sizes = (4, width, width, width, 2)
+        layers = [OnEdges(equation, *both) for both in zip(sizes, sizes[1:], strict=False)]
+        return nn.Sequential(*layers), torch.zeros(1, 4)
+
+    found = [info.fan_in for info in capture_graph(*network(8)).parameters]
+    assert found == [12, 24, 24, 24]
+    plan = plan_transfer(Tuned(network(8), 1.0), network(32), optimizer="adam", law="constant")
+    assert [entry.lr for entry in plan.parameters] == [1, 1 / 4, 1 / 4, 1 / 4]

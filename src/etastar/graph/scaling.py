@@ -8,7 +8,7 @@ network itself has (1/L on branches), and where a branch multiplier can be put.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from etastar.graph.node import Node, Operand, Slot, WeightUse, reached
@@ -64,14 +64,18 @@ class FeatureSizes:
         """Features that a weight layer reads and makes; of (experts, in, out) those of one expert.
 
         Two such weights in a row, with no attention between them, are experts: `bti,eio->bteo`
-        makes what `bteo,eoi->btei` reads. Heads look the same, but for the attention.
+        makes what `bteo,eoi->btei` reads. Heads look the same, but for the attention; functions on
+        the edges of a graph (KAN, `big,oig->bo`) too, but that one reads more than the one before
+        makes.
         """
-        read, made = use.features or (use.fan_in, use.fan_out)
+        read, made = _features(use)
         experts, *sizes = self._stacked(node) or (1,)
         if read not in sizes and read // experts in sizes:
-            read //= experts if self._beside(node, lambda other: other.inputs) else 1
+            makers = self._beside(node, lambda other: other.inputs)
+            read //= experts if any(_features(maker)[1] >= read for maker in makers) else 1
         if made not in sizes and made // experts in sizes:
-            made //= experts if self._beside(node, lambda other: self.consumers[other.index]) else 1
+            readers = self._beside(node, lambda other: self.consumers[other.index])
+            made //= experts if any(_features(reader)[0] <= made for reader in readers) else 1
         return read, made
 
     def _stacked(self, node: Node) -> tuple[int, ...]:
@@ -80,8 +84,10 @@ class FeatureSizes:
         shape = self.shapes[names[0]] if len(names) == 1 else ()
         return shape if len(shape) == _STACKED else ()
 
-    def _beside(self, node: Node, following: Callable[[Node], Sequence[int]]) -> bool:
-        """Whether a weight with as many experts is the next layer, no attention in between."""
+    def _beside(
+        self, node: Node, following: Callable[[Node], Sequence[int]]
+    ) -> Iterator[WeightUse]:
+        """The next layers with as many experts, no attention in between."""
 
         def onward(other: Node) -> Sequence[int]:
             is_end = other.weight is not None or other.kind == "attention contraction"
@@ -89,7 +95,8 @@ class FeatureSizes:
 
         experts = self._stacked(node)[:1]
         beside = reached(self.nodes, following(node), onward)
-        return any(self._stacked(other)[:1] == experts for other in beside)
+        alike = (other.weight for other in beside if self._stacked(other)[:1] == experts)
+        return (weight for weight in alike if weight is not None)
 
     def is_of_experts(self, shape: tuple[int, ...], layer: int | None) -> bool:
         """Whether a table of that shape is a bias for each expert of the layer it is added to."""
@@ -140,14 +147,18 @@ class FeatureSizes:
                 break
         if first is None or second is None or "linear" != first.layer_type != second.layer_type:
             return None
-        read, made = sizes or first.features or (first.fan_in, first.fan_out)
-        inner, outer = second.features or (second.fan_in, second.fan_out)
+        read, made = sizes or _features(first)
+        inner, outer = _features(second)
         return node if made == inner < min(read, outer) and made not in self.streams else None
 
     def _is_linear(self, node: Node) -> bool:
         if sum(len(operand.producers) for operand in node.operands) != 1 or node.parameters:
             return False
         return node.kind == "view" or node.name in _LINEAR
+
+
+def _features(use: WeightUse) -> tuple[int, int]:
+    return use.features or (use.fan_in, use.fan_out)
 
 
 @dataclass(frozen=True)
