@@ -231,6 +231,27 @@ def test_recurrent_gates():
     assert found["weight_hh_l1"].layer_type == "recurrent"
 
 
+@pytest.mark.parametrize(("module", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+def test_recurrent_weights_read_the_state_as_features(module, gates):
+    model = nn.Sequential()
+    model.rnn, model.head = module(3, 5, 2, bidirectional=True), nn.Linear(10, 2)
+    model.forward = lambda x: model.head(model.rnn(x)[0])
+    found = roles(model, torch.zeros(4, 1, 3))
+    made = 5 * gates
+    for end in ("", "_reverse"):
+        sizes = {
+            name: (info.role, info.features_in, info.features_out)
+            for name in ("weight_ih_l0", "weight_hh_l0", "weight_ih_l1", "bias_hh_l0")
+            if (info := found[f"rnn.{name}{end}"])
+        }
+        assert sizes == {
+            "weight_ih_l0": ("input", 3, made),
+            "weight_hh_l0": ("hidden", 5, made),
+            "weight_ih_l1": ("hidden", 10, made),
+            "bias_hh_l0": ("bias", None, made),
+        }
+
+
 def test_unused_parameters_have_no_layer():
     class Half(nn.Module):
         def __init__(self):

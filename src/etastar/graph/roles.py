@@ -16,6 +16,8 @@ from etastar.graph.residual import Branch, find_residuals
 from etastar.graph.scaling import NO_WIDTH, FeatureSizes, OwnMultipliers, output_scalers
 from etastar.parameter import ParamInfo, Role
 
+_OF_STATE = ("weight_hh", "weight_hr")  # names in PyTorch's recurrent modules
+
 
 def parameter_infos(
     nodes: Sequence[Node],
@@ -139,6 +141,9 @@ class _Roles:
         is_gain = _is_gain(use) and not use.operand.weights
         makes_none = not is_gain and self._makes_no_features(layer)
         features = size
+        weight = use.node.weight
+        if weight is not None and weight.layer_type == "recurrent":
+            return ParamInfo(name, record.shape, "bias", 1, size, features_out=size)
         if not use.operand.weights:
             features = self.sizes.of_vector(use.node, use.operand, is_output=makes_none)
         if of_experts:
@@ -172,12 +177,19 @@ class _Roles:
         if is_gain:  # the magnitude of a weight-normalized layer
             size = math.prod(record.shape)
             return ParamInfo(name, record.shape, "norm", 1, size, features_out=features[1])
+        if use.layer_type == "recurrent":
+            fans = _own_fans(record.shape)  # of all gates together
+            of_state = role == "input" and name.rpartition(".")[2].startswith(_OF_STATE)
+            role = "hidden" if of_state else role
+            return ParamInfo(
+                name, record.shape, role, *fans, features_in=fans[0], features_out=fans[1]
+            )
         held = uses[0].node.operands[use.operand].shape
         one = self.sizes.of_one_expert(uses[0].node, use)
         fans = (use.fan_in, use.fan_out) if use.features else one
         is_part = math.prod(held) != math.prod(record.shape) and len(held) == len(record.shape)
         is_chosen = is_part and len(held) == 3 and held[1:] == record.shape[1:]  # experts
-        if use.layer_type == "recurrent" or (is_part and not is_chosen):
+        if is_part and not is_chosen:
             fans = _own_fans(record.shape)
             if len(use.parameters) > 1:  # of a factor, a size that the weight lacks is a rank
                 features = tuple(size if size in held else NO_WIDTH for size in fans)
