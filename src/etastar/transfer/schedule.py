@@ -27,7 +27,7 @@ from etastar.typed import require_number
 
 _TOLERANCE = 1e-4  # of the highest factor so far: a rate that small trains nothing
 _HELD = 1e-2  # of a group's own rate: what ReduceLROnPlateau's eps may hold it at
-_FEWEST_STEPS, _MOST_STEPS = 100, 10_000
+_FEWEST_STEPS, _MOST_STEPS, _UNSTATED = 100, 10_000, 999
 _HORIZONS = ("total_steps", "T_max", "total_iters", "T_0", "total_size", "t_initial")
 
 _PER_GROUP: Final[Mapping[str, tuple[str, ...]]] = {
@@ -204,13 +204,14 @@ def check_schedule(schedule: LRScheduler | Optimizer | Any, *, num_steps: int | 
         schedule: Any scheduler of torch, timm or transformers on an optimizer built from
             `plan.param_groups`, one that accelerate prepared too; or that optimizer itself, after a
             step of a schedule written by hand.
-        num_steps: Steps to look at; by default the length that the scheduler states, at least 100
-            and at most 10,000, or 1,000 if it states none.
+        num_steps: Steps to look at; by default the length that the scheduler states, at least 100,
+            or 1,000 if it states none. One that states more than 10,000 is looked at in 10,000,
+            every length in it divided alike.
 
     Returns:
         How many steps were looked at; in all of them every learning rate stayed proportional to its
         group's multiplier. That `ReduceLROnPlateau` does not reduce a rate by less than its eps is
-        left out where the rate is by then a hundredth of the group's own.
+        left out where the rate is by then a hundredth of the group's own; how long it waits, too.
 
     Raises:
         ScheduleError: The ratios between groups change; the step and the groups are named. Or the
@@ -219,14 +220,19 @@ def check_schedule(schedule: LRScheduler | Optimizer | Any, *, num_steps: int | 
         OptimizerError: The optimizer was made to step otherwise than its kind does.
     """
     states: Iterable[Optimizer]
+    by = 1
     if isinstance(schedule, Optimizer):
         multipliers, states = _multipliers(schedule), [schedule]
     else:
         scheduler = _scheduler(schedule)
-        multipliers, steps = _multipliers(scheduler.optimizer), _length(scheduler)
-        if num_steps is not None:
+        multipliers, copied = _multipliers(scheduler.optimizer), _copied(scheduler)
+        if num_steps is None:
+            stated = _length(scheduler) or _UNSTATED
+            steps = min(max(stated + 1, _FEWEST_STEPS), _MOST_STEPS)
+            by = _shortened_(copied, -(-stated // _MOST_STEPS))
+        else:
             steps = require_number("num_steps", num_steps, error=ScheduleError, least=0, whole=True)
-        states = _stepped(_copied(scheduler), steps)
+        states = _stepped(copied, steps)
     peak = 0.0
     for step, optimizer in enumerate(states):
         rates = [float(group["lr"]) for group in optimizer.param_groups]
@@ -237,7 +243,7 @@ def check_schedule(schedule: LRScheduler | Optimizer | Any, *, num_steps: int | 
             shown = [f"{name}: {number(lr)}" for name, lr in zip(names, rates, strict=True)]
             raise ScheduleError(
                 f"{type(schedule).__name__}, which changes the ratios between the plan's groups at "
-                f"step {step} ({', '.join(shown[:6])})",
+                f"step {step * by} ({', '.join(shown[:6])})",
                 "a schedule that multiplies every group's learning rate by the same number",
                 _remedy(schedule),
             )
@@ -286,10 +292,26 @@ def _copied(scheduler: Any) -> Any:
 
 
 def _length(scheduler: Any) -> int:
-    """Steps that a scheduler states as its length, summed over the parts of a sequence."""
-    parts = (scheduler, *getattr(scheduler, "_schedulers", ()))
-    stated = [int(getattr(part, name, 0) or 0) for part in parts for name in _HORIZONS]
-    return min(max(sum(stated) + 1, _FEWEST_STEPS), _MOST_STEPS) if any(stated) else 1000
+    """Steps that a scheduler states as its length, or its parts; 0 where none does."""
+    parts = getattr(scheduler, "_schedulers", ())
+    own = sum(int(getattr(scheduler, name, 0) or 0) for name in _HORIZONS)
+    if before := getattr(scheduler, "_milestones", ()):
+        own += max(0, before[-1] - sum(map(_length, parts[:-1])))
+    return own + sum(map(_length, parts))
+
+
+def _shortened_(scheduler: Any, by: int) -> int:
+    """Divide the lengths of a copied scheduler that has not begun; gives the divisor."""
+    if by == 1 or getattr(scheduler, "last_epoch", 0) > 0:
+        return 1
+    for name in {*_HORIZONS} - {"total_steps"}:  # one cycle's rates differ from its first step on
+        if length := getattr(scheduler, name, 0):
+            setattr(scheduler, name, max(1, length // by))
+    if before := getattr(scheduler, "_milestones", ()):
+        scheduler._milestones = [max(1, step // by) for step in before]
+    for part in getattr(scheduler, "_schedulers", ()):
+        _shortened_(part, by)
+    return by
 
 
 def _stepped(scheduler: Any, num_steps: int) -> Iterator[Optimizer]:
@@ -298,6 +320,7 @@ def _stepped(scheduler: Any, num_steps: int) -> Iterator[Optimizer]:
         lowest = min(float(group["lr"]) for group in plateau.optimizer.param_groups)
         if plateau.eps <= _HELD * (1 - plateau.factor) * lowest:
             plateau.eps = 0.0
+        plateau.patience = plateau.cooldown = 0
     first = next(iter(inspect.signature(scheduler.step).parameters.values()), None)
     waits = first is not None and first.default is first.empty and first.kind < first.VAR_POSITIONAL
     yield scheduler.optimizer
