@@ -68,6 +68,8 @@ class ParamInfo:
             where there are none (one number a layer, head, expert or class), None likewise.
         gain_offset: c of a gain that the network reads as a (w + c), 1 for `1 + w`; 0 for a plain
             one. A factor m on the gain makes w' = m (w + c) - c.
+        affine: Whether a factor on it reaches what the network makes of it; not sure of a weight
+            that is normalized (with a gain, too), masked or bent, which is no a (w + c).
         own_multiplier: Constant factor that the network itself puts on what the parameter makes:
             1/L on branches, d0/d on logits, also where it stands before the layer.
         own_before: The part of it that stands before the layer.
@@ -96,6 +98,7 @@ class ParamInfo:
     features_in: int | None = None
     features_out: int | None = None
     gain_offset: float = 0.0
+    affine: bool = True
     own_multiplier: float = 1.0
     own_before: float = 1.0
     aliases: tuple[str, ...] = ()

@@ -130,7 +130,9 @@ class _Roles:
         own = self.multipliers.of(first.node, is_bias=info.role == "bias")
         before = self.multipliers.before(first.node) if info.is_weight else 1.0
         info = replace(info, aliases=record.aliases, no_decay=record.no_decay, own_before=before)
-        return replace(info, attention=self.attention.get(name), **_stored(info, first, own))
+        shapes = [self.sizes.shapes[held] for held in first.operand.parameters]
+        stored = _stored(info, first, own, shapes)
+        return replace(info, attention=self.attention.get(name), **stored)
 
     def _vector(self, name: str, record: ParameterRecord, use: _Use) -> ParamInfo:
         """A parameter that is not contracted: a gain, a bias, or a table that is added."""
@@ -305,12 +307,16 @@ def _acting(name: str, record: ParameterRecord, use: WeightUse) -> ParamInfo:
     )
 
 
-def _stored(info: ParamInfo, use: _Use, own: float) -> dict[str, Any]:
+def _stored(
+    info: ParamInfo, use: _Use, own: float, shapes: Sequence[tuple[int, ...]]
+) -> dict[str, Any]:
     """How a factor reaches what the network makes of w: own a (w + c), or not at all."""
     form = affine_form(use.operand.steps)
     if form is None:
-        joined = len(use.operand.parameters) > 1
-        return {"branch_scale": info.branch_scale and joined, "own_multiplier": own}
+        joined = len(shapes) > 1
+        has_gain = any(math.prod(shape) == max(shape, default=1) for shape in shapes)
+        scales = {"affine": joined and not has_gain, "branch_scale": info.branch_scale and joined}
+        return {**scales, "own_multiplier": own}
     slope, offset = form
     return {"gain_offset": offset / slope, "own_multiplier": own * abs(slope)}
 

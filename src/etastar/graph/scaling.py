@@ -250,8 +250,8 @@ def output_scalers(
     """Nodes whose parameters, all multiplied by m > 0, multiply the branch's output by m.
 
     They are the last weight layers (with their biases), or the gains and shifts behind them; none
-    where an operation in between does not pass a factor on, a norm without gain absorbs it, or the
-    stream itself is gated, so that no factor belongs to the branch.
+    where an operation in between does not pass a factor on, a norm without gain absorbs it (of the
+    weight itself, too), or the stream itself is gated, so that no factor belongs to the branch.
 
     Args:
         nodes: The nodes of the graph.
@@ -266,6 +266,16 @@ def output_scalers(
         return frozenset()
     walk = _Walk(nodes, branch, before, shared)
     return walk.union(nodes[branch.addition].inputs) or frozenset()
+
+
+def _carries(layer: Node) -> bool:
+    """Whether its output takes a factor on what makes its weight: gain and direction, or a w + c.
+
+    Of a weight that is normalized, masked, quantized or bent no factor on the parameter is known.
+    """
+    assert layer.weight is not None
+    held = layer.operands[layer.weight.operand]
+    return len(held.parameters) > 1 or affine_form(held.steps) is not None
 
 
 @dataclass
@@ -296,7 +306,9 @@ class _Walk:
 
     def _find(self, node: Node) -> frozenset[int] | None:
         is_behind = bool(self.before[node.index] & (self.branch.last | self.branch.inner))
-        if node.index in self.branch.last or (is_behind and self._is_gain(node)):
+        if node.index in self.branch.last:
+            return frozenset((node.index,)) if _carries(node) else None
+        if is_behind and self._is_gain(node):
             return frozenset((node.index,))
         if node.index in self.branch.positions and node.index not in self.branch.inner:
             return None

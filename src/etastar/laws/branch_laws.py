@@ -36,7 +36,8 @@ class _BranchLaw(Law):
     def check(self, pairs: Sequence[ParamPair]) -> None:
         """See `Law.check`: every branch of a stream that grows has a place for its multiplier.
 
-        There is none where its output is bent, normalized without gain, or made without parameters.
+        There is none where its output is bent, it or the last weight is normalized without gain, or
+        it is made without parameters.
         """
         grown = {
             pair.target.stream: pair.target.stream_additions
@@ -52,8 +53,8 @@ class _BranchLaw(Law):
                     f"the law {self.name!r} for a network where {len(missing)} of {additions} "
                     f"residual branches cannot carry a multiplier, first number {missing[0]} "
                     f"({', '.join(names[:4]) or 'no parameters'})",
-                    "branches that end in a layer, or in a norm whose gain is a (w + c) of its "
-                    "parameter w: no exp(w), softplus(w) or the like",
+                    "branches that end in a layer whose weight, or a norm whose gain, is a (w + c) "
+                    "of its parameter w: no exp(w), softplus(w), spectral norm or the like",
                     "choose another law, or end the branch with a layer or an affine norm",
                 )
 

@@ -53,8 +53,9 @@ class Width(Law):
     The readout is a layer with the output multiplier 1 / n_in whose own weights keep the base's
     variance: std x n_in^(-1/2) relative to an initialization of variance 1 / fan_in, and weight
     decay as `fold_multiplier` derives. A network that divides its logits itself, by numbers that
-    differ between base and target, gets what is left of the multiplier. Other weights, initialized
-    with variance 1 / fan_in, are right as they are. lr x wd of each layer's own weights stays,
+    differ between base and target, gets what is left of the multiplier. One whose weight is
+    normalized, masked or bent has the hidden rule. Other weights, initialized with variance
+    1 / fan_in, are right as they are. lr x wd of each layer's own weights stays,
     coupled or not, as in the authors' package.
 
     Epsilon of an Adam-like optimizer follows the gradient's size, 1 / n_out; that of the readout's
@@ -102,7 +103,8 @@ class Width(Law):
     def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""
         role = pair.target.role
-        found = (_readout if role == "output" else _others)(pair, case.optimizer)
+        is_readout = role == "output" and pair.target.affine
+        found = (_readout if is_readout else _others)(pair, case.optimizer)
         if self.embedding != "mup" and role == "embedding" and case.optimizer.update == "adam":
             lr = pair.units_ratio**-0.5
             found = replace(found, lr=lr, weight_decay=1 / lr)
@@ -138,6 +140,13 @@ class Width(Law):
             yield (
                 f"the size of heads changes: muP wants the attention's scores x {number(off)} "
                 "beside the network's own scale, which width=Width(attention='1/d') does"
+            )
+        readouts = [p for p in pairs if p.target.role == "output" and p.fan_in_ratio != 1]
+        for name in (pair.target.name for pair in readouts if not pair.target.affine):
+            yield (
+                f"no factor on {name} is sure to reach the readout that it makes (a norm, a "
+                "mask): it has the rate of a hidden weight, and its multiplier over width is left "
+                "out"
             )
         grouped = [pair.target for pair in pairs if _grouped(pair) != 1]
         tables = [pair.target for pair in pairs if _has_large_vocabulary(pair)]
@@ -207,8 +216,8 @@ def _readout(pair: ParamPair, optimizer: OptimizerKind) -> Factors:
 
 
 def _rate(pair: ParamPair, optimizer: OptimizerKind) -> float:
-    hidden = pair.target.role == "hidden"
-    n_out, n_in = pair.units_ratio, pair.fan_in_ratio if hidden else 1.0
+    has_fan_in = pair.target.role in ("hidden", "output")
+    n_out, n_in = pair.units_ratio, pair.fan_in_ratio if has_fan_in else 1.0
     if optimizer.update == "sgd":
         return n_out / n_in
     if optimizer.update == "muon":

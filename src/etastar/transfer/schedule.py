@@ -308,7 +308,7 @@ def _shortened_(scheduler: Any, by: int) -> int:
         if length := getattr(scheduler, name, 0):
             setattr(scheduler, name, max(1, length // by))
     if before := getattr(scheduler, "_milestones", ()):
-        scheduler._milestones = [max(1, step // by) for step in before]
+        before[:] = [max(1, step // by) for step in before]
     for part in getattr(scheduler, "_schedulers", ()):
         _shortened_(part, by)
     return by
