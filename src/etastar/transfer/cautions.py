@@ -14,7 +14,7 @@ from etastar.graph import Graph
 from etastar.init.init_plan import plan_initialization
 from etastar.init.param_rules import residual_share
 from etastar.init.schemes import InitSettings
-from etastar.laws import DepthMuP, Law, ScaledWeights, Structure, TransferCase
+from etastar.laws import DepthMuP, Law, ScaledWeights, Structure, TransferCase, Width
 from etastar.naming import canonical_parameters, name_template, separated_indices
 from etastar.parameter import ParamInfo
 from etastar.transfer.found_weights import FoundWeights, Spread, model_of, powers_of_branches
@@ -54,6 +54,7 @@ def cautions(case: TransferCase, *, laws: Sequence[Law], initial: Initial) -> tu
     """
     return (
         *_initialization(initial),
+        *_one_size(initial, laws),
         *_powers(initial, laws),
         *_closed_branches(initial),
         *_without_branches(case, laws),
@@ -190,7 +191,8 @@ def _unlike(found: Iterable[FoundWeights]) -> Iterator[str]:
     ]
     yield (
         "base and target were initialized by different rules, "
-        f"{first_few(shown, _SHOWN, separator=', ')}: initialize both alike"
+        f"{first_few(shown, _SHOWN, separator=', ')}: initialize both alike, and give the base as "
+        "it was before it was trained"
     )
 
 
@@ -210,6 +212,23 @@ def _is_unlike(one: FoundWeights) -> bool:
         for rule in rules
         for power in powers
     )
+
+
+def _one_size(initial: Initial, laws: Sequence[Law]) -> Iterator[str]:
+    """One standard deviation at both widths, in networks that keep it, for the width rule."""
+    if initial.residual != "own" or not any(isinstance(law, Width) for law in laws):
+        return
+    alike = [
+        one
+        for one in initial.found
+        if one.pair.target.is_weight and one.log_fans and not one.fan_power and one.is_plain
+    ]
+    if alike:
+        yield (
+            f"{_patterns(name for one in alike for name in one.names)} of std "
+            f"{_range(one.target.std for one in alike if one.target)} at both widths: the width "
+            "rule takes 1/fan_in for granted, so let std follow the target's fan_in^(-1/2)"
+        )
 
 
 def _powers(initial: Initial, laws: Sequence[Law]) -> Iterator[str]:
@@ -235,9 +254,11 @@ def _powers(initial: Initial, laws: Sequence[Law]) -> Iterator[str]:
                 if one.power is not None and one.pair.target.branch_last
                 for name in one.names
             )
+            keeps = initial.residual == "own"  # plan.initialize_ is refused there
+            instead = "draw them with the K of the base" if keeps else "plan.initialize_ does not"
             yield (
                 f"{law.name} scales the branches, and {_patterns(last)} hold 1/K already: "
-                "plan.rescale_ would count depth twice, plan.initialize_ does not"
+                f"plan.rescale_ would count depth twice, {instead}"
             )
 
 
