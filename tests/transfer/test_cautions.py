@@ -81,16 +81,6 @@ class TestInitialization:
         assert note.startswith("base and target: std 0.02 everywhere, not 1/fan_in")
         assert "initialize both alike" in note
 
-    def test_one_standard_deviation_at_two_widths_is_named_where_networks_keep_their_own(self):
-        words = "at both widths: the width rule takes 1/fan_in for granted"
-        sizes = (drawn(4, std=everywhere(0.02)), drawn(16, 128, std=everywhere(0.02)))
-        (note,) = matching(words, *sizes, law="auto")
-        assert note.startswith("blocks.*.*.weight (32), head.weight of std 0.02 ")
-        assert matching(words, *sizes, law="constant", init="keep", width="none") == []
-        assert matching(words, sizes[0], drawn(16, std=everywhere(0.02)), law="auto") == []
-        for rule in (lecun, lambda fan_in: 0.02 * (64 / fan_in) ** 0.5):
-            assert matching(words, drawn(4, std=rule), drawn(16, 128, std=rule), law="auto") == []
-
     def test_another_gain_is_named_with_the_one_that_is_due(self):
         (note,) = notes(drawn(4, std=lecun), drawn(16, std=lecun))
         assert note.startswith("base and target: variance 0.99 to 1 / fan_in in blocks.*.*.weight")
@@ -232,28 +222,6 @@ class TestPowers:
         assert note.startswith(f"{law} scales the branches, and blocks.*.2.weight (16) hold 1/K")
         assert matching(words, drawn(4, std=lecun), drawn(16, std=lecun), law=law) == []
         assert matching(words, *self.networks(), law="constant") == []
-
-    def test_where_initialize_is_refused_another_way_is_named_and_right(self):
-        def gpt(depth, additions):
-            torch.manual_seed(depth)
-            model = build("gpt", depth=depth, width=32)
-            for name, parameter in model.named_parameters():
-                if name.endswith("proj.weight"):
-                    nn.init.normal_(parameter, std=0.1 * additions**-0.5)
-            return model, example_inputs("gpt")
-
-        def planned(target):
-            return plan_transfer(Tuned(gpt(3, 6), 0.01), target, optimizer="adamw")
-
-        words, twice = "plan.rescale_ would count depth twice", planned(gpt(12, 24))
-        (note,) = (note for note in twice.notes if words in note)
-        assert note.endswith("draw them with the K of the base")
-        model, x = gpt(12, 6)
-        plan = planned((model, x))
-        assert not [note for note in plan.notes if words in note]
-        plan.rescale_(model)
-        found = model.blocks[5].mlp.proj.weight.std().item()
-        assert found == pytest.approx(0.1 * 6**-0.5 / 4, rel=0.05)  # the base's, and 1/K
 
     def test_the_structure_law_for_another_initialization(self):
         words = "power of 1/K"

@@ -50,16 +50,6 @@ SAFE = {
         o, **schedule_arguments(lrs.ReduceLROnPlateau, o, min_lr=0.01, patience=2)
     ),
 }
-SAFE |= {
-    "a long warm-up, then a long cosine": lambda o: lrs.SequentialLR(
-        o,
-        [lrs.LinearLR(o, 0.01, total_iters=20_000), lrs.CosineAnnealingLR(o, 580_000)],
-        [20_000],
-    ),
-    "a long chain": lambda o: lrs.ChainedScheduler(
-        [lrs.LinearLR(o, total_iters=30_000), lrs.PolynomialLR(o, 200_000, power=2)]
-    ),
-}
 FLATTENING = {
     "one cycle": lambda o: lrs.OneCycleLR(o, 0.1, total_steps=40),
     "cyclic": lambda o: lrs.CyclicLR(o, 0.01, 0.1, cycle_momentum=False),
@@ -69,26 +59,6 @@ FLATTENING = {
     "on plateau with a floor": lambda o: lrs.ReduceLROnPlateau(o, min_lr=0.005, patience=2),
     "late in a sequence": lambda o: lrs.SequentialLR(
         o, [lrs.LinearLR(o, total_iters=5), lrs.CosineAnnealingLR(o, 30, eta_min=0.01)], [5]
-    ),
-    "over a long run": lambda o: lrs.CosineAnnealingLR(o, 3_000_000, eta_min=1e-3),
-    "behind a long warm-up": lambda o: lrs.SequentialLR(
-        o,
-        [
-            lrs.LinearLR(o, total_iters=20_000),
-            lrs.CosineAnnealingLR(o, 580_000, eta_min=0.01),
-        ],
-        [20_000],
-    ),
-    "behind a warm-up that states no length": lambda o: lrs.SequentialLR(
-        o,
-        [
-            lrs.LambdaLR(o, lambda step: min(1.0, step / 900)),
-            lrs.CosineAnnealingLR(o, 100, eta_min=0.01),
-        ],
-        [900],
-    ),
-    "on a plateau that is long waited for": lambda o: lrs.ReduceLROnPlateau(
-        o, min_lr=0.005, patience=2000, cooldown=500
     ),
     "one rate for one group": lambda o: lrs.LambdaLR(
         o, [lambda _: 1.0, *[lambda step: 0.9**step] * (len(o.param_groups) - 1)]

@@ -304,7 +304,8 @@ def _shortened_(scheduler: Any, by: int) -> int:
     """Divide the lengths of a copied scheduler that has not begun; gives the divisor."""
     if by == 1 or getattr(scheduler, "last_epoch", 0) > 0:
         return 1
-    for name in {*_HORIZONS} - {"total_steps"}:  # one cycle's rates differ from its first step on
+    # T_i: the restart under way; the rates of one cycle differ from its first step on
+    for name in {*_HORIZONS, "T_i"} - {"total_steps"}:
         if length := getattr(scheduler, name, 0):
             setattr(scheduler, name, max(1, length // by))
     if before := getattr(scheduler, "_milestones", ()):
