@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from etastar.datasets import Dataset
-from etastar.errors import LawError, ModelSpecError
+from etastar.errors import LawError, ModelSpecError, PlanError
 from etastar.sources.recipe_spec import RecipeSpec, named_recipe
 from etastar.sweep.recipe import Point
 from etastar.sweep.trial import run_trial
@@ -161,6 +161,8 @@ def test_under_a_plan_the_initialization_is_the_plan_s_and_counts_depth_once():
     assert ratios <= {1.0, round(2 / 8, 6)}
     assert len(ratios) == 2
     assert std(planned(), 2) == std(plain, 2)
+    with pytest.raises(PlanError, match="count depth twice"):
+        std(planned(init="all"), 8)
 
 
 def test_a_planned_recipe_trains_after_pickling_and_is_another_than_the_plain_one():
