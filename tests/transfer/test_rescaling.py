@@ -93,6 +93,64 @@ def test_a_trained_model_is_not_rescaled_again(make_ready, make_plan):
     assert plan.param_groups(model)  # of a job that goes on
 
 
+class Normed(nn.Module):
+    """Residual blocks behind norms, and a readout."""
+
+    def __init__(self, depth, norm=nn.LayerNorm):
+        super().__init__()
+        self.stem, self.head = nn.Linear(6, 8), nn.Linear(8, 2)
+        self.norms = nn.ModuleList([norm(8) for _ in range(depth)])
+        self.inner = nn.ModuleList([nn.Linear(8, 16) for _ in range(depth)])
+        self.outer = nn.ModuleList([nn.Linear(16, 8) for _ in range(depth)])
+
+    def forward(self, x):
+        x = self.stem(x)
+        for norm, inner, outer in zip(self.norms, self.inner, self.outer, strict=True):
+            x = x + outer(torch.relu(inner(norm(x))))
+        return self.head(x)
+
+
+def normed_plan(norm):
+    tuned = Tuned((Normed(2, norm), X), 0.1)
+    return plan_transfer(tuned, (Normed(8, norm), X), optimizer="adamw", law="complete-p")
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm, nn.BatchNorm1d])
+def test_a_resumed_job_does_not_rescale_what_it_loads(norm):
+    plan, first, resumed = normed_plan(norm), Normed(8, norm), Normed(8, norm)
+    plan.rescale_(first)
+    optimizer = torch.optim.AdamW(plan.param_groups(first))
+    for _ in range(2):
+        optimizer.zero_grad()
+        first(torch.randn(5, 6)).square().mean().backward()
+        optimizer.step()
+    resumed.load_state_dict(first.state_dict())
+    assert_refused_unchanged(plan.rescale_, resumed, "gains and biases of the norm 'norms.0'")
+    assert plan.param_groups(resumed, from_checkpoint=True)
+
+
+def test_gains_that_are_drawn_are_fresh_and_norms_that_are_drawn_whole_are_named():
+    plan, model = normed_plan(nn.BatchNorm1d), Normed(8, nn.BatchNorm1d)
+    for norm in model.norms:
+        nn.init.normal_(norm.weight, 1.0, 0.02)  # as of DCGAN
+    plan.rescale_(model)
+    model = Normed(8, nn.BatchNorm1d)
+    for norm in model.norms:
+        nn.init.normal_(norm.weight, 1.0, 0.02)
+        nn.init.normal_(norm.bias)
+    assert_refused_unchanged(plan.rescale_, model, "redrawn=True")
+    plan.rescale_(model, redrawn=True)
+
+
+def test_trained_norms_that_are_frozen_say_nothing_of_the_rest():
+    plan, model = normed_plan(nn.LayerNorm), Normed(8)
+    for norm in model.norms:
+        for parameter in norm.parameters():
+            nn.init.normal_(parameter)
+            parameter.requires_grad_(False)
+    plan.rescale_(model)
+
+
 def test_drawing_anew_resets(make_ready, make_plan):
     plan = make_plan(law="complete-p")
     model = make_ready(plan)

@@ -275,17 +275,18 @@ class TransferPlan(Shown):
         shards, before training and loading of checkpoints. The initialization must not already hold
         what the laws bring: variance proportional to 1 / fan_in of every weight, the readout
         included, and no factor for depth beside a law with a branch multiplier. What this process
-        applied is known; what an earlier process did to loaded weights, or code of your own, is
-        not. Frozen parameters, as the base of adapters, stay as they are.
+        applied is known, and weights are taken for loaded ones where a norm was trained; what else
+        an earlier process did to them, or code of your own, is not. Frozen parameters, as the base
+        of adapters, stay as they are.
 
         Args:
             model: The target network; changed in place. At the base size nothing is touched.
             redrawn: The weights of a model that was rescaled were drawn anew since, by other means
-                than `initialize_`.
+                than `initialize_`; or they look trained and are not.
 
         Raises:
             PlanError: The model's names or shapes differ from the plan's, or its weights hold the
-                factors already; nothing was changed.
+                factors already, or were trained; nothing was changed.
         """
         planned = PlannedModel.match(self.parameters, model)
         if not redrawn:

@@ -210,6 +210,13 @@ class PlannedModel:
                 "leave the second call out; after drawing the weights anew by other means than "
                 "initialize_, say so with redrawn=True",
             )
+        if trained := self._trained_norm():
+            raise PlanError(
+                f"a model that was trained: gains and biases of the norm {trained!r} differ",
+                "freshly initialized weights, whose norms are constant: the factors count once",
+                "rescale before a checkpoint is loaded; where loaded weights are trained on, plan "
+                "with init='keep'; if these norms were drawn so, say it with redrawn=True",
+            )
         laws = {law for entry in self._scaled for law, own in entry.factors if own.init != 1}
         instead = "call plan.initialize_(model) in place of both, or "
         if known.residual in ("all", "last") and laws - {Width.name}:
@@ -226,6 +233,21 @@ class PlannedModel:
                 "one of them: both together count width twice",
                 f"{instead}leave readout='mup' out",
             )
+
+    def _trained_norm(self) -> str | None:
+        """A norm with trained parameters, each of which differs from element to element.
+
+        Before training gains and biases are constant, or the gains alone were drawn.
+        """
+        gains = (entry.name for entry in self.entries if entry.role == "norm")
+        norms = [name.removesuffix(".weight") for name in gains if name.endswith(".weight")]
+        varies: dict[str, list[bool]] = {norm: [] for norm in norms}
+        for name, value in self.parameters.items():
+            norm = name.rpartition(".")[0]
+            if norm in varies and value.requires_grad:
+                known = not (value.is_meta or hasattr(value, "device_mesh"))
+                varies[norm].append(known and bool((value != value.flatten()[0]).any()))
+        return next((norm for norm, found in varies.items() if found and all(found)), None)
 
     def require_rescaled(self) -> None:
         """Refuse weights that are not known to hold the factors which the rates belong to."""
