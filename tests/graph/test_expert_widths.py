@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -153,7 +155,7 @@ class OnEdges(nn.Module):
 def test_functions_on_the_edges_of_a_graph_are_no_experts(equation):
     def network(width):
         sizes = (4, width, width, width, 2)
-        layers = [OnEdges(equation, *both) for both in zip(sizes, sizes[1:], strict=False)]
+        layers = [OnEdges(equation, *both) for both in pairwise(sizes)]
         return nn.Sequential(*layers), torch.zeros(1, 4)
 
     found = [info.fan_in for info in capture_graph(*network(8)).parameters]
