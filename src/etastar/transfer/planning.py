@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import reduce
-from operator import mul
-from typing import Any, Final, Literal, cast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal, cast
 
 from torch.optim import Optimizer
 
 from etastar.applied import recall
-from etastar.errors import LawError, PlanError, RecurrentError
+from etastar.errors import LawError, PlanError
+from etastar.graph import Graph
 from etastar.graph.capture import NetworkLike, graph_of
 from etastar.laws import (
     Architecture,
     Bound,
     Evidence,
-    Factors,
     Law,
     Measured,
     ParamPair,
@@ -28,22 +26,26 @@ from etastar.laws import (
     TunedPoint,
     UnboundLaw,
     Width,
-    fold_multiplier,
     get_laws,
     residual_rule,
 )
-from etastar.optimizers import OptimizerKind, OptimizerLike
+from etastar.optimizers import OptimizerLike
 from etastar.optimizers.reading import optimizer_kind
 from etastar.transfer.cautions import Initial, cautions
 from etastar.transfer.correspondence import match_parameters
 from etastar.transfer.default_choice import NAMED_LAWS, DefaultChoice
-from etastar.transfer.found_weights import found_weights, model_of, powers_of_branches
+from etastar.transfer.found_weights import (
+    FoundWeights,
+    found_weights,
+    model_of,
+    powers_of_branches,
+)
 from etastar.transfer.measured_law import Measure, measured_law, warn_of_difference
 from etastar.transfer.plan import TransferPlan
-from etastar.transfer.plan_notes import decay_notes, notes_on_multipliers, notes_on_ties, unread
-from etastar.transfer.plan_record import BaseRecord, InitializationRecord, LawRecord, ParamPlan
+from etastar.transfer.plan_notes import unread
+from etastar.transfer.plan_record import InitializationRecord
+from etastar.transfer.planner import Planner
 from etastar.transfer.tuned import (
-    DecayAtBase,
     Target,
     Tuned,
     agreed_settings,
@@ -130,68 +132,23 @@ def plan_transfer(
         raise PlanError(
             f"measure={measure!r}", "Measure(batch, loss_fn), or None", "wrap the batch in Measure"
         )
-    tuned = read_tuned(base)
     asked = _asked_laws(law, width, init)
-    kind = optimizer_kind(optimizer)
+    given = optimizer if isinstance(optimizer, Optimizer) else None
     goal = target if isinstance(target, Target) else Target(target)
+    tuned, kind = read_tuned(base), optimizer_kind(optimizer)
     start, ours = tuned[-1]
-    settings, decay = agreed_settings(
-        start, ours, kind, optimizer if isinstance(optimizer, Optimizer) else None, goal
-    )
-    planner = _Planner(kind, settings, decay, ours, allow_recurrent, goal.eps)
-    networks = (start.network, goal.network)
+    settings, decay = agreed_settings(start, ours, kind, given, goal)
+    planner = Planner(kind, settings, decay, ours, allow_recurrent, goal.eps)
     graph = graph_of(goal.network)
     theirs = read_architecture(graph, training=Training(goal.batch_size, goal.num_steps))
-
     pairs = match_parameters(ours.parameters, theirs.parameters)
-
-    def measured(laws: tuple[Law, ...]) -> tuple[Measured, str]:
-        assert measure is not None
-        at_target = planner.plan(replace(theirs, training=Training()), laws, pairs)
-        return measured_law(networks, (planner.plan(ours, laws), at_target), measure)
-
-    found = found_weights(*networks, pairs)
-    evidence = Evidence(
-        points=tuple(TunedPoint(network, one.lr, one.log_lr_sd) for one, network in tuned),
-        target=theirs,
-        pairs=pairs,
-        optimizer=kind,
-        initialized="all" if init == "stabilized" else _initialized(start.network),
-        keep=init == "keep",
-        measure=None if measure is None else measured,
-        powers=powers_of_branches(found),
-    )
-    laws, bounds = _bind(asked, evidence)
+    found = found_weights(start.network, goal.network, pairs)
+    case = _Case(tuned, goal, graph, theirs, pairs, found, planner, measure, init)
+    laws, bounds = _bind(asked, case.evidence())
     plan = planner.plan(theirs, laws, pairs)
     if init == "keep":
         _require_kept(plan)
-    chosen = next((bound.residual for bound in bounds if bound.residual is not None), None)
-    at_home = InitializationRecord(chosen) if chosen else plan.initialization
-    residual = "own" if init == "keep" else at_home.residual
-    case = TransferCase(ours, theirs, replace(kind, betas=settings.betas or kind.betas))
-    read = frozenset().union(*(bound.read for bound in bounds))
-    notes = [
-        *(bound.note for bound in bounds if bound.note),
-        *plan.notes,
-        *unread(tuned, theirs, read, laws),
-        *dict.fromkeys((*ours.report.notes, *theirs.report.notes)),
-        *(note for law in laws for note in law.notes(case)),
-        *cautions(case, laws=laws, initial=Initial(networks, found, graph, residual)),
-    ]
-    if measure is not None and "criterion" not in read:
-        notes.append(warn_of_difference(*measured(laws), followed=plan.law))
-    reach = bounds[0].log_reach if len(bounds) == 1 else None
-    return replace(
-        plan,
-        notes=tuple(notes),
-        initialization=at_home,
-        lr_interval=None
-        if reach is None
-        else (plan.lr * math.exp(-reach), plan.lr * math.exp(reach)),
-        why=" ".join(bound.why for bound in bounds if bound.why),
-        graph=graph,
-        prior=next((bound.prior for bound in bounds if bound.prior is not None), None),
-    )
+    return _with_reasons(plan, case, laws, bounds)
 
 
 def _asked_laws(
@@ -211,6 +168,93 @@ def _asked_laws(
     rules = {"mup": (Width(),), "none": ()}
     over_width = (width,) if isinstance(width, Width) else rules[width]
     return get_laws((*laws, *over_width), known=NAMED_LAWS)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """Base and target, both read, and what was said of them."""
+
+    tuned: Sequence[tuple[Tuned, Architecture]]
+    goal: Target
+    graph: Graph
+    target: Architecture
+    pairs: tuple[ParamPair, ...]
+    found: tuple[FoundWeights, ...]
+    planner: Planner
+    measure: Measure | None
+    init: InitRule
+
+    @property
+    def networks(self) -> tuple[NetworkLike, NetworkLike]:
+        """Base and target, as they were given."""
+        return self.tuned[-1][0].network, self.goal.network
+
+    def evidence(self) -> Evidence:
+        """What laws are made from."""
+        return Evidence(
+            points=tuple(TunedPoint(network, one.lr, one.log_lr_sd) for one, network in self.tuned),
+            target=self.target,
+            pairs=self.pairs,
+            optimizer=self.planner.optimizer,
+            initialized="all" if self.init == "stabilized" else _initialized(self.networks[0]),
+            keep=self.init == "keep",
+            measure=None if self.measure is None else self.measured,
+            powers=powers_of_branches(self.found),
+        )
+
+    def measured(self, laws: tuple[Law, ...]) -> tuple[Measured, str]:
+        """The criterion at both networks with laws in force, and what to know of it."""
+        assert self.measure is not None
+        at_target = replace(self.target, training=Training())
+        plans = (
+            self.planner.plan(self.planner.base, laws),
+            self.planner.plan(at_target, laws, self.pairs),
+        )
+        return measured_law(self.networks, plans, self.measure)
+
+
+def _with_reasons(
+    plan: TransferPlan, case: _Case, laws: tuple[Law, ...], bounds: Sequence[Bound]
+) -> TransferPlan:
+    """The plan with its interval, why its laws were taken, and what to know of them."""
+    chosen = next((bound.residual for bound in bounds if bound.residual is not None), None)
+    at_home = InitializationRecord(chosen) if chosen else plan.initialization
+    reach = bounds[0].log_reach if len(bounds) == 1 else None
+    return replace(
+        plan,
+        notes=(*_notes(plan, case, laws, bounds, at_home),),
+        initialization=at_home,
+        lr_interval=None
+        if reach is None
+        else (plan.lr * math.exp(-reach), plan.lr * math.exp(reach)),
+        why=" ".join(bound.why for bound in bounds if bound.why),
+        graph=case.graph,
+        prior=next((bound.prior for bound in bounds if bound.prior is not None), None),
+    )
+
+
+def _notes(
+    plan: TransferPlan,
+    case: _Case,
+    laws: tuple[Law, ...],
+    bounds: Sequence[Bound],
+    at_home: InitializationRecord,
+) -> Iterator[str]:
+    """What laws, plan, networks and the measurement say beside the numbers, in this order."""
+    planner, base, target = case.planner, case.planner.base, case.target
+    betas = planner.tuned.betas or planner.optimizer.betas
+    transfer = TransferCase(base, target, replace(planner.optimizer, betas=betas))
+    read = frozenset().union(*(bound.read for bound in bounds))
+    residual = "own" if case.init == "keep" else at_home.residual
+    yield from (bound.note for bound in bounds if bound.note)
+    yield from plan.notes
+    yield from unread(case.tuned, target, read, laws)
+    yield from dict.fromkeys((*base.report.notes, *target.report.notes))
+    yield from (note for law in laws for note in law.notes(transfer))
+    initial = Initial(case.networks, case.found, case.graph, residual)
+    yield from cautions(transfer, laws=laws, initial=initial)
+    if case.measure is not None and "criterion" not in read:
+        yield warn_of_difference(*case.measured(laws), followed=plan.law)
 
 
 def _initialized(network: object) -> ScaledWeights | None:
@@ -249,120 +293,3 @@ def _bind(laws: Sequence[Law], evidence: Evidence) -> tuple[tuple[Law, ...], tup
         for one in (bounds[asked.name].laws if asked.name in bounds else (asked,))
     )
     return tuple(sorted(every, key=lambda law: isinstance(law, Measured))), tuple(bounds.values())
-
-
-@dataclass(frozen=True)
-class _Planner:
-    """Everything that is the same for all parameters of a plan, and for all its networks."""
-
-    optimizer: OptimizerKind
-    tuned: BaseRecord
-    decay: DecayAtBase
-    base: Architecture
-    allow_recurrent: bool
-    target_eps: float | None = None
-    factors: dict[Any, Any] = field(default_factory=dict)  # each once, however many have them
-
-    def plan(
-        self,
-        target: Architecture,
-        laws: tuple[Law, ...],
-        pairs: Sequence[ParamPair] | None = None,
-    ) -> TransferPlan:
-        """The plan of a target under laws; the pairs where they are known."""
-        recurrent = ", ".join(dict.fromkeys(self.base.report.recurrent + target.report.recurrent))
-        if recurrent and not self.allow_recurrent:
-            raise RecurrentError(
-                f"a recurrent network; applied again on one path: {recurrent}",
-                "a network whose layers each have parameters of their own",
-                "tune the target itself, or insist with allow_recurrent=True",
-            )
-        for name, layers in {**self.base.report.stacked, **target.report.stacked}.items():
-            raise PlanError(
-                f"{name}, which holds the weights of {layers} layers in one tensor",
-                "a parameter for every layer: a plan gives each a rate and an initialization",
-                "keep the layers' weights in an nn.ParameterList, or a module each",
-            )
-        pairs = pairs or match_parameters(self.base.parameters, target.parameters)
-        self.decay.require_matches(pairs)
-        for law in laws:
-            law.check(pairs)
-        parameters = tuple(self.entry(pair, target, laws) for pair in pairs)
-        has_width = any(isinstance(law, Width) for law in laws)
-        if all(entry.optimizer != self.optimizer.name for entry in parameters):
-            raise PlanError(
-                f"a network without a parameter that {self.optimizer.name} updates",
-                "at least one hidden weight that is a matrix",
-                f"plan for {parameters[0].optimizer} in place of {self.optimizer.name}",
-            )
-        return TransferPlan(
-            laws=tuple(LawRecord(law.name, tuple(law.options.items())) for law in laws),
-            optimizer=self.optimizer,
-            base=self.tuned,
-            target_depth=target.report.effective_depth,
-            parameters=parameters,
-            notes=(
-                *notes_on_ties(pairs, target.report.tied if has_width else ()),
-                *([f"recurrent, not covered by the laws: {recurrent}"] if recurrent else []),
-                *notes_on_multipliers(pairs, laws, lambda pair: self._case(pair, target)),
-                *decay_notes(self.decay, pairs, parameters),
-            ),
-            initialization=InitializationRecord(residual_rule(laws)),
-        )
-
-    def entry(self, pair: ParamPair, target: Architecture, laws: Sequence[Law]) -> ParamPlan:
-        """The plan's entry for one parameter."""
-        case = self._case(pair, target)
-        kind = case.optimizer
-        by_law = tuple(
-            (law.name, fold_multiplier(law.factors(pair, case), optimizer=kind)) for law in laws
-        )
-        by_law = self.factors.setdefault(by_law, by_law)
-        total = reduce(mul, (factors for _, factors in by_law), Factors())
-        auxiliary = kind.name != self.optimizer.name
-        rate = self.tuned.aux_lr if auxiliary and self.tuned.aux_lr is not None else self.tuned.lr
-        given = kind.betas is not None and self.tuned.betas is not None
-        betas = self.tuned.betas if given else kind.betas
-        info = pair.target
-        return ParamPlan(
-            name=info.name,
-            shape=info.shape,
-            role=info.role,
-            optimizer=kind.name,
-            lr=rate * total.lr,
-            weight_decay=self.decay.of(pair) * total.weight_decay,
-            eps=self._eps(kind, total),
-            init=total.init,
-            factors=by_law,
-            aliases=info.aliases,
-            betas=None if betas is None else _scaled_betas(betas, total.betas),
-            gain_offset=info.gain_offset,
-        )
-
-    def _case(self, pair: ParamPair, target: Architecture) -> TransferCase:
-        return TransferCase(self.base, target, self.optimizer.for_parameter(pair.target))
-
-    def _eps(self, kind: OptimizerKind, by: Factors) -> float | None:
-        """At the target; of Muon and its AdamW the latter alone takes what the caller gave."""
-        takes = kind.fallback is None
-        if takes and self.target_eps is not None:
-            return self.target_eps
-        eps = self.tuned.eps if takes and self.tuned.eps is not None else kind.eps
-        return None if eps is None else eps * by.eps
-
-
-def _scaled_betas(betas: tuple[float, float], factors: tuple[float, float]) -> tuple[float, float]:
-    """Betas whose distances from 1 are multiplied; exactly as they were by a factor of 1."""
-    first, second = (
-        beta if factor == 1 else 1 - (1 - beta) * factor
-        for beta, factor in zip(betas, factors, strict=True)
-    )
-    for place, beta, own, factor in zip("12", (first, second), betas, factors, strict=True):
-        if factor != 1 and not 0 < beta < 1:
-            raise PlanError(
-                f"beta_{place} = {beta:.4g}, from {own:g} with 1 - beta_{place} times {factor:.4g}",
-                "a beta between 0 and 1",
-                "take a batch size and a duration nearer to the base's, or betas nearer to 1; or "
-                "scale the rate alone, as BatchSize(scales='rate') and Duration(scales='rate') do",
-            )
-    return first, second
