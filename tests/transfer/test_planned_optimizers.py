@@ -17,6 +17,7 @@ from etastar.optimizers import (
     optimizer_kind,
 )
 from etastar.transfer import (
+    Target,
     TransferPlan,
     Tuned,
     check_schedule,
@@ -126,3 +127,41 @@ class TestANewOptimizer:
         assert TransferPlan.from_json(plan.to_json()) == plan
         with pytest.raises(OptimizerError, match="no eps"):
             make_plan(optimizer="lion", eps=1e-8)
+
+
+class TestAdafactorsCap:
+    """torch.optim.Adafactor steps by min(lr, t^(-1/2)): above it groups lose their ratio."""
+
+    def plan(self, make_net, lr, num_steps, optimizer=torch.optim.Adafactor):
+        networks = [(make_net(2, width), torch.zeros(3, 6)) for width in (8, 32)]
+        tuned = Tuned(networks[0], lr, num_steps=num_steps)
+        target = Target(networks[1], num_steps=num_steps)
+        return plan_transfer(tuned, target, optimizer=optimizer, law="constant")
+
+    @pytest.mark.parametrize("num_steps", [None, 300])
+    def test_the_step_is_named_and_is_the_optimizers_own(self, make_net, num_steps):
+        plan = self.plan(make_net, 0.1, num_steps)
+        (note,) = (note for note in plan.notes if "Adafactor" in note)
+        assert "0.1 is cut from step 100 on" in note
+        groups = [
+            {"params": [torch.nn.Parameter(torch.ones(4, 4))], "lr": lr}
+            for lr in sorted({entry.lr for entry in plan.parameters})
+        ]
+        optimizer = torch.optim.Adafactor(groups)
+        ratios = []
+        for _ in range(420):
+            sizes = []
+            for group in groups:
+                weight = group["params"][0]
+                weight.grad, before = torch.ones(4, 4), weight.detach().clone()
+                sizes.append((weight, before))
+            optimizer.step()
+            slow, fast = ((w.detach() - before).norm() / before.norm() for w, before in sizes)
+            ratios.append(float(fast / slow))
+        assert ratios[90] == pytest.approx(2.0, rel=1e-2)
+        assert ratios[200] < 1.5
+        assert ratios[410] == pytest.approx(1.0, rel=1e-2)
+
+    @pytest.mark.parametrize("settings", [(0.1, 90), (1e-3, None), (0.1, None, "adamw")])
+    def test_where_nothing_is_cut_nothing_is_said(self, make_net, settings):
+        assert not [note for note in self.plan(make_net, *settings).notes if "is cut" in note]

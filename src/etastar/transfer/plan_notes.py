@@ -10,10 +10,12 @@ from typing import Final
 
 from etastar.formatting import name_pattern, number, shorten_middle
 from etastar.laws import Architecture, Law, ParamPair, Reads, TransferCase
+from etastar.optimizers import OPTIMIZERS, OptimizerKind
 from etastar.transfer.plan_record import ParamPlan
 from etastar.transfer.tuned import NO_DECAY, ROLES, DecayAtBase, Tuned
 
 _NAMES: Final = 60  # characters
+_LONG: Final = 100_000  # steps of a run that states none (a choice)
 _OF_TRAINING: Final = frozenset({"batch size", "duration", "width"})
 
 
@@ -92,6 +94,21 @@ def decay_notes(
         yield (
             f"weight decay pulls {_shown(undone)}, read as 1 + w, to a factor of 1 and so undoes "
             "its multiplier over time: take it out by no_decay"
+        )
+
+
+def notes_on_cap(
+    optimizer: OptimizerKind, entries: Sequence[ParamPlan], num_steps: int | None
+) -> Iterator[str]:
+    """Rates that torch's Adafactor, whose step t has at most t^(-1/2), cuts within the run."""
+    rates = {entry.lr for entry in entries}
+    step = max(rates) ** -2
+    is_capped = optimizer.source == OPTIMIZERS["adafactor"].source
+    if is_capped and len(rates) > 1 and step < (num_steps or _LONG):
+        yield (
+            f"torch.optim.Adafactor takes no rate above t^(-1/2) at step t: {number(max(rates))} "
+            f"is cut from step {step:.0f} on, unless the schedule is below it, and with it the "
+            "ratio between the groups"
         )
 
 

@@ -42,7 +42,7 @@ from etastar.transfer.found_weights import (
 )
 from etastar.transfer.measured_law import Measure, measured_law, warn_of_difference
 from etastar.transfer.plan import TransferPlan
-from etastar.transfer.plan_notes import unread
+from etastar.transfer.plan_notes import notes_on_cap, unread
 from etastar.transfer.plan_record import InitializationRecord
 from etastar.transfer.planner import Planner
 from etastar.transfer.tuned import (
@@ -248,6 +248,7 @@ def _notes(
     residual = "own" if case.init == "keep" else at_home.residual
     yield from (bound.note for bound in bounds if bound.note)
     yield from plan.notes
+    yield from notes_on_cap(planner.optimizer, plan.parameters, case.goal.num_steps)
     yield from unread(case.tuned, target, read, laws)
     yield from dict.fromkeys((*base.report.notes, *target.report.notes))
     yield from (note for law in laws for note in law.notes(transfer))
