@@ -154,6 +154,51 @@ def test_a_declaration_that_the_steps_belie_is_refused(cls, wrong, right):
     assert optimizer_like(cls, right, decoupled_weight_decay=False).update == right
 
 
+class SignDescent(torch.optim.Optimizer):
+    """Signs of the gradient; decay on the weights, or before the sign."""
+
+    coupled = False
+
+    def __init__(self, params, lr=1e-3, weight_decay=0.0):
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                decay = group["weight_decay"] * p
+                p -= group["lr"] * ((p.grad + decay).sign() if self.coupled else decay)
+                p -= 0 if self.coupled else group["lr"] * p.grad.sign()
+
+
+class CoupledSignDescent(SignDescent):
+    coupled = True
+
+
+@pytest.mark.parametrize(
+    ("cls", "is_decoupled"),
+    [
+        (SignDescent, True),
+        (CoupledSignDescent, False),
+        (torch.optim.AdamW, True),
+        *((getattr(torch.optim, name), False) for name in ("Adam", "NAdam", "RAdam", "Adamax")),
+        *((getattr(torch.optim, name), False) for name in ("Adagrad", "RMSprop", "Adadelta")),
+    ],
+)
+def test_a_declared_decay_that_the_steps_belie_is_refused(cls, is_decoupled):
+    words = f"declared with decoupled_weight_decay={not is_decoupled}"
+    with pytest.raises(OptimizerError, match=words):
+        optimizer_like(cls, "adam", decoupled_weight_decay=not is_decoupled)
+    kind = optimizer_like(cls, "adam", decoupled_weight_decay=is_decoupled)
+    assert kind.decoupled_weight_decay is is_decoupled
+
+
+def test_where_no_decay_can_be_tried_the_declaration_stands():
+    for stated in (True, False):
+        kind = optimizer_like(torch.optim.Rprop, "adam", decoupled_weight_decay=stated)
+        assert kind.decoupled_weight_decay is stated
+
+
 @pytest.mark.parametrize(("cls", "update"), [(int, "adam"), ("NAdam", "adam"), (OwnAdam, "muon")])
 def test_a_wrong_declaration_is_refused(cls, update):
     with pytest.raises(OptimizerError):

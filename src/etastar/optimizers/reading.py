@@ -49,7 +49,7 @@ def optimizer_like(
         Its kind, for `optimizer=` everywhere.
 
     Raises:
-        OptimizerError: Not an optimizer class, or its steps are of another kind.
+        OptimizerError: Not an optimizer class, or its steps or its decay are of another kind.
 
     Example:
         >>> optimizer_like(torch.optim.Adagrad, "adam", decoupled_weight_decay=False).name
@@ -76,6 +76,13 @@ def optimizer_like(
             "; ".join(f"{kind!r}: {g:g} and {p:g}" for kind, (g, p) in _POWERS.items()),
             "declare the kind that fits; where none does no rule is known, and the rates of every "
             "size have to be tuned",
+        )
+    if update == "adam" and _is_decoupled(optimizer) is (not decoupled_weight_decay):
+        raise OptimizerError(
+            f"{optimizer.__name__} declared with decoupled_weight_decay={decoupled_weight_decay}, "
+            f"whose decay is {'no' if decoupled_weight_decay else 'a'} step of its own",
+            "True where decay acts on the weights, False where it is added to the gradient",
+            f"declare decoupled_weight_decay={not decoupled_weight_decay}",
         )
     defaults = {
         name: parameter.default
@@ -253,11 +260,24 @@ def step_powers(optimizer: type[Optimizer]) -> tuple[float, float] | None:
     return gradient, parameter
 
 
-def _last_step(optimizer: type[Optimizer], gradient: float, size: float) -> float:
+def _is_decoupled(optimizer: type[Optimizer]) -> bool | None:
+    """Whether without a gradient a step is in proportion to the decay; None where it has none."""
+    if "weight_decay" not in inspect.signature(optimizer.__init__).parameters:
+        return None
+    try:
+        small, large = (_last_step(optimizer, 0, 1, decay=decay) for decay in (0.1, 0.8))
+    except Exception:
+        return None  # as in `step_powers`
+    return large > 4 * small if math.isfinite(large) and small > 0 else None
+
+
+def _last_step(
+    optimizer: type[Optimizer], gradient: float, size: float, *, decay: float = 0.0
+) -> float:
     weight = torch.nn.Parameter(_wave(1.0).mul(size))
-    no_decay = "weight_decay" in inspect.signature(optimizer.__init__).parameters
+    has_decay = "weight_decay" in inspect.signature(optimizer.__init__).parameters
     made: Any = optimizer
-    stepping: Optimizer = made([weight], lr=_LR, **({"weight_decay": 0.0} if no_decay else {}))
+    stepping: Optimizer = made([weight], lr=_LR, **({"weight_decay": decay} if has_decay else {}))
     for _ in range(_STEPS):
         before = weight.detach().clone()
         weight.grad = _wave(0.7).mul(gradient)
