@@ -66,6 +66,33 @@ MADE = {
 }
 
 
+class Factors(nn.Module):
+    """A weight that is a product of two matrices, beside one of its own if `full`."""
+
+    def __init__(self, n_in, n_out, rank=8, *, full=False):
+        super().__init__()
+        self.up = nn.Parameter(torch.randn(n_out, rank) * rank**-0.5)
+        self.down = nn.Parameter(torch.randn(rank, n_in) * n_in**-0.5)
+        self.full = nn.Parameter(torch.randn(n_out, n_in) * n_in**-0.5) if full else None
+
+    def forward(self, x):
+        made = self.up @ self.down
+        return F.linear(x, made if self.full is None else self.full + made)
+
+
+class Halves(nn.Module):
+    """Two halves of a weight's rows, or of its columns."""
+
+    def __init__(self, n_in, n_out, dim):
+        super().__init__()
+        shape = (n_out // 2, n_in) if dim == 0 else (n_out, n_in // 2)
+        self.parts = nn.ParameterList(torch.randn(shape) * n_in**-0.5 for _ in range(2))
+        self.dim = dim
+
+    def forward(self, x):
+        return F.linear(x, torch.cat([*self.parts], self.dim))
+
+
 class Stream(nn.Module):
     def __init__(self, depth, last, *, width=16, end=nn.Identity):
         super().__init__()
@@ -118,6 +145,23 @@ def test_an_affine_norm_behind_it_carries_the_multiplier(make):
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated:FutureWarning")
 def test_gain_and_direction_carry_it_together(by):
     found = branch_ratio(*plan_over_depth(lambda *n: normalized(*n, by), "complete-p"))
+    torch.testing.assert_close(found, torch.full((5, 16), 0.25))
+
+
+@pytest.mark.parametrize("options", [{}, {"rank": 2}, {"full": True}])
+def test_factors_of_a_product_carry_none_as_it_would_count_twice(options):
+    def make(*sizes):
+        return Factors(*sizes, **options)
+
+    with pytest.raises(LawError, match="cannot carry a multiplier"):
+        plan_over_depth(make, "complete-p")
+    found = branch_ratio(*plan_over_depth(make, "auto"))
+    torch.testing.assert_close(found, torch.ones(5, 16))
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_parts_side_by_side_carry_it_once(dim):
+    found = branch_ratio(*plan_over_depth(lambda *n: Halves(*n, dim), "complete-p"))
     torch.testing.assert_close(found, torch.full((5, 16), 0.25))
 
 

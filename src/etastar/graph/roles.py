@@ -13,7 +13,13 @@ from etastar.graph.contraction import Contraction, leading_to
 from etastar.graph.node import Node, Operand, ParameterRecord, WeightUse
 from etastar.graph.operations import affine_form, argument_of
 from etastar.graph.residual import Branch, find_residuals
-from etastar.graph.scaling import NO_WIDTH, FeatureSizes, OwnMultipliers, output_scalers
+from etastar.graph.scaling import (
+    NO_WIDTH,
+    FeatureSizes,
+    OwnMultipliers,
+    laid_together,
+    output_scalers,
+)
 from etastar.parameter import ParamInfo, Role
 
 _OF_STATE = ("weight_hh", "weight_hr")  # names in PyTorch's recurrent modules
@@ -109,7 +115,7 @@ class _Roles:
                     )
         shared = {name for name, uses in self.uses.items() if len(uses) > 1}
         self.scalers = {
-            branch.addition: output_scalers(nodes, branch, self.before, shared)
+            branch.addition: output_scalers(nodes, branch, self.before, shared, shapes)
             for branch in branches
         }
 
@@ -313,9 +319,8 @@ def _stored(
     """How a factor reaches what the network makes of w: own a (w + c), or not at all."""
     form = affine_form(use.operand.steps)
     if form is None:
-        joined = len(shapes) > 1
-        has_gain = any(math.prod(shape) == max(shape, default=1) for shape in shapes)
-        scales = {"affine": joined and not has_gain, "branch_scale": info.branch_scale and joined}
+        affine, joined = laid_together(shapes, use.operand.shape), len(shapes) > 1
+        scales = {"affine": joined and affine, "branch_scale": info.branch_scale and joined}
         return {**scales, "own_multiplier": own}
     slope, offset = form
     return {"gain_offset": offset / slope, "own_multiplier": own * abs(slope)}

@@ -246,6 +246,7 @@ def output_scalers(
     branch: Branch,
     before: Sequence[frozenset[int]],
     shared: Container[str],
+    shapes: Mapping[str, tuple[int, ...]],
 ) -> frozenset[int]:
     """Nodes whose parameters, all multiplied by m > 0, multiply the branch's output by m.
 
@@ -258,24 +259,27 @@ def output_scalers(
         branch: A branch of it.
         before: Nearest counted nodes before each node.
         shared: Parameters that several operations read: the gains of all layers in one tensor.
+        shapes: Shape of every parameter.
 
     Reference:
         [TP6] arXiv 2310.02244 and [CP] arXiv 2505.01618 put a multiplier on each branch's output.
     """
     if branch.is_gated:
         return frozenset()
-    walk = _Walk(nodes, branch, before, shared)
+    walk = _Walk(nodes, branch, before, shared, shapes)
     return walk.union(nodes[branch.addition].inputs) or frozenset()
 
 
-def _carries(layer: Node) -> bool:
-    """Whether its output takes a factor on what makes its weight: gain and direction, or a w + c.
+def laid_together(parts: Sequence[tuple[int, ...]], made: tuple[int, ...]) -> bool:
+    """Whether a weight is made of parameters side by side: no product or sum of matrices.
 
-    Of a weight that is normalized, masked, quantized or bent no factor on the parameter is known.
+    Example:
+        >>> laid_together([(8, 16), (2, 16)], (10, 16)), laid_together([(16, 8), (8, 16)], (16, 16))
+        (True, False)
     """
-    assert layer.weight is not None
-    held = layer.operands[layer.weight.operand]
-    return len(held.parameters) > 1 or affine_form(held.steps) is not None
+    if not parts or sum(map(math.prod, parts)) != math.prod(made):
+        return False
+    return len({*map(len, parts)}) == 1 and sum(len({*n}) > 1 for n in zip(*parts, strict=True)) < 2
 
 
 @dataclass
@@ -286,6 +290,7 @@ class _Walk:
     branch: Branch
     before: Sequence[frozenset[int]]
     shared: Container[str]
+    shapes: Mapping[str, tuple[int, ...]]
     known: dict[int, frozenset[int] | None] = field(default_factory=dict)
 
     def union(self, producers: Sequence[int]) -> frozenset[int] | None:
@@ -307,7 +312,7 @@ class _Walk:
     def _find(self, node: Node) -> frozenset[int] | None:
         is_behind = bool(self.before[node.index] & (self.branch.last | self.branch.inner))
         if node.index in self.branch.last:
-            return frozenset((node.index,)) if _carries(node) else None
+            return frozenset((node.index,)) if self._carries(node) else None
         if is_behind and self._is_gain(node):
             return frozenset((node.index,))
         if node.index in self.branch.positions and node.index not in self.branch.inner:
@@ -322,6 +327,19 @@ class _Walk:
         is_own = bool(node.parameters) and node.name not in _SCALING
         own = frozenset((node.index,) if is_own else ())
         return None if found is None else found | own
+
+    def _carries(self, layer: Node) -> bool:
+        """Whether its output takes a factor on all that makes its weight.
+
+        So it is of a w + c, parts side by side, and gain and direction. Of a weight that is
+        normalized, masked, quantized or bent no factor on the parameter is known.
+        """
+        assert layer.weight is not None
+        held = layer.operands[layer.weight.operand]
+        if len(held.parameters) == 1:
+            return affine_form(held.steps) is not None
+        parts = [self.shapes[name] for name in held.parameters]
+        return laid_together([p for p in parts if math.prod(p) > max(p, default=1)], held.shape)
 
     def _product(self, node: Node) -> frozenset[int] | None:
         """A product scales with one factor, if the other one does not depend on what scales it."""
