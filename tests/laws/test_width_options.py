@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from etastar import Tuned, plan_transfer
 from etastar.errors import LawError
@@ -95,6 +96,23 @@ def test_a_scale_of_one_is_the_networks_own():
     sizes = [(width, 2, 2, {"scale": 1}) for width in (32, 64)]
     found, _, _ = plan_of(*sizes, Width(attention="1/d"))
     assert found["q.weight"].init == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("by", [parametrizations.spectral_norm, parametrizations.weight_norm])
+def test_queries_whose_weight_takes_no_factor_are_refused_where_heads_change_size(by):
+    def network(width, heads):
+        model = Attention(width, heads, heads)
+        by(model.q)
+        return model, IDS
+
+    def plan(target):
+        rule = Width(attention="1/d")
+        tuned = Tuned(network(32, 4), 0.01)
+        return plan_transfer(tuned, target, optimizer="adamw", law="constant", width=rule)
+
+    with pytest.raises(LawError, match="of a weight that takes no factor"):
+        plan(network(64, 4))
+    assert plan(network(64, 8)).lr == pytest.approx(0.01 / 2)
 
 
 def test_queries_that_share_a_weight_are_refused_where_heads_change_size():

@@ -122,10 +122,13 @@ class Width(Law):
         """See `Law.check`: the attention's factor has a place."""
         for pair in pairs if self.attention == "1/d" else ():
             part = pair.target.attention
-            if part is not None and part.makes == "several" and _scores_left(pair) != 1:
+            lacks = part and (
+                part.makes == "several" or (part.makes == "queries" and not pair.target.affine)
+            )
+            if lacks and _scores_left(pair) != 1:
                 raise LawError(
                     f"attention='1/d' for {pair.target.name!r}, which makes more than the queries, "
-                    "or whose queries are normalized without gain",
+                    "or queries normalized without gain, or of a weight that takes no factor",
                     "queries from a weight of their own, or a gain on their norm",
                     "divide the scores by the head's size in the network itself (scale=1 / size), "
                     "or keep the size of heads",
