@@ -173,7 +173,16 @@ def test_a_vertex_outside_of_its_points_is_not_used():
 def test_a_single_seed_has_no_interval_and_no_variance():
     found = find_optimum(GRID, parabola(GRID, 0.3))
     assert (found.interval, found.log_variance, found.resampled_lrs) == (None, None, ())
-    assert found.log_lr_sd is None
+
+
+def test_a_single_seed_is_known_as_well_as_its_grid_is_fine():
+    for factor in (1.5, 10.0):
+        grid = 0.25 * factor ** np.arange(-3.0, 4.0)
+        found = find_optimum(grid, parabola(grid, 0.3))
+        assert found.neighbours[0] < found.lowest_lr < found.neighbours[1]
+        assert found.log_lr_sd == pytest.approx(log(factor) / 1.959964)
+    at_edge = find_optimum(GRID, parabola(GRID, GRID[-1]))
+    assert (at_edge.neighbours, at_edge.log_lr_sd) == (None, None)
 
 
 def test_seeds_that_differ_by_a_constant_leave_the_doubt_of_the_grid_alone():

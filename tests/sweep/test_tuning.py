@@ -318,3 +318,15 @@ def test_progress_has_the_cost_so_far_and_the_cost_to_be_expected():
     assert costs[-1] == pytest.approx(result.cost)
     assert all(one.expected >= one.cost * 0.99 for one in seen)
     assert seen[0].expected > seen[-1].cost / 2
+
+
+def test_the_interval_from_one_seed_knows_how_coarse_the_rates_were():
+    reaches = []
+    for factor, shift in ((10, 0.55), (10, 0.95), (1.5, 0.5)):
+        rates = [0.6 * factor ** (k + shift) for k in range(-8, 8)]
+        given = {"workers": Parabolas(noise=0.0), "seeds": 1, "search": rates, "budget": 9.0}
+        result = tune(recipe(), BASES[:1], {"depth": 3}, **given)
+        low, high = result.interval
+        assert low < optimal_lr(3) < high
+        reaches.append(reach(result.interval))
+    assert reaches[0] == reaches[1] > 5 > 2.5 > reaches[2]

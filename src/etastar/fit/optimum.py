@@ -43,6 +43,7 @@ class Optimum(Shown):
             run.
         num_stopped: Of a sweep, runs that its time limit ended; they have no loss and count as
             +inf, and are not among `num_diverged`.
+        neighbours: The rates of the grid on both sides of `lowest_lr`; None at the edge.
     """
 
     lr: float
@@ -56,17 +57,19 @@ class Optimum(Shown):
     resampled_lrs: tuple[float, ...] = ()
     extrapolated: bool = False
     num_stopped: int = 0
+    neighbours: tuple[float, float] | None = None
 
     @property
     def log_lr_sd(self) -> float | None:
         """Standard error of log `lr`, half the 95% interval over 1.96, grid and few seeds included.
 
-        What `Tuned` takes under this name; None with a single seed.
+        What `Tuned` takes under this name. A single seed has no interval: its minimum may be
+        wherever its grid leaves it, between the neighbours of the lowest rate; None at the edge.
         """
-        if self.interval is None:
+        ends = self.interval or self.neighbours
+        if ends is None:
             return None
-        low, high = self.interval
-        return log(high / low) / (2 * NormalDist().inv_cdf(0.975))
+        return log(ends[1] / ends[0]) / (2 * NormalDist().inv_cdf(0.975))
 
     @property
     def log_variance(self) -> float | None:
@@ -154,17 +157,19 @@ def find_optimum(
     lowest = int(np.argmin(mean))
     around = finite_stretch(mean, lowest, num_points // 2)
     resampled = _resampled_minima(rates, curves, around, num_points, num_resamples)
+    at_edge = lowest in (0, len(mean) - 1)
     return Optimum(
         lr=lr,
         loss=loss,
         lowest_lr=float(rates[lowest]),
         method=method,
-        at_edge=lowest in (0, len(mean) - 1),
+        at_edge=at_edge,
         num_seeds=curves.shape[1],
         num_diverged=int(np.isinf(curves).sum()),
         interval=_interval(rates, curves, lr),
         resampled_lrs=tuple(resampled.tolist()),
         extrapolated=bool(loss < curves.min()),
+        neighbours=None if at_edge else (float(rates[lowest - 1]), float(rates[lowest + 1])),
     )
 
 

@@ -148,7 +148,7 @@ def _log(size: float) -> float:
 def _weights(optima: Optima, variance_floor: float) -> NDArray[np.float64]:
     """Inverse variances of the log rates, of sum one; equal unless all are known."""
     variance_floor = require_number("variance_floor", variance_floor, error=FitError, above=0)
-    errors = [o.log_lr_sd if isinstance(o, Optimum) else None for o in optima]
+    errors = [o.log_lr_sd if isinstance(o, Optimum) and o.interval else None for o in optima]
     known = [error for error in errors if error is not None]
     if len(known) < len(errors):
         return np.full(len(errors), 1 / len(errors))
