@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.table import Table
 from typer.testing import CliRunner
 
 import etastar
@@ -210,6 +211,20 @@ def test_a_result_prints_itself_or_its_json(capsys):
     assert json.loads(capsys.readouterr().out) == {"lr": 0.1}
     print_result(False, Shown())
     assert capsys.readouterr().out == "lr 0.1\n"
+
+
+@pytest.mark.parametrize("columns", [1, 30, 60, 79])
+def test_a_narrow_terminal_breaks_lines_and_cuts_nothing(monkeypatch, capsys, columns):
+    table = Table("size", *(f"rate {k}" for k in range(4)), "flags")
+    for column in table.columns[1:-1]:
+        column.no_wrap = True
+    table.add_row("num_layers=2", *(["0.0001234"] * 4), "edge")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    print_result(False, table)
+    shown = capsys.readouterr().out
+    assert shown.count("0.0001234") == 4
+    assert "edge" in shown
+    assert "…" not in shown
 
 
 def test_an_unknown_optimizer_lists_the_registry():

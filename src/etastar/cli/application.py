@@ -131,6 +131,10 @@ def working(text: str) -> Iterator[Callable[[str], None]]:
         yield lambda more: shown.update(task, description=f"{text}: {more}")
 
 
+_LEAST_WIDTH: Final = 80
+"""Columns that a result is laid out for: a narrower terminal breaks lines, and cuts no number."""
+
+
 def print_result(as_json: bool, result: Any) -> None:
     """Print a result on standard output, as JSON or as it shows itself."""
     if as_json:
@@ -138,7 +142,8 @@ def print_result(as_json: bool, result: Any) -> None:
     else:
         from rich.console import Console
 
-        Console().print(result)
+        width = max(Console().width, _LEAST_WIDTH)
+        Console(width=width).print(result)
 
 
 def main() -> None:
