@@ -299,10 +299,45 @@ def test_a_store_runs_no_code_that_it_names_for_a_target_either(tmp_path, key):
 def test_the_store_of_a_recipe_of_ones_own_is_planned_from_where_the_recipe_is_named(own):
     given = ["--storage", "runs.log", "--lr", "0.1"]
     run_json("sweep", f"{own}:recipe", "--sizes", "depth=2,3", *given)
-    args = ["--model", f"{own}:recipe", "--optimizer", "sgd", "--target", "depth=8"]
+    args = ["--model", f"{own}:recipe", "--target", "depth=8"]
     found = run_json("fit", "runs.log", *args)
     assert found["plan"]["target_depth"] == 9
-    assert run("fit", "runs.log", *args[:2], *args[4:]).exit_code == 2  # of no known optimizer
+    assert run_json("fit", "runs.log", *args, "--optimizer", "sgd") == found
+    other = run("fit", "runs.log", *args, "--optimizer", "adam")
+    assert other.exit_code == 2
+    assert "for a recipe that makes sgd" in other.output
+
+
+OWN_OPTIMIZERS = {
+    "settings": "torch.optim.AdamW(model.parameters(), lr, betas=(0.8, 0.9), weight_decay=0.3)",
+    "groups": (
+        "torch.optim.AdamW([{'params': [p for p in model.parameters() if p.ndim == k],"
+        " 'weight_decay': 0.1 * (k - 1)} for k in (1, 2)], lr, eps=1e-6)"
+    ),
+    "another unit of the rate": "torch.optim.SGD(model.parameters(), 10 * lr, momentum=0.5)",
+}
+
+
+@pytest.mark.parametrize("case", OWN_OPTIMIZERS)
+def test_a_plan_is_the_same_from_a_recipe_as_it_is_tuned_and_from_its_store(own, case, tmp_path):
+    code = OWN.replace("torch.optim.SGD(model.parameters(), lr)", OWN_OPTIMIZERS[case])
+    Path(own).write_text(code)
+    given = ["--storage", "runs.log", "--lr", "0.01", "--budget", "99", "--precision", "1.001"]
+    tuned = run_json("tune", f"{own}:recipe", *SIZES, *given, "--save", "tuned.json")
+    goal = ["--target", "depth=8"]
+    for name in (f"{own}:recipe", f"./{own}:recipe", f"{tmp_path}/{own}:recipe"):
+        assert run_json("fit", "runs.log", "--model", name, *goal)["plan"] == tuned["plan"]
+    run_json("transfer", f"{own}:recipe", "--from", "runs.log", *goal, "--save", "carried.json")
+    assert Path("carried.json").read_text() == Path("tuned.json").read_text()
+
+
+def test_a_store_of_a_model_in_a_file_is_planned_from_in_any_folder(model, tmp_path, monkeypatch):
+    tuned = run_json(*model, "--storage", "runs.log")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    args = ["--from", "../runs.log", "--target", "depth=8", "--input", "1,4"]
+    assert run_json("transfer", "../own.py:net", *args)["lr"] == tuned["plan"]["lr"]
+    assert "of the model 'own.py:net'" in run("transfer", "../own.py:sgd", *args).output
 
 
 BAD_STORES = {

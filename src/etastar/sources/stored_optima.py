@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,13 +27,15 @@ from etastar.formatting import Shown, interval, number, seeds_interval
 from etastar.graph.capture import NetworkLike
 from etastar.graph.isolation import global_state_kept
 from etastar.init import initialize_
+from etastar.optimizers import OptimizerLike
 from etastar.sources.libraries import SOURCES, GivenInputs
 from etastar.sources.model_spec import capture_spec, load_model
 from etastar.sources.own_code import own_recipe
-from etastar.sweep.recipe import Size, as_size, format_size, size_network
+from etastar.sweep.recipe import Recipe, Size, as_size, format_size
 from etastar.sweep.result import SizeResult, SweepResult, size_optimum
 from etastar.sweep.storage import as_store
 from etastar.sweep.storage.connection import shown_location
+from etastar.sweep.tuning import recipe_ends
 from etastar.transfer import Target, TransferPlan, Tuned, plan_transfer
 
 if TYPE_CHECKING:
@@ -123,14 +126,15 @@ def stored_bases(
     model: str | None = None,
     optimizer: str | None = None,
     inputs: GivenInputs | None = None,
-) -> tuple[tuple[Tuned, ...], Target, str]:
+) -> tuple[tuple[Tuned, ...], Target, OptimizerLike]:
     """The tuned networks of a sweep and the target, as `plan_transfer` takes them.
 
     Networks are built with weights, initialized as the sweep says. `model` is MODEL, or the recipe
-    that was swept; None for the model that the store names. So is the optimizer, by its name.
+    that was swept; None for the model that the store names. So is the optimizer, by its name; of a
+    recipe it is the recipe's own, with its settings and the rate that it has, as `tune` plans.
 
     Returns:
-        Bases, target and the optimizer's name.
+        Bases, target and the optimizer, or its name.
 
     Raises:
         ModelSpecError: A model is not named, is another one, or cannot be built.
@@ -146,13 +150,15 @@ def stored_bases(
             "sweep without --plan-law",
         )
     optima = sweep.sweep.optima.items()
-    found = [(size, best) for size, best in optima if best is not None and not best.at_edge]
+    found = {size: best for size, best in optima if best is not None and not best.at_edge}
     if not found:
         raise FitError(
             f"{sweep.where} without an optimum within its range",
             "a size whose loss is lowest between two rates that were run",
             "sweep a wider range of rates",
         )
+    if (recipe := _recipe(sweep, model)) is not None:
+        return recipe_ends(recipe, found, as_size(target), optimizer)
     kind = _swept(sweep, "optimizer", optimizer, error=OptimizerError)
     build = _builder(sweep, model, inputs)
     decay = _mapping(sweep.settings, "optimizer options").get("weight_decay")
@@ -161,7 +167,8 @@ def stored_bases(
     }
     held = {**budget, "weight_decay": decay, "no_decay": ()}  # its optimizer decays everything
     bases = tuple(
-        Tuned(build(dict(size)), best.lr, log_lr_sd=best.log_lr_sd, **held) for size, best in found
+        Tuned(build(dict(size)), best.lr, log_lr_sd=best.log_lr_sd, **held)
+        for size, best in found.items()
     )
     return bases, Target(build(target), **budget), kind
 
@@ -170,13 +177,41 @@ def _swept(sweep: StoredSweep, what: str, given: str | None, *, error: type[Etas
     """The optimizer or model that was swept: the store names it, or else the caller."""
     held = sweep.settings.get(what)
     name = given or held
-    if name is None or held not in (None, name):
+    if name is None or not (held is None or _is_same(name, held)):
         raise error(
             f"{sweep.where}, of the {what} {held!r}, with {given!r}",
             f"the {what} that was swept",
             f"name that one; where the store does not name it, with --{what}",
         )
     return name
+
+
+def _is_same(given: str, held: str) -> bool:
+    """Whether a name is the one that a store holds; a file may have moved, or be named from afar.
+
+    Example:
+        >>> _is_same("/home/me/own.py:net", "own.py:net"), _is_same("own.py:net", "own.py:other")
+        (True, False)
+    """
+    return given == held or (".py:" in held and PurePath(given).name == PurePath(held).name)
+
+
+def _recipe(sweep: StoredSweep, model: str | None) -> Recipe | None:
+    """The recipe that was swept, where that is a person's own and they name it."""
+    held = sweep.settings.get("recipe")
+    if held is None or not (model is None or _is_same(model, held)):
+        return None
+    if model is None:
+        raise _unasked(f"the recipe {held!r}", held)
+    return own_recipe(model, _mapping(sweep.settings, "recipe settings"))
+
+
+def _unasked(what: str, name: str) -> ModelSpecError:
+    return ModelSpecError(
+        f"a store of {what}, which is not run unasked",
+        f"a model of a package ({', '.join(SOURCES)}) with plain settings, or one that you name",
+        f"name it if you trust it: --model {name}",
+    )
 
 
 def _whole(settings: Mapping[str, str], name: str) -> int | None:
@@ -190,18 +225,10 @@ def _builder(
     sweep: StoredSweep, model: str | None, inputs: GivenInputs | None
 ) -> Callable[[Mapping[str, Any]], NetworkLike]:
     """What makes the network of a size."""
-    if model is not None and model == sweep.settings.get("recipe"):
-        recipe = own_recipe(model, _mapping(sweep.settings, "recipe settings"))
-        return lambda size: size_network(recipe, as_size(size))
     named = _swept(sweep, "model", model, error=ModelSpecError)
     settings = _mapping(sweep.settings, "model settings")
     if model is None and not _is_of_a_package(named, settings):
-        raise ModelSpecError(
-            f"a store of the model {named!r} with {settings}, which is not run unasked",
-            f"a model of a package ({', '.join(SOURCES)}) with plain settings, or one that you "
-            "name",
-            f"name it if you trust it: --model {named}",
-        )
+        raise _unasked(f"the model {named!r} with {settings}", named)
     residual = sweep.settings.get("initialization", "own")
 
     def build(size: Mapping[str, Any]) -> NetworkLike:

@@ -10,7 +10,8 @@ from math import prod
 from statistics import mean
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
-from etastar.errors import EtastarError, TrialError
+from etastar.errors import EtastarError, OptimizerError, TrialError
+from etastar.fit import Optimum
 from etastar.graph.capture import graph_of
 from etastar.laws import Law
 from etastar.optimizers import OptimizerKind, OptimizerLike, optimizer_kind
@@ -222,20 +223,24 @@ class _Case:
 
     def plan(self, rates: _Rates, target: Size | None = None) -> TransferPlan:
         """The plan from tuned sizes."""
-        found = [self._tuned(size, *rate) for size, rate in rates.items()]
+        found, goal, optimizer = self.ends(rates, target)
+        return plan_transfer(found, goal, optimizer=optimizer, law=self.law)
+
+    def ends(
+        self, rates: _Rates, target: Size | None = None
+    ) -> tuple[tuple[Tuned, ...], Target, OptimizerLike]:
+        """Tuned sizes, a target and the optimizer, as `plan_transfer` takes them."""
+        found = tuple(self._tuned(size, *rate) for size, rate in rates.items())
+        goal = Target(
+            self.networks[target or self.target].given,
+            batch_size=self.recipe.batch_size,
+            num_steps=self.recipe.num_steps,
+        )
+        if self.optimizer is not None:
+            return found, goal, self.optimizer
         # the last of those that are equally deep, as plan_transfer takes it
         deepest = max(reversed(rates), key=lambda size: self.networks[size].depth)
-        made = self._made_optimizer(deepest, rates[deepest][0])
-        return plan_transfer(
-            found,
-            Target(
-                self.networks[target or self.target].given,
-                batch_size=self.recipe.batch_size,
-                num_steps=self.recipe.num_steps,
-            ),
-            optimizer=made if self.optimizer is None else self.optimizer,
-            law=self.law,
-        )
+        return found, goal, self._made_optimizer(deepest, rates[deepest][0])
 
     def further(self, rates: _Rates, steps: Mapping[Size, int]) -> FurtherSize | None:
         """The next size, its cost, and the interval if it came out as expected."""
@@ -297,12 +302,48 @@ def _case(
             "one base or more, each once, none of them the target, all of the target's names",
             'write for example [{"depth": 2}, {"depth": 4}] and {"depth": 16}',
         )
+    return _built(recipe, sizes, goal, optimizer, law)
+
+
+def _built(
+    recipe: Recipe,
+    sizes: Sequence[Size],
+    goal: Size,
+    optimizer: OptimizerLike | None,
+    law: str | Law | Sequence[str | Law] = "auto",
+) -> _Case:
     for size in (*sizes, goal):
         recipe.require_takes(size)
-    networks = {size: _network(recipe, size) for size in sizes}
-    networks[goal] = _network(recipe, goal, shapes_will_do=True)
+    networks = {goal: _network(recipe, goal, shapes_will_do=True)}
+    networks |= {size: _network(recipe, size) for size in sizes}
     ordered = sorted(sizes, key=lambda size: networks[size].num_parameters)
     return _Case(recipe, tuple(ordered), goal, networks, optimizer, law)
+
+
+def recipe_ends(
+    recipe: Recipe, optima: Mapping[Size, Optimum], target: Size, optimizer: str | None
+) -> tuple[tuple[Tuned, ...], Target, OptimizerLike]:
+    """Tuned sizes of a recipe, a target and its optimizer, as `tune` hands them to a plan.
+
+    Raises:
+        OptimizerError: The recipe's optimizer is of another kind than the one that is named.
+    """
+    rates = {size: (best.lr, best.log_lr_sd) for size, best in optima.items()}
+    case = _built(recipe, tuple(rates), target, None)
+    tuned, goal, made = case.ends(rates)
+    if optimizer is None:
+        return tuned, goal, made
+    try:
+        kind = optimizer_kind(made).name
+    except OptimizerError:  # of no known class: the name declares what it is
+        return replace(case, optimizer=optimizer).ends(rates)
+    if kind != optimizer:
+        raise OptimizerError(
+            f"the optimizer {optimizer!r} for a recipe that makes {kind}",
+            "the recipe's own",
+            "leave it out",
+        )
+    return tuned, goal, made
 
 
 def _settings(made: Optimizer, kind: OptimizerKind) -> dict[str, Any]:
