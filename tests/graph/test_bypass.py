@@ -197,3 +197,56 @@ def test_branches_parallel_layers_and_gates_are_not_by_passed(run, network, line
     model = network(run, a=linears(3), b=linears(3), **ends)
     assert missed(model, X) == []
     assert notes(model, X) == ()
+
+
+_JOINED = {
+    "chunk": (lambda a, b: torch.cat([a, b], -1), lambda h: h.chunk(2, -1)),
+    "slices": (lambda a, b: torch.cat([a, b], -1), lambda h: (h[:, :4], h[:, 4:])),
+    "unbind": (lambda a, b: torch.stack([a, b]), lambda h: h.unbind()),
+    "select": (lambda a, b: torch.stack([a, b], 1), lambda h: (h[:, 0], h[:, 1])),
+}
+
+
+@pytest.mark.parametrize("joined", _JOINED)
+@pytest.mark.parametrize("couplings", [1, 2, 5])
+def test_parts_that_are_taken_out_of_a_concatenation_are_what_they_were(
+    joined, couplings, network, has_paths
+):
+    """Additive couplings (NICE, arXiv 1410.8516): one half is changed, then the other."""
+    join, split = _JOINED[joined]
+
+    def run(self, halves):
+        for layer in self.layers:
+            a, b = split(halves)
+            halves = join(b + layer(a), a)
+        return halves
+
+    layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(couplings))
+    report = capture_graph(network(run, layers=layers), join(X[:, :4], X[:, 4:])).depth()
+    a = b = untouched = Polynomial([1])
+    for number in range(couplings):
+        a, b = x * (b + x * a), a
+        untouched = b if number else Polynomial([1])
+    assert has_paths(report, a + untouched)
+    assert report.effective_depth == couplings // 2
+
+
+def test_layers_beside_an_input_that_goes_through_untouched_are_by_passed(network):
+    def permuted(self, h):
+        for layer in self.layers:
+            a, b = h.chunk(2, -1)
+            h = torch.cat([b + layer(a), a], -1).flip(-1).roll(1, -1)
+        return h
+
+    layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+    model = network(permuted, layers=layers)
+    assert capture_graph(model, X).depth().effective_depth == 0
+    assert missed(model, X) == ["layers.0", "layers.1", "layers.2"]
+    (note,) = notes(model, X)
+    assert note.startswith("the shortest path by-passes 3 of 3 weight layers")
+
+
+def test_an_input_that_is_returned_as_it_came_is_not_the_output(network):
+    model = network(lambda self, h: (h, self.layer(h)), layer=nn.Linear(8, 2))
+    report = capture_graph(model, X).depth()
+    assert (report.outputs, report.effective_depth) == (("1",), 1)

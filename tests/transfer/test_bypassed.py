@@ -165,3 +165,30 @@ def test_concatenations_are_noted_and_not_refused():
         found = named(net, x, (3, 12), "effective-depth")
         assert found.parameters[0].lr == 0.01
         assert any("the shortest path by-passes" in note for note in found.notes)
+
+
+class Flow(nn.Module):
+    """Affine couplings with a permutation after each: a part of the input may stay as it is."""
+
+    def __init__(self, depth):
+        super().__init__()
+        self.couplings = nn.ModuleList(nn.Linear(4, 8) for _ in range(depth))
+
+    def forward(self, x):
+        for layer in self.couplings:
+            kept, changed = x.chunk(2, 1)
+            scale, shift = layer(kept).chunk(2, 1)
+            x = torch.cat([kept, changed * scale.exp() + shift], 1).flip(1)
+        return x
+
+
+def test_layers_are_counted_where_a_part_of_the_input_passes_none():
+    x = torch.zeros(2, 8)
+    base, target = (Flow(3), x), (Flow(12), x)
+    found = plan(base, target)
+    assert (found.base.depth, found.target_depth) == (0, 0)
+    assert "tune a second size" in found.why
+    layers = EffectiveDepth(count="layers")
+    assert plan_transfer(Tuned(base, 0.01), target, optimizer="sgd", law=layers).lr == 0.01 / 8
+    with pytest.raises(LawError, match="a part of the input by-passes 12 of 12 weight layers"):
+        plan_transfer(Tuned(base, 0.01), target, optimizer="sgd", law="effective-depth")

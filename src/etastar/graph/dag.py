@@ -164,7 +164,7 @@ class Graph:
         Args:
             sources: Names of the inputs that paths start at; None for the data inputs.
             outputs: Names of the outputs that paths end at; None for `logits`, else
-                `last_hidden_state`, else the first tensor.
+                `last_hidden_state`, else the first tensor that is no input as it came.
 
         Returns:
             The report.
@@ -184,9 +184,9 @@ class Graph:
         """
         start = time.perf_counter()
         names = _chosen("source", sources, self.inputs) or self.data_inputs
-        ends = _chosen("output", outputs, self.outputs) or (_default_output(self.outputs),)
         is_kept = names == self.data_inputs
         contraction = self.contraction if is_kept else self._contracted(names)
+        ends = _chosen("output", outputs, self.outputs) or (_default_output(contraction),)
         _check_paths(self, contraction, names, ends)
         path, branches = shortest_path(contraction, ends), find_residuals(contraction)
         missed = bypassed_layers(contraction, ends, path, branches)
@@ -262,11 +262,14 @@ def _chosen(what: str, names: object, known: Iterable[str]) -> tuple[str, ...]:
     return asked
 
 
-def _default_output(outputs: dict[str, tuple[int, ...]]) -> str:
+def _default_output(contraction: Contraction) -> str:
+    outputs, sources = contraction.outputs, set(contraction.sources.values())
     for name in ("logits", "last_hidden_state"):
         if name in outputs:
             return name
     plain = [name for name in outputs if not name.startswith(_NEVER_TAKEN)]
+    untouched = {name for name in plain if outputs[name] and sources.issuperset(outputs[name])}
+    plain.sort(key=untouched.__contains__)  # last
     if not plain:
         raise DepthError(
             f"outputs {', '.join(outputs) or '(no floating-point tensor)'}",

@@ -81,6 +81,8 @@ REARRANGED = frozenset(
     " _unsafe_index gather take repeat tile sort im2col masked_select".split()
 )
 """The same values at other positions, some of them repeated."""
+JOINS = frozenset(("cat", "stack"))
+"""Several tensors beside each other in one, which hold parts of it."""
 _POOLS = (
     "avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d max_pool2d_with_indices"
     " max_pool3d_with_indices adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d"

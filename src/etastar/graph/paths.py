@@ -183,14 +183,14 @@ def bypassed_layers(
     """
     counted = {node.node: node for node in contraction.counted}
     sources = contraction.sources.values()
-    first = set(counted[path[0]].predecessors).intersection(sources) if path else set[int]()
+    ends = {node for name in outputs for node in contraction.outputs[name]}
+    first = (set(counted[path[0]].predecessors) if path else ends).intersection(sources)
     places = {node: place for place, node in enumerate(path, start=1)}
     after: dict[int, list[int]] = defaultdict(list)
     for node in contraction.counted:
         for predecessor in node.predecessors:
             after[predecessor].append(node.node)
     forward = _reach([(n, c.predecessors) for n, c in counted.items()], first, 0, places, max)
-    ends = {node for name in outputs for node in contraction.outputs[name]}
     back = [(n, after[n]) for n in reversed(counted)]
     backward = _reach(back, ends, len(path) + 1, places, min)
     ways = (node for name in outputs for node in contraction.output_ways[name])

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from etastar.graph.arguments import map_tensors, tensors_in
 from etastar.graph.node import NOTHING, Call, Node, Operand, ParameterRecord, Slot
-from etastar.graph.operations import Operation, operation_of, run_fake
+from etastar.graph.operations import JOINS, Operation, operation_of, run_fake
 from etastar.graph.regions import StorageLog
 from etastar.graph.step import Step
 
@@ -235,7 +235,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _record_view(self, step: Step) -> None:
         source, *others = (i for i, v in enumerate(step.values) if v.producers)
-        single = len(step.values[source].producers) == 1 and not others
+        made_of = step.values[source].producers
+        single = len(made_of) == 1 and not others and self.nodes[made_of[0]].name not in JOINS
         is_one = single and step.operation.name != "unbind"
         held = [view for view in step.views if self.log.read(view).producers]
         groups = [held] if is_one and held else [[view] for view in held]
@@ -262,6 +263,21 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             what = step.classified(operands, self.records)
             node = self.add_node(name, operands, written[0], **what)
         self._write(step, Operand((node.index,)), data)
+        if step.operation.name in JOINS and len(step.fresh) == 1 and _is_plain(step.fresh[0]):
+            self._log_parts(step, step.fresh[0])
+
+    def _log_parts(self, step: Step, whole: torch.Tensor) -> None:
+        """Let each part of what was concatenated or stacked, taken out again, be what it was."""
+        dim, place = step.operation.argument("dim", step.call.args, step.call.kwargs) or 0, 0
+        is_cat = step.operation.name == "cat"
+        for tensor, value in zip(step.tensors, step.values, strict=True):
+            if is_cat and tensor.ndim != whole.ndim:
+                continue  # an empty one, as PyTorch allows
+            size = tensor.shape[dim] if is_cat else 1
+            if value.producers and size < whole.shape[dim]:
+                part = whole.narrow(dim, place, size) if is_cat else whole.select(dim, place)
+                self.log.alias(part, value)
+            place += size
 
     def _fused_sum(self, step: Step, operands: tuple[Operand, ...], out: torch.Tensor) -> Node:
         """Two nodes: the product without its addend, and the sum of the two."""
@@ -274,6 +290,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         else:
             added = Operand((), tuple(n for o in factors for n in o.parameters), shape)
         return self.add_node(name, (addend, added), out, addends=(0, 1))
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    return tensor.layout is torch.strided and not tensor.is_nested
 
 
 def _named_tensors(

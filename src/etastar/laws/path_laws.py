@@ -34,9 +34,11 @@ def counted_depth(report: DepthReport, count: DepthCount) -> int:
 def depth_count(networks: Iterable[Architecture]) -> DepthCount:
     """What grows with the layers: the effective depth, unless sums with earlier states by-pass it.
 
-    "layers" where one of the networks, which are of one family, mixes an earlier state in.
+    "layers" where one of the networks, which are of one family, mixes an earlier state in, or lets
+    a part of its input through untouched, as a normalizing flow may.
     """
-    mixed = any(network.report.bypassed_by_sums for network in networks)
+    reports = [network.report for network in networks]
+    mixed = any(one.bypassed_by_sums or not one.effective_depth for one in reports)
     return "layers" if mixed else "effective"
 
 
@@ -64,10 +66,12 @@ def depth_ratio(case: TransferCase, count: DepthCount, *, law: str) -> float:
     """Target over base depth, for the law of a name.
 
     Raises:
-        LawError: Sums with an earlier state by-pass layers, so that the effective depth does not
-            follow them.
+        LawError: Sums with an earlier state by-pass layers, or a part of the input all of them, so
+            that the effective depth does not follow them.
     """
     ours, theirs = case.target.report, case.base.report
+    if not (counted_depth(ours, count) and counted_depth(theirs, count)):
+        raise _by_passed(law, ours, theirs)
     ratio = counted_depth(ours, count) / counted_depth(theirs, count)
     deeper = ours.layer_longest_path - theirs.layer_longest_path
     is_mixed = count == "effective" and depth_count((case.base, case.target)) != count
@@ -80,12 +84,14 @@ def _by_passed(law: str, ours: DepthReport, theirs: DepthReport) -> LawError:
     report = max(ours, theirs, key=lambda one: one.bypassed_by_sums)
     steps = ["+" if s.counted_as == "residual addition" else s.module for s in report.path]
     path = steps if len(steps) <= _SHOWN else [*steps[: _SHOWN - 2], "...", *steps[-2:]]
+    is_direct = not (ours.effective_depth and theirs.effective_depth)
+    shown = "a part of the input" if is_direct else f"the path {', '.join(path)}"
     return LawError(
         f"the law {law!r} for networks of effective depth {theirs.effective_depth} and "
         f"{ours.effective_depth}, whose layers on the longest path are {theirs.layer_longest_path} "
-        f"and {ours.layer_longest_path}: the path {', '.join(path)} by-passes "
-        f"{report.bypassed_layers} of {report.weight_layers} weight layers, through sums with an "
-        "earlier state of the stream",
+        f"and {ours.layer_longest_path}: {shown} by-passes {report.bypassed_layers} of "
+        f"{report.weight_layers} weight layers"
+        f"{'' if is_direct else ', through sums with an earlier state of the stream'}",
         "an effective depth that grows with the layers",
         "take EffectiveDepth(count='layers'), or a law of the residual branches",
     )

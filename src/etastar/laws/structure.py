@@ -216,7 +216,7 @@ def _read(network: Architecture, powers: tuple[float, float]) -> _Shape:
     outside = sum(not info.in_branch for info in layers)
     on_path = sum(step.counted_as == "weight layer" for step in network.report.path)
     return _Shape(
-        effective_depth=network.report.effective_depth,
+        effective_depth=network.report.effective_depth or network.report.layer_longest_path,
         trunk=max(1, min(outside, on_path)),
         streams=tuple(stream_of(number) for number in outermost),
     )

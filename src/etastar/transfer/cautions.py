@@ -322,7 +322,7 @@ def _distance(case: TransferCase) -> Iterator[str]:
             f"a base of {theirs} {'block' if theirs == 1 else 'blocks'} is a weak guide to deep "
             f"networks: tune one of {_FEW_BLOCKS + 1} or more, or a second size"
         )
-    if target > _FARTHEST * base:
+    if target > _FARTHEST * base > 0:
         yield (
             f"the target is {target / base:.3g} times as deep as the base, beyond the {_FARTHEST} "
             "times of the stored cases: tune a deeper base"

@@ -261,10 +261,12 @@ def _candidate(
 def _gap_of_counts(evidence: Evidence) -> float:
     """How far log(L_target / L_base) of effective depths is from that of the longest path's layers.
 
-    Where the shortest path by-passes layers either may be the depth that counts; else 0.
+    Where the shortest path by-passes layers either may be the depth that counts; else, or where it
+    passes none at all, 0.
     """
     base, target = (network.report for network in _networks(evidence))
-    if not (base.bypassed_layers or target.bypassed_layers):
+    both = base.effective_depth and target.effective_depth
+    if not both or not (base.bypassed_layers or target.bypassed_layers):
         return 0.0
     layers = target.layer_longest_path / base.layer_longest_path
     return abs(math.log(layers / (target.effective_depth / base.effective_depth)))

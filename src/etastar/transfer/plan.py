@@ -97,7 +97,7 @@ class TransferPlan(Shown):
             yield "no parameter"
         names = Counter(name for p in self.parameters for name in (p.name, *p.aliases))
         yield from (f"{name!r} twice" for name, count in names.items() if count > 1)
-        if self.target_depth < 1:
+        if self.target_depth < 0:
             yield f"a target of depth {self.target_depth}"
         if self.lr_interval is not None and not 0 < self.lr_interval[0] <= self.lr_interval[1]:
             yield f"lr_interval={self.lr_interval}"

@@ -37,7 +37,8 @@ _ASSUMED = ("initialization", "batch size", "steps", "schedule")
 _BOUNDS: Final[dict[str, Any]] = {
     **{key: {"above": 0} for key in ("lr", "aux_lr", "init")},
     **{key: {"least": 0} for key in ("weight_decay", "eps", "log_lr_sd")},
-    **{key: {"least": 1, "whole": True} for key in ("depth", "batch_size", "num_steps")},
+    **{key: {"least": 1, "whole": True} for key in ("batch_size", "num_steps")},
+    "depth": {"least": 0, "whole": True},
 }
 
 
