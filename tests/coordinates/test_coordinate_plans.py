@@ -226,3 +226,21 @@ def test_a_table_tied_to_the_readout_is_named_as_such(text):
     assert (head.module, head.role, head.verdict) == ("head", "embedding", "grows")
     assert "untie" in head.advice
     assert head.remedies == ()
+
+
+def test_a_layer_whose_bias_shrinks_with_width_is_to_be_drawn_otherwise():
+    """Under PyTorch's default its bias, of size fan_in^(-1/2), is all that a small input leaves."""
+
+    def factory(width):
+        layers = (nn.Linear(4, width, bias=False), nn.Linear(width, width), nn.Linear(width, 1))
+        model, x = nn.Sequential(*layers), torch.full((1, 4), 1e-3)
+        small = nn.Sequential(nn.Linear(4, 32, bias=False), nn.Linear(32, 32), nn.Linear(32, 1))
+        plan = plan_transfer(Tuned((small, x), 1e-3), (model, x), optimizer="adam", law="constant")
+        plan.rescale_(model)
+        return model, torch.optim.Adam(plan.param_groups(model))
+
+    batch = torch.full((8, 4), 1e-3), torch.zeros(8, 1)
+    report = coordinate_check(factory, over("width", 32, 128, 512), batch, F.mse_loss)
+    layer = report.axes[0].layers[1]
+    assert (layer.quantity, layer.verdict) == ("size at initialization", "shrinks")
+    assert "initialize_" in layer.advice

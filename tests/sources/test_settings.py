@@ -39,6 +39,12 @@ def test_what_is_no_setting(text):
         parse_settings([text])
 
 
+def test_a_list_without_brackets_is_told_how_to_be_written():
+    assert parse_settings(split_settings("depths=[3,3,9]")) == {"depths": [3, 3, 9]}
+    with pytest.raises(ModelSpecError, match=r"a list among others as depths=\[3,3,9,3\]"):
+        parse_settings(split_settings("depths=3,3,9"))
+
+
 def test_a_setting_twice():
     with pytest.raises(ModelSpecError, match="'depth' twice"):
         parse_settings(["depth=3", "depth=4"])

@@ -271,4 +271,9 @@ def written_advice(layer: LayerCheck, others: Sequence[LayerCheck], *, law: Law,
     if first:
         shown = ", ".join(f"{one.module or '(root)'} ({one.name})" for one in first)
         return f"its own settings follow {law.name!r}; it changes with others, mend {shown} first"
+    if layer.quantity == INIT and law.name == "width":
+        return (
+            "no rate changes what is drawn: etastar.initialize_ draws it alike at all widths "
+            "(PyTorch's biases shrink)"
+        )
     return f"all settings follow {law.name!r}, which does not fit here: measure_update gives a rate"

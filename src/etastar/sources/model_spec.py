@@ -265,7 +265,8 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not (equals and name.strip().isidentifier()):
-            raise ModelSpecError(f"setting {text!r}", "NAME=VALUE", "write for example depth=12")
+            advice = "write for example depth=12; a list among others as depths=[3,3,9,3]"
+            raise ModelSpecError(f"setting {text!r}", "NAME=VALUE", advice)
         if name.strip() in settings:
             raise ModelSpecError(
                 f"setting {name.strip()!r} twice", "each setting once", "leave one of them out"
