@@ -9,7 +9,6 @@ import typer
 from etastar.optimizers.registry import OPTIMIZERS
 
 if TYPE_CHECKING:
-    from etastar.sources.recipe_spec import RecipeSpec
     from etastar.sweep.recipe import Recipe
 
 _FORMS = (
@@ -108,25 +107,6 @@ def given_of(context: typer.Context, names: str) -> str:
     return ", ".join(f"--{name.replace('_', '-')}" for name in given)
 
 
-def read_spec(context: typer.Context, **more: Any) -> RecipeSpec:
-    """The recipe that the options of a command say, which has those of this file by their names."""
-    from etastar.sources.model_spec import parse_settings
-    from etastar.sources.recipe_spec import RecipeSpec
-
-    given = context.params
-    fields = {
-        "settings": parse_settings(given["arg"]),
-        "data_options": parse_settings(given["data_arg"]),
-        "momentum": given["momentum"],
-        "weight_decay": given["weight_decay"],
-        "init": given["init"],
-        "num_steps": given.get("steps", 1),
-        "batch_size": given["batch"],
-    }
-    fields |= {"optimizer": given["optimizer"], **more}
-    return RecipeSpec(given["model"], given["data"], **fields)
-
-
 def read_recipe(context: typer.Context, sizes: Any, **more: Any) -> Recipe:
     """The recipe of a command at some sizes: of a model with data and optimizer, or one's own.
 
@@ -136,7 +116,7 @@ def read_recipe(context: typer.Context, sizes: Any, **more: Any) -> Recipe:
     from etastar.errors import ModelSpecError
     from etastar.sources.model_spec import parse_settings
     from etastar.sources.own_code import own_recipe
-    from etastar.sources.recipe_spec import named_recipe
+    from etastar.sources.recipe_spec import RecipeSpec, named_recipe
 
     given = context.params
     if given["data"] is None:
@@ -153,6 +133,16 @@ def read_recipe(context: typer.Context, sizes: Any, **more: Any) -> Recipe:
             f"one of: {', '.join(OPTIMIZERS)}",
             "give --optimizer",
         )
-    spec = read_spec(context, **more)
+    fields = {
+        "optimizer": given["optimizer"],
+        "settings": parse_settings(given["arg"]),
+        "data_options": parse_settings(given["data_arg"]),
+        "momentum": given["momentum"],
+        "weight_decay": given["weight_decay"],
+        "init": given["init"],
+        "num_steps": given.get("steps", 1),
+        "batch_size": given["batch"],
+    }
+    spec = RecipeSpec(given["model"], given["data"], **{**fields, **more})
     spec.require_sizes(sizes)
     return named_recipe(spec)

@@ -10,13 +10,7 @@ from typing import Any, Literal, get_type_hints
 
 import torch
 
-from etastar.datasets.dataset import (
-    NUM_BYTES,
-    Dataset,
-    byte_windows,
-    hold_out_tenth,
-    image_dataset,
-)
+from etastar.datasets.dataset import NUM_BYTES, Dataset, byte_windows, hold_out_tenth, image_dataset
 from etastar.datasets.hugging_face import HuggingFaceOptions, load_hf
 from etastar.errors import ModelSpecError, foreign_errors_as
 from etastar.typed import require_type

@@ -100,11 +100,7 @@ class Optimum(Shown):
 
 
 def find_optimum(
-    lrs: ArrayLike,
-    losses: ArrayLike,
-    *,
-    num_points: int = 3,
-    num_resamples: int = 1000,
+    lrs: ArrayLike, losses: ArrayLike, *, num_points: int = 3, num_resamples: int = 1000
 ) -> Optimum:
     """The minimum over log lr of a parabola through the lowest points of the mean loss curve.
 

@@ -66,12 +66,7 @@ class PowerLawFit(Shown):
         return ", ".join(parts)
 
 
-def fit_power_law(
-    sizes: ArrayLike,
-    optima: Optima,
-    *,
-    variance_floor: float = 1e-4,
-) -> PowerLawFit:
+def fit_power_law(sizes: ArrayLike, optima: Optima, *, variance_floor: float = 1e-4) -> PowerLawFit:
     """Least squares of log eta* = a + b log size, weighted by what `log_lr_sd` says of the optima.
 
     No point is left out. b = sum_i c_i log eta*_i, and its 95% interval reaches to either side by
@@ -166,10 +161,7 @@ def _line(
 
 
 def _slope_interval(
-    x: NDArray[np.float64],
-    optima: Optima,
-    weights: NDArray[np.float64],
-    slope: float,
+    x: NDArray[np.float64], optima: Optima, weights: NDArray[np.float64], slope: float
 ) -> tuple[float, float] | None:
     """The reaches of the optima to the side that moves the slope so, in quadrature."""
     ends = [o.interval for o in optima if isinstance(o, Optimum) and o.interval is not None]

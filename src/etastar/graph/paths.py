@@ -9,13 +9,7 @@ from math import comb
 
 from etastar.depth import CountedAs
 from etastar.formatting import name_pattern, shorten_middle
-from etastar.graph.contraction import (
-    Contraction,
-    CountedNode,
-    held_before,
-    leading_to,
-    members,
-)
+from etastar.graph.contraction import Contraction, CountedNode, held_before, leading_to, members
 from etastar.graph.node import Node, Region, WeightUse
 from etastar.graph.residual import Branch
 

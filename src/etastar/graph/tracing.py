@@ -14,10 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from etastar.errors import CaptureError, cause_of
 from etastar.graph.arguments import cloned, map_tensors, named_inputs, named_tensors, tensors_in
@@ -167,10 +164,7 @@ def _without_decay(model: nn.Module) -> tuple[set[str], set[str]]:
 
 
 def _run(
-    model: nn.Module,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    recorder: Recorder,
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], recorder: Recorder
 ) -> Any:
     try:
         with nullcontext() if recorder.twins is None else recorder.twins.mode, recorder:

@@ -22,12 +22,7 @@ from etastar.graph.isolation import attributes_kept, empty_containers, own_tenso
 from etastar.measure.batch import Examples, LossFn, forward_pass, is_low_precision, own_device
 from etastar.naming import canonical_parameters, unwrap
 from etastar.optimizers import OPTIMIZERS, OptimizerKind
-from etastar.optimizers.reading import (
-    OptimizerLike,
-    kind_of_class,
-    optimizer_class,
-    optimizer_kind,
-)
+from etastar.optimizers.reading import OptimizerLike, kind_of_class, optimizer_class, optimizer_kind
 
 OptimizerChoice: TypeAlias = (
     "OptimizerLike | Sequence[Optimizer] | Callable[[nn.Module], Optimizer | Sequence[Optimizer]]"

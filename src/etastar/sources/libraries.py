@@ -47,12 +47,7 @@ class ModelSource:
     inputs: Callable[[str, dict[str, Any], Any], GivenInputs]
 
     def load(
-        self,
-        name: str,
-        settings: dict[str, Any],
-        *,
-        device: str,
-        given: GivenInputs | None,
+        self, name: str, settings: dict[str, Any], *, device: str, given: GivenInputs | None
     ) -> tuple[nn.Module, GivenInputs]:
         """Build the model and put its inputs beside it: the caller's, or those that it works out.
 

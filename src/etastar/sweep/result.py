@@ -206,9 +206,7 @@ def size_optimum(records: Sequence[TrialRecord]) -> Optimum | None:
     return replace(found, num_diverged=infinite - stopped, num_stopped=stopped)
 
 
-def loss_table(
-    records: Sequence[TrialRecord],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def loss_table(records: Sequence[TrialRecord]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Losses by rate and seed; a seed that a rate lacks is filled in from the others.
 
     A missing loss is l(r, s) = mean over the seeds t that r has of (l(r, t) - b_t) + b_s, b_s being

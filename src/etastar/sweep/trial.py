@@ -67,11 +67,7 @@ class TrialRecord:
 
 
 def run_trial(
-    recipe: Recipe,
-    size: Size,
-    point: Point,
-    *,
-    device: torch.device | str = "cpu",
+    recipe: Recipe, size: Size, point: Point, *, device: torch.device | str = "cpu"
 ) -> TrialRecord:
     """Train one size at one learning rate from one seed, in this process.
 
