@@ -55,7 +55,7 @@ def results():
         sweep,
         sweep.sizes[0],
         TuneResult(plan, sweep, (("depth", 24),), 0.1, "budget", 1.5, 0.05),
-        StoreFit(fit, tuple(kept), (), {"model": "zoo:resmlp"}, DEEP, plan),
+        StoreFit(fit, (), tuple(kept), (), {"model": "zoo:resmlp"}, DEEP, plan),
         FileWritten("report.html", 10**6, ("Plan",) * 300),
         LrRange((0.1,) * 999, (1.0,) * 999),
         DemoResult(tuple({"rule": str(i), "lr": 0.1, "loss": 1.0} for i in range(50))),

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from etastar.errors import FitError, ModelSpecError, StorageError
+from etastar.report.sections import sections_of
 from etastar.sources.model_spec import parse_sizes
 from etastar.sources.stored_optima import fit_store
 from etastar.sweep.recipe import Point
@@ -88,6 +89,33 @@ def test_the_fit_shows_itself_in_80_columns(tmp_path):
     assert "depth^-0.700" in shown
     assert "depth=14" in shown
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_the_line_over_depth_goes_through_sizes_between_which_one_setting_changes(tmp_path):
+    pairs = [(w, d) for w in (8, 64) for d in (2, 6, 14) if (w, d) != (64, 2)]
+    optima = {(("layers", d), ("width", w)): (d + 2) ** -0.7 * 8 / w for w, d in pairs}
+    depths = {size: dict(size)["layers"] + 2.0 for size in optima}
+    store = filled(tmp_path / "runs.log", {"who": "me"}, optima, depths)
+    found = fit_store(store)
+    assert found.fit.exponent == pytest.approx(-0.7)
+    assert found.as_dict()["at"] == {"width": 8}
+    assert len(found.as_dict()["optima"]) == 5
+    assert str(found).startswith("at width=8: lr ~ depth^-0.700")
+    assert [line.split("│")[5].strip() for line in str(found).splitlines() if "=64" in line] == [
+        "-"
+    ] * 2
+    (fact,) = [one.facts["exponent"] for one in sections_of(store) if "r squared" in one.facts]
+    assert fact.startswith("exponent -0.700")
+    assert fact.endswith(", at width=8")
+
+
+@pytest.mark.parametrize("names", [["width"], ["layers", "width"]])
+def test_sizes_that_no_line_over_depth_goes_through_are_named(tmp_path, names):
+    sizes = [tuple((name, k) for name in names) for k in (4, 8)]
+    depths = {size: float(dict(size).get("layers", 3)) for size in sizes}
+    store = filled(tmp_path / "runs.log", {"who": "me"}, dict.fromkeys(sizes, 0.1), depths)
+    with pytest.raises(FitError, match=r"width=4; .*width=8\n.*one setting changes"):
+        fit_store(store)
 
 
 FILE = """

@@ -10,14 +10,7 @@ import numpy as np
 
 from etastar.fit import PowerLawFit
 from etastar.formatting import interval, number, percent, seeds_interval
-from etastar.report.charts import (
-    Axis,
-    Chart,
-    Panel,
-    Section,
-    Series,
-    axis_labels,
-)
+from etastar.report.charts import Axis, Chart, Panel, Section, Series, axis_labels
 from etastar.report.plan_sections import plan_section
 from etastar.report.rate_line import (
     PowerLine,
@@ -67,6 +60,7 @@ def fit_section(data: _Data) -> Section:
     points = [
         RatePoint(one["depth"], one["lr"], one["interval"] and tuple(one["interval"]))
         for one in data["optima"]
+        if data["at"].items() <= one["size"].items()
     ]
     plan, target = data.get("plan"), None
     if plan is not None:
@@ -77,7 +71,9 @@ def fit_section(data: _Data) -> Section:
         for one in data["optima"]
     )
     headings = ("size", "effective depth", "learning rate", "95% interval")
-    facts = {**data["settings"], "exponent": "none, of one depth" if line is None else str(line)}
+    at = f", at {format_size(as_size(data['at']))}" if data["at"] else ""
+    law = "none, of one depth" if line is None else f"{line}{at}"
+    facts = {**data["settings"], "exponent": law}
     facts["r squared"] = "none" if data["r_squared"] is None else number(data["r_squared"])
     without = [f"no optimum at {format_size(as_size(size))}" for size in data["without_optimum"]]
     prior = plan["prior"] if plan is not None else data.get("prior")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
@@ -31,7 +31,7 @@ from etastar.optimizers import OptimizerLike
 from etastar.sources.libraries import SOURCES, GivenInputs
 from etastar.sources.model_spec import capture_spec, load_model
 from etastar.sources.own_code import own_recipe
-from etastar.sweep.recipe import Recipe, Size, as_size, format_size
+from etastar.sweep.recipe import Recipe, Size, format_size
 from etastar.sweep.result import SizeResult, SweepResult, size_optimum
 from etastar.sweep.storage import as_store
 from etastar.sweep.storage.connection import shown_location
@@ -41,6 +41,8 @@ from etastar.transfer import Target, TransferPlan, Tuned, plan_transfer
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+
+_Point: TypeAlias = "tuple[Size, float, Optimum]"
 
 _PLAIN_WORD = re.compile(r"[\w-]*")
 
@@ -158,7 +160,11 @@ def stored_bases(
             "sweep a wider range of rates",
         )
     if (recipe := _recipe(sweep, model)) is not None:
-        return recipe_ends(recipe, found, as_size(target), optimizer)
+        if optimizer is not None:
+            raise OptimizerError(
+                f"the optimizer {optimizer!r} for a recipe", "the recipe's own", "leave it out"
+            )
+        return recipe_ends(recipe, found, target)
     kind = _swept(sweep, "optimizer", optimizer, error=OptimizerError)
     build = _builder(sweep, model, inputs)
     decay = _mapping(sweep.settings, "optimizer options").get("weight_decay")
@@ -250,7 +256,8 @@ class StoreFit(Shown):
 
     Attributes:
         fit: The law in effective depth (in the size's own depth, where the model has no name); None
-            where a target was asked for and a single depth has an optimum.
+            where a target was asked for and there is none.
+        at: Settings of the sizes that it goes through, where others differ in them; () for all.
         optima: Size, depth and optimum of every size that has one.
         without_optimum: Sizes of which every rate has a diverged run.
         settings: Settings of the recipe.
@@ -259,7 +266,8 @@ class StoreFit(Shown):
     """
 
     fit: PowerLawFit | None
-    optima: tuple[tuple[Size, float, Optimum], ...]
+    at: Size
+    optima: tuple[_Point, ...]
     without_optimum: tuple[Size, ...]
     settings: dict[str, str]
     target: Mapping[str, Any] | None = None
@@ -277,10 +285,12 @@ class StoreFit(Shown):
         table.add_column("")
         for size, depth, best in self.optima:
             spread = seeds_interval(best.interval)
-            on_line = "-" if self.fit is None else number(self.fit.predict(depth))
+            is_on = self.fit is not None and set(self.at) <= set(size)
+            on_line = number(self.fit.predict(depth)) if self.fit and is_on else "-"
             flag = "at the edge" if best.at_edge else ""
             table.add_row(format_size(size), f"{depth:g}", number(best.lr), spread, on_line, flag)
-        lines = [] if self.fit is None else [str(self.fit).replace("size", "depth", 1)]
+        held = f"at {format_size(self.at)}: " if self.at else ""
+        lines = [] if self.fit is None else [held + str(self.fit).replace("size", "depth", 1)]
         if self.plan is not None and self.target is not None:
             rate = f"{format_size(tuple(self.target.items()))}: lr {number(self.plan.lr)}"
             ends = self.plan.lr_interval
@@ -294,6 +304,7 @@ class StoreFit(Shown):
         fit = {} if self.fit is None else self.fit.as_dict()
         return {
             **{name: fit.get(name) for name in ("exponent", "exponent_interval", "r_squared")},
+            "at": dict(self.at),
             "optima": [
                 {
                     "size": dict(size),
@@ -327,7 +338,7 @@ def fit_store(
 
     Raises:
         StorageError: The store cannot be read, or holds no runs under this name.
-        FitError: Fewer than two depths have an optimum, or the sizes have no depth.
+        FitError: No two optima differ in one setting that changes the depth, or have no depth.
         EtastarError: As `stored_bases` and `plan_transfer`, for a target.
     """
     read = read_store(storage, name=name)
@@ -335,13 +346,36 @@ def fit_store(
     every = read.sweep.optima.items()
     optima = tuple((size, depths[size], best) for size, best in every if best is not None)
     without = tuple(size for size, best in every if best is None)
-    fit, plan = None, None
+    (line, at), plan = _line(optima), None
     if target is not None:
         tuned, network, kind = stored_bases(read, target, model=model, optimizer=optimizer)
         plan = plan_transfer(tuned, network, optimizer=kind, law=law)
-    if target is None or len({depth for _, depth, _ in optima}) > 1:
-        fit = fit_power_law([depth for _, depth, _ in optima], [best for _, _, best in optima])
-    return StoreFit(fit, optima, without, read.settings, target, plan)
+    elif not line:
+        known = "; ".join(format_size(size) for size, *_ in optima)
+        raise FitError(
+            f"{read.where} with optima at {known or 'no size'}",
+            "optima at two depths or more, between which one setting changes",
+            "sweep another depth; a --target is planned from a single one too",
+        )
+    fit = fit_power_law([one[1] for one in line], [one[2] for one in line]) if line else None
+    return StoreFit(fit, at, optima, without, read.settings, target, plan)
+
+
+def _line(optima: Sequence[_Point]) -> tuple[list[_Point], Size]:
+    """Those like the first in all but a setting that changes the depth, and what others differ in.
+
+    Example:
+        >>> sizes = [(("depth", d), ("width", w)) for d in (2, 4) for w in (8, 16)]
+        >>> line, at = _line([(size, float(size[0][1]), None) for size in sizes])
+        >>> [depth for _, depth, _ in line], at
+        ([2.0, 4.0], (('width', 8),))
+    """
+    for name, _ in optima[0][0] if optima else ():
+        rest = [tuple(pair for pair in size if pair[0] != name) for size, *_ in optima]
+        line = [one for one, held in zip(optima, rest, strict=True) if held == rest[0]]
+        if len({depth for _, depth, _ in line}) > 1:
+            return line, () if len(line) == len(optima) else rest[0]
+    return [], ()
 
 
 def _depths(stored: StoredSweep) -> dict[Size, float]:

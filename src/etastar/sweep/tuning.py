@@ -10,7 +10,7 @@ from math import prod
 from statistics import mean
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
-from etastar.errors import EtastarError, OptimizerError, TrialError
+from etastar.errors import EtastarError, TrialError
 from etastar.fit import Optimum
 from etastar.graph.capture import graph_of
 from etastar.laws import Law
@@ -286,8 +286,8 @@ def _case(
     recipe: Recipe,
     bases: Iterable[Mapping[str, int] | Size],
     target: Mapping[str, int] | Size,
-    optimizer: OptimizerLike | None,
-    law: str | Law | Sequence[str | Law],
+    optimizer: OptimizerLike | None = None,
+    law: str | Law | Sequence[str | Law] = "auto",
 ) -> _Case:
     """Read the sizes and build each network once; the bases in the order of their cost."""
     if not isinstance(recipe, Recipe):
@@ -302,48 +302,20 @@ def _case(
             "one base or more, each once, none of them the target, all of the target's names",
             'write for example [{"depth": 2}, {"depth": 4}] and {"depth": 16}',
         )
-    return _built(recipe, sizes, goal, optimizer, law)
-
-
-def _built(
-    recipe: Recipe,
-    sizes: Sequence[Size],
-    goal: Size,
-    optimizer: OptimizerLike | None,
-    law: str | Law | Sequence[str | Law] = "auto",
-) -> _Case:
     for size in (*sizes, goal):
         recipe.require_takes(size)
-    networks = {goal: _network(recipe, goal, shapes_will_do=True)}
-    networks |= {size: _network(recipe, size) for size in sizes}
+    networks = {size: _network(recipe, size) for size in sizes}
+    networks[goal] = _network(recipe, goal, shapes_will_do=True)
     ordered = sorted(sizes, key=lambda size: networks[size].num_parameters)
     return _Case(recipe, tuple(ordered), goal, networks, optimizer, law)
 
 
 def recipe_ends(
-    recipe: Recipe, optima: Mapping[Size, Optimum], target: Size, optimizer: str | None
+    recipe: Recipe, optima: Mapping[Size, Optimum], target: Mapping[str, int]
 ) -> tuple[tuple[Tuned, ...], Target, OptimizerLike]:
-    """Tuned sizes of a recipe, a target and its optimizer, as `tune` hands them to a plan.
-
-    Raises:
-        OptimizerError: The recipe's optimizer is of another kind than the one that is named.
-    """
+    """Tuned sizes of a recipe, a target and its optimizer, as `tune` hands them to a plan."""
     rates = {size: (best.lr, best.log_lr_sd) for size, best in optima.items()}
-    case = _built(recipe, tuple(rates), target, None)
-    tuned, goal, made = case.ends(rates)
-    if optimizer is None:
-        return tuned, goal, made
-    try:
-        kind = optimizer_kind(made).name
-    except OptimizerError:  # of no known class: the name declares what it is
-        return replace(case, optimizer=optimizer).ends(rates)
-    if kind != optimizer:
-        raise OptimizerError(
-            f"the optimizer {optimizer!r} for a recipe that makes {kind}",
-            "the recipe's own",
-            "leave it out",
-        )
-    return tuned, goal, made
+    return _case(recipe, tuple(rates), target).ends(rates)
 
 
 def _settings(made: Optimizer, kind: OptimizerKind) -> dict[str, Any]:
