@@ -220,6 +220,42 @@ def test_heads_of_one_size_are_no_width():
     assert found["qkv.weight"].lr_multiplier == found["qkv.bias"].lr_multiplier == 4.0
 
 
+def test_biases_put_together_for_one_layer_have_the_width_of_their_parts():
+    """Queries and values have one, keys none, as in BEiT and the second Swin."""
+
+    def attention(width):
+        def forward(m, x):
+            bias = torch.cat([m.q, torch.zeros_like(m.q), m.v])
+            q, k, v = F.linear(m.first(x), m.qkv.weight, bias).chunk(3, -1)
+            return m.last(F.scaled_dot_product_attention(q, k, v))
+
+        return Net(
+            forward, first=nn.Linear(8, width), qkv=nn.Linear(width, 3 * width, bias=False),
+            q=nn.Parameter(torch.zeros(width)), v=nn.Parameter(torch.zeros(width)),
+            last=nn.Linear(width, 3),
+        ), torch.randn(2, 5, 8)  # fmt: skip
+
+    found = entries(attention, (16,), (64,))
+    assert found["q"].lr_multiplier == found["v"].lr_multiplier == 4.0
+
+
+def test_the_bias_of_a_convolution_behind_an_attention_is_that_of_its_channels():
+    def attention(width):
+        def forward(m, x):
+            q, k, v = (t.flatten(2).transpose(1, 2) for t in m.qkv(m.first(x)).chunk(3, 1))
+            read = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+            return m.last(m.proj(read.reshape(*read.shape[:2], *x.shape[2:])).relu())
+
+        return Net(
+            forward, first=nn.Conv2d(3, width, 1), qkv=nn.Conv2d(width, 3 * width, 1),
+            proj=nn.Conv2d(width, width, 1), last=nn.Conv2d(width, 3, 1),
+        ), torch.randn(2, 3, 4, 4)  # fmt: skip
+
+    found = entries(attention, (16,), (64,))
+    assert {found[f"{name}.bias"].lr_multiplier for name in ("first", "qkv", "proj")} == {4.0}
+    assert found["last.bias"].lr_multiplier == 1.0
+
+
 def test_a_base_that_is_read_from_sizes_has_widths_too():
     """The base has no hidden layer, so that its sizes tell what the target's would be there."""
 

@@ -157,7 +157,9 @@ class _Roles:
         if of_experts:
             features = record.shape[-1]
         elif use.operand.parameters != (name,) and features not in (size, *record.shape):
-            features = NO_WIDTH  # one number, beside others for all features
+            shapes = [self.sizes.shapes[other] for other in use.operand.parameters]
+            is_joined = len(shapes) > 1 and {record.shape} == {*shapes} and features > size > 1
+            features = size if is_joined else NO_WIDTH  # one number, beside others for all features
         if is_table and not of_experts and not is_gain:
             columns = record.shape[-1] if features else 0
             return ParamInfo(

@@ -112,6 +112,8 @@ class FeatureSizes:
         size = math.prod(operand.shape)
         if is_output or size == 1:
             return NO_WIDTH
+        if node.weight is not None:
+            return size  # a bias within the layer, behind whatever that reads
         is_of_heads = operand.shape[-1:] != node.shape[-1:] or operand.shape[-2:] == node.shape[-2:]
         return NO_WIDTH if is_of_heads and self._heads(node) else size
 
