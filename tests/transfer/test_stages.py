@@ -2,6 +2,7 @@
 
 import pytest
 
+from etastar.errors import PlanError
 from etastar.parameter import ParamInfo
 from etastar.transfer import match_parameters
 
@@ -71,6 +72,22 @@ def test_new_blocks_of_a_stage_that_had_one_have_the_sizes_that_the_base_would_h
     assert found["blocks.4.1.expand.weight"] == (6 * 56, 56, 1, 1)
     assert found["blocks.4.1.norm.weight"] == (6 * 56,)
     assert found["blocks.4.1.project.weight"] == (56, 6 * 56, 1, 1)
+
+
+@pytest.mark.parametrize("width", [0.25, 0.35, 0.5, 0.75, 1.0])
+@pytest.mark.parametrize("wider", [0.5, 0.75, 1.0, 1.3, 1.4, 1.8, 2.0])
+@pytest.mark.parametrize("depths", [(1, 1, 1, 1, 1), (1, 2, 2, 3, 1), (1, 1, 2, 1, 1)])
+def test_the_only_block_of_a_stage_stands_for_others_rightly_or_not_at_all(width, wider, depths):
+    """It narrows where they do not, and rounded widths may hide that."""
+    deeper = tuple(depth + 1 for depth in depths)
+    base, target = inverted_bottlenecks(width, depths), inverted_bottlenecks(wider, deeper)
+    shapes = {info.name: info.shape for info in inverted_bottlenecks(width, deeper)}
+    try:
+        pairs = match_parameters(base, target)
+    except PlanError:
+        assert (width, wider) in {(0.5, 0.75), (1.0, 0.75)}
+    else:
+        assert {p.target.name: p.base.shape for p in pairs} == shapes
 
 
 @pytest.mark.parametrize("kernel", [2, 4])

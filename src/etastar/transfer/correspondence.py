@@ -143,6 +143,7 @@ class _Matcher:
     sizes: defaultdict[str, _Sizes] = field(default_factory=lambda: defaultdict(_sizes))
     kernels: _Sizes = field(default_factory=_sizes)
     found: dict[str, ParamInfo] = field(default_factory=dict)
+    unclear: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         keys = (self._numbered(key) for key in (_place, _kind))
@@ -174,13 +175,28 @@ class _Matcher:
                 self._take(info, other)
 
     def _in_stages(self, target: Sequence[ParamInfo]) -> None:
-        """In a stage, whose blocks have one shape but for the first: by name, else the nearest."""
+        """In a stage, whose blocks have one shape but for the first: by name, else the nearest.
+
+        The only block of a stage stands for others where none of its sizes stands for two: a block
+        that reads as much as it makes is none that narrows.
+        """
         key = self._numbered(lambda info: (*_kind(info), bool(info.features_out)))
         stages = [grouped(infos, key) for infos in (self._open(target), self.base)]
+        new = []
         for place, ours in stages[0].items():
             if self.shared.get(name_template(ours[0].name)):
-                for info, other in stage_pairs(ours, stages[1].get(place, ())):
-                    self._take(info, other)
+                theirs = stages[1].get(place, ())
+                for info, other in stage_pairs(ours, theirs):
+                    if info.name == other.name:
+                        self._take(info, other)
+                    else:
+                        new.append((info, other, len(theirs) == 1))
+        for info, other, is_only in new:
+            known = self.sizes[stage_name(info.name, self.shared)]
+            if is_only and any(len(known[size]) > 1 for size in _features(info)):
+                self.unclear.add(info.name)
+            else:
+                self._take(info, other)
 
     def _anchor(self, target: Sequence[ParamInfo]) -> None:
         """Places that exist once in either network are certain, whatever their index."""
@@ -202,12 +218,15 @@ class _Matcher:
     def _by_index(self, target: Sequence[ParamInfo]) -> None:
         """The nearest index whose sizes agree, else what the sizes alone tell."""
         for info in self._open(target):
-            candidate = self._likeliest(self._candidates(info), info) or self._by_sizes(info)
+            candidates = self._candidates(info)
+            is_only = len(candidates) == 1 and bool(self.shared.get(name_template(info.name)))
+            sized = self._by_sizes(info) if is_only else None  # of a stage of one block, its first
+            candidate = sized or self._likeliest(candidates, info) or self._by_sizes(info)
             if candidate is not None:
                 self._take(info, candidate)
 
     def _open(self, target: Sequence[ParamInfo]) -> list[ParamInfo]:
-        return [info for info in target if info.name not in self.found]
+        return [i for i in target if i.name not in self.found and i.name not in self.unclear]
 
     def _take(self, info: ParamInfo, candidate: ParamInfo) -> None:
         self.found[info.name] = candidate
