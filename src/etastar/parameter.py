@@ -63,13 +63,14 @@ class ParamInfo:
             a (w + c) of the parameter w) cannot carry one.
         branch_fan: Number of branches that this addition sums (1 for `x + f(x)`); 0 outside.
         features_in: Features that a weight reads, each a width; of a grouped layer in one group. 0
-            where the size is no width (the rank of an adapter), None where it is not known.
+            where the size is no width (the rank of an adapter), None where it is not known. Of a
+            gain, what the readout reads whose direction it scales.
         features_out: Features that a weight makes, or that a bias, gain or table belongs to; 0
             where there are none (one number a layer, head, expert or class), None likewise.
         gain_offset: c of a gain that the network reads as a (w + c), 1 for `1 + w`; 0 for a plain
             one. A factor m on the gain makes w' = m (w + c) - c.
-        affine: Whether a factor on it reaches what the network makes of it; not sure of a weight
-            that is normalized (with a gain, too), masked or bent, which is no a (w + c).
+        affine: Whether a factor on all that makes a weight reaches it; not sure of one that is
+            normalized, masked or bent, and so no a (w + c) of its parameter.
         own_multiplier: Constant factor that the network itself puts on what the parameter makes:
             1/L on branches, d0/d on logits, also where it stands before the layer.
         own_before: The part of it that stands before the layer.

@@ -98,7 +98,7 @@ def test_a_scale_of_one_is_the_networks_own():
     assert found["q.weight"].init == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("by", [parametrizations.spectral_norm, parametrizations.weight_norm])
+@pytest.mark.parametrize("by", [parametrizations.spectral_norm, parametrizations.orthogonal])
 def test_queries_whose_weight_takes_no_factor_are_refused_where_heads_change_size(by):
     def network(width, heads):
         model = Attention(width, heads, heads)
@@ -113,6 +113,20 @@ def test_queries_whose_weight_takes_no_factor_are_refused_where_heads_change_siz
     with pytest.raises(LawError, match="of a weight that takes no factor"):
         plan(network(64, 4))
     assert plan(network(64, 8)).lr == pytest.approx(0.01 / 2)
+
+
+def test_gain_and_direction_of_queries_carry_the_factor_together():
+    def network(width, heads):
+        model = Attention(width, heads, heads)
+        parametrizations.weight_norm(model.q)
+        return model, IDS
+
+    model, _ = target = network(64, 4)
+    rule, tuned = Width(attention="1/d"), Tuned(network(32, 4), 0.01)
+    plan = plan_transfer(tuned, target, optimizer="adamw", law="constant", width=rule)
+    before = scores(model)
+    plan.rescale_(model)
+    torch.testing.assert_close(scores(model), before * 0.5**0.5)
 
 
 def test_queries_that_share_a_weight_are_refused_where_heads_change_size():

@@ -56,6 +56,10 @@ def normalized(n_in, n_out, by=parametrizations.weight_norm):
     return by(nn.Linear(n_in, n_out))
 
 
+def one_gain(n_in, n_out):
+    return parametrizations.weight_norm(nn.Linear(n_in, n_out), dim=None)
+
+
 MADE = {
     "spectral norm": lambda *n: normalized(*n, parametrizations.spectral_norm),
     "orthogonal": lambda *n: normalized(*n, parametrizations.orthogonal),
@@ -179,7 +183,7 @@ def over_width(make, optimizer):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "adafactor"])
 @pytest.mark.parametrize(
-    "make", [*MADE.values(), Cosine, normalized], ids=[*MADE, "cosine", "weight norm"]
+    "make", [*MADE.values(), Cosine, one_gain], ids=[*MADE, "cosine", "one gain for all rows"]
 )
 def test_a_readout_that_takes_no_factor_has_the_rate_of_a_hidden_weight(make, optimizer):
     plan, before, after = over_width(make, optimizer)
@@ -189,6 +193,39 @@ def test_a_readout_that_takes_no_factor_has_the_rate_of_a_hidden_weight(make, op
     expected = {"sgd": 1 / 4, "adamw": 1 / 4, "adafactor": 1 / 2}  # fan-out of the hidden one: 1
     assert readout.lr_multiplier == pytest.approx(expected[optimizer])
     assert f"no factor on {readout.name} is sure" in " ".join(plan.notes)
+
+
+@pytest.mark.parametrize("by", [parametrizations.weight_norm, weight_norm])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated:FutureWarning")
+@pytest.mark.parametrize(("optimizer", "cls"), [("sgd", "SGD"), ("adamw", "AdamW")])
+def test_gain_and_direction_of_a_readout_carry_it_together(by, optimizer, cls):
+    """With the same change of the output at any width, as with a plain readout."""
+    targets, lr = torch.arange(6) % 3, {"sgd": 0.1, "adamw": 1e-3}[optimizer]
+
+    def network(width, make):
+        layers = nn.Linear(8, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
+        return nn.Sequential(*layers, make(nn.Linear(width, 3, bias=False)))
+
+    def change(width, make):
+        every = []
+        for seed in range(3):
+            torch.manual_seed(seed)
+            base, model = network(64, make), network(width, make)
+            tuned = Tuned((base, X), lr)
+            plan = plan_transfer(tuned, (model, X), optimizer=optimizer, law="constant")
+            assert "no factor" not in " ".join(plan.notes)
+            plan.rescale_(model)
+            stepping = getattr(torch.optim, cls)(plan.param_groups(model))
+            before = model(X).detach()
+            for _ in range(4):
+                stepping.zero_grad()
+                F.cross_entropy(model(X), targets).backward()
+                stepping.step()
+            every.append((model(X).detach() - before).norm())
+        return float(sum(every))
+
+    plain = [change(width, lambda readout: readout) for width in (64, 1024)]
+    assert [change(width, by) for width in (64, 1024)] == pytest.approx(plain, rel=0.05)
 
 
 def test_a_readout_of_joined_rows_takes_its_factor():

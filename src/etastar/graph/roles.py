@@ -185,8 +185,10 @@ class _Roles:
         )
         is_gain = len(use.parameters) > 1 and math.prod(record.shape) == max(record.shape)
         if is_gain:  # the magnitude of a weight-normalized layer
-            size = math.prod(record.shape)
-            return ParamInfo(name, record.shape, "norm", 1, size, features_out=features[1])
+            size, read = math.prod(record.shape), features[0] if role == "output" else None
+            return ParamInfo(
+                name, record.shape, "norm", 1, size, features_in=read, features_out=features[1]
+            )
         if use.layer_type == "recurrent":
             fans = _own_fans(record.shape)  # of all gates together
             of_state = role == "input" and name.rpartition(".")[2].startswith(_OF_STATE)
@@ -321,9 +323,10 @@ def _stored(
     """How a factor reaches what the network makes of w: own a (w + c), or not at all."""
     form = affine_form(use.operand.steps)
     if form is None:
-        affine, joined = laid_together(shapes, use.operand.shape), len(shapes) > 1
-        scales = {"affine": joined and affine, "branch_scale": info.branch_scale and joined}
-        return {**scales, "own_multiplier": own}
+        joined = len(shapes) > 1
+        affine = joined and () not in shapes and laid_together(shapes, use.operand.shape)
+        scales = info.branch_scale and joined
+        return {"affine": affine, "branch_scale": scales, "own_multiplier": own}
     slope, offset = form
     return {"gain_offset": offset / slope, "own_multiplier": own * abs(slope)}
 

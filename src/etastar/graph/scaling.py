@@ -273,12 +273,15 @@ def output_scalers(
 
 
 def laid_together(parts: Sequence[tuple[int, ...]], made: tuple[int, ...]) -> bool:
-    """Whether a weight is made of parameters side by side: no product or sum of matrices.
+    """Whether a factor on all parameters of a weight is one on it: they lie side by side in it.
+
+    A gain of the direction beside it too; no product or sum of matrices.
 
     Example:
         >>> laid_together([(8, 16), (2, 16)], (10, 16)), laid_together([(16, 8), (8, 16)], (16, 16))
         (True, False)
     """
+    parts = [part for part in parts if math.prod(part) > max(part, default=1)]  # no gains
     if not parts or sum(map(math.prod, parts)) != math.prod(made):
         return False
     return len({*map(len, parts)}) == 1 and sum(len({*n}) > 1 for n in zip(*parts, strict=True)) < 2
@@ -340,8 +343,7 @@ class _Walk:
         held = layer.operands[layer.weight.operand]
         if len(held.parameters) == 1:
             return affine_form(held.steps) is not None
-        parts = [self.shapes[name] for name in held.parameters]
-        return laid_together([p for p in parts if math.prod(p) > max(p, default=1)], held.shape)
+        return laid_together([self.shapes[name] for name in held.parameters], held.shape)
 
     def _product(self, node: Node) -> frozenset[int] | None:
         """A product scales with one factor, if the other one does not depend on what scales it."""

@@ -53,10 +53,11 @@ class Width(Law):
     The readout is a layer with the output multiplier 1 / n_in whose own weights keep the base's
     variance: std x n_in^(-1/2) relative to an initialization of variance 1 / fan_in, and weight
     decay as `fold_multiplier` derives. A network that divides its logits itself, by numbers that
-    differ between base and target, gets what is left of the multiplier. One whose weight is
-    normalized, masked or bent has the hidden rule. Other weights, initialized with variance
-    1 / fan_in, are right as they are. lr x wd of each layer's own weights stays,
-    coupled or not, as in the authors' package.
+    differ between base and target, gets what is left of the multiplier. Of a weight-normalized one
+    the gain has it too, and goes as a row's norm, n_in^(1/2) times an element. One whose weight is
+    normalized without gain, masked or bent has the hidden rule. Other weights, initialized with
+    variance 1 / fan_in, are right as they are. lr x wd of each layer's own weights stays, coupled
+    or not, as in the authors' package.
 
     Epsilon of an Adam-like optimizer follows the gradient's size, 1 / n_out; that of the readout's
     own weights stays, 1 with its multiplier folded in. A norm of queries or keys whose heads keep
@@ -103,7 +104,8 @@ class Width(Law):
     def factors(self, pair: ParamPair, case: TransferCase) -> Factors:
         """See `Law.factors`."""
         role = pair.target.role
-        is_readout = role == "output" and pair.target.affine
+        is_readout = role == "output" or (role == "norm" and pair.fan_in_ratio != 1)
+        is_readout = is_readout and pair.target.affine
         found = (_readout if is_readout else _others)(pair, case.optimizer)
         if self.embedding != "mup" and role == "embedding" and case.optimizer.update == "adam":
             lr = pair.units_ratio**-0.5
@@ -206,6 +208,7 @@ def _readout(pair: ParamPair, optimizer: OptimizerKind) -> Factors:
         rate = n
     elif optimizer.update == "adam":
         eps = 1 / n  # the multiplier, folded in, takes it back
+        rate = math.sqrt(n) if pair.target.role == "norm" else 1.0  # a gain is a row's norm
     elif optimizer.update == "muon":
         rate = math.sqrt(n / _own_squared(pair, optimizer.shape_rule))
         eps = 1 / math.sqrt(n) if optimizer.shape_rule == "eigenbasis" else 1.0
