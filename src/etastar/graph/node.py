@@ -192,11 +192,15 @@ def reached(
 
 @dataclass(frozen=True, slots=True)
 class ParameterRecord:
-    """Shape, further names, and whether the model marks it as one without weight decay."""
+    """Shape, further names, whether the model marks it as one without weight decay.
+
+    And whether it holds whole numbers: quantized, and not trained.
+    """
 
     shape: tuple[int, ...]
     aliases: tuple[str, ...] = ()
     no_decay: bool = False
+    is_quantized: bool = False
 
 
 class Region(NamedTuple):

@@ -47,8 +47,7 @@ def parameter_infos(
     Reference:
         [TP5] arXiv 2203.03466, Table 3 (roles); [AM] arXiv 2510.04327 (branches).
     """
-    shapes = {name: record.shape for name, record in records.items()}
-    roles = _Roles(nodes, contraction, layers, shapes)
+    roles = _Roles(nodes, contraction, layers, records)
     return tuple(roles.info(name, record) for name, record in records.items())
 
 
@@ -91,9 +90,11 @@ class _Roles:
         nodes: Sequence[Node],
         contraction: Contraction,
         layers: Contraction,
-        shapes: Mapping[str, tuple[int, ...]],
+        records: Mapping[str, ParameterRecord],
     ) -> None:
         self.nodes = nodes
+        shapes = {name: record.shape for name, record in records.items()}
+        trained = {name: shapes[name] for name, one in records.items() if not one.is_quantized}
         branches = _with_conditions(contraction, layers)
         self.places: dict[int, tuple[Branch, ...]] = defaultdict(tuple)  # the innermost first
         for branch in branches:
@@ -115,7 +116,7 @@ class _Roles:
                     )
         shared = {name for name, uses in self.uses.items() if len(uses) > 1}
         self.scalers = {
-            branch.addition: output_scalers(nodes, branch, self.before, shared, shapes)
+            branch.addition: output_scalers(nodes, branch, self.before, shared, trained)
             for branch in branches
         }
 

@@ -261,7 +261,7 @@ def output_scalers(
         branch: A branch of it.
         before: Nearest counted nodes before each node.
         shared: Parameters that several operations read: the gains of all layers in one tensor.
-        shapes: Shape of every parameter.
+        shapes: Shape of every parameter that can be trained; no factor is put on another.
 
     Reference:
         [TP6] arXiv 2310.02244 and [CP] arXiv 2505.01618 put a multiplier on each branch's output.
@@ -341,6 +341,8 @@ class _Walk:
         """
         assert layer.weight is not None
         held = layer.operands[layer.weight.operand]
+        if not self.shapes.keys() >= {*held.parameters}:
+            return True
         if len(held.parameters) == 1:
             return affine_form(held.steps) is not None
         return laid_together([self.shapes[name] for name in held.parameters], held.shape)

@@ -142,6 +142,7 @@ def _parameter_records(model: nn.Module) -> dict[str, ParameterRecord]:
             or dict(getattr(parameter, "_optim", None) or {}).get("weight_decay") == 0
             or not exact.isdisjoint(every)
             or any(part in name for name in every for part in parts),
+            is_quantized=not (parameter.is_floating_point() or parameter.is_complex()),
         )
         for parameter, every in names.items()
     }
