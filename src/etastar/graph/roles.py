@@ -184,9 +184,11 @@ class _Roles:
         features: tuple[int, ...] = self.sizes.of_weight(
             uses[0].node, use, is_output=role == "output"
         )
-        is_gain = len(use.parameters) > 1 and math.prod(record.shape) == max(record.shape)
-        if is_gain:  # the magnitude of a weight-normalized layer
-            size, read = math.prod(record.shape), features[0] if role == "output" else None
+        every = [math.prod(self.sizes.shapes[held]) for held in use.parameters]
+        size = math.prod(record.shape)
+        is_least = len(every) > 1 and size == min(every)  # of one row the direction is a vector too
+        if is_least and size == max(record.shape):  # the magnitude of a weight-normalized layer
+            read = features[0] if role == "output" else None
             return ParamInfo(
                 name, record.shape, "norm", 1, size, features_in=read, features_out=features[1]
             )

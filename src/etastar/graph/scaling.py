@@ -281,7 +281,8 @@ def laid_together(parts: Sequence[tuple[int, ...]], made: tuple[int, ...]) -> bo
         >>> laid_together([(8, 16), (2, 16)], (10, 16)), laid_together([(16, 8), (8, 16)], (16, 16))
         (True, False)
     """
-    parts = [part for part in parts if math.prod(part) > max(part, default=1)]  # no gains
+    least = min(map(math.prod, parts), default=0)
+    parts = [p for p in parts if not least == math.prod(p) == max(p, default=1)]  # no gains
     if not parts or sum(map(math.prod, parts)) != math.prod(made):
         return False
     return len({*map(len, parts)}) == 1 and sum(len({*n}) > 1 for n in zip(*parts, strict=True)) < 2
