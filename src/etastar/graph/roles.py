@@ -177,9 +177,15 @@ class _Roles:
         fans = (use.fan_in, use.fan_out) if use.features else one
         is_part = math.prod(held) != math.prod(record.shape) and len(held) == len(record.shape)
         is_chosen = is_part and len(held) == 3 and held[1:] == record.shape[1:]  # experts
-        if use.layer_type == "recurrent" or (is_part and not is_chosen):
+        shapes = [self.sizes.shapes[n] for n in use.parameters]
+        share = _share_of_outputs(record.shape, shapes, held, use)
+        is_recurrent = use.layer_type == "recurrent"
+        if is_part and share is not None and not is_recurrent:
+            fans = use.fan_in, round(share * use.fan_out)
+            features = features[0], round(share * features[1])
+        elif is_recurrent or (is_part and not is_chosen and len(shapes) > 1):
             fans = _own_fans(record.shape)
-            if len(use.parameters) > 1:  # of a factor, a size that the weight lacks is a rank
+            if len(shapes) > 1:  # of a factor, a size that the weight lacks is a rank
                 features = tuple(size if size in held else NO_WIDTH for size in fans)
         read, made = features
         return ParamInfo(name, record.shape, role, *fans, features_in=read, features_out=made)
@@ -313,6 +319,26 @@ def _is_row(use: _Use) -> bool:
     """Whether a sum reads one vector alone of what it is a slice of: the bias of one layer."""
     is_summed = use.node.addends or use.node.weight is not None or use.argument == "bias"
     return bool(is_summed) and len(use.operand.shape) == 1
+
+
+def _share_of_outputs(
+    shape: tuple[int, ...],
+    shapes: Sequence[tuple[int, ...]],
+    held: tuple[int, ...],
+    use: WeightUse,
+) -> float | None:
+    """Part of a layer's outputs that one of several concatenated weights makes; else None.
+
+    One that reads a part of the inputs alone is summed with the others: it has the layer's sizes.
+    """
+    made = use.features[1] if use.features else use.fan_out
+    for axis in (0, 1):
+        joined = sum(each[axis] for each in shapes)
+        wholes = {(*each[:axis], joined, *each[axis + 1 :]) for each in shapes}
+        turned = {whole[::-1] for whole in wholes if len(whole) == 2}
+        if len(shapes) > 1 and len(wholes) == 1 and held in wholes | turned:
+            return shape[axis] / joined if joined == made else 1.0
+    return None
 
 
 def _own_fans(shape: tuple[int, ...]) -> tuple[int, int]:
