@@ -148,9 +148,7 @@ def _install_command(extra: str) -> str:
 
 
 def cause_of(error: BaseException) -> str:
-    """An error of other code in one line: its type and the first line of its message.
-
-    A line that ends in a colon is followed by what it announces, the next one.
+    """An error of other code in one line: its type, and its message up to what a colon announces.
 
     Example:
         >>> cause_of(ZeroDivisionError("division by zero"))

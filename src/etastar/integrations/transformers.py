@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
-
 _WHAT_TO_DO = "leave it out of TrainingArguments, or make the plan for it"
 
 
