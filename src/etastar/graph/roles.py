@@ -178,8 +178,8 @@ class _Roles:
         is_part = math.prod(held) != math.prod(record.shape) and len(held) == len(record.shape)
         is_chosen = is_part and len(held) == 3 and held[1:] == record.shape[1:]  # experts
         shapes = [self.sizes.shapes[n] for n in use.parameters]
-        share = _share_of_outputs(record.shape, shapes, held, use)
         is_recurrent = use.layer_type == "recurrent"
+        share = _share_of_outputs(record.shape, shapes, held, (use.features or one)[1])
         if is_part and share is not None and not is_recurrent:
             fans = use.fan_in, round(share * use.fan_out)
             features = features[0], round(share * features[1])
@@ -322,22 +322,17 @@ def _is_row(use: _Use) -> bool:
 
 
 def _share_of_outputs(
-    shape: tuple[int, ...],
-    shapes: Sequence[tuple[int, ...]],
-    held: tuple[int, ...],
-    use: WeightUse,
+    one: tuple[int, ...], every: Sequence[tuple[int, ...]], held: tuple[int, ...], made: int
 ) -> float | None:
     """Part of a layer's outputs that one of several concatenated weights makes; else None.
 
     One that reads a part of the inputs alone is summed with the others: it has the layer's sizes.
     """
-    made = use.features[1] if use.features else use.fan_out
-    for axis in (0, 1):
-        joined = sum(each[axis] for each in shapes)
-        wholes = {(*each[:axis], joined, *each[axis + 1 :]) for each in shapes}
-        turned = {whole[::-1] for whole in wholes if len(whole) == 2}
-        if len(shapes) > 1 and len(wholes) == 1 and held in wholes | turned:
-            return shape[axis] / joined if joined == made else 1.0
+    for axis in (0, 1) if len(every) > 1 else ():
+        joined = sum(shape[axis] for shape in every)
+        wholes = {(*shape[:axis], joined, *shape[axis + 1 :]) for shape in every}
+        if wholes in ({held}, {held[::-1]} if len(held) == 2 else {held}):
+            return one[axis] / joined if joined == made else 1.0
     return None
 
 

@@ -239,8 +239,8 @@ def output_scalers(
     """Nodes whose parameters, all multiplied by m > 0, multiply the branch's output by m.
 
     They are the last weight layers (with their biases), or the gains and shifts behind them; none
-    where an operation in between does not pass a factor on, a norm without gain absorbs it, or the
-    stream itself is gated, so that no factor belongs to the branch.
+    where an operation in between does not pass a factor on, a norm without gain absorbs it, the
+    stream itself is gated, so that no factor belongs to the branch, or streams are coupled.
 
     Args:
         nodes: The nodes of the graph.
@@ -251,7 +251,7 @@ def output_scalers(
     Reference:
         [TP6] arXiv 2310.02244 and [CP] arXiv 2505.01618 put a multiplier on each branch's output.
     """
-    if branch.is_gated:
+    if branch.is_gated or branch.is_coupled:
         return frozenset()
     walk = _Walk(nodes, branch, before, shared)
     return walk.union(nodes[branch.addition].inputs) or frozenset()
