@@ -66,6 +66,19 @@ def test_whatever_other_code_raises_is_one_of_ours(raised):
     assert caught.value.received == f"f(): {cause_of(raised)}"
 
 
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("bad 'width':\n    ValueError: 33 is odd\nmore", "bad 'width': ValueError: 33 is odd"),
+        ("while loading:\n\n  in part:\n  no file", "while loading: in part: no file"),
+        ("\nfirst\nsecond:", "first"),
+        ("expected:", "expected:"),
+    ],
+)
+def test_a_line_that_announces_the_next_one_is_followed_by_it(message, said):
+    assert cause_of(RuntimeError(message)) == f"RuntimeError: {said}"
+
+
 @pytest.mark.parametrize("raised", [ModelSpecError("a", "b", "c"), KeyboardInterrupt()])
 def test_errors_of_ours_and_ctrl_c_pass(raised):
     with (

@@ -148,14 +148,15 @@ def _install_command(extra: str) -> str:
 
 
 def cause_of(error: BaseException) -> str:
-    """An error of other code in one line: its type and the first line of its message.
+    """An error of other code in one line: its type, and its message up to what a colon announces.
 
     Example:
         >>> cause_of(ZeroDivisionError("division by zero"))
         'ZeroDivisionError: division by zero'
     """
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
+    announced = next((n for n, line in enumerate(lines) if not line.endswith(":")), 0)
+    return " ".join([f"{type(error).__name__}:", *lines[: announced + 1]])
 
 
 @contextmanager

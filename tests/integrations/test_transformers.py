@@ -183,7 +183,7 @@ def plan_twice(trainer, plan):
         ({"weight_decay": 0.01}, "weight_decay=0.01"),
         ({"adam_beta2": 0.95}, "adam_beta2=0.95"),
         ({"optim": "sgd"}, "optim='sgd'"),
-        ({"optim": "adafactor"}, "optim='adafactor'"),
+        ({"optim": "adafactor"}, "optim='adafactor', which is transformers.optimization:Adafactor"),
     ],
 )
 def test_arguments_that_contradict_the_plan_are_refused(arguments, message, tmp_path):

@@ -89,6 +89,13 @@ def test_an_undeclared_optimizer_says_how_to_declare_it(spec):
         optimizer_kind(spec)
 
 
+def test_a_class_that_has_the_name_of_another_is_told_by_its_module():
+    namesake = type("Adafactor", (torch.optim.Adagrad,), {"__module__": "elsewhere"})
+    for spec in (namesake, namesake(parameter())):
+        with pytest.raises(OptimizerError, match="received: optimizer elsewhere:Adafactor"):
+            optimizer_kind(spec)
+
+
 def test_a_declared_optimizer_is_known():
     kind = optimizer_like(torch.optim.Adagrad, "adam", decoupled_weight_decay=False)
     assert (kind.name, kind.update, kind.eps) == ("adagrad", "adam", 1e-10)

@@ -163,8 +163,7 @@ class Node:
     @property
     def name(self) -> str:
         """Name of the operation, without namespace, overload and the underscore of "in place"."""
-        parts = self.op.split(".")
-        return parts[1 if len(parts) > 1 else 0].rstrip("_")
+        return self.op.split(".")[:2][-1].rstrip("_")
 
     @property
     def inputs(self) -> tuple[int, ...]:

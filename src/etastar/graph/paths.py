@@ -269,9 +269,14 @@ def path_notes(
             "effective depth need not grow with them; count layers, or measure"
         )
     gated = [b for b in branches if b.is_gated]
-    if gated:
-        notes.append(
-            f"gated residual: {len(gated)} of {len(branches)} additions multiply the stream itself "
-            "by a gate, as g x + (1 - g) f(x): no branch multiplier holds for their branches"
-        )
+    coupled = [b for b in branches if b.stream is not None and b.is_coupled]
+    for found, kind, what in (
+        (gated, "gated residual", "multiply the stream itself by a gate, as g x + (1 - g) f(x)"),
+        (coupled, "coupled streams", "sum what holds another stream, as in reversible networks"),
+    ):
+        if found:
+            notes.append(
+                f"{kind}: {len(found)} of {len(branches)} additions {what}: no branch multiplier "
+                "holds for their branches"
+            )
     return tuple(notes)

@@ -33,6 +33,7 @@ class Branch:
         inner: Sums that the branch ends in.
         is_gated: Whether the stream itself is multiplied by a gate: `g x + (1 - g) f(x)`.
         is_projected: Whether the stream comes through a layer beside the branch.
+        is_coupled: Whether it holds sums of another stream, which are read outside of it as well.
     """
 
     addition: int
@@ -46,6 +47,7 @@ class Branch:
     inner: frozenset[int] = frozenset()
     is_gated: bool = False
     is_projected: bool = False
+    is_coupled: bool = False
 
 
 def find_residuals(contraction: Contraction) -> tuple[Branch, ...]:
@@ -82,7 +84,12 @@ def find_residuals(contraction: Contraction) -> tuple[Branch, ...]:
                 origins[node.node] = (
                     node.node if fork.is_projected else origins.get(fork.carrier, fork.carrier)
                 )
-    return _Streams(found, counted).branches()
+    sums = {branch.addition for branch, fork in found if fork.carrier is None}
+    return tuple(
+        replace(b, is_coupled=any(consumers[n] - own for n in sums & b.positions.keys()))
+        for b in _Streams(found, counted).branches()
+        for own in [{*b.positions, b.addition}]
+    )
 
 
 def _with_one_embedding(contraction: Contraction) -> Iterable[CountedNode]:

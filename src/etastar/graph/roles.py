@@ -204,10 +204,14 @@ class _Roles:
         fans = (use.fan_in, use.fan_out) if use.features else one
         is_part = math.prod(held) != math.prod(record.shape) and len(held) == len(record.shape)
         is_chosen = is_part and len(held) == 3 and held[1:] == record.shape[1:]  # experts
-        if is_part and not is_chosen:
-            fans = _own_fans(record.shape)
-            if len(use.parameters) > 1:  # of a factor, a size that the weight lacks is a rank
-                features = tuple(size if size in held else NO_WIDTH for size in fans)
+        shapes = [self.sizes.shapes[n] for n in use.parameters]
+        share = _share_of_outputs(record.shape, shapes, held, (use.features or one)[1])
+        if is_part and share is not None:
+            fans = use.fan_in, round(share * use.fan_out)
+            features = features[0], round(share * features[1])
+        elif is_part and not is_chosen and len(shapes) > 1:
+            fans = _own_fans(record.shape)  # of a factor, a size that the weight lacks is a rank
+            features = tuple(size if size in held else NO_WIDTH for size in fans)
         read, made = features
         return ParamInfo(name, record.shape, role, *fans, features_in=read, features_out=made)
 
@@ -344,6 +348,21 @@ def _is_row(use: _Use) -> bool:
     """Whether a sum reads one vector alone of what it is a slice of: the bias of one layer."""
     is_summed = use.node.addends or use.node.weight is not None or use.argument == "bias"
     return bool(is_summed) and len(use.operand.shape) == 1
+
+
+def _share_of_outputs(
+    one: tuple[int, ...], every: Sequence[tuple[int, ...]], held: tuple[int, ...], made: int
+) -> float | None:
+    """Part of a layer's outputs that one of several concatenated weights makes; else None.
+
+    One that reads a part of the inputs alone is summed with the others: it has the layer's sizes.
+    """
+    for axis in (0, 1) if len(every) > 1 else ():
+        joined = sum(shape[axis] for shape in every)
+        wholes = {(*shape[:axis], joined, *shape[axis + 1 :]) for shape in every}
+        if wholes in ({held}, {held[::-1]} if len(held) == 2 else {held}):
+            return one[axis] / joined if joined == made else 1.0
+    return None
 
 
 def _own_fans(shape: tuple[int, ...]) -> tuple[int, int]:

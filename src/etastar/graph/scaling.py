@@ -254,7 +254,7 @@ def output_scalers(
 
     They are the last weight layers (with their biases), or the gains and shifts behind them; none
     where an operation in between does not pass a factor on, a norm without gain absorbs it (of the
-    weight itself, too), or the stream itself is gated, so that no factor belongs to the branch.
+    weight itself, too), the stream itself is gated, or streams are coupled.
 
     Args:
         nodes: The nodes of the graph.
@@ -266,7 +266,7 @@ def output_scalers(
     Reference:
         [TP6] arXiv 2310.02244 and [CP] arXiv 2505.01618 put a multiplier on each branch's output.
     """
-    if branch.is_gated:
+    if branch.is_gated or branch.is_coupled:
         return frozenset()
     walk = _Walk(nodes, branch, before, shared, shapes)
     return walk.union(nodes[branch.addition].inputs) or frozenset()

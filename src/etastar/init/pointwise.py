@@ -29,7 +29,6 @@ _BARRIERS = frozenset(
 _MOST_CHANNELS = 256
 """Different slopes that are evaluated side by side; more would only cost memory."""
 
-
 _ANY_VALUE = torch.full((1, 1, 1), 0.5, dtype=torch.float64)
 
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
-
 _DIVERGED = 4.0  # times the lowest loss, from where on the test stops
 
 

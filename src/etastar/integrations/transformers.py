@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
-
 _WHAT_TO_DO = "leave it out of TrainingArguments, or make the plan for it"
 
 
@@ -106,13 +105,14 @@ class _Making:
         except OptimizerError:
             found = None
         wanted = (kind.update, kind.decoupled_weight_decay)
-        declared = f"{chosen[0].__module__}:{chosen[0].__qualname__}" in (kind.source or "").split()
-        if not declared and (
+        cls = f"{chosen[0].__module__}:{chosen[0].__qualname__}"
+        if cls not in (kind.source or "").split() and (
             found is None or (found.update, found.decoupled_weight_decay) != wanted
         ):
             raise PlanError(
-                f"optim={str(getattr(trainer.args.optim, 'value', trainer.args.optim))!r}",
-                f"the optimizer {kind.name!r}: the plan's rates are for no other",
+                f"optim={str(getattr(trainer.args.optim, 'value', trainer.args.optim))!r}, "
+                f"which is {cls}",
+                f"the optimizer {kind.name!r} ({kind.source}): the plan's rates are for no other",
                 "choose that optim, or make the plan for this one (optimizer_like declares it)",
             )
         return chosen[0], dict(chosen[1])

@@ -29,7 +29,6 @@ arguments, targets among them where the model computes its own loss."""
 LossFn: TypeAlias = Callable[..., Tensor]
 """`loss_fn(output, targets)`; for a dict batch `loss_fn(output, batch)`."""
 
-
 Sizes: TypeAlias = "Sequence[Mapping[str, int]]"
 """Settings of each network, [{"depth": 2, "width": 64}, {"depth": 4, "width": 64}]."""
 

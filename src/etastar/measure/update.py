@@ -29,7 +29,6 @@ from etastar.typed import set_numbers
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-
 _WIDE_SPREAD = 1.5  # empirical: 49 tuned sizes of studies/, docs/definitions.md, section 6
 _NAME_WIDTH = 24  # characters, so that a table fits into 80
 

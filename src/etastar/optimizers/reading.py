@@ -94,9 +94,13 @@ def optimizer_like(
         decoupled_weight_decay=decoupled_weight_decay,
         eps=_number(defaults.get("eps")),
         weight_decay=0.0 if "weight_decay" in defaults else None,
-        source=f"{optimizer.__module__}:{optimizer.__qualname__}",
+        source=_place(optimizer),
         betas=_pair(defaults.get("betas")),
     )
+
+
+def _place(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def _pair(value: object) -> tuple[float, float] | None:
@@ -137,7 +141,7 @@ def optimizer_kind(optimizer: OptimizerLike) -> OptimizerKind:
     elif isinstance(optimizer, type):
         found = kind_of_class(optimizer)
     if found is None:
-        raise _undeclared(getattr(optimizer, "__name__", None) or repr(optimizer))
+        raise _undeclared(_place(optimizer) if isinstance(optimizer, type) else repr(optimizer))
     return found
 
 
@@ -192,7 +196,7 @@ def _undeclared(received: str) -> OptimizerError:
 def _of_instance(optimizer: torch.optim.Optimizer) -> OptimizerKind:
     kind = kind_of_class(type(optimizer))
     if kind is None:
-        raise _undeclared(f"{type(optimizer).__name__} (an instance)")
+        raise _undeclared(f"{_place(type(optimizer))} (an instance)")
     _refuse_unequal_groups(optimizer)
     group = optimizer.param_groups[0]
     return replace(

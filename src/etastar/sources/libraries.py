@@ -23,7 +23,6 @@ _IMAGE = 224
 _SAMPLES = 16000
 _BATCH = 2
 
-
 GivenInputs: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any]]"
 """Positional and keyword inputs."""
 

@@ -32,7 +32,6 @@ _FORMS = (
     "path/file.py:factory"
 )
 
-
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 _SHAPE = re.compile(r"^(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:[,x]\d+)*)(?::(?P<dtype>\w+))?$")
 

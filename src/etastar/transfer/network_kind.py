@@ -188,23 +188,19 @@ class _Backwards:
         )
 
 
-def _name(node: Node) -> str:
-    return node.op.split(".")[1].rstrip("_") if "." in node.op else node.op
-
-
 def _convolves(node: Node) -> bool:
     return node.weight is not None and any(size > 1 for size in node.weight.kernel_size)
 
 
 def _normalizes(node: Node) -> bool:
-    if node.kind == "norm" or _name(node) in _ROOTS:
+    if node.kind == "norm" or node.name in _ROOTS:
         return True
-    power = node.call.args[1:2] if _name(node) == "pow" and node.call is not None else ()
+    power = node.call.args[1:2] if node.name == "pow" and node.call is not None else ()
     return any(isinstance(p, (int, float)) and p < 0 for p in power)
 
 
 def _multiplies_by_parameter(node: Node) -> bool:
-    return _name(node) == "mul" and any(o.parameters and not o.producers for o in node.operands)
+    return node.name == "mul" and any(o.parameters and not o.producers for o in node.operands)
 
 
 def _has_batch_norm(norms: Iterable[Node]) -> bool:

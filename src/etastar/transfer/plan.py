@@ -39,7 +39,6 @@ from etastar.transfer.plan_record import (
 if TYPE_CHECKING:
     from torch import nn
 
-
 _FOLLOWED = {"batch-size": "batch size", "duration": "steps"}
 """What a law of training follows, which need not be the same at base and target."""
 
