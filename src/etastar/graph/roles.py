@@ -10,6 +10,7 @@ from typing import Any
 
 from etastar.graph.attention import attention_parts
 from etastar.graph.contraction import Contraction, leading_to
+from etastar.graph.dot_products import dot_products
 from etastar.graph.node import Node, Operand, ParameterRecord, WeightUse
 from etastar.graph.operations import affine_form, argument_of
 from etastar.graph.residual import Branch, find_residuals
@@ -104,6 +105,9 @@ class _Roles:
         self.before, self.after = _neighbours(nodes, {node.node for node in layers.counted})
         self.sizes = FeatureSizes(nodes, (branch.addition for branch in branches), shapes)
         ends = {branch.addition for branch in branches if branch.stream is not None}
+        self.dots = dot_products(nodes, self.sizes.consumers, self.before)
+        read = (layer for dot in self.dots for layer in self.before[dot])
+        self.final -= leading_to(layers.counted, read)
         self.attention = attention_parts(nodes, self.sizes.consumers)
         self.multipliers = OwnMultipliers(nodes, self.sizes.consumers, ends)
         self.uses: dict[str, list[_Use]] = defaultdict(list)
@@ -144,6 +148,9 @@ class _Roles:
     def _vector(self, name: str, record: ParameterRecord, use: _Use) -> ParamInfo:
         """A parameter that is not contracted: a gain, a bias, or a table that is added."""
         size, layer = math.prod(record.shape), self._layer_behind(use)
+        if terms := self.dots.get(use.node.index):
+            role: Role = "hidden" if self.after[use.node.index] else "output"
+            return ParamInfo(name, record.shape, role, terms, size // terms, features_out=NO_WIDTH)
         is_table = len(record.shape) >= 2 and size > max(record.shape)
         is_table = is_table and not all(_is_row(each) for each in self.uses[name])
         of_experts = self.sizes.is_of_experts(record.shape, layer)
@@ -166,7 +173,7 @@ class _Roles:
             return ParamInfo(
                 name, record.shape, "embedding", 1, record.shape[-1], features_out=columns
             )
-        role: Role = "norm" if is_gain else "bias"
+        role = "norm" if is_gain else "bias"
         return ParamInfo(name, record.shape, role, 1, size, features_out=features)
 
     def _makes_no_features(self, layer: int | None) -> bool:

@@ -131,9 +131,17 @@ class _Planner:
         return self._acting(info) if info.is_weight and info.fan_in > 1 else self._vector(info)
 
     def _acting(self, info: ParamInfo) -> ParamInit:
-        """A weight that acts on learned queries, which stand for activations of unit variance."""
+        """A vector that is contracted, or a weight that acts on learned queries.
+
+        These stand for activations of unit variance.
+        """
         if not self.users[info.name]:
             return _entry(info, "kept", "no operation used it")
+        user = self.users[info.name][0]
+        if not any(info.name in one.parameters and one.weights for one in user.operands):
+            return weight_rule(
+                info, self.activation(user.index), replace(self.settings, scheme="he")
+            )
         queries = InputActivation(1.0, None, notes=("it acts on learned queries",))
         return weight_rule(info, queries, replace(self.settings, scheme="he"))
 
