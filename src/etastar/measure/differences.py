@@ -19,13 +19,14 @@ from etastar.errors import MeasureError
 from etastar.graph.dag import Graph
 from etastar.graph.node import Node
 from etastar.graph.recorder import Observer
+from etastar.graph.residual import find_residuals
 from etastar.graph.tracing import Trace, trace
 from etastar.measure.batch import forward_pass, is_low_precision, own_device
 from etastar.measure.subject import Subject
 
 PreActivations = Literal["layers", "hidden", "stream"]
 """Outputs of all weight layers; of all but those that no other follows (the head); or the residual
-stream after each addition, which in a network without additions is the outputs of `hidden`."""
+stream after each addition, which in a network without a stream is the outputs of `hidden`."""
 
 ADDITION = "addition"  # name of the residual stream after one
 
@@ -281,17 +282,20 @@ def _wanted(
     traced: Trace, pre_activations: PreActivations
 ) -> tuple[tuple[Node, ...], frozenset[int]]:
     """Pre-activations in the order of execution, and those that a later layer depends on."""
-    nodes = Graph.of_trace(traced).nodes
+    graph = Graph.of_trace(traced)
+    nodes = graph.nodes
     layers = [node for node in nodes if node.kind == "weight layer"]
-    stream = [node for node in nodes if node.kind == "residual addition"]
-    found = stream if pre_activations == "stream" and stream else layers
+    added = [node for node in nodes if node.kind == "residual addition"]
+    is_stream = any(branch.stream is not None for branch in find_residuals(graph.contraction))
+    found = added if pre_activations == "stream" and is_stream else layers
     inner = frozenset(
         node.index
         for node in found
         if any(later.kind == "weight layer" for later in followers(node, nodes, lambda _: True))
     )
     if pre_activations != "layers" and found is layers:
-        found = [node for node in layers if node.index in inner]
+        hidden = [node for node in layers if node.index in inner]
+        found = hidden or (added if pre_activations == "stream" else [])
     if not found:
         raise MeasureError(
             f"a model without pre-activations of the kind {pre_activations!r}",
