@@ -141,6 +141,19 @@ def test_the_scale_of_the_input_changes_no_ratio():
     )
 
 
+def test_an_input_that_is_returned_beside_the_output_is_not_projected():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+
+        def forward(self, x):
+            return x, self.layer(x)
+
+    report = check_stability(Both(), (torch.randn(8, 4), None))
+    assert [layer.module for layer in report.layers] == ["layer"]
+
+
 def test_a_branch_that_explodes_is_named():
     model, inputs = prepared("resmlp", 6, width=128, inputs=features())
     with torch.no_grad():

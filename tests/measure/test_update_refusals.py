@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from etastar.errors import CaptureError, MeasureError, OptimizerError
+from etastar.errors import CaptureError, InitError, MeasureError, OptimizerError
+from etastar.init import check_stability
 from tests.measure.small_chains import batch, chain, make_chain, measured
 
 
@@ -124,3 +125,26 @@ def test_a_loss_or_a_step_that_is_not_finite_is_refused():
 
 def exploding(model):
     return torch.optim.SGD(model.parameters(), lr=1.0, weight_decay=math.inf)
+
+
+class Overwritten(nn.Module):
+    """Changes in place what the derivative of the layer before needs."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = torch.sigmoid(self.first(x))
+        x *= x.detach()
+        return self.second(x)
+
+
+def test_what_a_backward_pass_raises_is_told_as_its_own():
+    x = torch.randn(4, 8)
+    with pytest.raises(
+        MeasureError, match=r"the backward pass: RuntimeError: one of the variables"
+    ):
+        measured(Overwritten(), (x, None), lambda out, _: out.sum(), optimizer="sgd")
+    with pytest.raises(InitError, match="the backward pass: RuntimeError"):
+        check_stability(Overwritten(), (x, None))

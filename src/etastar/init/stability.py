@@ -197,9 +197,15 @@ def _gradients(losses: Sequence[torch.Tensor], edges: dict[int, GradientEdge]) -
     """Squared norms of the gradients by node, mean over the losses."""
     found: dict[int, float] = {}
     for loss in losses:
-        gradients = torch.autograd.grad(
-            loss, list(edges.values()), retain_graph=True, allow_unused=True
-        )
+        with foreign_errors_as(
+            InitError,
+            "the backward pass",
+            "a loss that can be differentiated",
+            "call backward() on the loss yourself to see the error",
+        ):
+            gradients = torch.autograd.grad(
+                loss, list(edges.values()), retain_graph=True, allow_unused=True
+            )
         for index, gradient in zip(edges, gradients, strict=True):
             if gradient is not None:
                 norm2 = float(gradient.double().abs().square().sum())
@@ -231,7 +237,8 @@ def _losses(result: Any, examples: Examples, loss_fn: LossFn | None) -> list[tor
 def _random_projection(result: Any, seed: int) -> torch.Tensor:
     """<output, r> for the output that counts: logits, the last hidden state, or the first."""
     tensors = {n: t for n, t in named_tensors(result) if t.is_floating_point()}
-    name = next((n for n in _OUTPUT_NAMES if n in tensors), next(iter(tensors), None))
+    made = [n for n, t in tensors.items() if t.requires_grad] or [*tensors]
+    name = next((n for n in (*_OUTPUT_NAMES, *made) if n in tensors), None)
     if name is None:
         raise InitError(
             "a model that returned no floating tensor",

@@ -252,7 +252,7 @@ def loss_gradient(subject: Subject, loss_fn: LossFn | None) -> float:
 
     Raises:
         CaptureError: The forward pass raised.
-        MeasureError: The loss is no scalar, or depends on no parameter.
+        MeasureError: The loss is no scalar, depends on no parameter, or its backward pass raised.
     """
     subject.model.zero_grad()
     with _state_kept(subject.model), own_device(subject.model):
@@ -264,7 +264,13 @@ def loss_gradient(subject: Subject, loss_fn: LossFn | None) -> float:
                 "a loss that can be differentiated",
                 "unfreeze the model, model.requires_grad_(True), or check loss_fn",
             )
-        torch.autograd.backward(loss)
+        with foreign_errors_as(
+            MeasureError,
+            "the backward pass",
+            "a loss that can be differentiated",
+            "call backward() on the loss yourself to see the error",
+        ):
+            torch.autograd.backward(loss)
     return float(loss.detach())
 
 
