@@ -232,3 +232,51 @@ def test_flex_attention_is_seen(causal: bool) -> None:
     assert report.path_length_moments == (2, 4, 10, 28)
     assert len(graph.weight_layers()) == 2
     assert any(node.kind == "attention contraction" for node in graph)
+
+
+@torch.library.custom_op("etastar_tests::shifted", mutates_args=())
+def shifted(x: Tensor, weight: Tensor) -> Tensor:
+    """Stands for a kernel of another library, of which no more than the arguments is known."""
+    return x @ weight
+
+
+@shifted.register_fake
+def _(x: Tensor, weight: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op("etastar_tests::deform_conv2d", mutates_args=())
+def deformed(x: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
+    """The first arguments of the operation of that name in torchvision."""
+    return F.conv2d(x, weight, padding=1)
+
+
+@deformed.register_fake
+def _(x: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+class OfAnother(nn.Module):
+    """Two blocks between a stem and a head, each of one operation of another library."""
+
+    def __init__(self, operation: Any, *shape: int) -> None:
+        super().__init__()
+        self.operation = operation
+        self.blocks = nn.ParameterList(torch.zeros(shape) for _ in range(2))
+        self.stem, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for weight in self.blocks:
+            x = torch.relu(self.operation(x, weight))
+        return self.head(x)
+
+
+def test_operations_of_another_library_that_read_weights_are_named() -> None:
+    report = effective_depth(OfAnother(shifted, 4, 4), X)
+    assert report.effective_depth == 2
+    (note,) = report.notes
+    assert "etastar_tests.shifted of blocks.* (2): a layer among them is not counted" in note
+    known = OfAnother(lambda x, w: deformed(x, w, x[:, :1]), 3, 3, 3, 3)
+    report = effective_depth(known, torch.zeros(2, 3, 4, 4))
+    assert (report.effective_depth, report.notes) == (4, ())

@@ -287,7 +287,8 @@ def _check_paths(
             "a model that ran no weight layer on its input",
             "at least one operation that contracts an activation with a parameter of two or more "
             "dimensions",
-            "check that the example inputs reach the layers of the model",
+            "check that the example inputs reach the layers of the model, and that these are "
+            "operations of PyTorch",
         )
     if not any(contraction.outputs[name] for name in outputs):
         raise DepthError(

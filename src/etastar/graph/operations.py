@@ -45,7 +45,7 @@ _PRODUCTS = {
     **dict.fromkeys("linear mkldnn_linear".split(), TensorProduct(0, 1, family="linear")),
     **dict.fromkeys(
         "convolution _convolution convolution_overrideable mkldnn_convolution conv1d conv2d conv3d"
-        " cudnn_convolution miopen_convolution".split(),
+        " cudnn_convolution miopen_convolution deform_conv2d".split(),
         TensorProduct(0, 1, family="convolution"),
     ),
     "_trilinear": TensorProduct(0, 1, family="bilinear"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 from math import comb
 
 from etastar.depth import CountedAs
@@ -17,6 +17,7 @@ Moments = tuple[int, int, int, int]
 LAYERS_ALONE: tuple[CountedAs, ...] = ("weight layer",)
 _BOTH: tuple[CountedAs, ...] = ("weight layer", "residual addition")
 _NAMES = 60  # characters
+_OF_PYTORCH = frozenset(("aten", "prims", "recurrent"))
 _NO_PATHS: Moments = (0, 0, 0, 0)
 _ONE_PATH: Moments = (1, 0, 0, 0)
 
@@ -258,8 +259,8 @@ def path_notes(
     missed: Collection[int],
     branches: Sequence[Branch],
 ) -> tuple[str, ...]:
-    """Sentences on the layers that `bypassed_layers` found, and on gated streams; () for none."""
-    notes: list[str] = []
+    """Sentences on by-passed layers, gated streams and unknown operations; () for none."""
+    notes = list(_unknown_layers(nodes))
     layers = sum(node.counted_as == "weight layer" for node in contraction.counted)
     if missed:
         names = name_pattern(dict.fromkeys(nodes[n].module or "(root)" for n in missed))
@@ -280,3 +281,19 @@ def path_notes(
                 "holds for their branches"
             )
     return tuple(notes)
+
+
+def _unknown_layers(nodes: Sequence[Node]) -> Iterator[str]:
+    """A sentence on operations of other libraries that read a weight: what they do is not known."""
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for node in nodes:
+        space, is_named, _ = node.op.partition(".")
+        if node.weight is None and is_named and space not in _OF_PYTORCH:
+            held = (o.parameters for o in node.operands if len(o.shape) > 1 and not o.producers)
+            found[f"{space}.{node.name}"].update(dict.fromkeys(chain.from_iterable(held)))
+    shown = [f"{op} of {name_pattern(names)}" for op, names in found.items() if names]
+    if shown:
+        yield (
+            f"operations of another library read weights, {shorten_middle('; '.join(shown), _NAMES)}: "
+            "a layer among them is not counted and has no role"
+        )
