@@ -293,7 +293,8 @@ def _unknown_layers(nodes: Sequence[Node]) -> Iterator[str]:
             found[f"{space}.{node.name}"].update(dict.fromkeys(chain.from_iterable(held)))
     shown = [f"{op} of {name_pattern(names)}" for op, names in found.items() if names]
     if shown:
+        where = shorten_middle("; ".join(shown), _NAMES)
         yield (
-            f"operations of another library read weights, {shorten_middle('; '.join(shown), _NAMES)}: "
-            "a layer among them is not counted and has no role"
+            f"operations of another library read weights, {where}: a layer among them is not "
+            "counted and has no role"
         )
