@@ -244,3 +244,32 @@ def test_a_layer_whose_bias_shrinks_with_width_is_to_be_drawn_otherwise():
     layer = report.axes[0].layers[1]
     assert (layer.quantity, layer.verdict) == ("size at initialization", "shrinks")
     assert "initialize_" in layer.advice
+
+
+class TwoReadouts(nn.Module):
+    """A score for every class, and one that is added to all of them."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.first, self.second = nn.Linear(64, width), nn.Linear(width, width)
+        self.all, self.each = nn.Linear(width, 1), nn.Linear(width, 10)
+
+    def forward(self, x):
+        h = torch.tanh(self.second(torch.tanh(self.first(x.flatten(1)))))
+        return self.each(h) + self.all(h)
+
+
+def test_a_sum_of_readouts_may_shrink_before_the_first_step(digits):
+    example = torch.zeros(1, 64)
+
+    def planned(width):
+        model = TwoReadouts(width)
+        base = Tuned((TwoReadouts(32), example), 1e-2)
+        plan = plan_transfer(base, (model, example), optimizer="adam", law="constant")
+        plan.rescale_(model)
+        return model, torch.optim.Adam(plan.param_groups(model))
+
+    report = coordinate_check(planned, WIDTHS, digits, loss_fn, seeds=4)
+    assert report.passed, str(report)
+    (total,) = (layer for layer in report.axes[0].layers if layer.role is None)
+    assert (total.verdict, total.quantity) == ("shrinks", "size at initialization")

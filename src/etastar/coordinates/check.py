@@ -170,11 +170,13 @@ def _judged(
     settings = largest.settings
     found = find_remedies(names, law, sizes[0], largest)
     in_branch = any(largest.infos[name].in_branch for name in names)
+    read = {largest.infos[name].role for name in names if largest.infos[name].is_weight}
+    judged = replace(layer, role="output") if read == {"output"} else layer  # a sum of readouts
     return replace(
         layer,
         parameters=names if kind == "width" else tuple(dict.fromkeys(map(name_template, names))),
         groups=tuple(dict.fromkeys(settings[n].group for n in names if n in settings)),
-        exception=known_exception(layer, kind=kind, follows=not found, in_branch=in_branch),
+        exception=known_exception(judged, kind=kind, follows=not found, in_branch=in_branch),
         remedies=fitting_remedies(found, layer),
     )
 
