@@ -47,6 +47,11 @@ def group_sums(nodes: Sequence[Node], outputs: Iterable[int]) -> tuple[Sums, dic
     return sums, outer
 
 
+def may_add(node: Node) -> bool:
+    """Whether a node may turn out to be an addition, once it is known what it reads."""
+    return bool(node.addends) or node.name in _OVER_A_DIMENSION or node.name == "_foreach_add"
+
+
 def _count_consumers(nodes: Sequence[Node], outputs: Iterable[int]) -> list[int]:
     consumers = [0] * len(nodes)
     for node in nodes:

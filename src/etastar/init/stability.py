@@ -14,6 +14,7 @@ from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from etastar.errors import CaptureError, InitError, foreign_errors_as
+from etastar.graph.addends import may_add
 from etastar.graph.arguments import named_tensors
 from etastar.graph.capture import require_module
 from etastar.graph.dag import Graph
@@ -103,7 +104,7 @@ class _Keeper:
             scaled = self._lookups.intersection(node.inputs)
             if len(node.inputs) == len(scaled) == 1:
                 self.forward[min(scaled)] = mean_square(output)
-        if node.weight is None and not node.addends:
+        if node.weight is None and not may_add(node):
             return
         if node.weight is not None and node.weight.layer_type == "embedding":
             self._lookups.add(node.index)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from etastar.errors import MeasureError
+from etastar.graph.addends import may_add
 from etastar.graph.dag import Graph
 from etastar.graph.node import Node
 from etastar.graph.recorder import Observer
@@ -360,4 +361,4 @@ def observed_pass(subject: Subject, observer: Observer) -> Trace:
 
 def is_candidate(node: Node, pre_activations: PreActivations) -> bool:
     """Whether a node may turn out to be a pre-activation, as far as is known while it runs."""
-    return node.weight is not None or (pre_activations == "stream" and bool(node.addends))
+    return node.weight is not None or (pre_activations == "stream" and may_add(node))
