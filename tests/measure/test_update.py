@@ -62,29 +62,6 @@ def test_the_change_at_eta_star_is_one_in_the_mean_square():
     assert report.eta_star == pytest.approx(math.sqrt(1 / report.mean_square_update))
 
 
-class Dueling(nn.Module):
-    """A chain whose output is a sum of two layers: there is no residual stream."""
-
-    def __init__(self, depth):
-        super().__init__()
-        self.hidden = nn.ModuleList(nn.Linear(8, 8) for _ in range(depth))
-        self.value, self.advantage = nn.Linear(8, 1), nn.Linear(8, 3)
-
-    def forward(self, x):
-        for layer in self.hidden:
-            x = torch.relu(layer(x))
-        return self.value(x) + self.advantage(x)
-
-
-def test_a_sum_that_is_no_stream_leaves_the_hidden_layers():
-    torch.manual_seed(0)
-    examples = (torch.randn(4, 8), None)
-    found = measure_update(Dueling(2), examples, total, optimizer="sgd")
-    assert [layer.module for layer in found.layers] == ["hidden.0", "hidden.1"]
-    (alone,) = measure_update(Dueling(0), examples, total, optimizer="sgd").layers
-    assert alone.name == "addition"
-
-
 class Residual(nn.Module):
     def __init__(self):
         super().__init__()

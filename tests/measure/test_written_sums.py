@@ -1,4 +1,4 @@
-"""A residual addition is measured however it is written."""
+"""Which sums are measured: a residual addition however it is written, and no sum of a chain."""
 
 import copy
 
@@ -81,3 +81,30 @@ def test_a_coordinate_check_sees_it(examples):
     every = {"optimizer": "sgd", "lr": 0.1, "seeds": 1}
     report = coordinate_check(network, sizes, examples, F.cross_entropy, **every)
     assert sum(layer.role is None for layer in report.axes[0].layers) == 3
+
+
+class Dueling(nn.Module):
+    """A chain whose output is a sum of two layers: there is no residual stream."""
+
+    def __init__(self, depth):
+        super().__init__()
+        self.hidden = nn.ModuleList(nn.Linear(8, 8) for _ in range(depth))
+        self.value, self.advantage = nn.Linear(8, 1), nn.Linear(8, 3)
+
+    def forward(self, x):
+        for layer in self.hidden:
+            x = torch.relu(layer(x))
+        return self.value(x) + self.advantage(x)
+
+
+def summed(output, _):
+    return output.sum()
+
+
+def test_a_sum_that_is_no_stream_leaves_the_hidden_layers():
+    torch.manual_seed(0)
+    examples = (torch.randn(4, 8), None)
+    found = measure_update(Dueling(2), examples, summed, optimizer="sgd")
+    assert [layer.module for layer in found.layers] == ["hidden.0", "hidden.1"]
+    (alone,) = measure_update(Dueling(0), examples, summed, optimizer="sgd").layers
+    assert alone.name == "addition"
