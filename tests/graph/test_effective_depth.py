@@ -278,3 +278,36 @@ def test_recurrent_modules_are_recurrent_with_one_step_too() -> None:
 def test_parameters_that_nothing_consumed_are_listed() -> None:
     model = Calls(lambda m, x: m.a(x), a=linear(), spare=linear(), gain=nn.LayerNorm(4))
     assert effective_depth(model, X).unused_parameters == ("spare.weight",)
+
+
+class _TwoHeads(nn.Module):
+    """A chain of layers with a head behind its first and one behind its last."""
+
+    def __init__(self, depth: int, names: list[str]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(depth)])
+        self.early, self.late, self.names = nn.Linear(4, 2), nn.Linear(4, 2), names
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        first = x = torch.relu(self.layers[0](x))
+        for layer in self.layers[1:]:
+            x = torch.relu(layer(x))
+        made = {"early": self.early(first), "late": self.late(x), "features": x}
+        return {name: made[name] for name in self.names}
+
+
+def test_a_deeper_output_than_the_first_is_named() -> None:
+    graph = capture_graph(_TwoHeads(7, ["early", "late"]), torch.zeros(1, 4))
+    note = (
+        "the effective depth is that of the output early, 2; that of late is 8: if it is the one "
+        "to be trained, return it first"
+    )
+    assert (graph.depth().effective_depth, graph.depth().notes) == (2, (note,))
+    assert graph.depth(outputs=["early"]).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("depth", "names"), [(7, ["late", "early"]), (7, ["features", "late"]), (3, ["early", "late"])]
+)
+def test_shallower_outputs_and_those_as_deep_are_no_surprise(depth: int, names: list[str]) -> None:
+    assert capture_graph(_TwoHeads(depth, names), torch.zeros(1, 4)).depth().notes == ()

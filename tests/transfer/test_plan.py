@@ -303,3 +303,29 @@ def test_two_plans_of_the_same_networks_are_equal(make_plan):
     plans = [make_plan(law=law) for law in LAWS for _ in range(2)]
     assert all(a == b for a, b in zip(plans[::2], plans[1::2], strict=True))
     assert len(set(plans)) == len(LAWS)
+
+
+class _Block(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.norm, self.inner, self.outer = (
+            nn.LayerNorm(4),
+            nn.Linear(4, inner),
+            nn.Linear(inner, 4),
+        )
+
+    def forward(self, x):
+        return x + self.outer(torch.relu(self.inner(self.norm(x))))
+
+
+@pytest.mark.parametrize("sizes", [(16, 16), (8, 16, 16)])
+def test_the_rate_of_a_plan_is_that_of_weights_that_no_multiplier_scales(sizes):
+    # the first layer of blocks without a stem is an input: more hidden weights end a branch
+    def net(repeats):
+        blocks = [_Block(inner) for inner in sizes * repeats]
+        return nn.Sequential(*blocks, nn.LayerNorm(4), nn.Linear(4, 2)), torch.zeros(1, 4)
+
+    plan = plan_transfer(Tuned(net(2), 0.01), net(8), optimizer="adamw", law="complete-p")
+    rates = {entry.role: entry.lr for entry in plan.parameters if entry.role == "output"}
+    assert plan.lr == rates["output"] == 0.01
+    assert min(entry.lr for entry in plan.parameters) == 0.01 / 4

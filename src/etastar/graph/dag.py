@@ -30,6 +30,7 @@ from etastar.graph.tracing import Trace
 from etastar.parameter import ParamInfo
 
 _NEVER_TAKEN = ("loss", "past_key_values", "cache")
+_NEAR = 2  # counted nodes by which outputs of one network may differ: a head, a pool (a choice)
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,7 @@ class Graph:
         notes = [*self.notes, *path_notes(self.nodes, contraction, missed, branches)]
         notes += self._adapted(path, branches) if is_kept else ()
         notes += self._disagreement(ends) if sources is None else ()
+        notes += _deeper_output(contraction, ends[0]) if outputs is None else ()
         return _report(self, contraction, ends, path, missed, notes, start)
 
     def _adapted(self, path: Sequence[int], branches: Sequence[Branch]) -> Iterator[str]:
@@ -277,6 +279,21 @@ def _default_output(contraction: Contraction) -> str:
             "return a floating-point tensor from forward, or name an output",
         )
     return plain[0]
+
+
+def _deeper_output(contraction: Contraction, taken: str) -> Iterator[str]:
+    """Where another output lies far behind the one that is taken, as behind an auxiliary head."""
+    others = {
+        name: len(shortest_path(contraction, (name,)))
+        for name, made in contraction.outputs.items()
+        if made and not name.startswith(_NEVER_TAKEN)
+    }
+    deepest = max(others, key=others.__getitem__)
+    if others[deepest] > others[taken] + _NEAR:
+        yield (
+            f"the effective depth is that of the output {taken}, {others[taken]}; that of "
+            f"{deepest} is {others[deepest]}: if it is the one to be trained, return it first"
+        )
 
 
 def _check_paths(

@@ -148,10 +148,12 @@ class TransferPlan(Shown):
     def lr(self) -> float:
         """Learning rate of the hidden weights (of most of their elements, where they differ).
 
-        Of a plan for Muon, of those that Muon updates.
+        Of those whose initial values no law multiplies, where there are any: at the end of a branch
+        a multiplier changes the rate too. Of a plan for Muon, of those that Muon updates.
         """
         own = [p for p in self.parameters if p.optimizer == self.optimizer.name]
         hidden = [p for p in own if p.role == "hidden"] or own or list(self.parameters)
+        hidden = [p for p in hidden if p.init == 1] or hidden
         elements: Counter[float] = Counter()
         for entry in hidden:
             elements[entry.lr] += torch.Size(entry.shape).numel()
