@@ -30,7 +30,7 @@ from etastar.graph.tracing import Trace
 from etastar.parameter import ParamInfo
 
 _NEVER_TAKEN = ("loss", "past_key_values", "cache")
-_NEAR = 2  # counted nodes by which outputs of one network may differ: a head, a pool (a choice)
+_NEAR, _ALIKE = 2, 1.25  # counted nodes, and ratio, of outputs with a pool or a head (a choice)
 
 
 @dataclass(frozen=True)
@@ -289,7 +289,7 @@ def _deeper_output(contraction: Contraction, taken: str) -> Iterator[str]:
         if made and not name.startswith(_NEVER_TAKEN)
     }
     deepest = max(others, key=others.__getitem__)
-    if others[deepest] > others[taken] + _NEAR:
+    if others[deepest] > _ALIKE * others[taken] + _NEAR:
         yield (
             f"the effective depth is that of the output {taken}, {others[taken]}; that of "
             f"{deepest} is {others[deepest]}: if it is the one to be trained, return it first"
