@@ -162,3 +162,37 @@ def test_functions_on_the_edges_of_a_graph_are_no_experts(equation):
     assert found == [12, 24, 24, 24]
     plan = plan_transfer(Tuned(network(8), 1.0), network(32), optimizer="adam", law="constant")
     assert [entry.lr for entry in plan.parameters] == [1, 1 / 4, 1 / 4, 1 / 4]
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda n: (nn.Conv1d(1, n, 10), nn.GELU(), nn.Conv1d(n, n, 3), nn.Conv1d(n, n, 3)),
+        lambda n: (
+            nn.Conv1d(3, n, 1),
+            nn.ReLU(),
+            nn.Conv1d(n, 2 * n, 1),
+            nn.Conv1d(2 * n, 2 * n, 1),
+            nn.Conv1d(2 * n, n, 1),
+        ),
+        lambda n: (nn.Conv1d(3, n, 1), nn.Conv1d(n, n, 5, groups=n), nn.ReLU(), nn.Conv1d(n, n, 1)),
+    ],
+    ids=["waveform", "points", "depthwise"],
+)
+def test_kernels_of_one_dimension_are_no_experts(layers):
+    def network(width):
+        pooled = nn.AdaptiveMaxPool1d(1), nn.Flatten(), nn.Linear(width, 3)
+        return nn.Sequential(*layers(width), *pooled), torch.zeros(
+            2, layers(width)[0].in_channels, 40
+        )
+
+    for optimizer, by_fan_in in (("sgd", {1: 4, 4: 1}), ("adam", {1: 1, 4: 1 / 4})):
+        plan = plan_transfer(
+            Tuned(network(8), 1.0), network(32), optimizer=optimizer, law="constant"
+        )
+        rates = {entry.name: entry.lr for entry in plan.parameters}
+        small, big = network(8)[0], network(32)[0]
+        for name, module in small.named_children():
+            if isinstance(module, nn.Conv1d):
+                ratio = big.get_submodule(name).weight.shape[1] // module.weight.shape[1]
+                assert rates[f"{name}.weight"] == by_fan_in[ratio]

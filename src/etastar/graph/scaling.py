@@ -79,8 +79,9 @@ class FeatureSizes:
         return read, made
 
     def _stacked(self, node: Node) -> tuple[int, ...]:
-        """Shape of a weight with a dimension of experts or heads in front."""
-        names = node.weight.parameters if node.weight is not None else ()
+        """Shape of a weight with a dimension of experts or heads in front; a kernel has none."""
+        is_kernel = node.weight is None or node.weight.layer_type == "convolution"
+        names = node.weight.parameters if node.weight is not None and not is_kernel else ()
         shape = self.shapes[names[0]] if len(names) == 1 else ()
         return shape if len(shape) == _STACKED else ()
 
