@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from etastar.errors import LawError
 from etastar.graph.capture import graph_of
 from etastar.models import build
 from etastar.transfer import Tuned, plan_transfer
@@ -120,3 +121,61 @@ def test_groups_equal_explicit_multipliers(network, law, optimizer):
     actual = losses(plain, cls(plan.param_groups(plain), **settings), batch)
     assert expected.std() > 1e-3
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
+
+
+class Spread(torch.nn.Module):
+    """A branch that ends in a product of what its last layer makes and of how it is spread."""
+
+    def __init__(self, spread):
+        super().__init__()
+        self.values, self.keys, self.slots = (torch.nn.Linear(8, n) for n in (8, 8, 3))
+        self.spread = spread
+
+    def forward(self, x):
+        return self.spread(self, F.layer_norm(x, (8,)))
+
+
+SPREADS = {
+    "values alone": lambda m, x: (m.keys(x) @ x.mT).softmax(-1) @ m.values(x),
+    "slots": lambda m, x: torch.einsum(
+        "bts,bsd->btd", m.slots(x).softmax(-1), m.values(m.slots(x).softmax(1).mT @ x)
+    ),
+    "kernel": lambda m, x: F.elu(m.keys(x)) @ (F.elu(x).mT @ m.values(x)),
+    "squared": lambda m, x: (lambda v: (v @ v.mT) @ v)(m.values(x)),
+    "squared by two calls": lambda m, x: (m.values(x) @ x.mT) @ m.values(x),
+}
+
+
+class Spreads(torch.nn.Module):
+    def __init__(self, depth, spread, multiplier=1.0):
+        super().__init__()
+        self.blocks = torch.nn.ModuleList(Spread(SPREADS[spread]) for _ in range(depth))
+        self.tokens, self.head = torch.nn.Embedding(32, 8), torch.nn.Linear(8, 32)
+        self.multiplier = multiplier
+
+    def forward(self, ids):
+        x = self.tokens(ids)
+        for block in self.blocks:
+            x = x + self.multiplier * block(x)
+        return self.head(x).flatten(0, 1)
+
+
+@pytest.mark.parametrize("spread", ["values alone", "slots", "kernel"])
+def test_a_branch_may_end_in_a_product_that_spreads_what_its_last_layer_makes(spread):
+    ids = torch.zeros(1, 8, dtype=torch.long)
+    base, plain = (Spreads(depth, spread).double() for depth in (BASE_DEPTH, DEPTH))
+    explicit = Spreads(DEPTH, spread, RATIO**-0.5).double()
+    explicit.load_state_dict(plain.state_dict())
+    plan = plan_transfer(Tuned((base, ids), 0.3), (plain, ids), optimizer="sgd", law="depth-mup")
+    plan.rescale_(plain)
+    expected = losses(explicit, torch.optim.SGD(explicit.parameters(), lr=0.3), token_batch)
+    actual = losses(plain, torch.optim.SGD(plan.param_groups(plain), lr=0.3), token_batch)
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("spread", ["squared", "squared by two calls"])
+def test_a_product_of_what_the_last_layer_makes_with_itself_carries_none(spread):
+    ids = torch.zeros(1, 8, dtype=torch.long)
+    base, plain = ((Spreads(depth, spread), ids) for depth in (BASE_DEPTH, DEPTH))
+    with pytest.raises(LawError, match="cannot carry a multiplier"):
+        plan_transfer(Tuned(base, 0.3), plain, optimizer="sgd", law="depth-mup")

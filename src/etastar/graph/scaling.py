@@ -26,6 +26,7 @@ _HOMOGENEOUS = frozenset(
 ).union(COPIES, REARRANGED, POOLED)
 """Operations with f(m x) = m f(x) for every m > 0."""
 _SCALING = frozenset(("mul", "div"))
+_PRODUCTS = _SCALING | {"mm", "bmm"}
 
 
 class FeatureSizes:
@@ -326,7 +327,7 @@ class _Walk:
             return None
         if not is_behind:
             return frozenset()
-        if node.name in _SCALING and len(node.inputs) > 1:
+        if node.name in _PRODUCTS and len(node.inputs) > 1:
             return self._product(node)
         if node.kind == "norm" or not _is_homogeneous(node):
             return None
@@ -360,9 +361,11 @@ class _Walk:
         return None
 
     def _depends(self, producers: list[int], scalers: frozenset[int]) -> bool:
-        first = min(scalers)
+        """Whether they read what scales, or another use of its parameters."""
+        first = min({*scalers, *self.branch.positions})
+        names = {name for index in scalers for name in self.nodes[index].parameters}
         before = reached(self.nodes, producers, lambda n: n.inputs if n.index > first else ())
-        return any(node.index in scalers for node in before)
+        return any(node.index in scalers or names & {*node.parameters} for node in before)
 
     def _is_gain(self, node: Node) -> bool:
         """Multiplies by a (w + c) of a parameter of its own: an affine norm, a layer scale."""
