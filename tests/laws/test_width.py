@@ -27,6 +27,7 @@ def folded(pair, optimizer):
 
 
 INPUT = ParamPair(linear(8, 3, "input"), linear(32, 3, "input"))
+GROWING = ParamPair(linear(8, 8, "input"), linear(32, 32, "input"))  # features of time
 HIDDEN = ParamPair(linear(8, 8), linear(32, 32))
 OUTPUT = ParamPair(linear(10, 8, "output"), linear(10, 32, "output"))
 BIAS = ParamPair(vector(8), vector(32))
@@ -44,9 +45,10 @@ TABLE = ParamPair(
         (BIAS, 4.0, 1.0),
         (NORM, 4.0, 1.0),
         (HIDDEN, 1.0, 0.25),
+        (GROWING, 1.0, 0.25),
         (OUTPUT, 0.25, 0.25),
     ],
-    ids=["input", "embedding", "bias", "norm", "hidden", "output"],
+    ids=["input", "embedding", "bias", "norm", "hidden", "growing input", "output"],
 )
 def test_learning_rates_follow_the_table(pair, sgd, adam):
     assert folded(pair, SGD).lr == pytest.approx(sgd)

@@ -266,3 +266,19 @@ def test_a_base_that_is_read_from_sizes_has_widths_too():
     found = entries(net, (0, 16), (3, 64), "adamw")
     assert found["3.weight"].lr_multiplier == 1 / 4
     assert found["3.bias"].eps == pytest.approx(1e-8 / 4)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_layer_whose_inputs_grow_with_the_width_has_the_rates_of_a_hidden_one(optimizer):
+    def make(width):
+        def f(m, x):
+            waves = x @ m.frequencies
+            return m.out(torch.relu(m.time(torch.cat([waves.sin(), waves.cos()], dim=-1))))
+
+        net = Net(f, time=nn.Linear(width, 4 * width), out=nn.Linear(4 * width, 3))
+        net.register_buffer("frequencies", torch.randn(8, width // 2))
+        return net, X
+
+    rates = {name: entry.lr for name, entry in entries(make, (8,), (32,), optimizer).items()}
+    assert rates["time.weight"] == pytest.approx(0.1 if optimizer == "sgd" else 0.025)
+    assert rates["time.bias"] == pytest.approx(0.4 if optimizer == "sgd" else 0.1)

@@ -42,6 +42,8 @@ class Width(Law):
     | hidden weight | n_out / n_in | 1 / n_in | sqrt(n_out / n_in) / own rule | n_in^(-1/2) |
     | output weight | 1 / n_in | 1 / n_in | sqrt(1 / n_in) / own rule | 1 |
 
+    An input weight whose inputs grow (features of time, as many as the width) has the hidden rule.
+
     Muon, SOAP, Shampoo and Scion step a matrix to a spectral norm that does not depend on the
     gradient's; it should be proportional to sqrt(n_out / n_in), so that the optimizer's own factor
     of the shape is divided out at both sizes. What Muon leaves to AdamW has AdamW's rule, as have
@@ -222,7 +224,7 @@ def _readout(pair: ParamPair, optimizer: OptimizerKind) -> Factors:
 
 
 def _rate(pair: ParamPair, optimizer: OptimizerKind) -> float:
-    has_fan_in = pair.target.role in ("hidden", "output")
+    has_fan_in = pair.target.role in ("input", "hidden", "output")
     n_out, n_in = pair.units_ratio, pair.fan_in_ratio if has_fan_in else 1.0
     if optimizer.update == "sgd":
         return n_out / n_in
