@@ -152,6 +152,27 @@ def test_a_sum_with_what_a_sparse_graph_spreads_counts_as_with_a_dense_one() -> 
         assert effective_depth(Spread(given), X).residual_additions == 1
 
 
+@pytest.mark.parametrize("how", ["index_add", "scatter_add", "scatter_reduce"])
+def test_a_sum_with_what_edges_carry_counts_as_with_a_dense_graph(how: str) -> None:
+    class Carried(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor, edges: Tensor) -> Tensor:
+            x, source, to = self.layer(x), edges[0], edges[1]
+            zeros, each = torch.zeros_like(x), to[:, None].expand(-1, 4)
+            if how == "index_add":
+                return self.head(2 * x + zeros.index_add(0, to, x[source]))
+            if how == "scatter_add":
+                return self.head(2 * x + zeros.scatter_add(0, each, x[source]))
+            return self.head(2 * x + zeros.scatter_reduce(0, each, x[source], "sum"))
+
+    edges = torch.tensor([[0, 1, 1], [1, 0, 1]])
+    assert effective_depth(Carried(), X, edges).path_length_moments[0] == 1
+    assert effective_depth(Carried(), X, edges).effective_depth == 3
+
+
 class Product(torch.autograd.Function):
     """A matrix product with a backward of its own."""
 

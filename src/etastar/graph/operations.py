@@ -115,8 +115,8 @@ _NAMES_OF_GROUPS: dict[Group, str] = {
         " scaled_dot_product_attention _flash_attention_forward _efficient_attention_forward"
         " flex_attention"
     ),
-    # exchange between positions without a weight: pooling and Fourier transforms
-    "mixing": f"{_POOLS} _fft_r2c _fft_c2c _fft_c2r",
+    # exchange between positions without a weight: pooling, Fourier transforms, sums over neighbours
+    "mixing": f"{_POOLS} _fft_r2c _fft_c2c _fft_c2r index_add scatter_add scatter_reduce",
     # their result has the shape of the argument, but none of its values
     "cut": (
         "new_zeros new_ones new_empty new_full new_empty_strided zeros_like ones_like empty_like"

@@ -182,6 +182,8 @@ class Step:
         """What it is, given what its operands are: kind, weight, addends and mixes of its node."""
         group, pair = self.operation.group, self._contracted_pair()
         found: dict[str, Any] = {"addends": self._addends(), "call": self.call}
+        if group == "mixing" and operands and not operands[0].producers:
+            found["addends"] = ()  # a sum over neighbours, into zeros
         weight = None if pair is None else self._weight_use(pair, operands, records)
         is_batch = self.operation.name in ("bmm", "baddbmm")
         if weight is not None and is_batch and operands[weight.operand].weights:
