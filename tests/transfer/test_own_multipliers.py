@@ -237,3 +237,22 @@ def test_granites_multipliers(cls, config, more):
     assert entries["lm_head.weight"].init == pytest.approx(math.sqrt(2))
     notes = said(plan_of(base, target))
     assert any("embed_tokens" in note and "no law of this plan" in note for note in notes)
+
+
+@pytest.mark.parametrize("positions", [nn.Embedding, lambda *size: nn.Parameter(torch.ones(size))])
+def test_a_table_that_is_added_has_no_factor_of_what_it_is_added_to(positions):
+    class Scaled(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.tokens, self.places = nn.Embedding(32, width), positions(9, width)
+            self.head = nn.Linear(width, 5)
+
+        def forward(self, ids):
+            x = self.tokens(ids) * math.sqrt(self.head.in_features)
+            table = self.places
+            table = table(torch.arange(6)) if isinstance(table, nn.Module) else table[:6]
+            return self.head(torch.relu(x + table))
+
+    plan = plan_of((Scaled(16), IDS), (Scaled(64), IDS), law="constant")
+    (note,) = said(plan)
+    assert "what tokens.weight makes by 2" in note

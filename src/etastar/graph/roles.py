@@ -138,8 +138,10 @@ class _Roles:
         else:
             info = self._vector(name, record, first)
         info = self._placed(self._of_layer(info, first), first)
-        own = self.multipliers.of(first.node, is_bias=info.role == "bias")
-        before = self.multipliers.before(first.node) if info.is_weight else 1.0
+        is_added = info.role == "bias" or (info.role == "embedding" and not first.is_weight)
+        own = self.multipliers.of(first.node, is_bias=is_added)
+        is_behind = info.is_weight and not is_added
+        before = self.multipliers.before(first.node) if is_behind else 1.0
         info = replace(info, aliases=record.aliases, no_decay=record.no_decay, own_before=before)
         shapes = [self.sizes.shapes[held] for held in first.operand.parameters]
         stored = _stored(info, first, own, shapes)
