@@ -163,6 +163,36 @@ def test_factors_of_a_product_carry_none_as_it_would_count_twice(options):
     torch.testing.assert_close(found, torch.ones(5, 16))
 
 
+class Scaled(nn.Linear):
+    """Rows, or the whole weight, times a learned scale, as it is or squashed."""
+
+    def __init__(self, n_in, n_out, size=None, squash=torch.sigmoid):
+        super().__init__(n_in, n_out, bias=False)
+        self.scale = nn.Parameter(torch.randn((n_out, 1) if size is None else size))
+        self.squash = squash
+
+    def forward(self, x):
+        return x @ (self.squash(self.scale) * self.weight).T
+
+
+SCALED = {
+    "rows": Scaled,
+    "plain rows": lambda *n: Scaled(*n, squash=nn.Identity()),
+    "one": lambda *n: Scaled(*n, (1,)),
+    "number": lambda *n: Scaled(*n, ()),
+    "every": lambda *n: Scaled(*n, n[::-1]),
+}
+
+
+@pytest.mark.parametrize("make", SCALED.values(), ids=SCALED)
+def test_a_weight_beside_a_learned_scale_carries_it_alone(make):
+    found = branch_ratio(*plan_over_depth(make, "complete-p"))
+    torch.testing.assert_close(found, torch.full((5, 16), 0.25))
+    if make is not SCALED["every"]:
+        _, before, after = over_width(make, "adamw")
+        torch.testing.assert_close(after, before / 2)
+
+
 @pytest.mark.parametrize("dim", [0, 1])
 def test_parts_side_by_side_carry_it_once(dim):
     found = branch_ratio(*plan_over_depth(lambda *n: Halves(*n, dim), "complete-p"))

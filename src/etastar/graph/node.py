@@ -38,6 +38,7 @@ class Operand:
         weights: Weights that were contracted on the way, where no input took part: what acts on
             learned queries.
         parts: Region of each of the parameters of which it is a slice, or was computed from one.
+        carrier: Of a product of parameters, element by element: the one that takes a factor.
     """
 
     producers: tuple[int, ...] = ()
@@ -46,6 +47,7 @@ class Operand:
     steps: tuple[Call, ...] | None = field(default=(), compare=False, repr=False)
     weights: tuple[WeightUse, ...] = ()
     parts: tuple[tuple[str, Region], ...] = ()
+    carrier: str = field(default="", compare=False, repr=False)
 
     def __or__(self, other: Operand) -> Operand:
         """What was computed from both."""

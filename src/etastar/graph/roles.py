@@ -338,6 +338,10 @@ def _stored(
 ) -> dict[str, Any]:
     """How a factor reaches what the network makes of w: own a (w + c), or not at all."""
     form = affine_form(use.operand.steps)
+    if use.operand.carrier:
+        carries = use.operand.carrier == info.name
+        scales = info.branch_scale and carries
+        return {"affine": carries, "branch_scale": scales, "own_multiplier": own}
     if form is None:
         joined = len(shapes) > 1
         affine = joined and () not in shapes and laid_together(shapes, use.operand.shape)

@@ -344,7 +344,7 @@ class _Walk:
         """
         assert layer.weight is not None
         held = layer.operands[layer.weight.operand]
-        if not self.shapes.keys() >= {*held.parameters}:
+        if held.carrier or not self.shapes.keys() >= {*held.parameters}:
             return True
         if len(held.parameters) == 1:
             return affine_form(held.steps) is not None

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from etastar.graph.node import NOTHING, Call, Operand, ParameterRecord, Slot, WeightUse
-from etastar.graph.operations import Operation, TensorProduct, derived_steps
+from etastar.graph.operations import Operation, TensorProduct, affine_form, derived_steps
 
 
 def _carries(tensor: torch.Tensor) -> bool:
@@ -80,6 +80,7 @@ class Step:
                 None if value.producers else value.steps,
                 () if value.producers else value.weights,
                 parts=value.parts if self._is_read(tensor) else (),
+                carrier=value.carrier,
             )
             for i, (tensor, value) in enumerate(zip(self.tensors, self.values, strict=True))
         )
@@ -94,7 +95,19 @@ class Step:
             weights += (use,)
         before = [value.steps if value.parameters else None for value in self.values]
         steps = derived_steps(self.operation, self.call, before) if names else ()
-        return replace(joined, steps=steps, weights=weights)
+        carrier = joined.carrier or self._carrier(records)
+        return replace(joined, steps=steps, weights=weights, carrier=carrier)
+
+    def _carrier(self, records: dict[str, ParameterRecord]) -> str:
+        """Of a product of two, w * gain, the larger that a factor reaches; "" of anything else."""
+        held = [name for value in self.values for name in value.parameters]
+        known = all(v.parameters and (v.carrier or v.steps is not None) for v in self.values)
+        if self.operation.name != "mul" or not known or not 1 < len(held) == len({*held}):
+            return ""
+        parts = (
+            v.carrier or v.parameters[0] for v in self.values if v.carrier or affine_form(v.steps)
+        )
+        return max(parts, key=lambda name: math.prod(records[name].shape), default="")
 
     def _weight_without_data(self, records: dict[str, ParameterRecord]) -> WeightUse | None:
         """The right factor of a product, if it is a weight as it is: its left one is learned."""
