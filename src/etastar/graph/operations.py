@@ -288,6 +288,24 @@ def is_pointwise(func: Any, name: str) -> bool:
     return torch.Tag.pointwise in getattr(func, "tags", ()) or name in _ALSO_POINTWISE
 
 
+_ALONE = COPIES | {"native_dropout", "mean", "amax", "var", "linalg_vector_norm"}
+_OVER_LAST = frozenset("native_layer_norm layer_norm _fused_rms_norm rms_norm".split())
+
+
+def keeps_apart(operation: Operation, call: Call, node: Node, dim: int) -> bool:
+    """Whether each position along `dim` of a result is made of that position of the data alone.
+
+    Element by element, or by a norm or mean over other dimensions.
+    """
+    data = [operand.shape for operand in node.operands if operand.producers]
+    if any(len(s) != len(node.shape) or s[dim] != node.shape[dim] for s in data):
+        return False
+    if operation.name in _OVER_LAST:
+        over = operation.argument("normalized_shape", call.args, call.kwargs)
+        return dim < len(node.shape) - len(over)
+    return operation.name in _ALONE or is_pointwise(call.func, operation.name)
+
+
 def derived_steps(
     operation: Operation, call: Call, before: Sequence[tuple[Call, ...] | None]
 ) -> tuple[Call, ...] | None:

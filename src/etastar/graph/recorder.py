@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -11,8 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from etastar.graph.arguments import map_tensors, tensors_in
-from etastar.graph.node import NOTHING, Call, Node, Operand, ParameterRecord, Slot
-from etastar.graph.operations import JOINS, Operation, operation_of, run_fake
+from etastar.graph.node import NOTHING, Call, Node, Operand, ParameterRecord, Region, Slot
+from etastar.graph.operations import JOINS, Operation, keeps_apart, operation_of, run_fake
 from etastar.graph.regions import StorageLog
 from etastar.graph.step import Step
 
@@ -74,6 +75,15 @@ class FakeTwins:
         return FakeTensor(self.mode, meta.requires_grad_(like.requires_grad), device)
 
 
+class _Parts(NamedTuple):
+    """Where a tensor holds, one behind another along `dim`, what was made of each joined tensor."""
+
+    node: int
+    dim: int | None  # None in a view, whose dimensions are others
+    sizes: list[int]
+    regions: list[Region]
+
+
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Dispatch mode that builds nodes from what is executed, above an optional fake mode.
 
@@ -109,6 +119,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.module_stack: list[str] = [""]
         self.opaque_depth = 0
         self._failures: list[tuple[BaseException, str, str | None]] = []
+        self._parts: dict[int, _Parts] = {}  # by node
+        self._of_parts: dict[tuple[int, int], Operand] = {}  # by node and number of the part
 
     # -- what the tracer calls ---------------------------------------------------------------
 
@@ -237,19 +249,63 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         source, *others = (i for i, v in enumerate(step.values) if v.producers)
         made_of = step.values[source].producers
         single = len(made_of) == 1 and not others and self.nodes[made_of[0]].name not in JOINS
-        is_one = single and step.operation.name != "unbind"
+        parts = None if others or len(made_of) > 1 else self._parts.get(made_of[0])
+        is_one = single and step.operation.name != "unbind" and parts is None
         held = [view for view in step.views if self.log.read(view).producers]
         groups = [held] if is_one and held else [[view] for view in held]
         for views in groups:
-            value = step.values[source] if single else self.log.read(views[0])
+            part = self._part_of(parts, views[0])
+            value = part or (step.values[source] if single else self.log.read(views[0]))
             if value.producers:
                 operand = Operand(
                     value.producers, value.parameters, tuple(views[0].shape), parts=value.parts
                 )
                 name = step.operation.full_name
                 node = self.add_node(name, (operand,), views[0], kind="view", call=step.call)
+                if parts is not None and part is None:
+                    kept = name == "aten.expand.default" and views[0].ndim == len(
+                        parts.regions[0][1]
+                    )
+                    self._parts[node.index] = parts if kept else parts._replace(dim=None)
                 for view in views:
                     self.log.alias(view, Operand((node.index,)))
+
+    def _part_of(self, parts: _Parts | None, view: torch.Tensor) -> Operand | None:
+        """What a view holds that lies within one part, and depends on that alone; else None."""
+        if parts is None:
+            return None
+        region = Region.of(view)
+        found = [n for n, part in enumerate(parts.regions) if part.overlaps(region)]
+        return self._made_of(parts, found[0]) if len(found) == 1 else None
+
+    def _made_of(self, parts: _Parts, number: int) -> Operand | None:
+        """One part of what a node made, by a node of its own; None where that holds no data."""
+        key = parts.node, number
+        if key not in self._of_parts:
+            node, shape = self.nodes[parts.node], parts.regions[number].shape
+            made = {n: self._made_of(self._parts[n], number) for n in node.inputs}
+            before = {n: part.producers for n, part in made.items() if part is not None}
+            if len(before) < len(made):
+                return None
+            operands = tuple(
+                replace(o, producers=tuple(p for n in o.producers for p in before[n]))
+                for o in node.operands
+            )
+            alone = replace(node, index=len(self.nodes), operands=operands, shape=shape)
+            self.nodes.append(alone)
+            self._of_parts[key] = Operand((alone.index,))
+        return self._of_parts[key] if self._of_parts[key].producers else None
+
+    def _keep_apart(self, step: Step, node: Node, whole: torch.Tensor) -> None:
+        """Remember the parts of what was made of joined tensors, of each of them by itself."""
+        found = [self._parts.get(n) for n in node.inputs]
+        first = found[0]
+        if first is None or first.dim is None or (len(found) > 1 and node.addends):
+            return
+        alike = all(one and one[1:3] == first[1:3] for one in found)
+        if alike and keeps_apart(step.operation, step.call, node, first.dim):
+            regions = [Region.of(part) for part in torch.split(whole, first.sizes, first.dim)]
+            self._parts[node.index] = _Parts(node.index, first.dim, first.sizes, regions)
 
     def _record_computation(self, step: Step, data: list[int]) -> None:
         written = [t for t in (*step.fresh, *step.mutated) if step.holds_data(t, data)]
@@ -264,20 +320,29 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             node = self.add_node(name, operands, written[0], **what)
         self._write(step, Operand((node.index,)), data)
         if step.operation.name in JOINS and len(step.fresh) == 1 and _is_plain(step.fresh[0]):
-            self._log_parts(step, step.fresh[0])
+            self._log_parts(step, step.fresh[0], node.index)
+        elif node.inputs and node.weight is None and _is_plain(written[0]):
+            self._keep_apart(step, node, written[0])
 
-    def _log_parts(self, step: Step, whole: torch.Tensor) -> None:
+    def _log_parts(self, step: Step, whole: torch.Tensor, node: int) -> None:
         """Let each part of what was concatenated or stacked, taken out again, be what it was."""
+        parts = _Parts(node, 0, [], [])
         dim, place = step.operation.argument("dim", step.call.args, step.call.kwargs) or 0, 0
         is_cat = step.operation.name == "cat"
         for tensor, value in zip(step.tensors, step.values, strict=True):
             if is_cat and tensor.ndim != whole.ndim:
                 continue  # an empty one, as PyTorch allows
             size = tensor.shape[dim] if is_cat else 1
-            if value.producers and size < whole.shape[dim]:
+            if size < whole.shape[dim]:
                 part = whole.narrow(dim, place, size) if is_cat else whole.select(dim, place)
-                self.log.alias(part, value)
+                self._of_parts[node, len(parts.sizes)] = value
+                parts.sizes.append(size)
+                parts.regions.append(Region.of(part))
+                if value.producers:
+                    self.log.alias(part, value)
             place += size
+        if len(parts.sizes) > 1:
+            self._parts[node] = parts._replace(dim=dim % whole.ndim)
 
     def _fused_sum(self, step: Step, operands: tuple[Operand, ...], out: torch.Tensor) -> Node:
         """Two nodes: the product without its addend, and the sum of the two."""
