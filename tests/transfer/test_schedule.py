@@ -377,3 +377,25 @@ class TestOnPlateau:
         assert check_schedule(Plateau(self.scheduler(1e-3, (1.0, 1 / 64), factor=0.5))) == 1000
         with pytest.raises(ScheduleError, match=r"eps=0 in place of eps=0\.001"):
             check_schedule(Plateau(self.scheduler(0.01, (1.0, 1 / 64), eps=1e-3)))
+
+
+class Lamb(torch.optim.SGD):
+    """As libraries name theirs; of the registry it is none."""
+
+
+class Own(torch.optim.AdamW):
+    """Another one that the registry does not know, which may be what the plan is for."""
+
+
+@pytest.mark.parametrize("planned", ["adamw", "sgd", "adafactor"])
+def test_an_optimizer_that_is_of_no_kind_of_the_registry_is_refused_by_name(planned):
+    def groups():
+        weights = [torch.nn.Parameter(torch.zeros(2, 2)) for _ in range(2)]
+        common = {"lr_multiplier": 1.0, "lr": 0.1, "optimizer_kind": planned}
+        return [{"params": [weight], **common} for weight in weights]
+
+    with pytest.raises(ScheduleError, match=f"a Lamb with groups of a plan for {planned}"):
+        check_schedule(lrs.StepLR(Lamb(groups()), 7))
+    check_schedule(lrs.StepLR(Own(groups()), 7))
+    declared = [{**group, "optimizer_kind": "lamb"} for group in groups()]
+    check_schedule(lrs.StepLR(Lamb(declared), 7))

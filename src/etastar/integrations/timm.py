@@ -20,7 +20,8 @@ def plan_groups(
 
     With a function of groups timm reads neither its `layer_decay` nor its `weight_decay`: give the
     first here, the second is the plan's. A layer's rate is that of the plan times the layer's
-    scale, under torch's schedulers as under timm's.
+    scale, under torch's schedulers as under timm's. The function sees the model alone: whether
+    `opt` is the plan's optimizer (no LAMB for a plan of AdamW), `check_schedule` asks.
 
     Args:
         plan: Of the model; not for Muon, of which timm has a form of its own.

@@ -30,6 +30,9 @@ _HELD = 1e-2  # of a group's own rate: what ReduceLROnPlateau's eps may hold it 
 _FEWEST_STEPS, _MOST_STEPS, _UNSTATED = 100, 10_000, 999
 _HORIZONS = ("total_steps", "T_max", "total_iters", "T_0", "total_size", "t_initial")
 
+_OF_THEIR_OWN = frozenset("lamb fusedlamb lars larc novograd nvnovograd fusednovograd kron".split())
+"""Classes, whoever wrote them, that step neither as SGD nor as Adam does."""
+
 _PER_GROUP: Final[Mapping[str, tuple[str, ...]]] = {
     "OneCycleLR": ("max_lr",),
     "CyclicLR": ("base_lr", "max_lr"),
@@ -72,6 +75,7 @@ def _refuse_other_kind(optimizer: Optimizer) -> None:
         _refuse_other_kind(part)
     found = kind_of_class(type(inner))
     if found is None:
+        _refuse_other_steps(inner)
         return
     for group in inner.param_groups:
         planned = group.get("optimizer_kind", found.name)
@@ -86,6 +90,19 @@ def _refuse_other_kind(optimizer: Optimizer) -> None:
                 f"the optimizer {planned!r}: its rates and its weight decay are for no other",
                 f"build that optimizer, or make the plan with optimizer={found.name!r}",
             )
+
+
+def _refuse_other_steps(optimizer: Optimizer) -> None:
+    """Refuse a class of no kind that the plan's optimizer could be, by its name."""
+    name = type(optimizer).__name__
+    planned = {group.get("optimizer_kind", "") for group in optimizer.param_groups}
+    if name.lower() in _OF_THEIR_OWN and (known := sorted(planned & OPTIMIZERS.keys())):
+        raise ScheduleError(
+            f"a {name} with groups of a plan for {known[0]}",
+            f"the optimizer {known[0]!r}: {name} sizes its steps by each layer's norms",
+            "build that optimizer, or declare this one with etastar.optimizer_like, where its kind "
+            "is there, and make the plan for it",
+        )
 
 
 def schedule_arguments(
