@@ -316,7 +316,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if step.operation.has_fused_addend and operands[0].producers:
             node = self._fused_sum(step, operands, written[0])
         else:
+            operands, use = step.with_modulated(operands, self.nodes, self.records)
             what = step.classified(operands, self.records)
+            what |= {"kind": "weight layer", "weight": use, "mixes": False} if use else {}
             node = self.add_node(name, operands, written[0], **what)
         self._write(step, Operand((node.index,)), data)
         if step.operation.name in JOINS and len(step.fresh) == 1 and _is_plain(step.fresh[0]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
@@ -11,7 +11,16 @@ from typing import Any
 
 import torch
 
-from etastar.graph.node import NOTHING, Call, Operand, ParameterRecord, Slot, WeightUse
+from etastar.graph.node import (
+    NOTHING,
+    Call,
+    Node,
+    Operand,
+    ParameterRecord,
+    Slot,
+    WeightUse,
+    reached,
+)
 from etastar.graph.operations import Operation, TensorProduct, affine_form, derived_steps
 
 
@@ -142,7 +151,8 @@ class Step:
         None unless exactly one factor depends on an input and the other holds a parameter of two or
         more dimensions.
         """
-        for data, weight in ((pair.left, pair.right), (pair.right, pair.left)):
+        ways = ((pair.left, pair.right), (pair.right, pair.left))
+        for data, weight in ways[:1] if pair.family == "convolution" else ways:
             held = operands[weight]
             names = tuple(n for n in held.parameters if len(records[n].shape) >= 2)
             if operands[data].producers and not held.producers and names:
@@ -164,7 +174,7 @@ class Step:
         return WeightUse("linear", names, *_matmul_fans(pair, shape, weight), (), weight)
 
     def _convolution(
-        self, shape: tuple[int, ...], weight: int, names: tuple[str, ...]
+        self, shape: tuple[int, ...], weight: int, names: tuple[str, ...], *, copies: int = 1
     ) -> WeightUse:
         """Of a weight (out, in / groups, *kernel), or transposed (in, out / groups, *kernel).
 
@@ -172,6 +182,7 @@ class Step:
         and whatever the dilation.
         """
         groups, stride = self._argument("groups") or 1, self._argument("stride")
+        groups = max(1, groups // copies)
         kernel = math.prod(shape[2:])
         if self._argument("transposed"):
             steps = math.prod(stride) if isinstance(stride, (list, tuple)) else 1
@@ -181,6 +192,35 @@ class Step:
             fan_in, fan_out = shape[1] * kernel, shape[0] // groups * kernel
             features = shape[1], shape[0]
         return WeightUse("convolution", names, fan_in, fan_out, shape[2:], weight, features)
+
+    def with_modulated(
+        self,
+        operands: tuple[Operand, ...],
+        nodes: Sequence[Node],
+        records: Mapping[str, ParameterRecord],
+    ) -> tuple[tuple[Operand, ...], WeightUse | None]:
+        """Of a convolution whose kernel data were multiplied into: that weight, and its use."""
+        pair = self._contracted_pair()
+        if pair is None or pair.family != "convolution" or not operands[pair.right].producers:
+            return operands, None
+        held = operands[pair.right]
+        kernel = held.shape[2:]
+
+        def is_one(name: str) -> bool:
+            shape = records[name].shape
+            alike = math.prod(held.shape[1:]) > 1 and shape[-len(kernel) :] == kernel
+            return alike and math.prod(held.shape) % math.prod(shape) == 0
+
+        makers = reached(nodes, held.producers, lambda n: () if n.weight is not None else n.inputs)
+        names = {p for n in makers if n.name in ("mul", "div") for p in n.parameters if is_one(p)}
+        if len(names) != 1 or len(operands) <= pair.right:
+            return operands, None
+        (name,) = names
+        copies = math.prod(held.shape) // math.prod(records[name].shape)  # one for each example
+        shape = (held.shape[0] // copies, *held.shape[1:])
+        use = self._convolution(shape, pair.right, (name,), copies=copies)
+        made = replace(held, parameters=(name,), steps=None)
+        return tuple(made if o is held else o for o in operands), use
 
     def _addends(self) -> tuple[int, ...]:
         """Operand positions that are summed."""
