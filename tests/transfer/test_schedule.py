@@ -384,15 +384,14 @@ class Lamb(torch.optim.SGD):
 
 
 class Own(torch.optim.AdamW):
-    """Another one that the registry does not know, which may be what the plan is for."""
+    """Another one that the registry does not know, which may be the plan's."""
 
 
 @pytest.mark.parametrize("planned", ["adamw", "sgd", "adafactor"])
 def test_an_optimizer_that_is_of_no_kind_of_the_registry_is_refused_by_name(planned):
     def groups():
-        weights = [torch.nn.Parameter(torch.zeros(2, 2)) for _ in range(2)]
-        common = {"lr_multiplier": 1.0, "lr": 0.1, "optimizer_kind": planned}
-        return [{"params": [weight], **common} for weight in weights]
+        weight = torch.nn.Parameter(torch.zeros(2, 2))
+        return [{"params": [weight], "lr_multiplier": 1.0, "lr": 0.1, "optimizer_kind": planned}]
 
     with pytest.raises(ScheduleError, match=f"a Lamb with groups of a plan for {planned}"):
         check_schedule(lrs.StepLR(Lamb(groups()), 7))
