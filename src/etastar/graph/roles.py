@@ -20,6 +20,7 @@ from etastar.graph.scaling import (
     OwnMultipliers,
     laid_together,
     output_scalers,
+    uncounted_before,
 )
 from etastar.parameter import ParamInfo, Role
 
@@ -123,6 +124,11 @@ class _Roles:
             branch.addition: output_scalers(nodes, branch, self.before, shared, trained)
             for branch in branches
         }
+        for branch in branches:  # also a gain on a branch beside what is of the stream alone
+            for scaler in self.scalers[branch.addition]:
+                whole = () if branch.last else uncounted_before(nodes, nodes[scaler], self.before)
+                for member in {scaler, *(node.index for node in whole)} - self.places.keys():
+                    self.places[member] = (branch,)
 
     def info(self, name: str, record: ParameterRecord) -> ParamInfo:
         """The record of one parameter."""

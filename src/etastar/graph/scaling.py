@@ -254,7 +254,8 @@ def output_scalers(
 ) -> frozenset[int]:
     """Nodes whose parameters, all multiplied by m > 0, multiply the branch's output by m.
 
-    They are the last weight layers (with their biases), or the gains and shifts behind them; none
+    They are the last weight layers (with their biases), or the gains and shifts behind them (of a
+    branch without layers: behind its pooling); none
     where an operation in between does not pass a factor on, a norm without gain absorbs it (of the
     weight itself, too), the stream itself is gated, or streams are coupled.
 
@@ -272,6 +273,17 @@ def output_scalers(
         return frozenset()
     walk = _Walk(nodes, branch, before, shared, shapes)
     return walk.union(nodes[branch.addition].inputs) or frozenset()
+
+
+def uncounted_before(
+    nodes: Sequence[Node], node: Node, before: Sequence[frozenset[int]]
+) -> Iterator[Node]:
+    """The node, and those that it was made of since the nearest counted ones."""
+
+    def onward(maker: Node) -> Sequence[int]:
+        return [n for n in maker.inputs if n not in before[node.index]]
+
+    return reached(nodes, (node.index,), onward)
 
 
 def laid_together(parts: Sequence[tuple[int, ...]], made: tuple[int, ...]) -> bool:
@@ -318,7 +330,8 @@ class _Walk:
         return self.known[index]
 
     def _find(self, node: Node) -> frozenset[int] | None:
-        is_behind = bool(self.before[node.index] & (self.branch.last | self.branch.inner))
+        ends = self.branch.last | self.branch.inner
+        is_behind = bool(self.before[node.index] & ends) if ends else self._is_mixed(node)
         if node.index in self.branch.last:
             return frozenset((node.index,)) if self._carries(node) else None
         if is_behind and self._is_gain(node):
@@ -335,6 +348,10 @@ class _Walk:
         is_own = bool(node.parameters) and node.name not in _SCALING
         own = frozenset((node.index,) if is_own else ())
         return None if found is None else found | own
+
+    def _is_mixed(self, node: Node) -> bool:
+        """Whether positions were mixed (pooled, say) since the nodes that are counted before it."""
+        return any(maker.mixes for maker in uncounted_before(self.nodes, node, self.before))
 
     def _carries(self, layer: Node) -> bool:
         """Whether its output takes a factor on all that makes its weight.
