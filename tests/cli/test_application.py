@@ -1,5 +1,6 @@
 """The application around the commands: its start, its version, how a command ends."""
 
+import errno
 import io
 import json
 import os
@@ -177,6 +178,18 @@ def test_whatever_other_code_raises_ends_with_2_and_one_message(error, capsys):
         assert ("Traceback" in shown) == debug
         assert shown.count("received: ") == shown.count("what to do: ") == 1
         assert f"received: {type(error).__name__}: " in shown
+
+
+def test_a_full_disk_is_not_blamed_on_the_model(capsys):
+    def command(*, debug):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(typer.Exit):
+        clear_errors(command)(debug=False)
+    shown = capsys.readouterr().err
+    assert "No space left" in shown
+    assert "make room" in shown
+    assert "the model" not in shown
 
 
 def test_a_command_may_end_with_a_code_of_its_own():

@@ -63,6 +63,16 @@ def test_reading_a_store_that_is_not_there_makes_none(location, tmp_path):
 
 
 @pytest.mark.parametrize("location", LOCATIONS)
+def test_a_store_without_the_name_lists_those_that_it_holds(location, tmp_path):
+    for name in ("wide", "narrow"):
+        run_sweep(
+            recipe(), [SIZE], storage=location.format(tmp_path), search=[0.1], seeds=1, name=name
+        )
+    with pytest.raises(StorageError, match="without a run of 'sweep'; it holds 'narrow', 'wide'"):
+        read_store(location.format(tmp_path))
+
+
+@pytest.mark.parametrize("location", LOCATIONS)
 def test_a_slip_is_mended_in_the_same_store_and_its_depth_with_it(location, tmp_path):
     where = {"storage": location.format(tmp_path), "search": [0.1, 0.2], "seeds": 1}
 

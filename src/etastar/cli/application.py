@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -89,7 +90,9 @@ def end_on_sigterm() -> None:
 def _fail(error: BaseException, *, debug: bool) -> NoReturn:
     if debug:
         traceback.print_exception(error)
-    if not isinstance(error, EtastarError):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        error = EtastarError(cause_of(error), "room for the output", "make room for it")
+    elif not isinstance(error, EtastarError):
         error = EtastarError(
             cause_of(error),
             "a model, data and settings with which the command runs to its end",

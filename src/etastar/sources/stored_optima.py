@@ -33,7 +33,7 @@ from etastar.sources.model_spec import capture_spec, load_model
 from etastar.sources.own_code import own_recipe
 from etastar.sweep.recipe import Recipe, Size, format_size
 from etastar.sweep.result import SizeResult, SweepResult, size_optimum
-from etastar.sweep.storage import as_store
+from etastar.sweep.storage import OptunaStore
 from etastar.sweep.storage.connection import shown_location
 from etastar.sweep.tuning import recipe_ends
 from etastar.transfer import Target, TransferPlan, Tuned, plan_transfer
@@ -73,13 +73,16 @@ def read_store(storage: str, *, name: str = "sweep") -> StoredSweep:
     Raises:
         StorageError: The store cannot be read, or holds no runs under this name.
     """
-    with as_store(storage, name=name) as store:
+    store = OptunaStore(storage, name=name)
+    with store:
         settings = tuple(store.settings().items())
         runs = [(size, store.records(size)) for size in store.sizes()]
         depths = {size: store.depth(size) for size, _ in runs}
+        names = () if runs else store.names()
     if not runs:
+        held = f"; it holds {', '.join(map(repr, names))}" if names else ""
         raise StorageError(
-            f"{shown_location(storage)} without a run of {name!r}",
+            f"{shown_location(storage)} without a run of {name!r}{held}",
             "a store that `etastar sweep` has written",
             "check the path, and --name",
         )

@@ -146,6 +146,13 @@ class OptunaStore(Store):
         with storage_errors(self._where, "writing"):
             self._claims(record.size).finish(record)
 
+    def names(self) -> tuple[str, ...]:
+        """Names of all sweeps in this file or database."""
+        with storage_errors(self._where, "reading"):
+            storage = self._connected(create=False)
+            studies = () if storage is None else storage.get_all_studies()
+            return tuple(sorted({s.study_name for s in studies if _HEADER in s.user_attrs}))
+
     def close(self) -> None:
         """Let go of claims and connections."""
         self._stopped.set()
