@@ -307,8 +307,3 @@ def test_an_optimum_says_what_it_is_on_one_line_and_as_plain_data():
 def test_bad_input_is_refused(lrs, losses, settings_, message):
     with pytest.raises(FitError, match=message):
         find_optimum(lrs, losses, **settings_)
-
-
-def test_numbers_of_runs_that_are_not_one_a_rate_are_refused():
-    with pytest.raises(FitError, match="shape"):
-        find_optimum([1, 2, 4], [[1.0, 2.0], [0.0, 1.0], [1.0, 2.0]], num_run=[2, 2])

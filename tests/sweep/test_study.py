@@ -329,19 +329,6 @@ def test_a_rate_with_a_diverged_or_nan_run_stays_infinite():
     assert np.isinf(losses.mean(1)).tolist() == [False, True, True]
 
 
-def test_rates_with_one_seed_tell_the_interval_nothing_of_the_noise():
-    rng, x, wider = np.random.default_rng(3), np.arange(-4, 5), []
-    for _ in range(10):
-        curve = np.stack([x**2, x**2], 1) + rng.normal(0, 0.5, (9, 2))
-        cells = {(2.0**k, 0): curve[k + 4, 0] for k in x.tolist()}
-        cells |= {(2.0**k, 1): curve[k + 4, 1] for k in (-1, 0, 1)}
-        found = size_optimum(runs(cells)).interval
-        # filled-in losses agree between the seeds to the last digit
-        taken_as_run = find_optimum(*loss_table(runs(cells))).interval
-        wider.append(log(found[1] / found[0]) / log(taken_as_run[1] / taken_as_run[0]))
-    assert np.median(wider) > 1.2
-
-
 def test_seeds_without_a_common_rate_are_left_out_and_no_runs_have_no_optimum():
     cells = {(0.1, 0): 1.0, (0.2, 0): 0.5, (0.4, 0): 1.0, (0.8, 1): -9.0}
     lrs, losses = loss_table(runs(cells))

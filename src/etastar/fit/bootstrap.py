@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import pi, tan
 from statistics import NormalDist
 from types import NoneType
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,10 +14,9 @@ from etastar.errors import FitError
 from etastar.typed import plain_number
 
 _CONFIDENCE = 0.95
-Array: TypeAlias = NDArray[np.float64]
 
 
-def float_array(name: str, values: ArrayLike) -> Array:
+def float_array(name: str, values: ArrayLike) -> NDArray[np.float64]:
     """Numbers as an array; refused under their name where one is none, or rows differ in length.
 
     Example:
@@ -58,7 +57,7 @@ def resampled_seeds(num_seeds: int, *, num_resamples: int = 1000) -> NDArray[np.
     return draws.astype(np.intp)
 
 
-def percentile_interval(values: Array) -> tuple[float, float]:
+def percentile_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     """The central 95% of the values; both ends are values that occurred.
 
     No value between two others is made up, so that +inf among them does no harm.
@@ -73,7 +72,7 @@ def percentile_interval(values: Array) -> tuple[float, float]:
     return float(ends[0]), float(ends[1])
 
 
-def widened_interval(deviations: Array, *, freedom: int) -> tuple[float, float]:
+def widened_interval(deviations: NDArray[np.float64], *, freedom: int) -> tuple[float, float]:
     """The central 95% of deviations from an estimate, widened for a variance known from little.
 
     Each is multiplied by t / z, Student's quantile over the normal one, but none moves inwards;
@@ -93,7 +92,7 @@ def widened_interval(deviations: Array, *, freedom: int) -> tuple[float, float]:
     return min(low, low * widening), max(high, high * widening)
 
 
-def scatter_at_rates(losses: Array) -> Array:
+def scatter_at_rates(losses: NDArray[np.float64]) -> NDArray[np.float64]:
     """Standard deviation over seeds at each rate, without what a seed adds at all rates.
 
     The latter is the median over the rates of how far the seed's loss lies above the rate's mean;
@@ -115,7 +114,7 @@ def scatter_at_rates(losses: Array) -> Array:
     rest = losses / largest
     rest = rest - rest.mean(1, keepdims=True)
     rest = rest - np.median(rest, axis=0)
-    scatter: Array = largest * rest.std(1, ddof=1) * (num_lrs / (num_lrs - 1)) ** 0.5
+    scatter: NDArray[np.float64] = largest * rest.std(1, ddof=1) * (num_lrs / (num_lrs - 1)) ** 0.5
     return scatter
 
 

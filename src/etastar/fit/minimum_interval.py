@@ -27,7 +27,6 @@ from etastar.fit.bootstrap import scatter_at_rates, student_quantile
 
 if TYPE_CHECKING:
     Array = NDArray[np.float64]
-    Ends = tuple[float, float]
 
 # empirical, by benchmarks/coverage.py and the runs of benchmarks/intervals.py
 _DISCREPANCY = 0.1
@@ -52,14 +51,13 @@ _UPPER = 0.975
 _NORMAL = NormalDist().inv_cdf(_UPPER)
 
 
-def minimum_interval(log_lrs: Array, losses: Array, num_run: Array | None = None) -> Ends:
+def minimum_interval(log_lrs: Array, losses: Array) -> tuple[float, float]:
     """The 95% interval in log lr of the minimum of the mean loss; see the file's beginning.
 
     Args:
         log_lrs: (num_lrs,), rising.
         losses: (num_lrs, num_seeds), two seeds or more; +inf where a run diverged, but not at
             every rate.
-        num_run: (num_lrs,), seeds run at each rate, the losses of others filled in; None for all.
 
     Returns:
         Lower and upper end. Neither lies beyond the first or last rate, nor beyond a diverged one;
@@ -82,14 +80,13 @@ def minimum_interval(log_lrs: Array, losses: Array, num_run: Array | None = None
     if len(x) == 1:
         return ends
     table = table / (float(np.abs(table).max()) or 1.0)
-    counts = np.full(len(x), table.shape[1]) if num_run is None else num_run[around]
-    variances, num_known = _mean_variances(table, counts)
+    variances = _mean_variances(table)
     rises = table.mean(1) - table.mean(1)[lowest]
     used = _used(x, rises, variances, lowest)
     rises, x, lowest = rises[used], x[used], lowest - used.start
     grid = _DISCREPANCY * np.maximum(rises, _LEAST_RISE * _lower_rise(rises, lowest))
     share = _correlation(table[used], float(np.median(np.diff(x))))
-    freedom = (min(len(x), num_known) - 1) * (losses.shape[1] - 1) * (1 - share) / (1 + share)
+    freedom = (len(x) - 1) * (losses.shape[1] - 1) * (1 - share) / (1 + share)
     student = student_quantile(_UPPER, max(1, round(freedom)))
     noise = np.sqrt(variances[used]) * student / _NORMAL
     whiten = _whitening(noise, grid, share)
@@ -106,17 +103,13 @@ def finite_stretch(mean: Array, lowest: int, reach: int) -> slice:
     return slice(start, stop + 1)
 
 
-def _mean_variances(table: Array, counts: Array) -> tuple[Array, int]:
-    """Variance of each rate's mean, drawn towards that of rates with all seeds; number of these."""
-    num_seeds = table.shape[1]
-    known = counts == num_seeds
-    known |= known.sum() <= 1  # of one rate nothing is told
-    freedom = num_seeds - 1
-    own = scatter_at_rates(table[known]) ** 2
+def _mean_variances(table: Array) -> Array:
+    """Variance of each rate's mean over seeds, drawn towards what is common to all rates."""
+    freedom = table.shape[1] - 1
+    own = scatter_at_rates(table) ** 2
     pooled = np.median(own) / (1 - 2 / (9 * freedom)) ** 3  # the median of chi^2 over its mean
-    variances = pooled / np.where(known, num_seeds, counts)
-    variances[known] = (_POOLED * pooled + freedom * own) / (_POOLED + freedom) / num_seeds
-    return variances, int(known.sum())
+    shrunk: Array = (_POOLED * pooled + freedom * own) / (_POOLED + freedom) / table.shape[1]
+    return shrunk
 
 
 def _used(x: Array, rises: Array, variances: Array, lowest: int) -> slice:
@@ -159,7 +152,9 @@ def _whitening(noise: Array, grid: Array, share: float) -> Array | None:
     return inverse
 
 
-def _accepted(x: Array, rises: Array, whiten: Array, ends: Ends) -> Ends:
+def _accepted(
+    x: Array, rises: Array, whiten: Array, ends: tuple[float, float]
+) -> tuple[float, float]:
     """The hull of the places that are not refuted, looked for twice: between the ends, nearer."""
     low, high = ends
     for _ in range(2):

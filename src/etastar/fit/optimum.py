@@ -9,10 +9,10 @@ from typing import Any, Literal
 from zlib import crc32
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from etastar.errors import FitError
-from etastar.fit.bootstrap import Array, float_array, resampled_seeds, scatter_at_rates
+from etastar.fit.bootstrap import float_array, resampled_seeds, scatter_at_rates
 from etastar.fit.minimum_interval import finite_stretch, minimum_interval
 from etastar.formatting import Shown, interval, number
 from etastar.typed import require_number
@@ -100,12 +100,7 @@ class Optimum(Shown):
 
 
 def find_optimum(
-    lrs: ArrayLike,
-    losses: ArrayLike,
-    *,
-    num_points: int = 3,
-    num_resamples: int = 1000,
-    num_run: ArrayLike | None = None,
+    lrs: ArrayLike, losses: ArrayLike, *, num_points: int = 3, num_resamples: int = 1000
 ) -> Optimum:
     """The minimum over log lr of a parabola through the lowest points of the mean loss curve.
 
@@ -135,7 +130,6 @@ def find_optimum(
         num_points: Odd, 3 or more.
         num_resamples: Bootstrap resamples over seeds. All sizes resample the same seeds together;
             the noise is drawn for each curve by itself.
-        num_run: (num_lrs,), seeds run at each rate, the losses of others filled in; None for all.
 
     Returns:
         The minimum and how far it can be trusted.
@@ -154,7 +148,6 @@ def find_optimum(
     """
     require_number("num_resamples", num_resamples, error=FitError, least=1, whole=True)
     rates, curves = _checked(lrs, losses, num_points)
-    counts = None if num_run is None else _checked(lrs, num_run, num_points)[1][:, 0]
     mean = curves.mean(1)
     lr, loss, method = _minimum(rates, mean, num_points)
     lowest = int(np.argmin(mean))
@@ -169,14 +162,16 @@ def find_optimum(
         at_edge=at_edge,
         num_seeds=curves.shape[1],
         num_diverged=int(np.isinf(curves).sum()),
-        interval=_interval(rates, curves, lr, counts),
+        interval=_interval(rates, curves, lr),
         resampled_lrs=tuple(resampled.tolist()),
         extrapolated=bool(loss < curves.min()),
         neighbours=None if at_edge else (float(rates[lowest - 1]), float(rates[lowest + 1])),
     )
 
 
-def _checked(lrs: ArrayLike, losses: ArrayLike, num_points: int) -> tuple[Array, Array]:
+def _checked(
+    lrs: ArrayLike, losses: ArrayLike, num_points: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rates in rising order and their losses (num_lrs, num_seeds), what is not finite +inf."""
     rates, curves = float_array("rates", lrs), float_array("losses", losses)
     curves = curves[:, None] if curves.ndim == 1 else curves
@@ -205,7 +200,9 @@ def _checked(lrs: ArrayLike, losses: ArrayLike, num_points: int) -> tuple[Array,
     return rates[order], curves[order]
 
 
-def _minimum(rates: Array, mean: Array, num_points: int) -> tuple[float, float, _Method]:
+def _minimum(
+    rates: NDArray[np.float64], mean: NDArray[np.float64], num_points: int
+) -> tuple[float, float, _Method]:
     """Where the minimum of one curve is, the loss there, and how it was found."""
     lowest = int(np.argmin(mean))
     around = finite_stretch(mean, lowest, num_points // 2)
@@ -216,7 +213,9 @@ def _minimum(rates: Array, mean: Array, num_points: int) -> tuple[float, float, 
     return float(rates[lowest]), float(mean[lowest]), "lowest point"
 
 
-def parabola_vertex(x: Array, heights: Array) -> tuple[float, float] | None:
+def parabola_vertex(
+    x: NDArray[np.float64], heights: NDArray[np.float64]
+) -> tuple[float, float] | None:
     """Where the parabola of least squares through points has its minimum, and its height.
 
     None if it is not convex, or has its minimum outside of the points, which are rising.
@@ -240,8 +239,12 @@ def parabola_vertex(x: Array, heights: Array) -> tuple[float, float] | None:
 
 
 def _resampled_minima(
-    rates: Array, curves: Array, around: slice, num_points: int, num_resamples: int
-) -> Array:
+    rates: NDArray[np.float64],
+    curves: NDArray[np.float64],
+    around: slice,
+    num_points: int,
+    num_resamples: int,
+) -> NDArray[np.float64]:
     """The optimal rate of each smoothed resample of the seeds; none with a single seed."""
     num_seeds = curves.shape[1]
     if num_seeds == 1:
@@ -263,11 +266,11 @@ def _resampled_minima(
 
 
 def _interval(
-    rates: Array, curves: Array, lr: float, counts: Array | None
+    rates: NDArray[np.float64], curves: NDArray[np.float64], lr: float
 ) -> tuple[float, float] | None:
     """The minimum's interval, which holds the minimum that is given; none of a single seed."""
     if curves.shape[1] == 1:
         return None
-    low, high = np.exp(minimum_interval(np.log(rates), curves, counts))
+    low, high = np.exp(minimum_interval(np.log(rates), curves))
     low, high = max(float(low), float(rates[0])), min(float(high), float(rates[-1]))
     return min(low, lr), max(high, lr)

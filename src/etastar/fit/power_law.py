@@ -8,10 +8,10 @@ from statistics import NormalDist
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from etastar.errors import FitError
-from etastar.fit.bootstrap import Array, float_array
+from etastar.fit.bootstrap import float_array
 from etastar.fit.optimum import Optimum
 from etastar.formatting import Shown, interval, number
 from etastar.typed import require_number
@@ -122,7 +122,7 @@ def _rates(optima: Optima) -> list[float]:
     return [*np.atleast_1d(float_array("optima", rates)).tolist()]
 
 
-def _logs(sizes: ArrayLike, lrs: ArrayLike) -> tuple[Array, Array]:
+def _logs(sizes: ArrayLike, lrs: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Log sizes and log rates, (num_sizes,) both."""
     x, y = float_array("sizes", sizes), float_array("rates", lrs)
     both = np.concatenate([x.ravel(), y.ravel()])
@@ -140,18 +140,20 @@ def _log(size: float) -> float:
     return float(np.log(require_number("size", size, error=FitError, above=0)))
 
 
-def _weights(optima: Optima, variance_floor: float) -> Array:
+def _weights(optima: Optima, variance_floor: float) -> NDArray[np.float64]:
     """Inverse variances of the log rates, of sum one; equal unless all are known."""
     variance_floor = require_number("variance_floor", variance_floor, error=FitError, above=0)
     errors = [o.log_lr_sd if isinstance(o, Optimum) and o.interval else None for o in optima]
     known = [error for error in errors if error is not None]
     if len(known) < len(errors):
         return np.full(len(errors), 1 / len(errors))
-    precision: Array = 1 / np.maximum(np.square(known), variance_floor)
+    precision: NDArray[np.float64] = 1 / np.maximum(np.square(known), variance_floor)
     return precision / np.sum(precision)
 
 
-def _line(x: Array, y: Array, weights: Array) -> tuple[float, float]:
+def _line(
+    x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64]
+) -> tuple[float, float]:
     """Intercept and slope of the weighted least squares."""
     centred = x - weights @ x
     slope = float((weights * centred) @ y / ((weights * centred) @ centred))
@@ -159,7 +161,7 @@ def _line(x: Array, y: Array, weights: Array) -> tuple[float, float]:
 
 
 def _slope_interval(
-    x: Array, optima: Optima, weights: Array, slope: float
+    x: NDArray[np.float64], optima: Optima, weights: NDArray[np.float64], slope: float
 ) -> tuple[float, float] | None:
     """The reaches of the optima to the side that moves the slope so, in quadrature."""
     ends = [o.interval for o in optima if isinstance(o, Optimum) and o.interval is not None]
@@ -173,7 +175,9 @@ def _slope_interval(
     return slope - float(np.linalg.norm(down)), slope + float(np.linalg.norm(up))
 
 
-def _r_squared(y: Array, fitted: Array, weights: Array) -> float:
+def _r_squared(
+    y: NDArray[np.float64], fitted: NDArray[np.float64], weights: NDArray[np.float64]
+) -> float:
     """1 - residual / total sum of squares; 1 for rates that are all equal up to rounding."""
     total = float(weights @ (y - weights @ y) ** 2)
     if total <= (np.finfo(np.float64).eps * len(y)) ** 2 * max(1.0, float(np.square(y).max())):

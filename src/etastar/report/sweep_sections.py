@@ -21,7 +21,7 @@ from etastar.report.rate_line import (
     varied_name,
 )
 from etastar.sweep.recipe import Point, as_size, format_size
-from etastar.sweep.result import LEGENDS, loss_table
+from etastar.sweep.result import STOPPED, loss_table
 from etastar.sweep.trial import TrialRecord
 
 _LOG_FROM = 10.0  # highest over lowest loss, for a logarithmic axis
@@ -138,8 +138,7 @@ def _facts(data: _Data) -> dict[str, str]:
 
 
 def _legend(data: _Data) -> tuple[str, ...]:
-    flags = {flag for one in data["optima"] for flag in one["flags"]}
-    return tuple(text for text in LEGENDS if text.split(":")[0] in flags)
+    return (STOPPED,) if any(one.get("num_stopped") for one in data["optima"]) else ()
 
 
 def _listed(texts: Iterable[str]) -> str:

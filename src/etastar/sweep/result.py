@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import isclose, isfinite
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -18,14 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.table import Table
 
-    Array = NDArray[np.float64]
 
-
-LEGENDS: Final = (
-    "open: the runs do not tell whether the optimum lies beyond their rates; add seeds",
-    "stopped: by --run-timeout, without a loss; the search takes it for +inf",
-)
-"""Of flags, under tables."""
+STOPPED: Final = "stopped: by --run-timeout, without a loss; the search takes it for +inf"
+"""Legend of tables with such runs."""
 
 
 @dataclass(frozen=True)
@@ -61,29 +56,17 @@ class SizeResult:
     def flags(self) -> tuple[str, ...]:
         """What makes the optimum less trustworthy.
 
-        "edge": it lies at the edge of the range, and the range is to be extended; "open": its
-        interval reaches the first or last rate, which did not diverge: noise hides whether the
-        optimum lies beyond, and more seeds tell; "diverged": some run did; "stopped": the time
-        limit ended some run; "no optimum": every rate has a run that diverged or was stopped.
+        "edge": it lies at the edge of the range, and the range is to be extended; "diverged": some
+        run did; "stopped": the time limit ended some run; "no optimum": every rate has a run that
+        diverged or was stopped.
         """
         raised = {
             "edge": self.optimum is not None and self.optimum.at_edge,
-            "open": self._is_open,
             "diverged": self.num_diverged > 0,
             "stopped": self.num_stopped > 0,
             "no optimum": self.optimum is None,
         }
         return tuple(flag for flag, is_raised in raised.items() if is_raised)
-
-    @property
-    def _is_open(self) -> bool:
-        """Whether the interval reaches a finite first or last rate; at the edge it does."""
-        best = self.optimum
-        if best is None or best.at_edge or best.interval is None:
-            return False
-        lrs, losses = loss_table(self.trials)
-        ends = zip(best.interval, lrs[[0, -1]], losses[[0, -1]], strict=True)
-        return any(isclose(end, lr) and np.isfinite(row).all() for end, lr, row in ends)
 
     def as_dict(self) -> dict[str, Any]:
         """Optimum, interval, flags and cost as JSON-safe values."""
@@ -150,9 +133,7 @@ class SweepResult(Shown):
         table.add_column("flags")
         for size in self.sizes:
             table.add_row(*_shown(size))
-        flags = {flag for size in self.sizes for flag in size.flags}
-        legends = [text for text in LEGENDS if text.split(":")[0] in flags]
-        table.caption = "\n".join(legends) or None
+        table.caption = STOPPED if any(size.num_stopped for size in self.sizes) else None
         return table
 
     def as_dict(self) -> dict[str, Any]:
@@ -216,17 +197,16 @@ def size_optimum(records: Sequence[TrialRecord]) -> Optimum | None:
     """
     if not records:
         return None
-    lrs, table = _table(records)
-    losses = _filled(table)
+    lrs, losses = loss_table(records)
     if not np.isfinite(losses).all(1).any():
         return None
     stopped = sum(bool(record.failed) for record in records)
     infinite = sum(not isfinite(record.loss) for record in records)
-    found = find_optimum(lrs, losses, num_run=(~np.isnan(table)).sum(1))
+    found = find_optimum(lrs, losses)
     return replace(found, num_diverged=infinite - stopped, num_stopped=stopped)
 
 
-def loss_table(records: Sequence[TrialRecord]) -> tuple[Array, Array]:
+def loss_table(records: Sequence[TrialRecord]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Losses by rate and seed; a seed that a rate lacks is filled in from the others.
 
     A missing loss is l(r, s) = mean over the seeds t that r has of (l(r, t) - b_t) + b_s, b_s being
@@ -249,12 +229,6 @@ def loss_table(records: Sequence[TrialRecord]) -> tuple[Array, Array]:
         >>> loss_table(runs)[1].tolist()
         [[5.0, 6.0], [2.0, 3.0]]
     """
-    lrs, table = _table(records)
-    return lrs, _filled(table)
-
-
-def _table(records: Sequence[TrialRecord]) -> tuple[Array, Array]:
-    """What `loss_table` fills in: NaN where a rate lacks a seed."""
     lrs = sorted({record.point.lr for record in records})
     seeds = sorted({record.point.seed for record in records})
     row, column = ({value: n for n, value in enumerate(values)} for values in (lrs, seeds))
@@ -264,10 +238,10 @@ def _table(records: Sequence[TrialRecord]) -> tuple[Array, Array]:
         table[row[record.point.lr], column[record.point.seed]] = loss
     table = table[:, _comparable(table)]
     kept = ~np.isnan(table).all(1)
-    return np.array(lrs)[kept], table[kept]
+    return np.array(lrs)[kept], _filled(table[kept])
 
 
-def _comparable(table: Array) -> list[int]:
+def _comparable(table: NDArray[np.float64]) -> list[int]:
     """Columns that, together, have a rate at which all are finite; those with most rates first."""
     num_rates = (~np.isnan(table)).sum(0)
     columns: list[int] = []
@@ -277,7 +251,7 @@ def _comparable(table: Array) -> list[int]:
     return sorted(columns)
 
 
-def _filled(table: Array) -> Array:
+def _filled(table: NDArray[np.float64]) -> NDArray[np.float64]:
     complete = np.isfinite(table).all(1)
     if not complete.any():
         return np.where(np.isnan(table), np.inf, table)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from etastar.errors import TrialError
 from etastar.fit import find_optimum
 from etastar.sweep.recipe import Point
-from etastar.sweep.result import SizeResult, size_optimum
 from etastar.sweep.search import Bracket, Context
 from etastar.sweep.trial import TrialRecord
 
@@ -223,38 +222,3 @@ def test_the_unit_of_the_loss_does_not_matter(scale):
     )
     assert [one.point for one in scaled] == [one.point for one in plain]
     assert len(plain) > 9
-
-
-def test_an_interval_holds_the_optimum_where_noise_exceeds_the_rise_to_twice_the_rate():
-    held = 0
-    for salt in range(30):
-        optimum = 0.1 * math.exp(random.Random(salt).uniform(-1.5, 1.5))
-        found = size_optimum(run(Bracket(0.1), noisy(optimum, 1.5 * math.log(2) ** 2, salt)))
-        low, high = found.interval
-        held += low <= optimum <= high
-    assert held >= 28
-
-
-def test_where_noise_hides_everything_the_search_ends_and_says_that_it_is_open():
-    flags = []
-    for salt in range(20):
-        records = run(Bracket(0.1), noisy(0.1, 1e6, salt))
-        flags += SizeResult(SIZE, tuple(records), size_optimum(records)).flags
-        assert len(records) <= 40
-    assert len(flags) >= 16  # of pure noise a few look like a curve
-    assert {*flags} <= {"open", "edge"}
-
-
-def test_curves_without_noise_are_not_open():
-    records = run(Bracket(0.1), lambda point: parabola(0.3)(point) + point.seed)
-    assert SizeResult(SIZE, tuple(records), size_optimum(records)).flags == ()
-
-
-@pytest.mark.parametrize("lost", [1, 2])
-def test_a_seed_that_diverges_at_every_rate_takes_few_runs_and_leaves_the_others_optimum(lost):
-    def loss(point):
-        return math.inf if point.seed == lost else parabola(0.3)(point)
-
-    records = run(Bracket(0.1), loss, seeds=(0, 1, 2))
-    assert size_optimum(records).lr == pytest.approx(0.3, rel=0.01)
-    assert sum(record.diverged for record in records) <= 8
