@@ -39,9 +39,6 @@ The goal is judged with all three pairs of seeds (22 and 23, 24 and 25, 26 and 2
 each of the three networks, bracket agrees at all four depths, with at most 1/15 of the grid's steps
 over the depths together, and fewer steps over the depths together than Optuna's medians.
 
-Since then bracket also runs rates further out where the noise of the seeds leaves the interval of
-the optimum open; that was not run here.
-
 With two seeds the new way to stop can change nothing: one seed tells no interval, and after two
 there is no further seed. So bracket is run with all six seeds too, against the grid of all six,
 where it can stop after two to six. That is no part of the goal, and nothing like it was run before.

@@ -135,12 +135,15 @@ def _res2net_block(shortcut, first):
 
 
 def _cait_paths(n):
-    """Talking heads: two layers on the scores; two blocks in which the class token reads all."""
+    """Talking heads: two layers on the scores; two blocks in which the class token reads all.
+
+    Queries come of the token alone, behind the norm of both. The first token is a table, whose part
+    of the concatenation is none of an operand: its queries count as read from all.
+    """
     talking = a + w * (1 + w**2) * w * a
     patches = w * (talking * MLP) ** n
-    token = patches * 3 * w * w * MLP  # the first token is a table: no operand
-    token = (token * a + (token + patches) * 3 * w * w * a) * MLP
-    return token, patches
+    token = patches * 3 * w * w * MLP
+    return (token * a + (3 * token + 2 * patches) * w * w * a) * MLP
 
 
 VIT = {"img_size": 16, "patch_size": 8, "depth": lambda n: n, "embed_dim": 16, "num_heads": 2}
@@ -239,7 +242,7 @@ CASES: dict[str, Any] = {
     ),
     "cait": (
         _timm("cait_xxs24_224", **VIT),
-        lambda n: sum(_cait_paths(n)) * w,
+        lambda n: _cait_paths(n) * w,
         lambda n: 2 * n + 3,
         lambda n: [2 * n, 3],
     ),

@@ -78,6 +78,7 @@ DEPTHS = {
     "resnet": (10, 12),
     "swin": (11, 15),
     "mobilenetv3": (11, 13),
+    "timm cait": (10, 14),  # the last of two blocks of the class token: three layers, three sums
 }  # else 2n + 2: embedding, two additions a block, head
 
 STRUCTURE = {
