@@ -108,7 +108,7 @@ def test_files_are_short_and_few():
     assert {path.name: n for path, n in lengths.items() if n > 400} == {}
     # 22,000 in 143 files before the default choice, tuning, the networks of today, reports, laws of
     # batch and duration, integrations: what they added stands to be cut again; 28,972 before some
-    # fifty answers that were silently wrong were mended
+    # thirty kinds of answers that were silently wrong were mended
     assert sum(lengths[path] for path in FILES) <= 30_000
     assert len(FILES) <= 157
 

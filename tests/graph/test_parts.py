@@ -76,6 +76,16 @@ def test_what_mixes_the_parts_joins_them_for_good(between):
     assert _depth(between, lambda x: x[:, 0]) == 2
 
 
+def test_a_part_is_followed_through_any_number_of_operations():
+    def between(_, x):
+        for _ in range(1200):  # deeper than Python's own stack
+            x = torch.relu(x)
+        return x
+
+    assert _depth(between, lambda x: x[:, :2]) == 4
+    assert _depth(between, lambda x: x[:, 2:]) == 2
+
+
 def test_what_was_written_over_is_no_part():
     def over(_, x):
         normed = F.layer_norm(x, (8,))

@@ -165,3 +165,11 @@ class TestAdafactorsCap:
     @pytest.mark.parametrize("settings", [(0.1, 90), (1e-3, None), (0.1, None, "adamw")])
     def test_where_nothing_is_cut_nothing_is_said(self, make_net, settings):
         assert not [note for note in self.plan(make_net, *settings).notes if "is cut" in note]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_rate_however_small_has_a_plan(make_net, optimizer):
+    networks = [(make_net(depth, 8), torch.zeros(3, 6)) for depth in (2, 5)]
+    tuned = Tuned(networks[0], 1e-200)
+    plan = plan_transfer(tuned, networks[1], optimizer=optimizer, law="constant")
+    assert plan.lr == 1e-200

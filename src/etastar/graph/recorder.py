@@ -279,22 +279,34 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._made_of(parts, found[0]) if len(found) == 1 else None
 
     def _made_of(self, parts: _Parts, number: int) -> Operand | None:
-        """One part of what a node made, by a node of its own; None where that holds no data."""
-        key = parts.node, number
-        if key not in self._of_parts:
-            node, shape = self.nodes[parts.node], parts.regions[number].shape
-            made = {n: self._made_of(self._parts[n], number) for n in node.inputs}
-            before = {n: part.producers for n, part in made.items() if part is not None}
-            if len(before) < len(made):
-                return None
-            operands = tuple(
-                replace(o, producers=tuple(p for n in o.producers for p in before[n]))
-                for o in node.operands
-            )
-            alone = replace(node, index=len(self.nodes), operands=operands, shape=shape)
-            self.nodes.append(alone)
-            self._of_parts[key] = Operand((alone.index,))
-        return self._of_parts[key] if self._of_parts[key].producers else None
+        """One part of what a node made, by nodes of its own; None where that holds no data."""
+        pending = [parts.node]
+        while pending:
+            index, missing = pending[-1], list[int]()
+            if (index, number) not in self._of_parts:
+                inputs = self.nodes[index].inputs
+                missing = [n for n in inputs if (n, number) not in self._of_parts]
+                if not missing:
+                    self._of_parts[index, number] = self._alone(index, number)
+            pending += missing
+            if not missing:
+                pending.pop()
+        found = self._of_parts[parts.node, number]
+        return found if found.producers else None
+
+    def _alone(self, index: int, number: int) -> Operand:
+        """A node again, reading one part of each of its inputs; nothing where one holds no data."""
+        node = self.nodes[index]
+        before = {n: self._of_parts[n, number].producers for n in node.inputs}
+        if not all(before.values()):
+            return NOTHING
+        operands = tuple(
+            replace(o, producers=tuple(p for n in o.producers for p in before[n]))
+            for o in node.operands
+        )
+        shape = self._parts[index].regions[number].shape
+        self.nodes.append(replace(node, index=len(self.nodes), operands=operands, shape=shape))
+        return Operand((self.nodes[-1].index,))
 
     def _keep_apart(self, step: Step, node: Node, whole: torch.Tensor) -> None:
         """Remember the parts of what was made of joined tensors, of each of them by itself."""

@@ -22,9 +22,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from etastar.graph.node import NOTHING, Operand, Region
 
 _WHOLE = Region(0, (1 << 62,), (1,), 1)  # of any storage
-_MOST_CELLS = (
-    1 << 26
-)  # of a grid; beyond, every write that overlaps is taken for one that can be read
+_MOST_CELLS = 1 << 26  # of a grid; beyond, every write that overlaps counts as one that is read
 
 
 class _Missing:

@@ -255,9 +255,9 @@ def output_scalers(
     """Nodes whose parameters, all multiplied by m > 0, multiply the branch's output by m.
 
     They are the last weight layers (with their biases), or the gains and shifts behind them (of a
-    branch without layers: behind its pooling); none
-    where an operation in between does not pass a factor on, a norm without gain absorbs it (of the
-    weight itself, too), the stream itself is gated, or streams are coupled.
+    branch without layers: behind its pooling); none where an operation in between does not pass a
+    factor on, a norm without gain absorbs it (of the weight itself, too), the stream itself is
+    gated, or streams are coupled.
 
     Args:
         nodes: The nodes of the graph.

@@ -102,13 +102,13 @@ def notes_on_cap(
 ) -> Iterator[str]:
     """Rates that torch's Adafactor, whose step t has at most t^(-1/2), cuts within the run."""
     rates = {entry.lr for entry in entries}
-    step = max(rates) ** -2
+    highest = max(rates)
     is_capped = optimizer.source == OPTIMIZERS["adafactor"].source
-    if is_capped and len(rates) > 1 and step < (num_steps or _LONG):
+    if is_capped and len(rates) > 1 and highest > (num_steps or _LONG) ** -0.5:
         yield (
-            f"torch.optim.Adafactor takes no rate above t^(-1/2) at step t: {number(max(rates))} "
-            f"is cut from step {step:.0f} on, unless the schedule is below it, and with it the "
-            "ratio between the groups"
+            f"torch.optim.Adafactor takes no rate above t^(-1/2) at step t: {number(highest)} "
+            f"is cut from step {highest**-2:.0f} on, unless the schedule is below it, and with it "
+            "the ratio between the groups"
         )
 
 
