@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune, weight_norm
 
 from etastar.errors import LawError
+from etastar.graph.capture import capture_graph
 from etastar.transfer import Tuned, plan_transfer
 
 X = torch.randn(6, 8)
@@ -191,6 +192,12 @@ def test_a_weight_beside_a_learned_scale_carries_it_alone(make):
     if make is not SCALED["every"]:
         _, before, after = over_width(make, "adamw")
         torch.testing.assert_close(after, before / 2)
+
+
+@pytest.mark.parametrize("make", SCALED.values(), ids=SCALED)
+def test_a_learned_scale_is_captured_on_fake_tensors(make):
+    graph = capture_graph(nn.Sequential(make(4, 8), make(8, 2)), torch.zeros(1, 4))
+    assert (graph.capture, graph.capture_note) == ("fake", None)
 
 
 @pytest.mark.parametrize("dim", [0, 1])

@@ -10,6 +10,7 @@ from operator import or_
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from etastar.graph.node import (
     NOTHING,
@@ -113,9 +114,12 @@ class Step:
         known = all(v.parameters and (v.carrier or v.steps is not None) for v in self.values)
         if self.operation.name != "mul" or not known or not 1 < len(held) == len({*held}):
             return ""
-        parts = (
-            v.carrier or v.parameters[0] for v in self.values if v.carrier or affine_form(v.steps)
-        )
+        with unset_fake_temporarily():  # the form is read off numbers
+            parts = [
+                v.carrier or v.parameters[0]
+                for v in self.values
+                if v.carrier or affine_form(v.steps)
+            ]
         return max(parts, key=lambda name: math.prod(records[name].shape), default="")
 
     def _weight_without_data(self, records: dict[str, ParameterRecord]) -> WeightUse | None:
